@@ -1,0 +1,1 @@
+"""Scenes as files of other programs: one module per format, each returns bytes."""

@@ -1,0 +1,2 @@
+"""The CPU backend."""
+def available(): return False

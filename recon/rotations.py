@@ -1,0 +1,70 @@
+"""Unit quaternions (wxyz) and rotation matrices.
+
+Letters: `...` any batch shape. A quaternion q and −q are the same rotation.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def quats_to_matrices(quats: Tensor) -> Tensor:
+    """Rotation matrices of quaternions of any length, [..., 4] → [..., 3, 3]."""
+    w, x, y, z = F.normalize(quats, dim=-1).unbind(-1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, dim=-1).reshape(*quats.shape[:-1], 3, 3)
+
+
+def matrices_to_quats(matrices: Tensor) -> Tensor:
+    """Unit quaternions with w ≥ 0 of rotation matrices, [..., 3, 3] → [..., 4].
+
+    The largest component is found first and the others are divided by it, so no sign or precision
+    is lost near half turns.
+    """
+    m = matrices
+    trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
+    squares = torch.stack(
+        [1 + trace, *(1 + 2 * m[..., i, i] - trace for i in range(3))], dim=-1
+    )  # 4 w², 4 x², 4 y², 4 z²
+    a, b, c = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    d, e, f = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
+    w2, x2, y2, z2 = squares.unbind(-1)
+    products = torch.stack(  # row k is 4 q_k q
+        [
+            torch.stack([w2, a, b, c], dim=-1),
+            torch.stack([a, x2, d, e], dim=-1),
+            torch.stack([b, d, y2, f], dim=-1),
+            torch.stack([c, e, f, z2], dim=-1),
+        ],
+        dim=-2,
+    )
+    largest = squares.argmax(dim=-1)
+    row = products.gather(-2, largest[..., None, None].expand(*largest.shape, 1, 4)).squeeze(-2)
+    row = torch.where(row[..., :1] < 0, -row, row)
+    return F.normalize(row, dim=-1)
+
+
+def multiply_quats(left: Tensor, right: Tensor) -> Tensor:
+    """Hamilton product: first `right`, then `left`. [..., 4] each, broadcast."""
+    w1, x1, y1, z1 = left.unbind(-1)
+    w2, x2, y2, z2 = right.unbind(-1)
+    return torch.stack(
+        [
+            w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
+            w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
+            w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
+            w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
+        ],
+        dim=-1,
+    )
+
+
+def invert_quats(quats: Tensor) -> Tensor:
+    """The opposite rotations of unit quaternions, [..., 4]."""
+    return quats * quats.new_tensor([1.0, -1.0, -1.0, -1.0])

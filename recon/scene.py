@@ -1,0 +1,163 @@
+"""A 4D scene: canonical Gaussians, their deformation, and what is needed to look at them.
+
+On disk a scene is a folder: `scene.safetensors` holds the tensors (`gaussians.*`, `deformation.*`),
+`scene.json` everything else. Only these two are read; never a pickle.
+
+Letters: N Gaussians, V cameras, T times. Frame: world, +Z up. Times are in [0, 1].
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from recon.deformation import Deformation, load_deformation
+from recon.errors import SceneError
+from recon.gaussians import Gaussians
+from recon.grid.cameras import Camera, camera_from_json, camera_to_json
+
+FORMAT = "fourdvd-scene"
+VERSION = 1
+TENSORS = "scene.safetensors"
+DESCRIPTION = "scene.json"
+
+
+@dataclass
+class Scene:
+    """Deformable Gaussians and the setting they were fitted in.
+
+    Attributes:
+        gaussians: the canonical ones.
+        deformation: moves them to any time.
+        times: times of the fitted frames in [0, 1], [T].
+        cameras: cameras of the fitted views, V of them.
+        fps: frames a second at which the T frames are meant to be played.
+        background: colour behind the object in previews, sRGB in [0, 1].
+        provenance: JSON-able record of where the scene comes from (grid, configuration, versions).
+        metrics: JSON-able metrics of the fit, as in `metrics.json`.
+    """
+
+    gaussians: Gaussians
+    deformation: Deformation
+    times: np.ndarray
+    cameras: tuple[Camera, ...]
+    fps: float = 10.0
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def at(self, time: float) -> Gaussians:
+        """The Gaussians at a time in [0, 1]; what every consumer of a scene asks for."""
+        return self.deformation(self.gaussians, time)
+
+    def to(self, device: str | torch.device) -> Scene:
+        """The same scene with its tensors on another device."""
+        self.gaussians = self.gaussians.map(lambda tensor: tensor.to(device))
+        self.deformation.to(device)
+        return self
+
+
+def save_scene(scene: Scene, folder: Path) -> None:
+    """Writes `scene.safetensors` and `scene.json` into an existing folder."""
+    tensors = {f"gaussians.{k}": v for k, v in scene.gaussians._asdict().items()}
+    tensors |= {f"deformation.{k}": v for k, v in scene.deformation.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(tensors, folder / TENSORS, metadata={"format": FORMAT, "version": str(VERSION)})
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "gaussians": scene.gaussians.means.shape[0],
+        "sh_degree": scene.gaussians.sh_degree,
+        "motion": scene.deformation.name,
+        "deformation": scene.deformation.configuration(),
+        "times": [float(time) for time in scene.times],
+        "fps": scene.fps,
+        "background": list(scene.background),
+        "cameras": [camera_to_json(camera) for camera in scene.cameras],
+        "provenance": scene.provenance,
+        "metrics": scene.metrics,
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+
+
+def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
+    """Reads a scene folder.
+
+    Raises:
+        SceneError: the folder, its JSON or its tensors are missing or not valid.
+    """
+    folder = Path(folder)
+    description = _read_description(folder)
+    try:
+        tensors = load_file(folder / TENSORS, device=str(device))
+    except FileNotFoundError as error:
+        raise SceneError(f"{TENSORS} is missing; is this a finished scene?", folder) from error
+    except (SafetensorError, OSError) as error:
+        raise SceneError(f"cannot be read as safetensors: {error}", folder / TENSORS) from error
+    try:
+        return Scene(
+            gaussians=_checked_gaussians(_part(tensors, "gaussians."), folder),
+            deformation=load_deformation(
+                description["motion"], description["deformation"], _part(tensors, "deformation.")
+            ).to(device),
+            times=np.asarray(description["times"], dtype=np.float64),
+            cameras=tuple(camera_from_json(camera) for camera in description["cameras"]),
+            fps=float(description["fps"]),
+            background=_three(description["background"]),
+            provenance=description.get("provenance", {}),
+            metrics=description.get("metrics", {}),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SceneError(f"a field is missing or not valid: {error!r}", folder / DESCRIPTION) from error
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SceneError(f"{DESCRIPTION} is missing; expected a scene folder", folder) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SceneError(f"not valid JSON ({error})", path) from error
+    found = (description.get("format"), description.get("version")) if isinstance(description, dict) else None
+    if found != (FORMAT, VERSION):
+        raise SceneError(f"expected format {FORMAT!r} version {VERSION}, found {found}", path)
+    return description
+
+
+def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _checked_gaussians(tensors: Mapping[str, torch.Tensor], folder: Path) -> Gaussians:
+    missing = [name for name in Gaussians._fields if name not in tensors]
+    if missing:
+        raise SceneError(f"tensors {missing} are missing", folder / TENSORS)
+    gaussians = Gaussians(**{name: tensors[name].float() for name in Gaussians._fields})
+    count = gaussians.means.shape[0]
+    expected = {"means": (count, 3), "quats": (count, 4), "scales": (count, 3), "opacities": (count,),
+                "sh0": (count, 1, 3)}  # fmt: skip
+    for name, shape in expected.items():
+        if tuple(getattr(gaussians, name).shape) != shape:
+            raise SceneError(
+                f"{name} has shape {tuple(getattr(gaussians, name).shape)}, expected {shape}",
+                folder / TENSORS,
+            )
+    if gaussians.shN.ndim != 3 or gaussians.shN.shape[1] not in (0, 3, 8, 15):
+        raise SceneError(f"shN has shape {tuple(gaussians.shN.shape)}", folder / TENSORS)
+    if not all(torch.isfinite(tensor).all() for tensor in gaussians):
+        raise SceneError("Gaussians with NaN or infinite numbers", folder / TENSORS)
+    return gaussians
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
