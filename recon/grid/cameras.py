@@ -1,8 +1,9 @@
 """Pinhole cameras, and the one place where camera axes are converted.
 
-Frames: world, right-handed, +Z up; camera in OpenGL axes (+X right, +Y up, looks along −Z) as stored in
-JSON; camera in OpenCV axes (+X right, +Y down, looks along +Z) as rasterizers want it. Pixels: the centre
-of the first pixel is at (0.5, 0.5). Lengths are world units, angles degrees where the name says so.
+Frames: world, right-handed, +Z up; camera in OpenGL axes (+X right, +Y up, looks along −Z) as
+stored in JSON; camera in OpenCV axes (+X right, +Y down, looks along +Z) as rasterizers want it.
+Pixels: the centre of the first pixel is at (0.5, 0.5). Lengths are world units, angles degrees
+where the name says so.
 """
 
 from __future__ import annotations
@@ -57,7 +58,13 @@ class Camera:
         """The same camera with another number of pixels over the same field of view."""
         sx, sy = width / self.width, height / self.height
         return Camera(
-            self.T_world_camera, self.fl_x * sx, self.fl_y * sy, self.cx * sx, self.cy * sy, width, height
+            self.T_world_camera,
+            self.fl_x * sx,
+            self.fl_y * sy,
+            self.cx * sx,
+            self.cy * sy,
+            width,
+            height,
         )
 
 
@@ -71,8 +78,8 @@ def orbit_camera(
 ) -> Camera:
     """A camera that looks at the origin from a sphere around it.
 
-    Azimuth 0 is on the −Y axis (the front of an object) and grows counter-clockwise seen from above, so
-    that 90 is on +X; elevation above 0 is above the horizon. `fov_deg` is horizontal.
+    Azimuth 0 is on the −Y axis (the front of an object) and grows counter-clockwise seen from
+    above, so that 90 is on +X; elevation above 0 is above the horizon. `fov_deg` is horizontal.
     """
     az, el = np.radians(azimuth_deg), np.radians(elevation_deg)
     backward = np.array([np.sin(az) * np.cos(el), -np.cos(az) * np.cos(el), np.sin(el)])

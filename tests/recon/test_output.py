@@ -1,0 +1,147 @@
+"""Results are complete or absent, and nothing existing is lost unasked."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recon.errors import OutputError, OutputExistsError
+from recon.output import check_output, output_file, output_folder, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_appears_only_when_it_is_finished(tmp_path):
+    with output_folder(tmp_path / "a" / "result") as folder:
+        (folder / "x").write_text("1")
+        assert not (tmp_path / "a" / "result").exists()
+    assert names(tmp_path / "a") == ["result"]
+    assert names(tmp_path / "a" / "result") == ["x"]
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, OSError(28, "No space left on device"), SystemExit]
+)
+def test_an_interruption_leaves_nothing(tmp_path, error):
+    with pytest.raises(BaseException), output_folder(tmp_path / "result") as folder:  # noqa: B017
+        (folder / "x").write_text("1")
+        raise error
+    assert names(tmp_path) == []
+
+
+def test_an_empty_folder_is_filled_and_a_full_one_is_refused(tmp_path):
+    (tmp_path / "result").mkdir()
+    with output_folder(tmp_path / "result") as folder:
+        (folder / "x").write_text("1")
+    with pytest.raises(OutputExistsError, match="--overwrite"), output_folder(tmp_path / "result"):
+        pytest.fail("the block must not start")
+    assert names(tmp_path / "result") == ["x"]
+
+
+def test_overwriting_replaces_the_whole_folder(tmp_path):
+    for name in ("old", "new"):
+        with output_folder(tmp_path / "result", overwrite=True) as folder:
+            (folder / name).write_text("1")
+    assert names(tmp_path) == ["result"]
+    assert names(tmp_path / "result") == ["new"]
+
+
+def test_a_failed_overwrite_keeps_the_old_folder(tmp_path):
+    with output_folder(tmp_path / "result") as folder:
+        (folder / "old").write_text("1")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        output_folder(tmp_path / "result", overwrite=True) as folder,
+    ):
+        (folder / "new").write_text("1")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["result"]
+    assert names(tmp_path / "result") == ["old"]
+
+
+def test_a_folder_that_appears_meanwhile_is_not_lost(tmp_path):
+    with pytest.raises(OutputExistsError), output_folder(tmp_path / "result"):
+        (tmp_path / "result").mkdir()
+        (tmp_path / "result" / "theirs").write_text("1")
+    assert names(tmp_path) == ["result"]
+    assert names(tmp_path / "result") == ["theirs"]
+
+
+def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path, monkeypatch):
+    with output_folder(tmp_path / "result") as folder:
+        (folder / "old").write_text("1")
+    rename = Path.rename
+
+    def failing(self, target):
+        if ".partial-" in self.name:
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with (
+        pytest.raises(OSError, match="No space"),
+        output_folder(tmp_path / "result", overwrite=True),
+    ):
+        pass
+    assert names(tmp_path) == ["result"]
+    assert names(tmp_path / "result") == ["old"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "result").symlink_to(tmp_path / "disk")
+    with output_folder(tmp_path / "result") as folder:
+        (folder / "x").write_text("1")
+    assert (tmp_path / "result").is_symlink()
+    assert names(tmp_path / "disk") == ["x"]
+
+
+def test_files_in_the_way_are_named(tmp_path):
+    (tmp_path / "file").write_text("1")
+    with pytest.raises(OutputError, match="is a file"):
+        check_output(tmp_path / "file", overwrite=True)
+    with pytest.raises(OutputError, match="is a file"):
+        check_output(tmp_path / "file" / "below" / "it")
+
+
+def test_the_working_directory_is_never_replaced(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(OutputError, match="working directory"):
+        check_output(tmp_path, overwrite=True)
+
+
+def test_a_file_appears_only_when_it_is_finished_and_keeps_its_suffix(tmp_path):
+    with output_file(tmp_path / "a" / "x.mp4") as partial:
+        assert partial.suffix == ".mp4"
+        partial.write_text("1")
+        assert not (tmp_path / "a" / "x.mp4").exists()
+    assert names(tmp_path / "a") == ["x.mp4"]
+
+
+def test_a_file_is_refused_kept_or_replaced(tmp_path):
+    path = tmp_path / "x.mp4"
+    path.write_text("old")
+    with pytest.raises(OutputExistsError), output_file(path):
+        pytest.fail("the block must not start")
+    with pytest.raises(KeyboardInterrupt), output_file(path, overwrite=True) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    with output_file(path, overwrite=True) as partial:
+        partial.write_text("new")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["x.mp4"]
+    with pytest.raises(OutputError, match="is a folder"), output_file(tmp_path):
+        pytest.fail("the block must not start")
+
+
+def test_json_is_replaced_whole_and_holds_no_nan(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"psnr": 1.5})
+    with pytest.raises(OutputError, match="JSON"):
+        write_json(path, {"psnr": float("nan")})
+    assert json.loads(path.read_text()) == {"psnr": 1.5}
+    assert names(tmp_path) == ["x.json"]
