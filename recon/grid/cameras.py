@@ -91,6 +91,46 @@ def orbit_camera(
     return Camera(pose, focal, focal, width / 2, height / 2, width, height)
 
 
+def viewing_angles_deg(camera: Camera) -> tuple[float, float]:
+    """Azimuth in [0, 360) and elevation in [−90, 90] from which a camera looks.
+
+    They are those of the reversed viewing direction, so they agree with `orbit_camera` and are
+    defined for cameras that do not look at the origin too.
+    """
+    x, y, z = camera.T_world_camera[:3, 2]
+    azimuth = np.degrees(np.arctan2(x, -y))
+    elevation = np.degrees(np.arcsin(np.clip(z, -1, 1)))
+    return round(float(azimuth), 6) % 360.0, round(float(elevation), 6)
+
+
+def rigid_pose(matrix: Any, tolerance: float = 1e-3) -> np.ndarray:
+    """A camera-to-world matrix as float64 [4, 4], if it is a rotation and a translation.
+
+    Args:
+        matrix: nested lists or an array of numbers.
+        tolerance: how far the axes may be from orthonormal.
+
+    Raises:
+        ValueError: it has another shape, holds NaN, is singular, scaled, skewed or mirrored.
+        TypeError: it holds something else than numbers.
+    """
+    pose = np.asarray(matrix, dtype=np.float64)
+    if pose.shape != (4, 4):
+        raise ValueError(f"the camera matrix must be 4×4, found shape {pose.shape}")
+    if not np.isfinite(pose).all():
+        raise ValueError("the camera matrix holds NaN or infinite numbers")
+    if abs(np.linalg.det(pose)) < 1e-9:
+        raise ValueError("the camera matrix is singular")
+    axes = pose[:3, :3]
+    if np.abs(axes.T @ axes - np.eye(3)).max() > tolerance or np.linalg.det(axes) < 0:
+        raise ValueError(
+            "the camera matrix is not a rotation and a translation (it scales, skews or mirrors)"
+        )
+    if np.abs(pose[3] - [0, 0, 0, 1]).max() > tolerance:
+        raise ValueError(f"the last row of the camera matrix must be 0 0 0 1, found {pose[3]}")
+    return pose
+
+
 def camera_to_json(camera: Camera) -> dict[str, Any]:
     """A camera under the keys of nerfstudio's `transforms.json`; inverse of `camera_from_json`."""
     return {
@@ -105,11 +145,12 @@ def camera_from_json(values: Mapping[str, Any]) -> Camera:
     Raises:
         KeyError, TypeError, ValueError: a key is missing or not a number of the right shape.
     """
-    pose = np.asarray(values["transform_matrix"], dtype=np.float64)
-    if pose.shape != (4, 4) or not np.isfinite(pose).all() or abs(np.linalg.det(pose)) < 1e-9:
-        raise ValueError("transform_matrix is not an invertible 4×4 matrix")
     return Camera(
-        pose,
-        float(values["fl_x"]), float(values["fl_y"]), float(values["cx"]), float(values["cy"]),
-        int(values["w"]), int(values["h"]),
-    )  # fmt: skip
+        rigid_pose(values["transform_matrix"]),
+        float(values["fl_x"]),
+        float(values["fl_y"]),
+        float(values["cx"]),
+        float(values["cy"]),
+        int(values["w"]),
+        int(values["h"]),
+    )

@@ -30,7 +30,9 @@ class Grid:
         view: index of each image's camera, [M].
         frame: index of each image's time, [M].
         fps: frames a second at which the T frames are meant to be played.
-        alpha_known: False where the images came without alpha and it was estimated.
+        alpha_known: False where images came without alpha and it was estimated.
+        view_numbers: what files and reports call the cameras; 0 to V − 1 if left empty.
+        frame_numbers: what files and reports call the times; 0 to T − 1 if left empty.
 
     Raises:
         GridError: the parts do not fit together.
@@ -43,8 +45,14 @@ class Grid:
     frame: np.ndarray
     fps: float = 10.0
     alpha_known: bool = True
+    view_numbers: tuple[int, ...] = ()
+    frame_numbers: tuple[int, ...] = ()
 
     def __post_init__(self):
+        if not self.view_numbers:
+            object.__setattr__(self, "view_numbers", tuple(range(self.V)))
+        if not self.frame_numbers:
+            object.__setattr__(self, "frame_numbers", tuple(range(self.T)))
         _check_images(self)
         _check_times(self)
         _check_indices(self)
@@ -102,11 +110,11 @@ class Grid:
         """RGBA of one camera at one time, uint8, [H, W, 4]; raises as `index`."""
         return self.images[self.index(view, frame)]
 
-    def camera_of(self, index: int) -> Camera:
+    def camera_of(self, index: int | np.integer) -> Camera:
         """The camera that took an image."""
         return self.cameras[self.view[index]]
 
-    def time_of(self, index: int) -> float:
+    def time_of(self, index: int | np.integer) -> float:
         """The time in [0, 1] at which an image was taken."""
         return float(self.times[self.frame[index]])
 
@@ -206,6 +214,8 @@ def _check_times(grid: Grid) -> None:
 
 
 def _check_indices(grid: Grid) -> None:
+    if (len(grid.view_numbers), len(grid.frame_numbers)) != (grid.V, grid.T):
+        raise GridError("every camera and every time needs one number")
     for name, indices, count in (("view", grid.view, grid.V), ("frame", grid.frame, grid.T)):
         if indices.shape != (len(grid.images),):
             raise GridError(f"{name} has shape {indices.shape}, expected ({len(grid.images)},)")
@@ -216,4 +226,7 @@ def _check_indices(grid: Grid) -> None:
     pairs, counts = np.unique(np.stack([grid.view, grid.frame], axis=1), axis=0, return_counts=True)
     if (counts > 1).any():
         view, frame = pairs[counts > 1][0]
-        raise GridError(f"view {view} has more than one image of frame {frame}")
+        raise GridError(
+            f"view {grid.view_numbers[view]} has more than one image of frame "
+            f"{grid.frame_numbers[frame]} (time {grid.times[frame]:g}); expected one"
+        )

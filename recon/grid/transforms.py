@@ -1,0 +1,236 @@
+"""The keys of `transforms.json`, D-NeRF's and nerfstudio's included: the one file that knows them.
+
+    top level   camera_model version fps · fl_x fl_y cx cy w h camera_angle_x · frames
+    each frame  file_path transform_matrix · time view frame · azimuth_deg elevation_deg
+                · and any of the intrinsics, which then hold for this frame alone
+
+Frames: `transform_matrix` is camera-to-world in OpenGL axes. Times are in [0, 1]. What it does not
+know: images.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recon.errors import GridError
+from recon.grid.cameras import Camera, rigid_pose, viewing_angles_deg
+from recon.grid.grid import Grid
+
+VERSION = 1
+DEFAULT_FPS = 10.0
+MAX_JSON_BYTES = 64 * 2**20
+CAMERA_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV")  # OPENCV as long as nothing is distorted
+INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x")
+DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+
+
+@dataclass(frozen=True)
+class PosedImage:
+    """One entry of `frames`.
+
+    Attributes:
+        file_path: as written, relative to the folder of the JSON file.
+        pose: camera-to-world, OpenGL axes, float64, [4, 4].
+        intrinsics: those of `INTRINSICS` that are given, in pixels and radians.
+        time: in [0, 1], or None.
+        view: number of the camera, or None.
+        frame: number of the time, or None.
+    """
+
+    file_path: str
+    pose: np.ndarray
+    intrinsics: Mapping[str, float]
+    time: float | None
+    view: int | None
+    frame: int | None
+
+    def camera(self, height: int, width: int) -> Camera:
+        """The camera of an image whose size is known.
+
+        Raises:
+            ValueError: the file states another size, or no focal length.
+        """
+        given = self.intrinsics
+        stated = (given.get("w", width), given.get("h", height))
+        if stated != (width, height):
+            raise ValueError(
+                f"the JSON says {stated[0]:g}×{stated[1]:g} pixels, the image has {width}×{height}"
+            )
+        if "fl_x" in given:
+            focal_px = given["fl_x"]
+        elif "camera_angle_x" in given:
+            focal_px = width / 2 / math.tan(given["camera_angle_x"] / 2)
+        else:
+            raise ValueError("neither fl_x nor camera_angle_x is given")
+        return Camera(
+            self.pose,
+            focal_px,
+            given.get("fl_y", focal_px),
+            given.get("cx", width / 2),
+            given.get("cy", height / 2),
+            width,
+            height,
+        )
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """A JSON file of posed images: at least one entry, and frames a second."""
+
+    entries: tuple[PosedImage, ...]
+    fps: float
+
+
+def read_transforms(path: Path) -> Transforms:
+    """Reads and checks a JSON file of posed images.
+
+    Raises:
+        GridError: it is missing, not JSON, or does not hold what the module docstring lists.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise GridError(f"larger than {MAX_JSON_BYTES >> 20} MiB; is this a camera file?", path)
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GridError(f"cannot be read ({error.strerror})", path) from error
+    except (ValueError, RecursionError) as error:
+        raise GridError(f"not valid JSON ({error})", path) from error
+    try:
+        return _parse(values)
+    except (TypeError, ValueError) as error:
+        raise GridError(str(error), path) from error
+
+
+def transforms_json(grid: Grid, file_paths: Sequence[str]) -> dict[str, Any]:
+    """What to write as `transforms.json` for a grid whose images lie at `file_paths`, M of them."""
+    shared = _intrinsics_json(grid.cameras[0])
+    frames = []
+    for index, file_path in enumerate(file_paths):
+        camera = grid.camera_of(index)
+        azimuth_deg, elevation_deg = viewing_angles_deg(camera)
+        own = {k: v for k, v in _intrinsics_json(camera).items() if v != shared[k]}
+        frames.append(
+            {
+                "file_path": file_path,
+                "transform_matrix": camera.T_world_camera.tolist(),
+                "time": grid.time_of(index),
+                "view": grid.view_numbers[grid.view[index]],
+                "frame": grid.frame_numbers[grid.frame[index]],
+                "azimuth_deg": azimuth_deg,
+                "elevation_deg": elevation_deg,
+                **own,
+            }
+        )
+    return {
+        "version": VERSION,
+        "camera_model": "PINHOLE",
+        **shared,
+        "fps": grid.fps,
+        "frames": frames,
+    }
+
+
+def _intrinsics_json(camera: Camera) -> dict[str, Any]:
+    return {
+        "fl_x": camera.fl_x,
+        "fl_y": camera.fl_y,
+        "cx": camera.cx,
+        "cy": camera.cy,
+        "w": camera.width,
+        "h": camera.height,
+        "camera_angle_x": 2 * math.atan(camera.width / 2 / camera.fl_x),
+    }
+
+
+def _parse(values: Any) -> Transforms:
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a JSON object, found {type(values).__name__}")
+    if values.get("version", VERSION) != VERSION:
+        raise ValueError(
+            f"expected version {VERSION}, found {values['version']!r}; "
+            "was it made by a newer fourdvd?"
+        )
+    frames = values.get("frames")
+    if not isinstance(frames, list):
+        raise ValueError(f"expected `frames` to be a list, found {type(frames).__name__}")
+    if not frames:
+        raise ValueError("`frames` is empty; a grid needs at least one image")
+    shared = _intrinsics(values)
+    fps = _number(values, "fps", DEFAULT_FPS)
+    return Transforms(tuple(_parse_frame(i, frame, shared) for i, frame in enumerate(frames)), fps)
+
+
+def _parse_frame(index: int, frame: Any, shared: Mapping[str, float]) -> PosedImage:
+    try:
+        if not isinstance(frame, dict):
+            raise ValueError(f"expected an object, found {type(frame).__name__}")
+        file_path = frame.get("file_path")
+        if not isinstance(file_path, str) or not file_path:
+            raise ValueError(f"expected `file_path` to be a text, found {file_path!r}")
+        if "transform_matrix" not in frame:
+            raise ValueError("`transform_matrix` is missing")
+        return PosedImage(
+            file_path=file_path,
+            pose=rigid_pose(frame["transform_matrix"]),
+            intrinsics={**shared, **_intrinsics(frame)},
+            time=_time(frame),
+            view=_index(frame, "view"),
+            frame=_index(frame, "frame"),
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"frames[{index}]: {error}") from error
+
+
+def _intrinsics(values: Mapping[str, Any]) -> dict[str, float]:
+    """Those of `INTRINSICS` that are given, checked, and that the camera is a plain pinhole."""
+    model = values.get("camera_model", "PINHOLE")
+    if model not in CAMERA_MODELS:
+        raise ValueError(
+            f"camera model {model!r} is not supported, only PINHOLE; undistort the images first"
+        )
+    bent = [key for key in DISTORTION if _number(values, key, 0.0) != 0]
+    if bent:
+        raise ValueError(
+            f"lens distortion ({', '.join(bent)}) is not supported; undistort the images first"
+        )
+    found = {key: _number(values, key, 0.0) for key in INTRINSICS if key in values}
+    for key, value in found.items():
+        if key not in ("cx", "cy") and value <= 0:
+            raise ValueError(f"`{key}` must be positive, found {value}")
+    if found.get("camera_angle_x", 1.0) >= math.pi:
+        raise ValueError(
+            f"`camera_angle_x` must be below π radians, found {values['camera_angle_x']}"
+        )
+    return found
+
+
+def _time(values: Mapping[str, Any]) -> float | None:
+    if "time" not in values:
+        return None
+    time = _number(values, "time", 0.0)
+    if not 0 <= time <= 1:
+        raise ValueError(f"`time` must be within [0, 1], found {time}; divide by the last time")
+    return time
+
+
+def _index(values: Mapping[str, Any], key: str) -> int | None:
+    if key not in values:
+        return None
+    value = _number(values, key, 0.0)
+    if value < 0 or value != int(value):
+        raise ValueError(f"`{key}` must be a whole number from 0, found {values[key]!r}")
+    return int(value)
+
+
+def _number(values: Mapping[str, Any], key: str, default: float) -> float:
+    value = values.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"`{key}` must be a finite number, found {value!r}")
+    return float(value)
