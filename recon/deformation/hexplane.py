@@ -1,0 +1,194 @@
+"""HexPlane: the motion is a smooth function of place and time, held by feature planes and an MLP.
+
+    (x, y, z, t) ──▶ planes xy xz yz · xt yt zt ──▶ product, levels concatenated ──▶ MLP ──▶ heads
+
+The form of DreamGaussian4D (Ren et al. 2023) and 4D-GS (Wu et al. 2024); planes after HexPlane (Cao
+and Johnson 2023). It is asked at the canonical means, so Gaussians close together move alike.
+
+Letters: N Gaussians, C channels, L levels, R resolution. Frame: world.
+What it does not know: which Gaussians there are; they may be added, dropped and re-ordered freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recon.deformation.interface import Deformation
+from recon.deformation.state import restore_state
+from recon.gaussians import Gaussians
+from recon.rotations import multiply_quats
+
+PLANES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # pairs of the axes x y z t
+TIME_AXIS = 3
+MARGIN = 0.1  # of the extent, left free around the Gaussians
+PLANE_RATE = 6.4e-3  # learning rates and weights of DreamGaussian4D's configuration
+NETWORK_RATE = 6.4e-4
+SPACE_VARIATION = 1e-4
+TIME_SMOOTHNESS = 1e-2
+
+
+class HexPlaneDeformation(Deformation):
+    """Translation and rotation, on request the scale too, of any point at any time.
+
+    The heads' last layers start at zero: without fitting it is the identity.
+
+    Args:
+        times: of the fitted images, ascending; the time planes reach from the first to the last.
+        bounds: corners of the box in space that the planes cover, world units, [2, 3]; outside of
+            it the features of the border go on.
+        channels: C of every plane.
+        resolution: of the coarsest level along x, y, z and time; each further level doubles it in
+            space. None: 64, 64, 64 and the number of times.
+        levels: L.
+        hidden: width of the MLP.
+        scale_head: whether the logarithmic scales change as well, as they do in DreamGaussian4D.
+    """
+
+    name: ClassVar[str] = "hexplane"
+    bounds: Tensor
+
+    def __init__(
+        self,
+        times: Sequence[float],
+        bounds: Tensor | Sequence[Sequence[float]],
+        channels: int = 16,
+        resolution: Sequence[int] | None = None,
+        levels: int = 2,
+        hidden: int = 64,
+        scale_head: bool = False,
+    ):
+        super().__init__()
+        self.times = tuple(float(time) for time in times)
+        self.resolution = tuple(resolution or (64, 64, 64, len(self.times)))
+        box = torch.as_tensor(bounds, dtype=torch.float32).reshape(2, 3)
+        self.register_buffer("bounds", box, persistent=False)  # saved in the configuration
+        self.levels = nn.ModuleList(
+            _plane_level([2**level * r for r in self.resolution[:3]], self.resolution[3], channels)
+            for level in range(levels)
+        )
+        self.network = nn.Sequential(
+            nn.Linear(levels * channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.translation = _zero_head(hidden, 3)
+        self.rotation = _zero_head(hidden, 4)
+        self.scale = _zero_head(hidden, 3) if scale_head else None
+
+    @classmethod
+    def for_fit(cls, gaussians: Gaussians, times: Sequence[float]) -> HexPlaneDeformation:
+        """Without motion, over the box of the N ≥ 1 Gaussians and a margin, on their device."""
+        means = gaussians.means.detach()
+        low, high = means.amin(dim=0), means.amax(dim=0)
+        margin = MARGIN * (high - low).amax().clamp_min(1e-6)  # a single point has no extent
+        return cls(times, torch.stack([low - margin, high + margin]).cpu()).to(means.device)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Planes and network with the learning rates of DreamGaussian4D, for Adam."""
+        planes = list(self.levels.parameters())
+        heads = [head for head in (self.translation, self.rotation, self.scale) if head is not None]
+        layers = [parameter for part in (self.network, *heads) for parameter in part.parameters()]
+        return [
+            {"params": planes, "lr": PLANE_RATE, "name": "planes"},
+            {"params": layers, "lr": NETWORK_RATE, "name": "network"},
+        ]
+
+    def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
+        """The Gaussians at `time`, each turned about its centre after its canonical rotation."""
+        hidden = self.network(self.features(gaussians.means, time))
+        identity = hidden.new_tensor([1.0, 0.0, 0.0, 0.0])
+        turn = F.normalize(identity + self.rotation(hidden), dim=-1)
+        scales = gaussians.scales
+        return gaussians._replace(
+            means=gaussians.means + self.translation(hidden),
+            quats=multiply_quats(turn, gaussians.quats),
+            scales=scales if self.scale is None else scales + self.scale(hidden),
+        )
+
+    def features(self, means: Tensor, time: float) -> Tensor:
+        """Product over the planes of each level, levels side by side, [N, 3] → [N, L · C]."""
+        low, high = self.bounds
+        start, span = self.times[0], self.times[-1] - self.times[0]
+        moment = 2 * (time - start) / span - 1 if span > 0 else 0.0
+        space = 2 * (means - low) / (high - low) - 1
+        places = torch.cat([space, space.new_full((len(space), 1), moment)], dim=1)
+        return torch.cat([_sampled_product(level, places) for level in self.levels], dim=1)
+
+    def regularisation(self, gaussians: Gaussians, time: float) -> Tensor:
+        """Total variation of all space planes and curvature in time of all time planes."""
+        total = gaussians.means.new_zeros(())
+        for level in self.levels:
+            for axes, plane in zip(PLANES, level.parameters(), strict=True):
+                if TIME_AXIS in axes:
+                    total = total + TIME_SMOOTHNESS * _mean_square(plane.diff(n=2, dim=1))
+                else:
+                    variation = _mean_square(plane.diff(dim=1)) + _mean_square(plane.diff(dim=2))
+                    total = total + SPACE_VARIATION * variation
+        return total
+
+    def configuration(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        first = next(self.levels.parameters())
+        return {
+            "times": list(self.times),
+            "bounds": self.bounds.tolist(),
+            "channels": first.shape[0],
+            "resolution": list(self.resolution),
+            "levels": len(self.levels),
+            "hidden": self.network[0].out_features,
+            "scale_head": self.scale is not None,
+        }
+
+    @classmethod
+    def from_tensors(
+        cls, configuration: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> HexPlaneDeformation:
+        """The module that was saved.
+
+        Raises:
+            SceneError: tensors are missing or of another shape.
+        """
+        module = cls(**configuration)
+        restore_state(module, tensors)
+        return module
+
+
+def _plane_level(space: Sequence[int], moments: int, channels: int) -> nn.ParameterList:
+    """Planes [C, R_b, R_a] in the order of `PLANES`; those with time start at 1, without effect."""
+    sizes = [*space, moments]
+    return nn.ParameterList(
+        torch.ones(channels, sizes[b], sizes[a])
+        if b == TIME_AXIS
+        else torch.empty(channels, sizes[b], sizes[a]).uniform_(0.1, 0.5)
+        for a, b in PLANES
+    )
+
+
+def _zero_head(hidden: int, outputs: int) -> nn.Sequential:
+    last = nn.Linear(hidden, outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), last)
+
+
+def _sampled_product(planes: nn.Module, places: Tensor) -> Tensor:
+    """Bilinear values of six planes at places in [−1, 1]⁴, multiplied, [N, 4] → [N, C]."""
+    product = places.new_ones(())
+    for (a, b), plane in zip(PLANES, planes.parameters(), strict=True):
+        values = F.grid_sample(
+            plane[None],
+            places[None, None, :, [a, b]],
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=True,
+        )
+        product = product * values[0, :, 0]
+    return product.T
+
+
+def _mean_square(differences: Tensor) -> Tensor:
+    """Mean of squares; 0 where there is nothing to differ from."""
+    return differences.square().sum() / max(1, differences.numel())

@@ -1,0 +1,216 @@
+"""Keyframes: every Gaussian has a translation and a rotation of its own at every fitted time.
+
+The freest motion model and a cheap one. Nothing but `regularisation` ties the Gaussians together:
+it asks each of them to carry its neighbours along as a rigid body, and to move evenly.
+
+Letters: N Gaussians, T fitted times, k neighbours, d translations, R rotations.
+Frame: world; a Gaussian is turned about its own centre, by R after its canonical rotation.
+What it does not know: that colours which depend on the view would turn as well; they stay.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.spatial import KDTree
+from torch import Tensor, nn
+
+from recon.deformation.interface import Deformation
+from recon.deformation.state import restore_state
+from recon.errors import SceneError
+from recon.gaussians import Gaussians
+from recon.rotations import multiply_quats, quats_to_matrices
+
+NEIGHBOURS = 8
+TRANSLATION_RATE = 2e-3
+ROTATION_RATE = 4e-3
+SMALLEST_LENGTH = 1e-6  # where all Gaussians are in one place
+
+
+class Pose(NamedTuple):
+    """The displacement of N Gaussians at one time.
+
+    Attributes:
+        translations: d, world units, [N, 3].
+        quats: R as unit quaternions, wxyz, [N, 4].
+    """
+
+    translations: Tensor
+    quats: Tensor
+
+
+class KeyframeDeformation(Deformation):
+    """Poses at the fitted times, linear between them; the identity until it is fitted.
+
+    Each time has parameters of its own, so that an optimiser leaves the times alone that had no
+    part in a step. All parameters have one row for each Gaussian.
+
+    Args:
+        times: of the fitted images, ascending, T ≥ 1 of them.
+        count: N.
+        rigidity: weight in `regularisation` of the mean deviation of the neighbours from a rigid
+            motion, as a fraction of their mean distance.
+        smoothness: weight in `regularisation` of the mean distance of a pose from the one half way
+            between the poses before and after it, as a fraction of the object's radius.
+
+    Raises:
+        ValueError: `times` is empty or does not ascend.
+    """
+
+    name: ClassVar[str] = "keyframes"
+    neighbours: Tensor
+
+    def __init__(
+        self, times: Sequence[float], count: int, rigidity: float = 0.02, smoothness: float = 0.02
+    ):
+        super().__init__()
+        self.times = tuple(float(time) for time in times)
+        if not self.times or any(a >= b for a, b in zip(self.times, self.times[1:], strict=False)):
+            raise ValueError(f"expected ascending times, at least one, found {self.times}")
+        self.rigidity = rigidity
+        self.smoothness = smoothness
+        identity = torch.tensor([1.0, 0.0, 0.0, 0.0])
+        self.translations = nn.ParameterList(torch.zeros(count, 3) for _ in self.times)
+        self.rotations = nn.ParameterList(identity.repeat(count, 1) for _ in self.times)
+        self.register_buffer("neighbours", torch.empty(0, 0, dtype=torch.long), persistent=False)
+
+    @classmethod
+    def for_fit(cls, gaussians: Gaussians, times: Sequence[float]) -> KeyframeDeformation:
+        """Without motion, on the Gaussians' device."""
+        module = cls(times, len(gaussians.means)).to(gaussians.means.device)
+        module.refresh_neighbours(gaussians.means)
+        return module
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters with the learning rates at which Adam fits an object of radius about 1."""
+        return [
+            {"params": list(self.translations), "lr": TRANSLATION_RATE, "name": "translations"},
+            {"params": list(self.rotations), "lr": ROTATION_RATE, "name": "rotations"},
+        ]
+
+    def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
+        """The Gaussians at `time`; before the first and after the last fitted time they rest."""
+        pose = self.pose(time)
+        return gaussians._replace(
+            means=gaussians.means + pose.translations,
+            quats=multiply_quats(pose.quats, gaussians.quats),
+        )
+
+    def pose(self, time: float) -> Pose:
+        """All displacements at `time`: linear in d, and in R along the shorter arc, normalised."""
+        left, weight = bracket(self.times, time)
+        if weight == 0:
+            return Pose(self.translations[left], F.normalize(self.rotations[left], dim=-1))
+        q0, q1 = (F.normalize(self.rotations[i], dim=-1) for i in (left, left + 1))
+        q1 = torch.where((q0 * q1).sum(-1, keepdim=True) < 0, -q1, q1)
+        return Pose(
+            torch.lerp(self.translations[left], self.translations[left + 1], weight),
+            F.normalize(torch.lerp(q0, q1, weight), dim=-1),
+        )
+
+    def regularisation(self, gaussians: Gaussians, time: float) -> Tensor:
+        """Deviation from a motion that is rigid around each Gaussian and even in time.
+
+        The canonical means are taken as they are: the gradient goes to the motion alone. Neighbours
+        are found anew where `select` has made them void.
+        """
+        means = gaussians.means.detach()
+        if len(means) == 0:
+            return means.new_zeros(())
+        if len(self.neighbours) != len(means):
+            self.refresh_neighbours(means)
+        return self.rigidity * self._bending(means, time) + self.smoothness * self._unevenness(
+            means, time
+        )
+
+    def refresh_neighbours(self, means: Tensor) -> None:
+        """Finds the k nearest of each Gaussian in the canonical state, means [N, 3]."""
+        points = means.detach().cpu().numpy()
+        k = max(0, min(NEIGHBOURS, len(points) - 1))
+        indices = torch.empty(len(points), 0, dtype=torch.long)
+        if k > 0:
+            nearest = np.asarray(KDTree(points).query(points, k=k + 1)[1])
+            indices = torch.from_numpy(nearest[:, 1:])  # the first is the point itself
+        self.neighbours = indices.to(means.device)
+
+    def _bending(self, means: Tensor, time: float) -> Tensor:
+        if self.neighbours.numel() == 0:
+            return means.new_zeros(())
+        d, quats = self.pose(time)
+        edges = means[self.neighbours] - means[:, None]  # [N, k, 3]
+        carried = d.index_select(0, self.neighbours.flatten()).reshape(edges.shape)
+        moved = edges + carried - d[:, None]
+        turned = edges @ quats_to_matrices(quats).transpose(1, 2)
+        length = edges.norm(dim=-1).mean().clamp_min(SMALLEST_LENGTH)
+        return (moved - turned).norm(dim=-1).mean() / length
+
+    def _unevenness(self, means: Tensor, time: float) -> Tensor:
+        if len(self.times) < 3:
+            return means.new_zeros(())
+        nearest = min(range(len(self.times)), key=lambda i: abs(self.times[i] - time))
+        middle = min(max(nearest, 1), len(self.times) - 2)
+        before, here, after = self.times[middle - 1 : middle + 2]
+        even = torch.lerp(
+            self.translations[middle - 1],
+            self.translations[middle + 1],
+            (here - before) / (after - before),
+        )
+        radius = (means - means.mean(dim=0)).norm(dim=-1).mean()
+        radius = radius.clamp_min(SMALLEST_LENGTH)
+        return (self.translations[middle] - even).norm(dim=-1).mean() / radius
+
+    @torch.no_grad()
+    def select(self, indices: Tensor) -> None:
+        """Row i of every parameter becomes its former row `indices[i]`; N may change.
+
+        The parameters stay the same objects, so an optimiser keeps holding them; what the optimiser
+        itself keeps by row (Adam's moments) is the caller's to re-index in the same way. Where N
+        changes, no graph of an earlier `forward` may be kept: autograd remembers the old shapes.
+        Gradients are dropped, and the neighbours are void until they are refreshed.
+        """
+        for parameter in self.parameters():
+            parameter.data = parameter.data[indices]
+            parameter.grad = None
+        self.neighbours = self.neighbours.new_empty(0, 0)
+
+    def configuration(self) -> dict[str, Any]:
+        """The fitted times and the weights of the regularisation."""
+        return {
+            "times": list(self.times),
+            "rigidity": self.rigidity,
+            "smoothness": self.smoothness,
+        }
+
+    @classmethod
+    def from_tensors(
+        cls, configuration: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> KeyframeDeformation:
+        """The module that was saved; N is read off the tensors.
+
+        Raises:
+            SceneError: tensors are missing or of another shape.
+        """
+        first = tensors.get("translations.0")
+        if first is None or first.ndim != 2:
+            raise SceneError("tensor 'translations.0' of the motion is missing or not [N, 3]")
+        module = cls(**configuration, count=len(first))
+        restore_state(module, tensors)
+        return module
+
+
+def bracket(times: Sequence[float], time: float) -> tuple[int, float]:
+    """Where a time lies among ascending times.
+
+    Returns:
+        An index i and a weight w in [0, 1) with time = (1 − w) times[i] + w times[i + 1]; a time
+        outside of all is taken to the nearer end.
+    """
+    left = min(max(bisect.bisect_right(times, time) - 1, 0), len(times) - 1)
+    if left == len(times) - 1 or time <= times[left]:
+        return left, 0.0
+    return left, (time - times[left]) / (times[left + 1] - times[left])
