@@ -1,0 +1,154 @@
+"""The image loss of a fit: L1 + structural dissimilarity + L1 of alpha, over a background.
+
+    loss = mean over V images of  w_v [ l1 · mean |x − y|  +  ssim · Σ_box (1 − SSIM(x, y)) / (3 H W)
+                                       +  alpha · mean |A − A*| ]
+
+Letters: V images, H × W pixels, x rendered, y target over the same background, A and A* their alphas.
+SSIM has a Gaussian window of 11 taps and σ 1.5 over zeros outside the image (Wang et al. 2004) and is
+summed over a box that contains the object: elsewhere both images are background.
+Two implementations, one signature: `image_loss_reference` (PyTorch, any device) and the CPU kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recon.native.library import built, kernels
+
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+WINDOW_RADIUS = 5
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the three terms."""
+
+    l1: float = 0.8
+    ssim: float = 0.2
+    alpha: float = 0.3
+
+
+def image_loss(
+    rgb: Tensor,
+    alpha: Tensor,
+    targets: Sequence[Tensor],
+    backgrounds: Tensor,
+    boxes: Tensor,
+    image_weights: Tensor,
+    weights: LossWeights,
+) -> Tensor:
+    """The loss above; the kernel for CPU tensors where it was built, else the reference.
+
+    Args:
+        rgb: rendered over `backgrounds`, [V, H, W, 3].
+        alpha: rendered, [V, H, W].
+        targets: V images, bytes, straight alpha, [H, W, 4] each.
+        backgrounds: sRGB in [0, 1], [V, 3].
+        boxes: x0, y0, x1, y1 in pixels, half open, where SSIM is evaluated, int32, [V, 4].
+        image_weights: factor of each image, [V].
+        weights: of the terms.
+
+    Returns:
+        A scalar, differentiable in `rgb` and `alpha`.
+    """
+    function = image_loss_cpu if rgb.device.type == "cpu" and built() else image_loss_reference
+    return function(rgb, alpha, targets, backgrounds, boxes, image_weights, weights)
+
+
+def image_loss_reference(
+    rgb: Tensor,
+    alpha: Tensor,
+    targets: Sequence[Tensor],
+    backgrounds: Tensor,
+    boxes: Tensor,
+    image_weights: Tensor,
+    weights: LossWeights,
+) -> Tensor:
+    """As `image_loss`, in plain PyTorch."""
+    views, height, width, _ = rgb.shape
+    straight = torch.stack(list(targets)).to(rgb) / 255
+    true_alpha = straight[..., 3]
+    target = straight[..., :3] * true_alpha[..., None]
+    target = target + (1 - true_alpha[..., None]) * backgrounds[:, None, None]
+    color = (rgb - target).abs().mean(dim=(1, 2, 3))
+    coverage = (alpha - true_alpha).abs().mean(dim=(1, 2))
+    inside = torch.zeros_like(alpha)
+    for mask, (x0, y0, x1, y1) in zip(inside, boxes.tolist(), strict=True):
+        mask[y0:y1, x0:x1] = 1
+    dissimilarity = (1 - ssim_map(rgb.permute(0, 3, 1, 2), target.permute(0, 3, 1, 2))) * inside[:, None]
+    structure = dissimilarity.sum(dim=(1, 2, 3)) / (3 * height * width)
+    each = weights.l1 * color + weights.ssim * structure + weights.alpha * coverage
+    return (each * image_weights).sum() / views
+
+
+def ssim_map(x: Tensor, y: Tensor) -> Tensor:
+    """Structural similarity at each pixel of images in [0, 1], [V, C, H, W] each."""
+    offsets = torch.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1, device=x.device, dtype=x.dtype)
+    window = torch.exp(-(offsets**2) / (2 * 1.5**2))
+    window = window / window.sum()
+
+    def blur(image: Tensor) -> Tensor:
+        planes = image.reshape(-1, 1, *image.shape[-2:])
+        planes = F.conv2d(planes, window.view(1, 1, 1, -1), padding=(0, WINDOW_RADIUS))
+        planes = F.conv2d(planes, window.view(1, 1, -1, 1), padding=(WINDOW_RADIUS, 0))
+        return planes.reshape(image.shape)
+
+    mean_x, mean_y = blur(x), blur(y)
+    covariance = blur(x * y) - mean_x * mean_y
+    variance = blur(x * x) - mean_x**2 + blur(y * y) - mean_y**2
+    return ((2 * mean_x * mean_y + SSIM_C1) * (2 * covariance + SSIM_C2)) / (
+        (mean_x**2 + mean_y**2 + SSIM_C1) * (variance + SSIM_C2)
+    )
+
+
+def image_loss_cpu(
+    rgb: Tensor,
+    alpha: Tensor,
+    targets: Sequence[Tensor],
+    backgrounds: Tensor,
+    boxes: Tensor,
+    image_weights: Tensor,
+    weights: LossWeights,
+) -> Tensor:
+    """As `image_loss`, through the kernel; float32 on the CPU."""
+    return _ImageLoss.apply(rgb, alpha, targets, backgrounds, boxes, image_weights, weights)
+
+
+class _ImageLoss(torch.autograd.Function):
+    """Computes the gradient in the forward pass, where all it needs is at hand."""
+
+    @staticmethod
+    def forward(ctx: Any, rgb, alpha, targets, backgrounds, boxes, image_weights, weights):
+        planar = rgb.detach().permute(0, 3, 1, 2).contiguous()
+        coverage = alpha.detach().contiguous()
+        views, _, height, width = planar.shape
+        pixels = [target.contiguous() for target in targets]
+        pointers = (ctypes.c_void_p * views)(*(target.data_ptr() for target in pixels))
+        backgrounds, image_weights = backgrounds.contiguous(), image_weights.contiguous()
+        boxes = boxes.to(torch.int32).contiguous()
+        d_rgb, d_alpha = torch.empty_like(planar), torch.empty_like(coverage)
+        losses = torch.empty(views, dtype=torch.float64)
+        kernels().function("image_loss")(
+            views, height, width, *map(_pointer, (planar, coverage)), pointers,
+            *map(_pointer, (backgrounds, boxes, image_weights)),
+            *map(ctypes.c_float, (weights.l1, weights.ssim, weights.alpha)),
+            *map(_pointer, (d_rgb, d_alpha, losses)),
+        )  # fmt: skip
+        ctx.save_for_backward(d_rgb.permute(0, 2, 3, 1), d_alpha)
+        return losses.sum().to(rgb.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor):
+        d_rgb, d_alpha = ctx.saved_tensors
+        return gradients[0] * d_rgb, gradients[0] * d_alpha, None, None, None, None, None
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())

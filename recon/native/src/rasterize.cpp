@@ -1,0 +1,557 @@
+// The CPU rasterizer: V images of N Gaussians, and the gradients of a loss on them.
+//
+// An image is cut into strips W pixels wide and as high as the image; one vector is one row of a strip.
+// 1. Project W Gaussians at a time; the cut at alpha = 1/255 gives each an exact ellipse.
+// 2. Sort by depth (radix) and list for every strip the Gaussians that touch it with their exact rows.
+// 3. Blend each strip front to back. Down the rows of a strip exp(-sigma) follows from the row above by
+//    two multiplications, because sigma is quadratic in y.
+// 4. Backward goes front to back as well: what lies behind a Gaussian is the total minus what came so far.
+//    Gradients go into one slot for each (Gaussian, strip) pair and are then summed Gaussian by Gaussian:
+//    no atomics, and the same bits with any number of threads.
+//
+// Images are planar, [V, C, H, W]; all inputs are contiguous float32.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "parallel.h"
+#include "projection.h"
+#include "simd.h"
+
+#ifndef VARIANT
+#error "compile with -DVARIANT=<name of the instruction set>"
+#endif
+#define NAME2(a, b) fourdvd_##a##_##b
+#define NAME1(a, b) NAME2(a, b)
+#define NAME(b) NAME1(VARIANT, b)
+
+namespace fourdvd {
+namespace {
+
+constexpr float kAlphaMin = 1.0f / 255.0f, kAlphaMax = 0.999f, kTransmittanceMin = 1e-4f;
+constexpr float kLog2e = 1.44269504f;
+constexpr float kExponentRange = 110.0f;  // beyond this the recurrence could under- or overflow
+constexpr int kRun = 32;                  // rows after which the recurrence starts afresh
+constexpr int kSlot = 10;                 // s, s dx, s dx2, s dy, s dx dy, s dy2, r, g, b, depth
+constexpr uint32_t kNone = 0xffffffffu;
+
+struct Splat {  // one visible Gaussian of one view, as the inner loop reads it
+  float x, y;
+  float a, b, c;  // log2(e) times conic a / 2, b, c / 2
+  float log2_opacity;
+  float r, g, b_, depth;
+  float second_ratio;  // 2^(-2 c)
+  float pad;
+};
+
+struct Pair {  // rows [y0, y1] of a splat in one strip
+  uint32_t splat;
+  uint16_t y0, y1;
+};
+
+struct View {
+  CameraParameters camera;
+  std::vector<float> projected;      // 9 planes of `padded`: x y depth xx xy yy a b c
+  std::vector<uint32_t> order;       // Gaussian of a splat, by depth
+  std::vector<uint32_t> rank;        // splat of a Gaussian, or kNone
+  std::vector<Splat> splats;
+  std::vector<uint32_t> first_pair;  // [splats + 1] into pair_of
+  std::vector<uint32_t> pair_of;     // position in `pairs` (and slot) of a splat's k-th strip
+  std::vector<uint32_t> strip_begin; // [strips + 1] into pairs
+  std::vector<Pair> pairs;
+  std::vector<float> slots;
+  std::vector<uint64_t> keys, keys_other;
+  struct Piece { uint32_t strip; Pair pair; };
+  std::vector<Piece> pieces;
+};
+
+struct State {
+  int views = 0, count = 0, padded = 0, height = 0, width = 0, strips = 0;
+  bool colors_by_view = false;
+  std::vector<float> mean, sigma;  // 3 and 6 planes of `padded`
+  std::vector<float> log_cut;      // ln(255 opacity): sigma at which alpha reaches 1/255
+  const float *quats = nullptr, *scales = nullptr, *opacities = nullptr, *colors = nullptr;
+  std::vector<View> view;
+};
+
+inline vf gather(const float* base, int first, int count, int stride) {
+  vf v{};
+  const int n = std::min(W, count - first);
+  for (int i = 0; i < n; ++i) v[i] = base[static_cast<size_t>(first + i) * stride];
+  return v;
+}
+
+inline void scatter(float* base, int first, int count, int stride, vf v) {
+  const int n = std::min(W, count - first);
+  for (int i = 0; i < n; ++i) base[static_cast<size_t>(first + i) * stride] = v[i];
+}
+
+constexpr int kBlock = 64 * W;  // Gaussians in one task
+
+void prepare(State& s, const float* means) {
+  parallel_for((s.count + kBlock - 1) / kBlock, [&](int block) {
+    for (int g = block * kBlock; g < std::min(s.count, (block + 1) * kBlock); g += W) {
+      vf q[4], scale[3], sigma[6];
+      for (int k = 0; k < 4; ++k) q[k] = gather(s.quats + k, g, s.count, 4);
+      for (int k = 0; k < 3; ++k) scale[k] = gather(s.scales + k, g, s.count, 3);
+      covariance_of(q, scale, sigma);
+      for (int k = 0; k < 3; ++k) store(&s.mean[k * s.padded + g], gather(means + k, g, s.count, 3));
+      for (int k = 0; k < 6; ++k) store(&s.sigma[k * s.padded + g], sigma[k]);
+      for (int i = g; i < std::min(g + W, s.count); ++i)
+        s.log_cut[i] = s.opacities[i] >= kAlphaMin ? std::log(255.0f * s.opacities[i]) : -1.0f;
+    }
+  });
+}
+
+inline Projected project_at(const State& s, const CameraParameters& camera, int g, vf sigma[6]) {
+  vf mean[3];
+  for (int k = 0; k < 3; ++k) mean[k] = load(&s.mean[k * s.padded + g]);
+  for (int k = 0; k < 6; ++k) sigma[k] = load(&s.sigma[k * s.padded + g]);
+  return project(camera, mean, sigma);
+}
+
+// Sorts keys (depth bits in the upper half) in place, 11 bits at a time; equal digits are left alone.
+void radix_sort(std::vector<uint64_t>& keys, std::vector<uint64_t>& other) {
+  constexpr int kBits = 11, kBuckets = 1 << kBits;
+  other.resize(keys.size());
+  for (int shift = 32; shift < 64; shift += kBits) {
+    uint32_t begin[kBuckets + 1] = {};
+    for (uint64_t key : keys) ++begin[((key >> shift) & (kBuckets - 1)) + 1];
+    if (std::find(begin + 1, begin + kBuckets + 1, keys.size()) != begin + kBuckets + 1) continue;
+    for (int i = 0; i < kBuckets; ++i) begin[i + 1] += begin[i];
+    for (uint64_t key : keys) other[begin[(key >> shift) & (kBuckets - 1)]++] = key;
+    keys.swap(other);
+  }
+}
+
+void project_and_sort(const State& s, View& v) {
+  v.projected.resize(static_cast<size_t>(9) * s.padded);
+  v.rank.assign(s.count, kNone);
+  v.keys.clear();
+  float* planes[9];
+  for (int k = 0; k < 9; ++k) planes[k] = v.projected.data() + static_cast<size_t>(k) * s.padded;
+  for (int g = 0; g < s.count; g += W) {
+    vf sigma[6];
+    const Projected p = project_at(s, v.camera, g, sigma);
+    const vf cut = load(&s.log_cut[g]);
+    const vf rx = sqrt(maximum(2.0f * cut * p.xx, splat(0.0f))),
+             ry = sqrt(maximum(2.0f * cut * p.yy, splat(0.0f)));
+    const vi seen = p.visible & (cut >= splat(0.0f)) & (p.x + rx > splat(0.0f)) &
+                    (p.x - rx < splat(static_cast<float>(s.width))) & (p.y + ry > splat(0.0f)) &
+                    (p.y - ry < splat(static_cast<float>(s.height)));
+    if (!any(seen)) continue;
+    const vf values[9] = {p.x, p.y, p.depth, p.xx, p.xy, p.yy, p.conic_a, p.conic_b, p.conic_c};
+    for (int k = 0; k < 9; ++k) store(planes[k] + g, values[k]);
+    for (int i = 0; i < std::min(W, s.count - g); ++i) {
+      if (!seen[i]) continue;
+      uint32_t bits;
+      const float depth = planes[2][g + i];
+      std::memcpy(&bits, &depth, 4);  // positive floats sort as integers
+      v.keys.push_back(static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(g + i));
+    }
+  }
+  radix_sort(v.keys, v.keys_other);
+}
+
+inline int to_pixel(float x, int size) {  // clamps before the cast: a huge float has no int
+  return static_cast<int>(std::min(std::max(x, -1.0f), static_cast<float>(size)));
+}
+
+// Lists the strips and rows of one splat: the ellipse sigma <= cut, strip by strip.
+void add_pieces(const State& s, View& v, uint32_t splat, int g) {
+  auto plane = [&](int k) { return v.projected[static_cast<size_t>(k) * s.padded + g]; };
+  const float x = plane(0), y = plane(1), xx = plane(3), xy = plane(4), yy = plane(5);
+  const float b = plane(7), c = plane(8), cut2 = 2.0f * s.log_cut[g];
+  const float rx = std::sqrt(cut2 * xx), ry = std::sqrt(cut2 * yy);
+  const int first = std::max(0, to_pixel(std::ceil(x - rx - 0.5f), s.width));
+  const int last = std::min(s.width - 1, to_pixel(std::floor(x + rx - 0.5f), s.width));
+  const float slope = -b / c, spread = cut2 / c, inverse_rx2 = rx > 0 ? 1.0f / (rx * rx) : 0.0f;
+  const float x_top = xy / yy * ry;  // where the ellipse is highest
+  for (int strip = first / W; first <= last && strip <= last / W; ++strip) {
+    const float left = std::max(strip * W + 0.5f - x, -rx);
+    const float right = std::min(std::min(strip * W + W, s.width) - 0.5f - x, rx);
+    if (left > right) continue;
+    const float high = std::min(std::max(x_top, left), right);
+    const float low = std::min(std::max(-x_top, left), right);
+    const float y_high =
+        slope * high + std::sqrt(std::max(0.0f, spread * (1.0f - high * high * inverse_rx2)));
+    const float y_low = slope * low - std::sqrt(std::max(0.0f, spread * (1.0f - low * low * inverse_rx2)));
+    const int y0 = std::max(0, to_pixel(std::ceil(y + y_low - 0.5f), s.height));
+    const int y1 = std::min(s.height - 1, to_pixel(std::floor(y + y_high - 0.5f), s.height));
+    if (y0 > y1) continue;
+    v.pieces.push_back({static_cast<uint32_t>(strip),
+                        {splat, static_cast<uint16_t>(y0), static_cast<uint16_t>(y1)}});
+  }
+}
+
+void list_strips(const State& s, View& v, const float* colors) {
+  const size_t visible = v.keys.size();
+  v.order.resize(visible);
+  v.splats.resize(visible);
+  v.first_pair.resize(visible + 1);
+  v.pieces.clear();
+  for (size_t i = 0; i < visible; ++i) {
+    const int g = static_cast<int>(static_cast<uint32_t>(v.keys[i]));
+    auto plane = [&](int k) { return v.projected[static_cast<size_t>(k) * s.padded + g]; };
+    v.order[i] = g;
+    v.rank[g] = static_cast<uint32_t>(i);
+    const float* rgb = colors + 3 * static_cast<size_t>(g);
+    const float a = 0.5f * kLog2e * plane(6), b = kLog2e * plane(7), c = 0.5f * kLog2e * plane(8);
+    v.splats[i] = {plane(0), plane(1), a, b, c, std::log2(s.opacities[g]), rgb[0], rgb[1], rgb[2],
+                   plane(2), std::exp2(-2.0f * c), 0.0f};
+    v.first_pair[i] = static_cast<uint32_t>(v.pieces.size());
+    add_pieces(s, v, static_cast<uint32_t>(i), g);
+  }
+  v.first_pair[visible] = static_cast<uint32_t>(v.pieces.size());
+
+  v.strip_begin.assign(s.strips + 1, 0);
+  for (const auto& piece : v.pieces) ++v.strip_begin[piece.strip + 1];
+  for (int i = 0; i < s.strips; ++i) v.strip_begin[i + 1] += v.strip_begin[i];
+  std::vector<uint32_t> cursor(v.strip_begin.begin(), v.strip_begin.end() - 1);
+  v.pairs.resize(v.pieces.size());
+  v.pair_of.resize(v.pieces.size());
+  for (size_t k = 0; k < v.pieces.size(); ++k) {
+    const uint32_t at = cursor[v.pieces[k].strip]++;
+    v.pairs[at] = v.pieces[k].pair;
+    v.pair_of[k] = at;
+  }
+}
+
+// Which rows of a strip still have a pixel that lets light through, one bit a row.
+class LiveRows {
+ public:
+  explicit LiveRows(int height) : words_((height + 63) / 64, ~uint64_t{0}) {}
+  void finish(int row) { words_[row / 64] &= ~(uint64_t{1} << (row % 64)); }
+
+  // Shrinks [y0, y1] to its first and last live row; false if there is none.
+  bool trim(int& y0, int& y1) const {
+    const int first = y0 / 64, last = y1 / 64;
+    int top = -1, bottom = -1;
+    for (int k = first; k <= last; ++k) {
+      uint64_t bits = words_[k];
+      if (k == first) bits &= ~uint64_t{0} << (y0 % 64);
+      if (k == last) bits &= ~uint64_t{0} >> (63 - y1 % 64);
+      if (bits == 0) continue;
+      if (top < 0) top = 64 * k + __builtin_ctzll(bits);
+      bottom = 64 * k + 63 - __builtin_clzll(bits);
+    }
+    y0 = top, y1 = bottom;
+    return top >= 0;
+  }
+
+ private:
+  std::vector<uint64_t> words_;
+};
+
+// Calls row(y, dy, falloff) for rows y0..y1 with falloff = opacity * exp(-sigma) of the W pixels.
+template <class Row>
+inline void for_rows(const Splat& p, vf dx, int y0, int y1, const Row& row) {
+  const vf quadratic = splat(p.log2_opacity) - p.a * dx * dx, linear = p.b * dx;
+  for (int run = y0; run <= y1; run += kRun) {
+    const int end = std::min(y1, run + kRun - 1);
+    const float dy = run + 0.5f - p.y, dy_end = end + 0.5f - p.y;
+    const vf exponent = quadratic - dy * (linear + p.c * dy);
+    const vf step = -(linear + p.c * (2.0f * dy + 1.0f));
+    const vf exponent_end = quadratic - dy_end * (linear + p.c * dy_end);
+    const vf limit = splat(-kExponentRange);
+    if (any((minimum(exponent, exponent_end) < limit) | (step < limit) | (step > -limit))) {
+      for (int y = run; y <= end; ++y) {
+        const float d = y + 0.5f - p.y;
+        row(y, d, exp2(quadratic - d * (linear + p.c * d)));
+      }
+      continue;
+    }
+    vf falloff = exp2(exponent), ratio = exp2(step);
+    float d = dy;
+    for (int y = run; y <= end; ++y, d += 1.0f) {
+      row(y, d, falloff);
+      falloff *= ratio;
+      ratio *= p.second_ratio;
+    }
+  }
+}
+
+struct Scratch {
+  std::vector<float> memory;
+  float* rows(int planes, int height) {
+    memory.resize(static_cast<size_t>(planes) * height * W);
+    return memory.data();
+  }
+};
+thread_local Scratch t_scratch;
+
+inline vf initial_transmittance(int strip, int width) {
+  return select(iota() + static_cast<float>(strip * W) < splat(static_cast<float>(width)), splat(1.0f),
+                splat(-1.0f));  // a negative one marks a finished pixel
+}
+
+inline void copy_out(float* image, int strip, int width, int y, vf v) {
+  const int n = std::min(W, width - strip * W);
+  float* to = image + static_cast<size_t>(y) * width + strip * W;
+  if (n == W) return store(to, v);
+  for (int i = 0; i < n; ++i) to[i] = v[i];
+}
+
+inline vf copy_in(const float* image, int strip, int width, int y) {
+  const int n = std::min(W, width - strip * W);
+  const float* from = image + static_cast<size_t>(y) * width + strip * W;
+  if (n == W) return load(from);
+  vf v{};
+  for (int i = 0; i < n; ++i) v[i] = from[i];
+  return v;
+}
+
+void blend_strip(const State& s, const View& v, int strip, const float* background, float* rgb,
+                 float* alpha, float* depth) {
+  const int H = s.height;
+  float* T = t_scratch.rows(5, H);
+  float *R = T + H * W, *G = R + H * W, *B = G + H * W, *D = B + H * W;
+  std::fill(R, R + 4 * H * W, 0.0f);
+  for (int y = 0; y < H; ++y) store(T + y * W, initial_transmittance(strip, s.width));
+  LiveRows live(H);
+  for (uint32_t k = v.strip_begin[strip]; k < v.strip_begin[strip + 1]; ++k) {
+    int y0 = v.pairs[k].y0, y1 = v.pairs[k].y1;
+    if (!live.trim(y0, y1)) continue;
+    const Splat& p = v.splats[v.pairs[k].splat];
+    const vf dx = iota() + (strip * W + 0.5f - p.x);
+    for_rows(p, dx, y0, y1, [&](int y, float, vf falloff) {
+      const int at = y * W;
+      const vf before = load(T + at), a = minimum(falloff, splat(kAlphaMax));
+      const vi hit = falloff >= splat(kAlphaMin);
+      const vf after = before - before * a;
+      const vi drawn = hit & (after > splat(kTransmittanceMin));
+      const vi stopped = hit & ~drawn & (before > splat(0.0f));
+      const vf weight = keep(drawn, before * a);
+      store(R + at, load(R + at) + weight * p.r);
+      store(G + at, load(G + at) + weight * p.g);
+      store(B + at, load(B + at) + weight * p.b_);
+      store(D + at, load(D + at) + weight * p.depth);
+      vf left = before - weight;
+      if (any(stopped)) {
+        left = select(stopped, -left, left);
+        if (!any(left > splat(0.0f))) live.finish(y);
+      }
+      store(T + at, left);
+    });
+  }
+  const size_t plane = static_cast<size_t>(H) * s.width;
+  for (int y = 0; y < H; ++y) {
+    const vf left = load(T + y * W), t = maximum(left, -left);
+    copy_out(rgb, strip, s.width, y, load(R + y * W) + t * background[0]);
+    copy_out(rgb + plane, strip, s.width, y, load(G + y * W) + t * background[1]);
+    copy_out(rgb + 2 * plane, strip, s.width, y, load(B + y * W) + t * background[2]);
+    copy_out(alpha, strip, s.width, y, 1.0f - t);
+    copy_out(depth, strip, s.width, y, load(D + y * W));
+  }
+}
+
+struct ImageGradients {  // planes of one view; null where the loss does not depend on them
+  const float *rgb, *alpha, *depth;                 // images
+  const float *d_rgb, *d_alpha, *d_depth;           // gradients by them
+};
+
+template <bool kDepth>
+void blend_strip_gradient(const State& s, View& v, int strip, const ImageGradients& g) {
+  const int H = s.height;
+  const size_t plane = static_cast<size_t>(H) * s.width;
+  float* T = t_scratch.rows(kDepth ? 6 : 5, H);
+  float *rest = T + H * W, *gr = rest + H * W, *gg = gr + H * W, *gb = gg + H * W, *gd = gb + H * W;
+  for (int y = 0; y < H; ++y) {
+    const int at = y * W;
+    const vf r = copy_in(g.d_rgb, strip, s.width, y), gr_ = copy_in(g.d_rgb + plane, strip, s.width, y),
+             b = copy_in(g.d_rgb + 2 * plane, strip, s.width, y);
+    store(T + at, initial_transmittance(strip, s.width));
+    store(gr + at, r), store(gg + at, gr_), store(gb + at, b);
+    // Loss by all contributions together: what is behind a Gaussian is this minus what is before it.
+    vf total = r * copy_in(g.rgb, strip, s.width, y) + gr_ * copy_in(g.rgb + plane, strip, s.width, y) +
+               b * copy_in(g.rgb + 2 * plane, strip, s.width, y);
+    if (g.d_alpha)
+      total -= copy_in(g.d_alpha, strip, s.width, y) * (1.0f - copy_in(g.alpha, strip, s.width, y));
+    if (kDepth) {
+      const vf d = copy_in(g.d_depth, strip, s.width, y);
+      store(gd + at, d);
+      total += d * copy_in(g.depth, strip, s.width, y);
+    }
+    store(rest + at, total);
+  }
+  LiveRows live(H);
+  for (uint32_t k = v.strip_begin[strip]; k < v.strip_begin[strip + 1]; ++k) {
+    float* slot = &v.slots[static_cast<size_t>(k) * kSlot];
+    int y0 = v.pairs[k].y0, y1 = v.pairs[k].y1;
+    if (!live.trim(y0, y1)) {
+      std::fill(slot, slot + kSlot, 0.0f);
+      continue;
+    }
+    const Splat& p = v.splats[v.pairs[k].splat];
+    const vf dx = iota() + (strip * W + 0.5f - p.x);
+    vf s0{}, s1{}, s2{}, r{}, gsum{}, b{}, d{};
+    for_rows(p, dx, y0, y1, [&](int y, float dy, vf falloff) {
+      const int at = y * W;
+      const vf before = load(T + at), a = minimum(falloff, splat(kAlphaMax));
+      const vi hit = falloff >= splat(kAlphaMin);
+      const vf after = before - before * a;
+      const vi drawn = hit & (after > splat(kTransmittanceMin));
+      const vi stopped = hit & ~drawn & (before > splat(0.0f));
+      const vf weight = keep(drawn, before * a);
+      const vf g_r = load(gr + at), g_g = load(gg + at), g_b = load(gb + at);
+      vf value = g_r * p.r + g_g * p.g + g_b * p.b_;
+      if (kDepth) {
+        const vf g_d = load(gd + at);
+        value += g_d * p.depth;
+        d += weight * g_d;
+      }
+      const vf behind = load(rest + at) - weight * value;
+      store(rest + at, behind);
+      const vf by_alpha = before * value - behind / (1.0f - a);
+      const vf by_exponent = keep(drawn & (falloff <= splat(kAlphaMax)), a * by_alpha);
+      const vf moment = by_exponent * dy;
+      s0 += by_exponent, s1 += moment, s2 += moment * dy;
+      r += weight * g_r, gsum += weight * g_g, b += weight * g_b;
+      vf left = before - weight;
+      if (any(stopped)) {
+        left = select(stopped, -left, left);
+        if (!any(left > splat(0.0f))) live.finish(y);
+      }
+      store(T + at, left);
+    });
+    const vf sx = s0 * dx, sums[8] = {s0, sx, sx * dx, s1, s1 * dx, s2, r, gsum};
+    sum8(sums, slot);
+    slot[8] = sum(b);
+    slot[9] = kDepth ? sum(d) : 0.0f;
+  }
+}
+
+struct Gradients {
+  float *means, *quats, *scales, *opacities, *colors, *means2d;  // means2d may be null
+};
+
+// Sums the slots of W Gaussians in one view, and turns moments into derivatives.
+inline vi collect(const State& s, const View& v, int g, float sums[kSlot][W]) {
+  vi seen{};
+  std::memset(sums, 0, sizeof(float) * kSlot * W);
+  for (int i = 0; i < std::min(W, s.count - g); ++i) {
+    const uint32_t splat = v.rank[g + i];
+    if (splat == kNone) continue;
+    seen[i] = -1;
+    float total[kSlot] = {};
+    for (uint32_t k = v.first_pair[splat]; k < v.first_pair[splat + 1]; ++k) {
+      const float* slot = &v.slots[static_cast<size_t>(v.pair_of[k]) * kSlot];
+      for (int j = 0; j < kSlot; ++j) total[j] += slot[j];
+    }
+    for (int j = 0; j < kSlot; ++j) sums[j][i] = total[j];
+  }
+  return seen;
+}
+
+void gather_gradients(const State& s, const Gradients& out, int g) {
+  vf d_mean[3] = {}, d_sigma[6] = {}, d_color[3] = {}, d_opacity{};
+  for (int view = 0; view < s.views; ++view) {
+    const View& v = s.view[view];
+    alignas(64) float sums[kSlot][W];
+    const vi seen = collect(s, v, g, sums);
+    vf m[kSlot];
+    for (int j = 0; j < kSlot; ++j) m[j] = load(sums[j]);
+    vf by_x{}, by_y{};
+    if (any(seen)) {
+      vf sigma[6];
+      Projected p = project_at(s, v.camera, g, sigma);
+      p.inverse_z = keep(seen, p.inverse_z);  // an unseen Gaussian must not turn 0 times inf into NaN
+      by_x = keep(seen, p.conic_a * m[1] + p.conic_b * m[3]);
+      by_y = keep(seen, p.conic_b * m[1] + p.conic_c * m[3]);
+      const ProjectionGradient by = {by_x, by_y, m[9], -0.5f * m[2], -m[4], -0.5f * m[5]};
+      vf view_mean[3] = {}, view_sigma[6] = {};
+      project_gradient(v.camera, p, sigma, by, view_mean, view_sigma);
+      for (int k = 0; k < 3; ++k) d_mean[k] += keep(seen, view_mean[k]);
+      for (int k = 0; k < 6; ++k) d_sigma[k] += keep(seen, view_sigma[k]);
+      d_opacity += m[0];
+    }
+    for (int k = 0; k < 3; ++k) {
+      if (s.colors_by_view)
+        scatter(out.colors + (static_cast<size_t>(view) * s.count) * 3 + k, g, s.count, 3, m[6 + k]);
+      else
+        d_color[k] += m[6 + k];
+    }
+    if (out.means2d) {
+      scatter(out.means2d + static_cast<size_t>(view) * s.count * 2, g, s.count, 2, by_x);
+      scatter(out.means2d + static_cast<size_t>(view) * s.count * 2 + 1, g, s.count, 2, by_y);
+    }
+  }
+  vf q[4], scale[3], dq[4], ds[3];
+  for (int k = 0; k < 4; ++k) q[k] = gather(s.quats + k, g, s.count, 4);
+  for (int k = 0; k < 3; ++k) scale[k] = gather(s.scales + k, g, s.count, 3);
+  covariance_gradient(q, scale, d_sigma, dq, ds);
+  const vf opacity = gather(s.opacities, g, s.count, 1);
+  for (int k = 0; k < 3; ++k) scatter(out.means + k, g, s.count, 3, d_mean[k]);
+  for (int k = 0; k < 4; ++k) scatter(out.quats + k, g, s.count, 4, dq[k]);
+  for (int k = 0; k < 3; ++k) scatter(out.scales + k, g, s.count, 3, ds[k]);
+  scatter(out.opacities, g, s.count, 1, d_opacity / maximum(opacity, splat(kAlphaMin)));
+  if (!s.colors_by_view)
+    for (int k = 0; k < 3; ++k) scatter(out.colors + k, g, s.count, 3, d_color[k]);
+}
+
+}  // namespace
+}  // namespace fourdvd
+
+extern "C" {
+
+// A workspace that keeps its memory from call to call; forward fills it, backward reads it.
+void* NAME(rasterizer_create)() { return new fourdvd::State(); }
+void NAME(rasterizer_destroy)(void* state) { delete static_cast<fourdvd::State*>(state); }
+
+void NAME(rasterize)(void* state, int views, int count, int height, int width, const float* means,
+                     const float* quats, const float* scales, const float* opacities,
+                     const float* colors, int colors_by_view, const float* viewmats, const float* Ks,
+                     const float* backgrounds, float* rgb, float* alpha, float* depth) {
+  using namespace fourdvd;
+  State& s = *static_cast<State*>(state);
+  s.views = views, s.count = count, s.height = height, s.width = width;
+  s.padded = (count + W - 1) / W * W, s.strips = (width + W - 1) / W;
+  s.colors_by_view = colors_by_view != 0;
+  s.quats = quats, s.scales = scales, s.opacities = opacities, s.colors = colors;
+  s.mean.resize(3 * static_cast<size_t>(s.padded)), s.sigma.resize(6 * static_cast<size_t>(s.padded));
+  s.log_cut.assign(s.padded, -1.0f);
+  if (static_cast<int>(s.view.size()) < views) s.view.resize(views);
+  prepare(s, means);
+  parallel_for(views, [&](int i) {
+    View& v = s.view[i];
+    v.camera = make_camera(viewmats + 16 * i, Ks + 9 * i, height, width);
+    project_and_sort(s, v);
+    list_strips(s, v, colors + (s.colors_by_view ? static_cast<size_t>(i) * count * 3 : 0));
+  });
+  const size_t plane = static_cast<size_t>(height) * width;
+  parallel_for(views * s.strips, [&](int task) {
+    const int i = task / s.strips;
+    blend_strip(s, s.view[i], task % s.strips, backgrounds + 3 * i, rgb + 3 * plane * i,
+                alpha + plane * i, depth + plane * i);
+  });
+}
+
+// The inputs of `rasterize` must still be where they were. d_alpha and d_depth may be null.
+void NAME(rasterize_gradient)(void* state, const float* rgb, const float* alpha, const float* depth,
+                              const float* d_rgb, const float* d_alpha, const float* d_depth,
+                              float* d_means, float* d_quats, float* d_scales, float* d_opacities,
+                              float* d_colors, float* d_means2d) {
+  using namespace fourdvd;
+  State& s = *static_cast<State*>(state);
+  for (int i = 0; i < s.views; ++i) s.view[i].slots.resize(s.view[i].pairs.size() * kSlot);
+  const size_t plane = static_cast<size_t>(s.height) * s.width;
+  parallel_for(s.views * s.strips, [&](int task) {
+    const int i = task / s.strips;
+    const ImageGradients g = {rgb + 3 * plane * i, alpha + plane * i, depth + plane * i,
+                              d_rgb + 3 * plane * i, d_alpha ? d_alpha + plane * i : nullptr,
+                              d_depth ? d_depth + plane * i : nullptr};
+    if (d_depth)
+      blend_strip_gradient<true>(s, s.view[i], task % s.strips, g);
+    else
+      blend_strip_gradient<false>(s, s.view[i], task % s.strips, g);
+  });
+  const Gradients out = {d_means, d_quats, d_scales, d_opacities, d_colors, d_means2d};
+  parallel_for((s.count + kBlock - 1) / kBlock, [&](int block) {
+    for (int g = block * kBlock; g < std::min(s.count, (block + 1) * kBlock); g += W)
+      gather_gradients(s, out, g);
+  });
+}
+
+}  // extern "C"

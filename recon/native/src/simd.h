@@ -1,0 +1,133 @@
+// Vectors of W floats in GNU vector extensions (gcc and clang), with the few operations that C++ lacks.
+// The width follows the instruction set this file is compiled for; narrower machines split the vector.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace fourdvd {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int W = 16;
+#else
+constexpr int W = 8;
+#endif
+
+typedef float vf __attribute__((vector_size(W * 4)));
+typedef int32_t vi __attribute__((vector_size(W * 4)));
+
+inline vf splat(float x) { return x - vf{}; }
+inline vi splat(int32_t x) { return x - vi{}; }
+
+inline vf load(const float* p) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_loadu_ps(p);  // memcpy of 64 bytes goes through the stack with gcc
+#elif defined(__AVX__)
+  return (vf)_mm256_loadu_ps(p);
+#else
+  vf v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+#endif
+}
+
+inline void store(float* p, vf v) {
+#if defined(__AVX512F__)
+  _mm512_storeu_ps(p, (__m512)v);
+#elif defined(__AVX__)
+  _mm256_storeu_ps(p, (__m256)v);
+#else
+  std::memcpy(p, &v, sizeof v);
+#endif
+}
+
+inline vf iota() {
+  vf v;
+  for (int i = 0; i < W; ++i) v[i] = static_cast<float>(i);
+  return v;
+}
+
+inline vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
+inline vf keep(vi mask, vf v) { return (vf)(mask & (vi)v); }
+inline vf minimum(vf a, vf b) { return a < b ? a : b; }
+inline vf maximum(vf a, vf b) { return a > b ? a : b; }
+
+inline bool any(vi mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif defined(__AVX__)
+  return _mm256_movemask_ps((__m256)mask) != 0;
+#else
+  int32_t all = 0;
+  for (int i = 0; i < W; ++i) all |= mask[i];
+  return all != 0;
+#endif
+}
+
+inline vf sqrt(vf v) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX__)
+  return (vf)_mm256_sqrt_ps((__m256)v);
+#else
+  for (int i = 0; i < W; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+#endif
+}
+
+// 2^x with a relative error below 3e-7; x is clamped to [-126, 126].
+inline vf exp2(vf x) {
+  x = minimum(maximum(x, splat(-126.0f)), splat(126.0f));
+  const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
+  const vf shifted = x + magic;
+  const vf f = x - (shifted - magic);  // in [-0.5, 0.5]
+  const vi exponent = ((vi)shifted - (vi)magic) << 23;
+  vf p = splat(1.5403530e-4f);  // Taylor coefficients ln(2)^k / k!
+  p = p * f + splat(1.3333558e-3f);
+  p = p * f + splat(9.6181291e-3f);
+  p = p * f + splat(5.5504109e-2f);
+  p = p * f + splat(2.4022651e-1f);
+  p = p * f + splat(6.9314718e-1f);
+  p = p * f + splat(1.0f);
+  return (vf)((vi)p + exponent);
+}
+
+// Sums over the lanes of eight vectors: out[k] = sum of v[k].
+inline void sum8(const vf v[8], float out[8]) {
+#if defined(__AVX__)
+  __m256 a[8];
+  for (int k = 0; k < 8; ++k) {
+#if defined(__AVX512F__)
+    const __m512 wide = (__m512)v[k];
+    a[k] = _mm256_add_ps(_mm512_castps512_ps256(wide),
+                         _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(wide), 1)));
+#else
+    a[k] = (__m256)v[k];
+#endif
+  }
+  const __m256 p = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
+  const __m256 q = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
+  const __m256 low = _mm256_permute2f128_ps(p, q, 0x20), high = _mm256_permute2f128_ps(p, q, 0x31);
+  _mm256_storeu_ps(out, _mm256_add_ps(low, high));
+#else
+  for (int k = 0; k < 8; ++k) {
+    float sum = 0;
+    for (int i = 0; i < W; ++i) sum += v[k][i];
+    out[k] = sum;
+  }
+#endif
+}
+
+inline float sum(vf v) {
+  float total = 0;
+  for (int i = 0; i < W; ++i) total += v[i];
+  return total;
+}
+
+}  // namespace
+}  // namespace fourdvd

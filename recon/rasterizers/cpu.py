@@ -1,0 +1,114 @@
+"""The CPU rasterizer: PyTorch's side of the kernel in `recon/native/src/rasterize.cpp`.
+
+Letters: N Gaussians, V cameras, H × W pixels. Computes in float32. The kernel keeps a workspace between
+its forward and its backward; workspaces are used again, so that a fit does not allocate.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon.native.library import built, kernels
+from recon.rasterizers.interface import Rendering
+
+
+def available() -> bool:
+    """Whether the kernel was compiled when the package was installed."""
+    return built()
+
+
+def rasterize_cpu(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    height: int,
+    width: int,
+    backgrounds: Tensor | None = None,
+    means2d: Tensor | None = None,
+) -> Rendering:
+    """As `recon.rasterizers.rasterize`, for float32 tensors on the CPU; H and W below 65,536.
+
+    Raises:
+        BackendError: the kernel was not built.
+    """
+    if backgrounds is None:
+        backgrounds = means.new_zeros(len(viewmats), 3)
+    images = _Rasterize.apply(
+        means, quats, scales, opacities, colors, backgrounds, means2d, viewmats, Ks, height, width
+    )
+    rgb, alpha, depth = images
+    return Rendering(rgb.permute(0, 2, 3, 1), alpha, depth)
+
+
+class _Workspace:
+    """Memory of the kernel for one forward and its backward; goes back to the pool when dropped."""
+
+    _free: list[int] = []
+
+    def __init__(self) -> None:
+        create = kernels().function("rasterizer_create", ctypes.c_void_p)
+        self.handle = ctypes.c_void_p(self._free.pop() if self._free else create())
+
+    def __del__(self) -> None:
+        if self.handle.value is not None:
+            self._free.append(self.handle.value)
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, means, quats, scales, opacities, colors, backgrounds, means2d, viewmats, Ks,
+        height, width,
+    ):  # fmt: skip
+        inputs = [_plain(x) for x in (means, quats, scales, opacities, colors)]
+        cameras = [_plain(x) for x in (viewmats, Ks, backgrounds)]
+        views, count = viewmats.shape[0], means.shape[0]
+        rgb = torch.empty(views, 3, height, width)
+        alpha, depth = torch.empty(views, height, width), torch.empty(views, height, width)
+        workspace = _Workspace()
+        kernels().function("rasterize")(
+            workspace.handle, views, count, height, width,
+            *map(_pointer, inputs), int(colors.ndim == 3), *map(_pointer, cameras),
+            _pointer(rgb), _pointer(alpha), _pointer(depth),
+        )  # fmt: skip
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, rgb, alpha, depth)
+        ctx.workspace, ctx.views, ctx.wants_means2d = workspace, views, means2d is not None
+        return rgb, alpha, depth
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None):
+        means, quats, scales, opacities, colors, rgb, alpha, depth = ctx.saved_tensors
+        d_rgb, d_alpha, d_depth = gradients
+        d_rgb = torch.zeros_like(rgb) if d_rgb is None else _plain(d_rgb)
+        d_alpha, d_depth = (None if d is None else _plain(d) for d in (d_alpha, d_depth))
+        results = [torch.empty_like(x) for x in (means, quats, scales, opacities, colors)]
+        d_means2d = torch.empty(ctx.views, means.shape[0], 2) if ctx.wants_means2d else None
+        kernels().function("rasterize_gradient")(
+            ctx.workspace.handle,
+            *map(_pointer, (rgb, alpha, depth, d_rgb, d_alpha, d_depth, *results, d_means2d)),
+        )
+        d_backgrounds = None
+        if ctx.needs_input_grad[5]:
+            d_backgrounds = torch.einsum("vchw,vhw->vc", d_rgb, 1 - alpha)
+        return *results, d_backgrounds, d_means2d, None, None, None, None
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous()
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    if tensor is None:
+        return ctypes.c_void_p(None)
+    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+        raise TypeError(f"the CPU rasterizer takes float32 on the CPU, got {tensor.dtype} on {tensor.device}")
+    return ctypes.c_void_p(tensor.data_ptr())

@@ -1,2 +1,0 @@
-"""The CPU backend."""
-def available(): return False
