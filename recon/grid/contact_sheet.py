@@ -14,7 +14,7 @@ GAP_PX = 2
 
 
 def contact_sheet(grid: Grid, rows: int = 16, columns: int = 5, tile_px: int = 160) -> np.ndarray:
-    """Small images of evenly chosen views and frames over white; white where a sparse grid has none.
+    """Small images of evenly chosen views and frames over white; blank where a grid has none.
 
     Args:
         grid: what to show.

@@ -3,9 +3,9 @@
     rgb ──border colour──▶ B ──flood from the border──▶ background ──band around it──▶ alpha, colour
 
 Only what is connected to the border is background, so white parts inside the object stay. In the
-band between, the pixel C = α F + (1 − α) B is a mix of B and the colour F of the nearest pixel
-inside the object. Letters: M images, H × W pixels. What it does not know: background of many
-colours.
+band between, a pixel C = α F + (1 − α) B is a mix of B and the colour F of the object, which is
+taken from the neighbour that is least like B. Letters: M images, H × W pixels. What it does not
+know: background of many colours.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from scipy import ndimage
 
 TOLERANCE = 12 / 255  # what video compression adds to a plain colour
 UNIFORM_SHARE = 0.6  # of all border pixels; the rest may be an object that leaves the image
-BAND_PX = 1.5
-REACH_PX = 4.0  # farther away, the nearest inner pixel says nothing about a colour
+BAND_PX = 2.0
+WINDOW_PX = 2  # neighbours up to so far in rows and columns
 
 
 def border_colour(images: np.ndarray) -> np.ndarray | None:
@@ -49,15 +49,11 @@ def matte(image: np.ndarray, background: np.ndarray) -> np.ndarray:
     outside = _flood_from_border(np.abs(rgb - background).max(axis=-1) <= TOLERANCE)
     if not outside.any():
         return np.concatenate([image[..., :3], np.full_like(image[..., :1], 255)], axis=-1)
-    distance_px = np.asarray(ndimage.distance_transform_edt(~outside))
-    band = ~outside & (distance_px <= BAND_PX)
+    band = ~outside & (np.asarray(ndimage.distance_transform_edt(~outside)) <= BAND_PX)
     alpha = np.where(outside, 0.0, 1.0)
-    inner, known = _nearest_inner_colour(rgb, inside=distance_px > BAND_PX)
-    mixed = band & known
-    alpha[mixed] = _mixing_ratio(rgb[mixed], inner[mixed], background)
-    colour = np.where(mixed[..., None], inner, rgb)
-    colour = np.where(outside[..., None], background, colour)
-    return np.rint(255 * np.dstack([colour, alpha])).astype(np.uint8)
+    rgb[outside] = background
+    rgb[band], alpha[band] = _unmix(rgb[band], _foreground(rgb, band, background), background)
+    return np.rint(255 * np.dstack([rgb, alpha])).astype(np.uint8)
 
 
 def _flood_from_border(close: np.ndarray) -> np.ndarray:
@@ -67,21 +63,27 @@ def _flood_from_border(close: np.ndarray) -> np.ndarray:
     return ndimage.binary_propagation(seeds, mask=close)
 
 
-def _nearest_inner_colour(rgb: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colour of the nearest inner pixel, [H, W, 3], and whether it is within reach, [H, W]."""
-    if not inside.any():
-        return rgb, np.zeros_like(inside)
-    rows, columns = np.asarray(
-        ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    )
-    own_row, own_column = np.indices(inside.shape)
-    distance_px = np.hypot(rows - own_row, columns - own_column)
-    return rgb[rows, columns], distance_px <= REACH_PX
+def _foreground(rgb: np.ndarray, band: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """For each pixel of the band the colour around it that is least like the background, [K, 3]."""
+    height, width = band.shape
+    offsets = np.arange(-WINDOW_PX, WINDOW_PX + 1)
+    row_offsets, column_offsets = (grid.ravel() for grid in np.meshgrid(offsets, offsets))
+    rows, columns = np.nonzero(band)
+    around = rgb[
+        np.clip(rows[:, None] + row_offsets, 0, height - 1),
+        np.clip(columns[:, None] + column_offsets, 0, width - 1),
+    ]
+    best = np.abs(around - background).sum(axis=-1).argmax(axis=1)
+    return around[np.arange(len(rows)), best]
 
 
-def _mixing_ratio(mixed: np.ndarray, inner: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """α in [0, 1] for which α F + (1 − α) B is nearest to C, [K]; 1 where F is hardly not B."""
-    span = inner - background
-    length2 = (span**2).sum(axis=-1)
-    ratio = ((mixed - background) * span).sum(axis=-1) / np.maximum(length2, 1e-8)
-    return np.where(length2 > (2 * TOLERANCE) ** 2, ratio.clip(0, 1), 1.0)
+def _unmix(
+    mixed: np.ndarray, foreground: np.ndarray, background: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """F [K, 3] and α [K] with C = α F + (1 − α) B; C itself and 1 where C is no such mix."""
+    span = foreground - background
+    ratio = ((mixed - background) * span).sum(-1) / np.maximum((span**2).sum(-1), 1e-8)
+    alpha = ratio.clip(0, 1)
+    error = np.abs(background + alpha[:, None] * span - mixed).max(axis=-1)
+    is_mix = error <= 2 * TOLERANCE
+    return np.where(is_mix[:, None], foreground, mixed), np.where(is_mix, alpha, 1.0)
