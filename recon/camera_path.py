@@ -1,0 +1,115 @@
+"""A camera path from a file: nerfstudio's camera path, or a `transforms.json` without its images.
+
+nerfstudio's viewer and its Blender add-on save a JSON with `camera_path`, a list of poses
+(camera-to-world, OpenGL axes, 16 numbers row by row) with a vertical `fov` in degrees each, and
+`render_time` in [0, 1] where the scene moves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recon.errors import InputError
+from recon.grid.cameras import Camera, rigid_pose
+from recon.grid.transforms import read_transforms
+
+
+class CameraPath(NamedTuple):
+    """F cameras of one size.
+
+    Attributes:
+        cameras: F of them.
+        times: in [0, 1], F of them, or None where the file has none.
+        fps: frames a second, or None where the file does not say.
+    """
+
+    cameras: list[Camera]
+    times: list[float] | None
+    fps: float | None
+
+
+def read_camera_path(path: str | Path, height: int, width: int) -> CameraPath:
+    """Reads either kind of file.
+
+    Args:
+        path: of the JSON file.
+        height: of the frames in pixels, where the file does not say.
+        width: of the frames in pixels, where the file does not say.
+
+    Raises:
+        InputError: the file is missing, not JSON, of neither kind, or its numbers are not valid.
+    """
+    path = Path(path)
+    values = _read_object(path)
+    try:
+        if "camera_path" in values:
+            film = _nerfstudio_path(values)
+        elif "frames" in values:
+            film = _transforms_path(path, height, width)
+        else:
+            raise ValueError("expected `camera_path` (of nerfstudio) or `frames`, found neither")
+        sizes = sorted({(camera.width, camera.height) for camera in film.cameras})
+        if len(sizes) != 1 or min(sizes[0]) < 1:
+            raise ValueError(f"expected cameras of one size, found {sizes or 'no cameras'}")
+        if film.fps is not None and not 0 < film.fps < 1000:
+            raise ValueError(f"expected frames a second between 0 and 1000, found {film.fps}")
+    except KeyError as error:
+        raise InputError(f"the key {error} is missing", path) from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"not a valid camera path: {error}", path) from error
+    return film
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError("no camera path has this name, and there is no such file", path) from error
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        raise InputError(f"cannot be read as JSON ({error})", path) from error
+    if not isinstance(values, dict):
+        raise InputError(f"expected a JSON object, found {type(values).__name__}", path)
+    return values
+
+
+def _nerfstudio_path(values: Mapping[str, Any]) -> CameraPath:
+    if values.get("camera_type", "perspective") != "perspective":
+        raise ValueError(f"expected perspective cameras, found {values['camera_type']!r}")
+    width, height = int(values["render_width"]), int(values["render_height"])
+    entries = values["camera_path"]
+    cameras = [_nerfstudio_camera(entry, height, width) for entry in entries]
+    times = None
+    if any("render_time" in entry for entry in entries):
+        times = [_time(entry["render_time"]) for entry in entries]
+    return CameraPath(cameras, times, float(values["fps"]) if "fps" in values else None)
+
+
+def _nerfstudio_camera(entry: Mapping[str, Any], height: int, width: int) -> Camera:
+    fov_deg = float(entry["fov"])
+    if not 0 < fov_deg < 180:
+        raise ValueError(f"expected a field of view between 0 and 180 degrees, found {fov_deg}")
+    focal_px = height / 2 / np.tan(np.radians(fov_deg) / 2)
+    pose = rigid_pose(np.reshape(entry["camera_to_world"], (4, 4)).tolist())
+    return Camera(pose, focal_px, focal_px, width / 2, height / 2, width, height)
+
+
+def _time(value: Any) -> float:
+    time = float(value)
+    if not 0 <= time <= 1:
+        raise ValueError(f"expected render_time in [0, 1], found {time}")
+    return time
+
+
+def _transforms_path(path: Path, height: int, width: int) -> CameraPath:
+    transforms = read_transforms(path)
+    cameras, times = [], []
+    for entry in transforms.entries:
+        size = entry.intrinsics.get("h", height), entry.intrinsics.get("w", width)
+        cameras.append(entry.camera(int(size[0]), int(size[1])))
+        times.append(entry.time)
+    return CameraPath(cameras, None if None in times else times, transforms.fps)
