@@ -13,10 +13,14 @@ CAMERA = orbit_camera(30, 10, 3.2, 33.8, 90, 160)
 def nerfstudio_path(times=(0.0, 0.5, 1.0), **changes) -> dict:
     fov_deg = float(np.degrees(2 * np.arctan(45 / CAMERA.fl_y)))
     entries = [
-        {"camera_to_world": CAMERA.T_world_camera.ravel().tolist(), "fov": fov_deg, "aspect": 16 / 9,
-         "render_time": time}
+        {
+            "camera_to_world": CAMERA.T_world_camera.ravel().tolist(),
+            "fov": fov_deg,
+            "aspect": 16 / 9,
+            "render_time": time,
+        }
         for time in times
-    ]  # fmt: skip
+    ]
     return {
         "camera_type": "perspective",
         "render_height": 90,

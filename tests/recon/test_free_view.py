@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -52,9 +53,7 @@ def test_the_pivot_of_cameras_around_a_point_is_that_point():
     for camera in ring(5):
         pose = camera.T_world_camera.copy()
         pose[:3, 3] += offset
-        moved.append(
-            Camera(pose, *(getattr(camera, n) for n in ("fl_x", "fl_y", "cx", "cy")), 16, 16)
-        )
+        moved.append(dataclasses.replace(camera, T_world_camera=pose))
     np.testing.assert_allclose(free_view.pivot(make_scene(tuple(moved))), offset, atol=1e-9)
 
 
