@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recon.sphere import fibonacci_sphere
+
 
 def sh_basis(directions: Tensor, degree: int) -> Tensor:
     """Values of the basis functions in unit directions, [..., 3] → [..., (degree + 1)²]."""
@@ -51,3 +53,25 @@ def sh_to_rgb(coefficients: Tensor, directions: Tensor) -> Tensor:
     unit = torch.nn.functional.normalize(directions, dim=-1)
     basis = sh_basis(unit, degree)
     return (torch.einsum("...nk,nkc->...nc", basis, coefficients) + 0.5).clamp_min(0)
+
+
+def rotate_sh(coefficients: Tensor, rotation: Tensor) -> Tensor:
+    """Coefficients of the turned function: what was seen along d is then seen along `rotation @ d`.
+
+    The rotated function is sampled in fixed directions and its coefficients are solved for. A
+    rotation maps each degree onto itself, so the solution is exact.
+
+    Args:
+        coefficients: [N, K, 3] with K in 1, 4, 9, 16.
+        rotation: a rotation matrix, [3, 3].
+
+    Returns:
+        Coefficients of the same shape and dtype.
+    """
+    count = coefficients.shape[-2]
+    degree = {1: 0, 4: 1, 9: 2, 16: 3}[count]
+    directions = torch.as_tensor(fibonacci_sphere(4 * count), device=coefficients.device)
+    before = sh_basis(directions, degree)
+    after = sh_basis(directions @ rotation.to(directions).T, degree)
+    matrix = torch.linalg.lstsq(after, before).solution
+    return (matrix @ coefficients.to(matrix)).to(coefficients)

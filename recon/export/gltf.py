@@ -1,0 +1,137 @@
+"""GLB containers: arrays in, one binary glTF 2.0 file out, and back.
+
+Only what our exporters need of glTF: accessors without sparse parts, one buffer, embedded images.
+What it does not know: meshes, splats, axes.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recon.errors import InputError
+
+MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
+ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963  # what a buffer view is for: vertices, indices
+COMPONENT_TYPES = {"u1": 5121, "u2": 5123, "u4": 5125, "f4": 5126}
+DTYPES = {code: np.dtype(f"<{name}") for name, code in COMPONENT_TYPES.items()}
+TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
+COMPONENTS = {name: count for count, name in TYPES.items()}
+
+
+class GlbWriter:
+    """A GLB that is being put together.
+
+    Attributes:
+        json: the glTF document; callers add meshes, nodes and the like to it.
+    """
+
+    def __init__(self):
+        self.json: dict[str, Any] = {
+            "asset": {"version": "2.0", "generator": "fourdvd"},
+            "accessors": [],
+            "bufferViews": [],
+        }
+        self._binary = bytearray()
+
+    def accessor(
+        self, values: np.ndarray, target: int | None = None, bounds: bool = False, name: str = ""
+    ) -> int:
+        """Adds an array and returns the index of its accessor.
+
+        Args:
+            values: [N] or [N, 2 to 4] of u1, u2, u4 or f4; bytes of a row must be a multiple of 4
+                for vertex attributes.
+            target: `ARRAY_BUFFER` for vertex attributes, `ELEMENT_ARRAY_BUFFER` for indices.
+            bounds: whether to state the minimum and maximum (glTF wants it of positions and times).
+            name: for people who read the file.
+        """
+        entry: dict[str, Any] = {
+            "bufferView": self.buffer_view(np.ascontiguousarray(values).tobytes(), target),
+            "componentType": COMPONENT_TYPES[values.dtype.str[1:]],
+            "count": len(values),
+            "type": TYPES[1 if values.ndim == 1 else values.shape[1]],
+        }
+        if name:
+            entry["name"] = name
+        if bounds:
+            entry["min"] = np.atleast_1d(values.min(axis=0)).tolist()
+            entry["max"] = np.atleast_1d(values.max(axis=0)).tolist()
+        self.json["accessors"].append(entry)
+        return len(self.json["accessors"]) - 1
+
+    def buffer_view(self, data: bytes, target: int | None = None) -> int:
+        """Adds bytes, aligned to 4, and returns the index of their view."""
+        entry = {"buffer": 0, "byteOffset": len(self._binary), "byteLength": len(data)}
+        if target is not None:
+            entry["target"] = target
+        self._binary += data + bytes(-len(data) % 4)
+        self.json["bufferViews"].append(entry)
+        return len(self.json["bufferViews"]) - 1
+
+    def glb(self) -> bytes:
+        """The file."""
+        document = self.json | {"buffers": [{"byteLength": len(self._binary)}]}
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        text += b" " * (-len(text) % 4)
+        length = 12 + 8 + len(text) + 8 + len(self._binary)
+        return b"".join(
+            [
+                struct.pack("<III", MAGIC, 2, length),
+                struct.pack("<II", len(text), JSON_CHUNK),
+                text,
+                struct.pack("<II", len(self._binary), BINARY_CHUNK),
+                bytes(self._binary),
+            ]
+        )
+
+
+class Glb(NamedTuple):
+    """A GLB that was read.
+
+    Attributes:
+        json: the glTF document.
+        binary: the bytes of its one buffer.
+    """
+
+    json: dict[str, Any]
+    binary: bytes
+
+    def array(self, accessor: int) -> np.ndarray:
+        """The values of an accessor, [N] or [N, components]."""
+        entry = self.json["accessors"][accessor]
+        dtype, components = DTYPES[entry["componentType"]], COMPONENTS[entry["type"]]
+        offset = self.json["bufferViews"][entry["bufferView"]].get("byteOffset", 0)
+        offset += entry.get("byteOffset", 0)
+        values = np.frombuffer(self.binary, dtype, entry["count"] * components, offset)
+        return values if components == 1 else values.reshape(-1, components)
+
+    def view(self, index: int) -> bytes:
+        """The bytes of a buffer view."""
+        entry = self.json["bufferViews"][index]
+        offset = entry.get("byteOffset", 0)
+        return self.binary[offset : offset + entry["byteLength"]]
+
+
+def read_glb(data: bytes) -> Glb:
+    """Takes a GLB apart; inverse of `GlbWriter.glb`.
+
+    Raises:
+        InputError: not a GLB of version 2 with a JSON and a binary chunk.
+    """
+    try:
+        magic, version, length = struct.unpack_from("<III", data)
+        text_length, text_kind = struct.unpack_from("<II", data, 12)
+        binary_length, binary_kind = struct.unpack_from("<II", data, 20 + text_length)
+        document = json.loads(data[20 : 20 + text_length])
+    except (struct.error, ValueError) as error:
+        raise InputError(f"not a GLB file ({error})") from error
+    if (magic, version, length) != (MAGIC, 2, len(data)):
+        raise InputError(f"not a GLB 2.0 file of {len(data)} bytes; its header says otherwise")
+    if (text_kind, binary_kind) != (JSON_CHUNK, BINARY_CHUNK):
+        raise InputError("expected a GLB with a JSON chunk and then a binary chunk")
+    binary = data[28 + text_length : 28 + text_length + binary_length]
+    return Glb(document, binary)
