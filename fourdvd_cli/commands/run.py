@@ -1,0 +1,56 @@
+"""`fourdvd run`: the whole way in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fourdvd_cli import console
+from fourdvd_cli.options import (
+    Device,
+    DeviceOption,
+    Format,
+    MotionOption,
+    OverwriteOption,
+    Quality,
+    QualityOption,
+    QuietOption,
+    SeedOption,
+    VerboseOption,
+)
+
+
+def run(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Grid folder, or its transforms JSON.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="Gets grid, scene and export.")
+    ],
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format", "-f", help="May be given several times.", show_default="ply and glb"
+        ),
+    ] = None,
+    quality: QualityOption = Quality.standard,
+    motion: MotionOption = None,
+    device: DeviceOption = Device.auto,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Grid → scene → exported files, in one folder.
+
+    Run again with the same OUT to go on where it stopped, or to add formats.
+    """
+    console.configure(quiet, verbose)
+    from fourdvd_cli.fitting import FitSettings
+    from fourdvd_cli.pipeline import run_pipeline
+
+    settings = FitSettings(quality.value, motion and motion.value, device.value, seed)
+    names = [name.value for name in formats or (Format.ply, Format.glb)]
+    run_pipeline(source, output, names, settings, overwrite=overwrite, quiet=quiet)

@@ -1,0 +1,129 @@
+"""What this machine can do: the facts behind `fourdvd doctor`.
+
+Each check is a function that returns one line of facts and, where something is missing, what to do
+about it. Nothing here is needed by the other commands.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import fourdvd_cli
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        ok: whether it is there and can be used.
+        found: the facts, one line.
+        advice: what to do where something is missing that would help; else None.
+    """
+
+    ok: bool
+    found: str
+    advice: str | None = None
+
+    def line(self, name: str) -> str:
+        """The finding for people."""
+        advice = f" → {self.advice}" if self.advice else ""
+        return f"{'✓' if self.ok else '–'} {name:14}{self.found}{advice}"
+
+
+def diagnose(folder: Path) -> dict[str, Finding]:
+    """Looks at everything that decides what fourdvd can do here.
+
+    Args:
+        folder: where results would go; its free space is told.
+
+    Returns:
+        Findings by name, in the order in which they are shown.
+    """
+    checks: dict[str, Callable[[], Finding]] = {
+        "fourdvd": lambda: Finding(True, fourdvd_cli.__version__),
+        "python": lambda: Finding(True, f"{platform.python_version()} on {platform.platform()}"),
+        "processor": _processor,
+        "torch": _torch,
+        "cuda": _cuda,
+        "cuda_toolkit": _cuda_toolkit,
+        "gsplat": _gsplat,
+        "cpu_kernel": _cpu_kernel,
+        "h264": _h264,
+        "weights": _weights,
+        "disk": lambda: _disk(folder),
+    }
+    return {name: check() for name, check in checks.items()}
+
+
+def _processor() -> Finding:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Finding(True, f"{platform.machine()}, {usable} cores usable")
+
+
+def _torch() -> Finding:
+    import torch
+
+    return Finding(True, f"{torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _cuda() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding(False, "no device", "not needed: everything works on the CPU, more slowly")
+    device = torch.cuda.get_device_properties(0)
+    free, total = torch.cuda.mem_get_info(0)
+    return Finding(True, f"{device.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+
+
+def _cuda_toolkit() -> Finding:
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    nvcc = shutil.which("nvcc", path=None if home is None else str(Path(home) / "bin"))
+    if nvcc:
+        return Finding(True, nvcc)
+    return Finding(False, "no nvcc", "only for gsplat without a prebuilt wheel: set CUDA_HOME")
+
+
+def _gsplat() -> Finding:
+    if importlib.util.find_spec("gsplat") is None:
+        return Finding(False, "not installed", "for CUDA: pip install 'fourdvd[cuda]'")
+    return Finding(True, importlib.metadata.version("gsplat"))
+
+
+def _cpu_kernel() -> Finding:
+    from recon.errors import BackendError
+    from recon.native.library import kernels
+
+    try:
+        return Finding(True, f"built, instruction set in use: {kernels().variant}")
+    except BackendError as error:  # the message says what to do
+        return Finding(
+            False, "not usable; plain PyTorch stands in, a hundred times slower", f"{error}"
+        )
+
+
+def _h264() -> Finding:
+    import av
+
+    codecs = [name for name in ("libx264", "libopenh264") if name in av.codecs_available]
+    if codecs:
+        return Finding(True, f"PyAV {av.__version__} with {', '.join(codecs)}")
+    return Finding(
+        False, f"PyAV {av.__version__} without H.264", "pip install --force-reinstall av"
+    )
+
+
+def _weights() -> Finding:
+    return Finding(True, "none needed: generate is not built yet")
+
+
+def _disk(folder: Path) -> Finding:
+    usage = shutil.disk_usage(folder)
+    return Finding(True, f"{usage.free / 2**30:.1f} GiB free at {folder}")

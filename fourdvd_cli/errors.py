@@ -1,0 +1,74 @@
+"""Which exception ends a command with which exit code, and what to try next.
+
+    0    done
+    1    a failure that is known: the message says what happened
+    2    wrong usage (typer's own)
+    3    what was handed in is not valid
+    4    weights missing, corrupt or of another model
+    5    a device or backend is not available
+    6    the accelerator's memory is spent
+    130  interrupted, state saved
+
+An exception that is not in the table is a mistake of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+from recon import errors
+
+
+class NotBuiltYetError(errors.FourdvdError):
+    """A part of the product that does not exist yet was asked for."""
+
+
+class Failure(NamedTuple):
+    """How a command ends.
+
+    Attributes:
+        exit_code: of the process.
+        message: what happened, one sentence.
+        hint: what to try next, or None where the message says it.
+    """
+
+    exit_code: int
+    message: str
+    hint: str | None = None
+
+
+_DOCTOR = "`fourdvd doctor` shows what this machine can do"
+_SMALLER = "try --device cpu, --quality draft or smaller images"
+
+_TABLE: tuple[tuple[type[BaseException], int, str | None], ...] = (  # the first match counts
+    (errors.Interrupted, 130, "the same command goes on from there"),
+    (errors.InputError, 3, None),
+    (errors.WeightsError, 4, _DOCTOR),
+    (errors.BackendError, 5, _DOCTOR),
+    (errors.OutOfMemoryError, 6, _SMALLER),
+    (errors.FourdvdError, 1, None),
+    (OSError, 1, None),
+    (MemoryError, 1, "the machine has too little memory; try --quality draft or smaller images"),
+)
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """How a command ends because of an error; None if the error is not a known one."""
+    if _is_torch_out_of_memory(error):
+        return Failure(6, "the accelerator has too little memory for this", _SMALLER)
+    for kind, exit_code, hint in _TABLE:
+        if isinstance(error, kind):
+            return Failure(exit_code, _sentence(error), hint)
+    return None
+
+
+def _is_torch_out_of_memory(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")  # never imported for this alone
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

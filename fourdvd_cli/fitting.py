@@ -1,0 +1,67 @@
+"""`recon.reconstruction` as the command line runs it: with progress, and stoppable."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fourdvd_cli import console, interrupts
+from fourdvd_cli.devices import resolve_device
+
+if TYPE_CHECKING:
+    from recon.reconstruction import Progress
+
+    from recon.scene import Scene
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What a person chooses about a fit.
+
+    Attributes:
+        quality: "draft", "standard" or "high".
+        motion: a key of `recon.deformation.motion_models`, or None for the device's best one.
+        device: "auto", "cpu" or "cuda".
+        seed: of all random choices.
+    """
+
+    quality: str = "standard"
+    motion: str | None = None
+    device: str = "auto"
+    seed: int = 0
+
+
+def fit(
+    grid: Path, folder: Path, settings: FitSettings, *, overwrite: bool = False, quiet: bool = False
+) -> Scene:
+    """Fits a scene to a grid, shows how it goes, and stops with its state saved when asked to.
+
+    Raises:
+        FourdvdError: as `recon.reconstruction.reconstruct`; `Interrupted` after a signal.
+    """
+    with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
+        from recon.fitting import preset
+        from recon.reconstruction import reconstruct
+
+        values = asdict(settings) | {"device": resolve_device(settings.device)}
+        with console.progress("fitting", quiet) as report:
+            scene = reconstruct(
+                grid,
+                folder,
+                preset(**values),
+                overwrite=overwrite,
+                on_step=lambda step: report(step.iteration, step.iterations, describe(step)),
+                should_stop=should_stop,
+            )
+    console.say(f"wrote {folder}: {len(scene.gaussians.means)} Gaussians")
+    return scene
+
+
+def describe(step: Progress) -> str:
+    """The numbers that matter about a fit that goes on."""
+    minutes, seconds = divmod(round(step.seconds_left), 60)
+    return (
+        f"{step.stage} · {step.psnr:.1f} dB · {step.gaussians} Gaussians · "
+        f"{minutes}:{seconds:02d} left"
+    )

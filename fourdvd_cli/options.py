@@ -1,0 +1,103 @@
+"""The options that several commands share, and the names they accept.
+
+The names stand here once more, beside the tables of the libraries, because `--help` must not import
+them; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(StrEnum):
+    """Where tensors live."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Quality(StrEnum):
+    """How long a fit takes on two CPU cores: about 1, 5 or 15 minutes."""
+
+    draft = "draft"
+    standard = "standard"
+    high = "high"
+
+
+class Motion(StrEnum):
+    """The models of `recon.deformation` that can be fitted."""
+
+    bones = "bones"
+    hexplane = "hexplane"
+    keyframes = "keyframes"
+
+
+class Format(StrEnum):
+    """The formats of `recon.export`."""
+
+    ply = "ply"
+    glb = "glb"
+    glb_splats = "glb-splats"
+    splat = "splat"
+
+
+class Axes(StrEnum):
+    """The axes of `recon.export.axes`."""
+
+    y_down = "y-down"
+    y_up = "y-up"
+    z_up = "z-up"
+
+
+@dataclass(frozen=True)
+class Degrees:
+    """Angles that were written as numbers with commas between them."""
+
+    values: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return ",".join(f"{value:g}" for value in self.values)
+
+
+def parse_degrees(text: str | Degrees) -> Degrees:
+    """The angles in a text like "0,22.5,45"; typer hands its default over as it is."""
+    if isinstance(text, Degrees):
+        return text
+    try:
+        return Degrees(tuple(float(number) for number in text.split(",")))
+    except ValueError as error:
+        raise typer.BadParameter(f"expected numbers with commas, found {text!r}") from error
+
+
+SceneArgument = Annotated[
+    Path, typer.Argument(metavar="SCENE", help="Scene folder, as `fourdvd reconstruct` makes it.")
+]
+DeviceOption = Annotated[
+    Device, typer.Option("--device", help="auto takes CUDA where it can be used.")
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, help="The same seed gives the same result on a CPU.")
+]
+QualityOption = Annotated[
+    Quality, typer.Option("--quality", help="About 1, 5 or 15 minutes on two CPU cores.")
+]
+MotionOption = Annotated[
+    Motion | None,
+    typer.Option("--motion", help="Motion model.", show_default="the best one for the device"),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there once the new result is complete.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what goes wrong.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more, with tracebacks of known failures.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
+]

@@ -1,0 +1,179 @@
+"""`fourdvd run`: grid → scene → export in one folder, going on where an earlier run stopped.
+
+    OUT/grid      the grid that was handed in, as our own folder
+    OUT/scene     the fitted scene
+    OUT/export    one folder for each format
+    OUT/run.json  input, settings and the stages that are done
+
+Each stage is complete or absent, and `run.json` is written after each of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fourdvd_cli import __version__, console
+from fourdvd_cli.errors import NotBuiltYetError
+from fourdvd_cli.exporting import export
+from fourdvd_cli.fitting import FitSettings, fit
+from recon.errors import InputError, OutputExistsError
+from recon.export.options import ExportOptions
+from recon.grid import has_split, read_grid
+from recon.grid.writing import write_posed_images, write_previews
+from recon.output import check_output, output_folder, write_json
+
+FORMAT = "fourdvd-run"
+VERSION = 1
+RECORD = "run.json"
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+TEST_IMAGES = "test_images/c{view:02d}/t{frame:03d}.png"
+
+
+@dataclass
+class Run:
+    """What `run.json` holds.
+
+    Attributes:
+        input: absolute path of what was handed in.
+        settings: of the fit.
+        overwrite: whether the stages that are not done may replace what an older run left.
+        formats: those that were exported.
+        stages: names of the stages that are done.
+    """
+
+    input: str
+    settings: dict[str, Any]
+    overwrite: bool = False
+    formats: list[str] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+
+
+def run_pipeline(
+    source: Path,
+    folder: Path,
+    formats: Sequence[str],
+    settings: FitSettings,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Makes `folder` from a grid, or goes on with it.
+
+    Args:
+        source: grid folder or its transforms JSON.
+        folder: all results; it may hold an unfinished run of the same input and settings.
+        formats: keys of `recon.export.exporters`; those that are there already are kept.
+        settings: of the fit.
+        overwrite: start again, replacing what an earlier run left.
+        quiet: show no progress.
+
+    Raises:
+        NotBuiltYetError: the input is a video or a folder of its frames.
+        OutputExistsError: the folder holds something else, and `overwrite` is False.
+        FourdvdError: as the stages.
+    """
+    _refuse_video(source)
+    run = _begin(source, folder, settings, overwrite)
+    if "grid" not in run.stages:
+        copy_grid(source, folder / "grid", run.overwrite)
+        _finish(run, "grid", folder)
+    if "scene" not in run.stages:
+        fit(folder / "grid", folder / "scene", settings, overwrite=run.overwrite, quiet=quiet)
+        _finish(run, "scene", folder)
+    missing = [name for name in dict.fromkeys(formats) if name not in run.formats]
+    if missing:
+        export(
+            folder / "scene",
+            folder / "export",
+            missing,
+            ExportOptions(),
+            device=settings.device,
+            overwrite=run.overwrite,
+            quiet=quiet,
+        )
+        run.formats += missing
+        _finish(run, "export", folder)
+    console.say(f"{folder} is complete: {', '.join(run.formats)}")
+
+
+def copy_grid(source: Path, folder: Path, overwrite: bool = False) -> None:
+    """Writes a grid of any kind, and its held-out views where it has some, as our own folder.
+
+    Raises:
+        GridError: the grid cannot be read.
+        OutputExistsError: as `recon.output.output_folder`.
+    """
+    check_output(folder, overwrite)
+    train = read_grid(source)
+    with output_folder(folder, overwrite) as partial:
+        write_posed_images(train, partial)
+        write_previews(train, partial)
+        if has_split(source, "test"):
+            test = read_grid(source if source.is_dir() else source.parent, "test")
+            write_posed_images(test, partial, "transforms_test.json", TEST_IMAGES)
+
+
+def _refuse_video(source: Path) -> None:
+    is_video = source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES
+    is_frames = (
+        source.is_dir()
+        and not any(source.glob("transforms*.json"))
+        and any(path.suffix.lower() in IMAGE_SUFFIXES for path in source.iterdir())
+    )
+    if is_video or is_frames:
+        raise NotBuiltYetError(
+            f"{source} is a video, and generate is not built yet: this version starts from a grid "
+            "of views (`fourdvd grid` makes one from the videos of a multi-view model)"
+        )
+
+
+def _begin(source: Path, folder: Path, settings: FitSettings, overwrite: bool) -> Run:
+    """The run to go on with, or a new one."""
+    wanted = Run(str(source.resolve()), asdict(settings), overwrite)
+    record = folder / RECORD
+    if record.is_file() and not overwrite:
+        found = _read(record)
+        if (found.input, found.settings) != (wanted.input, wanted.settings):
+            raise OutputExistsError(
+                folder,
+                f"it holds a run of {found.input} with {_words(found.settings)}; "
+                "choose another folder, or pass --overwrite to start again",
+            )
+        return found
+    check_output(folder, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(wanted, folder)
+    return wanted
+
+
+def _finish(run: Run, stage: str, folder: Path) -> None:
+    run.stages = [name for name in run.stages if name != stage] + [stage]
+    _write(run, folder)
+
+
+def _write(run: Run, folder: Path) -> None:
+    head = {"format": FORMAT, "version": VERSION, "fourdvd": __version__}
+    write_json(folder / RECORD, head | asdict(run))
+
+
+def _read(path: Path) -> Run:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if (values["format"], values["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"found format {values['format']!r} version {values['version']!r}")
+        names = ("input", "settings", "overwrite", "formats", "stages")
+        return Run(**{name: values[name] for name in names})
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"expected the record of a run ({error!r}); choose another folder or pass --overwrite",
+            path,
+        ) from error
+
+
+def _words(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
