@@ -1,0 +1,46 @@
+"""Fixtures that several packages use: a tiny grid, and the reference data where it is there."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recon.grid import Grid, grid_from_views, orbit_camera, write_grid
+
+SHARED = Path(os.environ.get("FOURDVD_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def make_tiny_grid(V: int = 4, T: int = 3, height: int = 24, width: int = 24) -> Grid:
+    """A coloured disc with soft edges that moves and changes with the view; alpha 0 around it."""
+    cameras = [orbit_camera(360 * v / V, 10.0, 3.2, 33.8, height, width) for v in range(V)]
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    images = np.zeros((V, T, height, width, 4), np.uint8)
+    for v, t in np.ndindex(V, T):
+        centre = width / 2 + 4 * np.sin(2 * np.pi * v / V) * (t / max(T - 1, 1) - 0.5)
+        radius = np.hypot(rows - height / 2, columns - centre)
+        alpha = np.clip(min(height, width) / 4 + 0.5 - radius, 0, 1)
+        images[v, t, ..., 3] = np.rint(255 * alpha)
+        images[v, t, ..., :3] = np.where(alpha[..., None] > 0, [40 * v + 30, 60 * t + 20, 180], 255)
+    return grid_from_views(cameras, images, fps=5.0)
+
+
+@pytest.fixture
+def tiny_grid() -> Grid:
+    """4 views × 3 frames of 24 × 24 pixels."""
+    return make_tiny_grid()
+
+
+@pytest.fixture
+def tiny_grid_folder(tmp_path: Path, tiny_grid: Grid) -> Path:
+    """The same on disk."""
+    write_grid(tiny_grid, tmp_path / "tiny_grid")
+    return tmp_path / "tiny_grid"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of the reference data; skips where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no reference data in {SHARED} (set FOURDVD_SHARED)")
+    return SHARED

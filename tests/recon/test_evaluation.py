@@ -1,0 +1,128 @@
+"""Evaluations agree with images compared one by one, and say which image is which."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from recon.deformation.static import StaticDeformation
+from recon.errors import GridError
+from recon.evaluation import evaluate_grids, evaluate_scene
+from recon.gaussians import gaussians_from_points
+from recon.grid import Grid, grid_from_views, orbit_camera
+from recon.metrics import psnr
+from recon.rendering import render_gaussians
+from recon.scene import Scene
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    generator = torch.Generator().manual_seed(0)
+    points = 0.2 * torch.randn(30, 3, generator=generator)
+    gaussians = gaussians_from_points(points, torch.rand(30, 3, generator=generator), 0.06, 0.9)
+    return Scene(gaussians, StaticDeformation(), np.zeros(1), ())
+
+
+@pytest.fixture(scope="module")
+def grid(scene) -> Grid:
+    """What the scene itself looks like, as 8-bit images with straight alpha."""
+    cameras = [orbit_camera(azimuth, 10, 3.2, 33.8, 20, 24) for azimuth in (0, 100, 200)]
+    black = render_gaussians(scene.gaussians, cameras, (0, 0, 0), backend="reference")
+    alpha = black.alpha[..., None]
+    images = torch.cat([(black.rgb / alpha.clamp_min(1e-6)).clamp(0, 1), alpha], dim=-1)
+    quantised = (255 * images).round().to(torch.uint8).numpy()
+    return grid_from_views(cameras, np.stack([quantised, quantised], axis=1))
+
+
+def noisy(grid: Grid) -> Grid:
+    rng = np.random.default_rng(0)
+    images = grid.images.copy()
+    images[..., :3] = rng.integers(0, 255, images[..., :3].shape)
+    return dataclasses.replace(grid, images=images)
+
+
+def test_a_scene_agrees_with_its_own_images_up_to_quantisation(scene, grid):
+    evaluation = evaluate_scene(scene, grid, backend="reference", batch=2)
+    assert len(evaluation.images) == len(grid) and evaluation.missing == 0
+    assert evaluation.worst_psnr > 48
+    assert evaluation.ssim > 0.999
+    assert evaluation.iou > 0.97
+    assert evaluation.images == evaluate_scene(scene, grid, backend="reference").images
+
+
+def test_a_scene_that_is_moved_agrees_less(scene, grid):
+    moved = dataclasses.replace(
+        scene, gaussians=scene.gaussians._replace(means=scene.gaussians.means + 0.05)
+    )
+    evaluation = evaluate_scene(moved, grid, backend="reference")
+    assert evaluation.psnr < 30
+    assert evaluation.iou < 0.95
+
+
+def test_equal_grids_agree_fully(tiny_grid):
+    evaluation = evaluate_grids(tiny_grid, tiny_grid)
+    assert (evaluation.psnr, evaluation.ssim, evaluation.iou) == (100, 1, 1)
+    assert evaluation.psnr_foreground == evaluation.worst_psnr == 100
+
+
+def test_the_json_has_the_promised_keys_and_means(tiny_grid):
+    values = json.loads(json.dumps(evaluate_grids(noisy(tiny_grid), tiny_grid).to_json()))
+    assert {"psnr", "ssim", "iou", "psnr_foreground", "worst_psnr", "images"} <= values.keys()
+    assert {"view", "frame", "psnr", "ssim", "iou"} <= values["images"][0].keys()
+    for key in ("psnr", "ssim", "iou", "psnr_foreground"):
+        assert values[key] == pytest.approx(np.mean([image[key] for image in values["images"]]))
+    assert values["worst_psnr"] == min(image["psnr"] for image in values["images"])
+
+
+def test_images_are_compared_over_white_and_the_foreground_in_its_box(tiny_grid):
+    found = evaluate_grids(noisy(tiny_grid), tiny_grid).images[5]
+    image, truth = (g.over(indices=[5])[0] / 255 for g in (noisy(tiny_grid), tiny_grid))
+    assert found.psnr == pytest.approx(psnr(image, truth), abs=0.05)
+    rows, columns = np.nonzero(tiny_grid.images[5, ..., 3])
+    box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    assert found.psnr_foreground == pytest.approx(psnr(image[box], truth[box]), abs=0.05)
+    assert psnr(image[box], truth[box]) < found.psnr
+
+
+def test_images_are_named_by_the_numbers_of_the_file(tiny_grid):
+    named = dataclasses.replace(tiny_grid, view_numbers=(3, 5, 7, 9), frame_numbers=(0, 10, 20))
+    found = evaluate_grids(tiny_grid, named).images[4]
+    assert (found.view, found.frame) == (5, 10)
+
+
+def test_cameras_are_matched_by_pose_whatever_their_order(tiny_grid):
+    order = [2, 0, 3, 1]
+    images = tiny_grid.images.reshape(4, 3, *tiny_grid.images.shape[1:])[order]
+    shuffled = grid_from_views([tiny_grid.cameras[v] for v in order], images, tiny_grid.fps)
+    assert evaluate_grids(shuffled, tiny_grid).worst_psnr == 100
+
+
+def test_images_without_counterpart_are_counted(tiny_grid):
+    kept = slice(0, 6)
+    half = dataclasses.replace(
+        tiny_grid,
+        images=tiny_grid.images[kept],
+        view=tiny_grid.view[kept],
+        frame=tiny_grid.frame[kept],
+    )
+    evaluation = evaluate_grids(half, tiny_grid)
+    assert (len(evaluation.images), evaluation.missing) == (6, 6)
+
+
+def test_grids_that_have_nothing_in_common_are_refused(tiny_grid):
+    images = tiny_grid.images.reshape(4, 3, *tiny_grid.images.shape[1:])
+    others = [orbit_camera(90 * v + 45, 10, 3.2, 33.8, 24, 24) for v in range(4)]
+    with pytest.raises(GridError, match="cameras"):
+        evaluate_grids(grid_from_views(others, images), tiny_grid)
+    small = grid_from_views([c.resized(12, 12) for c in others], images[:, :, ::2, ::2])
+    with pytest.raises(GridError, match="12×12"):
+        evaluate_grids(small, tiny_grid)
+
+
+def test_a_truth_without_an_object_has_no_foreground(tiny_grid):
+    empty = dataclasses.replace(tiny_grid, images=np.zeros_like(tiny_grid.images))
+    evaluation = evaluate_grids(empty, empty)
+    assert evaluation.psnr_foreground is None
+    assert json.loads(json.dumps(evaluation.to_json()))["iou"] == 1
