@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,18 @@ class LossWeights:
     alpha: float = 0.3
 
 
+class ImageLoss(NamedTuple):
+    """What the images cost.
+
+    Attributes:
+        total: the loss, a scalar, differentiable.
+        squared_error: mean squared difference of colour of each image, for reports only, [V].
+    """
+
+    total: Tensor
+    squared_error: Tensor
+
+
 def image_loss(
     rgb: Tensor,
     alpha: Tensor,
@@ -43,7 +55,7 @@ def image_loss(
     boxes: Tensor,
     image_weights: Tensor,
     weights: LossWeights,
-) -> Tensor:
+) -> ImageLoss:
     """The loss above; the kernel for CPU tensors where it was built, else the reference.
 
     Args:
@@ -56,7 +68,7 @@ def image_loss(
         weights: of the terms.
 
     Returns:
-        A scalar, differentiable in `rgb` and `alpha`.
+        The loss, differentiable in `rgb` and `alpha`.
     """
     function = image_loss_cpu if rgb.device.type == "cpu" and built() else image_loss_reference
     return function(rgb, alpha, targets, backgrounds, boxes, image_weights, weights)
@@ -70,7 +82,7 @@ def image_loss_reference(
     boxes: Tensor,
     image_weights: Tensor,
     weights: LossWeights,
-) -> Tensor:
+) -> ImageLoss:
     """As `image_loss`, in plain PyTorch."""
     views, height, width, _ = rgb.shape
     straight = torch.stack(list(targets)).to(rgb) / 255
@@ -85,7 +97,8 @@ def image_loss_reference(
     dissimilarity = (1 - ssim_map(rgb.permute(0, 3, 1, 2), target.permute(0, 3, 1, 2))) * inside[:, None]
     structure = dissimilarity.sum(dim=(1, 2, 3)) / (3 * height * width)
     each = weights.l1 * color + weights.ssim * structure + weights.alpha * coverage
-    return (each * image_weights).sum() / views
+    squares = (rgb - target).detach().square().mean(dim=(1, 2, 3))
+    return ImageLoss((each * image_weights).sum() / views, squares)
 
 
 def ssim_map(x: Tensor, y: Tensor) -> Tensor:
@@ -116,9 +129,11 @@ def image_loss_cpu(
     boxes: Tensor,
     image_weights: Tensor,
     weights: LossWeights,
-) -> Tensor:
+) -> ImageLoss:
     """As `image_loss`, through the kernel; float32 on the CPU."""
-    return _ImageLoss.apply(rgb, alpha, targets, backgrounds, boxes, image_weights, weights)
+    return ImageLoss(
+        *_ImageLoss.apply(rgb, alpha, targets, backgrounds, boxes, image_weights, weights)
+    )
 
 
 class _ImageLoss(torch.autograd.Function):
@@ -134,15 +149,17 @@ class _ImageLoss(torch.autograd.Function):
         backgrounds, image_weights = backgrounds.contiguous(), image_weights.contiguous()
         boxes = boxes.to(torch.int32).contiguous()
         d_rgb, d_alpha = torch.empty_like(planar), torch.empty_like(coverage)
-        losses = torch.empty(views, dtype=torch.float64)
+        losses, squares = torch.empty(2, views, dtype=torch.float64)
         kernels().function("image_loss")(
             views, height, width, *map(_pointer, (planar, coverage)), pointers,
             *map(_pointer, (backgrounds, boxes, image_weights)),
             *map(ctypes.c_float, (weights.l1, weights.ssim, weights.alpha)),
-            *map(_pointer, (d_rgb, d_alpha, losses)),
+            *map(_pointer, (d_rgb, d_alpha, losses, squares)),
         )  # fmt: skip
         ctx.save_for_backward(d_rgb.permute(0, 2, 3, 1), d_alpha)
-        return losses.sum().to(rgb.dtype)
+        squares = squares.to(rgb.dtype)
+        ctx.mark_non_differentiable(squares)
+        return losses.sum().to(rgb.dtype), squares
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor):

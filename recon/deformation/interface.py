@@ -6,7 +6,7 @@ Letters: N Gaussians, T times of the fitted images. `time` is a number in [0, 1]
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -30,6 +30,16 @@ class Deformation(nn.Module):
     """
 
     name: ClassVar[str]
+
+    @classmethod
+    def for_fit(cls, gaussians: Gaussians, times: Sequence[float]) -> Deformation:
+        """A module at rest (the identity at every time), ready to be fitted.
+
+        Args:
+            gaussians: the canonical ones, as they are before any motion is fitted.
+            times: of the images, ascending.
+        """
+        raise NotImplementedError
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
         """The Gaussians as they are at `time`.
@@ -62,11 +72,27 @@ class Deformation(nn.Module):
         """What keeps the motion plausible around `time`, a scalar added to the image loss."""
         return gaussians.means.new_zeros(())
 
-    def select(self, indices: Tensor) -> None:
-        """Follows a re-indexing of the Gaussians: row i now belongs to the former row `indices[i]`.
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Adam's groups: `params`, `lr` for an object of radius about 1, and a `name`."""
+        return []
 
-        Models that hold nothing for single Gaussians have nothing to do.
+    def gaussian_parameters(self) -> list[nn.Parameter]:
+        """Those parameters that have one row for each Gaussian."""
+        return []
+
+    def begin_time(self, index: int, neighbour: int, before: int | None) -> None:
+        """First guess of the motion at a time that has not been fitted so far.
+
+        Models that are continuous in time by their form have nothing to do.
+
+        Args:
+            index: of the new time among the fitted ones.
+            neighbour: index of the time next to it, which has been fitted.
+            before: index of the time on the other side of `neighbour` if it has been fitted too.
         """
+
+    def refresh(self, gaussians: Gaussians) -> None:
+        """Follows a change of the canonical Gaussians in what is derived from them."""
 
 
 def deformation_class(name: str) -> type[Deformation]:

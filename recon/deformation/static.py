@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -15,6 +15,11 @@ class StaticDeformation(Deformation):
     """The identity at every time."""
 
     name: ClassVar[str] = "static"
+
+    @classmethod
+    def for_fit(cls, gaussians: Gaussians, times: Sequence[float]) -> StaticDeformation:
+        """Needs neither argument."""
+        return cls()
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
         """The canonical Gaussians themselves."""

@@ -153,13 +153,14 @@ double dissimilarity(const float* image, const uint8_t* target, int channel, flo
 extern "C" {
 
 // targets: V pointers to bytes [H, W, 4]. boxes: [V, 4] x0 y0 x1 y1 for SSIM. weights: [V] of each image.
-// Writes the gradients (overwriting them) and the V losses, already divided by V H W.
+// Writes the gradients (overwriting them), the V losses, already divided by V H W, and the V mean squared
+// differences of colour.
 void NAME(image_loss)(int views, int height, int width, const float* rgb, const float* alpha,
                       const uint8_t* const* targets, const float* backgrounds, const int* boxes,
                       const float* weights, float l1, float ssim, float alpha_weight, float* d_rgb,
-                      float* d_alpha, double* losses) {
+                      float* d_alpha, double* losses, double* squares) {
   const size_t plane = static_cast<size_t>(height) * width;
-  std::vector<double> parts(static_cast<size_t>(views) * 4, 0.0);
+  std::vector<double> parts(static_cast<size_t>(views) * 4, 0.0), square_parts(parts);
   fourdvd::parallel_for(views * 4, [&](int task) {
     const int view = task / 4, channel = task % 4;
     const float scale = weights[view] / (static_cast<float>(views) * plane);
@@ -179,20 +180,26 @@ void NAME(image_loss)(int views, int height, int width, const float* rgb, const 
       const float* x = rgb + (3 * static_cast<size_t>(view) + channel) * plane;
       float* g = d_rgb + (3 * static_cast<size_t>(view) + channel) * plane;
       const float background = backgrounds[3 * view + channel], weight = l1 * scale / 3;
+      double square = 0;
       for (size_t i = 0; i < plane; ++i) {
         const float difference = x[i] - composite(target + 4 * i, channel, background);
         loss += std::fabs(difference);
+        square += difference * difference;
         g[i] = difference > 0 ? weight : (difference < 0 ? -weight : 0.0f);
       }
       loss *= weight;
+      square_parts[task] = square / (3 * static_cast<double>(plane));
       const Box box = {boxes[4 * view], boxes[4 * view + 1], boxes[4 * view + 2], boxes[4 * view + 3]};
       if (ssim > 0 && box.x1 > box.x0 && box.y1 > box.y0)
         loss += dissimilarity(x, target, channel, background, height, width, box, ssim * scale / 3, g);
     }
     parts[task] = loss;
   });
-  for (int view = 0; view < views; ++view)
-    losses[view] = parts[4 * view] + parts[4 * view + 1] + parts[4 * view + 2] + parts[4 * view + 3];
+  for (int view = 0; view < views; ++view) {
+    const double *p = &parts[4 * view], *q = &square_parts[4 * view];
+    losses[view] = p[0] + p[1] + p[2] + p[3];
+    squares[view] = q[0] + q[1] + q[2];
+  }
 }
 
 }  // extern "C"

@@ -1,0 +1,167 @@
+"""Bones: every Gaussian follows a few rigid motions, blended with weights of its own.
+
+Linear blend skinning without a skeleton. K bones, each with a rotation and a translation at every
+fitted time, move all Gaussians; the weights say who follows whom. 21 times of 24 bones are some
+thousand numbers, so the motion is well determined by few images, and evaluating it costs two small
+matrix products.
+
+    x' = Σ_k w_k (R_k (x − c_k) + c_k + t_k),   q' = normalised(Σ_k w_k q_k) q
+
+Letters: N Gaussians, K bones, T fitted times; w weights (softmax, so they sum to 1), c centres of the
+bones, R, q their rotations and t translations. Frame: world.
+What it does not know: that colours which depend on the view would turn as well; they stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recon.deformation.interface import Deformation
+from recon.deformation.keyframes import bracket
+from recon.deformation.state import restore_state
+from recon.errors import SceneError
+from recon.gaussians import Gaussians
+from recon.rotations import invert_quats, multiply_quats, quats_to_matrices
+
+BONES = 24
+WEIGHT_REACH = 0.1  # in units of the object's radius: how far a bone's first weights reach
+WEIGHT_RATE, ROTATION_RATE, TRANSLATION_RATE = 2e-2, 3e-3, 3e-3
+DAMPING = 0.8  # of the velocity with which a new time is guessed from its neighbours
+
+
+class BoneDeformation(Deformation):
+    """Rigid motions of K bones at the fitted times, and the weights of the Gaussians.
+
+    Args:
+        times: of the fitted images, ascending, T ≥ 1 of them.
+        centres: of the bones in the canonical state, [K, 3].
+        logits: of the weights, [N, K].
+    """
+
+    name: ClassVar[str] = "bones"
+    centres: Tensor
+
+    def __init__(self, times: Sequence[float], centres: Tensor, logits: Tensor):
+        super().__init__()
+        self.times = tuple(float(time) for time in times)
+        bones = len(centres)
+        identity = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(bones, 1)
+        self.register_buffer("centres", centres.clone())
+        self.logits = nn.Parameter(logits.clone())
+        self.translations = nn.ParameterList(torch.zeros(bones, 3) for _ in self.times)
+        self.rotations = nn.ParameterList(identity.clone() for _ in self.times)
+
+    @classmethod
+    def for_fit(
+        cls, gaussians: Gaussians, times: Sequence[float], bones: int = BONES
+    ) -> BoneDeformation:
+        """At rest, with bones spread over the Gaussians and weights that fall off with distance."""
+        means = gaussians.means.detach()
+        centres = cluster_centres(means, min(bones, len(means)))
+        radius = (means - means.mean(dim=0)).norm(dim=-1).max().clamp_min(1e-6)
+        logits = -torch.cdist(means, centres) ** 2 / (2 * (WEIGHT_REACH * radius) ** 2)
+        logits = (logits - logits.max(dim=1, keepdim=True).values).clamp_min(-20)
+        return cls(times, centres, logits).to(means.device)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters with the learning rates at which Adam fits an object of radius about 1."""
+        return [
+            {"params": [self.logits], "lr": WEIGHT_RATE, "name": "weights"},
+            {"params": list(self.rotations), "lr": ROTATION_RATE, "name": "rotations"},
+            {"params": list(self.translations), "lr": TRANSLATION_RATE, "name": "translations"},
+        ]
+
+    def gaussian_parameters(self) -> list[nn.Parameter]:
+        """The logits of the weights."""
+        return [self.logits]
+
+    def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
+        """The Gaussians at `time`; before the first and after the last fitted time they rest."""
+        translations, quats = self.pose(time)
+        rotations = quats_to_matrices(quats)
+        offsets = self.centres + translations - (rotations @ self.centres[..., None])[..., 0]
+        weights = F.softmax(self.logits, dim=1)
+        motions = torch.cat([rotations.flatten(1), offsets, quats], dim=1)  # [K, 16]
+        blended = weights @ motions
+        matrices = blended[:, :9].view(-1, 3, 3)
+        means = (matrices * gaussians.means[:, None, :]).sum(-1) + blended[:, 9:12]
+        turns = F.normalize(blended[:, 12:], dim=-1)
+        return gaussians._replace(means=means, quats=multiply_quats(turns, gaussians.quats))
+
+    def pose(self, time: float) -> tuple[Tensor, Tensor]:
+        """Translations [K, 3] and unit quaternions [K, 4] of the bones at `time`.
+
+        Signs of the quaternions are those nearest to the first bone's, so that they can be blended.
+        """
+        left, weight = bracket(self.times, time)
+        translations, quats = self.translations[left], F.normalize(self.rotations[left], dim=-1)
+        if weight > 0:
+            following = align(F.normalize(self.rotations[left + 1], dim=-1), quats)
+            quats = F.normalize(torch.lerp(quats, following, weight), dim=-1)
+            translations = torch.lerp(translations, self.translations[left + 1], weight)
+        return translations, align(quats, quats[:1])
+
+    @torch.no_grad()
+    def begin_time(self, index: int, neighbour: int, before: int | None) -> None:
+        """Guesses time `index`: the neighbour's pose, moved on as from `before` to the neighbour."""
+        q1 = F.normalize(self.rotations[neighbour], dim=-1)
+        t1 = self.translations[neighbour]
+        if before is not None:
+            q0 = F.normalize(self.rotations[before], dim=-1)
+            turn = multiply_quats(q1, invert_quats(align(q0, q1)))
+            identity = torch.zeros_like(turn)
+            identity[:, 0] = 1
+            turn = F.normalize(torch.lerp(identity, align(turn, identity), DAMPING), dim=-1)
+            q1 = multiply_quats(turn, q1)
+            t1 = t1 + DAMPING * (t1 - self.translations[before])
+        self.rotations[index].copy_(q1)
+        self.translations[index].copy_(t1)
+
+    def configuration(self) -> dict[str, Any]:
+        """The fitted times."""
+        return {"times": list(self.times)}
+
+    @classmethod
+    def from_tensors(
+        cls, configuration: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> BoneDeformation:
+        """The module that was saved; N and K are read off the tensors.
+
+        Raises:
+            SceneError: tensors are missing or of another shape.
+        """
+        centres, logits = tensors.get("centres"), tensors.get("logits")
+        if centres is None or logits is None or centres.ndim != 2 or logits.ndim != 2:
+            raise SceneError("tensors 'centres' [K, 3] and 'logits' [N, K] of the bones are missing")
+        module = cls(configuration["times"], centres.float(), logits.float())
+        restore_state(module, tensors)
+        return module
+
+
+def align(quats: Tensor, towards: Tensor) -> Tensor:
+    """The same rotations with the signs that are nearer to `towards`, [..., 4] each."""
+    return torch.where((quats * towards).sum(-1, keepdim=True) < 0, -quats, quats)
+
+
+def cluster_centres(points: Tensor, count: int, rounds: int = 10) -> Tensor:
+    """Centres of `count` clusters, [K, 3]: farthest points first, then Lloyd's rounds.
+
+    The same points give the same centres: nothing is drawn at random.
+    """
+    chosen = [(points - points.mean(dim=0)).norm(dim=-1).argmin()]
+    distance = (points - points[chosen[0]]).norm(dim=-1)
+    while len(chosen) < count:
+        chosen.append(distance.argmax())
+        distance = torch.minimum(distance, (points - points[chosen[-1]]).norm(dim=-1))
+    centres = points[torch.stack(chosen)]
+    for _ in range(rounds):
+        nearest = torch.cdist(points, centres).argmin(dim=1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+        members = torch.bincount(nearest, minlength=count).to(points)[:, None]
+        centres = torch.where(members > 0, sums / members.clamp_min(1), centres)
+    return centres

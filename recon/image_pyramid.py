@@ -1,0 +1,90 @@
+"""The images of a grid in several sizes, as a fit wants them: bytes, cameras and boxes of the object.
+
+Letters: M images, H × W pixels. Straight alpha; averages are taken of premultiplied colours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recon.grid.cameras import Camera
+from recon.grid.grid import Grid
+
+BOX_MARGIN = 0.03  # of the image's longer edge, around the object
+
+
+@dataclass(frozen=True)
+class ImageLevel:
+    """All images of a grid in one size.
+
+    Attributes:
+        images: RGBA bytes, straight alpha, [M, H, W, 4].
+        cameras: of each image, M of them.
+        boxes: x0, y0, x1, y1 of the object with a margin, half open, int32, [M, 4].
+        height: H.
+        width: W.
+    """
+
+    images: Tensor
+    cameras: list[Camera]
+    boxes: Tensor
+    height: int
+    width: int
+
+
+class ImagePyramid:
+    """Sizes of a grid's images, made when they are first asked for."""
+
+    def __init__(self, grid: Grid, device: str = "cpu"):
+        self._grid, self._device = grid, device
+        self._levels: dict[int, ImageLevel] = {}
+
+    def level(self, size: int) -> ImageLevel:
+        """The images with a longer edge of `size` pixels, not larger than they are."""
+        longer = max(self._grid.height, self._grid.width)
+        size = min(size, longer)
+        if size not in self._levels:
+            height, width = (
+                max(1, round(edge * size / longer)) for edge in (self._grid.height, self._grid.width)
+            )
+            self._levels[size] = self._make(height, width)
+        return self._levels[size]
+
+    def _make(self, height: int, width: int) -> ImageLevel:
+        grid = self._grid
+        images = torch.from_numpy(np.ascontiguousarray(grid.images))
+        if (height, width) != (grid.height, grid.width):
+            images = torch.stack([_shrink(image, height, width) for image in images])
+        resized = [camera.resized(height, width) for camera in grid.cameras]
+        cameras = [resized[view] for view in grid.view]
+        return ImageLevel(images.to(self._device), cameras, object_boxes(images), height, width)
+
+
+def _shrink(image: Tensor, height: int, width: int) -> Tensor:
+    straight = image.permute(2, 0, 1).float() / 255
+    premultiplied = torch.cat([straight[:3] * straight[3:], straight[3:]])
+    small = F.adaptive_avg_pool2d(premultiplied, (height, width))
+    small[:3] /= small[3:].clamp_min(1e-6)
+    return (small.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def object_boxes(images: Tensor) -> Tensor:
+    """Where alpha is not zero, with a margin, int32, [M, 4]; empty boxes for empty images."""
+    height, width = images.shape[1:3]
+    margin = max(2, round(BOX_MARGIN * max(height, width)))
+    boxes = torch.zeros(len(images), 4, dtype=torch.int32)
+    for box, image in zip(boxes, images, strict=True):
+        rows = image[..., 3].amax(1).nonzero()
+        columns = image[..., 3].amax(0).nonzero()
+        if len(rows) == 0:
+            continue
+        box[0] = max(0, int(columns[0]) - margin)
+        box[1] = max(0, int(rows[0]) - margin)
+        box[2] = min(width, int(columns[-1]) + 1 + margin)
+        box[3] = min(height, int(rows[-1]) + 1 + margin)
+    return boxes
