@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recon.deformation.interface import Deformation
+from recon.deformation.poses import ascending
 from recon.deformation.state import restore_state
 from recon.gaussians import Gaussians
 from recon.rotations import multiply_quats
@@ -47,6 +48,9 @@ class HexPlaneDeformation(Deformation):
         levels: L.
         hidden: width of the MLP.
         scale_head: whether the logarithmic scales change as well, as they do in DreamGaussian4D.
+
+    Raises:
+        ValueError: times that do not ascend, bounds without extent, sizes below 1.
     """
 
     name: ClassVar[str] = "hexplane"
@@ -63,9 +67,16 @@ class HexPlaneDeformation(Deformation):
         scale_head: bool = False,
     ):
         super().__init__()
-        self.times = tuple(float(time) for time in times)
+        self.times = ascending(times)
         self.resolution = tuple(resolution or (64, 64, 64, len(self.times)))
-        box = torch.as_tensor(bounds, dtype=torch.float32).reshape(2, 3)
+        if len(self.resolution) != 4 or min(*self.resolution, channels, levels, hidden) < 1:
+            raise ValueError(
+                f"expected positive sizes and four resolutions, found channels {channels}, "
+                f"resolution {self.resolution}, levels {levels}, hidden {hidden}"
+            )
+        box = torch.as_tensor(bounds, dtype=torch.float32)
+        if box.shape != (2, 3) or not (box[0] < box[1]).all():
+            raise ValueError(f"expected bounds [2, 3], the lower corner first, found {bounds}")
         self.register_buffer("bounds", box, persistent=False)  # saved in the configuration
         self.levels = nn.ModuleList(
             _plane_level([2**level * r for r in self.resolution[:3]], self.resolution[3], channels)

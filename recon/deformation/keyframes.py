@@ -10,17 +10,17 @@ What it does not know: that colours which depend on the view would turn as well;
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.spatial import KDTree
 from torch import Tensor, nn
 
 from recon.deformation.interface import Deformation
+from recon.deformation.poses import Pose, ascending, continued, pose_at
+from recon.deformation.poses import bracket as bracket
 from recon.deformation.state import restore_state
 from recon.errors import SceneError
 from recon.gaussians import Gaussians
@@ -30,18 +30,6 @@ NEIGHBOURS = 8
 TRANSLATION_RATE = 2e-3
 ROTATION_RATE = 4e-3
 SMALLEST_LENGTH = 1e-6  # where all Gaussians are in one place
-
-
-class Pose(NamedTuple):
-    """The displacement of N Gaussians at one time.
-
-    Attributes:
-        translations: d, world units, [N, 3].
-        quats: R as unit quaternions, wxyz, [N, 4].
-    """
-
-    translations: Tensor
-    quats: Tensor
 
 
 class KeyframeDeformation(Deformation):
@@ -69,9 +57,7 @@ class KeyframeDeformation(Deformation):
         self, times: Sequence[float], count: int, rigidity: float = 0.02, smoothness: float = 0.02
     ):
         super().__init__()
-        self.times = tuple(float(time) for time in times)
-        if not self.times or any(a >= b for a, b in zip(self.times, self.times[1:], strict=False)):
-            raise ValueError(f"expected ascending times, at least one, found {self.times}")
+        self.times = ascending(times)
         self.rigidity = rigidity
         self.smoothness = smoothness
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0])
@@ -83,7 +69,7 @@ class KeyframeDeformation(Deformation):
     def for_fit(cls, gaussians: Gaussians, times: Sequence[float]) -> KeyframeDeformation:
         """Without motion, on the Gaussians' device."""
         module = cls(times, len(gaussians.means)).to(gaussians.means.device)
-        module.refresh_neighbours(gaussians.means)
+        module.refresh(gaussians)
         return module
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -92,6 +78,10 @@ class KeyframeDeformation(Deformation):
             {"params": list(self.translations), "lr": TRANSLATION_RATE, "name": "translations"},
             {"params": list(self.rotations), "lr": ROTATION_RATE, "name": "rotations"},
         ]
+
+    def gaussian_parameters(self) -> list[nn.Parameter]:
+        """All of them."""
+        return list(self.parameters())
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
         """The Gaussians at `time`; before the first and after the last fitted time they rest."""
@@ -102,41 +92,42 @@ class KeyframeDeformation(Deformation):
         )
 
     def pose(self, time: float) -> Pose:
-        """All displacements at `time`: linear in d, and in R along the shorter arc, normalised."""
-        left, weight = bracket(self.times, time)
-        if weight == 0:
-            return Pose(self.translations[left], F.normalize(self.rotations[left], dim=-1))
-        q0, q1 = (F.normalize(self.rotations[i], dim=-1) for i in (left, left + 1))
-        q1 = torch.where((q0 * q1).sum(-1, keepdim=True) < 0, -q1, q1)
-        return Pose(
-            torch.lerp(self.translations[left], self.translations[left + 1], weight),
-            F.normalize(torch.lerp(q0, q1, weight), dim=-1),
-        )
+        """Displacements of all Gaussians at `time`."""
+        return pose_at(self.times, list(self.translations), list(self.rotations), time)
+
+    @torch.no_grad()
+    def begin_time(self, index: int, neighbour: int, before: int | None) -> None:
+        """Guesses time `index`: the step from `before` to the neighbour goes on from there."""
+        guess = self.pose(self.times[neighbour])
+        if before is not None:
+            guess = continued(self.pose(self.times[before]), guess)
+        self.translations[index].copy_(guess.translations)
+        self.rotations[index].copy_(guess.quats)
 
     def regularisation(self, gaussians: Gaussians, time: float) -> Tensor:
         """Deviation from a motion that is rigid around each Gaussian and even in time.
 
         The canonical means are taken as they are: the gradient goes to the motion alone. Neighbours
-        are found anew where `select` has made them void.
+        are found anew where the number of Gaussians has changed.
         """
         means = gaussians.means.detach()
         if len(means) == 0:
             return means.new_zeros(())
         if len(self.neighbours) != len(means):
-            self.refresh_neighbours(means)
+            self.refresh(gaussians)
         return self.rigidity * self._bending(means, time) + self.smoothness * self._unevenness(
             means, time
         )
 
-    def refresh_neighbours(self, means: Tensor) -> None:
-        """Finds the k nearest of each Gaussian in the canonical state, means [N, 3]."""
-        points = means.detach().cpu().numpy()
+    def refresh(self, gaussians: Gaussians) -> None:
+        """Finds the k nearest neighbours of each Gaussian in the canonical state."""
+        points = gaussians.means.detach().cpu().numpy()
         k = max(0, min(NEIGHBOURS, len(points) - 1))
         indices = torch.empty(len(points), 0, dtype=torch.long)
         if k > 0:
             nearest = np.asarray(KDTree(points).query(points, k=k + 1)[1])
             indices = torch.from_numpy(nearest[:, 1:])  # the first is the point itself
-        self.neighbours = indices.to(means.device)
+        self.neighbours = indices.to(gaussians.means.device)
 
     def _bending(self, means: Tensor, time: float) -> Tensor:
         if self.neighbours.numel() == 0:
@@ -164,20 +155,6 @@ class KeyframeDeformation(Deformation):
         radius = radius.clamp_min(SMALLEST_LENGTH)
         return (self.translations[middle] - even).norm(dim=-1).mean() / radius
 
-    @torch.no_grad()
-    def select(self, indices: Tensor) -> None:
-        """Row i of every parameter becomes its former row `indices[i]`; N may change.
-
-        The parameters stay the same objects, so an optimiser keeps holding them; what the optimiser
-        itself keeps by row (Adam's moments) is the caller's to re-index in the same way. Where N
-        changes, no graph of an earlier `forward` may be kept: autograd remembers the old shapes.
-        Gradients are dropped, and the neighbours are void until they are refreshed.
-        """
-        for parameter in self.parameters():
-            parameter.data = parameter.data[indices]
-            parameter.grad = None
-        self.neighbours = self.neighbours.new_empty(0, 0)
-
     def configuration(self) -> dict[str, Any]:
         """The fitted times and the weights of the regularisation."""
         return {
@@ -201,16 +178,3 @@ class KeyframeDeformation(Deformation):
         module = cls(**configuration, count=len(first))
         restore_state(module, tensors)
         return module
-
-
-def bracket(times: Sequence[float], time: float) -> tuple[int, float]:
-    """Where a time lies among ascending times.
-
-    Returns:
-        An index i and a weight w in [0, 1) with time = (1 − w) times[i] + w times[i + 1]; a time
-        outside of all is taken to the nearer end.
-    """
-    left = min(max(bisect.bisect_right(times, time) - 1, 0), len(times) - 1)
-    if left == len(times) - 1 or time <= times[left]:
-        return left, 0.0
-    return left, (time - times[left]) / (times[left + 1] - times[left])

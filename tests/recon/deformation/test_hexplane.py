@@ -156,3 +156,21 @@ def test_tensors_that_do_not_fit_are_refused():
         load_deformation("hexplane", {**configuration, "hidden": 9}, tensors)
     with pytest.raises(SceneError, match="not expected"):
         load_deformation("hexplane", configuration, {**tensors, "more": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bounds": [[0.0, 0.0, 0.0], [1.0, 0.0, 1.0]]},
+        {"bounds": [[0.0, 0.0], [1.0, 1.0]]},
+        {"bounds": [[0.0, 0.0, float("nan")], [1.0, 1.0, 1.0]]},
+        {"channels": 0},
+        {"levels": 0},
+        {"resolution": [4, 4, 4]},
+        {"times": []},
+    ],
+)
+def test_a_configuration_without_sense_is_refused(change: dict):
+    module = small()
+    with pytest.raises(ValueError, match="expected"):
+        load_deformation("hexplane", module.configuration() | change, module.state_dict())

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation, Slerp
 
 from recon.deformation import load_deformation
-from recon.deformation.keyframes import KeyframeDeformation, bracket
+from recon.deformation.keyframes import KeyframeDeformation
 from recon.errors import SceneError
 from recon.gaussians import Gaussians, gaussians_from_points
 from recon.rotations import quats_to_matrices
@@ -89,14 +89,6 @@ def test_outside_of_the_fitted_times_the_gaussians_rest():
     assert torch.equal(module(gaussians, 1.0).means, gaussians.means + 1)
 
 
-def test_the_bracket_of_a_time_reproduces_the_time():
-    for time in np.linspace(0, 1, 37):
-        left, weight = bracket(TIMES, time)
-        assert 0 <= weight < 1
-        right = min(left + 1, len(TIMES) - 1)
-        assert (1 - weight) * TIMES[left] + weight * TIMES[right] == pytest.approx(time)
-
-
 def test_at_a_fitted_time_no_other_time_gets_a_gradient():
     gaussians = cloud()
     module = KeyframeDeformation.for_fit(gaussians, TIMES)
@@ -157,20 +149,39 @@ def test_the_neighbours_are_the_nearest():
     assert torch.equal(module.neighbours.sort().values, expected.sort().values)
 
 
-@pytest.mark.parametrize("indices", [[3, 0, 3], list(range(19, -1, -1)), [5] * 30])
-def test_select_follows_the_gaussians_in_the_same_parameter_objects(indices: list[int]):
+def test_the_rows_of_all_its_parameters_follow_the_gaussians():
     gaussians = cloud()
     module = random_motion(gaussians)
-    expected = module(gaussians, 0.4).map(torch.Tensor.detach)
-    module.regularisation(gaussians, 0.4).backward()
-    parameters = list(module.parameters())
-    chosen = gaussians.map(lambda tensor: tensor[indices])
-    module.select(torch.tensor(indices))
-    for a, b in zip(module(chosen, 0.4), expected, strict=True):
-        torch.testing.assert_close(a, b[indices])
-    assert all(a is b for a, b in zip(module.parameters(), parameters, strict=True))
+    rows = torch.tensor([3, 0, 3, 19])
+    expected = module(gaussians, 0.4).map(lambda tensor: tensor[rows].detach())
+    chosen = gaussians.map(lambda tensor: tensor[rows])
+    for parameter in module.gaussian_parameters():
+        parameter.data = parameter.data[rows]
+    module.refresh(chosen)
+    for found, wanted in zip(module(chosen, 0.4), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
     module.regularisation(chosen, 0.4).backward()
-    assert module.neighbours.shape == (len(indices), min(8, len(indices) - 1))
+    assert module.neighbours.shape == (4, 3)
+
+
+def test_a_new_time_begins_with_the_motion_going_on_damped():
+    gaussians = cloud()
+    module = rigid_motion(gaussians)
+    with torch.no_grad():
+        module.translations[1].fill_(0.1)
+        module.translations[2].fill_(0.2)
+    module.begin_time(3, 2, 1)
+    torch.testing.assert_close(module.translations[3], torch.full((20, 3), 0.28))
+    angle = Rotation.from_quat(module.rotations[3].detach().numpy(), scalar_first=True).magnitude()
+    np.testing.assert_allclose(np.degrees(angle), 60 + 0.8 * 30, atol=0.3)
+
+
+def test_a_new_time_beside_a_single_fitted_one_begins_like_it():
+    module = random_motion(cloud())
+    module.begin_time(0, 1, None)
+    assert torch.equal(module.translations[0], module.translations[1])
+    pose, neighbour = module.pose(TIMES[0]), module.pose(TIMES[1])
+    torch.testing.assert_close(pose.quats, neighbour.quats)
 
 
 def test_the_parameter_groups_hold_every_parameter_once():
@@ -202,9 +213,3 @@ def test_tensors_that_do_not_fit_are_refused():
     with pytest.raises(SceneError, match="NaN"):
         poisoned = torch.full((4, 3), math.nan)
         load_deformation("keyframes", configuration, {**tensors, "translations.1": poisoned})
-
-
-@pytest.mark.parametrize("times", [(), (0.0, 0.0), (1.0, 0.0)])
-def test_times_must_ascend(times: tuple[float, ...]):
-    with pytest.raises(ValueError, match="ascending"):
-        KeyframeDeformation(times, 3)
