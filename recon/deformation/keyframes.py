@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from recon.deformation.interface import Deformation
 from recon.deformation.poses import Pose, ascending, continued, pose_at
-from recon.deformation.poses import bracket as bracket
 from recon.deformation.state import restore_state
 from recon.errors import SceneError
 from recon.gaussians import Gaussians
@@ -43,8 +42,8 @@ class KeyframeDeformation(Deformation):
         count: N.
         rigidity: weight in `regularisation` of the mean deviation of the neighbours from a rigid
             motion, as a fraction of their mean distance.
-        smoothness: weight in `regularisation` of the mean distance of a pose from the one half way
-            between the poses before and after it, as a fraction of the object's radius.
+        smoothness: weight in `regularisation` of the mean distance of a translation from even
+            motion between the times before and after it, as a fraction of the object's radius.
 
     Raises:
         ValueError: `times` is empty or does not ascend.
@@ -141,19 +140,23 @@ class KeyframeDeformation(Deformation):
         return (moved - turned).norm(dim=-1).mean() / length
 
     def _unevenness(self, means: Tensor, time: float) -> Tensor:
-        if len(self.times) < 3:
-            return means.new_zeros(())
+        """Distance of three poses in a row from even motion; a gradient for the one at `time`.
+
+        Zero as long as one of them has never been moved: frames that join later must not hold the
+        others back.
+        """
         nearest = min(range(len(self.times)), key=lambda i: abs(self.times[i] - time))
         middle = min(max(nearest, 1), len(self.times) - 2)
-        before, here, after = self.times[middle - 1 : middle + 2]
-        even = torch.lerp(
-            self.translations[middle - 1],
-            self.translations[middle + 1],
-            (here - before) / (after - before),
+        window = range(middle - 1, middle + 2)
+        if len(self.times) < 3 or not all(self.translations[i].any() for i in window):
+            return means.new_zeros(())
+        d0, d1, d2 = (
+            self.translations[i] if i == nearest else self.translations[i].detach() for i in window
         )
-        radius = (means - means.mean(dim=0)).norm(dim=-1).mean()
-        radius = radius.clamp_min(SMALLEST_LENGTH)
-        return (self.translations[middle] - even).norm(dim=-1).mean() / radius
+        t0, t1, t2 = (self.times[i] for i in window)
+        even = torch.lerp(d0, d2, (t1 - t0) / (t2 - t0))
+        radius = (means - means.mean(dim=0)).norm(dim=-1).mean().clamp_min(SMALLEST_LENGTH)
+        return (d1 - even).norm(dim=-1).mean() / radius
 
     def configuration(self) -> dict[str, Any]:
         """The fitted times and the weights of the regularisation."""

@@ -104,7 +104,7 @@ def test_regularisation_is_zero_for_a_rigid_and_even_motion():
     still = KeyframeDeformation.for_fit(gaussians, TIMES)
     with torch.no_grad():
         for time, translation in zip(TIMES, still.translations, strict=True):
-            translation.fill_(time)
+            translation.fill_(1 + time)
     for time in TIMES:
         assert still.regularisation(gaussians, time).item() == pytest.approx(0, abs=1e-6)
 
@@ -114,10 +114,28 @@ def test_regularisation_grows_with_a_shear_and_with_a_jerk():
     sheared, jerked = (KeyframeDeformation.for_fit(gaussians, TIMES) for _ in range(2))
     with torch.no_grad():
         sheared.translations[1][:, 0] = gaussians.means[:, 1]
-        jerked.translations[1].fill_(1.0)
+        for translation, place in zip(jerked.translations, (0.1, 1.0, 0.1, 0.1), strict=True):
+            translation.fill_(place)
     sheared.smoothness = 0.0
     assert sheared.regularisation(gaussians, 0.25) > 0.1 * sheared.rigidity
     assert jerked.regularisation(gaussians, 0.25) > 0.1 * jerked.smoothness
+
+
+def test_times_that_were_never_moved_hold_no_other_time_back():
+    gaussians = cloud()
+    module = KeyframeDeformation.for_fit(gaussians, TIMES)
+    with torch.no_grad():
+        module.translations[1].fill_(1.0)
+    assert module.regularisation(gaussians, 0.25).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("frame", range(len(TIMES)))
+def test_regularisation_at_a_time_leaves_the_other_times_alone(frame: int):
+    gaussians = cloud()
+    module = random_motion(gaussians)
+    module.regularisation(gaussians, TIMES[frame]).backward()
+    touched = [p.grad is not None for p in module.translations]
+    assert touched == [i == frame for i in range(len(TIMES))]
 
 
 def test_regularisation_does_not_depend_on_the_unit_of_length():
