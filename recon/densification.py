@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from recon.gaussians import Gaussians
 from recon.rotations import quats_to_matrices
 
-LARGEST_RATIO = 51  # copies of one Gaussian in one relocation beyond which the formula is not evaluated
+LARGEST_RATIO = (
+    51  # copies of one Gaussian in one relocation beyond which the formula is not evaluated
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ class GrowAndPrune:
 
 @torch.no_grad()
 def reindex(
-    parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, rows: Tensor, fresh: Tensor
+    parameters: Sequence[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    rows: Tensor,
+    fresh: Tensor,
 ) -> None:
     """Row i of each parameter becomes its former row `rows[i]`; Adam's moments follow.
 
@@ -84,7 +89,9 @@ def reindex(
 
 
 @torch.no_grad()
-def relocation_plan(opacities: Tensor, policy: Relocation, cap: int, generator: torch.Generator) -> Tensor:
+def relocation_plan(
+    opacities: Tensor, policy: Relocation, cap: int, generator: torch.Generator
+) -> Tensor:
     """Which Gaussian each row shall be taken from, [N'] with N' ≥ N.
 
     Dead rows, and new rows up to the cap, take a live one with probability proportional to opacity;
@@ -98,7 +105,9 @@ def relocation_plan(opacities: Tensor, policy: Relocation, cap: int, generator: 
         return rows[:count]
     wanted = torch.cat([(alpha <= policy.dead_opacity).nonzero()[:, 0].cpu(), rows[count:]])
     if len(wanted):
-        draws = torch.multinomial(alpha[alive].cpu(), len(wanted), replacement=True, generator=generator)
+        draws = torch.multinomial(
+            alpha[alive].cpu(), len(wanted), replacement=True, generator=generator
+        )
         rows[wanted] = alive.cpu()[draws]
     return rows.to(opacities.device)
 
@@ -161,7 +170,9 @@ def density_plan(
 
 
 @torch.no_grad()
-def split(gaussians: Gaussians, halves: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def split(
+    gaussians: Gaussians, halves: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Means and logarithmic scales after the rows in `halves` were drawn from their own density.
 
     Their scales shrink by 1.6, as in 3D Gaussian splatting.

@@ -8,7 +8,8 @@
     │   └── OutputExistsError something is there already and may not be overwritten
     ├── WeightsError          weights missing, corrupt or of another model (exit 4)
     ├── BackendError          a device or rasterizer is not available      (exit 5)
-    └── OutOfMemoryError      the accelerator's memory is spent            (exit 6)
+    ├── OutOfMemoryError      the accelerator's memory is spent            (exit 6)
+    └── Interrupted           a stop was asked for; the state is saved     (exit 130)
 
 A message says what was expected, what was found and what to do. Plain `OSError` (disk full, no
 permission) is left as it is: the system's own sentence is the fact.
@@ -61,3 +62,7 @@ class BackendError(FourdvdError):
 
 class OutOfMemoryError(FourdvdError):
     """The accelerator has too little memory for what was asked."""
+
+
+class Interrupted(FourdvdError):  # noqa: N818 - it is no fault of anybody's
+    """A stop was asked for, and the state was saved."""

@@ -10,8 +10,8 @@ V views in a step, T times. Frame: world. It knows no files: `recon.checkpoint` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -102,6 +102,32 @@ class FitConfig:
     checkpoint_every: int = 250
 
 
+QUALITIES: dict[str, dict[str, Any]] = {
+    "draft": {"iterations": 1500, "gaussians": 6000},
+    "standard": {"iterations": 5000, "gaussians": 10000},
+    "high": {"iterations": 14000, "gaussians": 20000},
+}
+
+
+def preset(
+    quality: str = "standard", motion: str | None = None, device: str = "cpu", seed: int = 0
+) -> FitConfig:
+    """The usual settings.
+
+    Args:
+        quality: "draft", "standard" or "high": about 1, 5 or 15 minutes on two CPU cores at 256².
+        motion: key of `recon.deformation.motion_models`; the device's default if None.
+        device: "cpu" or "cuda".
+        seed: of everything random.
+
+    Raises:
+        InputError: there is no such quality.
+    """
+    if quality not in QUALITIES:
+        raise InputError(f"unknown quality {quality!r}; expected one of {sorted(QUALITIES)}")
+    return FitConfig(motion=motion or "bones", device=device, seed=seed, **QUALITIES[quality])
+
+
 class Step(NamedTuple):
     """What one iteration did: its number, the mean PSNR of its images in dB, and N."""
 
@@ -130,14 +156,17 @@ class Fit:
         self.pyramid = ImagePyramid(grid, config.device)
         self.middle_frame = _middle_frame(grid)
         self.iteration = 0
+        self.joined = 1  # frames that have a motion
         self.frame_errors = torch.full((grid.T,), 1e-2)
         self.gradient_sum = torch.zeros(0)
         hull = visual_hull(grid, self.middle_frame)
         self.radius = float(np.linalg.norm(hull.points - hull.points.mean(0), axis=1).max())
         self.parameters = _parameters(_gaussians_in(hull, config, self.generator), config.device)
-        self.deformation: Deformation = deformation_class("static").for_fit(self.gaussians, grid.times)
+        self.deformation: Deformation = deformation_class("static").for_fit(
+            self.gaussians, grid.times
+        )
         self.order = _growth_order(grid.T, self.middle_frame)
-        self.optimizer = self._new_optimizer()
+        self.optimizer = self.new_optimizer()
 
     @property
     def gaussians(self) -> Gaussians:
@@ -176,6 +205,14 @@ class Fit:
         rounds = (len(self.order) - 1 + 1) // 2
         return self.order[: 1 + 2 * min(rounds, 1 + int(grown * rounds))]
 
+    @property
+    def stage(self) -> str:
+        """What is going on: "static", "motion" or "refinement"."""
+        c = self.config
+        if len(self.active_frames) == 1 and self.grid.T > 1 and self.progress < c.static:
+            return "static"
+        return "motion" if self.progress < c.static + c.growth else "refinement"
+
     def image_size(self) -> int:
         """Longer edge in pixels of the images of this iteration."""
         c = self.config
@@ -191,13 +228,11 @@ class Fit:
         if len(frames) > 1 and self.deformation.name != self.config.motion:
             model = deformation_class(self.config.motion)
             self.deformation = model.for_fit(self.gaussians, self.grid.times).to(self.config.device)
-            self.optimizer = self._new_optimizer()
-            self.joined = 1
-        joined = getattr(self, "joined", 1)
-        for frame in frames[joined:]:
+            self.optimizer = self.new_optimizer()
+        for frame in frames[self.joined :]:
             inward = -1 if frame > self.middle_frame else 1
             before = frame + 2 * inward
-            known = frames.index(before) < joined if before in frames else False
+            known = frames.index(before) < self.joined if before in frames else False
             self.deformation.begin_time(frame, frame + inward, before if known else None)
         self.joined = len(frames)
         self._set_rates()
@@ -263,7 +298,8 @@ class Fit:
         self.frame_errors[frame] = 0.8 * self.frame_errors[frame] + 0.2 * error**0.5
         return -10 * np.log10(max(error, 1e-10))
 
-    def _new_optimizer(self) -> torch.optim.Optimizer:
+    def new_optimizer(self) -> torch.optim.Optimizer:
+        """Adam on all parameters; what the present one knows of the Gaussians is kept."""
         rates = self.config.rates
         groups = [
             {"params": [value], "lr": getattr(rates, name), "name": name, "motion": False}
@@ -347,7 +383,9 @@ def _gaussians_in(hull, config: FitConfig, generator: torch.Generator) -> Gaussi
     """Points of the hull, those on its surface preferred, jittered inside their voxels."""
     count = config.initial_gaussians
     weights = torch.from_numpy(np.where(hull.on_surface, 1.0, 0.2))
-    chosen = torch.multinomial(weights, count, replacement=count > len(weights), generator=generator)
+    chosen = torch.multinomial(
+        weights, count, replacement=count > len(weights), generator=generator
+    )
     jitter = (torch.rand(count, 3, generator=generator) - 0.5) * hull.voxel
     points = torch.from_numpy(hull.points[chosen]).float() + jitter
     volume = len(hull.points) * hull.voxel**3

@@ -50,7 +50,8 @@ class ImagePyramid:
         size = min(size, longer)
         if size not in self._levels:
             height, width = (
-                max(1, round(edge * size / longer)) for edge in (self._grid.height, self._grid.width)
+                max(1, round(edge * size / longer))
+                for edge in (self._grid.height, self._grid.width)
             )
             self._levels[size] = self._make(height, width)
         return self._levels[size]

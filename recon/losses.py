@@ -94,7 +94,9 @@ def image_loss_reference(
     inside = torch.zeros_like(alpha)
     for mask, (x0, y0, x1, y1) in zip(inside, boxes.tolist(), strict=True):
         mask[y0:y1, x0:x1] = 1
-    dissimilarity = (1 - ssim_map(rgb.permute(0, 3, 1, 2), target.permute(0, 3, 1, 2))) * inside[:, None]
+    dissimilarity = (1 - ssim_map(rgb.permute(0, 3, 1, 2), target.permute(0, 3, 1, 2))) * inside[
+        :, None
+    ]
     structure = dissimilarity.sum(dim=(1, 2, 3)) / (3 * height * width)
     each = weights.l1 * color + weights.ssim * structure + weights.alpha * coverage
     squares = (rgb - target).detach().square().mean(dim=(1, 2, 3))

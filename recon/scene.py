@@ -102,32 +102,47 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
         raise SceneError(f"{TENSORS} is missing; is this a finished scene?", folder) from error
     except (SafetensorError, OSError) as error:
         raise SceneError(f"cannot be read as safetensors: {error}", folder / TENSORS) from error
+    gaussians = _checked_gaussians(_part(tensors, "gaussians."), folder)
     try:
-        return Scene(
-            gaussians=_checked_gaussians(_part(tensors, "gaussians."), folder),
-            deformation=load_deformation(
-                description["motion"], description["deformation"], _part(tensors, "deformation.")
-            ).to(device),
-            times=np.asarray(description["times"], dtype=np.float64),
+        deformation = load_deformation(
+            description["motion"], description["deformation"], _part(tensors, "deformation.")
+        )
+        scene = Scene(
+            gaussians=gaussians,
+            deformation=deformation.to(device),
+            times=_checked_times(description["times"]),
             cameras=tuple(camera_from_json(camera) for camera in description["cameras"]),
-            fps=float(description["fps"]),
+            fps=_positive(description["fps"]),
             background=_three(description["background"]),
             provenance=description.get("provenance", {}),
             metrics=description.get("metrics", {}),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise SceneError(f"a field is missing or not valid: {error!r}", folder / DESCRIPTION) from error
+        raise SceneError(
+            f"a field is missing or not valid: {error!r}", folder / DESCRIPTION
+        ) from error
+    rows = {len(parameter) for parameter in deformation.gaussian_parameters()}
+    if not rows <= {len(gaussians.means)}:
+        raise SceneError(
+            f"the motion is that of {rows} Gaussians, found {len(gaussians.means)}",
+            folder / TENSORS,
+        )
+    return scene
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise SceneError(f"{DESCRIPTION} is missing; expected a scene folder", folder) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SceneError(f"not valid JSON ({error})", path) from error
-    found = (description.get("format"), description.get("version")) if isinstance(description, dict) else None
+    found = (
+        (description.get("format"), description.get("version"))
+        if isinstance(description, dict)
+        else None
+    )
     if found != (FORMAT, VERSION):
         raise SceneError(f"expected format {FORMAT!r} version {VERSION}, found {found}", path)
     return description
@@ -141,23 +156,45 @@ def _checked_gaussians(tensors: Mapping[str, torch.Tensor], folder: Path) -> Gau
     missing = [name for name in Gaussians._fields if name not in tensors]
     if missing:
         raise SceneError(f"tensors {missing} are missing", folder / TENSORS)
-    gaussians = Gaussians(**{name: tensors[name].float() for name in Gaussians._fields})
-    count = gaussians.means.shape[0]
-    expected = {"means": (count, 3), "quats": (count, 4), "scales": (count, 3), "opacities": (count,),
-                "sh0": (count, 1, 3)}  # fmt: skip
-    for name, shape in expected.items():
-        if tuple(getattr(gaussians, name).shape) != shape:
+    count = tensors["means"].shape[0] if tensors["means"].ndim else 0
+    expected = {
+        "means": [(count, 3)],
+        "quats": [(count, 4)],
+        "scales": [(count, 3)],
+        "opacities": [(count,)],
+        "sh0": [(count, 1, 3)],
+        "shN": [(count, K, 3) for K in (0, 3, 8, 15)],
+    }
+    for name, shapes in expected.items():
+        if tuple(tensors[name].shape) not in shapes:
             raise SceneError(
-                f"{name} has shape {tuple(getattr(gaussians, name).shape)}, expected {shape}",
+                f"{name} has shape {tuple(tensors[name].shape)}, expected one of {shapes}",
                 folder / TENSORS,
             )
-    if gaussians.shN.ndim != 3 or gaussians.shN.shape[1] not in (0, 3, 8, 15):
-        raise SceneError(f"shN has shape {tuple(gaussians.shN.shape)}", folder / TENSORS)
+    gaussians = Gaussians(**{name: tensors[name].float() for name in Gaussians._fields})
     if not all(torch.isfinite(tensor).all() for tensor in gaussians):
         raise SceneError("Gaussians with NaN or infinite numbers", folder / TENSORS)
     return gaussians
 
 
+def _checked_times(values: Any) -> np.ndarray:
+    times = np.asarray(values, dtype=np.float64)
+    if times.ndim != 1 or len(times) == 0 or not (np.diff(times) > 0).all():
+        raise ValueError(f"times must be a list of ascending numbers, found {values}")
+    if not (times[0] >= 0 and times[-1] <= 1):
+        raise ValueError(f"times must be in [0, 1], found {values}")
+    return times
+
+
+def _positive(value: Any) -> float:
+    number = float(value)
+    if not (0 < number < float("inf")):
+        raise ValueError(f"fps must be a positive number, found {value}")
+    return number
+
+
 def _three(values: Any) -> tuple[float, float, float]:
     red, green, blue = (float(value) for value in values)
+    if not np.isfinite([red, green, blue]).all():
+        raise ValueError(f"background must be three numbers, found {values}")
     return red, green, blue

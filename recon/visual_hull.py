@@ -85,9 +85,7 @@ def common_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
     else:
         centre = np.linalg.solve(normal, (across @ origins[:, :, None]).sum(0)[:, 0])
     distances = np.linalg.norm(origins - centre, axis=1)
-    tangents = np.array(
-        [min(c.width / 2 / c.fl_x, c.height / 2 / c.fl_y) for c in cameras]
-    )
+    tangents = np.array([min(c.width / 2 / c.fl_x, c.height / 2 / c.fl_y) for c in cameras])
     return centre, float((distances * np.sin(np.arctan(tangents))).min())
 
 

@@ -22,16 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recon.deformation.interface import Deformation
-from recon.deformation.keyframes import bracket
+from recon.deformation.poses import Pose, align_quats, ascending, continued, pose_at
 from recon.deformation.state import restore_state
 from recon.errors import SceneError
 from recon.gaussians import Gaussians
-from recon.rotations import invert_quats, multiply_quats, quats_to_matrices
+from recon.rotations import multiply_quats, quats_to_matrices
 
 BONES = 24
 WEIGHT_REACH = 0.1  # in units of the object's radius: how far a bone's first weights reach
 WEIGHT_RATE, ROTATION_RATE, TRANSLATION_RATE = 2e-2, 3e-3, 3e-3
-DAMPING = 0.8  # of the velocity with which a new time is guessed from its neighbours
 
 
 class BoneDeformation(Deformation):
@@ -48,7 +47,7 @@ class BoneDeformation(Deformation):
 
     def __init__(self, times: Sequence[float], centres: Tensor, logits: Tensor):
         super().__init__()
-        self.times = tuple(float(time) for time in times)
+        self.times = ascending(times)
         bones = len(centres)
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(bones, 1)
         self.register_buffer("centres", centres.clone())
@@ -64,7 +63,7 @@ class BoneDeformation(Deformation):
         means = gaussians.means.detach()
         centres = cluster_centres(means, min(bones, len(means)))
         radius = (means - means.mean(dim=0)).norm(dim=-1).max().clamp_min(1e-6)
-        logits = -torch.cdist(means, centres) ** 2 / (2 * (WEIGHT_REACH * radius) ** 2)
+        logits = -(torch.cdist(means, centres) ** 2) / (2 * (WEIGHT_REACH * radius) ** 2)
         logits = (logits - logits.max(dim=1, keepdim=True).values).clamp_min(-20)
         return cls(times, centres, logits).to(means.device)
 
@@ -83,6 +82,7 @@ class BoneDeformation(Deformation):
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
         """The Gaussians at `time`; before the first and after the last fitted time they rest."""
         translations, quats = self.pose(time)
+        quats = align_quats(quats, quats[:1])  # so that they can be averaged
         rotations = quats_to_matrices(quats)
         offsets = self.centres + translations - (rotations @ self.centres[..., None])[..., 0]
         weights = F.softmax(self.logits, dim=1)
@@ -93,34 +93,18 @@ class BoneDeformation(Deformation):
         turns = F.normalize(blended[:, 12:], dim=-1)
         return gaussians._replace(means=means, quats=multiply_quats(turns, gaussians.quats))
 
-    def pose(self, time: float) -> tuple[Tensor, Tensor]:
-        """Translations [K, 3] and unit quaternions [K, 4] of the bones at `time`.
-
-        Signs of the quaternions are those nearest to the first bone's, so that they can be blended.
-        """
-        left, weight = bracket(self.times, time)
-        translations, quats = self.translations[left], F.normalize(self.rotations[left], dim=-1)
-        if weight > 0:
-            following = align(F.normalize(self.rotations[left + 1], dim=-1), quats)
-            quats = F.normalize(torch.lerp(quats, following, weight), dim=-1)
-            translations = torch.lerp(translations, self.translations[left + 1], weight)
-        return translations, align(quats, quats[:1])
+    def pose(self, time: float) -> Pose:
+        """The motions of the K bones at `time`, about their centres."""
+        return pose_at(self.times, list(self.translations), list(self.rotations), time)
 
     @torch.no_grad()
     def begin_time(self, index: int, neighbour: int, before: int | None) -> None:
-        """Guesses time `index`: the neighbour's pose, moved on as from `before` to the neighbour."""
-        q1 = F.normalize(self.rotations[neighbour], dim=-1)
-        t1 = self.translations[neighbour]
+        """Guesses time `index`: the bones move on as from `before` to `neighbour`."""
+        guess = self.pose(self.times[neighbour])
         if before is not None:
-            q0 = F.normalize(self.rotations[before], dim=-1)
-            turn = multiply_quats(q1, invert_quats(align(q0, q1)))
-            identity = torch.zeros_like(turn)
-            identity[:, 0] = 1
-            turn = F.normalize(torch.lerp(identity, align(turn, identity), DAMPING), dim=-1)
-            q1 = multiply_quats(turn, q1)
-            t1 = t1 + DAMPING * (t1 - self.translations[before])
-        self.rotations[index].copy_(q1)
-        self.translations[index].copy_(t1)
+            guess = continued(self.pose(self.times[before]), guess)
+        self.translations[index].copy_(guess.translations)
+        self.rotations[index].copy_(guess.quats)
 
     def configuration(self) -> dict[str, Any]:
         """The fitted times."""
@@ -137,15 +121,12 @@ class BoneDeformation(Deformation):
         """
         centres, logits = tensors.get("centres"), tensors.get("logits")
         if centres is None or logits is None or centres.ndim != 2 or logits.ndim != 2:
-            raise SceneError("tensors 'centres' [K, 3] and 'logits' [N, K] of the bones are missing")
+            raise SceneError(
+                "tensors 'centres' [K, 3] and 'logits' [N, K] of the bones are missing"
+            )
         module = cls(configuration["times"], centres.float(), logits.float())
         restore_state(module, tensors)
         return module
-
-
-def align(quats: Tensor, towards: Tensor) -> Tensor:
-    """The same rotations with the signs that are nearer to `towards`, [..., 4] each."""
-    return torch.where((quats * towards).sum(-1, keepdim=True) < 0, -quats, quats)
 
 
 def cluster_centres(points: Tensor, count: int, rounds: int = 10) -> Tensor:

@@ -9,7 +9,7 @@ not know: files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -109,6 +109,15 @@ class Grid:
     def image(self, view: int, frame: int) -> np.ndarray:
         """RGBA of one camera at one time, uint8, [H, W, 4]; raises as `index`."""
         return self.images[self.index(view, frame)]
+
+    def subset(self, indices: np.ndarray) -> Grid:
+        """The same cameras and times with only some of the images, by index."""
+        return replace(
+            self,
+            images=self.images[indices],
+            view=self.view[indices],
+            frame=self.frame[indices],
+        )
 
     def camera_of(self, index: int | np.integer) -> Camera:
         """The camera that took an image."""
