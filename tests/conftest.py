@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recon.grid import Grid, grid_from_views, orbit_camera, write_grid
+from recon.grid import Grid, grid_from_views, orbit_camera
+from recon.grid.writing import write_posed_images
 
 SHARED = Path(os.environ.get("FOURDVD_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -33,9 +34,11 @@ def tiny_grid() -> Grid:
 
 @pytest.fixture
 def tiny_grid_folder(tmp_path: Path, tiny_grid: Grid) -> Path:
-    """The same on disk."""
-    write_grid(tiny_grid, tmp_path / "tiny_grid")
-    return tmp_path / "tiny_grid"
+    """The same on disk, without the videos."""
+    folder = tmp_path / "tiny_grid"
+    folder.mkdir()
+    write_posed_images(tiny_grid, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -97,18 +97,16 @@ def _inside(json_path: Path, file_path: str) -> Path:
     folder = json_path.parent.resolve()
     try:
         path = (folder / file_path).resolve()
+        if not path.is_file() and path.suffix.lower() not in SUFFIXES:
+            path = path.with_name(path.name + ".png").resolve()  # D-NeRF leaves out the suffix
+        if path.exists() and not path.is_file():
+            raise GridError("expected an image file", path)
     except (OSError, ValueError, RuntimeError) as error:
-        raise GridError(f"file_path {file_path!r} is not a path ({error})", json_path) from error
+        raise GridError(f"file_path {file_path[:99]!r} is no path ({error})", json_path) from error
     if Path(file_path).is_absolute() or not path.is_relative_to(folder):
         raise GridError(
             f"file_path {file_path!r} leaves the folder; all images must lie inside it", json_path
         )
-    if not path.is_file() and path.suffix.lower() not in SUFFIXES:  # D-NeRF leaves out ".png"
-        path = path.with_name(path.name + ".png")
-        if not path.resolve().is_relative_to(folder):
-            raise GridError(f"{path.name} is a link that leaves the folder", json_path)
-    if path.exists() and not path.is_file():
-        raise GridError("expected an image file", path)
     return path
 
 

@@ -1,0 +1,81 @@
+"""Cameras look where they should, and come back from JSON as they were."""
+
+import json
+
+import numpy as np
+import pytest
+
+from recon.grid.cameras import (
+    camera_from_json,
+    camera_to_json,
+    orbit_camera,
+    rigid_pose,
+    viewing_angles_deg,
+)
+
+
+def project(camera, points):
+    """Pixels of world points, [N, 2]."""
+    homogeneous = np.concatenate([points, np.ones((len(points), 1))], axis=1)
+    pixels = (camera.viewmat @ homogeneous.T)[:3].T @ camera.K.T
+    return pixels[:, :2] / pixels[:, 2:]
+
+
+@pytest.mark.parametrize(
+    ("azimuth", "elevation", "position"),
+    [(0, 0, (0, -2, 0)), (90, 0, (2, 0, 0)), (180, 0, (0, 2, 0)), (270, 0, (-2, 0, 0))],
+)
+def test_azimuth_counts_from_the_front_towards_plus_x(azimuth, elevation, position):
+    camera = orbit_camera(azimuth, elevation, 2, 33.8, 10, 20)
+    np.testing.assert_allclose(camera.position, position, atol=1e-12)
+
+
+def test_the_origin_is_in_the_middle_and_up_is_up():
+    camera = orbit_camera(30, 20, 3.2, 33.8, 100, 200)
+    middle, above = project(camera, np.array([[0, 0, 0], [0, 0, 0.1]]))
+    np.testing.assert_allclose(middle, [100, 50], atol=1e-9)
+    assert above[1] < 50 and above[0] == pytest.approx(100)
+
+
+def test_the_field_of_view_is_horizontal():
+    camera = orbit_camera(0, 0, 2, 90, 100, 200)
+    np.testing.assert_allclose(project(camera, np.array([[2.0, 0, 0]])), [[200, 50]], atol=1e-9)
+
+
+def test_a_resized_camera_sees_the_same_at_other_pixels():
+    camera = orbit_camera(75, -10, 3.2, 33.8, 64, 48)
+    points = np.random.default_rng(0).normal(size=(9, 3)) * 0.3
+    np.testing.assert_allclose(
+        project(camera.resized(32, 96), points), project(camera, points) * [2, 0.5]
+    )
+
+
+@pytest.mark.parametrize("azimuth", [0, 22.5, 191.25, 359])
+@pytest.mark.parametrize("elevation", [-30, 0, 10, 89])
+def test_viewing_angles_are_those_of_the_orbit(azimuth, elevation):
+    camera = orbit_camera(azimuth, elevation, 3.2, 33.8, 8, 8)
+    assert viewing_angles_deg(camera) == pytest.approx((azimuth, elevation), abs=1e-5)
+
+
+def test_json_gives_the_same_camera_back():
+    camera = orbit_camera(33, 44, 5, 60, 7, 9)
+    other = camera_from_json(json.loads(json.dumps(camera_to_json(camera))))
+    np.testing.assert_array_equal(other.T_world_camera, camera.T_world_camera)
+    np.testing.assert_array_equal(other.K, camera.K)
+    assert (other.height, other.width) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.eye(3), "4×4"),
+        (np.diag([1, 1, np.nan, 1]), "NaN"),
+        (np.zeros((4, 4)), "singular"),
+        (np.diag([2, 2, 2, 1]), "scales"),
+        (np.diag([1, 1, -1, 1]), "mirrors"),
+        (np.eye(4) + np.eye(4)[[3, 3, 3, 0]] * [[0], [0], [0], [0.5]], "last row"),
+    ],
+)
+def test_matrices_that_are_no_poses_are_refused(matrix, message):
+    with pytest.raises(ValueError, match=message):
+        rigid_pose(matrix)
