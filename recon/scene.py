@@ -117,10 +117,10 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
             provenance=description.get("provenance", {}),
             metrics=description.get("metrics", {}),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise SceneError(
-            f"a field is missing or not valid: {error!r}", folder / DESCRIPTION
-        ) from error
+    except KeyError as error:
+        raise SceneError(f"the field {error} is missing", folder / DESCRIPTION) from error
+    except (TypeError, ValueError) as error:
+        raise SceneError(f"a field is not valid: {error}", folder / DESCRIPTION) from error
     rows = {len(parameter) for parameter in deformation.gaussian_parameters()}
     if not rows <= {len(gaussians.means)}:
         raise SceneError(
