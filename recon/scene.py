@@ -70,7 +70,8 @@ def save_scene(scene: Scene, folder: Path) -> None:
     tensors = {f"gaussians.{k}": v for k, v in scene.gaussians._asdict().items()}
     tensors |= {f"deformation.{k}": v for k, v in scene.deformation.state_dict().items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(tensors, folder / TENSORS, metadata={"format": FORMAT, "version": str(VERSION)})
+    # one entry: safetensors writes several in random order, and equal scenes shall be equal files
+    save_file(tensors, folder / TENSORS, metadata={"format": f"{FORMAT} {VERSION}"})
     description = {
         "format": FORMAT,
         "version": VERSION,
