@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+MAX_LENGTH = 1e6  # world units; float32 has nothing left to resolve an object that far away
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def rigid_pose(matrix: Any, tolerance: float = 1e-3) -> np.ndarray:
         raise ValueError(f"the camera matrix must be 4×4, found shape {pose.shape}")
     if not np.isfinite(pose).all():
         raise ValueError("the camera matrix holds NaN or infinite numbers")
+    if np.abs(pose).max() > MAX_LENGTH:
+        raise ValueError(f"the camera matrix holds numbers beyond {MAX_LENGTH:g}")
     if abs(np.linalg.det(pose)) < 1e-9:
         raise ValueError("the camera matrix is singular")
     axes = pose[:3, :3]

@@ -26,9 +26,11 @@ from recon.grid.grid import Grid
 VERSION = 1
 DEFAULT_FPS = 10.0
 MAX_JSON_BYTES = 64 * 2**20
+MAX_INDEX = 999_999
 CAMERA_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV")  # OPENCV as long as nothing is distorted
 INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x")
 DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+_NOT_VALID = (TypeError, ValueError, OverflowError)  # the last from whole numbers beyond float64
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def read_transforms(path: Path) -> Transforms:
         raise GridError(f"not valid JSON ({error})", path) from error
     try:
         return _parse(values)
-    except (TypeError, ValueError) as error:
+    except _NOT_VALID as error:
         raise GridError(str(error), path) from error
 
 
@@ -184,7 +186,7 @@ def _parse_frame(index: int, frame: Any, shared: Mapping[str, float]) -> PosedIm
             view=_index(frame, "view"),
             frame=_index(frame, "frame"),
         )
-    except (TypeError, ValueError) as error:
+    except _NOT_VALID as error:
         raise ValueError(f"frames[{index}]: {error}") from error
 
 
@@ -224,8 +226,10 @@ def _index(values: Mapping[str, Any], key: str) -> int | None:
     if key not in values:
         return None
     value = _number(values, key, 0.0)
-    if value < 0 or value != int(value):
-        raise ValueError(f"`{key}` must be a whole number from 0, found {values[key]!r}")
+    if not 0 <= value <= MAX_INDEX or value != int(value):
+        raise ValueError(
+            f"`{key}` must be a whole number from 0 to {MAX_INDEX}, found {values[key]!r}"
+        )
     return int(value)
 
 
