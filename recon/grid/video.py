@@ -19,6 +19,7 @@ from recon.errors import GridError
 from recon.grid.images import MAX_SIDE
 
 MAX_VIDEO_BYTES = 8 * 2**30
+_UNREADABLE = (OSError, FFmpegError, ValueError, StopIteration, IndexError)
 
 
 class Video(NamedTuple):
@@ -47,7 +48,9 @@ def read_video(path: str | Path) -> Video:
             assert isinstance(file, PyAVPlugin)
             fps, has_alpha = _look(file, path)
             frames = _decode(file, "rgba" if has_alpha else "rgb24", path)
-    except (OSError, FFmpegError, ValueError, StopIteration, IndexError) as error:
+    except AttributeError as error:  # imageio looks for the codec of a stream that has none
+        raise GridError("of an unknown codec; convert the video to H.264 first", path) from error
+    except _UNREADABLE as error:
         raise GridError(f"cannot be read as a video ({error})", path) from error
     if has_alpha and (frames[..., 3] == 255).all():
         frames = frames[..., :3]

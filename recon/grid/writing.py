@@ -10,7 +10,6 @@ What it does not know: the keys of the JSON (`transforms`).
 
 from __future__ import annotations
 
-import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,8 +73,4 @@ def write_previews(grid: Grid, folder: Path) -> None:
 
 def _view_major(grid: Grid) -> Grid:
     order = np.lexsort((grid.frame, grid.view))
-    if (order == np.arange(len(grid))).all():
-        return grid
-    return dataclasses.replace(
-        grid, images=grid.images[order], view=grid.view[order], frame=grid.frame[order]
-    )
+    return grid if (order == np.arange(len(grid))).all() else grid.subset(order)

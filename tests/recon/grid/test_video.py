@@ -55,6 +55,14 @@ def test_a_video_that_is_cut_off_is_refused(tmp_path):
         read_video(tmp_path / "x.mp4")
 
 
+def test_a_video_of_an_unknown_codec_is_refused(tmp_path):
+    write_video(tmp_path / "x.mp4", moving_gradient(4, 48, 64), fps=10)
+    data = (tmp_path / "x.mp4").read_bytes()
+    (tmp_path / "x.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
+    with pytest.raises(GridError, match="video"):
+        read_video(tmp_path / "x.mp4")
+
+
 def test_missing_and_absurd_videos_are_refused(tmp_path, monkeypatch):
     with pytest.raises(GridError, match="missing"):
         read_video(tmp_path / "x.mp4")
