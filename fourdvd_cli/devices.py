@@ -7,6 +7,8 @@ import importlib.util
 from fourdvd_cli.console import say
 from recon.errors import BackendError
 
+NO_GSPLAT = "gsplat is not installed; run `pip install 'fourdvd[cuda]'`"
+
 
 def resolve_device(name: str) -> str:
     """The device on which a command works.
@@ -22,24 +24,27 @@ def resolve_device(name: str) -> str:
     """
     if name == "cpu":
         return "cpu"
-    missing = _missing_for_cuda()
-    if missing is None:
-        return "cuda"
-    if name == "cuda":
-        raise BackendError(f"--device cuda needs {missing}; or use --device cpu")
-    say(f"working on the CPU (CUDA would need {missing})")
-    return "cpu"
-
-
-def _missing_for_cuda() -> str | None:
     import torch
 
-    if torch.version.cuda is None:
-        return (
-            f"a CUDA build of torch, found {torch.__version__}; reinstall torch as pytorch.org says"
-        )
     if not torch.cuda.is_available():
-        return "an NVIDIA GPU and its driver, found none that torch can use (see `nvidia-smi`)"
+        if name == "cuda":
+            raise BackendError(_no_cuda(torch.__version__, torch.version.cuda))
+        return "cpu"
     if importlib.util.find_spec("gsplat") is None:
-        return "gsplat, which is not installed; run `pip install 'fourdvd[cuda]'`"
-    return None
+        if name == "cuda":
+            raise BackendError(f"{NO_GSPLAT}, or use --device cpu")
+        say(f"working on the CPU although there is a CUDA device: {NO_GSPLAT}")
+        return "cpu"
+    return "cuda"
+
+
+def _no_cuda(torch_version: str, cuda_version: str | None) -> str:
+    if cuda_version is None:
+        return (
+            f"--device cuda needs a CUDA build of torch, found {torch_version}; "
+            "install one as pytorch.org says, or use --device cpu"
+        )
+    return (
+        "--device cuda needs an NVIDIA GPU and its driver, found none that torch can use; "
+        "see what `nvidia-smi` says, or use --device cpu"
+    )

@@ -93,7 +93,7 @@ def _cuda_toolkit() -> Finding:
 
 def _gsplat() -> Finding:
     if importlib.util.find_spec("gsplat") is None:
-        return Finding(False, "not installed", "for CUDA: pip install 'fourdvd[cuda]'")
+        return Finding(False, "not installed", "on a CUDA machine: pip install 'fourdvd[cuda]'")
     return Finding(True, importlib.metadata.version("gsplat"))
 
 

@@ -42,7 +42,7 @@ _DOCTOR = "`fourdvd doctor` shows what this machine can do"
 _SMALLER = "try --device cpu, --quality draft or smaller images"
 
 _TABLE: tuple[tuple[type[BaseException], int, str | None], ...] = (  # the first match counts
-    (errors.Interrupted, 130, "the same command goes on from there"),
+    (errors.Interrupted, 130, None),
     (errors.InputError, 3, None),
     (errors.WeightsError, 4, _DOCTOR),
     (errors.BackendError, 5, _DOCTOR),

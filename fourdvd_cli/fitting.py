@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,6 @@ from fourdvd_cli.devices import resolve_device
 
 if TYPE_CHECKING:
     from recon.reconstruction import Progress
-
     from recon.scene import Scene
 
 
@@ -44,18 +43,28 @@ def fit(
         from recon.fitting import preset
         from recon.reconstruction import reconstruct
 
-        values = asdict(settings) | {"device": resolve_device(settings.device)}
+        device = resolve_device(settings.device)
         with console.progress("fitting", quiet) as report:
             scene = reconstruct(
                 grid,
                 folder,
-                preset(**values),
+                preset(settings.quality, settings.motion, device, settings.seed),
                 overwrite=overwrite,
                 on_step=lambda step: report(step.iteration, step.iterations, describe(step)),
                 should_stop=should_stop,
             )
-    console.say(f"wrote {folder}: {len(scene.gaussians.means)} Gaussians")
+    console.say(f"wrote {folder}: {describe_scene(scene)}")
     return scene
+
+
+def describe_scene(scene: Scene) -> str:
+    """How large and how good a finished scene is; held-out views count where there are some."""
+    split = "test" if "test" in scene.metrics else "train"
+    views = "held-out" if split == "test" else "training"
+    return (
+        f"{len(scene.gaussians.means)} Gaussians, "
+        f"{scene.metrics[split]['psnr']:.2f} dB on the {views} views"
+    )
 
 
 def describe(step: Progress) -> str:

@@ -35,6 +35,9 @@ def stop_request() -> Iterator[Callable[[], bool]]:
 
     Yields:
         A function that tells whether it was asked to stop.
+
+    Raises:
+        KeyboardInterrupt: the block ended without heeding the request, so the command shall.
     """
     asked = threading.Event()
 
@@ -51,6 +54,8 @@ def stop_request() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if asked.is_set():
+        raise KeyboardInterrupt
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

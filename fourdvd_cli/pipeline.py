@@ -22,7 +22,7 @@ from fourdvd_cli.exporting import export
 from fourdvd_cli.fitting import FitSettings, fit
 from recon.errors import InputError, OutputExistsError
 from recon.export.options import ExportOptions
-from recon.grid import has_split, read_grid
+from recon.grid import Grid, has_split, read_grid
 from recon.grid.writing import write_posed_images, write_previews
 from recon.output import check_output, output_folder, write_json
 
@@ -41,14 +41,12 @@ class Run:
     Attributes:
         input: absolute path of what was handed in.
         settings: of the fit.
-        overwrite: whether the stages that are not done may replace what an older run left.
         formats: those that were exported.
         stages: names of the stages that are done.
     """
 
     input: str
     settings: dict[str, Any]
-    overwrite: bool = False
     formats: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
 
@@ -79,43 +77,46 @@ def run_pipeline(
     """
     _refuse_video(source)
     run = _begin(source, folder, settings, overwrite)
+    # From here on the folder is this run's own: whatever is in the place of a stage that is not
+    # done was left by an older run, or by this one just before it was stopped.
     if "grid" not in run.stages:
-        copy_grid(source, folder / "grid", run.overwrite)
+        splits = _read_splits(source)
+        _write(run, folder)  # only now, so that an input that is not valid leaves nothing
+        _write_splits(splits, folder / "grid")
         _finish(run, "grid", folder)
     if "scene" not in run.stages:
-        fit(folder / "grid", folder / "scene", settings, overwrite=run.overwrite, quiet=quiet)
+        fit(folder / "grid", folder / "scene", settings, overwrite=True, quiet=quiet)
         _finish(run, "scene", folder)
-    missing = [name for name in dict.fromkeys(formats) if name not in run.formats]
-    if missing:
-        export(
-            folder / "scene",
-            folder / "export",
-            missing,
-            ExportOptions(),
-            device=settings.device,
-            overwrite=run.overwrite,
-            quiet=quiet,
-        )
-        run.formats += missing
-        _finish(run, "export", folder)
+    for name in dict.fromkeys(formats):
+        if name not in run.formats:
+            export(
+                folder / "scene",
+                folder / "export",
+                [name],
+                ExportOptions(),
+                device=settings.device,
+                overwrite=True,
+                quiet=quiet,
+            )
+            run.formats.append(name)
+            _finish(run, "export", folder)
     console.say(f"{folder} is complete: {', '.join(run.formats)}")
 
 
-def copy_grid(source: Path, folder: Path, overwrite: bool = False) -> None:
-    """Writes a grid of any kind, and its held-out views where it has some, as our own folder.
+def _read_splits(source: Path) -> dict[str, Grid]:
+    """A grid of any kind, and its held-out views where it has some."""
+    splits = {"train": read_grid(source)}
+    if has_split(source, "test"):
+        splits["test"] = read_grid(source if source.is_dir() else source.parent, "test")
+    return splits
 
-    Raises:
-        GridError: the grid cannot be read.
-        OutputExistsError: as `recon.output.output_folder`.
-    """
-    check_output(folder, overwrite)
-    train = read_grid(source)
-    with output_folder(folder, overwrite) as partial:
-        write_posed_images(train, partial)
-        write_previews(train, partial)
-        if has_split(source, "test"):
-            test = read_grid(source if source.is_dir() else source.parent, "test")
-            write_posed_images(test, partial, "transforms_test.json", TEST_IMAGES)
+
+def _write_splits(splits: dict[str, Grid], folder: Path) -> None:
+    with output_folder(folder, overwrite=True) as partial:
+        write_posed_images(splits["train"], partial)
+        write_previews(splits["train"], partial)
+        if "test" in splits:
+            write_posed_images(splits["test"], partial, "transforms_test.json", TEST_IMAGES)
 
 
 def _refuse_video(source: Path) -> None:
@@ -133,8 +134,8 @@ def _refuse_video(source: Path) -> None:
 
 
 def _begin(source: Path, folder: Path, settings: FitSettings, overwrite: bool) -> Run:
-    """The run to go on with, or a new one."""
-    wanted = Run(str(source.resolve()), asdict(settings), overwrite)
+    """The run to go on with, or a new one, of which nothing is written yet."""
+    wanted = Run(str(source.resolve()), asdict(settings))
     record = folder / RECORD
     if record.is_file() and not overwrite:
         found = _read(record)
@@ -146,8 +147,6 @@ def _begin(source: Path, folder: Path, settings: FitSettings, overwrite: bool) -
             )
         return found
     check_output(folder, overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(wanted, folder)
     return wanted
 
 
@@ -166,7 +165,7 @@ def _read(path: Path) -> Run:
         values = json.loads(path.read_text(encoding="utf-8"))
         if (values["format"], values["version"]) != (FORMAT, VERSION):
             raise ValueError(f"found format {values['format']!r} version {values['version']!r}")
-        names = ("input", "settings", "overwrite", "formats", "stages")
+        names = ("input", "settings", "formats", "stages")
         return Run(**{name: values[name] for name in names})
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

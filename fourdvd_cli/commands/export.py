@@ -39,6 +39,9 @@ def export(
     faces: Annotated[
         int, typer.Option("--faces", min=4, help="Triangles of the mesh in glb, at most.")
     ] = 20_000,
+    texture_size: Annotated[
+        int, typer.Option("--texture-size", min=16, max=8192, help="Pixels a side, of glb.")
+    ] = 1024,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read the files again and compare with the scene.")
     ] = False,
@@ -58,7 +61,7 @@ def export(
         scene,
         output,
         names,
-        ExportOptions(frames=frames, axes=axes.value, faces=faces),
+        ExportOptions(frames=frames, axes=axes.value, faces=faces, texture_size=texture_size),
         verify=verify,
         device=device.value,
         overwrite=overwrite,

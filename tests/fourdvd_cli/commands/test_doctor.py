@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from fourdvd_cli import diagnosis
+from recon.errors import BackendError
+from recon.native import library
+
+NAMES = {
+    "fourdvd", "python", "processor", "torch", "cuda", "cuda_toolkit", "gsplat", "cpu_kernel",
+    "h264", "weights", "disk",
+}  # fmt: skip
+
+
+def test_the_findings_are_one_json_object(fourdvd):
+    outcome = fourdvd("doctor", "--json")
+    assert outcome.exit_code == 0
+    findings = json.loads(outcome.stdout)
+    assert set(findings) == NAMES
+    assert all(set(finding) == {"ok", "found", "advice"} for finding in findings.values())
+    assert outcome.stderr == ""
+
+
+def test_for_people_there_is_a_line_for_each_finding(fourdvd):
+    lines = fourdvd("doctor").stdout.splitlines()
+    assert [line.split()[1] for line in lines] == list(diagnosis.diagnose(diagnosis.Path.cwd()))
+
+
+def test_whatever_is_missing_comes_with_advice(tmp_path):
+    for finding in diagnosis.diagnose(tmp_path).values():
+        assert finding.ok or finding.advice
+
+
+def test_kernels_that_were_not_built_are_told_with_what_to_do(fourdvd, monkeypatch):
+    def kernels():
+        raise BackendError("the CPU kernels were not compiled; run this")
+
+    monkeypatch.setattr(library, "kernels", kernels)
+    outcome = fourdvd("doctor", "--json")
+    assert outcome.exit_code == 0
+    finding = json.loads(outcome.stdout)["cpu_kernel"]
+    assert not finding["ok"]
+    assert "run this" in finding["advice"]
+
+
+@pytest.mark.parametrize("compiler", ["/opt/cuda/bin/nvcc", None])
+def test_the_cuda_toolkit_is_looked_for_where_the_environment_says(monkeypatch, compiler):
+    monkeypatch.setattr(diagnosis.shutil, "which", lambda name, path=None: compiler)
+    assert diagnosis.diagnose(diagnosis.Path.cwd())["cuda_toolkit"].ok == (compiler is not None)

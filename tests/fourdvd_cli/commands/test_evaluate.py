@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+
+from recon.grid import Grid, grid_from_views, write_grid
+from recon.rendering import render_gaussians
+from recon.scene import load_scene
+
+KEYS = {"psnr", "ssim", "iou", "psnr_foreground", "worst_psnr", "images"}
+
+
+@pytest.fixture
+def views_of_the_scene(scene_folder, tmp_path):
+    """A grid folder with what the scene itself shows, with its alpha."""
+    scene = load_scene(scene_folder)
+    drawn = render_gaussians(scene.at(0.0), scene.cameras, (0.0, 0.0, 0.0))
+    alpha = drawn.alpha[..., None]
+    straight = drawn.rgb / alpha.clamp_min(1e-6)
+    rgba = np.concatenate([straight.clamp(0, 1), alpha], axis=-1)
+    images = np.repeat((255 * rgba).round().astype(np.uint8)[:, None], 3, axis=1)
+    grid = grid_from_views(scene.cameras, images, fps=5.0)
+    write_grid(grid, tmp_path / "views")
+    return tmp_path / "views"
+
+
+def test_a_scene_agrees_with_its_own_views(fourdvd, scene_folder, views_of_the_scene):
+    outcome = fourdvd("evaluate", scene_folder, "--against", views_of_the_scene, "--json")
+    assert outcome.exit_code == 0
+    found = json.loads(outcome.stdout)
+    assert set(found) >= KEYS
+    assert found["worst_psnr"] > 40
+    assert found["iou"] > 0.99
+    assert len(found["images"]) == 12
+    assert {"view", "frame", "psnr", "ssim", "iou"} <= set(found["images"][0])
+
+
+def test_a_transforms_file_is_a_grid_too(fourdvd, scene_folder, views_of_the_scene):
+    against = views_of_the_scene / "transforms.json"
+    assert fourdvd("evaluate", scene_folder, "--against", against, "--json").exit_code == 0
+
+
+def test_a_grid_agrees_with_itself(fourdvd, tiny_grid_folder):
+    outcome = fourdvd("evaluate", tiny_grid_folder, "--against", tiny_grid_folder, "--json")
+    assert json.loads(outcome.stdout)["worst_psnr"] == 100
+
+
+def test_the_videos_of_a_grid_agree_with_it_but_for_their_compression(
+    fourdvd, videos, tiny_grid_folder
+):
+    outcome = fourdvd("evaluate", *videos, "--against", tiny_grid_folder, "--json")
+    assert outcome.exit_code == 0
+    found = json.loads(outcome.stdout)
+    assert len(found["images"]) == 12
+    assert found["psnr"] > 20
+
+
+def test_for_people_there_is_a_row_for_each_view_and_one_for_all(fourdvd, tiny_grid_folder):
+    outcome = fourdvd("evaluate", tiny_grid_folder, "--against", tiny_grid_folder)
+    rows = [line.split() for line in outcome.stdout.splitlines() if line.strip()]
+    assert rows[0][:3] == ["view", "images", "PSNR"]
+    assert [row[0] for row in rows[2:]] == ["0", "1", "2", "3", "all"]
+    assert rows[-1][1] == "12"
+
+
+def test_too_few_videos_are_one_sentence(fourdvd, videos, tiny_grid_folder):
+    outcome = fourdvd("evaluate", *videos[:2], "--against", tiny_grid_folder)
+    assert outcome.exit_code == 3
+    assert "4 views" in outcome.stderr
+
+
+def test_two_scenes_at_once_are_refused(fourdvd, scene_folder, tiny_grid_folder):
+    outcome = fourdvd("evaluate", scene_folder, scene_folder, "--against", tiny_grid_folder)
+    assert outcome.exit_code == 3
+
+
+def test_a_broken_grid_is_one_sentence_without_a_traceback(fourdvd, scene_folder, tiny_grid_folder):
+    (tiny_grid_folder / "images" / "v01" / "t001.png").write_bytes(b"\x89PNG broken")
+    outcome = fourdvd("evaluate", scene_folder, "--against", tiny_grid_folder, "--json")
+    assert outcome.exit_code == 3
+    assert outcome.stdout == ""
+    assert outcome.stderr.startswith("error: ")
+    assert "t001.png" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_a_grid_of_other_cameras_is_refused(fourdvd, tiny_grid: Grid, tiny_grid_folder, tmp_path):
+    half = grid_from_views(tiny_grid.cameras[:1], tiny_grid.images[None, :3], fps=tiny_grid.fps)
+    write_grid(half, tmp_path / "half")
+    outcome = fourdvd("evaluate", tmp_path / "half", "--against", tiny_grid_folder, "--json")
+    assert json.loads(outcome.stdout)["missing"] == 9

@@ -1,0 +1,73 @@
+import json
+import signal
+
+from recon.export.folder import read_manifest
+
+
+def test_each_format_gets_a_folder_and_the_manifest_names_its_files(
+    fourdvd, scene_folder, tmp_path
+):
+    formats = ["--format", "ply", "--format", "splat", "--format", "glb-splats"]
+    outcome = fourdvd("export", scene_folder, "-o", tmp_path / "out", *formats)
+    assert outcome.exit_code == 0
+    assert outcome.stdout == ""
+    for name, suffix in {"ply": "ply", "splat": "splat", "glb-splats": "glb"}.items():
+        files = sorted(path.name for path in (tmp_path / "out" / name).iterdir())
+        assert files == [f"frame_{frame:04d}.{suffix}" for frame in range(3)]
+    assert set(read_manifest(tmp_path / "out")["formats"]) == {"ply", "splat", "glb-splats"}
+
+
+def test_the_mesh_is_one_file_with_at_most_the_faces_that_were_asked_for(
+    fourdvd, scene_folder, tmp_path
+):
+    arguments = ["--format", "glb", "--faces", 200, "--texture-size", 32, "--json"]
+    outcome = fourdvd("export", scene_folder, "-o", tmp_path / "out", *arguments)
+    assert outcome.exit_code == 0
+    assert (tmp_path / "out" / "glb" / "scene.glb").is_file()
+    assert json.loads(outcome.stdout)["formats"]["glb"]["options"]["faces"] == 200
+
+
+def test_verifying_tells_the_psnr_to_the_scene(fourdvd, scene_folder, tmp_path):
+    arguments = ["export", scene_folder, "-o", tmp_path / "out", "--format", "ply", "--verify"]
+    outcome = fourdvd(*arguments, "--json")
+    assert outcome.exit_code == 0
+    verification = json.loads(outcome.stdout)["formats"]["ply"]["verification"]
+    assert verification["worst_psnr"] > 45
+    table = fourdvd(*arguments, "--overwrite").stdout
+    assert "ply" in table
+    assert "dB" in table
+
+
+def test_other_axes_and_frames_can_be_asked_for(fourdvd, scene_folder, tmp_path):
+    options = ["--format", "ply", "--axes", "z-up", "--frames", 5, "--verify"]
+    outcome = fourdvd("export", scene_folder, "-o", tmp_path / "out", *options)
+    assert outcome.exit_code == 0
+    assert len(list((tmp_path / "out" / "ply").iterdir())) == 5
+
+
+def test_another_format_can_join_but_the_same_one_is_not_replaced(fourdvd, scene_folder, tmp_path):
+    arguments = ["export", scene_folder, "-o", tmp_path / "out", "--format"]
+    assert fourdvd(*arguments, "ply").exit_code == 0
+    assert fourdvd(*arguments, "splat").exit_code == 0
+    refused = fourdvd(*arguments, "ply")
+    assert refused.exit_code == 1
+    assert "--overwrite" in refused.stderr
+    assert fourdvd(*arguments, "ply", "--overwrite").exit_code == 0
+
+
+def test_a_scene_that_is_not_there_is_one_sentence(fourdvd, tmp_path):
+    outcome = fourdvd("export", tmp_path / "none", "-o", tmp_path / "out", "--format", "ply")
+    assert outcome.exit_code == 3
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_signal_while_exporting_leaves_no_half_a_format(start, scene_folder, tmp_path):
+    options = ["--format", "ply", "--frames", 1_000_000, "--quiet"]
+    process = start("export", scene_folder, "-o", tmp_path / "out", *options)
+    process.wait_until(lambda: list(tmp_path.glob("out/.ply.partial-*/frame_*.ply")))
+    process.send_signal(signal.SIGTERM)
+    outcome = process.ending()
+    assert outcome.exit_code == 130
+    assert "Traceback" not in outcome.stderr
+    assert list((tmp_path / "out").iterdir()) == []

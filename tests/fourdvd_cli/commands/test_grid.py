@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from recon.grid import read_grid
+from recon.grid.cameras import viewing_angles_deg
+
+
+def test_videos_become_a_grid_of_evenly_spaced_views(fourdvd, videos, tmp_path):
+    outcome = fourdvd("grid", *videos, "-o", tmp_path / "grid", "--fov", 40, "--distance", 3)
+    assert outcome.exit_code == 0
+    assert outcome.stdout == ""
+    grid = read_grid(tmp_path / "grid")
+    assert (grid.V, grid.T) == (4, 3)
+    azimuths = [viewing_angles_deg(camera)[0] for camera in grid.cameras]
+    np.testing.assert_allclose(np.mod(azimuths, 360), [0, 90, 180, 270], atol=1e-6)
+    assert np.linalg.norm(grid.cameras[0].position) == pytest.approx(3)
+    assert grid.cameras[0].fl_x == pytest.approx(12 / np.tan(np.radians(20)))
+
+
+def test_azimuths_and_elevations_can_be_given(fourdvd, videos, tmp_path):
+    angles = ["--azimuths", "0,30,-60,180", "--elevations", "10,20,30,-5"]
+    assert fourdvd("grid", *videos, "-o", tmp_path / "grid", *angles).exit_code == 0
+    found = [viewing_angles_deg(camera) for camera in read_grid(tmp_path / "grid").cameras]
+    np.testing.assert_allclose(np.mod(found, 360), [[0, 10], [30, 20], [300, 30], [180, 355]])
+
+
+def test_as_many_azimuths_as_videos_are_needed(fourdvd, videos, tmp_path):
+    outcome = fourdvd("grid", *videos, "-o", tmp_path / "grid", "--azimuths", "0,90")
+    assert outcome.exit_code == 3
+    assert "4 videos" in outcome.stderr
+    assert not (tmp_path / "grid").exists()
+
+
+def test_a_video_that_is_none_is_one_sentence(fourdvd, tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"<html>")
+    outcome = fourdvd("grid", tmp_path / "x.mp4", "-o", tmp_path / "grid")
+    assert outcome.exit_code == 3
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_an_older_grid_is_not_replaced(fourdvd, videos, tiny_grid_folder):
+    outcome = fourdvd("grid", *videos, "-o", tiny_grid_folder)
+    assert outcome.exit_code == 1
+    assert "--overwrite" in outcome.stderr
+    assert read_grid(tiny_grid_folder).V == 4

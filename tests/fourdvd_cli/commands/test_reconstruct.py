@@ -1,0 +1,73 @@
+import json
+import signal
+
+import pytest
+
+from recon.scene import load_scene
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_a_grid_becomes_a_scene_with_its_metrics(fourdvd, tiny_grid_folder, tmp_path):
+    outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", tmp_path / "scene", "--json")
+    assert outcome.exit_code == 0
+    assert json.loads(outcome.stdout)["iterations"] == 12
+    assert "fitting: 12/12" in outcome.stderr
+    assert "Gaussians" in outcome.stderr
+    names = {path.name for path in (tmp_path / "scene").iterdir()}
+    assert names >= {"scene.json", "scene.safetensors", "metrics.json", "preview.mp4"}
+    assert len(load_scene(tmp_path / "scene").times) == 3
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_a_finished_scene_is_replaced_only_when_asked_to(fourdvd, tiny_grid_folder, tmp_path):
+    arguments = ["reconstruct", tiny_grid_folder, "-o", tmp_path / "scene", "--quiet"]
+    assert fourdvd(*arguments) == (0, "", "")
+    refused = fourdvd(*arguments)
+    assert refused.exit_code == 1
+    assert "--overwrite" in refused.stderr
+    assert fourdvd(*arguments, "--overwrite").exit_code == 0
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_the_motion_model_that_was_asked_for_is_fitted(fourdvd, tiny_grid_folder, tmp_path):
+    options = ["-o", tmp_path / "scene", "--motion", "keyframes", "--quiet"]
+    assert fourdvd("reconstruct", tiny_grid_folder, *options).exit_code == 0
+    assert load_scene(tmp_path / "scene").deformation.name == "keyframes"
+
+
+def test_a_broken_grid_is_one_sentence_and_leaves_nothing(fourdvd, tiny_grid_folder, tmp_path):
+    (tiny_grid_folder / "transforms.json").write_text('{"frames": "none"}')
+    outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", tmp_path / "scene")
+    assert outcome.exit_code == 3
+    assert outcome.stderr.startswith("error: ")
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not (tmp_path / "scene").exists()
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(fourdvd, tiny_grid_folder):
+    outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", "/proc/scene")
+    assert outcome.exit_code == 1
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_a_stopped_fit_goes_on_where_it_was(start, tiny_grid_folder, tmp_path):
+    train = tmp_path / "scene" / "train"
+
+    def lines() -> int:
+        log = train / "log.jsonl"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    arguments = ["reconstruct", tiny_grid_folder, "-o", tmp_path / "scene", "--device", "cpu"]
+    iterations = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = lines()
+        process = start(*arguments)
+        process.wait_until(lambda before=before: lines() > before)
+        process.send_signal(number)
+        outcome = process.ending()
+        assert outcome.exit_code == 130
+        assert "Traceback" not in outcome.stderr
+        iterations.append(int(outcome.stderr.split("stopped at iteration ")[1].split()[0]))
+        assert [path.name for path in train.parent.iterdir()] == ["train"]
+        assert (train / "checkpoint.safetensors").is_file()
+    assert iterations[1] > iterations[0] > 0

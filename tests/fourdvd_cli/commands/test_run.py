@@ -1,0 +1,123 @@
+import json
+import shutil
+
+import pytest
+
+from fourdvd_cli import pipeline
+from recon.errors import Interrupted
+from recon.grid import read_grid, write_grid
+from recon.scene import load_scene
+
+pytestmark = pytest.mark.usefixtures("short_fits")
+SPLATS = ["--format", "ply", "--format", "splat", "--quiet"]
+
+
+def record(folder) -> dict:
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_grid_becomes_grid_scene_export_and_record(fourdvd, tiny_grid_folder, tmp_path):
+    out = tmp_path / "out"
+    assert fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS) == (0, "", "")
+    assert {path.name for path in out.iterdir()} == {"grid", "scene", "export", "run.json"}
+    assert (read_grid(out / "grid").images == read_grid(tiny_grid_folder).images).all()
+    assert len(list((out / "export" / "ply").iterdir())) == 3
+    assert record(out)["stages"] == ["grid", "scene", "export"]
+    assert record(out)["formats"] == ["ply", "splat"]
+
+
+def test_held_out_views_come_along_and_are_measured(fourdvd, tiny_grid_folder, tmp_path):
+    (tiny_grid_folder / "transforms_test.json").write_bytes(
+        (tiny_grid_folder / "transforms.json").read_bytes()
+    )
+    out = tmp_path / "out"
+    assert fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS).exit_code == 0
+    assert len(read_grid(out / "grid", "test")) == 12
+    assert "test" in load_scene(out / "scene").metrics
+
+
+def test_a_second_run_does_nothing_again(fourdvd, tiny_grid_folder, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["run", tiny_grid_folder, "-o", out, *SPLATS]
+    fourdvd(*arguments)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    assert fourdvd(*arguments).exit_code == 0
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+def test_another_format_joins_without_another_fit(fourdvd, tiny_grid_folder, tmp_path):
+    out = tmp_path / "out"
+    fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS)
+    scene = (out / "scene" / "scene.json").stat().st_mtime_ns
+    more = ["--format", "glb-splats", "--quiet"]
+    assert fourdvd("run", tiny_grid_folder, "-o", out, *more).exit_code == 0
+    assert record(out)["formats"] == ["ply", "splat", "glb-splats"]
+    assert (out / "scene" / "scene.json").stat().st_mtime_ns == scene
+
+
+def test_a_run_goes_on_where_it_was_stopped(fourdvd, tiny_grid_folder, tmp_path, monkeypatch):
+    def stopped(*arguments, **named):
+        raise Interrupted("stopped at iteration 3")
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "fit", stopped)
+        assert fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS).exit_code == 130
+    assert record(out)["stages"] == ["grid"]
+    shutil.rmtree(tiny_grid_folder)  # what is done is not looked at again
+    assert fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS).exit_code == 0
+
+
+def test_other_settings_or_another_input_are_refused_unless_overwriting(
+    fourdvd, tiny_grid, tiny_grid_folder, tmp_path
+):
+    out, other = tmp_path / "out", tmp_path / "other"
+    write_grid(tiny_grid, other)
+    fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS)
+    for arguments in ([tiny_grid_folder, "--seed", 1], [other]):
+        refused = fourdvd("run", *arguments, "-o", out, *SPLATS)
+        assert refused.exit_code == 1
+        assert "--overwrite" in refused.stderr
+    assert fourdvd("run", other, "-o", out, *SPLATS, "--overwrite").exit_code == 0
+    assert record(out)["input"] == str(other)
+
+
+def test_a_folder_of_something_else_is_not_written_to(fourdvd, tiny_grid_folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("precious")
+    outcome = fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS)
+    assert outcome.exit_code == 1
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+
+
+def test_a_video_says_that_generate_is_not_built_yet(fourdvd, videos, tmp_path):
+    outcome = fourdvd("run", videos[0], "-o", tmp_path / "out")
+    assert outcome.exit_code == 1
+    assert "not built yet" in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_frames_says_the_same(fourdvd, tiny_grid_folder, tmp_path):
+    outcome = fourdvd("run", tiny_grid_folder / "images" / "v00", "-o", tmp_path / "out")
+    assert outcome.exit_code == 1
+    assert "not built yet" in outcome.stderr
+
+
+@pytest.mark.parametrize("name", ["none", "empty", "none.mp4"])
+def test_an_input_that_is_not_there_or_empty_is_not_valid(fourdvd, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    outcome = fourdvd("run", tmp_path / name, "-o", tmp_path / "out")
+    assert outcome.exit_code == 3
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"format": "fourdvd-run", "version": 9}'])
+def test_a_broken_record_is_one_sentence(fourdvd, tiny_grid_folder, tmp_path, content):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "run.json").write_text(content)
+    outcome = fourdvd("run", tiny_grid_folder, "-o", out)
+    assert outcome.exit_code == 3
+    assert "run.json" in outcome.stderr

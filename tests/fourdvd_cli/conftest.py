@@ -1,0 +1,132 @@
+"""The command line as a function and as a process, and a tiny scene for it to work on."""
+
+import dataclasses
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from fourdvd_cli import interrupts
+from fourdvd_cli.app import main
+from recon import fitting
+from recon.deformation.static import StaticDeformation
+from recon.gaussians import gaussians_from_points
+from recon.grid import Grid, orbit_camera
+from recon.grid.video import write_video
+from recon.scene import Scene, save_scene
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_SECONDS = 60
+
+
+class Outcome(NamedTuple):
+    """What a command left behind."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def fourdvd(monkeypatch, capsys) -> Iterator[Callable[..., Outcome]]:
+    """The real entry point, in this process; signal handlers and logging are put back."""
+    handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    root = logging.getLogger()
+    root_handlers, root_level = root.handlers, root.level
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["fourdvd", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ending:
+            main()
+        captured = capsys.readouterr()
+        code = ending.value.code
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    logging.captureWarnings(False)
+    root.handlers = root_handlers
+    root.setLevel(root_level)
+
+
+class Process(subprocess.Popen):
+    """The command line as a process of its own."""
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Waits until a condition holds; fails when the process ends before."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            assert self.poll() is None, self.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def ending(self) -> Outcome:
+        """What it left behind when it has ended."""
+        stdout, stderr = self.communicate(timeout=PATIENCE_SECONDS)
+        return Outcome(self.returncode, stdout, stderr)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """Starts the command line, for signals and pipes; whatever still runs at the end is killed."""
+    processes: list[Process] = []
+
+    def begin(*arguments: object, stdout: int = subprocess.PIPE) -> Process:
+        command = [sys.executable, "-m", "fourdvd_cli", *map(str, arguments)]
+        process = Process(command, cwd=REPOSITORY, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        with process:  # closes its pipes
+            process.kill()
+
+
+@pytest.fixture
+def short_fits(monkeypatch) -> None:
+    """Fits of a handful of iterations and Gaussians instead of the usual thousands."""
+    usual = fitting.preset
+
+    def preset(*arguments, **named) -> fitting.FitConfig:
+        config = usual(*arguments, **named)
+        return dataclasses.replace(config, iterations=12, initial_gaussians=60, gaussians=60)
+
+    monkeypatch.setattr(fitting, "preset", preset)
+
+
+@pytest.fixture
+def videos(tiny_grid: Grid, tmp_path) -> list[Path]:
+    """The tiny grid as one video for each view, over white."""
+    paths = [tmp_path / f"view_{view}.mp4" for view in range(tiny_grid.V)]
+    for view, path in enumerate(paths):
+        write_video(path, tiny_grid.over(indices=tiny_grid.of_view(view)), tiny_grid.fps)
+    return paths
+
+
+@pytest.fixture
+def scene_folder(tmp_path) -> Path:
+    """A coloured ball of 300 Gaussians, 4 views of 24 × 24 pixels, 3 frames."""
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    save_scene(make_ball(), folder)
+    return folder
+
+
+def make_ball(count: int = 300) -> Scene:
+    height = torch.linspace(-1, 1, count)
+    turn = torch.arange(count) * 2.39996  # the golden angle spreads points evenly over a sphere
+    radius = (1 - height**2).clamp_min(0).sqrt()
+    points = torch.stack([radius * turn.cos(), radius * turn.sin(), height], dim=1) / 2
+    gaussians = gaussians_from_points(points, points + 0.5, 0.06, opacity=0.95)
+    cameras = tuple(orbit_camera(90 * view, 10, 3.2, 33.8, 24, 24) for view in range(4))
+    return Scene(gaussians, StaticDeformation(), np.linspace(0, 1, 3), cameras, fps=5.0)

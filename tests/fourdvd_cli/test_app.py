@@ -1,0 +1,144 @@
+"""Exit codes, streams and speed of the entry point; the commands have tests of their own."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import fourdvd_cli
+from fourdvd_cli import diagnosis
+from fourdvd_cli.app import app
+from recon import errors
+
+COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
+HEAVY = {"torch", "numpy", "scipy", "PIL", "imageio", "av", "trimesh", "safetensors"}
+
+
+def failing(monkeypatch, error: BaseException) -> None:
+    """Makes `fourdvd doctor` meet an error."""
+
+    def diagnose(folder):
+        raise error
+
+    monkeypatch.setattr(diagnosis, "diagnose", diagnose)
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (errors.FourdvdError("no surface found"), 1),
+        (errors.OutputExistsError("out"), 1),
+        (OSError(errno.ENOSPC, "No space left on device", "out/scene"), 1),
+        (MemoryError(), 1),
+        (errors.InputError("not a scene", "in"), 3),
+        (errors.GridError("frames are missing", "in"), 3),
+        (errors.SceneError("NaN", "in"), 3),
+        (errors.WeightsError("weights are missing"), 4),
+        (errors.BackendError("no CUDA device"), 5),
+        (errors.OutOfMemoryError("too little memory"), 6),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), 6),
+        (errors.Interrupted("stopped at iteration 3"), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_each_kind_of_failure_has_its_exit_code_and_one_sentence(
+    fourdvd, monkeypatch, error, exit_code
+):
+    failing(monkeypatch, error)
+    outcome = fourdvd("doctor")
+    assert outcome.exit_code == exit_code
+    assert outcome.stdout == ""
+    assert outcome.stderr.startswith("error: ")
+    assert "Traceback" not in outcome.stderr
+    assert len(outcome.stderr.splitlines()) <= 2
+
+
+def test_a_full_disk_is_named_with_its_file(fourdvd, monkeypatch):
+    failing(monkeypatch, OSError(errno.ENOSPC, "No space left on device", "out/scene"))
+    assert fourdvd("doctor").stderr == "error: out/scene: No space left on device\n"
+
+
+def test_a_message_with_brackets_is_printed_as_it_is(fourdvd, monkeypatch):
+    failing(monkeypatch, errors.InputError("expected [N, 3], found [red]x[/red]"))
+    assert "expected [N, 3], found [red]x[/red]" in fourdvd("doctor").stderr
+
+
+def test_an_unknown_exception_is_not_caught(monkeypatch):
+    failing(monkeypatch, ZeroDivisionError("ours"))
+    monkeypatch.setattr(sys, "argv", ["fourdvd", "doctor"])
+    with pytest.raises(ZeroDivisionError):
+        app()
+
+
+def test_an_unknown_exception_keeps_its_traceback_and_exits_with_1():
+    code = (
+        "import sys; from fourdvd_cli import diagnosis; from fourdvd_cli.app import main;"
+        "diagnosis.diagnose = lambda folder: 1 / 0; sys.argv = ['fourdvd', 'doctor']; main()"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 1
+    assert "Traceback (most recent call last)" in found.stderr
+    assert "ZeroDivisionError" in found.stderr
+    assert "╭" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["render", "scene"],
+        ["render", "scene", "-o", "x.mp4", "--device", "tpu"],
+        ["render", "scene", "-o", "x.mp4", "--frames", "0"],
+        ["export", "scene", "-o", "out"],
+        ["export", "scene", "-o", "out", "--format", "fbx"],
+        ["reconstruct", "grid", "-o", "scene", "--quality", "best"],
+        ["reconstruct", "grid", "-o", "scene", "--seed", "x"],
+        ["evaluate", "scene"],
+        ["grid", "a.mp4", "-o", "grid", "--azimuths", "north"],
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_so_on_stderr(fourdvd, arguments):
+    outcome = fourdvd(*arguments)
+    assert outcome.exit_code == 2
+    assert outcome.stdout == ""
+    assert "Usage" in outcome.stderr
+
+
+def test_the_version_is_that_of_the_package(fourdvd):
+    assert fourdvd("--version") == (0, f"fourdvd {fourdvd_cli.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(fourdvd, command):
+    outcome = fourdvd(command, "--help")
+    assert outcome.exit_code == 0
+    assert command in outcome.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from fourdvd_cli.app import app\n"
+        f"for command in {COMMANDS}: app([command, '--help'], standalone_mode=False)\n"
+        f"print('HEAVY', sorted({HEAVY} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_a_reader_that_goes_away_is_no_traceback(start):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start("doctor", "--json", stdout=writer)
+    os.close(writer)
+    outcome = process.ending()
+    assert outcome.exit_code == 1
+    assert outcome.stderr == ""
+
+
+def test_verbose_adds_the_traceback_of_a_known_failure(fourdvd, tmp_path):
+    outcome = fourdvd("render", tmp_path / "none", "-o", tmp_path / "x.mp4", "--verbose")
+    assert outcome.exit_code == 3
+    assert "Traceback" in outcome.stderr

@@ -1,0 +1,55 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from fourdvd_cli import console
+
+
+def test_without_a_terminal_progress_is_a_line_at_the_end(capsys):
+    with console.progress("rendering") as report:
+        for done in range(1, 101):
+            report(done, 100, f"{done} dB")
+    assert capsys.readouterr().err.splitlines() == ["rendering: 100/100 100 dB"]
+
+
+def test_without_a_terminal_a_long_work_tells_where_it_is_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
+    with console.progress("exporting") as report:
+        report(1, None, "a.ply")
+        report(2, None, "b.ply")
+    assert capsys.readouterr().err.splitlines() == ["exporting: 1 a.ply", "exporting: 2 b.ply"]
+
+
+def test_on_a_terminal_progress_is_a_bar_that_vanishes(monkeypatch):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr(console, "_stderr", lambda: terminal)
+    with console.progress("fitting") as report:
+        report(3, 7, "31.0 dB")
+    shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert "fitting" in shown
+    assert "31.0 dB" in shown
+
+
+def test_quiet_progress_shows_nothing(capsys):
+    with console.progress("fitting", quiet=True) as report:
+        report(1, 1)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("quiet", "shown"), [(False, "done\n"), (True, "")])
+def test_messages_go_to_stderr_unless_quiet(fourdvd, capsys, quiet, shown):
+    console.configure(quiet=quiet, verbose=False)
+    console.say("done")
+    assert capsys.readouterr() == ("", shown)
+
+
+def test_json_is_one_object_on_stdout(capsys):
+    console.print_json({"psnr": 31.5, "name": "Füchse"})
+    assert json.loads(capsys.readouterr().out) == {"psnr": 31.5, "name": "Füchse"}
+
+
+def test_a_table_that_is_piped_is_as_wide_as_it_needs_to_be(capsys):
+    console.print_table(("view", "PSNR"), [("x" * 120, "31.50"), ("all", "30.00")])
+    assert "x" * 120 in capsys.readouterr().out

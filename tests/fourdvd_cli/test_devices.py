@@ -1,0 +1,40 @@
+import importlib.util
+
+import pytest
+import torch
+
+from fourdvd_cli.devices import resolve_device
+from recon.errors import BackendError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with or without a CUDA device and gsplat."""
+
+    def make(cuda: bool, gsplat: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        spec = object() if gsplat else None
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("cuda", "gsplat", "expected"),
+    [(True, True, "cuda"), (True, False, "cpu"), (False, True, "cpu"), (False, False, "cpu")],
+)
+def test_auto_takes_cuda_only_where_it_can_be_used(machine, cuda, gsplat, expected):
+    machine(cuda, gsplat)
+    assert resolve_device("auto") == expected
+
+
+def test_cpu_is_cpu_even_where_there_is_cuda(machine):
+    machine(cuda=True, gsplat=True)
+    assert resolve_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(("cuda", "what"), [(False, "CUDA build|NVIDIA"), (True, "gsplat")])
+def test_cuda_that_cannot_be_used_is_an_error_with_what_to_do(machine, cuda, what):
+    machine(cuda, gsplat=False)
+    with pytest.raises(BackendError, match=what):
+        resolve_device("cuda")

@@ -1,0 +1,50 @@
+import os
+import signal
+
+import pytest
+
+from fourdvd_cli import interrupts
+
+
+@pytest.fixture(autouse=True)
+def installed():
+    handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    interrupts.install()
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+def test_a_signal_interrupts(number):
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+def test_while_state_can_be_saved_the_first_signal_asks_and_the_second_interrupts(number):
+    with pytest.raises(KeyboardInterrupt), interrupts.stop_request() as should_stop:
+        assert not should_stop()
+        os.kill(os.getpid(), number)
+        assert should_stop()
+        os.kill(os.getpid(), number)
+
+
+def test_after_the_block_a_signal_interrupts_at_once_again():
+    with interrupts.stop_request():
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_what_to_expect_is_told_when_a_stop_is_asked_for(capfd):
+    with pytest.raises(InterruptedError), interrupts.stop_request() as should_stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        if should_stop():
+            raise InterruptedError
+    assert "stopping" in capfd.readouterr().err
+
+
+def test_a_request_that_the_work_did_not_heed_interrupts_after_it():
+    with pytest.raises(KeyboardInterrupt), interrupts.stop_request():
+        os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,46 @@
+"""The names that the options accept are those of the libraries, which `--help` does not import."""
+
+import dataclasses
+import inspect
+
+from fourdvd_cli.commands.export import export
+from fourdvd_cli.commands.grid import grid
+from fourdvd_cli.options import Axes, Degrees, Format, Motion, parse_degrees
+from recon.deformation.interface import motion_models
+from recon.export import exporters
+from recon.export.axes import AXES
+from recon.export.options import ExportOptions
+from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
+
+
+def default_of(command, option: str):
+    return inspect.signature(command).parameters[option].default
+
+
+def test_the_formats_are_those_of_the_exporters():
+    assert {name.value for name in Format} == set(exporters)
+
+
+def test_the_motion_models_are_those_that_move():
+    assert {name.value for name in Motion} == set(motion_models) - {"static"}
+
+
+def test_the_axes_are_those_of_the_exporters():
+    assert {name.value for name in Axes} == set(AXES)
+
+
+def test_the_defaults_of_export_are_those_of_the_library():
+    options = {field.name: field.default for field in dataclasses.fields(ExportOptions)}
+    assert default_of(export, "faces") == options["faces"]
+    assert default_of(export, "texture_size") == options["texture_size"]
+    assert default_of(export, "axes").value == options["axes"]
+    assert default_of(export, "frames") == options["frames"]
+
+
+def test_the_default_camera_of_view_videos_is_that_of_sv4d():
+    assert (default_of(grid, "fov"), default_of(grid, "distance")) == (SV4D_FOV_DEG, SV4D_DISTANCE)
+
+
+def test_degrees_read_back_as_they_are_shown():
+    angles = Degrees((0.0, 22.5, -10.0))
+    assert parse_degrees(str(angles)) == angles
