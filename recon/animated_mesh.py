@@ -14,15 +14,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from recon.gaussians import Gaussians
-from recon.mesh import Mesh, extract_mesh
+from recon.mesh import Mesh
 from recon.scene import Scene
 from recon.skinning import bind_points, move_points
 from recon.texture import Photograph, bake_texture, photograph, surface_colors, unwrap
 from recon.viewpoints import surrounding_cameras
 
-FITTED_VIEWS = 24  # photographs from fitted cameras, at most
-SURROUNDING_VIEWS = 24
+FITTED_VIEWS = 16  # photographs from fitted cameras, at most
+SURROUNDING_VIEWS = 16
+SIZE = 256  # of their pictures where the scene has no cameras to go by
 SURROUNDING_TRUST = 0.02  # these only colour what no fitted camera sees
 
 
@@ -46,19 +46,15 @@ class AnimatedMesh(NamedTuple):
     texture: np.ndarray | None = None
 
 
-def textured_mesh(scene: Scene, times: np.ndarray, faces: int, size: int) -> AnimatedMesh:
-    """The scene's mesh with a baked texture.
+def textured_mesh(scene: Scene, mesh: Mesh, times: np.ndarray, size: int) -> AnimatedMesh:
+    """The scene's mesh at some times, with a baked texture.
 
     Args:
-        scene: what to make a mesh of.
+        scene: gives motion and colours.
+        mesh: made from the scene's canonical Gaussians.
         times: in [0, 1], [T].
-        faces: triangles, at most.
         size: S.
-
-    Raises:
-        SceneError: the Gaussians enclose no surface.
     """
-    mesh = extract_mesh(scene.gaussians, faces)
     unwrapped = unwrap(mesh)
     texture = bake_texture(mesh, unwrapped, _photographs(scene, mesh), size)
     positions, normals = _frames(scene, mesh, times)
@@ -71,9 +67,8 @@ def textured_mesh(scene: Scene, times: np.ndarray, faces: int, size: int) -> Ani
     )
 
 
-def vertex_colored_mesh(scene: Scene, times: np.ndarray, faces: int) -> AnimatedMesh:
+def vertex_colored_mesh(scene: Scene, mesh: Mesh, times: np.ndarray) -> AnimatedMesh:
     """The scene's mesh with a colour at each vertex; arguments as for `textured_mesh`."""
-    mesh = extract_mesh(scene.gaussians, faces)
     colors = surface_colors(mesh.vertices, mesh.normals(), _photographs(scene, mesh))
     return AnimatedMesh(*_frames(scene, mesh, times), mesh.faces, vertex_colors=colors)
 
@@ -89,10 +84,9 @@ def _frames(scene: Scene, mesh: Mesh, times: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _photographs(scene: Scene, mesh: Mesh) -> list[Photograph]:
-    gaussians: Gaussians = scene.gaussians
-    step = -(-len(scene.cameras) // FITTED_VIEWS)
-    fitted = list(scene.cameras[:: max(step, 1)])
-    size = max((camera.height for camera in fitted), default=256)
-    around = surrounding_cameras(gaussians, SURROUNDING_VIEWS, size)
+    step = max(1, -(-len(scene.cameras) // FITTED_VIEWS))
+    fitted = scene.cameras[::step]
+    size = max((camera.height for camera in fitted), default=SIZE)
+    around = surrounding_cameras(scene.gaussians, SURROUNDING_VIEWS, size)
     trust = [1.0] * len(fitted) + [SURROUNDING_TRUST] * len(around)
-    return photograph(gaussians, mesh, [*fitted, *around], trust)
+    return photograph(scene.gaussians, mesh, [*fitted, *around], trust)

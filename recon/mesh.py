@@ -24,7 +24,8 @@ RESOLUTION = 160  # voxels along the longest side
 LEVEL = 0.4  # of the density at the surface
 OPACITY_MIN = 0.1  # fainter Gaussians are fog around the object
 REACH = 3.0  # standard deviations
-PART_MIN = 0.005  # of the whole area; smaller parts are floaters
+FAR, WIDE = 2.0, 0.5  # times the object's radius: beyond are strays and backdrops
+PART_MIN = 0.005  # of the largest part's area; smaller ones are floaters
 PAIRS_AT_ONCE = 2**21  # Gaussian-voxel pairs; bounds the memory, not the result
 
 
@@ -79,8 +80,7 @@ def extract_mesh(gaussians: Gaussians, faces: int, resolution: int = RESOLUTION)
     vertices, triangles, _, _ = marching_cubes(  # "ascent" is what winds the triangles outwards
         density, LEVEL, spacing=(voxel,) * 3, gradient_direction="ascent"
     )
-    mesh = trimesh.Trimesh(vertices + origin, triangles)
-    mesh = _without_floaters(mesh)
+    mesh = _without_floaters(trimesh.Trimesh(vertices + origin, triangles))
     trimesh.smoothing.filter_taubin(mesh, iterations=6)
     if len(mesh.faces) > faces:
         mesh = mesh.simplify_quadric_decimation(face_count=faces)
@@ -102,9 +102,8 @@ def density_grid(gaussians: Gaussians, resolution: int) -> tuple[np.ndarray, np.
     """
     rotations = quats_to_matrices(gaussians.quats)
     sigma = gaussians.scales.exp()
-    extent = REACH * (rotations**2 @ sigma[:, :, None] ** 2).sqrt().squeeze(
-        -1
-    )  # half a box, [N, 3]
+    variances = (rotations**2 @ sigma[:, :, None] ** 2).squeeze(-1)  # along the world's axes
+    extent = REACH * variances.sqrt()
     low = (gaussians.means - extent).amin(0)
     size = (gaussians.means + extent).amax(0) - low
     voxel = float(size.max()) / (resolution - 3)
@@ -118,10 +117,9 @@ def density_grid(gaussians: Gaussians, resolution: int) -> tuple[np.ndarray, np.
         some = torch.nonzero(radius == width).squeeze(1)
         for part in some.split(max(1, PAIRS_AT_ONCE // int(2 * width + 1) ** 3)):
             index, inside, offset = _neighbourhood(centre[part], int(width), shape)
-            distance = (
-                torch.einsum("nij,nmj->nmi", whitening[part] * voxel, offset).square().sum(-1)
-            )
-            value = gaussians.opacities[part].sigmoid()[:, None] * torch.exp(-distance / 2)
+            white = torch.einsum("nij,nmj->nmi", whitening[part] * voxel, offset)
+            opacity = gaussians.opacities[part].sigmoid()[:, None]
+            value = opacity * torch.exp(-white.square().sum(dim=-1) / 2)
             density.index_add_(0, index[inside], value[inside])
     return density.reshape(shape).numpy(), origin.double().numpy(), voxel
 
@@ -138,18 +136,27 @@ def _neighbourhood(centre: Tensor, width: int, shape: list[int]) -> tuple[Tensor
 
 
 def _solid(gaussians: Gaussians) -> Gaussians:
+    """Those that can be part of a surface: not fog, not far away, not as large as the object."""
     gaussians = gaussians.map(lambda tensor: tensor.detach().float().cpu())
-    kept = gaussians.opacities.sigmoid() > OPACITY_MIN
-    if not kept.any():
+    opaque = gaussians.opacities.sigmoid() > OPACITY_MIN
+    if not opaque.any():
         raise SceneError(
-            f"none of the {len(kept)} Gaussians has an opacity above {OPACITY_MIN}: no surface"
+            f"none of the {len(opaque)} Gaussians is more opaque than {OPACITY_MIN}, so there is "
+            "no surface; export splats, or fit the scene for longer"
         )
-    return gaussians.map(lambda tensor: tensor[kept])
+    gaussians = gaussians.map(lambda tensor: tensor[opaque])
+    distance = (gaussians.means - gaussians.means.median(dim=0).values).norm(dim=1)
+    radius = distance.quantile(0.99) + gaussians.scales.exp().median()
+    sigma = gaussians.scales.exp().amax(dim=1)
+    return gaussians.map(lambda tensor: tensor[(distance < FAR * radius) & (sigma < WIDE * radius)])
 
 
 def _without_floaters(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     """Keeps the large parts; the walls of cavities have a negative volume and go as well."""
     parts = mesh.split(only_watertight=False)
-    area = sum(part.area for part in parts)
-    kept = [part for part in parts if part.volume > 0 and part.area > PART_MIN * area]
-    return trimesh.util.concatenate(kept)
+    largest = max(part.area for part in parts)
+    kept = [part for part in parts if part.volume > 0 and part.area >= PART_MIN * largest]
+    vertices, faces = trimesh.util.append_faces(
+        [part.vertices for part in kept], [part.faces for part in kept]
+    )
+    return trimesh.Trimesh(vertices, faces)

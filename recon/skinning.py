@@ -51,7 +51,8 @@ def bind_points(points: np.ndarray, gaussians: Gaussians, neighbours: int = NEIG
     solid = np.flatnonzero(opacities > min(OPACITY_MIN, opacities.max() / 2))
     means = gaussians.means.detach().cpu().numpy()[solid]
     count = min(neighbours, len(solid))
-    distances, indices = KDTree(means).query(points, k=np.arange(1, count + 1))
+    distances, indices = KDTree(means).query(points, k=count)
+    distances, indices = (found.reshape(-1, count) for found in (distances, indices))  # k = 1 too
     width = np.median(distances, axis=1, keepdims=True)
     weights = opacities[solid][indices] * np.exp(-0.5 * (distances / np.maximum(width, 1e-12)) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)

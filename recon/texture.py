@@ -25,6 +25,7 @@ from recon.rendering import render_gaussians
 from recon.triangles import draw_triangles, look_at_mesh, project_points
 
 HEAD_ON = 6  # power of the cosine between normal and view: sharp colours come from few photographs
+COSINE_MIN = 0.1  # flatter views blur along the surface
 OCCLUSION = 0.01  # of the distance: how far behind the surface a point still counts as on it
 ALPHA_MIN = 0.5  # more transparent pixels show what is behind the object
 
@@ -99,13 +100,14 @@ def surface_colors(
     """
     total, weight = np.zeros((len(points), 3)), np.zeros(len(points))
     for picture in photographs:
-        colors, confidence = _seen_colors(points, normals, picture)
-        total += confidence[:, None] * colors
-        weight += confidence
-    seen = weight > 1e-6
+        index, colors, confidence = _seen_colors(points, normals, picture)
+        total[index] += confidence[:, None] * colors
+        weight[index] += confidence
+    seen = weight > 0
     if not seen.any():
         return np.full((len(points), 3), 0.5)
-    colors = total / np.maximum(weight, 1e-6)[:, None]
+    colors = np.zeros_like(total)
+    colors[seen] = total[seen] / weight[seen, None]
     nearest = KDTree(points[seen]).query(points[~seen])[1]
     colors[~seen] = colors[seen][nearest]
     return colors
@@ -142,30 +144,28 @@ def bake_texture(
 
 def sample_texture(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     """Bilinear colours, [..., 3], of a texture [S, S, 3] at `uv` [..., 2]."""
-    size = np.array(texture.shape[1::-1])
-    return _bilinear(texture.astype(np.float64), (uv * size).reshape(-1, 2)).reshape(
-        *uv.shape[:-1], 3
-    )
+    pixels = (uv * np.array(texture.shape[1::-1])).reshape(-1, 2)
+    return _bilinear(texture.astype(np.float64), pixels).reshape(*uv.shape[:-1], 3)
 
 
 def _seen_colors(
     points: np.ndarray, normals: np.ndarray, picture: Photograph
-) -> tuple[np.ndarray, np.ndarray]:
-    """Colours [P, 3] of points in one photograph, and how far to believe them, 0 if hidden, [P]."""
-    pixels, depth = project_points(points, picture.camera)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The points that one photograph sees: indices [M], colours [M, 3] and confidence [M]."""
     towards = picture.camera.position - points
-    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-    cosine = np.clip((towards * normals).sum(axis=1), 0, 1)
+    cosine = (towards * normals).sum(axis=1) / np.linalg.norm(towards, axis=1)
+    facing = np.flatnonzero(cosine > COSINE_MIN)
+    pixels, depth = project_points(points[facing], picture.camera)
     column, row = np.floor(pixels).astype(int).T
     height, width = picture.depth.shape
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height) & (depth > 0)
     column, row = np.where(inside, column, 0), np.where(inside, row, 0)
     alpha = picture.alpha[row, column]
-    visible = (
-        inside & (depth < picture.depth[row, column] + OCCLUSION * depth) & (alpha > ALPHA_MIN)
-    )
-    confidence = np.where(visible, picture.trust * alpha * cosine**HEAD_ON, 0)
-    return _bilinear(picture.rgb, np.where(inside[:, None], pixels, 0)), confidence
+    on_surface = depth * (1 - OCCLUSION) < picture.depth[row, column]
+    seen = inside & on_surface & (alpha > ALPHA_MIN)
+    index = facing[seen]
+    confidence = picture.trust * alpha[seen] * cosine[index] ** HEAD_ON
+    return index, _bilinear(picture.rgb, pixels[seen]), confidence
 
 
 def _bilinear(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:

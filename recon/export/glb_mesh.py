@@ -24,9 +24,11 @@ from recon.export.colors import linear_from_srgb, srgb_from_linear
 from recon.export.frames import frame_seconds
 from recon.export.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbWriter, read_glb
 from recon.export.options import ExportOptions
+from recon.mesh import extract_mesh
 from recon.scene import Scene
 
 UNLIT = "KHR_materials_unlit"
+COLORS = ("texture", "vertices")
 LINEAR_FILTER, CLAMP_TO_EDGE = 9729, 33071
 
 
@@ -39,12 +41,13 @@ def glb_files(
         InputError: the kind of colour is not known.
         SceneError: the Gaussians enclose no surface.
     """
+    if options.color not in COLORS:
+        raise InputError(f"unknown colour {options.color!r}; expected one of {', '.join(COLORS)}")
+    surface = extract_mesh(scene.gaussians, options.faces, options.resolution)
     if options.color == "texture":
-        mesh = textured_mesh(scene, times, options.faces, options.texture_size)
-    elif options.color == "vertices":
-        mesh = vertex_colored_mesh(scene, times, options.faces)
+        mesh = textured_mesh(scene, surface, times, options.texture_size)
     else:
-        raise InputError(f"unknown colour {options.color!r}; expected 'texture' or 'vertices'")
+        mesh = vertex_colored_mesh(scene, surface, times)
     yield "scene.glb", glb_from_mesh(mesh, frame_seconds(scene, times))
 
 

@@ -15,6 +15,7 @@ class ExportOptions:
         faces: triangles of the mesh, at most.
         color: of the mesh: "texture" (baked, sRGB) or "vertices" (linear `COLOR_0`).
         texture_size: width and height of the texture in pixels.
+        resolution: voxels along the longest side from which the mesh is made.
     """
 
     frames: int | None = None
@@ -22,3 +23,4 @@ class ExportOptions:
     faces: int = 20_000
     color: str = "texture"
     texture_size: int = 1024
+    resolution: int = 160

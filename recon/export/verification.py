@@ -25,13 +25,13 @@ from recon.export.ply import gaussians_from_ply
 from recon.export.splat import gaussians_from_splat
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
+from recon.metrics import psnr
 from recon.rendering import render_gaussians
 from recon.scene import Scene
 from recon.texture import sample_texture
 from recon.triangles import look_at_mesh
 
 PLY_PSNR_MIN = 45.0  # dB; PLY stores what we store, so less than this is a mistake
-PSNR_MAX = 100.0  # dB, for equal images
 VIEWS, FRAMES = 4, 3  # compared, evenly over the scene's cameras and the exported times
 SUPERSAMPLING = 2  # the z-buffer has hard edges, Gaussians have not
 
@@ -50,7 +50,7 @@ class Verification(NamedTuple):
     """How well one format's files show the scene.
 
     Attributes:
-        psnr: mean over the images, dB, at most `PSNR_MAX`.
+        psnr: mean over the images, dB, as `recon.metrics.psnr`.
         worst_psnr: of the images, dB.
         images: how many were compared.
     """
@@ -120,7 +120,7 @@ def _verify_format(scene: Scene, folder: Path, name: str, entry: dict[str, Any])
             moved = scene.at(entry["times"][frame])
         for camera in cameras:
             expected = _draw_gaussians(moved, camera, scene.background)
-            psnrs.append(_psnr(draw(frame, camera), expected))
+            psnrs.append(psnr(draw(frame, camera), expected))
     return Verification(float(np.mean(psnrs)), float(np.min(psnrs)), len(psnrs))
 
 
@@ -162,8 +162,3 @@ def _checked_bytes(folder: Path, file: dict[str, Any]) -> bytes:
 
 def _evenly(count: int, wanted: int) -> list[int]:
     return sorted({int(index) for index in np.linspace(0, count - 1, min(wanted, count)).round()})
-
-
-def _psnr(image: np.ndarray, expected: np.ndarray) -> float:
-    error = float(np.mean((image - expected) ** 2))
-    return PSNR_MAX if error == 0 else min(PSNR_MAX, -10 * np.log10(error))
