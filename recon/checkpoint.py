@@ -1,22 +1,20 @@
 """The state of an unfinished fit as one safetensors file.
 
-It holds the parameters, the deformation, Adam's moments and the random generator as tensors, and a
-JSON
-text in the header: which fit it is of, how far it is, and which motion model it has. A fit that goes on
-from it does what it would have done without the interruption.
+It holds the parameters, the deformation, Adam's moments and the random generator as tensors, and
+a JSON
+text in the header: which fit it is of, how far it is, and which motion model it has. A fit that
+goes on from it does what it would have done without the interruption.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -35,12 +33,12 @@ WITHOUT_EFFECT = ("threads", "checkpoint_every", "device")  # on the result of a
 
 def fit_identity(grid: Grid, config: FitConfig) -> dict[str, Any]:
     """What makes two fits the same one: their settings and a hash of their images and cameras."""
-    digest = hashlib.sha256(np.ascontiguousarray(grid.images))
+    digest = hashlib.sha256(grid.images.tobytes())
     for array in (grid.view, grid.frame, grid.times):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     for camera in grid.cameras:
-        digest.update(np.ascontiguousarray(camera.T_world_camera))
-        digest.update(np.ascontiguousarray(camera.K))
+        digest.update(camera.T_world_camera.tobytes())
+        digest.update(camera.K.tobytes())
     settings = {k: v for k, v in asdict(config).items() if k not in WITHOUT_EFFECT}
     return {"grid": digest.hexdigest(), "settings": settings}
 
@@ -57,7 +55,7 @@ def save_checkpoint(fit: Fit, identity: dict[str, Any], path: Path) -> None:
     header = {"format": FORMAT, "version": VERSION, "description": json.dumps(description)}
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(save(_tensors(fit), metadata=header))
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def read_identity(path: Path) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Where Gaussians go while they are fitted: moved from where they do nothing, or cloned and pruned.
 
 Policies are frozen dataclasses of thresholds; mechanics are functions that keep parameters and the
-optimiser's state in step. `Relocation` keeps their number and moves dead ones, as 3D Gaussian splatting
-as Markov chain Monte Carlo does (Kheradmand et al. 2024); `GrowAndPrune` is the adaptive density control
-of 3D Gaussian splatting (Kerbl et al. 2023) with gsplat's thresholds.
+optimiser's state in step. `Relocation` keeps their number and moves dead ones, as 3D Gaussian
+splatting as Markov chain Monte Carlo does (Kheradmand et al. 2024); `GrowAndPrune` is the adaptive
+density control of 3D Gaussian splatting (Kerbl et al. 2023) with gsplat's thresholds.
 
 Letters: N Gaussians; "rows" are the first axis of all parameters that belong to single Gaussians.
 """
@@ -52,8 +52,8 @@ class GrowAndPrune:
         dead_opacity: below it a Gaussian is pruned.
         gradient: mean norm of the loss's gradient by the projected centre, in units of half images,
             above which a Gaussian is duplicated.
-        small: largest standard deviation, as a fraction of the object's radius, of a Gaussian that is
-            cloned; larger ones are split in two.
+        small: largest standard deviation, as a fraction of the object's radius, of a Gaussian that
+            is cloned; larger ones are split in two.
     """
 
     every: int = 100
@@ -116,8 +116,8 @@ def relocation_plan(
 def share_opacity(gaussians: Gaussians, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Opacities and scales with which copies look like the one Gaussian that they were.
 
-    Kheradmand et al. 2024, eq. 9: with n of them in one place, 1 − (1 − o')^n = o, and the scales keep
-    the integral along a ray through the centre.
+    Kheradmand et al. 2024, eq. 9: with n of them in one place, 1 − (1 − o')^n = o, and the scales
+    keep the integral along a ray through the centre.
 
     Args:
         gaussians: before the rows are taken.

@@ -1,4 +1,4 @@
-"""Every error the libraries raise for reasons a user can meet; the command line maps each to an exit code.
+"""Every error that a user can meet; the command line maps each to an exit code.
 
     FourdvdError
     ├── InputError            what was handed in cannot be used            (exit 3)
@@ -64,5 +64,5 @@ class OutOfMemoryError(FourdvdError):
     """The accelerator has too little memory for what was asked."""
 
 
-class Interrupted(FourdvdError):  # noqa: N818 - it is no fault of anybody's
+class Interrupted(FourdvdError):
     """A stop was asked for, and the state was saved."""

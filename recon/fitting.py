@@ -2,14 +2,13 @@
 
     visual hull ─▶ one frame, no motion ─▶ motion, frame by frame outwards ─▶ all frames, full size
 
-Each step draws some views of one time, so that the deformation is evaluated once. Letters: N Gaussians,
-V views in a step, T times. Frame: world. It knows no files: `recon.checkpoint` and
+Each step draws some views of one time, so that the deformation is evaluated once. Letters: N
+Gaussians, V views in a step, T times. Frame: world. It knows no files: `recon.checkpoint` and
 `recon.reconstruction` do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -40,7 +39,7 @@ from recon.visual_hull import visual_hull
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Adam's, for an object of radius about 1; the first ones fall exponentially to their `_end`."""
+    """Adam's, for an object of radius about 1; those of the means fall to `means_end`."""
 
     means: float = 1e-3
     means_end: float = 3e-5
@@ -50,6 +49,7 @@ class LearningRates:
     sh0: float = 4e-3
     shN: float = 2e-4
     end: float = 0.3  # factor of all others at the end of the fit
+    motion_start: float = 4.0
     motion_end: float = 0.1  # factor of the motion's own rates at the end
 
 
@@ -87,11 +87,11 @@ class FitConfig:
     views: int = 4
     sh_degree: int = 0
     static: float = 0.1
-    growth: float = 0.4
+    growth: float = 0.5
     newest: float = 0.6
     growth_size: int = 128
     middle_size: int = 256
-    middle: float = 0.2
+    middle: float = 0.1
     weights: LossWeights = field(default_factory=LossWeights)
     rates: LearningRates = field(default_factory=LearningRates)
     densification: Relocation | GrowAndPrune = field(default_factory=Relocation)
@@ -152,6 +152,7 @@ class Fit:
         if len(grid) == 0:
             raise InputError("the grid holds no images")
         self.grid, self.config = grid, config
+        self.times = [float(time) for time in grid.times]
         self.generator = torch.Generator().manual_seed(config.seed)
         self.pyramid = ImagePyramid(grid, config.device)
         self.middle_frame = _middle_frame(grid)
@@ -201,9 +202,7 @@ class Fit:
         c = self.config
         if c.motion == "static" or self.progress < c.static:
             return self.order[:1]
-        grown = (self.progress - c.static) / max(c.growth, 1e-9)
-        rounds = (len(self.order) - 1 + 1) // 2
-        return self.order[: 1 + 2 * min(rounds, 1 + int(grown * rounds))]
+        return self.order[: 3 + 2 * int(self._round)]
 
     @property
     def stage(self) -> str:
@@ -227,7 +226,7 @@ class Fit:
         frames = self.active_frames
         if len(frames) > 1 and self.deformation.name != self.config.motion:
             model = deformation_class(self.config.motion)
-            self.deformation = model.for_fit(self.gaussians, self.grid.times).to(self.config.device)
+            self.deformation = model.for_fit(self.gaussians, self.times).to(self.config.device)
             self.optimizer = self.new_optimizer()
         for frame in frames[self.joined :]:
             inward = -1 if frame > self.middle_frame else 1
@@ -238,26 +237,41 @@ class Fit:
         self._set_rates()
 
     def _set_rates(self) -> None:
-        rates, progress = self.config.rates, self.progress
-        settled = max(0.0, (progress - self.config.static - self.config.growth))
-        settled /= max(1e-9, 1 - self.config.static - self.config.growth)
+        c, rates, progress = self.config, self.config.rates, self.progress
+        settled = max(0.0, progress - c.static - c.growth) / max(1e-9, 1 - c.static - c.growth)
         for group in self.optimizer.param_groups:
             if group["name"] == "means":
                 factor = (rates.means_end / rates.means) ** progress
-            elif group["motion"]:
-                factor = rates.motion_end**settled
-            else:
+            elif not group["motion"]:
                 factor = rates.end**settled
+            else:
+                factor = rates.motion_end**settled
+                if "time" in group:
+                    factor *= 1 + rates.motion_start * 0.1 ** self._age(group["time"])
             group["lr"] = group["initial_lr"] * factor
+
+    @property
+    def _round(self) -> float:
+        """Number of rounds in which frames joined so far; its fraction is of the present one."""
+        c = self.config
+        return max(0.0, self.progress - c.static) / max(c.growth, 1e-9) * self._rounds
+
+    @property
+    def _rounds(self) -> int:
+        return max(1, len(self.order) // 2)
+
+    def _age(self, frame: int) -> float:
+        """Rounds since a frame joined."""
+        return max(0.0, self._round - (self.order.index(frame) - 1) // 2)
 
     # -- drawing
 
     def _draw_frame(self) -> int:
         frames = self.active_frames
         newest = frames[-2:]
-        if len(frames) > 2 and self.progress < self.config.static + self.config.growth:
-            if torch.rand((), generator=self.generator) < self.config.newest:
-                return newest[int(torch.randint(len(newest), (), generator=self.generator))]
+        growing = len(frames) > 2 and self.progress < self.config.static + self.config.growth
+        if growing and torch.rand((), generator=self.generator) < self.config.newest:
+            return newest[int(torch.randint(len(newest), (), generator=self.generator))]
         errors = self.frame_errors[frames]
         return frames[int(torch.multinomial(errors, 1, generator=self.generator))]
 
@@ -274,7 +288,7 @@ class Fit:
         if self.config.random_background:
             backgrounds = torch.rand(len(images), 3, generator=self.generator)
         backgrounds = backgrounds.to(self.config.device)
-        time = float(self.grid.times[frame])
+        time = self.times[frame]
         moved = self.deformation(self.gaussians, time)
         viewmats, Ks = camera_tensors([level.cameras[i] for i in images], moved.means)
         probe = None
@@ -282,7 +296,8 @@ class Fit:
             probe = torch.zeros(len(images), len(moved.means), 2, requires_grad=True)
         rendering = rasterize(
             moved.means, moved.quats, moved.scales.exp(), moved.opacities.sigmoid(),
-            view_colors(moved, viewmats), viewmats, Ks, level.height, level.width, backgrounds, probe,
+            view_colors(moved, viewmats), viewmats, Ks, level.height, level.width, backgrounds,
+            probe,
         )  # fmt: skip
         loss = image_loss(
             rendering.rgb, rendering.alpha, [level.images[i] for i in images], backgrounds,
@@ -358,6 +373,7 @@ class Fit:
         if len(self.gradient_sum) != probe.shape[1]:
             self.gradient_sum = torch.zeros(probe.shape[1], 2)
         half = torch.tensor([level.width, level.height]) / 2 * len(probe)
+        assert probe.grad is not None
         norm = (probe.grad * half).norm(dim=-1)
         self.gradient_sum[:, 0] += norm.sum(0)
         self.gradient_sum[:, 1] += (norm > 0).sum(0)

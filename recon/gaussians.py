@@ -1,4 +1,4 @@
-"""A set of 3D Gaussians with colour: the parameters that are fitted, in the form in which they are stored.
+"""A set of 3D Gaussians with colour: the parameters of a fit, in the form in which they are kept.
 
 Letters: N Gaussians, K = (degree + 1)² − 1 higher spherical-harmonic coefficients.
 Frame: world, right-handed, +Z up. Quaternions are wxyz and need not be normalised.
@@ -46,7 +46,7 @@ class Gaussians(NamedTuple):
         return torch.cat([self.sh0, self.shN], dim=1)
 
     def map(self, function) -> Gaussians:
-        """The same Gaussians with `function` applied to each tensor (to move, cast or index all)."""
+        """The same Gaussians with `function` applied to each tensor, to move, cast or index."""
         return Gaussians(*(function(tensor) for tensor in self))
 
 

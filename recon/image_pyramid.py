@@ -1,4 +1,4 @@
-"""The images of a grid in several sizes, as a fit wants them: bytes, cameras and boxes of the object.
+"""The images of a grid in several sizes, as a fit wants them.
 
 Letters: M images, H × W pixels. Straight alpha; averages are taken of premultiplied colours.
 """

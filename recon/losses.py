@@ -1,11 +1,11 @@
 """The image loss of a fit: L1 + structural dissimilarity + L1 of alpha, over a background.
 
-    loss = mean over V images of  w_v [ l1 · mean |x − y|  +  ssim · Σ_box (1 − SSIM(x, y)) / (3 H W)
-                                       +  alpha · mean |A − A*| ]
+    loss = mean over V images of  w_v [ l1 · mean |x − y|  +  alpha · mean |A − A*|
+                                       +  ssim · Σ_box (1 − SSIM(x, y)) / (3 H W) ]
 
-Letters: V images, H × W pixels, x rendered, y target over the same background, A and A* their alphas.
-SSIM has a Gaussian window of 11 taps and σ 1.5 over zeros outside the image (Wang et al. 2004) and is
-summed over a box that contains the object: elsewhere both images are background.
+Letters: V images, H × W pixels, x rendered, y target over the same background, A and A* their
+alphas. SSIM has a Gaussian window of 11 taps and σ 1.5 over zeros outside the image (Wang et al.
+2004) and is summed over a box that contains the object: elsewhere both images are background.
 Two implementations, one signature: `image_loss_reference` (PyTorch, any device) and the CPU kernel.
 """
 

@@ -25,7 +25,7 @@ from recon.checkpoint import fit_identity, load_checkpoint, read_identity, save_
 from recon.errors import Interrupted, OutOfMemoryError, OutputExistsError
 from recon.evaluation import evaluate_scene
 from recon.film import write_film
-from recon.fitting import Fit, FitConfig
+from recon.fitting import Fit, FitConfig, Step
 from recon.free_view import free_view_frames, plan_shot
 from recon.grid import Grid, has_split, read_grid
 from recon.native.library import built, kernels
@@ -72,7 +72,8 @@ def reconstruct(
         grid_path: as of `recon.grid.read_grid`; held-out views beside it are measured at the end.
         folder: of the scene; complete at the end, resumable until then.
         config: of the fit.
-        overwrite: whether a finished scene, or an unfinished one of other settings, may be replaced.
+        overwrite: whether a finished scene, or an unfinished one of other settings, may be
+            replaced.
         on_step: called after every iteration.
         should_stop: asked after every iteration; True saves the state and stops.
 
@@ -135,7 +136,7 @@ def _run(
     on_step: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool],
 ) -> float:
-    """All iterations that are left; returns the seconds that all of them took, earlier runs included."""
+    """All iterations that are left; returns the seconds of all, earlier runs included."""
     train = folder / TRAIN
     train.mkdir(parents=True, exist_ok=True)
     checkpoint, log = train / CHECKPOINT, train / LOG
@@ -152,16 +153,7 @@ def _run(
             if step.iteration % LOG_EVERY == 0 or fit.done:
                 lines.write(json.dumps(_log_line(step, psnr, fit, clock)) + "\n")
             if on_step:
-                on_step(
-                    Progress(
-                        step.iteration,
-                        fit.config.iterations,
-                        psnr,
-                        step.gaussians,
-                        clock.seconds_left,
-                        fit.stage,
-                    )  # fmt: skip
-                )
+                on_step(_progress(step, psnr, fit, clock))
             stop = should_stop()
             if stop or step.iteration % fit.config.checkpoint_every == 0:
                 lines.flush()
@@ -200,7 +192,12 @@ class Clock:
         return self._pace * self._left
 
 
-def _log_line(step, psnr: float, fit: Fit, clock: Clock) -> dict[str, Any]:
+def _progress(step: Step, psnr: float, fit: Fit, clock: Clock) -> Progress:
+    count = fit.config.iterations
+    return Progress(step.iteration, count, psnr, step.gaussians, clock.seconds_left, fit.stage)
+
+
+def _log_line(step: Step, psnr: float, fit: Fit, clock: Clock) -> dict[str, Any]:
     return {
         "iteration": step.iteration,
         "stage": fit.stage,
@@ -295,5 +292,5 @@ def _memory_errors() -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfMemoryError(
             "the GPU has too little free memory for this fit; close other programs, choose "
-            "--quality draft, or pass --device cpu; the same command goes on from the last checkpoint"
+            "--quality draft, or pass --device cpu; the same command goes on where it stopped"
         ) from error

@@ -19,7 +19,7 @@ from recon.spherical_harmonics import sh_to_rgb
 
 
 def camera_tensors(cameras: Sequence[Camera], like: Tensor) -> tuple[Tensor, Tensor]:
-    """World-to-camera matrices [V, 4, 4] and intrinsics [V, 3, 3] of cameras, with `like`'s dtype."""
+    """Viewmats [V, 4, 4] and intrinsics [V, 3, 3] of cameras, with the dtype of `like`."""
     viewmats = torch.as_tensor(np.stack([camera.viewmat for camera in cameras])).to(like)
     Ks = torch.as_tensor(np.stack([camera.K for camera in cameras])).to(like)
     return viewmats, Ks

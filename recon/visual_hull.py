@@ -63,7 +63,7 @@ def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
     occupied = np.zeros((resolution,) * 3, dtype=bool)
     cells = np.floor((cube[inside] + 1) / 2 * resolution).astype(int)
     occupied[tuple(cells.T)] = True
-    surface = occupied & ~ndimage.binary_erosion(occupied)
+    surface = occupied & np.logical_not(ndimage.binary_erosion(occupied))
     return Hull(
         points, _mean_colour(points, grid, images, cameras), surface[tuple(cells.T)],
         2 * radius / resolution,
@@ -71,7 +71,7 @@ def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
 
 
 def common_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
-    """Centre and radius of the largest sphere that all cameras see whole, if they look at one point.
+    """Centre and radius of the largest sphere that all cameras see whole.
 
     The centre is the point nearest to all optical axes; a single camera is given the distance of
     two world units along its own.

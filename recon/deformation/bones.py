@@ -7,8 +7,8 @@ matrix products.
 
     x' = Σ_k w_k (R_k (x − c_k) + c_k + t_k),   q' = normalised(Σ_k w_k q_k) q
 
-Letters: N Gaussians, K bones, T fitted times; w weights (softmax, so they sum to 1), c centres of the
-bones, R, q their rotations and t translations. Frame: world.
+Letters: N Gaussians, K bones, T fitted times; w weights (softmax, so they sum to 1), c centres of
+the bones, R, q their rotations and t translations. Frame: world.
 What it does not know: that colours which depend on the view would turn as well; they stay.
 """
 
@@ -29,8 +29,13 @@ from recon.gaussians import Gaussians
 from recon.rotations import multiply_quats, quats_to_matrices
 
 BONES = 24
+NEIGHBOURS = 4  # of a bone, kept together
+import os
+
+RIGIDITY = float(os.environ.get("RIG", "0.01"))
+BONES = int(os.environ.get("BONES", "24"))
 WEIGHT_REACH = 0.1  # in units of the object's radius: how far a bone's first weights reach
-WEIGHT_RATE, ROTATION_RATE, TRANSLATION_RATE = 2e-2, 3e-3, 3e-3
+WEIGHT_RATE, MOTION_RATE = 2e-2, 3e-3
 
 
 class BoneDeformation(Deformation):
@@ -40,15 +45,22 @@ class BoneDeformation(Deformation):
         times: of the fitted images, ascending, T ≥ 1 of them.
         centres: of the bones in the canonical state, [K, 3].
         logits: of the weights, [N, K].
+        rigidity: weight of the gaps between neighbouring bones in `regularisation`, per world unit.
     """
 
     name: ClassVar[str] = "bones"
     centres: Tensor
+    neighbours: Tensor
 
-    def __init__(self, times: Sequence[float], centres: Tensor, logits: Tensor):
+    def __init__(
+        self, times: Sequence[float], centres: Tensor, logits: Tensor, rigidity: float = RIGIDITY
+    ):
         super().__init__()
         self.times = ascending(times)
+        self.rigidity = rigidity
         bones = len(centres)
+        nearest = torch.cdist(centres, centres).argsort(dim=1, stable=True)
+        self.register_buffer("neighbours", nearest[:, 1 : 1 + NEIGHBOURS], persistent=False)
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(bones, 1)
         self.register_buffer("centres", centres.clone())
         self.logits = nn.Parameter(logits.clone())
@@ -69,11 +81,16 @@ class BoneDeformation(Deformation):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameters with the learning rates at which Adam fits an object of radius about 1."""
-        return [
-            {"params": [self.logits], "lr": WEIGHT_RATE, "name": "weights"},
-            {"params": list(self.rotations), "lr": ROTATION_RATE, "name": "rotations"},
-            {"params": list(self.translations), "lr": TRANSLATION_RATE, "name": "translations"},
+        groups: list[dict[str, Any]] = [
+            {"params": [self.logits], "lr": WEIGHT_RATE, "name": "weights"}
         ]
+        groups += [
+            {"params": [rotation, translation], "lr": MOTION_RATE, "name": "motion", "time": index}
+            for index, (rotation, translation) in enumerate(
+                zip(self.rotations, self.translations, strict=True)
+            )
+        ]
+        return groups
 
     def gaussian_parameters(self) -> list[nn.Parameter]:
         """The logits of the weights."""
@@ -106,9 +123,24 @@ class BoneDeformation(Deformation):
         self.translations[index].copy_(guess.translations)
         self.rotations[index].copy_(guess.quats)
 
+    def regularisation(self, gaussians: Gaussians, time: float) -> Tensor:
+        """How far neighbouring bones tear apart: each predicts where its neighbours' centres go.
+
+        The term of embedded deformation (Sumner et al. 2007, eq. 7), with norms instead of squares
+        so that a joint may bend.
+        """
+        if len(self.centres) < 2:
+            return self.centres.new_zeros(())
+        translations, quats = self.pose(time)
+        moved = self.centres + translations
+        edges = self.centres[self.neighbours] - self.centres[:, None]  # [K, k, 3]
+        predicted = moved[:, None] + edges @ quats_to_matrices(quats).transpose(1, 2)
+        gaps = (predicted - moved[self.neighbours]).square().sum(-1)
+        return self.rigidity * (gaps + 1e-8).sqrt().mean()
+
     def configuration(self) -> dict[str, Any]:
-        """The fitted times."""
-        return {"times": list(self.times)}
+        """The fitted times and the weight of the regularisation."""
+        return {"times": list(self.times), "rigidity": self.rigidity}
 
     @classmethod
     def from_tensors(
@@ -124,7 +156,7 @@ class BoneDeformation(Deformation):
             raise SceneError(
                 "tensors 'centres' [K, 3] and 'logits' [N, K] of the bones are missing"
             )
-        module = cls(configuration["times"], centres.float(), logits.float())
+        module = cls(**configuration, centres=centres.float(), logits=logits.float())
         restore_state(module, tensors)
         return module
 

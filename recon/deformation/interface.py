@@ -23,7 +23,9 @@ motion_models = {
 
 
 class Deformation(nn.Module):
-    """Moves canonical Gaussians to a time. Subclasses hold all their state in parameters and buffers.
+    """Moves canonical Gaussians to a time.
+
+    Subclasses hold all their state in parameters and buffers.
 
     Attributes:
         name: the key of the model in `motion_models`.
@@ -45,7 +47,8 @@ class Deformation(nn.Module):
         """The Gaussians as they are at `time`.
 
         Args:
-            gaussians: the canonical ones, N of them, the same N in the same order as at construction.
+            gaussians: the canonical ones, N of them, the same N in the same order as at
+                construction.
             time: in [0, 1]; between the fitted times the motion is interpolated.
 
         Returns:

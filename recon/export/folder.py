@@ -51,7 +51,7 @@ def export_scene(
         The content of `export.json`.
 
     Raises:
-        InputError: a format is not known or an option not valid.
+        InputError: a format or its axes are not known.
         SceneError: the scene has no Gaussians, or for a mesh no surface.
         OutputExistsError: a subfolder is there already; nothing was written.
         OutputError: `folder` holds an `export.json` of something else.

@@ -7,22 +7,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from recon.errors import InputError
 from recon.export.axes import rotate_gaussians, rotation_to
 from recon.gaussians import Gaussians
 from recon.scene import Scene
 
 
 def frame_times(scene: Scene, frames: int | None = None) -> np.ndarray:
-    """Times of an export: the fitted ones, or `frames` of them evenly from the first to the last.
-
-    Raises:
-        InputError: fewer than one frame is asked for.
-    """
+    """Times of an export: the fitted ones, or `frames` of them from the first to the last."""
     if frames is None:
         return scene.times
-    if frames < 1:
-        raise InputError(f"expected at least 1 frame, found {frames}")
     return np.linspace(scene.times[0], scene.times[-1], frames)
 
 

@@ -28,7 +28,6 @@ from recon.mesh import extract_mesh
 from recon.scene import Scene
 
 UNLIT = "KHR_materials_unlit"
-COLORS = ("texture", "vertices")
 LINEAR_FILTER, CLAMP_TO_EDGE = 9729, 33071
 
 
@@ -38,11 +37,8 @@ def glb_files(
     """One GLB with the mesh at all times.
 
     Raises:
-        InputError: the kind of colour is not known.
         SceneError: the Gaussians enclose no surface.
     """
-    if options.color not in COLORS:
-        raise InputError(f"unknown colour {options.color!r}; expected one of {', '.join(COLORS)}")
     surface = extract_mesh(scene.gaussians, options.faces, options.resolution)
     if options.color == "texture":
         mesh = textured_mesh(scene, surface, times, options.texture_size)

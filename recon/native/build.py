@@ -1,9 +1,10 @@
 """Compiles the CPU kernels into one shared library with a plain C interface.
 
-`pip install` calls it through `hatch_build.py`; `python -m recon.native.build` calls it by hand. It needs
-any C++17 compiler with GNU vector extensions: the system's clang or gcc, or the clang that the package
-`ziglang` brings. The kernels are compiled once for each instruction set; which one runs is decided when
-the library is loaded. Standard library only, because it runs before anything is installed.
+`pip install` calls it through `hatch_build.py`; `python -m recon.native.build` calls it by hand.
+It needs any C++17 compiler with GNU vector extensions: the system's clang or gcc, or the clang
+that the package `ziglang` brings. The kernels are compiled once for each instruction set; which
+one runs is decided when the library is loaded. Standard library only, because it runs before
+anything is installed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ SOURCES = Path(__file__).resolve().parent / "src"
 SUFFIX = {"Darwin": ".dylib", "Windows": ".dll"}.get(platform.system(), ".so")
 LIBRARY = Path(__file__).resolve().parent / f"fourdvd_kernels{SUFFIX}"
 KERNELS = ("rasterize.cpp", "image_loss.cpp")  # compiled for each instruction set
-FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-DNDEBUG", "-Wno-psabi")
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-fno-math-errno",
+    "-ffp-contract=fast",
+    "-fPIC",
+    "-DNDEBUG",
+    "-Wno-psabi",
+)
 VARIANTS = {  # name → flags, for processors of one kind
     "x86_64": {"generic": (), "avx2": ("-march=x86-64-v3",), "avx512": ("-march=x86-64-v4",)},
     "other": {"generic": ()},
@@ -67,14 +76,22 @@ def build(library: Path = LIBRARY) -> Path:
         jobs = [("parallel", "parallel.cpp", ()), ("dispatch", "dispatch.cpp", ())]
         for name, flags in variants().items():
             jobs += [
-                (f"{Path(source).stem}_{name}", source, (*_flags(compiler, flags), f"-DVARIANT={name}"))
+                (
+                    f"{Path(source).stem}_{name}",
+                    source,
+                    (*_flags(compiler, flags), f"-DVARIANT={name}"),
+                )
                 for source in KERNELS
             ]
         with ThreadPoolExecutor() as pool:
             objects = list(pool.map(lambda job: _compile(compiler, Path(folder), *job), jobs))
         linked = Path(folder) / library.name
-        static = ["-static-libstdc++"] if compiler == ["g++"] and platform.system() == "Linux" else []
-        _run([*compiler, "-shared", "-s", "-pthread", *static, *map(str, objects), "-o", str(linked)])
+        static = (
+            ["-static-libstdc++"] if compiler == ["g++"] and platform.system() == "Linux" else []
+        )
+        _run(
+            [*compiler, "-shared", "-s", "-pthread", *static, *map(str, objects), "-o", str(linked)]
+        )
         linked.replace(library)
     return library
 

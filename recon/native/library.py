@@ -1,7 +1,8 @@
 """Finds and loads the compiled kernels, and calls their functions by name.
 
-The library holds each kernel once for each instruction set; the best that this processor runs is taken,
-or the one that `FOURDVD_ISA` names (generic, avx2, avx512), so that all can be tested on one machine.
+The library holds each kernel once for each instruction set; the best that this processor runs is
+taken, or the one that `FOURDVD_ISA` names (generic, avx2, avx512), so that all can be tested on
+one machine.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def kernels() -> Kernels:
     """
     if not built():
         raise BackendError(
-            "the CPU kernels were not compiled when fourdvd was installed; install a C++ compiler (or "
-            "`pip install ziglang`) and run `python -m recon.native.build`"
+            "the CPU kernels were not compiled when fourdvd was installed; install a C++ compiler "
+            "(or `pip install ziglang`) and run `python -m recon.native.build`"
         )
     try:
         return Kernels()

@@ -1,13 +1,13 @@
 """The CPU rasterizer: PyTorch's side of the kernel in `recon/native/src/rasterize.cpp`.
 
-Letters: N Gaussians, V cameras, H × W pixels. Computes in float32. The kernel keeps a workspace between
-its forward and its backward; workspaces are used again, so that a fit does not allocate.
+Letters: N Gaussians, V cameras, H × W pixels. Computes in float32. The kernel keeps a workspace
+between its forward and its backward; workspaces are used again, so that a fit does not allocate.
 """
 
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -51,9 +51,10 @@ def rasterize_cpu(
 class _Workspace:
     """Memory of the kernel for one forward and its backward; goes back to the pool when dropped."""
 
-    _free: list[int] = []
+    _free: ClassVar[list[int]] = []
 
     def __init__(self) -> None:
+        self.handle = ctypes.c_void_p()  # for `__del__`, where there are no kernels
         create = kernels().function("rasterizer_create", ctypes.c_void_p)
         self.handle = ctypes.c_void_p(self._free.pop() if self._free else create())
 
@@ -110,5 +111,7 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     if tensor is None:
         return ctypes.c_void_p(None)
     if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-        raise TypeError(f"the CPU rasterizer takes float32 on the CPU, got {tensor.dtype} on {tensor.device}")
+        raise TypeError(
+            f"the CPU rasterizer takes float32 on the CPU, got {tensor.dtype} on {tensor.device}"
+        )
     return ctypes.c_void_p(tensor.data_ptr())

@@ -1,8 +1,9 @@
 """The one function that draws Gaussians, and the choice of who does it.
 
-Letters: N Gaussians, V cameras, H × W pixels. Conventions are gsplat's: EWA projection with `EPS_2D`
-pixels² added to the diagonal of the projected covariance, pixel centres at +0.5, a contribution below
-`ALPHA_MIN` is skipped, a pixel is finished when its transmittance would fall to `TRANSMITTANCE_MIN`.
+Letters: N Gaussians, V cameras, H × W pixels. Conventions are gsplat's: EWA projection with
+`EPS_2D` pixels² added to the diagonal of the projected covariance, pixel centres at +0.5, a
+contribution below `ALPHA_MIN` is skipped, a pixel is finished when its transmittance would fall to
+`TRANSMITTANCE_MIN`.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def rasterize(
         backgrounds: colour behind everything, [V, 3]; black if None.
         means2d: zeros of shape [V, N, 2] whose gradient becomes that of the projected centres in
             pixels (densification asks for it); None if it is not needed.
-        backend: a key of `rasterizers`, or "auto": gsplat for CUDA tensors, else the CPU kernel, or the
-            reference where the kernel was not built.
+        backend: a key of `rasterizers`, or "auto": gsplat for CUDA tensors, else the CPU kernel,
+            or the reference where the kernel was not built.
 
     Returns:
         The images, differentiable in all tensors but `viewmats` and `Ks`.
@@ -91,7 +92,10 @@ def backend_for(device: torch.device | str) -> str:
     """The name of the backend that "auto" means on a device."""
     if torch.device(device).type == "cuda":
         return "gsplat"
-    if torch.device(device).type == "cpu" and importlib.import_module("recon.rasterizers.cpu").available():
+    if (
+        torch.device(device).type == "cpu"
+        and importlib.import_module("recon.rasterizers.cpu").available()
+    ):
         return "cpu"
     return "reference"
 

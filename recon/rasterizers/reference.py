@@ -1,6 +1,7 @@
 """The rasterizer in plain PyTorch: any device, any floating dtype, autograd throughout.
 
-It evaluates every Gaussian at every pixel, so it is slow and easy to check: the oracle of the others.
+It evaluates every Gaussian at every pixel, so it is slow and easy to check: the oracle of the
+others.
 Letters: N Gaussians, V cameras, P = H·W pixels.
 """
 
@@ -66,11 +67,18 @@ def rasterize_reference(
 
 
 def project(
-    means: Tensor, quats: Tensor, scales: Tensor, viewmat: Tensor, K: Tensor, height: int, width: int
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    viewmat: Tensor,
+    K: Tensor,
+    height: int,
+    width: int,
 ) -> Projection:
     """EWA projection (Zwicker et al. 2001, as in 3D Gaussian splatting eq. 5) into one camera.
 
-    The slope at which the Jacobian is taken is clamped to 1.3 times the field of view, as in gsplat.
+    The slope at which the Jacobian is taken is clamped to 1.3 times the field of view, as in
+    gsplat.
     """
     rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
     x, y, z = (means @ rotation.T + translation).unbind(-1)
@@ -103,18 +111,27 @@ def _clamped_slope(slope: Tensor, focal: Tensor, centre: Tensor, size: int) -> T
 
 
 def _composite(
-    projection: Projection, opacities: Tensor, rgb: Tensor, background: Tensor, height: int, width: int
+    projection: Projection,
+    opacities: Tensor,
+    rgb: Tensor,
+    background: Tensor,
+    height: int,
+    width: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     order = torch.argsort(projection.depths, stable=True)
     order = order[projection.visible[order]]
     ys, xs = torch.meshgrid(
-        torch.arange(height, device=rgb.device), torch.arange(width, device=rgb.device), indexing="ij"
+        torch.arange(height, device=rgb.device),
+        torch.arange(width, device=rgb.device),
+        indexing="ij",
     )
     pixels = torch.stack([xs, ys], dim=-1).reshape(-1, 2).to(rgb.dtype) + 0.5
     features = torch.cat([rgb, projection.depths[:, None]], dim=-1)[order]
     chunk = max(1, PIXELS_AT_ONCE // max(1, len(order)))
     parts = [
-        _blend(projection.means2d[order], projection.conics[order], opacities[order], features, some)
+        _blend(
+            projection.means2d[order], projection.conics[order], opacities[order], features, some
+        )
         for some in pixels.split(chunk)
     ]
     blended, transmittance = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -129,7 +146,7 @@ def _composite(
 def _blend(
     means2d: Tensor, conics: Tensor, opacities: Tensor, features: Tensor, pixels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Front-to-back blending of sorted Gaussians at some pixels: features [P, C], transmittance [P]."""
+    """Sorted Gaussians blended at some pixels: features [P, C] and transmittance [P]."""
     dx, dy = (pixels[:, None, :] - means2d[None]).unbind(-1)
     a, b, c = conics.unbind(-1)
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
