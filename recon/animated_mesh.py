@@ -55,7 +55,7 @@ def textured_mesh(scene: Scene, mesh: Mesh, times: np.ndarray, size: int) -> Ani
         times: in [0, 1], [T].
         size: S.
     """
-    unwrapped = unwrap(mesh)
+    unwrapped = unwrap(mesh, size)
     texture = bake_texture(mesh, unwrapped, _photographs(scene, mesh), size)
     positions, normals = _frames(scene, mesh, times)
     return AnimatedMesh(

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from recon.deformation import load_deformation
 from recon.errors import SceneError
-from recon.fitting import Fit, FitConfig
+from recon.fit_config import FitConfig
+from recon.fitting import Fit
 from recon.gaussians import Gaussians
 from recon.grid.grid import Grid
 

@@ -8,6 +8,7 @@
     │   └── OutputExistsError something is there already and may not be overwritten
     ├── WeightsError          weights missing, corrupt or of another model (exit 4)
     ├── BackendError          a device or rasterizer is not available      (exit 5)
+    ├── DivergedError         an optimisation left the finite numbers      (exit 1)
     ├── OutOfMemoryError      the accelerator's memory is spent            (exit 6)
     └── Interrupted           a stop was asked for; the state is saved     (exit 130)
 
@@ -62,6 +63,10 @@ class BackendError(FourdvdError):
 
 class OutOfMemoryError(FourdvdError):
     """The accelerator has too little memory for what was asked."""
+
+
+class DivergedError(FourdvdError):
+    """An optimisation left the finite numbers; the last saved state is kept."""
 
 
 class Interrupted(FourdvdError):

@@ -9,8 +9,8 @@ Gaussians, V views in a step, T times. Frame: world. It knows no files: `recon.c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,105 +27,16 @@ from recon.densification import (
     share_opacity,
     split,
 )
-from recon.errors import InputError
+from recon.errors import DivergedError, InputError
+from recon.fit_config import FitConfig
 from recon.gaussians import Gaussians, gaussians_from_points
 from recon.grid.grid import Grid
-from recon.image_pyramid import ImagePyramid
-from recon.losses import LossWeights, image_loss
+from recon.image_pyramid import ImageLevel, ImagePyramid
+from recon.losses import image_loss
 from recon.rasterizers import rasterize
 from recon.rendering import camera_tensors, view_colors
-from recon.visual_hull import visual_hull
-
-
-@dataclass(frozen=True)
-class LearningRates:
-    """Adam's, for an object of radius about 1; those of the means fall to `means_end`."""
-
-    means: float = 1e-3
-    means_end: float = 3e-5
-    scales: float = 6e-3
-    quats: float = 4e-3
-    opacities: float = 4e-2
-    sh0: float = 4e-3
-    shN: float = 2e-4
-    end: float = 0.3  # factor of all others at the end of the fit
-    motion_start: float = 4.0
-    motion_end: float = 0.1  # factor of the motion's own rates at the end
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """All that decides what a fit does; `preset` makes the usual ones.
-
-    Attributes:
-        motion: key of `recon.deformation.motion_models`.
-        iterations: in all.
-        initial_gaussians: drawn from the visual hull.
-        gaussians: cap on N.
-        views: in one step.
-        sh_degree: of the spherical harmonics, 0 to 3.
-        static: fraction of the iterations on one frame.
-        growth: fraction of the iterations in which the other frames join one by one.
-        newest: fraction of the growth's steps that draw the frames that joined last.
-        growth_size: longer edge of the images in pixels until the growth is over.
-        middle_size: likewise in the first half of the rest; the last part has the full size.
-        middle: fraction of the iterations at `middle_size`.
-        weights: of the loss.
-        rates: of the optimiser.
-        densification: policy.
-        random_background: whether images are compared over random colours (else over white).
-        threads: of the CPU kernels; 0 means all processors.
-        device: of the tensors.
-        seed: of everything random.
-        checkpoint_every: iterations between two checkpoints.
-    """
-
-    motion: str = "bones"
-    iterations: int = 5000
-    initial_gaussians: int = 5000
-    gaussians: int = 10000
-    views: int = 4
-    sh_degree: int = 0
-    static: float = 0.1
-    growth: float = 0.5
-    newest: float = 0.6
-    growth_size: int = 128
-    middle_size: int = 256
-    middle: float = 0.1
-    weights: LossWeights = field(default_factory=LossWeights)
-    rates: LearningRates = field(default_factory=LearningRates)
-    densification: Relocation | GrowAndPrune = field(default_factory=Relocation)
-    random_background: bool = True
-    threads: int = 0
-    device: str = "cpu"
-    seed: int = 0
-    checkpoint_every: int = 250
-
-
-QUALITIES: dict[str, dict[str, Any]] = {
-    "draft": {"iterations": 1500, "gaussians": 6000},
-    "standard": {"iterations": 5000, "gaussians": 10000},
-    "high": {"iterations": 14000, "gaussians": 20000},
-}
-
-
-def preset(
-    quality: str = "standard", motion: str | None = None, device: str = "cpu", seed: int = 0
-) -> FitConfig:
-    """The usual settings.
-
-    Args:
-        quality: "draft", "standard" or "high": about 1, 5 or 15 minutes on two CPU cores at 256².
-        motion: key of `recon.deformation.motion_models`; the device's default if None.
-        device: "cpu" or "cuda".
-        seed: of everything random.
-
-    Raises:
-        InputError: there is no such quality.
-    """
-    if quality not in QUALITIES:
-        raise InputError(f"unknown quality {quality!r}; expected one of {sorted(QUALITIES)}")
-    return FitConfig(motion=motion or "bones", device=device, seed=seed, **QUALITIES[quality])
+from recon.schedule import Schedule
+from recon.visual_hull import Hull, visual_hull
 
 
 class Step(NamedTuple):
@@ -155,18 +66,18 @@ class Fit:
         self.times = [float(time) for time in grid.times]
         self.generator = torch.Generator().manual_seed(config.seed)
         self.pyramid = ImagePyramid(grid, config.device)
-        self.middle_frame = _middle_frame(grid)
+        images = np.bincount(grid.frame, minlength=grid.T)
+        self.schedule = Schedule(config, images, max(grid.height, grid.width))
         self.iteration = 0
         self.joined = 1  # frames that have a motion
         self.frame_errors = torch.full((grid.T,), 1e-2)
         self.gradient_sum = torch.zeros(0)
-        hull = visual_hull(grid, self.middle_frame)
+        hull = visual_hull(grid, self.schedule.first)
         self.radius = float(np.linalg.norm(hull.points - hull.points.mean(0), axis=1).max())
         self.parameters = _parameters(_gaussians_in(hull, config, self.generator), config.device)
         self.deformation: Deformation = deformation_class("static").for_fit(
-            self.gaussians, grid.times
+            self.gaussians, self.times
         )
-        self.order = _growth_order(grid.T, self.middle_frame)
         self.optimizer = self.new_optimizer()
 
     @property
@@ -181,7 +92,7 @@ class Fit:
 
     def step(self) -> Step:
         """One iteration."""
-        self._enter_stage()
+        self._follow_schedule()
         frame = self._draw_frame()
         images = self._draw_views(frame)
         psnr = self._optimise(frame, images)
@@ -189,88 +100,33 @@ class Fit:
         self.iteration += 1
         return Step(self.iteration, psnr, len(self.parameters["means"]))
 
-    # -- the schedule: everything follows from the iteration
-
-    @property
-    def progress(self) -> float:
-        """Fraction of the iterations that are made."""
-        return self.iteration / self.config.iterations
-
-    @property
-    def active_frames(self) -> list[int]:
-        """Frames that have joined so far, in the order in which they did."""
-        c = self.config
-        if c.motion == "static" or self.progress < c.static:
-            return self.order[:1]
-        return self.order[: 3 + 2 * int(self._round)]
-
     @property
     def stage(self) -> str:
         """What is going on: "static", "motion" or "refinement"."""
-        c = self.config
-        if len(self.active_frames) == 1 and self.grid.T > 1 and self.progress < c.static:
-            return "static"
-        return "motion" if self.progress < c.static + c.growth else "refinement"
+        return self.schedule.stage(self.iteration)
 
-    def image_size(self) -> int:
-        """Longer edge in pixels of the images of this iteration."""
-        c = self.config
-        full = max(self.grid.height, self.grid.width)
-        if self.progress < c.static + c.growth:
-            return min(c.growth_size, full)
-        if self.progress < c.static + c.growth + c.middle:
-            return min(c.middle_size, full)
-        return full
-
-    def _enter_stage(self) -> None:
-        frames = self.active_frames
+    def _follow_schedule(self) -> None:
+        """Lets frames join, with a motion model as soon as there is motion; sets learning rates."""
+        frames = self.schedule.frames(self.iteration)
         if len(frames) > 1 and self.deformation.name != self.config.motion:
             model = deformation_class(self.config.motion)
-            self.deformation = model.for_fit(self.gaussians, self.times).to(self.config.device)
+            self.deformation = model.for_fit(self.gaussians, self.times)
             self.optimizer = self.new_optimizer()
+        known = frames[: self.joined]
         for frame in frames[self.joined :]:
-            inward = -1 if frame > self.middle_frame else 1
+            inward = -1 if frame > self.schedule.first else 1
             before = frame + 2 * inward
-            known = frames.index(before) < self.joined if before in frames else False
-            self.deformation.begin_time(frame, frame + inward, before if known else None)
+            self.deformation.begin_time(frame, frame + inward, before if before in known else None)
         self.joined = len(frames)
-        self._set_rates()
-
-    def _set_rates(self) -> None:
-        c, rates, progress = self.config, self.config.rates, self.progress
-        settled = max(0.0, progress - c.static - c.growth) / max(1e-9, 1 - c.static - c.growth)
         for group in self.optimizer.param_groups:
-            if group["name"] == "means":
-                factor = (rates.means_end / rates.means) ** progress
-            elif not group["motion"]:
-                factor = rates.end**settled
-            else:
-                factor = rates.motion_end**settled
-                if "time" in group:
-                    factor *= 1 + rates.motion_start * 0.1 ** self._age(group["time"])
-            group["lr"] = group["initial_lr"] * factor
-
-    @property
-    def _round(self) -> float:
-        """Number of rounds in which frames joined so far; its fraction is of the present one."""
-        c = self.config
-        return max(0.0, self.progress - c.static) / max(c.growth, 1e-9) * self._rounds
-
-    @property
-    def _rounds(self) -> int:
-        return max(1, len(self.order) // 2)
-
-    def _age(self, frame: int) -> float:
-        """Rounds since a frame joined."""
-        return max(0.0, self._round - (self.order.index(frame) - 1) // 2)
+            group["lr"] = self.schedule.rate(self.iteration, group)
 
     # -- drawing
 
     def _draw_frame(self) -> int:
-        frames = self.active_frames
-        newest = frames[-2:]
-        growing = len(frames) > 2 and self.progress < self.config.static + self.config.growth
-        if growing and torch.rand((), generator=self.generator) < self.config.newest:
+        """One of the newest frames, or any with a probability proportional to its error."""
+        frames, newest = self.schedule.frames(self.iteration), self.schedule.newest(self.iteration)
+        if newest and torch.rand((), generator=self.generator) < self.config.newest:
             return newest[int(torch.randint(len(newest), (), generator=self.generator))]
         errors = self.frame_errors[frames]
         return frames[int(torch.multinomial(errors, 1, generator=self.generator))]
@@ -283,17 +139,15 @@ class Fit:
     # -- optimising
 
     def _optimise(self, frame: int, images: np.ndarray) -> float:
-        level = self.pyramid.level(self.image_size())
-        backgrounds = torch.ones(len(images), 3)
-        if self.config.random_background:
-            backgrounds = torch.rand(len(images), 3, generator=self.generator)
-        backgrounds = backgrounds.to(self.config.device)
-        time = self.times[frame]
+        """One step of Adam on some images of one frame; returns their mean PSNR in dB."""
+        level = self.pyramid.level(self.schedule.image_size(self.iteration))
+        time, device = self.times[frame], self.config.device
+        backgrounds = self._backgrounds(len(images)).to(device)
         moved = self.deformation(self.gaussians, time)
         viewmats, Ks = camera_tensors([level.cameras[i] for i in images], moved.means)
         probe = None
         if isinstance(self.config.densification, GrowAndPrune):
-            probe = torch.zeros(len(images), len(moved.means), 2, requires_grad=True)
+            probe = torch.zeros(len(images), len(moved.means), 2, device=device, requires_grad=True)
         rendering = rasterize(
             moved.means, moved.quats, moved.scales.exp(), moved.opacities.sigmoid(),
             view_colors(moved, viewmats), viewmats, Ks, level.height, level.width, backgrounds,
@@ -301,7 +155,7 @@ class Fit:
         )  # fmt: skip
         loss = image_loss(
             rendering.rgb, rendering.alpha, [level.images[i] for i in images], backgrounds,
-            level.boxes[images], torch.ones(len(images)), self.config.weights,
+            level.boxes[images], torch.ones(len(images), device=device), self.config.weights,
         )  # fmt: skip
         total = loss.total + self.deformation.regularisation(self.gaussians, time)
         self.optimizer.zero_grad(set_to_none=True)
@@ -309,9 +163,20 @@ class Fit:
         self.optimizer.step()
         if probe is not None:
             self._note_gradients(probe, level)
-        error = float(loss.squared_error.mean())
-        self.frame_errors[frame] = 0.8 * self.frame_errors[frame] + 0.2 * error**0.5
-        return -10 * np.log10(max(error, 1e-10))
+        return self._note_error(frame, float(loss.squared_error.mean()))
+
+    def _backgrounds(self, count: int) -> Tensor:
+        if self.config.random_background:
+            return torch.rand(count, 3, generator=self.generator)
+        return torch.ones(count, 3)
+
+    def _note_error(self, frame: int, squared_error: float) -> float:
+        if not math.isfinite(squared_error):
+            raise DivergedError(
+                f"the fit diverged at iteration {self.iteration}: the images are not finite numbers"
+            )
+        self.frame_errors[frame] = 0.8 * self.frame_errors[frame] + 0.2 * squared_error**0.5
+        return -10 * math.log10(max(squared_error, 1e-10))
 
     def new_optimizer(self) -> torch.optim.Optimizer:
         """Adam on all parameters; what the present one knows of the Gaussians is kept."""
@@ -335,7 +200,9 @@ class Fit:
 
     def _densify(self) -> None:
         policy = self.config.densification
-        if (self.iteration + 1) % policy.every or self.progress >= policy.stop_after:
+        if (self.iteration + 1) % policy.every or self.schedule.progress(
+            self.iteration
+        ) >= policy.stop_after:
             return
         if isinstance(policy, Relocation):
             self._relocate(policy)
@@ -355,6 +222,7 @@ class Fit:
 
     def _grow_and_prune(self, policy: GrowAndPrune) -> None:
         mean = self.gradient_sum[:, 0] / self.gradient_sum[:, 1].clamp_min(1)
+        mean = mean.to(self.config.device)
         rows, halves = density_plan(
             self.gaussians, mean, policy, self.radius, self.config.gaussians
         )
@@ -369,23 +237,14 @@ class Fit:
         owned = [*self.parameters.values(), *self.deformation.gaussian_parameters()]
         reindex(owned, self.optimizer, rows, fresh)
 
-    def _note_gradients(self, probe: Tensor, level) -> None:
+    def _note_gradients(self, probe: Tensor, level: ImageLevel) -> None:
         if len(self.gradient_sum) != probe.shape[1]:
             self.gradient_sum = torch.zeros(probe.shape[1], 2)
-        half = torch.tensor([level.width, level.height]) / 2 * len(probe)
+        half = probe.new_tensor([level.width, level.height]) / 2 * len(probe)
         assert probe.grad is not None
-        norm = (probe.grad * half).norm(dim=-1)
+        norm = (probe.grad * half).norm(dim=-1).cpu()
         self.gradient_sum[:, 0] += norm.sum(0)
         self.gradient_sum[:, 1] += (norm > 0).sum(0)
-
-
-def _middle_frame(grid: Grid) -> int:
-    return grid.T // 2
-
-
-def _growth_order(count: int, middle: int) -> list[int]:
-    """Frames outwards from the middle, forwards and backwards in turn."""
-    return sorted(range(count), key=lambda frame: (abs(frame - middle), frame < middle))
 
 
 def _parameters(gaussians: Gaussians, device: str) -> dict[str, nn.Parameter]:
@@ -395,7 +254,7 @@ def _parameters(gaussians: Gaussians, device: str) -> dict[str, nn.Parameter]:
     }
 
 
-def _gaussians_in(hull, config: FitConfig, generator: torch.Generator) -> Gaussians:
+def _gaussians_in(hull: Hull, config: FitConfig, generator: torch.Generator) -> Gaussians:
     """Points of the hull, those on its surface preferred, jittered inside their voxels."""
     count = config.initial_gaussians
     weights = torch.from_numpy(np.where(hull.on_surface, 1.0, 0.2))

@@ -23,7 +23,7 @@ from recon.rotations import quats_to_matrices
 RESOLUTION = 160  # voxels along the longest side
 LEVEL = 0.4  # of the density at the surface
 OPACITY_MIN = 0.1  # fainter Gaussians are fog around the object
-REACH = 3.0  # standard deviations
+REACH = 2.5  # standard deviations; beyond, a Gaussian has less than a tenth of `LEVEL`
 FAR, WIDE = 2.0, 0.5  # times the object's radius: beyond are strays and backdrops
 PART_MIN = 0.005  # of the largest part's area; smaller ones are floaters
 PAIRS_AT_ONCE = 2**21  # Gaussian-voxel pairs; bounds the memory, not the result
@@ -111,12 +111,12 @@ def density_grid(gaussians: Gaussians, resolution: int) -> tuple[np.ndarray, np.
     shape = [int(side / voxel) + 3 for side in size]
     whitening = rotations.transpose(1, 2) / (sigma**2 + voxel**2 / 4).sqrt()[:, :, None]
     centre = (gaussians.means - origin) / voxel
-    radius = (extent.amax(dim=1) / voxel).ceil().long()
+    radii, group = (extent / voxel).ceil().long().unique(dim=0, return_inverse=True)
     density = torch.zeros(shape).flatten()
-    for width in radius.unique():
-        some = torch.nonzero(radius == width).squeeze(1)
-        for part in some.split(max(1, PAIRS_AT_ONCE // int(2 * width + 1) ** 3)):
-            index, inside, offset = _neighbourhood(centre[part], int(width), shape)
+    for number, radius in enumerate(radii):
+        some = torch.nonzero(group == number).squeeze(1)
+        for part in some.split(max(1, PAIRS_AT_ONCE // int((2 * radius + 1).prod()))):
+            index, inside, offset = _neighbourhood(centre[part], radius, shape)
             white = torch.einsum("nij,nmj->nmi", whitening[part] * voxel, offset)
             opacity = gaussians.opacities[part].sigmoid()[:, None]
             value = opacity * torch.exp(-white.square().sum(dim=-1) / 2)
@@ -124,11 +124,12 @@ def density_grid(gaussians: Gaussians, resolution: int) -> tuple[np.ndarray, np.
     return density.reshape(shape).numpy(), origin.double().numpy(), voxel
 
 
-def _neighbourhood(centre: Tensor, width: int, shape: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbourhood(
+    centre: Tensor, radius: Tensor, shape: list[int]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Grid points around centres [n, 3] (in voxels): flat index [n, m], inside the grid, offset."""
-    steps = torch.arange(-width, width + 1)
-    cube = torch.cartesian_prod(steps, steps, steps)
-    point = centre.round().long()[:, None] + cube
+    box = torch.cartesian_prod(*(torch.arange(-width, width + 1) for width in radius.tolist()))
+    point = centre.round().long()[:, None] + box
     limits = torch.tensor(shape) - 1
     inside = ((point > 0) & (point < limits)).all(dim=-1)
     index = (point[..., 0] * shape[1] + point[..., 1]) * shape[2] + point[..., 2]

@@ -25,7 +25,8 @@ from recon.checkpoint import fit_identity, load_checkpoint, read_identity, save_
 from recon.errors import Interrupted, OutOfMemoryError, OutputExistsError
 from recon.evaluation import evaluate_scene
 from recon.film import write_film
-from recon.fitting import Fit, FitConfig, Step
+from recon.fit_config import FitConfig
+from recon.fitting import Fit, Step
 from recon.free_view import free_view_frames, plan_shot
 from recon.grid import Grid, has_split, read_grid
 from recon.native.library import built, kernels
@@ -201,7 +202,7 @@ def _log_line(step: Step, psnr: float, fit: Fit, clock: Clock) -> dict[str, Any]
     return {
         "iteration": step.iteration,
         "stage": fit.stage,
-        "size": fit.image_size(),
+        "size": fit.schedule.image_size(fit.iteration),
         "psnr": round(psnr, 3),
         "gaussians": step.gaussians,
         "seconds": round(clock.seconds, 2),

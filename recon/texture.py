@@ -25,7 +25,8 @@ from recon.rendering import render_gaussians
 from recon.triangles import draw_triangles, look_at_mesh, project_points
 
 HEAD_ON = 6  # power of the cosine between normal and view: sharp colours come from few photographs
-COSINE_MIN = 0.1  # flatter views blur along the surface
+COSINE_MIN = 0.2  # flatter views blur along the surface
+PADDING = 2  # texels between charts, so that filtering does not mix them
 OCCLUSION = 0.01  # of the distance: how far behind the surface a point still counts as on it
 ALPHA_MIN = 0.5  # more transparent pixels show what is behind the object
 
@@ -113,11 +114,14 @@ def surface_colors(
     return colors
 
 
-def unwrap(mesh: Mesh) -> Unwrapped:
-    """Cuts a mesh into charts and packs them into the unit square."""
-    origin, faces, uv = xatlas.parametrize(
-        mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32)
-    )
+def unwrap(mesh: Mesh, size: int) -> Unwrapped:
+    """Cuts a mesh into charts and packs them into a texture of about `size` texels a side."""
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
+    options = xatlas.PackOptions()
+    options.resolution, options.padding = size, PADDING
+    atlas.generate(pack_options=options)
+    origin, faces, uv = atlas[0]
     return Unwrapped(origin.astype(np.int64), faces.astype(np.int64), uv)
 
 
@@ -128,7 +132,7 @@ def bake_texture(
 
     Args:
         mesh: canonical, as photographed.
-        unwrapped: from `unwrap(mesh)`.
+        unwrapped: from `unwrap(mesh, size)`.
         photographs: V of them.
         size: S.
     """
