@@ -22,6 +22,7 @@ app = typer.Typer(
     name="fourdvd",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # help through rich takes twice the time
     pretty_exceptions_enable=False,  # an unknown exception keeps Python's own traceback
 )
 for command in (run, generate, grid, reconstruct, export, render, evaluate, doctor):
@@ -47,9 +48,8 @@ def fourdvd(
 
     Results go to the folder named by -o, progress to stderr.
 
-    Exit codes: 0 done, 1 failure, 2 usage, 3 input not valid, 4 weights missing,
-
-    5 device not available, 6 out of GPU memory, 130 interrupted (state saved).
+    Exit codes: 0 done, 1 failure, 2 usage, 3 input not valid, 4 weights missing, 5 device not
+    available, 6 out of GPU memory, 130 interrupted (state saved).
     """
 
 

@@ -40,7 +40,7 @@ def fit(
         FourdvdError: as `recon.reconstruction.reconstruct`; `Interrupted` after a signal.
     """
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
-        from recon.fitting import preset
+        from recon.fit_config import preset
         from recon.reconstruction import reconstruct
 
         device = resolve_device(settings.device)

@@ -26,7 +26,10 @@ def evaluate(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Scene, grid or videos against a grid → PSNR, SSIM and silhouette IoU over white."""
+    """Scene, grid or videos against a grid → metrics.
+
+    PSNR, SSIM and IoU of the silhouettes, over white: a table, or with --json one object.
+    """
     console.configure(quiet, verbose)
     from fourdvd_cli.evaluating import HEADER, evaluate_paths, table_rows
 

@@ -51,7 +51,7 @@ def export(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Scene → PLY sequence, animated GLB mesh, GLB or .splat frames."""
+    """Scene → PLY sequence, animated GLB, splat files."""
     console.configure(quiet, verbose)
     from fourdvd_cli.exporting import export as export_folder
     from recon.export.options import ExportOptions
