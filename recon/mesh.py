@@ -23,7 +23,7 @@ from recon.rotations import quats_to_matrices
 RESOLUTION = 160  # voxels along the longest side
 LEVEL = 0.4  # of the density at the surface
 OPACITY_MIN = 0.1  # fainter Gaussians are fog around the object
-REACH = 2.5  # standard deviations; beyond, a Gaussian has less than a tenth of `LEVEL`
+REACH = 2.5  # standard deviations; beyond, a Gaussian has about a tenth of `LEVEL` at most
 FAR, WIDE = 2.0, 0.5  # times the object's radius: beyond are strays and backdrops
 PART_MIN = 0.005  # of the largest part's area; smaller ones are floaters
 PAIRS_AT_ONCE = 2**21  # Gaussian-voxel pairs; bounds the memory, not the result

@@ -54,7 +54,7 @@ def test_the_texture_holds_the_surface_colours_at_the_vertices(
     ball: tuple[Mesh, list[Photograph]],
 ):
     mesh, photographs = ball
-    unwrapped = unwrap(mesh)
+    unwrapped = unwrap(mesh, 128)
     np.testing.assert_array_equal(unwrapped.origin[unwrapped.faces], mesh.faces)
     assert unwrapped.uv.min() >= 0
     assert unwrapped.uv.max() <= 1

@@ -71,12 +71,6 @@ def test_an_unknown_format_is_refused_with_the_known_names(scene: Scene, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("frames", [0, -3])
-def test_no_frames_are_refused(scene: Scene, tmp_path: Path, frames: int):
-    with pytest.raises(InputError, match="at least 1 frame"):
-        export_scene(scene, tmp_path, ["ply"], ExportOptions(frames=frames))
-
-
 def test_a_scene_without_gaussians_is_refused(scene: Scene, tmp_path: Path):
     scene.gaussians = scene.gaussians.map(lambda tensor: tensor[:0])
     with pytest.raises(SceneError, match="without Gaussians"):

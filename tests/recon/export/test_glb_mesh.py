@@ -1,9 +1,7 @@
 import numpy as np
-import pytest
 import torch
 import trimesh
 
-from recon.errors import InputError
 from recon.export.frames import frame_seconds
 from recon.export.glb_mesh import glb_files, mesh_from_glb
 from recon.export.gltf import read_glb
@@ -87,11 +85,6 @@ def test_another_reader_finds_the_same_mesh_upright(scene: Scene):
 def test_resampled_frames_take_as_long_as_the_fitted_ones(scene: Scene):
     seconds = frame_seconds(scene, np.linspace(0, 1, 9))
     np.testing.assert_allclose(seconds, np.linspace(0, 4 / scene.fps, 9))
-
-
-def test_an_unknown_kind_of_colour_is_refused(scene: Scene):
-    with pytest.raises(InputError, match="texture, vertices"):
-        one_file(scene, ExportOptions(color="neon"))
 
 
 def test_exporting_leaves_the_scene_as_it_was(scene: Scene):
