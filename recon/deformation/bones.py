@@ -18,22 +18,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recon.deformation.bone_blending import blend_bones
 from recon.deformation.interface import Deformation
 from recon.deformation.poses import Pose, align_quats, ascending, continued, pose_at
 from recon.deformation.state import restore_state
 from recon.errors import SceneError
 from recon.gaussians import Gaussians
-from recon.rotations import multiply_quats, quats_to_matrices
+from recon.rotations import quats_to_matrices
 
 BONES = 24
 NEIGHBOURS = 4  # of a bone, kept together
-import os
-
-RIGIDITY = float(os.environ.get("RIG", "0.01"))
-BONES = int(os.environ.get("BONES", "24"))
+RIGIDITY = 0.03
 WEIGHT_REACH = 0.1  # in units of the object's radius: how far a bone's first weights reach
 WEIGHT_RATE, MOTION_RATE = 2e-2, 3e-3
 
@@ -102,17 +99,13 @@ class BoneDeformation(Deformation):
         quats = align_quats(quats, quats[:1])  # so that they can be averaged
         rotations = quats_to_matrices(quats)
         offsets = self.centres + translations - (rotations @ self.centres[..., None])[..., 0]
-        weights = F.softmax(self.logits, dim=1)
-        motions = torch.cat([rotations.flatten(1), offsets, quats], dim=1)  # [K, 16]
-        blended = weights @ motions
-        matrices = blended[:, :9].view(-1, 3, 3)
-        means = (matrices * gaussians.means[:, None, :]).sum(-1) + blended[:, 9:12]
-        turns = F.normalize(blended[:, 12:], dim=-1)
-        return gaussians._replace(means=means, quats=multiply_quats(turns, gaussians.quats))
+        motions = torch.cat([rotations.flatten(1), offsets, quats], dim=1)
+        means, quats = blend_bones(self.logits, motions, gaussians.means, gaussians.quats)
+        return gaussians._replace(means=means, quats=quats)
 
     def pose(self, time: float) -> Pose:
         """The motions of the K bones at `time`, about their centres."""
-        return pose_at(self.times, list(self.translations), list(self.rotations), time)
+        return pose_at(self.times, self.translations, self.rotations, time)
 
     @torch.no_grad()
     def begin_time(self, index: int, neighbour: int, before: int | None) -> None:

@@ -22,7 +22,11 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent / "src"
 SUFFIX = {"Darwin": ".dylib", "Windows": ".dll"}.get(platform.system(), ".so")
 LIBRARY = Path(__file__).resolve().parent / f"fourdvd_kernels{SUFFIX}"
-KERNELS = ("rasterize.cpp", "image_loss.cpp")  # compiled for each instruction set
+KERNELS = (
+    "rasterize.cpp",
+    "image_loss.cpp",
+    "bone_blending.cpp",
+)  # compiled for each instruction set
 FLAGS = (
     "-std=c++17",
     "-O3",

@@ -1,0 +1,155 @@
+// Blending of K bone motions for N Gaussians, and its gradient; see recon/deformation/bone_blending.py.
+//
+// A motion is 16 numbers: a rotation matrix (9, by rows), an offset (3) and a quaternion wxyz (4).
+//   w = softmax(logits of a Gaussian),  b = sum of w_k motion_k,
+//   mean' = B mean + offset,  quat' = normalised(blended quaternion) * quat.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#include "parallel.h"
+#include "simd.h"
+
+#define NAME2(a, b) fourdvd_##a##_##b
+#define NAME1(a, b) NAME2(a, b)
+#define NAME(b) NAME1(VARIANT, b)
+
+namespace fourdvd {
+namespace {
+
+constexpr int kMotion = 16, kBlock = 256;  // Gaussians in one task
+constexpr float kLog2e = 1.44269504f;
+
+// The motions of all bones, once by bone and once by component with the bones padded to whole vectors.
+struct Motions {
+  int bones, padded;
+  const float* by_bone;             // [K][16]
+  std::vector<float> by_component;  // [16][padded]
+
+  Motions(int count, const float* motions)
+      : bones(count), padded((count + W - 1) / W * W), by_bone(motions),
+        by_component(static_cast<size_t>(kMotion) * padded, 0.0f) {
+    for (int k = 0; k < bones; ++k)
+      for (int j = 0; j < kMotion; ++j) by_component[j * padded + k] = motions[kMotion * k + j];
+  }
+};
+
+// Weights of one Gaussian; `w` has room for `padded` numbers, the surplus becomes 0.
+inline void softmax(const float* logits, const Motions& m, float* w) {
+  std::copy(logits, logits + m.bones, w);
+  std::fill(w + m.bones, w + m.padded, -3e38f);
+  vf highest = load(w);
+  for (int k = W; k < m.padded; k += W) highest = maximum(highest, load(w + k));
+  float peak = highest[0];
+  for (int i = 1; i < W; ++i) peak = std::max(peak, highest[i]);
+  vf total{};
+  for (int k = 0; k < m.padded; k += W) {
+    const vf v = exp2((load(w + k) - peak) * kLog2e);
+    store(w + k, v);
+    total += v;
+  }
+  // The surplus is 2^-126 each, below the precision of the sum.
+  const vf scale = splat(1.0f / sum(total));
+  for (int k = 0; k < m.padded; k += W) store(w + k, load(w + k) * scale);
+}
+
+inline void blend(const float* w, const Motions& m, float b[kMotion]) {
+  vf sums[kMotion / W] = {};
+  for (int k = 0; k < m.bones; ++k)
+    for (int v = 0; v < kMotion / W; ++v) sums[v] += w[k] * load(m.by_bone + kMotion * k + v * W);
+  for (int v = 0; v < kMotion / W; ++v) store(b + v * W, sums[v]);
+}
+
+inline void multiply(const float p[4], const float q[4], float r[4]) {
+  r[0] = p[0] * q[0] - p[1] * q[1] - p[2] * q[2] - p[3] * q[3];
+  r[1] = p[0] * q[1] + p[1] * q[0] + p[2] * q[3] - p[3] * q[2];
+  r[2] = p[0] * q[2] - p[1] * q[3] + p[2] * q[0] + p[3] * q[1];
+  r[3] = p[0] * q[3] + p[1] * q[2] - p[2] * q[1] + p[3] * q[0];
+}
+
+inline float inverse_length(const float q[4]) {
+  return 1.0f / std::max(std::sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]), 1e-12f);
+}
+
+}  // namespace
+}  // namespace fourdvd
+
+extern "C" {
+
+void NAME(blend_bones)(int count, int bones, const float* logits, const float* motions,
+                       const float* means, const float* quats, float* moved, float* turned) {
+  using namespace fourdvd;
+  const Motions m(bones, motions);
+  parallel_for((count + kBlock - 1) / kBlock, [&](int block) {
+    std::vector<float> w(m.padded);
+    for (int n = block * kBlock; n < std::min(count, (block + 1) * kBlock); ++n) {
+      float b[kMotion];
+      softmax(logits + static_cast<size_t>(n) * bones, m, w.data());
+      blend(w.data(), m, b);
+      const float* x = means + 3 * static_cast<size_t>(n);
+      for (int i = 0; i < 3; ++i)
+        moved[3 * static_cast<size_t>(n) + i] =
+            b[3 * i] * x[0] + b[3 * i + 1] * x[1] + b[3 * i + 2] * x[2] + b[9 + i];
+      const float s = inverse_length(b + 12), turn[4] = {b[12] * s, b[13] * s, b[14] * s, b[15] * s};
+      multiply(turn, quats + 4 * static_cast<size_t>(n), turned + 4 * static_cast<size_t>(n));
+    }
+  });
+}
+
+void NAME(blend_bones_gradient)(int count, int bones, const float* logits, const float* motions,
+                                const float* means, const float* quats, const float* d_moved,
+                                const float* d_turned, float* d_logits, float* d_motions,
+                                float* d_means, float* d_quats) {
+  using namespace fourdvd;
+  const Motions m(bones, motions);
+  const int blocks = (count + kBlock - 1) / kBlock, all = kMotion * m.padded;
+  std::vector<float> partial(static_cast<size_t>(blocks) * all, 0.0f);  // summed in order afterwards
+  parallel_for(blocks, [&](int block) {
+    std::vector<float> w(m.padded), by_weight(m.padded);
+    float* sums = &partial[static_cast<size_t>(block) * all];
+    for (int n = block * kBlock; n < std::min(count, (block + 1) * kBlock); ++n) {
+      const size_t n3 = 3 * static_cast<size_t>(n), n4 = 4 * static_cast<size_t>(n);
+      float b[kMotion], d[kMotion];
+      softmax(logits + static_cast<size_t>(n) * bones, m, w.data());
+      blend(w.data(), m, b);
+      const float *x = means + n3, *g = d_moved + n3, *q = quats + n4, *h = d_turned + n4;
+      for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j) d[3 * i + j] = g[i] * x[j];
+        d[9 + i] = g[i];
+        d_means[n3 + i] = b[i] * g[0] + b[3 + i] * g[1] + b[6 + i] * g[2];
+      }
+      const float s = inverse_length(b + 12), turn[4] = {b[12] * s, b[13] * s, b[14] * s, b[15] * s};
+      const float back[4] = {turn[0], -turn[1], -turn[2], -turn[3]};
+      multiply(back, h, d_quats + n4);  // the product's transpose is the product by the conjugate
+      const float conjugate[4] = {q[0], -q[1], -q[2], -q[3]};
+      float by_turn[4];
+      multiply(h, conjugate, by_turn);
+      float along = 0;
+      for (int i = 0; i < 4; ++i) along += by_turn[i] * turn[i];
+      for (int i = 0; i < 4; ++i) d[12 + i] = (by_turn[i] - along * turn[i]) * s;
+      vf mean{};
+      for (int k = 0; k < m.padded; k += W) {
+        const vf weight = load(&w[k]);
+        vf dot{};
+        for (int j = 0; j < kMotion; ++j) {
+          dot += d[j] * load(&m.by_component[j * m.padded + k]);
+          store(sums + j * m.padded + k, load(sums + j * m.padded + k) + d[j] * weight);
+        }
+        store(&by_weight[k], dot);
+        mean += weight * dot;
+      }
+      const float expected = sum(mean);
+      float* out = d_logits + static_cast<size_t>(n) * bones;
+      for (int k = 0; k < bones; ++k) out[k] = w[k] * (by_weight[k] - expected);
+    }
+  });
+  std::fill(d_motions, d_motions + static_cast<size_t>(bones) * kMotion, 0.0f);
+  for (int block = 0; block < blocks; ++block)
+    for (int k = 0; k < bones; ++k)
+      for (int j = 0; j < kMotion; ++j)
+        d_motions[kMotion * k + j] += partial[static_cast<size_t>(block) * all + j * m.padded + k];
+}
+
+}  // extern "C"
