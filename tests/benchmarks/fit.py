@@ -1,0 +1,146 @@
+"""How good a fit is after how long: motion models and densifications on held-out views.
+
+    python -m tests.benchmarks.fit [GRID ...] [--seconds 60] [--motion bones …]
+
+One process after the other, each with all processors. `--seconds` gives every fit the same time by
+the number of its iterations; without it they have the iterations of the quality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from recon.densification import GrowAndPrune, Relocation
+from recon.fitting import QUALITIES, preset
+from recon.grid import has_split
+from tests.benchmarks import machine, markdown
+from tests.benchmarks.fitting_curve import Curve, measure
+from tests.benchmarks.stages import EXAMPLE
+
+DENSIFICATIONS = {"relocation": Relocation(), "grow-and-prune": GrowAndPrune()}
+SECONDS = {"draft": 60.0, "standard": 300.0, "high": 900.0}  # what the qualities are meant to take
+COLUMNS = 5  # evaluations in the table; the last one is the end
+EVALUATIONS = 20  # for the seconds until a PSNR
+MISSING = "–"
+
+
+class Case(NamedTuple):
+    """What is fitted how."""
+
+    grid: Path
+    motion: str
+    densification: str
+
+    def __str__(self) -> str:
+        return f"`{self.grid.name}`, {self.motion}, {self.densification}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parsed(arguments)
+    nominal_s = options.seconds or SECONDS[options.quality]
+    curves = {}
+    for case in cases(options):
+        print(f"fit: {case}", file=sys.stderr, flush=True)
+        curves[case] = run(case, options, nominal_s)
+    markdown.publish(options.section, section(curves, options, nominal_s), options.readme)
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fit")
+    add = parser.add_argument
+    add("grids", nargs="*", type=Path, default=[EXAMPLE], help="default: examples/robot")
+    add("--motion", nargs="+", default=["bones", "keyframes", "hexplane"], dest="motions")
+    add("--densification", nargs="+", choices=list(DENSIFICATIONS), default=list(DENSIFICATIONS),
+        dest="densifications")  # fmt: skip
+    add("--quality", choices=list(QUALITIES), default="standard", help="default: %(default)s")
+    add("--seconds", type=float, help="of each fit (default: the iterations of the quality)")
+    add("--psnr", nargs="+", type=float, default=[25, 28, 31], dest="levels",
+        help="held-out dB whose times are told (default: 25 28 31)")  # fmt: skip
+    add("--device", choices=["cpu", "cuda"], default="cpu")
+    add("--seed", type=int, default=0)
+    markdown.add_options(parser, "fit")
+    options = parser.parse_args(arguments)
+    for grid in options.grids:
+        if not has_split(grid, "test"):
+            parser.error(f"{grid} has no held-out views (transforms_test.json)")
+    return options
+
+
+def cases(options: argparse.Namespace) -> list[Case]:
+    return [
+        Case(grid.resolve(), motion, densification)
+        for grid in options.grids
+        for motion in options.motions
+        for densification in options.densifications
+    ]
+
+
+def run(case: Case, options: argparse.Namespace, nominal_s: float) -> Curve:
+    """The fit, in a process of its own."""
+    config = preset(options.quality, case.motion, options.device, options.seed)
+    config = replace(config, densification=DENSIFICATIONS[case.densification])
+    moments = [nominal_s * k / EVALUATIONS for k in range(1, EVALUATIONS)]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(measure, case.grid, config, moments, options.seconds).result()
+
+
+# -- the table
+
+
+def section(curves: dict[Case, Curve], options: argparse.Namespace, nominal_s: float) -> str:
+    """The README's section."""
+    moments = np.linspace(0, nominal_s, COLUMNS + 1)[1:-1].tolist()
+    header = [
+        "held-out PSNR, dB, after", *map(duration, moments), "the end",
+        "SSIM", "worst image", "foreground",
+        *(f"s to {level:g} dB" for level in options.levels),
+        "s", "iterations", "N", "peak MiB",
+    ]  # fmt: skip
+    rows = [row(case, curve, moments, options.levels) for case, curve in curves.items()]
+    caption = (
+        "Seconds of fitting, evaluations excluded; PSNR over white, mean of the held-out images; "
+        f"foreground: over the object's box; settings of `--quality {options.quality}`"
+        + (f", iterations for {options.seconds:g} s each." if options.seconds else ".")
+    )
+    return f"{markdown.table(header, rows)}\n\n{caption} {machine.describe(options.device)}"
+
+
+def row(case: Case, curve: Curve, moments: Sequence[float], levels: Sequence[float]) -> list[str]:
+    final = curve.final
+    memory = f"{curve.peak_mib:.0f}"
+    if curve.peak_gpu_mib is not None:
+        memory += f" + {curve.peak_gpu_mib:.0f} GPU"
+    return [
+        str(case),
+        *(number(curve.psnr_at(moment), 2) for moment in moments),
+        f"**{final.psnr:.2f}**",
+        f"{final.ssim:.3f}",
+        number(final.worst_psnr, 2),
+        number(final.psnr_foreground, 2),
+        *(number(curve.seconds_to(level), 0) for level in levels),
+        number(curve.seconds[-1], 0),
+        str(curve.iterations),
+        str(curve.gaussians),
+        memory,
+    ]
+
+
+def number(value: float | None, digits: int) -> str:
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Where the time of one iteration of a fit goes, for several sizes of the images.
+
+    python -m tests.benchmarks.stages [GRID] [--size 64 128 160]
+
+The iteration is put together here from the parts that `recon.fitting` uses, so that each can be
+timed: V views of one time, random backgrounds. Not in it: densification, which is rare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recon.deformation import motion_models
+from recon.deformation.interface import deformation_class
+from recon.fitting import Fit, FitConfig, preset
+from recon.gaussians import Gaussians
+from recon.grid import Grid, read_grid
+from recon.image_pyramid import ImageLevel, ImagePyramid
+from recon.losses import image_loss
+from recon.rasterizers import rasterize
+from recon.rendering import camera_tensors, view_colors
+from tests.benchmarks import machine, markdown
+from tests.benchmarks.timing import Timing, milliseconds, timing
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "robot"
+WARM_UP = 5  # iterations that are not counted
+STAGES = ("deformation", "rasterizer", "loss", "backward", "optimiser")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.stages")
+    parser.add_argument("grid", nargs="?", type=Path, default=EXAMPLE, help="default: %(default)s")
+    parser.add_argument("--size", nargs="+", type=int, default=[64, 128, 160], dest="sizes",
+                        help="longer edges in pixels (default: 64 128 160)")  # fmt: skip
+    parser.add_argument("--motion", choices=sorted(motion_models), default=None,
+                        help="motion model (default: that of a fit)")  # fmt: skip
+    parser.add_argument("--repeats", type=int, default=40, help="iterations (default: %(default)s)")
+    markdown.add_options(parser, "stages")
+    options = parser.parse_args(arguments)
+    machine.use_threads(0)
+    grid = read_grid(options.grid)
+    config = preset(motion=options.motion)
+    config = replace(config, initial_gaussians=config.gaussians)
+    iteration = Iteration(grid, config)
+    timings = {}
+    for size in sorted({min(size, max(grid.height, grid.width)) for size in options.sizes}):
+        print(f"stages: {size}²", file=sys.stderr, flush=True)
+        timings[size] = iteration.measure(size, options.repeats)
+    markdown.publish(options.section, section(timings, config, options.grid.name), options.readme)
+
+
+class Iteration:
+    """One step of a fit in timed parts.
+
+    Args:
+        grid: images.
+        config: of the fit whose iteration it is; N is its `initial_gaussians`.
+    """
+
+    def __init__(self, grid: Grid, config: FitConfig):
+        self.grid, self.config = grid, config
+        self.pyramid = ImagePyramid(grid)
+        self.gaussians: Gaussians = Fit(grid, config).gaussians
+        times = [float(time) for time in grid.times]
+        self.deformation = deformation_class(config.motion).for_fit(self.gaussians, times)
+        groups = [{"params": list(self.gaussians)}, *self.deformation.parameter_groups()]
+        self.optimizer = torch.optim.Adam(groups, lr=1e-5, eps=1e-15, fused=True)
+        self.rng = np.random.default_rng(config.seed)
+
+    def measure(self, size: int, repeats: int) -> dict[str, Timing]:
+        """Milliseconds of each stage with images of `size` pixels."""
+        level = self.pyramid.level(size)
+        for _ in range(WARM_UP):
+            self.run(level, Stopwatch())
+        watch = Stopwatch()
+        for _ in range(repeats):
+            self.run(level, watch)
+        return {stage: timing(watch.elapsed_ms[stage]) for stage in STAGES}
+
+    def run(self, level: ImageLevel, watch: Stopwatch) -> None:
+        """One iteration at a random time."""
+        frame = int(self.rng.integers(self.grid.T))
+        images = self.rng.permutation(self.grid.at_frame(frame))[: self.config.views]
+        backgrounds, time = torch.rand(len(images), 3), float(self.grid.times[frame])
+        with watch("deformation"):
+            moved = self.deformation(self.gaussians, time)
+            penalty = self.deformation.regularisation(self.gaussians, time)
+        with watch("rasterizer"):
+            viewmats, Ks = camera_tensors([level.cameras[i] for i in images], moved.means)
+            rendering = rasterize(
+                moved.means, moved.quats, moved.scales.exp(), moved.opacities.sigmoid(),
+                view_colors(moved, viewmats), viewmats, Ks, level.height, level.width, backgrounds,
+            )  # fmt: skip
+        with watch("loss"):
+            loss = image_loss(
+                rendering.rgb, rendering.alpha, [level.images[i] for i in images], backgrounds,
+                level.boxes[images], torch.ones(len(images)), self.config.weights,
+            )  # fmt: skip
+        with watch("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            (loss.total + penalty).backward()
+        with watch("optimiser"):
+            self.optimizer.step()
+
+
+class Stopwatch:
+    """Milliseconds of named stretches of code, each time they run."""
+
+    def __init__(self) -> None:
+        self.elapsed_ms: dict[str, list[float]] = defaultdict(list)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.elapsed_ms[name].append(1e3 * (time.perf_counter() - start))
+
+
+def section(timings: dict[int, dict[str, Timing]], config: FitConfig, grid: str) -> str:
+    """The README's section."""
+    totals = {
+        size: sum(stage.median for stage in found.values()) for size, found in timings.items()
+    }
+    rows = [
+        [stage, *(share(timings[size][stage].median, totals[size]) for size in timings)]
+        for stage in STAGES
+    ]
+    rows.append(["all", *(f"{milliseconds(total)} ms" for total in totals.values())])
+    header = ["an iteration's time", *(f"{size}²" for size in timings)]
+    caption = (
+        f"Medians; `{grid}`, {config.motion}, {config.initial_gaussians} Gaussians, "
+        f"{config.views} views in an iteration."
+    )
+    return f"{markdown.table(header, rows)}\n\n{caption} {machine.describe()}"
+
+
+def share(part: float, total: float) -> str:
+    return f"{milliseconds(part)} ms ({part / total:.0%})"
+
+
+if __name__ == "__main__":
+    main()
