@@ -37,9 +37,9 @@ class Relocation:
     """
 
     every: int = 100
-    stop_after: float = 0.8
+    stop_after: float = 0.85
     dead_opacity: float = 0.02
-    growth: float = 1.05
+    growth: float = 1.15
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ class FitConfig:
     Attributes:
         motion: key of `recon.deformation.motion_models`.
         iterations: in all.
-        initial_gaussians: drawn from the visual hull.
-        gaussians: cap on N.
+        initial_gaussians: drawn from the visual hull; N until all frames have joined.
+        gaussians: cap on N afterwards.
         views: in one step.
         sh_degree: of the spherical harmonics, 0 to 3.
         static: fraction of the iterations on one frame.
@@ -88,6 +88,20 @@ class FitConfig:
     device: str = "cpu"
     seed: int = 0
     checkpoint_every: int = 250
+
+    def for_images(self, edge: int) -> FitConfig:
+        """The same settings for images of another size than 256 pixels, which `preset` is made for.
+
+        Larger images show more: the number of Gaussians grows with their edge, that of the
+        iterations with its root.
+        """
+        factor = edge / 256
+        return replace(
+            self,
+            iterations=round(self.iterations * factor**0.5),
+            initial_gaussians=round(self.initial_gaussians * min(1.0, factor)),
+            gaussians=round(self.gaussians * factor),
+        )
 
 
 QUALITIES: dict[str, FitConfig] = {

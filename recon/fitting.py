@@ -212,7 +212,8 @@ class Fit:
 
     def _relocate(self, policy: Relocation) -> None:
         before = self.gaussians
-        rows = relocation_plan(before.opacities, policy, self.config.gaussians, self.generator)
+        cap = self.schedule.gaussians(self.iteration)
+        rows = relocation_plan(before.opacities, policy, cap, self.generator)
         opacities, scales = share_opacity(before, rows)
         copied = torch.bincount(rows, minlength=len(before.means))[rows] > 1
         self._reindex(rows, fresh=copied)
@@ -223,9 +224,8 @@ class Fit:
     def _grow_and_prune(self, policy: GrowAndPrune) -> None:
         mean = self.gradient_sum[:, 0] / self.gradient_sum[:, 1].clamp_min(1)
         mean = mean.to(self.config.device)
-        rows, halves = density_plan(
-            self.gaussians, mean, policy, self.radius, self.config.gaussians
-        )
+        cap = self.schedule.gaussians(self.iteration)
+        rows, halves = density_plan(self.gaussians, mean, policy, self.radius, cap)
         self._reindex(rows, fresh=halves)
         means, scales = split(self.gaussians, halves, self.generator)
         with torch.no_grad():

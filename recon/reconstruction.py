@@ -72,7 +72,7 @@ def reconstruct(
     Args:
         grid_path: as of `recon.grid.read_grid`; held-out views beside it are measured at the end.
         folder: of the scene; complete at the end, resumable until then.
-        config: of the fit.
+        config: of the fit, for images of 256²; it is scaled to those of the grid.
         overwrite: whether a finished scene, or an unfinished one of other settings, may be
             replaced.
         on_step: called after every iteration.
@@ -91,6 +91,7 @@ def reconstruct(
     if not _unfinished(folder):
         check_output(folder, overwrite)
     grid = read_grid(grid_path)
+    config = config.for_images(max(grid.height, grid.width))
     identity = fit_identity(grid, config)
     _check_identity(folder, identity, overwrite)
     with _kernel_threads(config), _memory_errors():

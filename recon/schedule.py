@@ -75,6 +75,12 @@ class Schedule:
             return min(config.middle_size, self._full_size)
         return self._full_size
 
+    def gaussians(self, iteration: int) -> int:
+        """Cap on their number: small images need fewer, and a step takes the longer the more."""
+        growing = self.progress(iteration) < self._growth_ends
+        cap = self._config.gaussians
+        return min(self._config.initial_gaussians, cap) if growing else cap
+
     def rate(self, iteration: int, group: dict[str, Any]) -> float:
         """Adam's learning rate of a parameter group with `name`, `motion` and maybe `time`."""
         rates, progress = self._config.rates, self.progress(iteration)

@@ -2,8 +2,8 @@
 
     w = softmax(logits),  B = Σ_k w_k motion_k,  x' = B_R x + B_t,  q' = normalised(B_q) q
 
-Letters: N Gaussians, K bones. A motion is 16 numbers: a rotation matrix by rows (9), an offset (3) and
-the same rotation as a quaternion wxyz (4); its signs must agree among the bones.
+Letters: N Gaussians, K bones. A motion is 16 numbers: a rotation matrix by rows (9), an offset (3)
+and the same rotation as a quaternion wxyz (4); its signs must agree among the bones.
 Two implementations, one signature: plain PyTorch and the CPU kernel.
 """
 
