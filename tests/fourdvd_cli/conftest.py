@@ -16,7 +16,7 @@ import torch
 
 from fourdvd_cli import interrupts
 from fourdvd_cli.app import main
-from recon import fitting
+from recon import fit_config
 from recon.deformation.static import StaticDeformation
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, orbit_camera
@@ -24,7 +24,7 @@ from recon.grid.video import write_video
 from recon.scene import Scene, save_scene
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180  # imports alone take a minute on a machine with other work
 
 
 class Outcome(NamedTuple):
@@ -95,13 +95,13 @@ def start() -> Iterator[Callable[..., Process]]:
 @pytest.fixture
 def short_fits(monkeypatch) -> None:
     """Fits of a handful of iterations and Gaussians instead of the usual thousands."""
-    usual = fitting.preset
+    usual = fit_config.preset
 
-    def preset(*arguments, **named) -> fitting.FitConfig:
+    def preset(*arguments, **named) -> fit_config.FitConfig:
         config = usual(*arguments, **named)
         return dataclasses.replace(config, iterations=12, initial_gaussians=60, gaussians=60)
 
-    monkeypatch.setattr(fitting, "preset", preset)
+    monkeypatch.setattr(fit_config, "preset", preset)
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_a_scene_that_is_not_there_is_one_sentence(fourdvd, tmp_path):
 
 
 def test_a_signal_while_exporting_leaves_no_half_a_format(start, scene_folder, tmp_path):
-    options = ["--format", "ply", "--frames", 1_000_000, "--quiet"]
+    options = ["--format", "ply", "--frames", 10_000, "--quiet"]
     process = start("export", scene_folder, "-o", tmp_path / "out", *options)
     process.wait_until(lambda: list(tmp_path.glob("out/.ply.partial-*/frame_*.ply")))
     process.send_signal(signal.SIGTERM)
