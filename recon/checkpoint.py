@@ -87,7 +87,8 @@ def load_checkpoint(fit: Fit, path: Path) -> None:
         ).to(fit.config.device)
         fit.deformation.refresh(fit.gaussians)
         fit.iteration, fit.joined = description["iteration"], description["joined"]
-        fit.frame_errors, fit.gradient_sum = tensors["frame_errors"], tensors["gradient_sum"]
+        fit.frame_errors = tensors["frame_errors"].cpu()
+        fit.gradient_sum = tensors["gradient_sum"].cpu()
         fit.generator.set_state(tensors["generator"].cpu())
         fit.optimizer = fit.new_optimizer()
         _restore_moments(fit, tensors)

@@ -26,7 +26,7 @@ def camera_tensors(cameras: Sequence[Camera], like: Tensor) -> tuple[Tensor, Ten
 
 
 def view_colors(gaussians: Gaussians, viewmats: Tensor) -> Tensor:
-    """SRGB colours, not negative: [N, 3] at degree 0, else [V, N, 3] as each camera sees them."""
+    """Colours in sRGB, not negative: [N, 3] at degree 0, else [V, N, 3] as each camera sees it."""
     if gaussians.shN.shape[1] == 0:
         return sh0_to_rgb(gaussians.sh0[:, 0]).clamp_min(0)
     centres = -torch.einsum("vij,vi->vj", viewmats[:, :3, :3], viewmats[:, :3, 3])

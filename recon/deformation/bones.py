@@ -145,9 +145,12 @@ class BoneDeformation(Deformation):
             SceneError: tensors are missing or of another shape.
         """
         centres, logits = tensors.get("centres"), tensors.get("logits")
-        if centres is None or logits is None or centres.ndim != 2 or logits.ndim != 2:
+        if centres is None or logits is None:
+            raise SceneError("tensors 'centres' and 'logits' of the bones are missing")
+        if centres.shape[1:] != (3,) or logits.shape[1:] != centres.shape[:1] or not len(centres):
             raise SceneError(
-                "tensors 'centres' [K, 3] and 'logits' [N, K] of the bones are missing"
+                "expected 'centres' [K, 3] and 'logits' [N, K] of the bones, found shapes "
+                f"{tuple(centres.shape)} and {tuple(logits.shape)}"
             )
         module = cls(**configuration, centres=centres.float(), logits=logits.float())
         restore_state(module, tensors)
