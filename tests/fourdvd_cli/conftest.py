@@ -99,7 +99,9 @@ def short_fits(monkeypatch) -> None:
 
     def preset(*arguments, **named) -> fit_config.FitConfig:
         config = usual(*arguments, **named)
-        return dataclasses.replace(config, iterations=12, initial_gaussians=60, gaussians=60)
+        return dataclasses.replace(
+            config, iterations=12, initial_gaussians=60, gaussians=60, threads=1
+        )
 
     monkeypatch.setattr(fit_config, "preset", preset)
 
