@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from recon.rotations import invert_quats, multiply_quats
 
@@ -60,8 +60,8 @@ def bracket(times: Sequence[float], time: float) -> tuple[int, float]:
 
 def pose_at(
     times: Sequence[float],
-    translations: Sequence[Tensor],
-    rotations: Sequence[Tensor],
+    translations: Sequence[Tensor] | nn.ParameterList,
+    rotations: Sequence[Tensor] | nn.ParameterList,
     time: float,
 ) -> Pose:
     """The pose at `time`: linear in t, and in q along the shorter arc, normalised.
