@@ -32,7 +32,8 @@ class Kernels:
             raise BackendError(
                 f"FOURDVD_ISA is {self.variant!r}; expected one of {sorted(variants())}"
             )
-        os.register_at_fork(after_in_child=self._library.fourdvd_after_fork_in_child)
+        if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+            os.register_at_fork(after_in_child=self._library.fourdvd_after_fork_in_child)
 
     def function(self, name: str, result=None) -> Callable:
         """A kernel compiled for the instruction set in use; `result` is its ctypes type."""
