@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recon.densification import GrowAndPrune, Relocation
-from recon.fitting import QUALITIES, preset
+from recon.fit_config import QUALITIES, preset
 from recon.grid import has_split
 from tests.benchmarks import machine, markdown
 from tests.benchmarks.fitting_curve import Curve, measure
@@ -29,7 +29,7 @@ from tests.benchmarks.stages import EXAMPLE
 DENSIFICATIONS = {"relocation": Relocation(), "grow-and-prune": GrowAndPrune()}
 SECONDS = {"draft": 60.0, "standard": 300.0, "high": 900.0}  # what the qualities are meant to take
 COLUMNS = 5  # evaluations in the table; the last one is the end
-EVALUATIONS = 20  # for the seconds until a PSNR
+EVALUATIONS = 10  # in the time that a fit is meant to take; a multiple of the columns
 MISSING = "–"
 
 
@@ -88,9 +88,9 @@ def run(case: Case, options: argparse.Namespace, nominal_s: float) -> Curve:
     """The fit, in a process of its own."""
     config = preset(options.quality, case.motion, options.device, options.seed)
     config = replace(config, densification=DENSIFICATIONS[case.densification])
-    moments = [nominal_s * k / EVALUATIONS for k in range(1, EVALUATIONS)]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(measure, case.grid, config, moments, options.seconds).result()
+        every_s = nominal_s / EVALUATIONS
+        return process.submit(measure, case.grid, config, every_s, options.seconds).result()
 
 
 # -- the table

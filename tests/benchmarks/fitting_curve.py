@@ -9,14 +9,15 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from recon.evaluation import Evaluation, evaluate_scene
-from recon.fitting import Fit, FitConfig
+from recon.fit_config import FitConfig
+from recon.fitting import Fit
 from recon.grid import Grid, read_grid
 from recon.scene import Scene
 from tests.benchmarks import machine
@@ -52,19 +53,21 @@ class Curve:
         return next((p for t, p in zip(self.seconds, self.psnr, strict=True) if t >= seconds), None)
 
     def seconds_to(self, psnr: float) -> float | None:
-        """When an evaluation first had that PSNR; None if none had."""
-        return next((t for t, p in zip(self.seconds, self.psnr, strict=True) if p >= psnr), None)
+        """When it was reached first, interpolated between evaluations; None if it never was."""
+        above = next((i for i, found in enumerate(self.psnr) if found >= psnr), None)
+        if not above:
+            return None if above is None else self.seconds[0]
+        around = slice(above - 1, above + 1)
+        return float(np.interp(psnr, self.psnr[around], self.seconds[around]))
 
 
-def measure(
-    path: Path, config: FitConfig, evaluate_at: Sequence[float], budget_s: float | None
-) -> Curve:
+def measure(path: Path, config: FitConfig, every_s: float, budget_s: float | None) -> Curve:
     """Fits and evaluates on the way.
 
     Args:
         path: a grid with a test split.
         config: of the fit.
-        evaluate_at: seconds of fitting, ascending; the end is evaluated anyway.
+        every_s: seconds of fitting between two evaluations; the end is evaluated anyway.
         budget_s: seconds into which the whole schedule is fitted by the number of its iterations;
             None keeps that of `config`.
     """
@@ -73,17 +76,18 @@ def measure(
     if budget_s is not None:
         iterations = max(1, round(budget_s / seconds_per_iteration(train, config)))
         config = replace(config, iterations=iterations)
-    clock = Clock()
+    clock, due_s = Clock(), every_s
     fit = Fit(train, config)
-    seconds, evaluations, due = [], [], list(evaluate_at)
+    seconds: list[float] = []
+    evaluations: list[Evaluation] = []
     while not fit.done:
         fit.step()
-        if fit.done or (due and clock.seconds >= due[0]):
+        if fit.done or clock.seconds >= due_s:
             with clock.paused():
                 seconds.append(clock.seconds)
                 evaluations.append(evaluate_scene(scene_of(fit), test, config.device))
                 report(fit, seconds[-1], evaluations[-1])
-            due = [moment for moment in due if moment > seconds[-1]]
+            due_s = every_s * (clock.seconds // every_s + 1)
     return Curve(
         tuple(seconds),
         tuple(evaluation.psnr for evaluation in evaluations),

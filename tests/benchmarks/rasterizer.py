@@ -20,7 +20,7 @@ from recon.rasterizers import rasterize
 from tests.benchmarks import machine, markdown
 from tests.benchmarks.ball import ball, cameras
 from tests.benchmarks.peer import Samples, peer_name, run_peer
-from tests.benchmarks.timing import Timing, in_turns, timing
+from tests.benchmarks.timing import Timing, in_turns, three_digits, timing
 
 REFERENCE = "plain PyTorch"
 MISSING = "–"
@@ -191,7 +191,8 @@ def forward_cell(results: Results, name: str, shape: Shape) -> str:
 def ratio(results: Results, slow: str, fast: str, shape: Shape) -> str:
     if (slow, shape) not in results:
         return MISSING
-    return f"{results[slow, shape].both.minimum / results[fast, shape].both.minimum:.3g} ×"
+    times = results[slow, shape].both.minimum / results[fast, shape].both.minimum
+    return f"{three_digits(times)} ×"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class Timing:
         return statistics.median(self.samples)
 
     def __str__(self) -> str:
-        return f"{milliseconds(self.minimum)} ({milliseconds(self.median)})"
+        return f"{three_digits(self.minimum)} ({three_digits(self.median)})"
 
 
 def timing(samples: Iterable[float]) -> Timing:
@@ -37,8 +37,8 @@ def timing(samples: Iterable[float]) -> Timing:
     return Timing(tuple(samples))
 
 
-def milliseconds(value: float) -> str:
-    """Three digits, more before the point where there are more."""
+def three_digits(value: float) -> str:
+    """As text with three digits, more where there are more before the point."""
     return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 9.95 else f"{value:.2f}"
 
 
