@@ -69,10 +69,10 @@ class FitConfig:
     """
 
     motion: str = "bones"
-    iterations: int = 5000
+    iterations: int = 9000
     initial_gaussians: int = 5000
     gaussians: int = 10000
-    views: int = 4
+    views: int = 2
     sh_degree: int = 0
     static: float = 0.1
     growth: float = 0.5
@@ -87,29 +87,27 @@ class FitConfig:
     threads: int = 0
     device: str = "cpu"
     seed: int = 0
-    checkpoint_every: int = 250
+    checkpoint_every: int = 500
 
     def for_images(self, edge: int) -> FitConfig:
         """The same settings for images of another size than 256 pixels, which `preset` is made for.
 
-        Larger images show more: the number of Gaussians grows with their edge, that of the
-        iterations with its root.
+        Larger images show more, so the number of Gaussians grows with their edge.
         """
         factor = edge / 256
         return replace(
             self,
-            iterations=round(self.iterations * factor**0.5),
             initial_gaussians=round(self.initial_gaussians * min(1.0, factor)),
             gaussians=round(self.gaussians * factor),
         )
 
 
 QUALITIES: dict[str, FitConfig] = {
-    "draft": FitConfig(iterations=1500, initial_gaussians=4000, gaussians=6000),
-    "standard": FitConfig(iterations=5000),
-    "high": FitConfig(iterations=12000, initial_gaussians=8000, gaussians=20000),
+    "draft": FitConfig(iterations=3000, initial_gaussians=4000, gaussians=6000),
+    "standard": FitConfig(),
+    "high": FitConfig(iterations=22000, initial_gaussians=8000, gaussians=20000),
 }
-ALL_VIEWS = 16  # in one step on a GPU, which is hardly slower than four
+ALL_VIEWS = 16  # in one step on a GPU, which is hardly slower than two
 
 
 def preset(
