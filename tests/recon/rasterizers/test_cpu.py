@@ -5,7 +5,7 @@ fall on either side of it in float32; such pixels are left out of the comparison
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pytest
@@ -214,6 +214,14 @@ def draw(function, case: Case, dtype: torch.dtype, **arguments: Tensor) -> Rende
     return function(*tensors, viewmats, Ks, *case.size, **arguments)
 
 
+def drawn(tensors: Sequence[Tensor], case: Case, backgrounds: Tensor | None = None) -> Rendering:
+    means, quats, scales, opacities, colors = tensors
+    viewmats, Ks = camera_tensors(case.cameras, means)
+    return rasterize_cpu(
+        means, quats, scales, opacities, colors, viewmats, Ks, *case.size, backgrounds
+    )
+
+
 def loss(images: Rendering, mask: Tensor, outputs: tuple[str, ...]) -> Tensor:
     generator = torch.Generator().manual_seed(100)
     total = images.rgb.new_zeros(())
@@ -298,9 +306,7 @@ def test_two_forwards_and_then_their_backwards_in_any_order():
         losses = []
         for case, means in zip(cases, leaves, strict=True):
             rest = [tensor.float() for tensor in case[1:5]]
-            viewmats, Ks = camera_tensors(case.cameras, means)
-            backgrounds = torch.linspace(0.1, 0.9, 6).reshape(2, 3)
-            images = rasterize_cpu(means, *rest, viewmats, Ks, *case.size, backgrounds)
+            images = drawn([means, *rest], case, torch.linspace(0.1, 0.9, 6).reshape(2, 3))
             losses.append(loss(images, safe_pixels(case), Rendering._fields))
         for index in order:
             losses[index].backward()
@@ -312,8 +318,7 @@ def test_two_forwards_and_then_their_backwards_in_any_order():
 def test_a_second_backward_through_one_forward_gives_the_same():
     case = CASES["random"]
     means = case.means.float().requires_grad_()
-    viewmats, Ks = camera_tensors(case.cameras, means)
-    images = rasterize_cpu(means, *(t.float() for t in case[1:5]), viewmats, Ks, *case.size)
+    images = drawn([means, *(tensor.float() for tensor in case[1:5])], case)
     total = images.rgb.square().sum()
     first, second = (torch.autograd.grad(total, means, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
@@ -332,9 +337,8 @@ def test_an_input_that_is_changed_before_the_backward_is_refused():
     case = CASES["random"]
     means = case.means.float()
     opacities = case.opacities.float().requires_grad_()
-    viewmats, Ks = camera_tensors(case.cameras, means)
     rest = [case.quats.float(), case.scales.float(), opacities, case.colors.float()]
-    images = rasterize_cpu(means, *rest, viewmats, Ks, *case.size)
+    images = drawn([means, *rest], case)
     with torch.no_grad():
         means += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -402,8 +406,7 @@ def test_numbers_that_are_not_finite_do_no_harm_beyond_themselves(field: str, va
 
 def gradients_of_all(case: Case) -> tuple[Rendering, dict[str, Tensor]]:
     leaves = [tensor.float().requires_grad_() for tensor in case[:5]]
-    viewmats, Ks = camera_tensors(case.cameras, leaves[0])
-    images = rasterize_cpu(*leaves, viewmats, Ks, *case.size)
+    images = drawn(leaves, case)
     total = torch.stack([image.sum() for image in images]).sum()
     return images, dict(zip(NAMES[:5], torch.autograd.grad(total, leaves), strict=True))
 
