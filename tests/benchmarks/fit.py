@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from recon.deformation import motion_models
 from recon.densification import GrowAndPrune, Relocation
 from recon.fit_config import QUALITIES, preset
 from recon.grid import has_split
@@ -58,7 +59,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fit")
     add = parser.add_argument
     add("grids", nargs="*", type=Path, default=[EXAMPLE], help="default: examples/robot")
-    add("--motion", nargs="+", default=["bones", "keyframes", "hexplane"], dest="motions")
+    add("--motion", nargs="+", choices=sorted(motion_models), dest="motions",
+        default=["bones", "keyframes", "hexplane"])  # fmt: skip
     add("--densification", nargs="+", choices=list(DENSIFICATIONS), default=list(DENSIFICATIONS),
         dest="densifications")  # fmt: skip
     add("--quality", choices=list(QUALITIES), default="standard", help="default: %(default)s")
