@@ -18,7 +18,7 @@ from torch import Tensor
 from recon.gaussians import Gaussians
 from recon.rotations import invert_quats, multiply_quats, quats_to_matrices
 
-NEIGHBOURS = 12
+NEIGHBOURS = 4  # more of them mix the motions of neighbouring parts and shrink the turning ones
 OPACITY_MIN = 0.1  # fainter Gaussians are fog: nothing in the images holds their motion
 
 
