@@ -52,7 +52,12 @@ class Pool {
     }
     wake_.notify_all();
     drain();
-    while (busy_.load(std::memory_order_acquire) != 0) FOURDVD_PAUSE();
+    for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin) {
+      if (spin < kSpins)
+        FOURDVD_PAUSE();
+      else
+        std::this_thread::yield();  // another program may hold the processor that we wait for
+    }
   }
 
  private:
