@@ -27,6 +27,8 @@ from recon.fitting import Fit
 from recon.gaussians import Gaussians
 from recon.grid.grid import Grid
 
+CHECKPOINT = "checkpoint.safetensors"
+PARTIAL = CHECKPOINT + ".partial"  # while it is written
 FORMAT, VERSION = "fourdvd-checkpoint", "1"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 WITHOUT_EFFECT = ("threads", "checkpoint_every", "device")  # on the result of a fit
@@ -54,7 +56,7 @@ def save_checkpoint(fit: Fit, identity: dict[str, Any], path: Path) -> None:
         "deformation": fit.deformation.configuration(),
     }
     header = {"format": FORMAT, "version": VERSION, "description": json.dumps(description)}
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(PARTIAL)
     partial.write_bytes(save(_tensors(fit), metadata=header))
     partial.replace(path)
 
@@ -85,7 +87,7 @@ def load_checkpoint(fit: Fit, path: Path) -> None:
         fit.deformation = load_deformation(
             description["motion"], description["deformation"], state
         ).to(fit.config.device)
-        fit.deformation.refresh(fit.gaussians)
+        _restore_buffers(fit, tensors)
         fit.iteration, fit.joined = description["iteration"], description["joined"]
         fit.frame_errors = tensors["frame_errors"].cpu()
         fit.gradient_sum = tensors["gradient_sum"].cpu()
@@ -104,12 +106,16 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise SceneError(f"cannot be read as a checkpoint ({error}); delete it", path) from error
     if (header.get("format"), header.get("version")) != (FORMAT, VERSION):
         raise SceneError("is a checkpoint of another version; delete it to start again", path)
-    return json.loads(header["description"])
+    try:
+        return json.loads(header["description"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise SceneError(f"the checkpoint is damaged ({error!r}); delete it", path) from error
 
 
 def _tensors(fit: Fit) -> dict[str, Tensor]:
     tensors = {f"gaussians.{name}": value.detach() for name, value in fit.parameters.items()}
     tensors |= {f"deformation.{k}": v for k, v in fit.deformation.state_dict().items()}
+    tensors |= {f"buffer.{name}": value for name, value in fit.deformation.named_buffers()}
     for index, parameter in _indexed(fit):
         for key in MOMENTS:
             if key in fit.optimizer.state.get(parameter, {}):
@@ -117,6 +123,13 @@ def _tensors(fit: Fit) -> dict[str, Tensor]:
     tensors["frame_errors"], tensors["gradient_sum"] = fit.frame_errors, fit.gradient_sum
     tensors["generator"] = fit.generator.get_state()
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+
+def _restore_buffers(fit: Fit, tensors: dict[str, Tensor]) -> None:
+    """Those that a scene does not keep, too: they were derived at another time than now."""
+    for name, _ in list(fit.deformation.named_buffers()):
+        module, _, leaf = name.rpartition(".")
+        setattr(fit.deformation.get_submodule(module), leaf, tensors[f"buffer.{name}"])
 
 
 def _restore_moments(fit: Fit, tensors: dict[str, Tensor]) -> None:

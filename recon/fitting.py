@@ -70,7 +70,7 @@ class Fit:
         self.schedule = Schedule(config, images, max(grid.height, grid.width))
         self.iteration = 0
         self.joined = 1  # frames that have a motion
-        self.frame_errors = torch.full((grid.T,), 1e-2)
+        self.frame_errors = torch.where(torch.from_numpy(images) > 0, 1e-2, 0.0)
         self.gradient_sum = torch.zeros(0)
         hull = visual_hull(grid, self.schedule.first)
         self.radius = float(np.linalg.norm(hull.points - hull.points.mean(0), axis=1).max())
@@ -110,7 +110,9 @@ class Fit:
         frames = self.schedule.frames(self.iteration)
         if len(frames) > 1 and self.deformation.name != self.config.motion:
             model = deformation_class(self.config.motion)
-            self.deformation = model.for_fit(self.gaussians, self.times)
+            with torch.random.fork_rng():  # networks are initialised from the global generator
+                torch.manual_seed(self.config.seed)
+                self.deformation = model.for_fit(self.gaussians, self.times)
             self.optimizer = self.new_optimizer()
         known = frames[: self.joined]
         for frame in frames[self.joined :]:
@@ -124,8 +126,12 @@ class Fit:
     # -- drawing
 
     def _draw_frame(self) -> int:
-        """One of the newest frames, or any with a probability proportional to its error."""
+        """One of the newest frames, or any with a probability proportional to its error.
+
+        A frame without images has no error.
+        """
         frames, newest = self.schedule.frames(self.iteration), self.schedule.newest(self.iteration)
+        newest = [frame for frame in newest if self.frame_errors[frame] > 0]
         if newest and torch.rand((), generator=self.generator) < self.config.newest:
             return newest[int(torch.randint(len(newest), (), generator=self.generator))]
         errors = self.frame_errors[frames]

@@ -21,7 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from recon.checkpoint import fit_identity, load_checkpoint, read_identity, save_checkpoint
+from recon.checkpoint import (
+    CHECKPOINT,
+    PARTIAL,
+    fit_identity,
+    load_checkpoint,
+    read_identity,
+    save_checkpoint,
+)
 from recon.errors import Interrupted, OutOfMemoryError, OutputExistsError
 from recon.evaluation import evaluate_scene
 from recon.film import write_film
@@ -35,7 +42,7 @@ from recon.scene import Scene, save_scene
 
 LOG_EVERY = 20  # iterations
 METRIC_IMAGES = 48  # of the training views, evenly chosen; all held-out ones are measured
-TRAIN, CHECKPOINT, LOG = "train", "checkpoint.safetensors", "log.jsonl"
+TRAIN, LOG = "train", "log.jsonl"
 
 
 class Progress(NamedTuple):
@@ -111,8 +118,10 @@ def reconstruct(
 
 
 def _unfinished(folder: Path) -> bool:
-    """Whether nothing is there but a fit in progress."""
-    return folder.is_dir() and {path.name for path in folder.iterdir()} == {TRAIN}
+    """Whether nothing is there but a fit in progress: the folder will be replaced by the scene."""
+    ours = {TRAIN, *(f"{TRAIN}/{name}" for name in (CHECKPOINT, PARTIAL, LOG))}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    return TRAIN in found and found <= ours
 
 
 def _check_identity(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:

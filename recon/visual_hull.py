@@ -35,7 +35,9 @@ class Hull(NamedTuple):
 
 
 def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
-    """Carves a cube with the silhouettes of one frame.
+    """Carves a sphere with the silhouettes of one frame.
+
+    A point outside of an image is not carved by it, but half of the images must see it.
 
     Raises:
         GridError: no voxel is inside all silhouettes, so cameras and masks contradict each other.
@@ -48,12 +50,13 @@ def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
     cube = cube[(cube**2).sum(1) <= 1]
     points = centre + radius * cube
     inside = np.ones(len(points), dtype=bool)
+    views = np.zeros(len(points), dtype=int)
     for camera, index in zip(cameras, images, strict=True):
         mask = _grown_mask(grid.images[index])
-        columns, rows, seen = pixels_of(points[inside], camera)
-        hit = np.zeros(len(columns), dtype=bool)
-        hit[seen] = mask[rows[seen], columns[seen]]
-        inside[np.flatnonzero(inside)[~hit]] = False
+        columns, rows, seen = pixels_of(points, camera)
+        inside &= np.logical_not(seen) | mask[rows, columns]
+        views += seen
+    inside &= 2 * views >= len(images)
     if not inside.any():
         raise GridError(
             f"no point lies inside the silhouettes of all {len(images)} views of frame {frame}; "
@@ -71,7 +74,7 @@ def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
 
 
 def common_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
-    """Centre and radius of the largest sphere that all cameras see whole.
+    """Centre and radius of a sphere that fills the images of all cameras.
 
     The centre is the point nearest to all optical axes; a single camera is given the distance of
     two world units along its own.
@@ -85,7 +88,7 @@ def common_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
     else:
         centre = np.linalg.solve(normal, (across @ origins[:, :, None]).sum(0)[:, 0])
     distances = np.linalg.norm(origins - centre, axis=1)
-    tangents = np.array([min(c.width / 2 / c.fl_x, c.height / 2 / c.fl_y) for c in cameras])
+    tangents = np.array([max(c.width / 2 / c.fl_x, c.height / 2 / c.fl_y) for c in cameras])
     return centre, float((distances * np.sin(np.arctan(tangents))).min())
 
 

@@ -99,14 +99,7 @@ def test_a_resumed_fit_ends_at_the_bits_of_an_uninterrupted_one(
 
 @pytest.mark.parametrize(
     "motion",
-    [
-        "static",
-        "hexplane",
-        pytest.param(
-            "keyframes",
-            marks=pytest.mark.xfail(reason="neighbours are found anew from moved Gaussians"),
-        ),
-    ],
+    ["static", "hexplane", "keyframes"],
 )
 def test_every_motion_model_is_resumed_bit_by_bit(motion: str, tiny_grid: Grid, tmp_path: Path):
     config = replace(CONFIG, motion=motion, iterations=24, sh_degree=1)

@@ -158,14 +158,7 @@ def test_both_policies_improve_the_images_and_respect_the_cap(policy):
 
 @pytest.mark.parametrize(
     "motion",
-    [
-        "bones",
-        "keyframes",
-        pytest.param(
-            "hexplane",
-            marks=pytest.mark.xfail(reason="its planes are drawn from torch's global generator"),
-        ),
-    ],
+    ["bones", "keyframes", "hexplane"],
 )
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(motion: str):
     config = replace(CONFIG, motion=motion, iterations=30)

@@ -264,7 +264,6 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(tiny_grid_folder: Pa
     assert contents(tmp_path / "mine") == {"thesis.tex": b"years of work"}
 
 
-@pytest.mark.xfail(reason="any folder with nothing but `train` in it passes for an unfinished fit")
 def test_a_folder_named_train_of_somebody_else_is_refused_and_left_alone(
     tiny_grid_folder: Path, tmp_path: Path
 ):

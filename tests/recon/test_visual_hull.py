@@ -139,8 +139,8 @@ def test_the_centre_is_the_point_that_all_cameras_look_at(point, views: int):
     assert radius == pytest.approx(3.2 * np.sin(np.radians(33.8 / 2)))
 
 
-def test_the_common_sphere_is_seen_whole_by_all_cameras():
-    cameras = [*ring(5, height=30, width=50), orbit_camera(10, 20, 1.7, 60, 40, 40)]
+def test_the_common_sphere_is_seen_whole_by_all_cameras_with_square_images():
+    cameras = [*ring(5, height=50, width=50), orbit_camera(10, 20, 1.7, 60, 40, 40)]
     centre, radius = common_sphere(cameras)
     directions = np.random.default_rng(0).normal(size=(500, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -168,3 +168,8 @@ def test_points_behind_a_camera_are_not_seen():
     columns, rows, seen = pixels_of(np.array([[0, -9.0, 0], [0, -3.0, 0], [0, 0, 0]]), camera)
     assert seen.tolist() == [False, False, True]
     assert (columns[2], rows[2]) == (SIZE // 2, SIZE // 2)
+
+
+def test_the_common_sphere_fills_the_longer_edge_of_wide_images():
+    wide, square = ring(5, height=30, width=50), ring(5, height=50, width=50)
+    assert common_sphere(wide)[1] == pytest.approx(common_sphere(square)[1])
