@@ -51,10 +51,16 @@ struct Pair {  // rows [y0, y1] of a splat in one strip
   uint16_t y0, y1;
 };
 
+struct Piece {
+  uint32_t strip;
+  Pair pair;
+};
+
+enum Plane { kX, kY, kDepth, kXX, kXY, kYY, kConicA, kConicB, kConicC, kSecondRatio, kPlanes };
+
 struct View {
   CameraParameters camera;
-  std::vector<float> projected;      // 9 planes of `padded`: x y depth xx xy yy a b c
-  std::vector<uint32_t> order;       // Gaussian of a splat, by depth
+  std::vector<float> projected;      // planes of `padded`, see Plane
   std::vector<uint32_t> rank;        // splat of a Gaussian, or kNone
   std::vector<Splat> splats;
   std::vector<uint32_t> first_pair;  // [splats + 1] into pair_of
@@ -63,8 +69,7 @@ struct View {
   std::vector<Pair> pairs;
   std::vector<float> slots;
   std::vector<uint64_t> keys, keys_other;
-  struct Piece { uint32_t strip; Pair pair; };
-  std::vector<Piece> pieces;
+  std::vector<std::vector<Piece>> pieces;  // of each chunk of splats
 };
 
 struct State {
@@ -126,13 +131,11 @@ void radix_sort(std::vector<uint64_t>& keys, std::vector<uint64_t>& other) {
   }
 }
 
-void project_and_sort(const State& s, View& v) {
-  v.projected.resize(static_cast<size_t>(9) * s.padded);
-  v.rank.assign(s.count, kNone);
-  v.keys.clear();
-  float* planes[9];
-  for (int k = 0; k < 9; ++k) planes[k] = v.projected.data() + static_cast<size_t>(k) * s.padded;
-  for (int g = 0; g < s.count; g += W) {
+// Projects one block of Gaussians; the rank of those that are seen becomes 0, of the others kNone.
+void project_block(const State& s, View& v, int block) {
+  float* planes[kPlanes];
+  for (int k = 0; k < kPlanes; ++k) planes[k] = &v.projected[static_cast<size_t>(k) * s.padded];
+  for (int g = block * kBlock; g < std::min(s.count, (block + 1) * kBlock); g += W) {
     vf sigma[6];
     const Projected p = project_at(s, v.camera, g, sigma);
     const vf cut = load(&s.log_cut[g]);
@@ -141,16 +144,22 @@ void project_and_sort(const State& s, View& v) {
     const vi seen = p.visible & (cut >= splat(0.0f)) & (p.x + rx > splat(0.0f)) &
                     (p.x - rx < splat(static_cast<float>(s.width))) & (p.y + ry > splat(0.0f)) &
                     (p.y - ry < splat(static_cast<float>(s.height)));
+    for (int i = 0; i < std::min(W, s.count - g); ++i) v.rank[g + i] = seen[i] ? 0 : kNone;
     if (!any(seen)) continue;
-    const vf values[9] = {p.x, p.y, p.depth, p.xx, p.xy, p.yy, p.conic_a, p.conic_b, p.conic_c};
-    for (int k = 0; k < 9; ++k) store(planes[k] + g, values[k]);
-    for (int i = 0; i < std::min(W, s.count - g); ++i) {
-      if (!seen[i]) continue;
-      uint32_t bits;
-      const float depth = planes[2][g + i];
-      std::memcpy(&bits, &depth, 4);  // positive floats sort as integers
-      v.keys.push_back(static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(g + i));
-    }
+    const vf values[kPlanes] = {p.x,  p.y,       p.depth,   p.xx,      p.xy,
+                                p.yy, p.conic_a, p.conic_b, p.conic_c, exp2(-kLog2e * p.conic_c)};
+    for (int k = 0; k < kPlanes; ++k) store(planes[k] + g, values[k]);
+  }
+}
+
+void sort_by_depth(const State& s, View& v) {
+  const float* depths = &v.projected[static_cast<size_t>(kDepth) * s.padded];
+  v.keys.clear();
+  for (int g = 0; g < s.count; ++g) {
+    if (v.rank[g] == kNone) continue;
+    uint32_t bits;
+    std::memcpy(&bits, depths + g, 4);  // positive floats sort as integers
+    v.keys.push_back(static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(g));
   }
   radix_sort(v.keys, v.keys_other);
 }
@@ -160,10 +169,10 @@ inline int to_pixel(float x, int size) {  // clamps before the cast: a huge floa
 }
 
 // Lists the strips and rows of one splat: the ellipse sigma <= cut, strip by strip.
-void add_pieces(const State& s, View& v, uint32_t splat, int g) {
-  auto plane = [&](int k) { return v.projected[static_cast<size_t>(k) * s.padded + g]; };
-  const float x = plane(0), y = plane(1), xx = plane(3), xy = plane(4), yy = plane(5);
-  const float b = plane(7), c = plane(8), cut2 = 2.0f * s.log_cut[g];
+void add_pieces(const State& s, const View& v, uint32_t splat, int g, std::vector<Piece>& pieces) {
+  auto plane = [&](Plane k) { return v.projected[static_cast<size_t>(k) * s.padded + g]; };
+  const float x = plane(kX), y = plane(kY), xx = plane(kXX), xy = plane(kXY), yy = plane(kYY);
+  const float b = plane(kConicB), c = plane(kConicC), cut2 = 2.0f * s.log_cut[g];
   const float rx = std::sqrt(cut2 * xx), ry = std::sqrt(cut2 * yy);
   const int first = std::max(0, to_pixel(std::ceil(x - rx - 0.5f), s.width));
   const int last = std::min(s.width - 1, to_pixel(std::floor(x + rx - 0.5f), s.width));
@@ -181,42 +190,80 @@ void add_pieces(const State& s, View& v, uint32_t splat, int g) {
     const int y0 = std::max(0, to_pixel(std::ceil(y + y_low - 0.5f), s.height));
     const int y1 = std::min(s.height - 1, to_pixel(std::floor(y + y_high - 0.5f), s.height));
     if (y0 > y1) continue;
-    v.pieces.push_back({static_cast<uint32_t>(strip),
-                        {splat, static_cast<uint16_t>(y0), static_cast<uint16_t>(y1)}});
+    pieces.push_back({static_cast<uint32_t>(strip),
+                      {splat, static_cast<uint16_t>(y0), static_cast<uint16_t>(y1)}});
   }
 }
 
-void list_strips(const State& s, View& v, const float* colors) {
-  const size_t visible = v.keys.size();
-  v.order.resize(visible);
-  v.splats.resize(visible);
-  v.first_pair.resize(visible + 1);
-  v.pieces.clear();
-  for (size_t i = 0; i < visible; ++i) {
+constexpr int kChunk = 1024;  // splats in one task
+constexpr float kLog2Of255 = 7.99435344f;
+
+inline int chunks_of(const View& v) {
+  return (static_cast<int>(v.keys.size()) + kChunk - 1) / kChunk;
+}
+
+// Makes the splats of one chunk and their pieces; `first_pair` counts from the beginning of the chunk.
+void list_chunk(const State& s, View& v, int chunk, const float* colors) {
+  std::vector<Piece>& pieces = v.pieces[chunk];
+  pieces.clear();
+  const size_t end = std::min(v.keys.size(), static_cast<size_t>(chunk + 1) * kChunk);
+  for (size_t i = static_cast<size_t>(chunk) * kChunk; i < end; ++i) {
     const int g = static_cast<int>(static_cast<uint32_t>(v.keys[i]));
-    auto plane = [&](int k) { return v.projected[static_cast<size_t>(k) * s.padded + g]; };
-    v.order[i] = g;
+    auto plane = [&](Plane k) { return v.projected[static_cast<size_t>(k) * s.padded + g]; };
     v.rank[g] = static_cast<uint32_t>(i);
     const float* rgb = colors + 3 * static_cast<size_t>(g);
-    const float a = 0.5f * kLog2e * plane(6), b = kLog2e * plane(7), c = 0.5f * kLog2e * plane(8);
-    v.splats[i] = {plane(0), plane(1), a, b, c, std::log2(s.opacities[g]), rgb[0], rgb[1], rgb[2],
-                   plane(2), std::exp2(-2.0f * c), 0.0f};
-    v.first_pair[i] = static_cast<uint32_t>(v.pieces.size());
-    add_pieces(s, v, static_cast<uint32_t>(i), g);
+    v.splats[i] = {plane(kX), plane(kY),
+                   0.5f * kLog2e * plane(kConicA), kLog2e * plane(kConicB), 0.5f * kLog2e * plane(kConicC),
+                   kLog2e * s.log_cut[g] - kLog2Of255,
+                   rgb[0], rgb[1], rgb[2], plane(kDepth), plane(kSecondRatio), 0.0f};
+    v.first_pair[i] = static_cast<uint32_t>(pieces.size());
+    add_pieces(s, v, static_cast<uint32_t>(i), g, pieces);
   }
-  v.first_pair[visible] = static_cast<uint32_t>(v.pieces.size());
+}
 
+// Puts the pieces of all chunks into the lists of the strips, front to back.
+void list_strips(const State& s, View& v) {
   v.strip_begin.assign(s.strips + 1, 0);
-  for (const auto& piece : v.pieces) ++v.strip_begin[piece.strip + 1];
+  uint32_t total = 0;
+  for (int chunk = 0; chunk < chunks_of(v); ++chunk) {
+    const size_t end = std::min(v.keys.size(), static_cast<size_t>(chunk + 1) * kChunk);
+    for (size_t i = static_cast<size_t>(chunk) * kChunk; i < end; ++i) v.first_pair[i] += total;
+    for (const Piece& piece : v.pieces[chunk]) ++v.strip_begin[piece.strip + 1];
+    total += static_cast<uint32_t>(v.pieces[chunk].size());
+  }
+  v.first_pair[v.keys.size()] = total;
   for (int i = 0; i < s.strips; ++i) v.strip_begin[i + 1] += v.strip_begin[i];
   std::vector<uint32_t> cursor(v.strip_begin.begin(), v.strip_begin.end() - 1);
-  v.pairs.resize(v.pieces.size());
-  v.pair_of.resize(v.pieces.size());
-  for (size_t k = 0; k < v.pieces.size(); ++k) {
-    const uint32_t at = cursor[v.pieces[k].strip]++;
-    v.pairs[at] = v.pieces[k].pair;
-    v.pair_of[k] = at;
-  }
+  v.pairs.resize(total);
+  v.pair_of.resize(total);
+  size_t k = 0;
+  for (int chunk = 0; chunk < chunks_of(v); ++chunk)
+    for (const Piece& piece : v.pieces[chunk]) {
+      const uint32_t at = cursor[piece.strip]++;
+      v.pairs[at] = piece.pair;
+      v.pair_of[k++] = at;
+    }
+}
+
+// All of a view that comes before blending; the work inside each view is shared among the threads.
+void list_views(State& s) {
+  const int blocks = (s.count + kBlock - 1) / kBlock;
+  parallel_for(s.views * blocks,
+               [&](int task) { project_block(s, s.view[task / blocks], task % blocks); });
+  parallel_for(s.views, [&](int i) {
+    View& v = s.view[i];
+    sort_by_depth(s, v);
+    v.splats.resize(v.keys.size());
+    v.first_pair.resize(v.keys.size() + 1);
+    if (static_cast<int>(v.pieces.size()) < chunks_of(v)) v.pieces.resize(chunks_of(v));
+  });
+  const int most = (s.count + kChunk - 1) / kChunk;
+  parallel_for(s.views * most, [&](int task) {
+    const int i = task / most, chunk = task % most;
+    const float* colors = s.colors + (s.colors_by_view ? static_cast<size_t>(i) * s.count * 3 : 0);
+    if (chunk < chunks_of(s.view[i])) list_chunk(s, s.view[i], chunk, colors);
+  });
+  parallel_for(s.views, [&](int i) { list_strips(s, s.view[i]); });
 }
 
 // Which rows of a strip still have a pixel that lets light through, one bit a row.
@@ -352,11 +399,11 @@ struct ImageGradients {  // planes of one view; null where the loss does not dep
   const float *d_rgb, *d_alpha, *d_depth;           // gradients by them
 };
 
-template <bool kDepth>
+template <bool kWithDepth>
 void blend_strip_gradient(const State& s, View& v, int strip, const ImageGradients& g) {
   const int H = s.height;
   const size_t plane = static_cast<size_t>(H) * s.width;
-  float* T = t_scratch.rows(kDepth ? 6 : 5, H);
+  float* T = t_scratch.rows(kWithDepth ? 6 : 5, H);
   float *rest = T + H * W, *gr = rest + H * W, *gg = gr + H * W, *gb = gg + H * W, *gd = gb + H * W;
   for (int y = 0; y < H; ++y) {
     const int at = y * W;
@@ -369,7 +416,7 @@ void blend_strip_gradient(const State& s, View& v, int strip, const ImageGradien
                b * copy_in(g.rgb + 2 * plane, strip, s.width, y);
     if (g.d_alpha)
       total -= copy_in(g.d_alpha, strip, s.width, y) * (1.0f - copy_in(g.alpha, strip, s.width, y));
-    if (kDepth) {
+    if (kWithDepth) {
       const vf d = copy_in(g.d_depth, strip, s.width, y);
       store(gd + at, d);
       total += d * copy_in(g.depth, strip, s.width, y);
@@ -397,7 +444,7 @@ void blend_strip_gradient(const State& s, View& v, int strip, const ImageGradien
       const vf weight = keep(drawn, before * a);
       const vf g_r = load(gr + at), g_g = load(gg + at), g_b = load(gb + at);
       vf value = g_r * p.r + g_g * p.g + g_b * p.b_;
-      if (kDepth) {
+      if (kWithDepth) {
         const vf g_d = load(gd + at);
         value += g_d * p.depth;
         d += weight * g_d;
@@ -419,7 +466,7 @@ void blend_strip_gradient(const State& s, View& v, int strip, const ImageGradien
     const vf sx = s0 * dx, sums[8] = {s0, sx, sx * dx, s1, s1 * dx, s2, r, gsum};
     sum8(sums, slot);
     slot[8] = sum(b);
-    slot[9] = kDepth ? sum(d) : 0.0f;
+    slot[9] = kWithDepth ? sum(d) : 0.0f;
   }
 }
 
@@ -514,12 +561,13 @@ void NAME(rasterize)(void* state, int views, int count, int height, int width, c
   s.log_cut.assign(s.padded, -1.0f);
   if (static_cast<int>(s.view.size()) < views) s.view.resize(views);
   prepare(s, means);
-  parallel_for(views, [&](int i) {
+  for (int i = 0; i < views; ++i) {
     View& v = s.view[i];
     v.camera = make_camera(viewmats + 16 * i, Ks + 9 * i, height, width);
-    project_and_sort(s, v);
-    list_strips(s, v, colors + (s.colors_by_view ? static_cast<size_t>(i) * count * 3 : 0));
-  });
+    v.projected.resize(static_cast<size_t>(kPlanes) * s.padded);
+    v.rank.resize(count);
+  }
+  list_views(s);
   const size_t plane = static_cast<size_t>(height) * width;
   parallel_for(views * s.strips, [&](int task) {
     const int i = task / s.strips;
