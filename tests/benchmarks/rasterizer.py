@@ -130,7 +130,7 @@ def drawing(shape: Shape) -> Callable[[str], Call]:
 def kernel_case(
     draw: Callable[[str], Call], instruction_set: str, threads: int
 ) -> Callable[[], Call]:
-    """A call of the kernel after some that are not counted: in a fit threads and caches are warm."""
+    """A call of the kernel after some that do not count: in a fit threads and caches are warm."""
 
     def run() -> Call:
         machine.use_instruction_set(instruction_set)
