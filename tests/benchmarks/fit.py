@@ -141,7 +141,7 @@ def number(value: float | None, digits: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
+    return f"{seconds / 60:g} min" if seconds % 60 == 0 else f"{seconds:g} s"
 
 
 if __name__ == "__main__":

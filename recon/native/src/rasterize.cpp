@@ -350,6 +350,29 @@ inline vf copy_in(const float* image, int strip, int width, int y) {
   return v;
 }
 
+// What one row of a splat does to the pixels of that row.
+struct Contribution {
+  vf before, alpha, weight;  // transmittance in front of it, its own alpha, and their product
+  vi drawn, stopped;         // lanes that it adds to; lanes that it would finish
+
+  // Stores the transmittance behind it; true if no pixel of the row is left.
+  bool leave(float* transmittance) const {
+    vf left = before - weight;
+    const bool some = any(stopped);
+    if (some) left = select(stopped, -left, left);
+    store(transmittance, left);
+    return some && !any(left > splat(0.0f));
+  }
+};
+
+inline Contribution contribution(vf before, vf falloff) {
+  const vf alpha = minimum(falloff, splat(kAlphaMax));
+  const vi hit = falloff >= splat(kAlphaMin);
+  const vi drawn = hit & (before - before * alpha > splat(kTransmittanceMin));
+  const vi stopped = hit & ~drawn & (before > splat(0.0f));
+  return {before, alpha, keep(drawn, before * alpha), drawn, stopped};
+}
+
 void blend_strip(const State& s, const View& v, int strip, const float* background, float* rgb,
                  float* alpha, float* depth) {
   const int H = s.height;
@@ -365,22 +388,12 @@ void blend_strip(const State& s, const View& v, int strip, const float* backgrou
     const vf dx = iota() + (strip * W + 0.5f - p.x);
     for_rows(p, dx, y0, y1, [&](int y, float, vf falloff) {
       const int at = y * W;
-      const vf before = load(T + at), a = minimum(falloff, splat(kAlphaMax));
-      const vi hit = falloff >= splat(kAlphaMin);
-      const vf after = before - before * a;
-      const vi drawn = hit & (after > splat(kTransmittanceMin));
-      const vi stopped = hit & ~drawn & (before > splat(0.0f));
-      const vf weight = keep(drawn, before * a);
-      store(R + at, load(R + at) + weight * p.r);
-      store(G + at, load(G + at) + weight * p.g);
-      store(B + at, load(B + at) + weight * p.b_);
-      store(D + at, load(D + at) + weight * p.depth);
-      vf left = before - weight;
-      if (any(stopped)) {
-        left = select(stopped, -left, left);
-        if (!any(left > splat(0.0f))) live.finish(y);
-      }
-      store(T + at, left);
+      const Contribution it = contribution(load(T + at), falloff);
+      store(R + at, load(R + at) + it.weight * p.r);
+      store(G + at, load(G + at) + it.weight * p.g);
+      store(B + at, load(B + at) + it.weight * p.b_);
+      store(D + at, load(D + at) + it.weight * p.depth);
+      if (it.leave(T + at)) live.finish(y);
     });
   }
   const size_t plane = static_cast<size_t>(H) * s.width;
@@ -436,32 +449,22 @@ void blend_strip_gradient(const State& s, View& v, int strip, const ImageGradien
     vf s0{}, s1{}, s2{}, r{}, gsum{}, b{}, d{};
     for_rows(p, dx, y0, y1, [&](int y, float dy, vf falloff) {
       const int at = y * W;
-      const vf before = load(T + at), a = minimum(falloff, splat(kAlphaMax));
-      const vi hit = falloff >= splat(kAlphaMin);
-      const vf after = before - before * a;
-      const vi drawn = hit & (after > splat(kTransmittanceMin));
-      const vi stopped = hit & ~drawn & (before > splat(0.0f));
-      const vf weight = keep(drawn, before * a);
+      const Contribution it = contribution(load(T + at), falloff);
       const vf g_r = load(gr + at), g_g = load(gg + at), g_b = load(gb + at);
       vf value = g_r * p.r + g_g * p.g + g_b * p.b_;
       if (kWithDepth) {
         const vf g_d = load(gd + at);
         value += g_d * p.depth;
-        d += weight * g_d;
+        d += it.weight * g_d;
       }
-      const vf behind = load(rest + at) - weight * value;
+      const vf behind = load(rest + at) - it.weight * value;
       store(rest + at, behind);
-      const vf by_alpha = before * value - behind / (1.0f - a);
-      const vf by_exponent = keep(drawn & (falloff <= splat(kAlphaMax)), a * by_alpha);
+      const vf by_alpha = it.before * value - behind / (1.0f - it.alpha);
+      const vf by_exponent = keep(it.drawn & (falloff <= splat(kAlphaMax)), it.alpha * by_alpha);
       const vf moment = by_exponent * dy;
       s0 += by_exponent, s1 += moment, s2 += moment * dy;
-      r += weight * g_r, gsum += weight * g_g, b += weight * g_b;
-      vf left = before - weight;
-      if (any(stopped)) {
-        left = select(stopped, -left, left);
-        if (!any(left > splat(0.0f))) live.finish(y);
-      }
-      store(T + at, left);
+      r += it.weight * g_r, gsum += it.weight * g_g, b += it.weight * g_b;
+      if (it.leave(T + at)) live.finish(y);
     });
     const vf sx = s0 * dx, sums[8] = {s0, sx, sx * dx, s1, s1 * dx, s2, r, gsum};
     sum8(sums, slot);
