@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fourdvd_cli import console, interrupts
 from fourdvd_cli.devices import resolve_device
@@ -12,6 +12,11 @@ from fourdvd_cli.devices import resolve_device
 if TYPE_CHECKING:
     from recon.reconstruction import Progress
     from recon.scene import Scene
+
+WITHOUT_KERNELS = (
+    "the CPU kernels were not compiled at the install, so this goes on in plain PyTorch, hundreds "
+    "of times slower; install a C++ compiler and run `python -m recon.native.build`"
+)
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,14 @@ class FitSettings:
         motion: a key of `recon.deformation.motion_models`, or None for the device's best one.
         device: "auto", "cpu" or "cuda".
         seed: of all random choices.
+        sh_degree: of the colours' spherical harmonics; above 0 they depend on the view.
     """
 
     quality: str = "standard"
     motion: str | None = None
     device: str = "auto"
     seed: int = 0
+    sh_degree: int = 0
 
 
 def fit(
@@ -41,14 +48,18 @@ def fit(
     """
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
         from recon.fit_config import preset
+        from recon.native.library import built
         from recon.reconstruction import reconstruct
 
-        device = resolve_device(settings.device)
+        values: dict[str, Any] = asdict(settings)
+        values["device"] = resolve_device(settings.device)
+        if values["device"] == "cpu" and not built():
+            console.say(WITHOUT_KERNELS)
         with console.progress("fitting", quiet) as report:
             scene = reconstruct(
                 grid,
                 folder,
-                preset(settings.quality, settings.motion, device, settings.seed),
+                preset(**values),
                 overwrite=overwrite,
                 on_step=lambda step: report(step.iteration, step.iterations, describe(step)),
                 should_stop=should_stop,

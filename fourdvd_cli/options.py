@@ -91,6 +91,12 @@ MotionOption = Annotated[
     Motion | None,
     typer.Option("--motion", help="Motion model.", show_default="the best one for the device"),
 ]
+ShDegreeOption = Annotated[
+    int,
+    typer.Option(
+        "--sh-degree", min=0, max=3, help="Above 0, colours depend on the view: for shiny things."
+    ),
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there once the new result is complete.")
 ]

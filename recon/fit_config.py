@@ -111,7 +111,11 @@ ALL_VIEWS = 16  # in one step on a GPU, which is hardly slower than two
 
 
 def preset(
-    quality: str = "standard", motion: str | None = None, device: str = "cpu", seed: int = 0
+    quality: str = "standard",
+    motion: str | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    sh_degree: int = 0,
 ) -> FitConfig:
     """The usual settings.
 
@@ -120,11 +124,20 @@ def preset(
         motion: key of `recon.deformation.motion_models`; bones if None.
         device: "cpu" or "cuda".
         seed: of everything random.
+        sh_degree: of the spherical harmonics, 0 to 3; above 0 the colour depends on the view.
 
     Raises:
-        InputError: there is no such quality.
+        InputError: there is no such quality or degree.
     """
     if quality not in QUALITIES:
         raise InputError(f"unknown quality {quality!r}; expected one of {sorted(QUALITIES)}")
-    config = replace(QUALITIES[quality], motion=motion or "bones", device=device, seed=seed)
+    if sh_degree not in range(4):
+        raise InputError(f"expected a degree of spherical harmonics from 0 to 3, found {sh_degree}")
+    config = replace(
+        QUALITIES[quality],
+        motion=motion or "bones",
+        device=device,
+        seed=seed,
+        sh_degree=sh_degree,
+    )
     return config if device == "cpu" else replace(config, views=ALL_VIEWS)

@@ -18,6 +18,7 @@ from fourdvd_cli.options import (
     QualityOption,
     QuietOption,
     SeedOption,
+    ShDegreeOption,
     VerboseOption,
 )
 
@@ -34,6 +35,7 @@ def reconstruct(
     motion: MotionOption = None,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
+    sh_degree: ShDegreeOption = 0,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -46,7 +48,7 @@ def reconstruct(
     console.configure(quiet, verbose)
     from fourdvd_cli.fitting import FitSettings, fit
 
-    settings = FitSettings(quality.value, motion and motion.value, device.value, seed)
+    settings = FitSettings(quality.value, motion and motion.value, device.value, seed, sh_degree)
     scene = fit(grid, output, settings, overwrite=overwrite, quiet=quiet)
     if json:
         console.print_json(scene.metrics)

@@ -18,6 +18,7 @@ from fourdvd_cli.options import (
     QualityOption,
     QuietOption,
     SeedOption,
+    ShDegreeOption,
     VerboseOption,
 )
 
@@ -39,6 +40,7 @@ def run(
     motion: MotionOption = None,
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
+    sh_degree: ShDegreeOption = 0,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -51,6 +53,6 @@ def run(
     from fourdvd_cli.fitting import FitSettings
     from fourdvd_cli.pipeline import run_pipeline
 
-    settings = FitSettings(quality.value, motion and motion.value, device.value, seed)
+    settings = FitSettings(quality.value, motion and motion.value, device.value, seed, sh_degree)
     names = [name.value for name in formats or (Format.ply, Format.glb)]
     run_pipeline(source, output, names, settings, overwrite=overwrite, quiet=quiet)

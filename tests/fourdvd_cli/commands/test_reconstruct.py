@@ -71,3 +71,21 @@ def test_a_stopped_fit_goes_on_where_it_was(start, tiny_grid_folder, tmp_path):
         assert [path.name for path in train.parent.iterdir()] == ["train"]
         assert (train / "checkpoint.safetensors").is_file()
     assert iterations[1] > iterations[0] > 0
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_the_degree_of_spherical_harmonics_reaches_the_scene(fourdvd, tiny_grid_folder, tmp_path):
+    arguments = ["reconstruct", tiny_grid_folder, "-o", tmp_path / "scene", "--quiet"]
+    assert fourdvd(*arguments, "--sh-degree", "2").exit_code == 0
+    assert load_scene(tmp_path / "scene").gaussians.sh_degree == 2
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_a_fit_without_the_kernels_says_so_and_what_to_do(
+    fourdvd, tiny_grid_folder, tmp_path, monkeypatch
+):
+    for module in ("native.library", "rasterizers.cpu", "losses", "deformation.bone_blending"):
+        monkeypatch.setattr(f"recon.{module}.built", lambda: False)
+    outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", tmp_path / "scene")
+    assert outcome.exit_code == 0
+    assert "python -m recon.native.build" in outcome.stderr
