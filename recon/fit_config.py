@@ -55,6 +55,7 @@ class FitConfig:
         static: fraction of the iterations on one frame.
         growth: fraction of the iterations in which the other frames join one by one.
         newest: fraction of the growth's steps that draw the frames that joined last.
+        stiff_start: by how much the motion of a frame is stiffer when it has just joined.
         growth_size: longer edge of the images in pixels until the growth is over.
         middle_size: likewise at the beginning of the rest; the last part has the full size.
         middle: fraction of the iterations at `middle_size`.
@@ -77,6 +78,7 @@ class FitConfig:
     static: float = 0.1
     growth: float = 0.5
     newest: float = 0.6
+    stiff_start: float = 9.0
     growth_size: int = 128
     middle_size: int = 256
     middle: float = 0.1

@@ -163,7 +163,8 @@ class Fit:
             rendering.rgb, rendering.alpha, [level.images[i] for i in images], backgrounds,
             level.boxes[images], torch.ones(len(images), device=device), self.config.weights,
         )  # fmt: skip
-        total = loss.total + self.deformation.regularisation(self.gaussians, time)
+        stiffness = self.schedule.stiffness(self.iteration, frame)
+        total = loss.total + stiffness * self.deformation.regularisation(self.gaussians, time)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()

@@ -92,9 +92,16 @@ class Schedule:
         else:
             factor = rates.motion_end**settled
         if "time" in group:
-            age = max(0.0, self._round(iteration) - self._joins[group["time"]])
-            factor *= 1 + rates.motion_start * 0.1**age
+            factor *= 1 + rates.motion_start * 0.1 ** self._age(iteration, group["time"])
         return group["initial_lr"] * factor
+
+    def stiffness(self, iteration: int, frame: int) -> float:
+        """Factor of the motion's regularisation: a limb shall turn before it may bend or shrink."""
+        return 1 + self._config.stiff_start * 0.1 ** self._age(iteration, frame)
+
+    def _age(self, iteration: int, frame: int) -> float:
+        """Rounds since a frame joined."""
+        return max(0.0, self._round(iteration) - self._joins[frame])
 
     def _round(self, iteration: int) -> float:
         """The round in which frames join, from 1; the fraction says how far it is. 0 before."""
