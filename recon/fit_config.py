@@ -78,7 +78,7 @@ class FitConfig:
     static: float = 0.1
     growth: float = 0.5
     newest: float = 0.6
-    stiff_start: float = 3.0
+    stiff_start: float = 9.0
     growth_size: int = 128
     middle_size: int = 256
     middle: float = 0.1
