@@ -207,9 +207,8 @@ class Fit:
 
     def _densify(self) -> None:
         policy = self.config.densification
-        if (self.iteration + 1) % policy.every or self.schedule.progress(
-            self.iteration
-        ) >= policy.stop_after:
+        due = (self.iteration + 1) % policy.every == 0
+        if not due or self.schedule.progress(self.iteration) >= policy.stop_after:
             return
         if isinstance(policy, Relocation):
             self._relocate(policy)

@@ -37,11 +37,7 @@ class Schedule:
         moving = len(images) > 1 and config.motion != "static"
         self._growth_begins = config.static
         self._growth_ends = config.static + (config.growth if moving else 0.0)
-        self._joins = {frame: self._round_of(frame) for frame in self.order}
-        self._rounds = max(self._joins.values()) if moving else 0
-
-    def _round_of(self, frame: int) -> int:
-        return abs(frame - self.first)
+        self._rounds = self._joins(self.order[-1]) if moving else 0
 
     def progress(self, iteration: int) -> float:
         """Fraction of the iterations that are made."""
@@ -50,14 +46,14 @@ class Schedule:
     def frames(self, iteration: int) -> list[int]:
         """Frames that have joined, in the order in which they did."""
         joined = int(self._round(iteration))
-        return [frame for frame in self.order if self._joins[frame] <= joined]
+        return [frame for frame in self.order if self._joins(frame) <= joined]
 
     def newest(self, iteration: int) -> list[int]:
         """The frames of the present round; none before and after the growth."""
         if not self._growth_begins <= self.progress(iteration) < self._growth_ends:
             return []
         joined = int(self._round(iteration))
-        return [frame for frame in self.order if self._joins[frame] == joined]
+        return [frame for frame in self.order if self._joins(frame) == joined]
 
     def stage(self, iteration: int) -> str:
         """What is going on: "static", "motion" or "refinement"."""
@@ -99,9 +95,13 @@ class Schedule:
         """Factor of the motion's regularisation: a limb shall turn before it may bend or shrink."""
         return 1 + self._config.stiff_start * 0.1 ** self._age(iteration, frame)
 
+    def _joins(self, frame: int) -> int:
+        """The round in which a frame joins; 0 for the first one."""
+        return abs(frame - self.first)
+
     def _age(self, iteration: int, frame: int) -> float:
         """Rounds since a frame joined."""
-        return max(0.0, self._round(iteration) - self._joins[frame])
+        return max(0.0, self._round(iteration) - self._joins(frame))
 
     def _round(self, iteration: int) -> float:
         """The round in which frames join, from 1; the fraction says how far it is. 0 before."""
