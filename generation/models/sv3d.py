@@ -1,0 +1,127 @@
+"""SV3D's network: one object at one time, F views of an orbit.
+
+Letters: b batch, F frames (views of the orbit), N = b·F, C channels, h × w latent pixels, E width
+of the embedding. Frames see each other in the convolutions along F and in one attention along F
+for each pixel.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from generation.models.embedding import embedding_mlp, sinusoidal_embedding
+from generation.models.residual import GROUPS, FrameBlock, SpaceTimeBlock
+from generation.models.transformer import Mixer, SequenceBlock, TransformerBlock
+from generation.models.unet import (
+    Conditioned,
+    UNet,
+    UNetConfig,
+    pixels_as_tokens,
+    tokens_as_pixels,
+)
+
+
+class SV3DConditions(NamedTuple):
+    """What the layers are told.
+
+    Attributes:
+        emb: noise level and vector, [N, E].
+        context: CLIP token of each frame, [N, context_dim].
+        frames: F.
+        still: bool, [N]: frames that the blocks along F leave as they are; none if None.
+    """
+
+    emb: Tensor
+    context: Tensor
+    frames: int
+    still: Tensor | None
+
+
+class SV3DResidual(Conditioned[SV3DConditions], SpaceTimeBlock):
+    """A residual block in space and one along the views."""
+
+    def __init__(self, channels_in: int, channels: int, embedding: int):
+        super().__init__(channels_in, channels, embedding)
+        self.time_stack = FrameBlock(channels, embedding)
+
+    def forward(self, x: Tensor, conditions: SV3DConditions) -> Tensor:
+        """Maps [N, channels_in, h, w] to [N, channels, h, w]."""
+        h = self.in_space(x, conditions.emb)
+        along_frames = self.time_stack(h, conditions.emb, conditions.frames)
+        return self.blend(h, along_frames, conditions.still)
+
+
+class SV3DTransformer(Conditioned[SV3DConditions]):
+    """Attention over the pixels of a frame, then over the frames at a pixel."""
+
+    def __init__(self, channels: int, config: UNetConfig):
+        super().__init__()
+        sizes = (channels, config.num_head_channels, config.context_dim)
+        self.norm = nn.GroupNorm(GROUPS, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(*sizes)])
+        self.time_pos_embed = embedding_mlp(channels, 4 * channels, channels)
+        self.time_stack = nn.ModuleList([SequenceBlock(*sizes)])
+        self.time_mixer = Mixer()
+        self.proj_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, conditions: SV3DConditions) -> Tensor:
+        """Maps [N, C, h, w] to the same shape."""
+        frames, still = conditions.frames, conditions.still
+        tokens = self.proj_in(pixels_as_tokens(self.norm(x)))
+        for space, along_frames in zip(self.transformer_blocks, self.time_stack, strict=True):
+            context = space.attn2(conditions.context)[:, None, None]
+            tokens = space(tokens.unsqueeze(2), context).squeeze(2)
+            rows = tokens.unflatten(0, (-1, frames)) + self._positions(frames, tokens)
+            first = conditions.context.unflatten(0, (-1, frames))[:, 0]
+            rows = along_frames(rows, along_frames.attn2(first)[:, None, None])
+            keep = None if still is None else still[:, None, None]
+            tokens = self.time_mixer(tokens, rows.flatten(0, 1), keep)
+        return x + tokens_as_pixels(self.proj_out(tokens), *x.shape[-2:])
+
+    def _positions(self, frames: int, like: Tensor) -> Tensor:
+        """Embedding of the frame's index, [F, 1, C]."""
+        index = torch.arange(frames, device=like.device)
+        return self.time_pos_embed(sinusoidal_embedding(index, like.shape[-1]).to(like))[:, None]
+
+
+class SV3DUNet(UNet[UNetConfig, SV3DConditions]):
+    """The network of SV3D_u and SV3D_p, which differ in the width of the vector."""
+
+    def _residual(self, channels_in: int, channels: int) -> SV3DResidual:
+        return SV3DResidual(channels_in, channels, self.config.embedding)
+
+    def _transformer(self, channels: int) -> SV3DTransformer:
+        return SV3DTransformer(channels, self.config)
+
+    def forward(
+        self,
+        x: Tensor,
+        noise: Tensor,
+        vector: Tensor,
+        context: Tensor,
+        frames: int,
+        still: Tensor | None = None,
+    ) -> Tensor:
+        """Predicts for all views of an orbit at once.
+
+        Args:
+            x: noisy latents times c_in, and the conditioning latents, [N, in_channels, h, w]; h
+                and w divisible by `config.downsampling`.
+            noise: c_noise of each frame, [N].
+            vector: [N, adm_in_channels].
+            context: CLIP token of each frame, [N, context_dim].
+            frames: F.
+            still: bool, [N]: frames that are not mixed with others (the reference's
+                `image_only_indicator`); none if None.
+
+        Returns:
+            [N, out_channels, h, w].
+        """
+        conditions = SV3DConditions(
+            self._embed(noise, vector), context.to(self.dtype), frames, still
+        )
+        return self._run(x, conditions)
