@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from generation.models.chunks import Chunk
+
 WIDENING = 4
 
 
@@ -26,25 +28,20 @@ class GatedProjection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GEGLU and back, on each token by itself.
-
-    Attributes:
-        chunk_tokens: how many tokens go through at once; all of them if None. The result does not
-            depend on it, the memory does: inside, a token is 12 times as large.
-    """
+    """GEGLU and back, on each token by itself."""
 
     def __init__(self, channels: int):
         super().__init__()
         width = WIDENING * channels
-        self.chunk_tokens: int | None = None
         self.net = nn.Sequential(
             GatedProjection(channels, width), nn.Identity(), nn.Linear(width, channels)
         )
+        self.chunk = Chunk()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., C] to [..., C]."""
+        """[..., C] to [..., C]; inside, a token is 12 times as large."""
         tokens = x.reshape(-1, x.shape[-1])
-        if self.chunk_tokens is None or len(tokens) <= self.chunk_tokens:
+        chunk = self.chunk.size(x)
+        if len(tokens) <= chunk:
             return self.net(x)
-        pieces = [self.net(piece) for piece in tokens.split(self.chunk_tokens)]
-        return torch.cat(pieces).view(x.shape)
+        return torch.cat([self.net(piece) for piece in tokens.split(chunk)]).view(x.shape)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from generation.models.chunks import Chunk
+from generation.models.normalization import GroupNorm
 from generation.models.transformer import Mixer
 
-GROUPS = 32
 
 
 class FrameConvolution(nn.Conv3d):
@@ -31,24 +32,19 @@ class FrameConvolution(nn.Conv3d):
 
 
 class ResidualBlock(nn.Module):
-    """Norm, SiLU, convolution, twice; the embedding is added between them.
-
-    Attributes:
-        chunk_frames: how many frames go through the spatial part at once; all of them if None. The
-            result does not depend on it.
-    """
+    """Norm, SiLU, convolution, twice; the embedding is added between them."""
 
     def __init__(self, channels_in: int, channels: int, embedding: int):
         super().__init__()
-        self.chunk_frames: int | None = None
+        self.chunk = Chunk()
         self.in_layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, channels_in),
+            GroupNorm(channels_in),
             nn.SiLU(),
             nn.Conv2d(channels_in, channels, 3, padding=1),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, channels))
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, channels),
+            GroupNorm(channels),
             nn.SiLU(),
             nn.Identity(),  # dropout of the published networks, which shifts the names
             nn.Conv2d(channels, channels, 3, padding=1),
@@ -57,7 +53,7 @@ class ResidualBlock(nn.Module):
         self.skip_connection = nn.Identity() if same else nn.Conv2d(channels_in, channels, 1)
 
     def in_space(self, x: Tensor, emb: Tensor) -> Tensor:
-        """Runs the block on each frame by itself.
+        """Runs the block on each frame by itself, so that frames may go through in pieces.
 
         Args:
             x: [N, channels_in, h, w].
@@ -66,9 +62,10 @@ class ResidualBlock(nn.Module):
         Returns:
             [N, channels, h, w].
         """
-        if self.chunk_frames is None or len(x) <= self.chunk_frames:
+        frames = max(1, self.chunk.size(x) // x[0, 0].numel())
+        if len(x) <= frames:
             return self._in_space(x, emb)
-        pieces = zip(x.split(self.chunk_frames), emb.split(self.chunk_frames), strict=True)
+        pieces = zip(x.split(frames), emb.split(frames), strict=True)
         return torch.cat([self._in_space(*piece) for piece in pieces])
 
     def _in_space(self, x: Tensor, emb: Tensor) -> Tensor:
@@ -82,11 +79,11 @@ class FrameBlock(nn.Module):
     def __init__(self, channels: int, embedding: int):
         super().__init__()
         self.in_layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, channels), nn.SiLU(), FrameConvolution(channels)
+            GroupNorm(channels), nn.SiLU(), FrameConvolution(channels)
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, channels))
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, channels),
+            GroupNorm(channels),
             nn.SiLU(),
             nn.Identity(),
             FrameConvolution(channels),

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from generation.models.embedding import embedding_mlp, sinusoidal_embedding
-from generation.models.residual import GROUPS, FrameBlock, SpaceTimeBlock
+from generation.models.normalization import GroupNorm
+from generation.models.residual import FrameBlock, SpaceTimeBlock
 from generation.models.transformer import Mixer, SequenceBlock, TransformerBlock
 from generation.models.unet import (
     Conditioned,
@@ -60,7 +61,7 @@ class SV3DTransformer(Conditioned[SV3DConditions]):
     def __init__(self, channels: int, config: UNetConfig):
         super().__init__()
         sizes = (channels, config.num_head_channels, config.context_dim)
-        self.norm = nn.GroupNorm(GROUPS, channels, eps=1e-6)
+        self.norm = GroupNorm(channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TransformerBlock(*sizes)])
         self.time_pos_embed = embedding_mlp(channels, 4 * channels, channels)

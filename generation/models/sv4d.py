@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from generation.models.embedding import embedding_mlp, sinusoidal_embedding
-from generation.models.residual import GROUPS, FrameBlock, SpaceTimeBlock
+from generation.models.normalization import GroupNorm
+from generation.models.residual import FrameBlock, SpaceTimeBlock
 from generation.models.transformer import Mixer, SequenceBlock, TransformerBlock
 from generation.models.unet import (
     Conditioned,
@@ -93,7 +94,7 @@ class SV4DTransformer(Conditioned[SV4DConditions]):
         view = config.adm_in_channels if config.use_camera_emb else channels
         self.use_camera_emb = config.use_camera_emb
         self.attend_views = attend_pixel_groups if config.use_3d_attention else attend_views
-        self.norm = nn.GroupNorm(GROUPS, channels, eps=1e-6)
+        self.norm = GroupNorm(channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TransformerBlock(*sizes, config.context_dim)])
         self.time_mix_blocks = nn.ModuleList([SequenceBlock(*sizes, config.context_dim)])

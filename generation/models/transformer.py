@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from generation.models.attention import SelfAttention, SingleKeyAttention
+from generation.models.chunks import Chunk
 from generation.models.feed_forward import FeedForward
 
 
@@ -27,9 +28,10 @@ class TransformerBlock(nn.Module):
         self.attn2 = SingleKeyAttention(channels, context_channels)
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
+        self.chunk = Chunk()
 
     def forward(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Runs the block.
+        """Runs the block; sequences do not see each other, so they may go through in pieces.
 
         Args:
             x: tokens, [B, S, M, C].
@@ -39,9 +41,30 @@ class TransformerBlock(nn.Module):
         Returns:
             [B, S, M, C].
         """
+        (B, S, M), chunk = x.shape[:3], self.chunk.size(x)
+        if B * S * M <= chunk or B == M == 1:
+            return self._block(x, attended)
+        axis = 0 if M == 1 or S * M <= chunk else 2
+        length = max(1, chunk // (S * M if axis == 0 else S * B))
+        results = []
+        for start in range(0, x.shape[axis], length):
+            stop = start + length
+            results.append(
+                self._block(_cut(x, axis, start, stop), _cut(attended, axis, start, stop))
+            )
+        return torch.cat(results, dim=axis)
+
+    def _block(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.attn1(self.norm1(x))
         x = x + attended
         return x + self.ff(self.norm3(x))
+
+
+def _cut(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
+    """A part of an axis, or all of an axis of length 1, which is broadcast."""
+    if x.shape[axis] == 1:
+        return x
+    return x.narrow(axis, start, min(stop, x.shape[axis]) - start)
 
 
 class SequenceBlock(TransformerBlock):
@@ -52,9 +75,8 @@ class SequenceBlock(TransformerBlock):
         self.norm_in = nn.LayerNorm(channels)
         self.ff_in = FeedForward(channels)
 
-    def forward(self, x: Tensor, attended: Tensor) -> Tensor:
-        """As `TransformerBlock.forward`."""
-        return super().forward(x + self.ff_in(self.norm_in(x)), attended)
+    def _block(self, x: Tensor, attended: Tensor) -> Tensor:
+        return super()._block(x + self.ff_in(self.norm_in(x)), attended)
 
 
 class Mixer(nn.Module):

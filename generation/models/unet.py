@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from generation.models.chunks import Chunk
 from generation.models.embedding import embedding_mlp, sinusoidal_embedding
-from generation.models.feed_forward import FeedForward
-from generation.models.residual import GROUPS, ResidualBlock
+from generation.models.normalization import GroupNorm
 
 EMBEDDING_WIDENING = 4
 
@@ -135,7 +135,7 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
                     stage.append(Upsample(channels))
                 self.output_blocks.append(stage)
         self.out = nn.Sequential(
-            nn.GroupNorm(GROUPS, first),
+            GroupNorm(first),
             nn.SiLU(),
             nn.Conv2d(first, config.out_channels, 3, padding=1),
         )
@@ -159,18 +159,16 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
         """Of the parameters and the features."""
         return self.out[2].weight.dtype
 
-    def limit_memory(self, chunk_frames: int | None, chunk_tokens: int | None) -> None:
-        """Sets how much goes through convolutions in space and feed-forwards at once.
+    def limit_memory(self, tokens: int | None) -> None:
+        """Sets how many tokens or pixels go through a layer at once, where that is exact.
 
         Args:
-            chunk_frames: frames; all at once if None.
-            chunk_tokens: tokens; all at once if None.
+            tokens: as many, or one whole sequence or frame; None: what is fastest.
         """
         for module in self.modules():
-            if isinstance(module, ResidualBlock):
-                module.chunk_frames = chunk_frames
-            elif isinstance(module, FeedForward):
-                module.chunk_tokens = chunk_tokens
+            chunk = getattr(module, "chunk", None)
+            if isinstance(chunk, Chunk):
+                chunk.tokens = tokens
 
     def _embed(self, noise: Tensor, vector: Tensor) -> Tensor:
         """Noise level [N] and vector conditioning [N, adm_in_channels] as [N, E]."""
