@@ -13,6 +13,7 @@ from fourdvd_cli.commands.evaluate import evaluate
 from fourdvd_cli.commands.export import export
 from fourdvd_cli.commands.generate import generate
 from fourdvd_cli.commands.grid import grid
+from fourdvd_cli.commands.models import models
 from fourdvd_cli.commands.reconstruct import reconstruct
 from fourdvd_cli.commands.render import render
 from fourdvd_cli.commands.run import run
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 for command in (run, generate, grid, reconstruct, export, render, evaluate, doctor):
     app.command()(command)
+app.add_typer(models)
 
 
 def _print_version(wanted: bool) -> None:

@@ -54,7 +54,15 @@ class OutputExistsError(OutputError):
 
 
 class WeightsError(FourdvdError):
-    """Network weights are missing, corrupt or belong to another model."""
+    """Network weights are missing, corrupt or belong to another model.
+
+    Attributes:
+        hint: what to type to get the right ones, or None where the message says it.
+    """
+
+    def __init__(self, message: str, hint: str | None = None):
+        self.hint = hint
+        super().__init__(message)
 
 
 class BackendError(FourdvdError):

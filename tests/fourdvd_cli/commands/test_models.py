@@ -1,0 +1,216 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from huggingface_hub import constants
+
+from fourdvd_cli.commands.models import models
+from generation.catalogue import expected_shapes, published
+from tests.generation.published_files import write_hollow
+
+LABELS = [model.label for model in published.values()]
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch) -> None:
+    """No weights of this machine's user are found."""
+    monkeypatch.delenv("FOURDVD_WEIGHTS", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The weights of SV3D_p and SV4D 2.0, without their numbers."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("sv3d_p", "sv4d2"):
+        write_hollow(folder / published[name].file_name, expected_shapes(name))
+    return folder
+
+
+def found_names(fourdvd, *arguments):
+    listed = json.loads(fourdvd("models", "list", "--json", *arguments).stdout)["models"]
+    assert [model["name"] for model in listed] == LABELS
+    return [model["name"] for model in listed if model["found"]]
+
+
+def test_the_list_has_every_model_and_where_its_weights_are(fourdvd, folder, monkeypatch):
+    assert found_names(fourdvd) == []
+    assert found_names(fourdvd, "--weights", folder) == ["sv3d_p", "sv4d2"]
+    monkeypatch.setenv("FOURDVD_WEIGHTS", str(folder))
+    assert found_names(fourdvd) == ["sv3d_p", "sv4d2"]
+
+
+def test_a_model_is_listed_with_its_file_size_licence_and_page(fourdvd, folder):
+    outcome = fourdvd("models", "list", "--json", "--weights", folder)
+    assert outcome.stderr == ""
+    assert json.loads(outcome.stdout)["models"][1] == {
+        "name": "sv3d_p",
+        "file": "sv3d_p.safetensors",
+        "size_bytes": 9_368_890_196,
+        "licence": "Stability AI Community License",
+        "licence_url": "https://stability.ai/license",
+        "gated": True,
+        "page": "https://huggingface.co/stabilityai/sv3d",
+        "found": True,
+        "path": str(folder / "sv3d_p.safetensors"),
+    }
+
+
+def test_for_people_there_is_a_line_for_each_model_and_no_path_is_cut(fourdvd, folder):
+    deep = folder / ("deep" * 50)
+    deep.mkdir()
+    write_hollow(deep / "sv4d.safetensors", {})
+    lines = fourdvd("models", "list", "--weights", deep).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["model", *LABELS]
+    assert [line.endswith(str(deep)) for line in lines] == [False] * 3 + [True] + [False] * 2
+    assert "11.9 GB" in lines[3]
+
+
+@pytest.mark.parametrize("name", ["sv4d2-8views", "sv4d2_8views"])
+def test_both_spellings_of_a_name_are_understood(fourdvd, folder, name):
+    (folder / "sv4d2.safetensors").rename(folder / "sv4d2_8views.safetensors")
+    outcome = fourdvd("models", "verify", name, "--weights", folder)
+    assert outcome.exit_code == 0
+    assert outcome.stdout.startswith("✓ sv4d2-8views: ")
+
+
+def test_all_weights_that_are_found_are_verified_where_no_model_is_named(fourdvd, folder):
+    outcome = fourdvd("models", "verify", "--weights", folder, "--json")
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    first, second = json.loads(outcome.stdout)["models"]
+    assert (first["name"], second["name"]) == ("sv3d_p", "sv4d2")
+    assert second == {
+        "name": "sv4d2",
+        "ok": True,
+        "path": str(folder / "sv4d2.safetensors"),
+        "size_bytes": (folder / "sv4d2.safetensors").stat().st_size,
+        "tensors": 3204,
+        "dtypes": ["F32"],
+        "missing_unread": 0,
+        "extra_unread": 0,
+    }
+
+
+def test_one_bad_file_among_others_is_told_and_the_others_are_verified(fourdvd, folder):
+    (folder / "sv4d2.safetensors").write_bytes(b"<html>log in</html>")
+    outcome = fourdvd("models", "verify", "--weights", folder)
+    assert outcome.exit_code == 4
+    good, bad = outcome.stdout.splitlines()
+    assert good.startswith("✓ sv3d_p: ")
+    assert bad.startswith("– sv4d2: ")
+    assert "web page" in bad
+    assert "1 of 2" in outcome.stderr
+
+    outcome = fourdvd("models", "verify", "--weights", folder, "--json")
+    assert outcome.exit_code == 4
+    bad = json.loads(outcome.stdout)["models"][1]
+    assert (bad["ok"], bad["path"]) == (False, str(folder / "sv4d2.safetensors"))
+    assert "web page" in bad["error"]
+
+
+def test_a_model_that_is_named_and_not_found_exits_with_4(fourdvd, folder):
+    outcome = fourdvd("models", "verify", "sv4d", "--weights", folder)
+    assert (outcome.exit_code, outcome.stdout) == (4, "")
+    assert f"no sv4d.safetensors in {folder}" in outcome.stderr
+
+
+def test_where_nothing_is_found_verify_exits_with_4(fourdvd):
+    outcome = fourdvd("models", "verify")
+    assert (outcome.exit_code, outcome.stdout) == (4, "")
+    assert "no published weights are found" in outcome.stderr
+
+
+def test_a_file_of_any_name_can_be_verified(fourdvd, folder):
+    path = (folder / "sv4d2.safetensors").rename(folder / "download(1)")
+    assert fourdvd("models", "verify", "sv4d2", "--file", path).exit_code == 0
+    outcome = fourdvd("models", "verify", "sv3d_u", "--file", path)
+    assert outcome.exit_code == 4
+    assert (
+        f"{path}: these are the weights of sv4d2 or sv4d2-8views, not of sv3d_u" in outcome.stderr
+    )
+    assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.parametrize("fault", ["cut", "empty", "folder", "missing", "lora"])
+def test_weights_that_cannot_be_used_exit_with_4(fourdvd, tmp_path, fault):
+    path = tmp_path / "sv4d2.safetensors"
+    if fault == "folder":
+        path.mkdir()
+    elif fault != "missing":
+        shapes = {"lora.up": (1,)} if fault == "lora" else expected_shapes("sv4d2")
+        write_hollow(path, shapes)
+    if fault in ("cut", "empty"):
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size - 1 if fault == "cut" else 0)
+    outcome = fourdvd("models", "verify", "sv4d2", "--file", path)
+    assert (outcome.exit_code, outcome.stdout) == (4, "")
+    assert outcome.stderr.startswith(f"error: {path}: ")
+
+
+@pytest.mark.parametrize("command", [["list"], ["verify"], ["verify", "sv4d2"]])
+def test_a_folder_that_does_not_exist_exits_with_4(fourdvd, tmp_path, command):
+    outcome = fourdvd("models", *command, "--weights", tmp_path / "none")
+    assert (outcome.exit_code, outcome.stdout) == (4, "")
+    assert "none does not exist" in outcome.stderr
+
+
+def test_weights_are_not_fetched_before_the_licence_is_accepted(fourdvd, tmp_path):
+    outcome = fourdvd("models", "fetch", "sv3d_u", "--weights", tmp_path / "weights")
+    assert (outcome.exit_code, outcome.stdout) == (4, "")
+    assert "https://stability.ai/license" in outcome.stderr
+    assert not (tmp_path / "weights").exists()
+
+
+def test_weights_that_are_there_are_not_fetched_again(fourdvd, folder):
+    outcome = fourdvd("models", "fetch", "sv4d2", "--weights", folder)
+    assert outcome[:2] == (0, f"{folder / 'sv4d2.safetensors'}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fetch"],
+        ["fetch", "sv5d"],
+        ["verify", "sv5d"],
+        ["verify", "--file", "x"],
+        ["verify", "sv4d", "sv4d2", "--file", "x"],
+        ["remove", "sv4d"],
+    ],
+)
+def test_wrong_usage_exits_with_2(fourdvd, arguments):
+    outcome = fourdvd("models", *arguments)
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert "Usage" in outcome.stderr
+
+
+def test_help_names_the_models_and_imports_nothing_heavy(fourdvd):
+    for command in ("fetch", "verify"):
+        text = " ".join(fourdvd("models", command, "--help").stdout.split())
+        assert all(label in text for label in LABELS)
+    commands = ["list", "fetch", "verify"]
+    assert len(models.registered_commands) == len(commands)
+    heavy = {"torch", "numpy", "safetensors", "huggingface_hub", "rich"}
+    code = (
+        "import sys; from fourdvd_cli.app import app\n"
+        f"for name in {commands}:\n"
+        "    app(['models', name, '--help'], standalone_mode=False)\n"
+        f"print('HEAVY', sorted({heavy} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_doctor_tells_which_weights_are_found(fourdvd, folder, monkeypatch):
+    missing = json.loads(fourdvd("doctor", "--json").stdout)["weights"]
+    assert not missing["ok"]
+    assert missing["found"] == f"not found: {', '.join(LABELS)}"
+    assert "fourdvd models fetch sv4d2 --accept-licence" in missing["advice"]
+
+    monkeypatch.setenv("FOURDVD_WEIGHTS", str(folder))
+    found = json.loads(fourdvd("doctor", "--json").stdout)["weights"]
+    assert found["ok"]
+    assert found["found"] == (
+        f"sv3d_p in {folder}; sv4d2 in {folder}; not found: sv3d_u, sv4d, sv4d2-8views"
+    )
