@@ -11,7 +11,7 @@ MAX_PERIOD = 10_000
 
 
 def sinusoidal_embedding(values: Tensor, width: int) -> Tensor:
-    """cos and sin of each value at width/2 frequencies that fall from 1 towards 1/10000.
+    """Cos and sin of each value at width/2 frequencies that fall from 1 towards 1/10000.
 
     Args:
         values: any numbers (times, indices, radians), [...].

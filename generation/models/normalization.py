@@ -43,10 +43,11 @@ def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     variances, means = torch.var_mean(rows, dim=(2, 4), correction=0)
     variance, mean = torch.var_mean(means, dim=1, correction=0)
     scale = torch.rsqrt(variances.mean(1) + variance + eps)
-    scale, shift = (
-        value.repeat_interleave(rows.shape[-1], dim=1) for value in (scale, -mean * scale)
-    )
-    scale, shift = scale * weight, shift * weight + bias
-    pixels = x.permute(0, 2, 3, 1)
-    normalised = torch.addcmul(shift[:, None, None], pixels, scale[:, None, None])
-    return normalised.permute(0, 3, 1, 2)
+    mean, scale = (_of_channels(value, x.shape[1])[:, None, None] for value in (mean, scale))
+    centred = x.permute(0, 2, 3, 1) - mean  # first, because means can be large beside deviations
+    return torch.addcmul(bias, centred, scale * weight).permute(0, 3, 1, 2)
+
+
+def _of_channels(values: Tensor, channels: int) -> Tensor:
+    """[N, groups] as [N, C]."""
+    return values.repeat_interleave(channels // GROUPS, dim=1)

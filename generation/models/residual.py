@@ -15,7 +15,6 @@ from generation.models.normalization import GroupNorm
 from generation.models.transformer import Mixer
 
 
-
 class FrameConvolution(nn.Conv3d):
     """A convolution over three neighbouring frames at each pixel.
 
@@ -78,9 +77,7 @@ class FrameBlock(nn.Module):
 
     def __init__(self, channels: int, embedding: int):
         super().__init__()
-        self.in_layers = nn.Sequential(
-            GroupNorm(channels), nn.SiLU(), FrameConvolution(channels)
-        )
+        self.in_layers = nn.Sequential(GroupNorm(channels), nn.SiLU(), FrameConvolution(channels))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, channels))
         self.out_layers = nn.Sequential(
             GroupNorm(channels),

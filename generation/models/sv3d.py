@@ -7,7 +7,7 @@ for each pixel.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,15 +73,20 @@ class SV3DTransformer(Conditioned[SV3DConditions]):
         """Maps [N, C, h, w] to the same shape."""
         frames, still = conditions.frames, conditions.still
         tokens = self.proj_in(pixels_as_tokens(self.norm(x)))
-        for space, along_frames in zip(self.transformer_blocks, self.time_stack, strict=True):
-            context = space.attn2(conditions.context)[:, None, None]
-            tokens = space(tokens.unsqueeze(2), context).squeeze(2)
-            rows = tokens.unflatten(0, (-1, frames)) + self._positions(frames, tokens)
-            first = conditions.context.unflatten(0, (-1, frames))[:, 0]
-            rows = along_frames(rows, along_frames.attn2(first)[:, None, None])
-            keep = None if still is None else still[:, None, None]
-            tokens = self.time_mixer(tokens, rows.flatten(0, 1), keep)
+        space, along_frames = self._blocks
+        context = space.attn2(conditions.context)[:, None, None]
+        tokens = space(tokens.unsqueeze(2), context).squeeze(2)
+        rows = tokens.unflatten(0, (-1, frames)) + self._positions(frames, tokens)
+        first = conditions.context.unflatten(0, (-1, frames))[:, 0]
+        rows = along_frames(rows, along_frames.attn2(first)[:, None, None])
+        keep = None if still is None else still[:, None, None]
+        tokens = self.time_mixer(tokens, rows.flatten(0, 1), keep)
         return x + tokens_as_pixels(self.proj_out(tokens), *x.shape[-2:])
+
+    @property
+    def _blocks(self) -> tuple[TransformerBlock, SequenceBlock]:
+        """Those in space and along the frames; the published lists have one of each."""
+        return cast(Any, (self.transformer_blocks[0], self.time_stack[0]))
 
     def _positions(self, frames: int, like: Tensor) -> Tensor:
         """Embedding of the frame's index, [F, 1, C]."""

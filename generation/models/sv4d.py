@@ -11,7 +11,7 @@ C channels, h × w latent pixels, P = h·w, E width of the embedding. Frames see
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -114,15 +114,19 @@ class SV4DTransformer(Conditioned[SV4DConditions]):
         times = self.time_mix_motion_embed(_indices(T, grid))[:, None, None]
         views = self._views(grid, conditions)
         reference = _resized(conditions.reference, height, width)
+        space, over_views, over_times = self._blocks
+        grid = attend_space(space, grid, conditions.context)
+        seen = self.attend_views(over_views, grid + views, conditions.context)
+        grid = self.time_mixer(grid, seen)
         mix_motion = getattr(self, "time_mixer_motion", self.time_mixer)
-        for space, over_views, over_times in zip(
-            self.transformer_blocks, self.time_mix_blocks, self.motion_blocks, strict=True
-        ):
-            grid = attend_space(space, grid, conditions.context)
-            seen = self.attend_views(over_views, grid + views, conditions.context)
-            grid = self.time_mixer(grid, seen)
-            grid = mix_motion(grid, attend_times(over_times, grid + times, reference))
+        grid = mix_motion(grid, attend_times(over_times, grid + times, reference))
         return x + tokens_as_pixels(self.proj_out(grid.flatten(0, 2)), height, width)
+
+    @property
+    def _blocks(self) -> tuple[TransformerBlock, SequenceBlock, SequenceBlock]:
+        """Those in space, over views, over times; the published lists have one of each."""
+        lists = (self.transformer_blocks, self.time_mix_blocks, self.motion_blocks)
+        return cast(Any, tuple(blocks[0] for blocks in lists))
 
     def _views(self, grid: Tensor, conditions: SV4DConditions) -> Tensor:
         """Embedding of each view, [b or 1, 1, V, 1, C]."""

@@ -42,9 +42,9 @@ class TransformerBlock(nn.Module):
             [B, S, M, C].
         """
         (B, S, M), chunk = x.shape[:3], self.chunk.size(x)
-        if B * S * M <= chunk or B == M == 1:
+        if chunk >= B * S * M or B == M == 1:
             return self._block(x, attended)
-        axis = 0 if M == 1 or S * M <= chunk else 2
+        axis = 0 if M == 1 or chunk >= S * M else 2
         length = max(1, chunk // (S * M if axis == 0 else S * B))
         results = []
         for start in range(0, x.shape[axis], length):
@@ -87,7 +87,7 @@ class Mixer(nn.Module):
         self.mix_factor = nn.Parameter(torch.zeros(1))
 
     def forward(self, before: Tensor, after: Tensor, keep: Tensor | None = None) -> Tensor:
-        """a · before + (1 − a) · after with a = sigmoid(mix_factor).
+        """A · before + (1 − a) · after with a = sigmoid(mix_factor).
 
         Args:
             before: of any shape.

@@ -157,7 +157,14 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
     @property
     def dtype(self) -> torch.dtype:
         """Of the parameters and the features."""
-        return self.out[2].weight.dtype
+        return next(self.parameters()).dtype
+
+    def to_channels_last(self) -> None:
+        """Lays the convolutions' weights out as the features lie; for CUDA."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                weight = module.weight.data
+                module.weight.data = weight.contiguous(memory_format=torch.channels_last)
 
     def limit_memory(self, tokens: int | None) -> None:
         """Sets how many tokens or pixels go through a layer at once, where that is exact.

@@ -1,0 +1,107 @@
+"""The state of an unfinished generation on disk, saved after every pass.
+
+    GRID/unfinished/state.safetensors   latents of all frames that are made, and the orbit's views
+
+Letters: n frames, V generated views, h × w latent pixels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from recon.errors import InputError, OutputExistsError
+from recon.output import output_file
+
+UNFINISHED, STATE = "unfinished", "state.safetensors"
+
+
+@dataclass
+class State:
+    """What passes have made so far.
+
+    Attributes:
+        latents: scaled; zeros where nothing is made, float32, [n, V, 4, h, w].
+        made: which frames are, bool, [n].
+        orbit: views of frame 0 in [−1, 1], float32, [V, 3, H, W]; None where there are none (yet).
+        passes: how many are done.
+        seconds: spent so far, by stage.
+    """
+
+    latents: Tensor
+    made: Tensor
+    orbit: Tensor | None
+    passes: int
+    seconds: dict[str, float]
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether nothing is in a folder but the state of a generation."""
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    return UNFINISHED in found and all(name.startswith(UNFINISHED) for name in found)
+
+
+def discard_other(folder: Path, identity: dict[str, Any]) -> None:
+    """Removes a saved state that is damaged or of another run."""
+    try:
+        load_state(folder, identity)
+    except (InputError, OutputExistsError):
+        shutil.rmtree(folder / UNFINISHED)
+
+
+def save_state(folder: Path, state: State, identity: dict[str, Any]) -> None:
+    """Replaces the saved state; a run that is killed meanwhile leaves the older one."""
+    tensors = {"latents": state.latents, "made": state.made.to(torch.uint8)}
+    if state.orbit is not None:
+        tensors["orbit"] = state.orbit
+    notes = {"identity": identity, "passes": state.passes, "seconds": state.seconds}
+    with output_file(folder / UNFINISHED / STATE, overwrite=True) as partial:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            partial,
+            {name: json.dumps(value) for name, value in notes.items()},
+        )
+
+
+def load_state(folder: Path, identity: dict[str, Any]) -> State | None:
+    """The saved state of a run with the same identity; None if nothing is saved.
+
+    Raises:
+        OutputExistsError: what is saved is of another clip or of other settings.
+        InputError: the file is damaged.
+    """
+    path = folder / UNFINISHED / STATE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = {name: json.loads(text) for name, text in file.metadata().items()}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        state = State(
+            tensors["latents"],
+            tensors["made"].bool(),
+            tensors.get("orbit"),
+            notes["passes"],
+            notes["seconds"],
+        )
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"the state of an unfinished generation is damaged ({error!r}); pass --overwrite to "
+            "start again",
+            path,
+        ) from error
+    if notes["identity"] != json.loads(json.dumps(identity)):
+        raise OutputExistsError(
+            folder,
+            "it holds an unfinished generation from another clip or with other settings; choose "
+            "another folder, or pass --overwrite to start again",
+        )
+    return state

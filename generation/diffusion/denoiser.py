@@ -1,0 +1,83 @@
+"""From a network that predicts v to a denoiser, guided by what happens without conditioning.
+
+Letters: σ noise level, F frames, N = b·F for b conditionings, h × w latent pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from generation.conditioning import Conditioning
+
+Denoiser = Callable[[Tensor, float], Tensor]
+"""Noisy latents [F, 4, h, w] and their σ to denoised latents of the same shape."""
+
+Predictor = Callable[[Tensor, Tensor, Sequence[Conditioning]], Tensor]
+"""Network input [N, 8, h, w], c_noise [N] and b conditionings to a prediction [N, 4, h, w]."""
+
+
+class Coefficients(NamedTuple):
+    """D(x; σ) = c_skip · x + c_out · network(c_in · x; c_noise)."""
+
+    c_skip: float
+    c_out: float
+    c_in: float
+    c_noise: float
+
+
+def coefficients(sigma: float) -> Coefficients:
+    """Preconditioning of a network that predicts v, told its noise level as EDM does.
+
+    Source: Karras et al. 2022, eq. 7, with the coefficients of v-prediction.
+    """
+    root = math.sqrt(sigma**2 + 1)
+    return Coefficients(1 / root**2, -sigma / root, 1 / root, 0.25 * math.log(sigma))
+
+
+def guided_denoiser(
+    predict: Predictor,
+    conditioning: Conditioning,
+    unconditional: Conditioning,
+    scale: Tensor,
+    together: bool = True,
+) -> Denoiser:
+    """A denoiser that goes beyond the conditional prediction, away from the unconditional one.
+
+    Args:
+        predict: the network.
+        conditioning: what to follow.
+        unconditional: the same with what is to be followed left out.
+        scale: 1 follows the conditional prediction as it is, [F].
+        together: whether both predictions are one call of the network; two calls take half the
+            memory and give the same up to rounding.
+
+    Returns:
+        D_u + scale · (D_c − D_u), float32.
+    """
+    weights = scale[:, None, None, None]
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        pair = (unconditional, conditioning)
+        groups = (pair,) if together else ((pair[0],), (pair[1],))
+        without, following = torch.cat(
+            [_denoised(predict, x, sigma, group) for group in groups]
+        ).chunk(2)
+        return torch.lerp(without, following, weights.to(following))
+
+    return denoise
+
+
+def _denoised(
+    predict: Predictor, x: Tensor, sigma: float, conditionings: Sequence[Conditioning]
+) -> Tensor:
+    """Denoised latents under each conditioning, one after the other, float32, [b·F, 4, h, w]."""
+    c = coefficients(sigma)
+    latents = torch.cat([torch.cat([x * c.c_in, each.concat], 1) for each in conditionings])
+    noise = torch.full((len(latents),), c.c_noise, device=x.device)
+    prediction = predict(latents, noise, conditionings).float()
+    return c.c_skip * x.repeat(len(conditionings), 1, 1, 1) + c.c_out * prediction

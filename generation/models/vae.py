@@ -1,0 +1,141 @@
+"""The image autoencoder's two halves, diffusers' own, loaded from the published names.
+
+    image [N, 3, H, W] in [−1, 1] ──encode──▶ latent [N, 4, H/8, W/8] ──decode──▶ image
+
+The published networks condition on the mode of the posterior as it comes out, and denoise latents
+that are multiplied by `SCALE_FACTOR`. Their decoder has no `post_quant_conv` in front of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.autoencoders.vae import Decoder, Encoder
+from torch import Tensor, nn
+
+SCALE_FACTOR = 0.18215
+LATENT_CHANNELS = 4
+LATENT_SIDE = 8  # pixels of the image along a side of a latent pixel
+
+_BOTH = (  # published name → diffusers' name, in the order in which they are applied
+    (r"\bmid\.block_(\d)", lambda m: f"mid_block.resnets.{int(m[1]) - 1}"),
+    (r"\bmid\.attn_1\.norm\b", "mid_block.attentions.0.group_norm"),
+    (r"\bmid\.attn_1\.proj_out\b", "mid_block.attentions.0.to_out.0"),
+    (r"\bmid\.attn_1\.([qkv])\b", r"mid_block.attentions.0.to_\1"),
+    (r"\bnin_shortcut\b", "conv_shortcut"),
+    (r"\bnorm_out\b", "conv_norm_out"),
+    (r"\bdown\.(\d)\.block\.(\d)", r"down_blocks.\1.resnets.\2"),
+    (r"\bdown\.(\d)\.downsample\b", r"down_blocks.\1.downsamplers.0"),
+)
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Sizes of the autoencoder; the defaults are the published ones.
+
+    Attributes:
+        channels: of the first level.
+        channel_mult: channels of each level as multiples of `channels`.
+        num_res_blocks: residual blocks of a level of the encoder; the decoder has one more.
+    """
+
+    channels: int = 128
+    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(self.channels * multiple for multiple in self.channel_mult)
+
+
+class ImageEncoder(nn.Module):
+    """Images to latents: the mode of the posterior, not scaled."""
+
+    def __init__(self, config: VAEConfig):
+        super().__init__()
+        self.encoder = Encoder(
+            out_channels=LATENT_CHANNELS,
+            down_block_types=("DownEncoderBlock2D",) * len(config.widths),
+            block_out_channels=config.widths,
+            layers_per_block=config.num_res_blocks,
+        )
+        self.quant_conv = nn.Conv2d(2 * LATENT_CHANNELS, 2 * LATENT_CHANNELS, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, 3, H, W] in [−1, 1] to [N, 4, H/8, W/8]."""
+        moments = self.quant_conv(self.encoder(images.to(self.quant_conv.weight.dtype)))
+        return moments[:, :LATENT_CHANNELS]
+
+
+class ImageDecoder(nn.Module):
+    """Latents, scaled as the diffusion sees them, to images."""
+
+    def __init__(self, config: VAEConfig):
+        super().__init__()
+        self.decoder = Decoder(
+            in_channels=LATENT_CHANNELS,
+            up_block_types=("UpDecoderBlock2D",) * len(config.widths),
+            block_out_channels=config.widths,
+            layers_per_block=config.num_res_blocks,
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """[N, 4, h, w] to [N, 3, 8h, 8w], about in [−1, 1]."""
+        return self.decoder((latents / SCALE_FACTOR).to(self.decoder.conv_in.weight.dtype))
+
+
+def encoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A published encoder's tensors under the names of `ImageEncoder`.
+
+    Args:
+        published: `encoder.*` and `quant_conv.*`; whatever else is there is left out.
+    """
+    parts = ("encoder.", "quant_conv.")
+    return {
+        _renamed(key, _BOTH): _linear(key, tensor)
+        for key, tensor in published.items()
+        if key.startswith(parts)
+    }
+
+
+def decoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A published decoder's tensors, `decoder.*`, under the names of `ImageDecoder`.
+
+    Published decoders count their levels from the fine end, diffusers from the coarse one.
+    """
+    levels = 1 + max(
+        int(found[1]) for key in published if (found := re.search(r"\bup\.(\d)\.", key))
+    )
+    up = (
+        (
+            r"\bup\.(\d)\.block\.(\d)",
+            lambda m: f"up_blocks.{levels - 1 - int(m[1])}.resnets.{m[2]}",
+        ),
+        (r"\bup\.(\d)\.upsample\b", lambda m: f"up_blocks.{levels - 1 - int(m[1])}.upsamplers.0"),
+    )
+    return {_renamed(key, (*_BOTH, *up)): _linear(key, tensor) for key, tensor in published.items()}
+
+
+def _renamed(key: str, rules: tuple) -> str:
+    for pattern, replacement in rules:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _linear(key: str, tensor: Tensor) -> Tensor:
+    """The attention's 1×1 convolutions as the matrices that diffusers has in their place."""
+    return tensor[:, :, 0, 0] if ".attn_1." in key and tensor.ndim == 4 else tensor
+
+
+def encode_in_chunks(encoder: ImageEncoder, images: Tensor, chunk: int) -> Tensor:
+    """Latents of N images, `chunk` of them at a time; float32."""
+    return torch.cat([encoder(piece).float() for piece in images.split(chunk)])
+
+
+def decode_in_chunks(decoder: ImageDecoder, latents: Tensor, chunk: int) -> Tensor:
+    """Images of N latents, `chunk` of them at a time; float32."""
+    return torch.cat([decoder(piece).float() for piece in latents.split(chunk)])
