@@ -1,18 +1,39 @@
 """Videos come back as they were written, and what is no video is refused."""
 
+import wave
+
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from recon.errors import GridError
 from recon.grid import video as video_module
-from recon.grid.video import read_video, write_video
+from recon.grid.video import read_video, read_video_frames, read_video_times, write_video
 
 
 def moving_gradient(T: int, height: int, width: int) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
     frames = [np.stack([rows * 3, columns * 3, rows * 0 + 40 * t], axis=-1) for t in range(T)]
     return np.stack(frames).astype(np.uint8)
+
+
+def write_with_alpha(
+    path, codec: str, pixel_format: str, alpha: int = 0, rotation: int = 0
+) -> None:
+    """6 frames of 48 × 64: red upper left quarter, the rest green and of another alpha."""
+    image = np.full((48, 64, 4), (0, 255, 0, alpha), np.uint8)
+    image[:24, :32] = (255, 0, 0, 255)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=10)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pixel_format
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for _ in range(6):
+            frame = av.VideoFrame.from_ndarray(image, format="rgba").reformat(format=pixel_format)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
 
 
 @pytest.mark.parametrize("size", [(48, 64), (33, 47)])
@@ -38,6 +59,95 @@ def test_an_animated_gif_is_a_video(tmp_path):
     video = read_video(tmp_path / "x.gif")
     assert video.frames.shape[:3] == (3, 20, 30)
     assert video.fps == pytest.approx(10)
+
+
+def test_times_start_at_zero_and_go_at_the_frame_rate(tmp_path):
+    write_video(tmp_path / "x.mp4", moving_gradient(9, 32, 32), fps=12.5)
+    np.testing.assert_allclose(read_video_times(tmp_path / "x.mp4"), np.arange(9) / 12.5)
+
+
+def test_times_of_a_gif_follow_its_delays(tmp_path):
+    frames = [Image.fromarray(frame) for frame in moving_gradient(3, 20, 30)]
+    frames[0].save(
+        tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=[100, 300, 100]
+    )
+    np.testing.assert_allclose(read_video_times(tmp_path / "x.gif"), [0, 0.1, 0.4])
+
+
+def test_some_frames_are_those_of_the_whole_in_the_order_asked_for(tmp_path):
+    write_video(tmp_path / "x.mp4", moving_gradient(12, 32, 48), fps=10)
+    every = read_video(tmp_path / "x.mp4").frames
+    some = read_video_frames(tmp_path / "x.mp4", [7, 0, 11, 7])
+    np.testing.assert_array_equal(some, every[[7, 0, 11, 7]])
+
+
+def test_frames_beyond_the_end_are_refused(tmp_path):
+    write_video(tmp_path / "x.mp4", moving_gradient(4, 32, 48), fps=10)
+    with pytest.raises(GridError, match="frame 4 cannot be decoded"):
+        read_video_frames(tmp_path / "x.mp4", [1, 4, 9])
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("x.webm", "libvpx-vp9", "yuva420p"),
+        ("x.mov", "qtrle", "argb"),
+        ("x.mov", "png", "rgba"),
+        ("x.mov", "prores_ks", "yuva444p10le"),
+        ("x.mkv", "ffv1", "bgra"),
+    ],
+)
+def test_alpha_of_a_video_is_read(tmp_path, name, codec, pixel_format):
+    write_with_alpha(tmp_path / name, codec, pixel_format)
+    frames = read_video(tmp_path / name).frames
+    assert frames.shape == (6, 48, 64, 4)
+    assert (frames[:, 40:, 40:, 3] <= 1).all()
+    assert np.abs(frames[:, :16, :24].astype(int) - [255, 0, 0, 255]).max() < 12
+    np.testing.assert_array_equal(read_video_frames(tmp_path / name, [3]), frames[[3]])
+    assert len(read_video_times(tmp_path / name)) == 6
+
+
+def test_alpha_that_is_opaque_everywhere_is_no_alpha(tmp_path):
+    write_with_alpha(tmp_path / "x.webm", "libvpx-vp9", "yuva420p", alpha=255)
+    assert read_video(tmp_path / "x.webm").frames.shape == (6, 48, 64, 3)
+    assert read_video_frames(tmp_path / "x.webm", [0]).shape == (1, 48, 64, 3)
+
+
+@pytest.mark.parametrize(("rotation", "corner"), [(90, (-9, 8)), (-90, (8, -9)), (180, (-9, -9))])
+def test_a_video_that_lies_on_its_side_is_turned(tmp_path, rotation, corner):
+    write_with_alpha(tmp_path / "x.mp4", "libx264", "yuv420p", rotation=rotation)
+    frame = read_video(tmp_path / "x.mp4").frames[0]
+    assert frame.shape == ((48, 64, 3) if rotation == 180 else (64, 48, 3))
+    assert np.abs(frame[corner].astype(int) - [255, 0, 0]).max() < 12
+
+
+def test_a_gif_that_is_cut_off_is_refused(tmp_path):
+    frames = [Image.fromarray(frame) for frame in moving_gradient(6, 20, 30)]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=100)
+    data = (tmp_path / "x.gif").read_bytes()
+    (tmp_path / "x.gif").write_bytes(data[: len(data) * 2 // 3])
+    for read in (read_video, read_video_times):
+        with pytest.raises(GridError, match="cut off"):
+            read(tmp_path / "x.gif")
+
+
+def test_a_damaged_video_is_refused(tmp_path):
+    write_video(tmp_path / "x.mp4", moving_gradient(8, 64, 64), fps=10)
+    data = bytearray((tmp_path / "x.mp4").read_bytes())
+    start = data.index(b"mdat") + 4
+    for position in range(start, start + int.from_bytes(data[start - 8 : start - 4]) - 8, 5):
+        data[position] ^= 0x5A
+    (tmp_path / "x.mp4").write_bytes(data)
+    with pytest.raises(GridError, match="cannot be read"):
+        read_video_frames(tmp_path / "x.mp4", list(range(8)))
+
+
+def test_a_file_without_pictures_is_refused(tmp_path):
+    with wave.open(str(tmp_path / "x.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(b"\0" * 1600)
+    with pytest.raises(GridError, match="no video"):
+        read_video(tmp_path / "x.wav")
 
 
 @pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>", b"\0\0\0\x18ftypmp42" + b"\0" * 500])
