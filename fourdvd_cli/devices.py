@@ -11,7 +11,7 @@ NO_GSPLAT = "gsplat is not installed; run `pip install 'fourdvd[cuda]'`"
 
 
 def resolve_device(name: str) -> str:
-    """The device on which a command works.
+    """The device on which a command draws Gaussians.
 
     Args:
         name: "cpu", "cuda", or "auto": CUDA where there is a device and gsplat to draw on it.
@@ -22,20 +22,26 @@ def resolve_device(name: str) -> str:
     Raises:
         BackendError: "cuda" was asked for and cannot be used.
     """
-    if name == "cpu":
-        return "cpu"
-    import torch
-
-    if not torch.cuda.is_available():
-        if name == "cuda":
-            raise BackendError(_no_cuda(torch.__version__, torch.version.cuda))
-        return "cpu"
-    if importlib.util.find_spec("gsplat") is None:
+    device = resolve_network_device(name)
+    if device == "cuda" and importlib.util.find_spec("gsplat") is None:
         if name == "cuda":
             raise BackendError(f"{NO_GSPLAT}, or use --device cpu")
         say(f"working on the CPU although there is a CUDA device: {NO_GSPLAT}")
         return "cpu"
-    return "cuda"
+    return device
+
+
+def resolve_network_device(name: str) -> str:
+    """The device on which a command runs networks; as `resolve_device`, but without gsplat."""
+    if name == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise BackendError(_no_cuda(torch.__version__, torch.version.cuda))
+    return "cpu"
 
 
 def _no_cuda(torch_version: str, cuda_version: str | None) -> str:

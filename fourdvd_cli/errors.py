@@ -20,10 +20,6 @@ from typing import NamedTuple
 from recon import errors
 
 
-class NotBuiltYetError(errors.FourdvdError):
-    """A part of the product that does not exist yet was asked for."""
-
-
 class Failure(NamedTuple):
     """How a command ends.
 
@@ -39,12 +35,13 @@ class Failure(NamedTuple):
 
 
 _DOCTOR = "`fourdvd doctor` shows what this machine can do"
+_WEIGHTS = "`fourdvd models list` shows which weights are here"
 _SMALLER = "try --device cpu, --quality draft or smaller images"
 
 _TABLE: tuple[tuple[type[BaseException], int, str | None], ...] = (  # the first match counts
     (errors.Interrupted, 130, None),
     (errors.InputError, 3, None),
-    (errors.WeightsError, 4, _DOCTOR),
+    (errors.WeightsError, 4, _WEIGHTS),
     (errors.BackendError, 5, _DOCTOR),
     (errors.OutOfMemoryError, 6, _SMALLER),
     (errors.FourdvdError, 1, None),
@@ -59,7 +56,7 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure(6, "the accelerator has too little memory for this", _SMALLER)
     for kind, exit_code, hint in _TABLE:
         if isinstance(error, kind):
-            return Failure(exit_code, _sentence(error), hint)
+            return Failure(exit_code, _sentence(error), getattr(error, "hint", None) or hint)
     return None
 
 

@@ -55,6 +55,42 @@ class Axes(StrEnum):
     z_up = "z-up"
 
 
+class Model(StrEnum):
+    """The models of `generation.recipes`."""
+
+    sv4d2 = "sv4d2"
+    sv4d2_8views = "sv4d2-8views"
+    sv4d = "sv4d"
+
+    @property
+    def key(self) -> str:
+        """As the libraries call it."""
+        return self.value.replace("-", "_")
+
+
+class OrbitModel(StrEnum):
+    """The models that make the views of the first frame for SV4D."""
+
+    sv3d_u = "sv3d_u"
+    sv3d_p = "sv3d_p"
+
+
+class Precision(StrEnum):
+    """The numbers that networks compute with."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Direction(StrEnum):
+    """How azimuths count, seen from above."""
+
+    ccw = "ccw"
+    cw = "cw"
+
+
 @dataclass(frozen=True)
 class Degrees:
     """Angles that were written as numbers with commas between them."""
@@ -83,6 +119,24 @@ DeviceOption = Annotated[
 ]
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="The same seed gives the same result on a CPU.")
+]
+ModelOption = Annotated[
+    Model, typer.Option("--model", help="Published networks to use; `fourdvd models list`.")
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="DIR",
+        help="Folder of weights; else FOURDVD_WEIGHTS and the Hugging Face cache.",
+    ),
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, max=1000, help="Of a sampling run.", show_default="the model's"),
+]
+LowMemoryOption = Annotated[
+    bool, typer.Option("--low-memory", help="Slower, with less GPU memory; the same result.")
 ]
 QualityOption = Annotated[
     Quality, typer.Option("--quality", help="About 1, 5 or 15 minutes on two CPU cores.")

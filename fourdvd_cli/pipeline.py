@@ -1,6 +1,6 @@
-"""`fourdvd run`: grid → scene → export in one folder, going on where an earlier run stopped.
+"""`fourdvd run`: video → grid → scene → export in one folder, going on where it stopped.
 
-    OUT/grid      the grid that was handed in, as our own folder
+    OUT/grid      made from a video, or the grid that was handed in, as our own folder
     OUT/scene     the fitted scene
     OUT/export    one folder for each format
     OUT/run.json  input, settings and the stages that are done
@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from fourdvd_cli import __version__, console
-from fourdvd_cli.errors import NotBuiltYetError
 from fourdvd_cli.exporting import export
 from fourdvd_cli.fitting import FitSettings, fit
+from fourdvd_cli.generating import Generation
+from generation.preprocess import ClipOptions
+from generation.recipes import recipes
+from generation.settings import GenerateSettings
 from recon.errors import InputError, OutputExistsError
 from recon.export.options import ExportOptions
 from recon.grid import Grid, has_split, read_grid
@@ -41,12 +44,14 @@ class Run:
     Attributes:
         input: absolute path of what was handed in.
         settings: of the fit.
+        generation: settings of the generation; None where a grid was handed in.
         formats: those that were exported.
         stages: names of the stages that are done.
     """
 
     input: str
     settings: dict[str, Any]
+    generation: dict[str, Any] | None = None
     formats: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
 
@@ -56,33 +61,45 @@ def run_pipeline(
     folder: Path,
     formats: Sequence[str],
     settings: FitSettings,
+    generation: GenerateSettings,
     *,
+    weights_folder: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Makes `folder` from a grid, or goes on with it.
+    """Makes `folder` from a video or a grid, or goes on with it.
 
     Args:
-        source: grid folder or its transforms JSON.
+        source: video, GIF, folder of frames, grid folder or its transforms JSON.
         folder: all results; it may hold an unfinished run of the same input and settings.
         formats: keys of `recon.export.exporters`; those that are there already are kept.
         settings: of the fit.
+        generation: of a grid from a video; not looked at where a grid is handed in.
+        weights_folder: looked through first for the generation's weights.
         overwrite: start again, replacing what an earlier run left.
         quiet: show no progress.
 
     Raises:
-        NotBuiltYetError: the input is a video or a folder of its frames.
         OutputExistsError: the folder holds something else, and `overwrite` is False.
         FourdvdError: as the stages.
     """
-    _refuse_video(source)
-    run = _begin(source, folder, settings, overwrite)
+    is_video = _is_video(source)
+    run = _begin(source, folder, settings, generation if is_video else None, overwrite)
     # From here on the folder is this run's own: whatever is in the place of a stage that is not
     # done was left by an older run, or by this one just before it was stopped.
     if "grid" not in run.stages:
-        splits = _read_splits(source)
-        _write(run, folder)  # only now, so that an input that is not valid leaves nothing
-        _write_splits(splits, folder / "grid")
+        if is_video:
+            clip = ClipOptions(ratio=recipes[generation.model].ratio)
+            made = Generation(
+                source, folder / "grid", clip, generation, weights_folder, True, quiet
+            )
+            made.find_weights()  # and the clip: what is not valid or missing leaves nothing
+            _write(run, folder)
+            made.run()
+        else:
+            splits = _read_splits(source)
+            _write(run, folder)  # only now, for the same reason
+            _write_splits(splits, folder / "grid")
         _finish(run, "grid", folder)
     if "scene" not in run.stages:
         fit(folder / "grid", folder / "scene", settings, overwrite=True, quiet=quiet)
@@ -119,30 +136,37 @@ def _write_splits(splits: dict[str, Grid], folder: Path) -> None:
             write_posed_images(splits["test"], partial, "transforms_test.json", TEST_IMAGES)
 
 
-def _refuse_video(source: Path) -> None:
-    is_video = source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES
-    is_frames = (
-        source.is_dir()
-        and not any(source.glob("transforms*.json"))
-        and any(path.suffix.lower() in IMAGE_SUFFIXES for path in source.iterdir())
-    )
-    if is_video or is_frames:
-        raise NotBuiltYetError(
-            f"{source} is a video, and generate is not built yet: this version starts from a grid "
-            "of views (`fourdvd grid` makes one from the videos of a multi-view model)"
+def _is_video(source: Path) -> bool:
+    """Whether the input is a video or a folder of its frames, and not a grid."""
+    if source.is_dir():
+        return not any(source.glob("transforms*.json")) and any(
+            path.suffix.lower() in IMAGE_SUFFIXES for path in source.iterdir()
         )
+    return source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _begin(source: Path, folder: Path, settings: FitSettings, overwrite: bool) -> Run:
+def _begin(
+    source: Path,
+    folder: Path,
+    settings: FitSettings,
+    generation: GenerateSettings | None,
+    overwrite: bool,
+) -> Run:
     """The run to go on with, or a new one, of which nothing is written yet."""
-    wanted = Run(str(source.resolve()), asdict(settings))
+    made_with = None if generation is None else _decisive(generation)
+    wanted = Run(str(source.resolve()), asdict(settings), made_with)
     record = folder / RECORD
     if record.is_file() and not overwrite:
         found = _read(record)
-        if (found.input, found.settings) != (wanted.input, wanted.settings):
+        if (found.input, found.settings, found.generation) != (
+            wanted.input,
+            wanted.settings,
+            wanted.generation,
+        ):
             raise OutputExistsError(
                 folder,
-                f"it holds a run of {found.input} with {_words(found.settings)}; "
+                f"it holds a run of {found.input} with "
+                f"{_words(found.settings | (found.generation or {}))}; "
                 "choose another folder, or pass --overwrite to start again",
             )
         return found
@@ -166,12 +190,17 @@ def _read(path: Path) -> Run:
         if (values["format"], values["version"]) != (FORMAT, VERSION):
             raise ValueError(f"found format {values['format']!r} version {values['version']!r}")
         names = ("input", "settings", "formats", "stages")
-        return Run(**{name: values[name] for name in names})
+        return Run(generation=values.get("generation"), **{name: values[name] for name in names})
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"expected the record of a run ({error!r}); choose another folder or pass --overwrite",
             path,
         ) from error
+
+
+def _decisive(generation: GenerateSettings) -> dict[str, Any]:
+    """What another run with the same OUT must share: the options of `run`, by their names."""
+    return {"model": generation.model, "steps": generation.steps}
 
 
 def _words(settings: dict[str, Any]) -> str:

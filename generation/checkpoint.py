@@ -1,6 +1,7 @@
 """The state of an unfinished generation on disk, saved after every pass.
 
     GRID/unfinished/state.safetensors   latents of all frames that are made, and the orbit's views
+    GRID/unfinished/input               the prepared clip, for people
 
 Letters: n frames, V generated views, h × w latent pixels, H × W pixels.
 """
@@ -18,8 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from generation.clip_writing import write_clip
+from generation.preprocess import PreparedClip
 from recon.errors import InputError, OutputExistsError
-from recon.output import output_file
+from recon.output import check_output, output_file, output_folder
 
 UNFINISHED, STATE = "unfinished", "state.safetensors"
 
@@ -43,10 +46,28 @@ class State:
     seconds: dict[str, float]
 
 
-def is_unfinished(folder: Path) -> bool:
-    """Whether nothing is in a folder but the state of a generation."""
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    return UNFINISHED in found and all(name.startswith(UNFINISHED) for name in found)
+def check_folder(folder: Path, overwrite: bool = False) -> None:
+    """Tells early whether a grid may be made in a folder: as `check_output`, but go on is allowed.
+
+    Raises:
+        OutputExistsError: it holds something else than an unfinished generation, and `overwrite`
+            is False.
+        OutputError: as `check_output`.
+    """
+    if not (folder.is_dir() and {path.name for path in folder.iterdir()} == {UNFINISHED}):
+        check_output(folder, overwrite)
+
+
+def write_input(folder: Path, clip: PreparedClip) -> Path:
+    """Puts the prepared input where people can look at it before the grid is there.
+
+    Returns:
+        The folder with the frames and their preview.
+    """
+    place = folder / UNFINISHED / "input"
+    with output_folder(place, overwrite=True) as partial:
+        write_clip(clip, partial)
+    return place
 
 
 def discard_other(folder: Path, identity: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ class Networks:
         """Images in [−1, 1] of scaled latents: [N, 4, h, w] to [N, 3, H, W]."""
         with self.working(self.decoder):
             images = decode_in_chunks(self.decoder, latents.to(self.device), self._at_once)
-        return images.clamp(-1, 1).cpu()
+        return images.clamp(-1, 1).cpu().contiguous()  # as a saved state will be when it is read
 
     @torch.inference_mode()
     def tokens(self, images: Tensor) -> Tensor:

@@ -24,7 +24,14 @@ import torch
 from torch import Tensor
 
 from generation.anchors import Pass
-from generation.checkpoint import State, discard_other, is_unfinished, load_state, save_state
+from generation.checkpoint import (
+    State,
+    check_folder,
+    discard_other,
+    load_state,
+    save_state,
+    write_input,
+)
 from generation.clip_writing import write_clip
 from generation.conditioning import (
     augmentation_vector,
@@ -46,14 +53,14 @@ from generation.planning import Plan, plan
 from generation.preprocess import PreparedClip
 from generation.recipes import ORBIT_CONFIGS, ORBIT_SCALE, ORBIT_VIEWS, pick_from_orbit
 from generation.report import generation_report
-from generation.settings import GenerateSettings
+from generation.settings import GenerateSettings, check_size
 from generation.weights import PublishedWeights
 from recon.errors import DivergedError, Interrupted, OutOfMemoryError
 from recon.grid import Grid, grid_from_views
 from recon.grid.grid import composite
 from recon.grid.matte import border_colour, matte
 from recon.grid.writing import write_posed_images, write_previews
-from recon.output import check_output, output_folder, write_json
+from recon.output import output_folder, write_json
 
 WHITE = np.ones(3)
 DECISIVE = tuple(sorted(GenerateSettings.__dataclass_fields__.keys() - {"low_memory"}))
@@ -77,6 +84,13 @@ class Progress(NamedTuple):
     seconds_left: float
 
 
+class Generated(NamedTuple):
+    """A finished grid, and what `generate.json` says of it."""
+
+    grid: Grid
+    report: dict[str, Any]
+
+
 def generate(
     clip: PreparedClip,
     folder: Path,
@@ -86,8 +100,7 @@ def generate(
     overwrite: bool = False,
     on_step: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    load: Callable[..., Networks] = load_networks,
-) -> Grid:
+) -> Generated:
     """Makes the grid folder of a clip, or goes on with one that was interrupted.
 
     Args:
@@ -99,12 +112,12 @@ def generate(
             replaced.
         on_step: called after every step of the sampler.
         should_stop: asked after every step; True stops. The passes that are done are saved.
-        load: makes the networks of a file.
 
     Returns:
-        The grid, as written: view 0 is the input.
+        The grid, as written: view 0 is the input. And how it was made.
 
     Raises:
+        InputError: the frames are not of a size that the networks take.
         OutputExistsError: the folder holds something else and `overwrite` is False.
         WeightsError: the weights are not those of the networks.
         Interrupted: `should_stop` said so.
@@ -112,12 +125,13 @@ def generate(
         OutOfMemoryError: the accelerator's memory is spent; the passes that are done are saved.
     """
     folder = Path(folder)
-    if not is_unfinished(folder):
-        check_output(folder, overwrite)
+    check_folder(folder, overwrite)
     if overwrite:
         discard_other(folder, identity_of(clip, settings, weights))
+    check_size(clip.images.shape[1])
     todo = plan(settings, len(clip.images))
-    run = Run(clip, folder, settings, todo, weights, load, on_step, should_stop)
+    write_input(folder, clip)
+    run = Run(clip, folder, settings, todo, weights, on_step, should_stop)
     with ThreadPoolExecutor() as pool, _memory_errors(settings):
         hashes = {name: pool.submit(file.sha256) for name, file in weights.items()}
         views = run.views()
@@ -136,7 +150,7 @@ def generate(
         (partial / "input").mkdir()
         write_clip(clip, partial / "input")
         write_json(partial / "generate.json", report)
-    return grid
+    return Generated(grid, report)
 
 
 class Run:
@@ -149,12 +163,11 @@ class Run:
         settings: GenerateSettings,
         todo: Plan,
         weights: Mapping[str, PublishedWeights],
-        load: Callable[..., Networks],
         on_step: Callable[[Progress], None] | None,
         should_stop: Callable[[], bool] | None,
     ):
         self.clip, self.folder, self.settings, self.plan = clip, folder, settings, todo
-        self.weights, self.load = weights, load
+        self.weights = weights
         self.on_step = on_step or (lambda progress: None)
         self.should_stop = should_stop or (lambda: False)
         self.device = torch.device(settings.device)
@@ -304,7 +317,7 @@ class Run:
     def _networks(self, name: str) -> Networks:
         recipe = self.plan.recipe
         config = recipe.config if name == recipe.model else ORBIT_CONFIGS[name]
-        return self.load(
+        return load_networks(
             self.weights[name], config, self.device, self._dtype(), self.settings.low_memory
         )
 
@@ -359,8 +372,8 @@ def _memory_errors(settings: GenerateSettings) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        smaller = "a smaller --size" if settings.low_memory else "--low-memory or a smaller --size"
+        smaller = "a smaller --size" if settings.low_memory else "--low-memory, or a smaller --size"
         raise OutOfMemoryError(
-            f"the accelerator has too little memory for this; try {smaller}. The finished passes "
-            "are saved, unless these change them"
+            "the accelerator has too little memory for this; the finished passes are saved",
+            hint=f"try {smaller}; passes that --low-memory finds saved are kept",
         ) from error

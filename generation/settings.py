@@ -87,3 +87,9 @@ class GenerateSettings:
             raise InputError(f"azimuths must lie between 0 and 360 degrees, found {azimuths}")
         if any(after <= before for before, after in itertools.pairwise(azimuths)):
             raise InputError(f"azimuths must ascend, found {azimuths}")
+
+
+def check_size(size: int) -> None:
+    """Raises InputError for a side in pixels that the networks cannot halve often enough."""
+    if size % SIZE_STEP:
+        raise InputError(f"expected a size that is a multiple of {SIZE_STEP} pixels, found {size}")

@@ -22,7 +22,14 @@ from pathlib import Path
 
 
 class FourdvdError(Exception):
-    """Base of all errors a user can meet."""
+    """Base of all errors a user can meet.
+
+    Attributes:
+        hint: what to try next, where the message does not say it; None leaves it to whoever shows
+            the error.
+    """
+
+    hint: str | None = None
 
 
 class InputError(FourdvdError):
@@ -54,11 +61,7 @@ class OutputExistsError(OutputError):
 
 
 class WeightsError(FourdvdError):
-    """Network weights are missing, corrupt or belong to another model.
-
-    Attributes:
-        hint: what to type to get the right ones, or None where the message says it.
-    """
+    """Network weights are missing, corrupt or belong to another model; a hint says what to type."""
 
     def __init__(self, message: str, hint: str | None = None):
         self.hint = hint
@@ -70,7 +73,11 @@ class BackendError(FourdvdError):
 
 
 class OutOfMemoryError(FourdvdError):
-    """The accelerator has too little memory for what was asked."""
+    """The accelerator has too little memory for what was asked; a hint names the option."""
+
+    def __init__(self, message: str, hint: str | None = None):
+        self.hint = hint
+        super().__init__(message)
 
 
 class DivergedError(FourdvdError):

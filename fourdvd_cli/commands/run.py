@@ -12,6 +12,9 @@ from fourdvd_cli.options import (
     Device,
     DeviceOption,
     Format,
+    LowMemoryOption,
+    Model,
+    ModelOption,
     MotionOption,
     OverwriteOption,
     Quality,
@@ -19,13 +22,19 @@ from fourdvd_cli.options import (
     QuietOption,
     SeedOption,
     ShDegreeOption,
+    StepsOption,
     VerboseOption,
+    WeightsOption,
 )
 
 
 def run(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="Grid folder, or its transforms JSON.")
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="Video, GIF or folder of frames; or a grid folder, or its transforms JSON.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT", help="Gets grid, scene and export.")
@@ -41,18 +50,35 @@ def run(
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     sh_degree: ShDegreeOption = 0,
+    model: ModelOption = Model.sv4d2,
+    steps: StepsOption = None,
+    weights: WeightsOption = None,
+    low_memory: LowMemoryOption = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Grid → scene → exported files, in one folder.
+    """Video → grid → scene → exported files, in one folder; a grid skips the first step.
 
-    Run again with the same OUT to go on where it stopped, or to add formats.
+    Run again with the same OUT to go on where it stopped, or to add formats. Cut the video first,
+    or call the commands one by one, for more choices.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.fitting import FitSettings
     from fourdvd_cli.pipeline import run_pipeline
+    from generation.settings import GenerateSettings
 
     settings = FitSettings(quality.value, motion and motion.value, device.value, seed, sh_degree)
     names = [name.value for name in formats or (Format.ply, Format.glb)]
-    run_pipeline(source, output, names, settings, overwrite=overwrite, quiet=quiet)
+    run_pipeline(
+        source,
+        output,
+        names,
+        settings,
+        GenerateSettings(
+            model=model.key, steps=steps, seed=seed, low_memory=low_memory, device=device.value
+        ),
+        weights_folder=weights,
+        overwrite=overwrite,
+        quiet=quiet,
+    )

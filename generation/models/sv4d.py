@@ -91,7 +91,7 @@ class SV4DTransformer(Conditioned[SV4DConditions]):
     def __init__(self, channels: int, config: SV4DConfig):
         super().__init__()
         sizes = (channels, config.num_head_channels)
-        view = config.adm_in_channels if config.use_camera_emb else channels
+        view = config.embedding if config.use_camera_emb else channels
         self.use_camera_emb = config.use_camera_emb
         self.attend_views = attend_pixel_groups if config.use_3d_attention else attend_views
         self.norm = GroupNorm(channels, eps=1e-6)

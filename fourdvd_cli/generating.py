@@ -1,0 +1,244 @@
+"""`generation` as the command line runs it: weights found, progress shown, stoppable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fourdvd_cli import console, interrupts
+from fourdvd_cli.devices import resolve_network_device
+
+if TYPE_CHECKING:
+    from generation.pipeline import Progress
+    from generation.planning import Plan
+    from generation.preprocess import ClipOptions, PreparedClip
+    from generation.settings import GenerateSettings
+    from recon.grid import Grid
+
+GIB = 2**30
+
+
+@dataclass
+class Generation:
+    """One video on its way to a grid.
+
+    Attributes:
+        video: video, GIF or folder of frames.
+        folder: of the grid.
+        clip_options: which frames, and how they are cut.
+        settings: what to make of them; its device may be "auto".
+        weights_folder: looked through first, or None.
+        overwrite: whether what is in the folder may be replaced.
+        quiet: show no progress.
+    """
+
+    video: Path
+    folder: Path
+    clip_options: ClipOptions
+    settings: GenerateSettings
+    weights_folder: Path | None = None
+    overwrite: bool = False
+    quiet: bool = False
+
+    @cached_property
+    def clip(self) -> PreparedClip:
+        """The prepared input; what is odd about it is said once.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        from generation.preprocess import prepare_clip
+        from generation.settings import check_size
+
+        check_size(self.clip_options.size)
+        clip = prepare_clip(self.video, self.clip_options)
+        for warning in clip.warnings:
+            console.say(f"warning: {warning}")
+        return clip
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What will be done."""
+        from generation.planning import plan
+
+        return plan(self.settings, len(self.clip.images))
+
+    def find_weights(self) -> dict[str, Path]:
+        """Files of the models that are needed, by name; raises WeightsError if one is missing."""
+        from generation.catalogue import published
+        from generation.weights import find_weights
+
+        return {
+            name: find_weights(published[name], self.weights_folder)
+            for name in self.plan.needs(self.settings)
+        }
+
+    def run(self) -> dict[str, Any]:
+        """Makes the grid folder, and stops with the finished passes saved when asked to.
+
+        Returns:
+            What `generate.json` holds.
+
+        Raises:
+            FourdvdError: as `generation.pipeline.generate`, and what finds weights and devices.
+        """
+        with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
+            from generation.catalogue import published
+            from generation.checkpoint import check_folder
+            from generation.pipeline import generate
+            from generation.weights import open_weights
+
+            check_folder(self.folder, self.overwrite)
+            device = resolve_network_device(self.settings.device)
+            settings = replace(self.settings, device=device)
+            weights = {
+                name: open_weights(path, published[name])
+                for name, path in self.find_weights().items()
+            }
+            self._warn_of_cost(settings)
+            with console.progress("generating", self.quiet) as report:
+                made = generate(
+                    self.clip,
+                    self.folder,
+                    settings,
+                    weights,
+                    overwrite=self.overwrite,
+                    on_step=lambda step: report(step.step, step.steps, describe(step)),
+                    should_stop=should_stop,
+                )
+        console.say(f"wrote {self.folder}: {describe_grid(made.grid)}")
+        return made.report
+
+    def dry_run(self) -> dict[str, Any]:
+        """Does everything before the networks and tells what they would take.
+
+        Leaves the prepared input in the folder's `unfinished/input`, to be looked at.
+
+        Returns:
+            Facts, as `--json` prints them.
+        """
+        from generation.catalogue import published
+        from generation.checkpoint import check_folder, write_input
+
+        check_folder(self.folder, self.overwrite)
+        device = resolve_network_device(self.settings.device)
+        settings = replace(self.settings, device=device)
+        clip, plan = self.clip, self.plan
+        folder = write_input(self.folder, clip)
+        models = [published[name] for name in plan.needs(settings)]
+        found = {model.label: self._find(model.name) for model in models}
+        costs = {}
+        for name in dict.fromkeys((device, "cuda")):
+            costs[name] = self._estimate(replace(settings, device=name))
+        return {
+            "model": plan.recipe.model.replace("_", "-"),
+            "frames": len(clip.images),
+            "source_frames": list(clip.source_frames),
+            "fps": clip.fps,
+            "size": clip.images.shape[1],
+            "crop": clip.crop._asdict(),
+            "alpha_known": clip.alpha_known,
+            "warnings": list(clip.warnings),
+            "preview": str(folder / "preview.png"),
+            "views": 1 + len(plan.azimuths_deg),
+            "azimuths_deg": [0.0, *plan.azimuths_deg],
+            "elevation_deg": plan.elevation_deg,
+            "passes": [each.name for each in plan.passes],
+            "steps": plan.all_steps,
+            "device": device,
+            "estimate": costs,
+            "weights": {name: None if path is None else str(path) for name, path in found.items()},
+            "missing_weights": [name for name, path in found.items() if path is None],
+        }
+
+    def _find(self, name: str) -> Path | None:
+        from generation.catalogue import published
+        from generation.weights import find_weights
+        from recon.errors import WeightsError
+
+        try:
+            return find_weights(published[name], self.weights_folder)
+        except WeightsError:
+            return None
+
+    def _estimate(self, settings: GenerateSettings) -> dict[str, Any]:
+        """What it would take on the device of the settings; no seconds for one that is not here."""
+        import torch
+        from generation.estimate import estimate, measured_rate
+
+        here = settings.device == "cpu" or torch.cuda.is_available()
+        rate = measured_rate(settings) if here else float("nan")
+        size, frames = self.clip.images.shape[1], len(self.clip.images)
+        found = estimate(self.plan, settings, size, frames, rate)
+        return {
+            "memory_bytes": found.device_memory_bytes,
+            "disk_bytes": found.disk_bytes,
+            "flops": found.flops,
+            "seconds": found.seconds if here else None,
+        }
+
+    def _warn_of_cost(self, settings: GenerateSettings) -> None:
+        """Says what it takes, and what to do where the device has less memory."""
+        import torch
+
+        cost = self._estimate(settings)
+        console.say(
+            f"about {_duration(cost['seconds'])} and {cost['memory_bytes'] / GIB:.0f} GiB on "
+            f"{settings.device}"
+        )
+        if settings.device == "cuda" and cost["memory_bytes"] > torch.cuda.mem_get_info()[0]:
+            free = torch.cuda.mem_get_info()[0] / GIB
+            advice = "a smaller --size" if settings.low_memory else "--low-memory"
+            console.say(f"warning: only {free:.0f} GiB of it are free; try {advice}")
+
+
+def describe(step: Progress) -> str:
+    """The numbers that matter about a generation that goes on."""
+    return f"{step.stage} · {_duration(step.seconds_left)} left"
+
+
+def describe_grid(grid: Grid) -> str:
+    """What was made."""
+    return f"{grid.V} views of {grid.T} frames of {grid.width}×{grid.height}"
+
+
+def dry_run_lines(report: dict[str, Any]) -> list[str]:
+    """What a dry run found, for people."""
+    crop = report["crop"]
+    row, column = crop["centres"][0]
+    mask = "alpha of the input" if report["alpha_known"] else "from the white background"
+    lines = [
+        f"model      {report['model']}: {report['views']} views "
+        f"({', '.join(f'{azimuth:g}°' for azimuth in report['azimuths_deg'])})",
+        f"frames     {report['frames']} of {report['size']}², {report['fps']:.3g} a second "
+        f"(source frames {_ranges(report['source_frames'])})",
+        f"crop       {crop['side']} px about column {column:.0f}, row {row:.0f}",
+        f"mask       {mask}; look at {report['preview']}",
+        f"steps      {report['steps']} in {len(report['passes'])} passes",
+    ]
+    for device, cost in report["estimate"].items():
+        seconds = cost["seconds"]
+        time = "time unknown here" if seconds is None else f"about {_duration(seconds)}"
+        lines.append(
+            f"{device:10} {cost['memory_bytes'] / GIB:.1f} GiB, {cost['flops'] / 1e15:.1f} PFLOP, "
+            f"{time}"
+        )
+    disk = next(iter(report["estimate"].values()))["disk_bytes"]
+    lines.append(f"disk       {disk / 1e6:.0f} MB")
+    for name, path in report["weights"].items():
+        lines.append(f"weights    {name}: {'missing' if path is None else path}")
+    return lines
+
+
+def _ranges(numbers: list[int]) -> str:
+    return f"{numbers[0]}–{numbers[-1]}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds != seconds:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{rest:02d} min"

@@ -1,0 +1,214 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from generation import pipeline
+from generation.checkpoint import UNFINISHED
+from generation.pipeline import generate
+from generation.recipes import ORBIT_AZIMUTHS_DEG, recipes
+from generation.settings import GenerateSettings
+from recon.errors import (
+    DivergedError,
+    InputError,
+    Interrupted,
+    OutOfMemoryError,
+    OutputExistsError,
+)
+from recon.grid import read_grid
+from recon.grid.cameras import viewing_angles_deg
+from tests.generation.tiny_networks import load_tiny, tiny_clip, tiny_weights
+
+pytestmark = pytest.mark.usefixtures("tiny_networks")
+
+
+@pytest.fixture
+def tiny_networks(monkeypatch):
+    monkeypatch.setattr(pipeline, "load_networks", load_tiny)
+
+
+def settings(model: str = "sv4d2_8views", **others) -> GenerateSettings:
+    return GenerateSettings(**{"model": model, "steps": 2, "views": 2} | others)
+
+
+def make(tmp_path, chosen: GenerateSettings, T: int = 5, name: str = "grid", **others):
+    names = [chosen.model, *([chosen.orbit_model] if chosen.model == "sv4d" else [])]
+    weights = tiny_weights(tmp_path, *names)
+    return generate(tiny_clip(T), tmp_path / name, chosen, weights, **others)
+
+
+@pytest.mark.parametrize(
+    ("model", "views", "azimuths"),
+    [
+        ("sv4d2", None, [0, 60, 120, 180, 240]),
+        ("sv4d2_8views", None, [0, 30, 75, 120, 165, 210, 255, 300, 330]),
+        ("sv4d2", 2, [0, 120, 240]),
+    ],
+)
+def test_each_model_makes_a_grid_with_its_cameras(tmp_path, model, views, azimuths):
+    made = make(tmp_path, settings(model, views=views))
+    grid = read_grid(tmp_path / "grid")
+    assert (grid.V, grid.T, grid.height, grid.width) == (len(azimuths), 5, 64, 64)
+    assert grid.is_full
+    assert [viewing_angles_deg(camera)[0] for camera in grid.cameras] == pytest.approx(azimuths)
+    assert made.report["azimuths_deg"] == azimuths
+    assert grid.fps == 8.0
+
+
+def test_sv4d_begins_with_an_orbit_and_takes_its_azimuths(tmp_path):
+    steps: list[tuple[int, str]] = []
+    chosen = settings("sv4d", views=None)
+    made = make(tmp_path, chosen, on_step=lambda each: steps.append((each.step, each.stage)))
+    grid = read_grid(tmp_path / "grid")
+    wanted = [0.0, *(ORBIT_AZIMUTHS_DEG[k - 1] for k in (2, 5, 7, 9, 12, 14, 16, 19))]
+    assert [viewing_angles_deg(camera)[0] for camera in grid.cameras] == pytest.approx(wanted)
+    assert viewing_angles_deg(grid.cameras[3])[1] == pytest.approx(10.0)
+    assert steps == [(1, "orbit of frame 0"), (2, "orbit of frame 0"), (3, "frames 0–4"),
+                     (4, "frames 0–4")]  # fmt: skip
+    assert set(made.report["weights"]) == {"sv3d_u", "sv4d"}
+
+
+def test_sv3d_p_goes_where_it_is_told(tmp_path):
+    made = make(tmp_path, settings("sv4d", views=3, orbit_model="sv3d_p", elevation_deg=20.0))
+    assert made.report["azimuths_deg"] == pytest.approx([0, 90, 180, 270])
+    assert made.report["elevation_deg"] == 20.0
+
+
+def test_view_0_is_the_input_and_the_folder_is_whole(tmp_path):
+    clip = tiny_clip()
+    make(tmp_path, settings())
+    folder = tmp_path / "grid"
+    grid = read_grid(folder)
+    seen = np.where(clip.images[..., 3:] > 0, clip.images, 0)
+    found = np.where(clip.images[..., 3:] > 0, grid.images[grid.of_view(0)], 0)
+    assert (found == seen).all()
+    assert {path.name for path in folder.iterdir()} == {
+        "transforms.json", "images", "videos", "contact_sheet.png", "input", "generate.json",
+    }  # fmt: skip
+    assert len(list((folder / "input").glob("t*.png"))) == 5
+    report = json.loads((folder / "generate.json").read_text())
+    assert report["steps"] == 2
+    assert report["weights"]["sv4d2_8views"]["sha256"]
+    assert report["peak_memory_bytes"] > 0
+    assert {"load", "encode", "sample", "decode"} <= report["seconds"].keys()
+
+
+def test_clockwise_azimuths_mirror_the_cameras(tmp_path):
+    make(tmp_path, settings(views=3, clockwise=True))
+    cameras = read_grid(tmp_path / "grid").cameras
+    assert [viewing_angles_deg(camera)[0] for camera in cameras] == pytest.approx([0, 270, 180, 90])
+
+
+def test_the_same_seed_makes_the_same_grid_and_another_seed_another(tmp_path):
+    first = make(tmp_path, settings(seed=4), name="a").grid.images
+    again = make(tmp_path, settings(seed=4), name="b").grid.images
+    other = make(tmp_path, settings(seed=5), name="c").grid.images
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("model", ["sv4d", "sv4d2", "sv4d2_8views"])
+def test_little_memory_makes_the_same_grid(tmp_path, model, monkeypatch):
+    monkeypatch.setattr("generation.networks.LOW_MEMORY_TOKENS", 50)
+    usual = make(tmp_path, settings(model), name="a").grid.images
+    little = make(tmp_path, settings(model, low_memory=True), name="b").grid.images
+    assert np.abs(usual[..., :3].astype(int) - little[..., :3]).max() <= 1
+
+
+@pytest.mark.parametrize(("model", "stop_after"), [("sv4d2_8views", 3), ("sv4d", 5)])
+def test_a_run_that_was_stopped_goes_on_and_ends_like_one_that_was_not(tmp_path, model, stop_after):
+    whole = make(tmp_path, settings(model), T=9, name="whole").grid.images
+    count = itertools.count(1)
+    with pytest.raises(Interrupted):
+        make(tmp_path, settings(model), T=9, should_stop=lambda: next(count) == stop_after)
+    assert {path.name for path in (tmp_path / "grid").iterdir()} == {UNFINISHED}
+    steps: list[int] = []
+    made = make(tmp_path, settings(model), T=9, on_step=lambda each: steps.append(each.step))
+    assert steps[0] == stop_after - (stop_after - 1) % 2  # passes are of two steps
+    assert (made.grid.images == whole).all()
+    assert not (tmp_path / "grid" / UNFINISHED).exists()
+
+
+def test_an_unfinished_run_of_other_settings_is_kept_unless_it_may_be_overwritten(tmp_path):
+    count = itertools.count(1)
+    with pytest.raises(Interrupted):
+        make(tmp_path, settings(), T=9, should_stop=lambda: next(count) == 3)
+    with pytest.raises(OutputExistsError, match="other settings"):
+        make(tmp_path, settings(seed=1), T=9)
+    assert (tmp_path / "grid" / UNFINISHED / "state.safetensors").exists()
+    make(tmp_path, settings(seed=1), T=9, overwrite=True)
+    assert read_grid(tmp_path / "grid").T == 9
+
+
+def test_a_finished_grid_is_kept_unless_it_may_be_overwritten(tmp_path):
+    make(tmp_path, settings())
+    with pytest.raises(OutputExistsError):
+        make(tmp_path, settings())
+    make(tmp_path, settings(seed=1), overwrite=True)
+
+
+def test_numbers_that_are_not_finite_name_pass_and_step(tmp_path, monkeypatch):
+    def overflowing(*arguments, **named):
+        networks = load_tiny(*arguments, **named)
+        networks.unet.out[2].bias.fill_(torch.inf)
+        return networks
+
+    monkeypatch.setattr(pipeline, "load_networks", overflowing)
+    with pytest.raises(DivergedError, match=r"frames 0–4: step 1 of 2.*bfloat16.*float32"):
+        make(tmp_path, settings(precision="bfloat16"))
+
+
+def test_memory_that_is_spent_names_the_flag_and_keeps_what_is_done(tmp_path, monkeypatch):
+    real, calls = pipeline.euler, itertools.count()
+
+    def spent_at_the_second_pass(*arguments):
+        if next(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*arguments)
+
+    monkeypatch.setattr(pipeline, "euler", spent_at_the_second_pass)
+    with pytest.raises(OutOfMemoryError) as caught:
+        make(tmp_path, settings(), T=9)
+    assert "--low-memory" in (caught.value.hint or "")
+    steps: list[int] = []
+    with_less = settings(low_memory=True)  # goes on after the pass that is done
+    make(tmp_path, with_less, T=9, on_step=lambda each: steps.append(each.step))
+    assert steps == [3, 4]
+
+
+def test_a_size_that_the_networks_cannot_halve_is_refused(tmp_path):
+    with pytest.raises(InputError, match="multiple of 64"):
+        generate(tiny_clip(size=80), tmp_path / "grid", settings(), {})
+    assert not (tmp_path / "grid").exists()
+
+
+def test_sv4d_sees_time_backwards_with_the_other_end_as_its_reference(tmp_path, monkeypatch):
+    """What the denoisers of each pass are told, against what the published sampling tells them."""
+    told = []
+    real = pipeline.guided_denoiser
+
+    def recording(predict, conditioning, unconditional, scale, together):
+        told.append((conditioning, scale))
+        return real(predict, conditioning, unconditional, scale, together)
+
+    monkeypatch.setattr(pipeline, "guided_denoiser", recording)
+    clip, chosen = tiny_clip(9), settings("sv4d", views=None)
+    make(tmp_path, chosen, T=9)
+    weights = tiny_weights(tmp_path, "sv4d")["sv4d"]
+    networks = load_tiny(weights, recipes["sv4d"].config, torch.device("cpu"), torch.float32)
+    video = torch.from_numpy(pipeline.composite(clip.images)).permute(0, 3, 1, 2) / 127.5 - 1
+    latents, tokens = networks.latents(video), networks.tokens(video)
+    orbit, anchors, *windows = told
+    anchor_frames = [2, 3, 5, 6, 8]
+    torch.testing.assert_close(orbit[0].concat, latents[:1].expand(21, -1, -1, -1))
+    assert torch.equal(anchors[0].context, tokens[anchor_frames])
+    assert torch.equal(anchors[0].concat, latents[anchor_frames].repeat_interleave(8, 0))
+    assert len(windows) == 4
+    for (forward, scale), (backward, same_scale) in zip(windows[::2], windows[1::2], strict=True):
+        assert torch.equal(backward.context, forward.context.flip(0))
+        assert torch.equal(backward.vector, forward.vector)
+        assert torch.equal(scale, same_scale)
+        assert not torch.equal(backward.reference, forward.reference)
+    assert torch.equal(windows[0][0].reference, anchors[0].reference)  # frame 0 is the orbit's
