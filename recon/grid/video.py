@@ -11,23 +11,23 @@ import math
 import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import av
-import imageio.v3 as iio
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from imageio.plugins.pyav import PyAVPlugin
 
 from recon.errors import GridError
 from recon.grid.images import MAX_SIDE
 
 MAX_VIDEO_BYTES = 8 * 2**30
+MAX_RATE_DENOMINATOR = 1001  # what 29.97 frames a second take
 _UNREADABLE = (OSError, FFmpegError, ValueError, StopIteration, IndexError)
 # FFmpeg's own decoders of these codecs drop the alpha that WebM keeps beside the picture.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -124,13 +124,19 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> N
         frames: each uint8, [H, W, 3], all of one size.
         fps: frames a second.
     """
-    with iio.imopen(path, "w", plugin="pyav") as file:
-        assert isinstance(file, PyAVPlugin)
-        file.init_video_stream("libx264", fps=fps, pixel_format="yuv420p")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(
+            "libx264", rate=Fraction(fps).limit_denominator(MAX_RATE_DENOMINATOR)
+        )
         for frame in frames:
             height, width = frame.shape[:2]
             even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            file.write_frame(np.ascontiguousarray(even))
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = even.shape[:2]
+                stream.pix_fmt = "yuv420p"
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
 
 
 @contextmanager

@@ -205,7 +205,7 @@ def test_sv4d_sees_time_backwards_with_the_other_end_as_its_reference(tmp_path, 
     torch.testing.assert_close(orbit[0].concat, latents[:1].expand(21, -1, -1, -1))
     assert torch.equal(anchors[0].context, tokens[anchor_frames])
     assert torch.equal(anchors[0].concat, latents[anchor_frames].repeat_interleave(8, 0))
-    assert len(windows) == 4
+    assert len(windows) == 2 * 3  # frames 0–3, 3–6 and 6–8, each forward and backward
     for (forward, scale), (backward, same_scale) in zip(windows[::2], windows[1::2], strict=True):
         assert torch.equal(backward.context, forward.context.flip(0))
         assert torch.equal(backward.vector, forward.vector)
