@@ -97,7 +97,8 @@ class Generation:
                 name: open_weights(path, published[name])
                 for name, path in self.find_weights().items()
             }
-            self._warn_of_cost(settings)
+            if not self.quiet:
+                self._warn_of_cost(settings)
             with console.progress("generating", self.quiet) as report:
                 made = generate(
                     self.clip,
@@ -169,7 +170,7 @@ class Generation:
         from generation.estimate import estimate, measured_rate
 
         here = settings.device == "cpu" or torch.cuda.is_available()
-        rate = measured_rate(settings) if here else float("nan")
+        rate = measured_rate(settings.device) if here else float("nan")
         size, frames = self.clip.images.shape[1], len(self.clip.images)
         found = estimate(self.plan, settings, size, frames, rate)
         return {

@@ -28,6 +28,7 @@ from generation.models.vae import (
     encode_in_chunks,
     encoder_state,
 )
+from generation.settings import GenerateSettings
 from generation.weights import PublishedWeights, load_module
 
 VAE = "conditioner.embedders.{}.encoder."
@@ -108,11 +109,23 @@ class Networks:
 
     @property
     def _at_once(self) -> int:
-        return 1 if self.low_memory else IMAGES_AT_ONCE
+        return images_at_once(self.low_memory)
 
     def _encode(self, encoder: ImageEncoder, images: Tensor) -> Tensor:
         with self.working(encoder):
             return encode_in_chunks(encoder, images.to(self.device), self._at_once).cpu()
+
+
+def images_at_once(low_memory: bool) -> int:
+    """How many images go through the autoencoder or the image tower together."""
+    return 1 if low_memory else IMAGES_AT_ONCE
+
+
+def working_dtype(settings: GenerateSettings) -> torch.dtype:
+    """Of the UNet and the image tower."""
+    if settings.precision == "auto":
+        return torch.bfloat16 if settings.device == "cuda" else torch.float32
+    return getattr(torch, settings.precision)
 
 
 def predictor(unet: SV3DUNet | SV4DUNet) -> Predictor:

@@ -60,7 +60,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     In pieces where there are more sequences than a CUDA kernel's grid may have blocks.
     """
     axis = 0 if q.shape[0] > q.shape[1] else 1
-    if not q.is_cuda or q.shape[axis] <= MAX_CUDA_BLOCKS:
+    if q.device.type == "cpu" or q.shape[axis] <= MAX_CUDA_BLOCKS:
         return scaled_dot_product_attention(q, k, v)
     pieces = zip(*(x.split(MAX_CUDA_BLOCKS, dim=axis) for x in (q, k, v)), strict=True)
     return torch.cat([scaled_dot_product_attention(*piece) for piece in pieces], dim=axis)

@@ -20,7 +20,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalises [N, C, height, width] over each group of channels and all pixels."""
-        if input.is_cuda:
+        if input.device.type != "cpu":
             return super().forward(input)
         return group_norm(input, self.weight, self.bias, self.eps)
 

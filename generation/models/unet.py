@@ -163,8 +163,8 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
         """Lays the convolutions' weights out as the features lie; for CUDA."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                weight = module.weight.clone(memory_format=torch.channels_last)
-                module.weight = nn.Parameter(weight.detach(), module.weight.requires_grad)
+                weight = module.weight.data
+                module.weight.data = weight.contiguous(memory_format=torch.channels_last)
 
     def limit_memory(self, tokens: int | None) -> None:
         """Sets how many tokens or pixels go through a layer at once, where that is exact.

@@ -16,12 +16,15 @@ import torch
 
 from fourdvd_cli import interrupts
 from fourdvd_cli.app import main
+from generation import pipeline, weights
+from generation.catalogue import published
 from recon import fit_config
 from recon.deformation.static import StaticDeformation
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, orbit_camera
 from recon.grid.video import write_video
 from recon.scene import Scene, save_scene
+from tests.generation.tiny_networks import load_tiny, tiny_clip, tiny_weights
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 180  # imports alone take a minute on a machine with other work
@@ -132,3 +135,24 @@ def make_ball(count: int = 300) -> Scene:
     gaussians = gaussians_from_points(points, points + 0.5, 0.06, opacity=0.95)
     cameras = tuple(orbit_camera(90 * view, 10, 3.2, 33.8, 24, 24) for view in range(4))
     return Scene(gaussians, StaticDeformation(), np.linspace(0, 1, 3), cameras, fps=5.0)
+
+
+@pytest.fixture
+def clip_video(tmp_path) -> Path:
+    """Seven frames of a disc on white."""
+    clip = tiny_clip(7)
+    alpha = clip.images[..., 3:] / 255
+    path = tmp_path / "video.mp4"
+    write_video(path, np.rint(clip.images[..., :3] * alpha + 255 * (1 - alpha)).astype("uint8"), 7)
+    return path
+
+
+@pytest.fixture
+def tiny_networks(tmp_path, monkeypatch) -> Path:
+    """A folder of weights whose networks are tiny."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    files = tiny_weights(folder, *published)
+    monkeypatch.setattr(weights, "open_weights", lambda path, model: files[model.name])
+    monkeypatch.setattr(pipeline, "load_networks", load_tiny)
+    return folder

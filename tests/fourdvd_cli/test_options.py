@@ -4,8 +4,21 @@ import dataclasses
 import inspect
 
 from fourdvd_cli.commands.export import export
+from fourdvd_cli.commands.generate import generate
 from fourdvd_cli.commands.grid import grid
-from fourdvd_cli.options import Axes, Degrees, Format, Motion, parse_degrees
+from fourdvd_cli.options import (
+    Axes,
+    Degrees,
+    Format,
+    Model,
+    Motion,
+    OrbitModel,
+    Precision,
+    parse_degrees,
+)
+from generation.preprocess import ClipOptions
+from generation.recipes import recipes
+from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettings
 from recon.deformation.interface import motion_models
 from recon.export import exporters
 from recon.export.axes import AXES
@@ -44,3 +57,21 @@ def test_the_default_camera_of_view_videos_is_that_of_sv4d():
 def test_degrees_read_back_as_they_are_shown():
     angles = Degrees((0.0, 22.5, -10.0))
     assert parse_degrees(str(angles)) == angles
+
+
+def test_the_choices_of_generate_are_those_of_the_library():
+    assert tuple(model.key for model in Model) == MODELS
+    assert set(MODELS) == set(recipes)
+    assert tuple(model.value for model in OrbitModel) == ORBIT_MODELS
+    assert tuple(precision.value for precision in Precision) == PRECISIONS
+
+
+def test_the_defaults_of_generate_are_those_of_the_library():
+    settings, clip = GenerateSettings(), ClipOptions()
+    assert default_of(generate, "model").key == settings.model
+    assert default_of(generate, "orbit_model").value == settings.orbit_model
+    assert default_of(generate, "fov") == settings.fov_deg
+    assert default_of(generate, "radius") == settings.distance
+    assert default_of(generate, "size") == clip.size
+    for name in ("frames", "start", "stop", "fps", "recenter", "remove_background"):
+        assert default_of(generate, name) == getattr(clip, name)

@@ -1,5 +1,252 @@
-def test_generate_says_that_it_is_not_built_yet(fourdvd, tmp_path):
-    outcome = fourdvd("generate", tmp_path / "x.mp4", "-o", tmp_path / "grid")
-    assert outcome.exit_code == 1
-    assert "not built yet" in outcome.stderr
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from generation import pipeline, weights
+from generation.catalogue import expected_shapes, published
+from generation.weights import PublishedWeights
+from recon.errors import InputError
+from recon.grid import read_grid
+from recon.grid.video import write_video
+from tests.generation.published_files import write_hollow
+
+SMALL = ["--size", "64", "--steps", "2", "--views", "2", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def no_weights(tmp_path, monkeypatch):
+    """Whatever this machine has, there are none."""
+    (tmp_path / "none").mkdir()
+    monkeypatch.setenv("FOURDVD_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setattr(weights, "find_in_cache", lambda model: None)
+
+
+def test_a_video_becomes_a_grid_that_reconstruct_reads(
+    fourdvd, clip_video, tiny_networks, tmp_path
+):
+    out = tmp_path / "grid"
+    outcome = fourdvd(
+        "generate", clip_video, "-o", out, "--weights", tiny_networks, *SMALL, "--json"
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    assert json.loads(outcome.stdout) == json.loads((out / "generate.json").read_text())
+    grid = read_grid(out)
+    assert (grid.V, grid.T, grid.height) == (3, 7, 64)
+    assert grid.fps == pytest.approx(7)
+
+
+def test_options_reach_the_cameras(fourdvd, clip_video, tiny_networks, tmp_path):
+    out = tmp_path / "grid"
+    options = ["--azimuths", "90,200", "--elevation", "15", "--fov", "40", "--radius", "3"]
+    common = ["--size", "64", "--steps", "1", "--quiet", "--frames", "5"]
+    arguments = ["generate", clip_video, "-o", out, "--weights", tiny_networks, *options, *common]
+    assert fourdvd(*arguments).exit_code == 0
+    listed = json.loads((out / "transforms.json").read_text())
+    found = {(f["view"], round(f["azimuth_deg"]), round(f["elevation_deg"]))
+             for f in listed["frames"]}  # fmt: skip
+    assert found == {(0, 0, 15), (1, 90, 15), (2, 200, 15)}
+    assert listed["camera_angle_x"] == pytest.approx(np.radians(40))
+    assert np.linalg.norm(np.array(listed["frames"][0]["transform_matrix"])[:3, 3]) == (
+        pytest.approx(3)
+    )
+
+
+def test_a_dry_run_tells_the_cost_and_shows_the_input(fourdvd, clip_video, tmp_path):
+    out = tmp_path / "grid"
+    outcome = fourdvd("generate", clip_video, "-o", out, "--size", "64", "--dry-run")
+    assert outcome.exit_code == 4
+    for told in ("frames     7", "crop", "GiB", "disk", "weights    sv4d2: missing"):
+        assert told in outcome.stdout
+    assert "fourdvd models fetch sv4d2" in outcome.stderr
+    preview = out / "unfinished" / "input" / "preview.png"
+    assert str(preview) in outcome.stdout
+    with Image.open(preview) as picture:
+        assert picture.width > 64
+
+
+def test_a_dry_run_with_weights_is_done(fourdvd, clip_video, tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    write_hollow(folder / "sv4d2_8views.safetensors", expected_shapes("sv4d2_8views"))
+    arguments = ["--model", "sv4d2-8views", "--weights", folder, "--dry-run", "--json"]
+    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", "--size", "64", *arguments)
+    assert outcome.exit_code == 0, outcome.stderr
+    found = json.loads(outcome.stdout)
+    assert found["missing_weights"] == []
+    assert (found["frames"], found["views"]) == (7, 9)
+    for cost in found["estimate"].values():
+        assert cost["memory_bytes"] > 4e9  # two thousand million parameters, two bytes each
+        assert cost["flops"] > 1e12
+    assert found["estimate"]["cpu"]["seconds"] > 0
+
+
+def test_a_generation_goes_on_in_the_folder_of_a_dry_run(
+    fourdvd, clip_video, tiny_networks, tmp_path
+):
+    out = tmp_path / "grid"
+    arguments = ["generate", clip_video, "-o", out, "--weights", tiny_networks, *SMALL]
+    assert fourdvd(*arguments, "--dry-run").exit_code == 0
+    assert fourdvd(*arguments).exit_code == 0
+    assert not (out / "unfinished").exists()
+    again = fourdvd(*arguments)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+
+
+def test_missing_weights_leave_nothing(fourdvd, clip_video, tmp_path):
+    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", "--model", "sv4d", *SMALL)
+    assert outcome.exit_code == 4
+    assert "models fetch sv3d_u" in outcome.stderr
     assert not (tmp_path / "grid").exists()
+
+
+def test_weights_of_another_model_are_refused(fourdvd, clip_video, tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    write_hollow(folder / "sv4d2.safetensors", expected_shapes("sv4d"))
+    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", "--weights", folder, *SMALL)
+    assert outcome.exit_code == 4
+    assert "the weights of sv4d, not of sv4d2" in outcome.stderr
+
+
+def test_a_gpu_that_is_not_there_is_told(fourdvd, clip_video, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", "--device", "cuda", *SMALL)
+    assert outcome.exit_code == 5
+    assert not (tmp_path / "grid").exists()
+
+
+def test_memory_that_is_spent_ends_with_its_own_code(
+    fourdvd, clip_video, tiny_networks, tmp_path, monkeypatch
+):
+    import torch
+
+    def spent(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(pipeline, "euler", spent)
+    arguments = [
+        "generate",
+        clip_video,
+        "-o",
+        tmp_path / "grid",
+        "--weights",
+        tiny_networks,
+        *SMALL,
+    ]
+    outcome = fourdvd(*arguments)
+    assert outcome.exit_code == 6
+    assert "--low-memory" in outcome.stderr
+    assert "--quality" not in outcome.stderr
+
+
+def not_a_video(folder: Path) -> Path:
+    (folder / "text.mp4").write_text("once upon a time")
+    return folder / "text.mp4"
+
+
+def nothing(folder: Path) -> Path:
+    return folder / "missing.mp4"
+
+
+def four_frames(folder: Path) -> Path:
+    write_video(folder / "short.mp4", np.full((4, 64, 64, 3), 99, np.uint8), 10)
+    return folder / "short.mp4"
+
+
+def tiny_frames(folder: Path) -> Path:
+    write_video(folder / "tiny.mp4", np.full((9, 8, 8, 3), 99, np.uint8), 10)
+    return folder / "tiny.mp4"
+
+
+def empty_alpha(folder: Path) -> Path:
+    (folder / "frames").mkdir()
+    for index in range(6):
+        Image.new("RGBA", (64, 64), (200, 0, 0, 0)).save(folder / "frames" / f"{index}.png")
+    return folder / "frames"
+
+
+def busy_background(folder: Path) -> Path:
+    noise = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), dtype=np.uint8)
+    write_video(folder / "busy.mp4", noise, 10)
+    return folder / "busy.mp4"
+
+
+def cut_off_gif(folder: Path) -> Path:
+    frames = [Image.new("RGB", (64, 64), (20 * k, 0, 0)) for k in range(8)]
+    frames[0].save(folder / "whole.gif", save_all=True, append_images=frames[1:])
+    data = (folder / "whole.gif").read_bytes()
+    (folder / "cut.gif").write_bytes(data[: len(data) // 2])
+    return folder / "cut.gif"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        not_a_video, nothing, four_frames, tiny_frames, empty_alpha, busy_background, cut_off_gif,
+    ],
+)  # fmt: skip
+def test_each_bad_input_is_a_sentence_and_leaves_nothing(fourdvd, tmp_path, tiny_networks, bad):
+    source = bad(tmp_path)
+    out = tmp_path / "grid"
+    outcome = fourdvd("generate", source, "-o", out, "--weights", tiny_networks, *SMALL)
+    assert outcome.exit_code == 3
+    assert outcome.stderr.count("error:") == 1
+    assert "Traceback" not in outcome.stderr
+    assert not out.exists()
+
+
+def test_a_path_that_may_not_be_read_is_told(
+    fourdvd, clip_video, tmp_path, tiny_networks, monkeypatch
+):
+    def refused(path, options):
+        raise InputError("may not be read (Permission denied)", path)
+
+    monkeypatch.setattr("generation.preprocess.read_clip", refused)
+    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *SMALL)
+    assert outcome.exit_code == 3
+    assert "Permission denied" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--azimuths", "200,100"],
+        ["--azimuths", "0,100"],
+        ["--views", "3", "--azimuths", "10,20"],
+        ["--size", "100"],
+        ["--fov", "180"],
+        ["--radius", "0"],
+        ["--frames", "4"],
+        ["--stop", "-1"],
+        ["--fps", "nan"],
+    ],
+)
+def test_numbers_out_of_range_are_refused(fourdvd, clip_video, tmp_path, tiny_networks, options):
+    arguments = ["--weights", tiny_networks, "--steps", "1", "--quiet", "--dry-run", *options]
+    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *arguments)
+    assert outcome.exit_code in (2, 3)
+    assert not (tmp_path / "grid").exists()
+
+
+def test_an_object_at_the_border_is_a_warning(fourdvd, tmp_path, tiny_networks):
+    frames = np.full((6, 64, 64, 3), 255, np.uint8)
+    frames[:, 20:44, 50:] = (200, 20, 20)
+    write_video(tmp_path / "cut.mp4", frames, 10)
+    arguments = ["--weights", tiny_networks, *SMALL[:-1]]
+    outcome = fourdvd("generate", tmp_path / "cut.mp4", "-o", tmp_path / "grid", *arguments)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "touches the border" in outcome.stderr
+    assert "right" in outcome.stderr
+
+
+def test_the_tiny_weights_are_told_by_their_hash(fourdvd, clip_video, tiny_networks, tmp_path):
+    out = tmp_path / "grid"
+    fourdvd("generate", clip_video, "-o", out, "--weights", tiny_networks, *SMALL)
+    report = json.loads((out / "generate.json").read_text())
+    path = tiny_networks / "sv4d2.safetensors"
+    file = PublishedWeights(path, published["sv4d2"], None)  # type: ignore[arg-type]
+    assert report["weights"]["sv4d2"] == {"file": path.name, "sha256": file.sha256()}

@@ -1,9 +1,11 @@
 import json
 import shutil
+from functools import partial
 
 import pytest
 
 from fourdvd_cli import pipeline
+from generation.preprocess import ClipOptions
 from recon.errors import Interrupted
 from recon.grid import read_grid, write_grid
 from recon.scene import load_scene
@@ -91,17 +93,55 @@ def test_a_folder_of_something_else_is_not_written_to(fourdvd, tiny_grid_folder,
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
 
 
-def test_a_video_says_that_generate_is_not_built_yet(fourdvd, videos, tmp_path):
-    outcome = fourdvd("run", videos[0], "-o", tmp_path / "out")
-    assert outcome.exit_code == 1
-    assert "not built yet" in outcome.stderr
+@pytest.fixture
+def small_clips(monkeypatch):
+    """Clips are prepared at 64²."""
+    monkeypatch.setattr(pipeline, "ClipOptions", partial(ClipOptions, size=64))
+
+
+def test_a_video_becomes_grid_scene_and_export(
+    fourdvd, clip_video, tiny_networks, small_clips, tmp_path
+):
+    out = tmp_path / "out"
+    options = ["--weights", tiny_networks, "--steps", "1", *SPLATS]
+    assert fourdvd("run", clip_video, "-o", out, *options) == (0, "", "")
+    assert {path.name for path in out.iterdir()} == {"grid", "scene", "export", "run.json"}
+    assert read_grid(out / "grid").V == 5
+    assert record(out)["generation"] == {"model": "sv4d2", "steps": 1}
+    other = ["--weights", tiny_networks, "--steps", "2", *SPLATS]
+    assert fourdvd("run", clip_video, "-o", out, *other).exit_code == 1
+
+
+def test_a_run_from_a_video_goes_on_where_it_was_stopped(
+    fourdvd, clip_video, tiny_networks, small_clips, tmp_path, monkeypatch
+):
+    def stopped(*arguments, **named):
+        raise Interrupted("stopped")
+
+    out = tmp_path / "out"
+    options = ["--weights", tiny_networks, "--steps", "1", *SPLATS]
+    with monkeypatch.context() as patch:
+        patch.setattr("generation.pipeline.euler", stopped)
+        assert fourdvd("run", clip_video, "-o", out, *options).exit_code == 130
+    assert record(out)["stages"] == []
+    assert fourdvd("run", clip_video, "-o", out, *options).exit_code == 0
+
+
+def test_a_video_without_weights_says_what_to_fetch_and_leaves_nothing(
+    fourdvd, clip_video, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("generation.weights.find_in_cache", lambda model: None)
+    monkeypatch.delenv("FOURDVD_WEIGHTS", raising=False)
+    outcome = fourdvd("run", clip_video, "-o", tmp_path / "out")
+    assert outcome.exit_code == 4
+    assert "models fetch sv4d2" in outcome.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_frames_says_the_same(fourdvd, tiny_grid_folder, tmp_path):
+def test_a_folder_of_frames_is_a_video_too(fourdvd, tiny_grid_folder, tmp_path):
     outcome = fourdvd("run", tiny_grid_folder / "images" / "v00", "-o", tmp_path / "out")
-    assert outcome.exit_code == 1
-    assert "not built yet" in outcome.stderr
+    assert outcome.exit_code == 3  # three frames
+    assert "at least 5" in outcome.stderr
 
 
 @pytest.mark.parametrize("name", ["none", "empty", "none.mp4"])
