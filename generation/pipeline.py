@@ -48,7 +48,7 @@ from generation.diffusion.guidance import orbit_scale
 from generation.diffusion.sampler import euler, reversed_in_time, start
 from generation.diffusion.schedule import karras_sigmas
 from generation.models.vae import LATENT_SIDE
-from generation.networks import Networks, load_networks
+from generation.networks import Networks, load_networks, working_dtype
 from generation.planning import Plan, plan
 from generation.preprocess import PreparedClip
 from generation.recipes import ORBIT_CONFIGS, ORBIT_SCALE, ORBIT_VIEWS, pick_from_orbit
@@ -301,11 +301,10 @@ class Run:
             )
 
     def _advice(self) -> str:
-        if self._dtype() == torch.float32:
+        dtype = str(working_dtype(self.settings)).removeprefix("torch.")
+        if dtype == "float32":
             return "check the weights with `fourdvd models verify`"
-        return f"numbers too large for {self._dtype()}".replace("torch.", "") + (
-            ": try --precision float32"
-        )
+        return f"numbers too large for {dtype}: try --precision float32"
 
     def _images(self, networks: Networks, frame: int) -> Tensor:
         """Views of a frame that is made, in [−1, 1], [V, 3, H, W]."""
@@ -318,13 +317,12 @@ class Run:
         recipe = self.plan.recipe
         config = recipe.config if name == recipe.model else ORBIT_CONFIGS[name]
         return load_networks(
-            self.weights[name], config, self.device, self._dtype(), self.settings.low_memory
+            self.weights[name],
+            config,
+            self.device,
+            working_dtype(self.settings),
+            self.settings.low_memory,
         )
-
-    def _dtype(self) -> torch.dtype:
-        if self.settings.precision == "auto":
-            return torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        return getattr(torch, self.settings.precision)
 
     def _fresh_state(self) -> State:
         n, V = len(self.video), len(self.plan.azimuths_deg)
