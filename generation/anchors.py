@@ -6,7 +6,6 @@ each of which sees views that earlier passes made. Frame numbers count from 0 to
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 MIN_FRAMES = 5
@@ -48,14 +47,7 @@ def anchored_passes(n: int, T: int = 5) -> list[Pass]:
         return [Pass(tuple(range(n)), reference=0)]
     anchors = _spread(0, n - 1, T + 1)[1:]
     passes = [Pass(tuple(anchors), reference=0)]
-    known = {0, *anchors}
-    start = 0
-    while start < n - 1:
-        within = [frame for frame in known if start < frame <= start + T - 1]
-        end = max(within) if within else min(frame for frame in known if frame > start)
-        passes += _filled(start, end, T, known)
-        start = end
-    return passes
+    return passes + _filled(0, n - 1, T, {0, *anchors})
 
 
 def chained_passes(n: int, T: int) -> list[Pass]:
@@ -75,15 +67,22 @@ def chained_passes(n: int, T: int) -> list[Pass]:
     return passes
 
 
-def _filled(start: int, end: int, T: int, known: set[int]) -> list[Pass]:
-    """Passes that make what is missing between two known frames, the coarse ones first."""
-    if all(frame in known for frame in range(start, end + 1)):
-        return []
-    frames = _spread(start, end, min(T, end - start + 1))
-    known.update(frames)
-    passes = [Pass(tuple(frames), start, end)]
-    for first, last in itertools.pairwise(frames):
-        passes += _filled(first, last, T, known)
+def _filled(first: int, last: int, T: int, known: set[int]) -> list[Pass]:
+    """Passes that make what is missing between two known frames; they become known, too.
+
+    Each reaches from a known frame to the farthest known one that a pass can hold. Where there is
+    none, frames in between are made first.
+    """
+    passes, start = [], first
+    while start < last:
+        ahead = [frame for frame in known if start < frame <= last]
+        near = [frame for frame in ahead if frame < start + T]
+        end = max(near) if near else min(ahead)
+        if not known.issuperset(range(start, end)):
+            frames = _spread(start, end, min(T, end - start + 1))
+            known.update(frames)
+            passes += [Pass(tuple(frames), start, end), *_filled(start, end, T, known)]
+        start = end
     return passes
 
 

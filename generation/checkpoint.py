@@ -113,13 +113,14 @@ def load_state(folder: Path, identity: dict[str, Any]) -> State | None:
             notes["passes"],
             notes["seconds"],
         )
+        saved = notes["identity"]
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(
             f"the state of an unfinished generation is damaged ({error!r}); pass --overwrite to "
             "start again",
             path,
         ) from error
-    if notes["identity"] != json.loads(json.dumps(identity)):
+    if saved != json.loads(json.dumps(identity)):
         raise OutputExistsError(
             folder,
             "it holds an unfinished generation from another clip or with other settings; choose "

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from generation.anchors import Pass
 from generation.recipes import (
     ORBIT_AZIMUTHS_DEG,
+    ORBIT_VIEWS,
     Recipe,
     even_azimuths,
     orbit_through,
@@ -17,6 +18,7 @@ from generation.recipes import (
     recipes,
 )
 from generation.settings import GenerateSettings
+from recon.errors import InputError
 from recon.grid import Camera, orbit_camera
 
 
@@ -60,7 +62,11 @@ class Plan(NamedTuple):
 
 
 def plan(settings: GenerateSettings, frames: int) -> Plan:
-    """What a generation of a clip of some frames will do."""
+    """What a generation of a clip of some frames will do.
+
+    Raises:
+        InputError: the orbit of SV3D_u has no view of its own for each azimuth.
+    """
     recipe = recipes[settings.model]
     azimuths = settings.azimuths_deg or recipe.azimuths_deg
     if not settings.azimuths_deg and settings.views not in (None, len(azimuths)):
@@ -69,7 +75,13 @@ def plan(settings: GenerateSettings, frames: int) -> Plan:
     if recipe.from_orbit:
         free = settings.orbit_model == "sv3d_p"
         orbit = orbit_through(azimuths) if free else ORBIT_AZIMUTHS_DEG
-        azimuths = tuple(orbit[index] for index in pick_from_orbit(azimuths, orbit))
+        picked = tuple(orbit[index] for index in pick_from_orbit(azimuths, orbit))
+        if len(set(picked) - {orbit[-1]}) < len(azimuths):
+            raise InputError(
+                f"{settings.orbit_model} has a view at each {360 / ORBIT_VIEWS:.2f}°, too few for "
+                f"azimuths {azimuths}; choose others, or --orbit-model sv3d_p"
+            )
+        azimuths = picked
     elevation = settings.elevation_deg
     return Plan(
         recipe,

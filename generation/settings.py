@@ -12,6 +12,7 @@ from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
 MODELS = ("sv4d2", "sv4d2_8views", "sv4d")
 ORBIT_MODELS = ("sv3d_u", "sv3d_p")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+MAX_SEED = 2**32 - 1
 SIZE_STEP = 64  # pixels: the autoencoder's 8 times the network's 8
 
 
@@ -67,6 +68,7 @@ class GenerateSettings:
         self._check_azimuths()
         for name, value, low, high in (
             ("steps", self.steps, 1, 1000),
+            ("seed", self.seed, 0, MAX_SEED),
             ("views", self.views, 1, 20),
             ("elevation", self.elevation_deg, -90, 90),
             ("field of view", self.fov_deg, 1, 179),

@@ -18,7 +18,7 @@ def sinusoidal_embedding(values: Tensor, width: int) -> Tensor:
         width: even.
 
     Returns:
-        [cos | sin], float32, or float64 for float64 values' own precision, [..., width].
+        [cos | sin], float32 whatever the values are, [..., width].
 
     Source: Vaswani et al. 2017, §3.5; the order and the frequencies are those of SV3D and SV4D.
     """

@@ -3,7 +3,9 @@
 Two channels share a norm's group, so that the biases in front of norms have an effect.
 """
 
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -36,12 +38,22 @@ SV4D = {
 WITHOUT_EFFECT = (".norm2.", ".attn2.to_q.", ".attn2.to_k.")
 
 
-def sv3d(**others: Any) -> SV3DUNet:
-    return with_random_weights(SV3DUNet(replace(SV3D, **others)))
+def sv3d() -> SV3DUNet:
+    return deepcopy(_sv3d())
 
 
-def sv4d(name: str, **others: Any) -> SV4DUNet:
-    return with_random_weights(SV4DUNet(replace(SV4D[name], **others)))
+def sv4d(name: str) -> SV4DUNet:
+    return deepcopy(_sv4d(name))
+
+
+@cache
+def _sv3d() -> SV3DUNet:
+    return with_random_weights(SV3DUNet(SV3D))
+
+
+@cache
+def _sv4d(name: str) -> SV4DUNet:
+    return with_random_weights(SV4DUNet(SV4D[name]))
 
 
 def sv3d_inputs(b: int = 1, F: int = 3, h: int = 4, w: int = 6) -> dict[str, Any]:

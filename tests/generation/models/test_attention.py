@@ -81,9 +81,7 @@ def test_the_sequence_may_be_in_any_order(layer: SelfAttention):
     torch.testing.assert_close(layer(x[:, order]), layer(x)[:, order])
 
 
-def test_heads_are_split_without_a_copy(
-    layer: SelfAttention, monkeypatch: pytest.MonkeyPatch
-):
+def test_heads_are_split_without_a_copy(layer: SelfAttention, monkeypatch: pytest.MonkeyPatch):
     """What the kernel gets is the memory that the projections wrote."""
     written: list[int] = []
     read: list[int] = []
@@ -126,9 +124,9 @@ def test_an_accelerator_gets_no_more_sequences_at_once_than_its_grid_has_blocks(
     shapes: list[torch.Size] = []
     real = attention.scaled_dot_product_attention
 
-    def recording(*tensors: Tensor) -> Tensor:
-        shapes.extend(tensor.shape for tensor in tensors)
-        return real(*tensors)
+    def recording(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        shapes.extend(tensor.shape for tensor in (q, k, v))
+        return real(q, k, v)
 
     monkeypatch.setattr(attention, "scaled_dot_product_attention", recording)
     monkeypatch.setattr(attention, "MAX_CUDA_BLOCKS", 7)

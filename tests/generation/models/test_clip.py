@@ -1,6 +1,7 @@
 """The image tower against a vision transformer written from its definition, and its input."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from generation.models.clip import (
 from tests.generation.models.random_weights import error, numbers
 
 WIDTH, INNER, LAYERS, HEADS, PATCH, TOKEN = 24, 40, 3, 3, 56, 10
-SIZES = {
+CONFIG: dict[str, Any] = VIT_H_14 | {
     "hidden_size": WIDTH,
     "intermediate_size": INNER,
     "num_hidden_layers": LAYERS,
@@ -35,7 +36,7 @@ PREFIX = "conditioner.embedders.0.open_clip.model.visual."
 
 
 def small_tower() -> ImageTower:
-    return ImageTower(CLIPVisionConfig(**(VIT_H_14 | SIZES))).eval()
+    return ImageTower(CLIPVisionConfig(**CONFIG)).eval()
 
 
 def openclip_weights() -> dict[str, Tensor]:
@@ -63,7 +64,7 @@ def openclip_weights() -> dict[str, Tensor]:
         }
     shapes |= {f"{norm}.{part}": (WIDTH,) for norm in norms for part in ("weight", "bias")}
     return {
-        name: numbers(*shape, seed=index) / math.sqrt(WIDTH)
+        name: 2 * numbers(*shape, seed=index) / math.sqrt(WIDTH)
         for index, (name, shape) in enumerate(shapes.items())
     }
 
@@ -124,7 +125,7 @@ def test_every_published_tensor_has_its_place_and_every_place_its_tensor(name: s
 
 def test_a_tower_from_the_meta_device_counts_its_patches():
     with torch.device("meta"):
-        tower = ImageTower(CLIPVisionConfig(**(VIT_H_14 | SIZES))).eval()
+        tower = ImageTower(CLIPVisionConfig(**CONFIG)).eval()
     tower.number_positions()
     tower.load_state_dict(tower_state(openclip_weights()), assign=True)
     usual = small_tower()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from generation.models.embedding import embedding_mlp, sinusoidal_embedding
+from tests.generation.models.plain_blocks import linear
 
 
 @pytest.mark.parametrize("width", [2, 8, 320])
@@ -30,7 +31,6 @@ def test_values_of_any_shape_and_type_become_float32_along_a_new_axis():
 
 def test_the_perceptron_is_linear_silu_linear():
     mlp, x = embedding_mlp(3, 5, 2), torch.tensor([[1.0, -2.0, 0.5]])
-    first, last = mlp[0], mlp[2]
-    inside = x @ first.weight.T + first.bias
-    expected = (inside / (1 + (-inside).exp())) @ last.weight.T + last.bias
-    torch.testing.assert_close(mlp(x), expected)
+    inside = linear(mlp[0], x)
+    expected = linear(mlp[2], inside / (1 + (-inside).exp()))
+    torch.testing.assert_close(mlp(x).double(), expected, rtol=1e-5, atol=1e-6)

@@ -65,9 +65,9 @@ def test_an_input_without_variance_becomes_the_bias():
 @pytest.mark.parametrize("mean", [0.0, 1000.0])
 def test_gradients_are_those_of_torchs_group_norm(shape: tuple[int, ...], mean: float):
     x = frames(*shape, dtype=torch.float64) + mean
-    inputs = [value.double().requires_grad_() for value in (x, *affine(shape[1]))]
-    pull = numbers(*shape, seed=3, dtype=torch.float64)
-    found = torch.autograd.grad(group_norm(*inputs, EPS), inputs, pull)
+    x, weight, bias = (value.double().requires_grad_() for value in (x, *affine(shape[1])))
+    inputs, pull = (x, weight, bias), numbers(*shape, seed=3, dtype=torch.float64)
+    found = torch.autograd.grad(group_norm(*inputs, eps=EPS), inputs, pull)
     expected = torch.autograd.grad(exact(*inputs), inputs, pull)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
@@ -90,7 +90,7 @@ def test_bfloat16_is_within_its_own_rounding():
 def test_the_layer_has_the_names_and_the_numbers_of_torchs_own():
     layer, x = GroupNorm(64, eps=1e-3), frames(2, 64, 3, 4)
     own = torch.nn.GroupNorm(GROUPS, 64, eps=1e-3)
-    state = dict(zip(("weight", "bias"), affine(64), strict=True))
+    weight, bias = affine(64)
     for each in (layer, own):
-        each.load_state_dict(state)
+        each.load_state_dict({"weight": weight, "bias": bias})
     torch.testing.assert_close(layer(x), own(x), rtol=0, atol=5e-6)

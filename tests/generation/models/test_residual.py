@@ -12,6 +12,7 @@ from generation.models.residual import (
     ResidualBlock,
     SpaceTimeBlock,
 )
+from tests.generation.models.plain_blocks import linear
 from tests.generation.models.random_weights import error, frames, numbers, with_random_weights
 
 C, E, F, H, W = 64, 12, 5, 3, 4
@@ -48,8 +49,7 @@ def plain_frame_block(block: FrameBlock, x: Tensor, emb: Tensor) -> Tensor:
         return conv3d(silu(x), weight, bias.double(), padding=(1, 0, 0))
 
     clips = x.double().unflatten(0, (-1, F)).transpose(1, 2)
-    linear = block.emb_layers[1]
-    shift = silu(emb.double()) @ linear.weight.double().T + linear.bias.double()
+    shift = linear(block.emb_layers[1], silu(emb.double()))
     shift = shift.unflatten(0, (-1, F)).transpose(1, 2)[..., None, None]
     inside = normed_and_convolved(clips, block.in_layers) + shift
     return (clips + normed_and_convolved(inside, block.out_layers)).transpose(1, 2).flatten(0, 1)

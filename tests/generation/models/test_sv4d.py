@@ -32,7 +32,7 @@ GRIDS = {  # b, T, V, P
 }
 
 
-@pytest.fixture(params=GRIDS.values(), ids=GRIDS)
+@pytest.fixture(params=GRIDS.values(), ids=list(GRIDS))
 def grid(request: pytest.FixtureRequest) -> Tensor:
     return numbers(*request.param, C)
 

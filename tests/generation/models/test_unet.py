@@ -91,9 +91,7 @@ def test_a_call_gives_one_prediction_for_each_frame_of_latents_of_any_even_size(
 
 def test_clips_of_a_batch_do_not_see_each_other(name: str):
     network, both = network_of(name), inputs_of(name, b=2)
-    alone = [
-        network(**cast(both, lambda value, i=index: value.chunk(2)[i])) for index in range(2)
-    ]
+    alone = [network(**cast(both, lambda value, i=index: value.chunk(2)[i])) for index in range(2)]
     assert error(network(**both), torch.cat(alone)) < 1e-4
 
 
@@ -159,13 +157,12 @@ def test_weights_in_channels_last_memory_change_nothing_but_their_layout(name: s
     )
 
 
-@pytest.mark.parametrize("tokens", [1, 20])
-def test_little_memory_gives_the_same_prediction_and_gradients(name: str, tokens: int):
+def test_little_memory_gives_the_same_prediction_and_gradients(name: str):
     network = network_of(name).double()
     inputs = cast(inputs_of(name, h=2, w=4), Tensor.double)
     expected = network(**inputs)
     wanted = gradients(expected.square().sum(), network)
-    network.limit_memory(tokens)
+    network.limit_memory(20)
     found = network(**inputs)
     assert error(found, expected) < 1e-9
     for key, gradient in gradients(found.square().sum(), network).items():
@@ -198,7 +195,7 @@ def test_a_few_steps_of_training_lower_the_loss(name: str):
     target = frames(len(inputs["x"]), 4, 2, 4, seed=9)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     losses = []
-    for _ in range(6):
+    for _ in range(4):
         optimizer.zero_grad()
         loss = (network(**inputs) - target).square().mean()
         loss.backward()

@@ -1,0 +1,177 @@
+import gc
+import resource
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from generation import estimate as module
+from generation.estimate import Estimate, Setting, estimate, measured_rate, step_cost
+from generation.models.sv3d import SV3DUNet
+from generation.models.sv4d import SV4DConfig, SV4DUNet
+from generation.models.unet import UNetConfig
+from generation.observation import PeakMemory, count_flops, peak_bytes
+from generation.planning import Plan, plan
+from generation.settings import GenerateSettings
+from tests.generation.tiny_networks import TINY
+
+SIZE, RATE = 128, 1e12
+SMALL = replace(SV4DConfig(), **TINY | {"model_channels": 64, "channel_mult": (1, 2, 2, 2)})
+
+
+def grid_input(T: int, V: int, side: int, device: str) -> tuple[torch.Tensor, ...]:
+    """What SMALL is called with, both halves of the guidance."""
+    N = 2 * T * V
+    shapes = (
+        (N, SMALL.in_channels, side, side),
+        (N,),
+        (N, SMALL.adm_in_channels),
+        (2, T, SMALL.context_dim),
+        (2, V, 4, side, side),
+    )
+    return tuple(torch.ones(shape, device=device) for shape in shapes)
+
+
+def allocated_peak(run) -> int:
+    """The most bytes that the CPU's allocator had given out, by its own account."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = run()
+    del result
+    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = [event for event in events if event.name() == "[memory]"]
+    live = peak = 0
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        live += change.nbytes()  # type: ignore[attr-defined]
+        peak = max(peak, live)
+    return peak
+
+
+def planned(settings: GenerateSettings, frames: int) -> Plan:
+    """With a small UNet; image tower and autoencoder are those that are published."""
+    todo = plan(settings, frames)
+    return todo._replace(recipe=replace(todo.recipe, config=SMALL))
+
+
+def estimated(frames: int = 9, low_memory: bool = False, precision: str = "auto") -> Estimate:
+    settings = GenerateSettings(
+        "sv4d2_8views", device="cuda", low_memory=low_memory, precision=precision
+    )
+    return estimate(planned(settings, frames), settings, SIZE, frames, RATE)
+
+
+@pytest.mark.parametrize("tokens", [256, 10**9])
+def test_memory_of_a_call_on_meta_is_what_the_allocator_of_a_cpu_gives_out(tokens):
+    unet = SV4DUNet(SMALL).eval()
+    unet.limit_memory(tokens)
+    inputs = grid_input(3, 4, 16, "cpu")
+    with torch.inference_mode():
+        unet(*inputs)  # threads and their buffers come to be
+        allocated = allocated_peak(lambda: unet(*inputs))
+        on_cpu = peak_bytes(lambda: unet(*inputs), "cpu")
+        unet.to("meta")
+        meta = grid_input(3, 4, 16, "meta")
+        on_meta = peak_bytes(lambda: unet(*meta))
+    assert on_cpu == pytest.approx(allocated, rel=0.15)
+    assert on_meta == pytest.approx(allocated, rel=0.2)
+
+
+def test_memory_that_is_given_back_is_not_counted():
+    with torch.inference_mode(), PeakMemory("cpu") as memory:
+        first = torch.ones(1000)
+        second = first * 2
+        del first
+        third = second.view(10, 100)[3] + 1
+        del second
+    assert memory.live == third.untyped_storage().nbytes() == 400
+    assert memory.peak == 8000
+    del third
+    gc.collect()
+    assert memory.live == 0
+
+
+def test_memory_that_was_there_before_and_views_of_it_do_not_count():
+    x = torch.ones(8, 8)
+    assert peak_bytes(lambda: x.T[1:].unflatten(1, (2, 4)), "cpu") == 0
+
+
+def test_results_on_meta_that_were_seen_before_count_again():
+    x = torch.empty(100, device="meta")
+    assert peak_bytes(lambda: [x + 1, x + 1, x + 1]) == 1200
+
+
+def test_flops_of_layers_are_those_counted_by_hand():
+    with torch.device("meta"):
+        convolution, linear = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 16)
+        image, tokens = torch.empty(2, 3, 10, 12), torch.empty(5, 7, 8)
+        q, k = torch.empty(2, 4, 9, 16), torch.empty(2, 4, 11, 16)
+    attention = nn.functional.scaled_dot_product_attention
+    with torch.inference_mode():
+        assert count_flops(lambda: convolution(image)) == 2 * (2 * 10 * 12) * 8 * (3 * 9)
+        assert count_flops(lambda: linear(tokens)) == 2 * 35 * 8 * 16
+        assert count_flops(lambda: attention(q, k, k)) == 2 * 2 * (2 * 4) * 9 * 11 * 16
+
+
+def test_flops_do_not_depend_on_pieces_or_on_halves_that_come_one_after_the_other():
+    costs = [
+        step_cost(SMALL, 2, 3, Setting(SIZE, torch.float32, low_memory, on_cpu))
+        for low_memory, on_cpu in ((False, False), (False, True), (True, False))
+    ]
+    assert costs[0].flops == costs[1].flops
+    assert costs[2].flops == pytest.approx(costs[0].flops, rel=1e-3)
+
+
+def test_low_memory_and_fewer_bits_take_less():
+    usual, low, wide = estimated(), estimated(low_memory=True), estimated(precision="float32")
+    assert low.device_memory_bytes < 0.7 * usual.device_memory_bytes
+    assert wide.device_memory_bytes > 1.4 * usual.device_memory_bytes
+    assert low.disk_bytes == usual.disk_bytes
+
+
+def test_activations_grow_with_the_frames_of_a_call_and_weights_do_not():
+    costs = [step_cost(SMALL, T, 4, Setting(SIZE, torch.bfloat16, False, False)) for T in (4, 8)]
+    assert costs[1].memory == pytest.approx(2 * costs[0].memory, rel=0.05)
+    assert costs[1].flops == pytest.approx(2 * costs[0].flops, rel=0.05)
+
+
+def test_work_and_disk_grow_with_the_clip_and_memory_hardly():
+    short, long = estimated(9), estimated(17)  # two and four passes of five frames
+    assert long.flops == pytest.approx(2 * short.flops, rel=0.05)
+    assert long.disk_bytes == pytest.approx(17 / 9 * short.disk_bytes, rel=0.05)
+    assert long.device_memory_bytes == pytest.approx(short.device_memory_bytes, rel=0.02)
+    assert long.seconds == long.flops / RATE
+
+
+def test_the_orbit_adds_its_work_and_the_larger_of_the_two_stages_is_the_peak():
+    settings = GenerateSettings(model="sv4d", device="cuda")
+    both = planned(settings, 5)
+    alone = both._replace(orbit_deg=())
+    with_orbit, without = (estimate(each, settings, SIZE, 5, RATE) for each in (both, alone))
+    orbit = step_cost(
+        UNetConfig(adm_in_channels=256), 1, 21, Setting(SIZE, torch.bfloat16, False, False)
+    )
+    assert with_orbit.flops - without.flops == pytest.approx(both.steps * orbit.flops, rel=0.05)
+    assert with_orbit.device_memory_bytes > without.device_memory_bytes + orbit.memory / 2
+    assert with_orbit.disk_bytes > without.disk_bytes
+
+
+def test_no_weights_are_made():
+    step_cost.cache_clear()
+    module._unet.cache_clear()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    settings = GenerateSettings(device="cuda")
+    result = estimate(plan(settings, 5), settings, SIZE, 5, RATE)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert result.device_memory_bytes > 5e9
+    assert after - before < 300_000  # KiB
+
+
+def test_an_orbit_of_the_small_network_runs():
+    small = replace(UNetConfig(adm_in_channels=256), **TINY)
+    assert step_cost(small, 1, 21, Setting(SIZE, torch.float32, False, False)).memory > 0
+    assert isinstance(module._unet(small), SV3DUNet)
+
+
+def test_the_rate_of_this_machine_is_a_rate():
+    assert 1e8 < measured_rate("cpu") < 1e14

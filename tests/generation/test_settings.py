@@ -1,0 +1,74 @@
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettings, check_size
+from recon.errors import InputError
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"model": "sv5d"}, "unknown model 'sv5d'; expected one of sv4d2, sv4d2_8views, sv4d"),
+        ({"orbit_model": "sv3d"}, "unknown orbit model 'sv3d'; expected one of sv3d_u, sv3d_p"),
+        ({"precision": "int8"}, "unknown precision 'int8'.*bfloat16"),
+        *(({"steps": bad}, "steps from 1 to 1000") for bad in (0, -1, 1001)),
+        *(({"views": bad}, "views from 1 to 20") for bad in (0, -3, 21)),
+        *(({"elevation_deg": bad}, "elevation from -90 to 90") for bad in (-90.1, 91.0, NAN, INF)),
+        *(({"fov_deg": bad}, "field of view from 1 to 179") for bad in (0.0, 180.0, -30.0, NAN)),
+        *(({"distance": bad}, "distance from") for bad in (0.0, -1.0, 2000.0, NAN, INF)),
+        *(
+            ({"azimuths_deg": bad}, "between 0 and 360")
+            for bad in ((0.0,), (360.0,), (-10.0, 20.0), (10.0, 400.0), (NAN,), (10.0, INF))
+        ),
+        *(({"azimuths_deg": bad}, "must ascend") for bad in ((20.0, 10.0), (5.0, 5.0))),
+        ({"azimuths_deg": tuple(map(float, range(1, 22)))}, "at most 20 views, found 21"),
+        ({"azimuths_deg": (10.0, 20.0), "views": 3}, "3 views were asked for, but 2 azimuths"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_what_was_expected(
+    choices: dict[str, Any], message: str
+):
+    with pytest.raises(InputError, match=message):
+        GenerateSettings(**choices)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        *({"model": name} for name in MODELS),
+        *({"orbit_model": name} for name in ORBIT_MODELS),
+        *({"precision": name} for name in PRECISIONS),
+        {"steps": 1}, {"steps": 1000}, {"views": 1}, {"views": 20},
+        {"elevation_deg": -90.0}, {"elevation_deg": 0.0}, {"elevation_deg": 90.0},
+        {"azimuths_deg": (0.5, 359.5), "views": 2},
+        {"azimuths_deg": tuple(map(float, range(1, 21)))},
+        {"fov_deg": 1.0}, {"fov_deg": 179.0}, {"distance": 1e-3},
+    ],
+)  # fmt: skip
+def test_what_is_within_its_range_is_taken_as_it_is(choices: dict[str, Any]):
+    settings = GenerateSettings(**choices)
+    assert {name: getattr(settings, name) for name in choices} == choices
+
+
+@pytest.mark.parametrize("size", [64, 512, 576, 1024])
+def test_sizes_that_the_networks_can_halve_are_taken(size: int):
+    check_size(size)
+
+
+@pytest.mark.parametrize("size", [32, 72, 500, 577])
+def test_sizes_that_the_networks_cannot_halve_are_refused(size: int):
+    with pytest.raises(InputError, match=f"multiple of 64 pixels, found {size}"):
+        check_size(size)
+
+
+def test_settings_import_nothing_heavy():
+    heavy = {"torch", "diffusers", "transformers"}
+    code = f"import sys, generation.settings; print({heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "set()\n"
