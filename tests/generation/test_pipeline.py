@@ -152,7 +152,7 @@ def test_a_finished_grid_is_kept_unless_it_may_be_overwritten(tmp_path):
 def test_numbers_that_are_not_finite_name_pass_and_step(tmp_path, monkeypatch):
     def overflowing(*arguments, **named):
         networks = load_tiny(*arguments, **named)
-        networks.unet.out[2].bias.fill_(torch.inf)
+        networks.unet.get_parameter("out.2.bias").fill_(torch.inf)
         return networks
 
     monkeypatch.setattr(pipeline, "load_networks", overflowing)
