@@ -75,7 +75,7 @@ class Progress(NamedTuple):
         stage: what is made, for people.
         step: steps made, of all passes together.
         steps: of all.
-        seconds_left: estimate for the steps; NaN before the first.
+        seconds_left: estimate for the steps.
     """
 
     stage: str
@@ -175,7 +175,9 @@ class Run:
         frames = composite(clip.images)
         self.video = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
         self.state = load_state(folder, self.identity) or self._fresh_state()
-        self.step, self.first_step, self.began = 0, 0, time.monotonic()
+        self.step = 0
+        self.first_step: int | None = None  # of this process
+        self.began = time.monotonic()
 
     def views(self) -> Tensor:
         """Images of all frames and generated views in [−1, 1], [n, V, 3, H, W]."""
@@ -281,7 +283,7 @@ class Run:
             self.step = done + step
             self._tell(stage)
 
-        if self.first_step == 0:
+        if self.first_step is None:
             self.first_step, self.began = done, time.monotonic()
         with networks.working(networks.unet):
             try:
@@ -291,8 +293,7 @@ class Run:
                 raise DivergedError(f"{stage}: {error}; {self._advice()}") from error
 
     def _tell(self, stage: str) -> None:
-        made = self.step - self.first_step
-        pace = (time.monotonic() - self.began) / made if made else float("nan")
+        pace = (time.monotonic() - self.began) / (self.step - (self.first_step or 0))
         left = pace * (self.plan.all_steps - self.step)
         self.on_step(Progress(stage, self.step, self.plan.all_steps, left))
         if self.should_stop():

@@ -7,7 +7,7 @@ What takes longer is a command of its own, which this prints at the end.
 
 from __future__ import annotations
 
-from tests.benchmarks import fit, rasterizer, stages
+from tests.benchmarks import fit, rasterizer, stages, unet
 
 EXAMPLE_SECONDS = "45"
 
@@ -22,6 +22,7 @@ Held-out views are those of transforms_test.json in each grid. All of them take 
 def main() -> None:
     rasterizer.main([])
     stages.main([])
+    unet.main([])
     fit.main(
         ["--seconds", EXAMPLE_SECONDS, "--densification", "relocation", "--section", "fit-example"]
     )
