@@ -28,8 +28,6 @@ class GroupNorm(nn.GroupNorm):
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Group normalisation in two passes, each along the memory of a channels-last tensor.
 
-    The variance is that of each row of pixels around its own mean, then that of the rows' means.
-
     Args:
         x: [N, C, height, width].
         weight: [C].
@@ -39,15 +37,15 @@ def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     Returns:
         Of the shape and the memory format of a channels-last x.
     """
-    rows = x.permute(0, 2, 3, 1).unflatten(-1, (GROUPS, -1))  # [N, height, width, groups, c]
-    variances, means = torch.var_mean(rows, dim=(2, 4), correction=0)
-    variance, mean = torch.var_mean(means, dim=1, correction=0)
-    scale = torch.rsqrt(variances.mean(1) + variance + eps)
-    mean, scale = (_of_channels(value, x.shape[1])[:, None, None] for value in (mean, scale))
-    centred = x.permute(0, 2, 3, 1) - mean  # first, because means can be large beside deviations
-    return torch.addcmul(bias, centred, scale * weight).permute(0, 3, 1, 2)
+    pixels = x.permute(0, 2, 3, 1)
+    centred = pixels - _mean_of_groups(pixels)
+    variance = _mean_of_groups(centred.square())
+    scale = torch.rsqrt(variance + eps) * weight
+    return torch.addcmul(bias, centred, scale).permute(0, 3, 1, 2)
 
 
-def _of_channels(values: Tensor, channels: int) -> Tensor:
-    """[N, groups] as [N, C]."""
-    return values.repeat_interleave(channels // GROUPS, dim=1)
+def _mean_of_groups(pixels: Tensor) -> Tensor:
+    """Of each channel's group: [N, height, width, C] to [N, 1, 1, C]."""
+    of_channels = pixels.mean((1, 2), keepdim=True)  # first: along the memory
+    of_groups = of_channels.unflatten(-1, (GROUPS, -1)).mean(-1)
+    return of_groups.repeat_interleave(pixels.shape[-1] // GROUPS, dim=-1)

@@ -1,0 +1,142 @@
+"""What loading a published file takes: one of full size with random numbers, written and deleted.
+
+    python -m tests.benchmarks.loading [--model sv4d2] [--folder /tmp]
+
+Each loading is a process of its own. Memory is told twice: all that the process has mapped, the
+file's own pages included, which the system takes back when others need it; and what is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from generation.catalogue import PublishedModel, expected_shapes, published
+from tests.benchmarks import machine, markdown
+
+BLOCK = 2**24  # numbers, over and over
+GIB = 2**30
+
+
+class Loading(NamedTuple):
+    """What one process took: seconds, and bytes at the peak."""
+
+    seconds: float
+    resident: int
+    own: int
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.loading")
+    parser.add_argument("--model", choices=published, default="sv4d2")
+    parser.add_argument("--folder", type=Path, help="where 12 GB are written, and deleted")
+    parser.add_argument("--load", nargs=2, metavar=("FILE", "DTYPE"), help="what each process does")
+    markdown.add_options(parser, "loading")
+    options = parser.parse_args(arguments)
+    model = published[options.model]
+    if options.load:
+        print(json.dumps(load(model, Path(options.load[0]), options.load[1])))
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        path = Path(folder) / model.file_name
+        write_random(path, model)
+        rows = [row(dtype, measure(model, path, dtype)) for dtype in ("float32", "bfloat16")]
+        size, hashing = path.stat().st_size, seconds_of_hash(path)
+    header = ("networks in", "s", "mapped, at the peak", "its own, at the peak")
+    caption = (
+        f"{model.label}, a file of {size / GIB:.1f} GiB in float32, read once before; networks on "
+        f"the CPU. Its sha256 takes {hashing:.0f} s more. {machine.describe('cpu')}"
+    )
+    markdown.publish(
+        options.section, f"{markdown.table(header, rows)}\n\n{caption}", options.readme
+    )
+
+
+def write_random(path: Path, model: PublishedModel) -> None:
+    """A published file but for its numbers, one tensor after the other."""
+    shapes, end = expected_shapes(model.name), 0
+    header = {}
+    for key, shape in shapes.items():
+        begin, end = end, end + 4 * prod(shape)
+        header[key] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    block = (0.02 * np.random.default_rng(0).standard_normal(BLOCK, np.float32)).tobytes()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _ in range(end // len(block)):
+            file.write(block)
+        file.write(block[: end % len(block)])
+
+
+def measure(model: PublishedModel, path: Path, dtype: str) -> Loading:
+    command = [sys.executable, "-m", "tests.benchmarks.loading", "--model", model.name]
+    result = subprocess.run(
+        [*command, "--load", str(path), dtype], capture_output=True, text=True, check=True
+    )
+    return Loading(*json.loads(result.stdout.splitlines()[-1]))
+
+
+def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
+    """Loads all networks of a file, in this process."""
+    import torch
+
+    from generation.networks import load_networks
+    from generation.recipes import ORBIT_CONFIGS, recipes
+    from generation.weights import open_weights
+
+    peak = dict.fromkeys(("VmHWM", "RssAnon"), 0)
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            status = Path("/proc/self/status").read_text()
+            for name in peak:
+                found = re.search(rf"{name}:\s+(\d+) kB", status)
+                peak[name] = max(peak[name], 1024 * int(found[1]) if found else 0)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    began = time.perf_counter()
+    config = recipes[model.name].config if model.name in recipes else ORBIT_CONFIGS[model.name]
+    weights = open_weights(path, model)
+    networks = load_networks(weights, config, torch.device("cpu"), getattr(torch, dtype))
+    total = sum(float(p.sum()) for p in networks.unet.parameters())  # looks at every number
+    seconds = time.perf_counter() - began
+    assert total == total
+    done.set()
+    thread.join()
+    return Loading(seconds, peak["VmHWM"], peak["RssAnon"])
+
+
+def seconds_of_hash(path: Path) -> float:
+    from generation.weights import file_sha256
+
+    began = time.perf_counter()
+    file_sha256(path)
+    return time.perf_counter() - began
+
+
+def row(dtype: str, loading: Loading) -> list[str]:
+    return [
+        dtype,
+        f"{loading.seconds:.1f}",
+        f"{loading.resident / GIB:.1f} GiB",
+        f"{loading.own / GIB:.1f} GiB",
+    ]
+
+
+if __name__ == "__main__":
+    main()
