@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from generation.networks import working_dtype
 from generation.planning import Plan
 from generation.preprocess import PreparedClip
 from generation.settings import GenerateSettings
@@ -50,6 +51,7 @@ def generation_report(
         "seed": settings.seed,
         "steps": plan.steps,
         "settings": asdict(settings),
+        "dtype": str(working_dtype(settings)).removeprefix("torch."),
         "azimuths_deg": [0.0, *plan.azimuths_deg],
         "elevation_deg": plan.elevation_deg,
         "passes": [asdict(each) for each in plan.passes],
