@@ -167,6 +167,7 @@ class Generation:
     def _estimate(self, settings: GenerateSettings) -> dict[str, Any]:
         """What it would take on the device of the settings; no seconds for one that is not here."""
         import torch
+
         from generation.estimate import estimate, measured_rate
 
         here = settings.device == "cpu" or torch.cuda.is_available()
@@ -240,6 +241,8 @@ def _ranges(numbers: list[int]) -> str:
 def _duration(seconds: float) -> str:
     if seconds != seconds:
         return "?"
+    if seconds < 60:
+        return f"{round(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{rest:02d} min"
