@@ -120,6 +120,7 @@ class Generation:
         Returns:
             Facts, as `--json` prints them.
         """
+        from fourdvd_cli.weights_listing import find_if_here
         from generation.catalogue import published
         from generation.checkpoint import check_folder, write_input
 
@@ -129,12 +130,12 @@ class Generation:
         clip, plan = self.clip, self.plan
         folder = write_input(self.folder, clip)
         models = [published[name] for name in plan.needs(settings)]
-        found = {model.label: self._find(model.name) for model in models}
+        found = {model.label: find_if_here(model, self.weights_folder) for model in models}
         costs = {}
         for name in dict.fromkeys((device, "cuda")):
             costs[name] = self._estimate(replace(settings, device=name))
         return {
-            "model": plan.recipe.model.replace("_", "-"),
+            "model": published[plan.recipe.model].label,
             "frames": len(clip.images),
             "source_frames": list(clip.source_frames),
             "fps": clip.fps,
@@ -153,16 +154,6 @@ class Generation:
             "weights": {name: None if path is None else str(path) for name, path in found.items()},
             "missing_weights": [name for name, path in found.items() if path is None],
         }
-
-    def _find(self, name: str) -> Path | None:
-        from generation.catalogue import published
-        from generation.weights import find_weights
-        from recon.errors import WeightsError
-
-        try:
-            return find_weights(published[name], self.weights_folder)
-        except WeightsError:
-            return None
 
     def _estimate(self, settings: GenerateSettings) -> dict[str, Any]:
         """What it would take on the device of the settings; no seconds for one that is not here."""

@@ -55,7 +55,7 @@ def list_weights(folder: Path | None) -> list[dict[str, Any]]:
             "licence_url": model.licence_url,
             "gated": model.gated,
             "page": model.page,
-            "found": (path := _find(model, folder)) is not None,
+            "found": (path := find_if_here(model, folder)) is not None,
             "path": None if path is None else str(path),
         }
         for model in published.values()
@@ -110,7 +110,7 @@ def check_weights(
         WeightsError: no models are named and none is found, or `folder` is not a folder.
     """
     search_folders(folder)
-    named = models or [m for m in published.values() if _find(m, folder) is not None]
+    named = models or [m for m in published.values() if find_if_here(m, folder) is not None]
     if not named:
         places = [str(place) for place in search_folders(folder)]
         raise WeightsError(
@@ -152,7 +152,8 @@ def _check(model: PublishedModel, folder: Path | None, file: Path | None, checke
         )
 
 
-def _find(model: PublishedModel, folder: Path | None) -> Path | None:
+def find_if_here(model: PublishedModel, folder: Path | None) -> Path | None:
+    """As `generation.weights.find_weights`, but None where there are none."""
     try:
         return find_weights(model, folder)
     except WeightsError:

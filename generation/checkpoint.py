@@ -24,7 +24,7 @@ from generation.preprocess import PreparedClip
 from recon.errors import InputError, OutputExistsError
 from recon.output import check_output, output_file, output_folder
 
-UNFINISHED, STATE = "unfinished", "state.safetensors"
+UNFINISHED, STATE, INPUT = "unfinished", "state.safetensors", "input"
 
 
 @dataclass
@@ -54,8 +54,18 @@ def check_folder(folder: Path, overwrite: bool = False) -> None:
             is False.
         OutputError: as `check_output`.
     """
-    if not (folder.is_dir() and {path.name for path in folder.iterdir()} == {UNFINISHED}):
+    if not _holds_only_ours(folder):
         check_output(folder, overwrite)
+
+
+def _holds_only_ours(folder: Path) -> bool:
+    """Whether nothing is in a folder but what an unfinished generation leaves, killed ones too."""
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} != {UNFINISHED}:
+        return False
+    ours = (STATE, INPUT)
+    leftovers = tuple(f".{Path(name).stem}." for name in ours)  # see `recon.output`
+    names = [path.name for path in (folder / UNFINISHED).iterdir()]
+    return all(name in ours or name.startswith(leftovers) for name in names)
 
 
 def write_input(folder: Path, clip: PreparedClip) -> Path:
@@ -64,7 +74,7 @@ def write_input(folder: Path, clip: PreparedClip) -> Path:
     Returns:
         The folder with the frames and their preview.
     """
-    place = folder / UNFINISHED / "input"
+    place = folder / UNFINISHED / INPUT
     with output_folder(place, overwrite=True) as partial:
         write_clip(clip, partial)
     return place

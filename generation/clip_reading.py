@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from generation.anchors import MIN_FRAMES
 from recon.errors import GridError, InputError
 from recon.grid.images import image_size, read_image
 from recon.grid.video import MAX_VIDEO_BYTES, read_video_frames, read_video_times
 
-MIN_FRAMES = 5
 DEFAULT_FRAMES = 21
 MAX_FPS = 1000.0
 MIN_SIDE = 16

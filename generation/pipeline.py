@@ -374,5 +374,5 @@ def _memory_errors(settings: GenerateSettings) -> Iterator[None]:
         smaller = "a smaller --size" if settings.low_memory else "--low-memory, or a smaller --size"
         raise OutOfMemoryError(
             "the accelerator has too little memory for this; the finished passes are saved",
-            hint=f"try {smaller}; passes that --low-memory finds saved are kept",
+            hint=f"try {smaller}; with --low-memory it goes on after the saved passes",
         ) from error

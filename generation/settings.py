@@ -13,6 +13,7 @@ MODELS = ("sv4d2", "sv4d2_8views", "sv4d")
 ORBIT_MODELS = ("sv3d_u", "sv3d_p")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MAX_SEED = 2**32 - 1
+MAX_VIEWS = 20  # what SV3D's orbit has beside the input view
 SIZE_STEP = 64  # pixels: the autoencoder's 8 times the network's 8
 
 
@@ -69,7 +70,7 @@ class GenerateSettings:
         for name, value, low, high in (
             ("steps", self.steps, 1, 1000),
             ("seed", self.seed, 0, MAX_SEED),
-            ("views", self.views, 1, 20),
+            ("views", self.views, 1, MAX_VIEWS),
             ("elevation", self.elevation_deg, -90, 90),
             ("field of view", self.fov_deg, 1, 179),
             ("distance", self.distance, 1e-3, 1e3),
@@ -83,8 +84,8 @@ class GenerateSettings:
             raise InputError(
                 f"{self.views} views were asked for, but {len(azimuths)} azimuths given"
             )
-        if len(azimuths) > 20:
-            raise InputError(f"expected at most 20 views, found {len(azimuths)} azimuths")
+        if len(azimuths) > MAX_VIEWS:
+            raise InputError(f"expected at most {MAX_VIEWS} views, found {len(azimuths)} azimuths")
         if not all(math.isfinite(azimuth) and 0 < azimuth < 360 for azimuth in azimuths):
             raise InputError(f"azimuths must lie between 0 and 360 degrees, found {azimuths}")
         if any(after <= before for before, after in itertools.pairwise(azimuths)):

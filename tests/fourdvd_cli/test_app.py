@@ -14,7 +14,10 @@ from fourdvd_cli.app import app
 from recon import errors
 
 COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
-HEAVY = {"torch", "numpy", "scipy", "PIL", "imageio", "av", "trimesh", "safetensors"}
+HEAVY = {
+    "torch", "numpy", "scipy", "PIL", "av", "trimesh", "safetensors",
+    "diffusers", "transformers", "huggingface_hub",
+}  # fmt: skip
 
 
 def failing(monkeypatch, error: BaseException) -> None:

@@ -224,3 +224,10 @@ def test_the_prepared_input_can_be_looked_at_beside_the_state(saved: Path):
     assert np.array_equal(np.asarray(images)[..., 3], clip.images[..., 3])
     assert_same(load_state(saved, IDENTITY), state())
     check_folder(saved)
+
+
+def test_a_folder_of_the_same_name_with_something_else_in_it_is_not_ours(tmp_path: Path):
+    (tmp_path / "grid" / "unfinished").mkdir(parents=True)
+    (tmp_path / "grid" / "unfinished" / "thesis.txt").write_text("precious")
+    with pytest.raises(OutputExistsError):
+        check_folder(tmp_path / "grid")
