@@ -16,7 +16,7 @@ $(STAMP): $(SOURCES_OF_THE_INSTALL)
 		|| { echo "fourdvd needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "installing into .venv; the first time takes minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev,data,cluster]"
 	@touch $@
 
 ## demo: a 4D asset from the bundled example, in out/demo

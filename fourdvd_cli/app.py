@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import __version__, console, interrupts
+from fourdvd_cli.commands.data import data
 from fourdvd_cli.commands.doctor import doctor
 from fourdvd_cli.commands.evaluate import evaluate
 from fourdvd_cli.commands.export import export
@@ -29,6 +30,7 @@ app = typer.Typer(
 for command in (run, generate, grid, reconstruct, export, render, evaluate, doctor):
     app.command()(command)
 app.add_typer(models)
+app.add_typer(data)
 
 
 def _print_version(wanted: bool) -> None:

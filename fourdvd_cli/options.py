@@ -84,6 +84,13 @@ class Precision(StrEnum):
     float16 = "float16"
 
 
+class Renderer(StrEnum):
+    """What draws assets, as in `generation.curation.render_settings`."""
+
+    cycles = "cycles"
+    fast = "fast"
+
+
 class Direction(StrEnum):
     """How azimuths count, seen from above."""
 
@@ -149,6 +156,21 @@ ShDegreeOption = Annotated[
     int,
     typer.Option(
         "--sh-degree", min=0, max=3, help="Above 0, colours depend on the view: for shiny things."
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="How many at once on this machine.",
+        show_default="as many as it has cores",
+    ),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Run on a Ray cluster; local starts one on this machine."
     ),
 ]
 OverwriteOption = Annotated[

@@ -26,6 +26,7 @@ KERNELS = (
     "rasterize.cpp",
     "image_loss.cpp",
     "bone_blending.cpp",
+    "mesh_render.cpp",
 )  # compiled for each instruction set
 FLAGS = (
     "-std=c++17",

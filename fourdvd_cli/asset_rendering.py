@@ -1,0 +1,188 @@
+"""Assets as the command line renders them: many at once, resumable, one row for each."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fourdvd_cli import console
+from generation.curation.asset_files import Asset, find_assets
+from generation.curation.blender_process import check_blender
+from generation.curation.execution import Resources, make_executor
+from generation.curation.inspection import Limits
+from generation.curation.manifest import (
+    MANIFEST_NAME,
+    Row,
+    Status,
+    append_row,
+    is_final,
+    read_rows,
+)
+from generation.curation.render_settings import RenderSettings
+from generation.curation.rendering import (
+    RenderTask,
+    finished_row,
+    render_asset,
+    row_json,
+    row_of,
+)
+from recon.errors import FourdvdError, InputError, OutputExistsError
+from recon.output import check_output
+
+_REASONS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Assets on their way to grids.
+
+    Attributes:
+        folder: in which each gets a folder.
+        settings: what is drawn.
+        limits: what an asset may ask of the machine.
+        timeout_s: seconds for one asset.
+        workers: assets at once; None fills the machine. With Ray the cluster decides.
+        threads: for one asset; None shares the cores among the workers.
+        ray: address of a cluster, or None.
+        overwrite: whether what was rendered before is rendered anew.
+        quiet: show no progress.
+    """
+
+    folder: Path
+    settings: RenderSettings
+    limits: Limits
+    timeout_s: float
+    workers: int | None = None
+    threads: int | None = None
+    ray: str | None = None
+    overwrite: bool = False
+    quiet: bool = False
+
+    def run(self, paths: Sequence[Path], metadata: Path | None) -> dict[str, Any]:
+        """Renders what is not done yet; what came of all assets, as JSON.
+
+        Raises:
+            InputError: there are no such assets, or each of them was refused.
+            OutputExistsError: a folder is in the way.
+            FourdvdError: every asset failed; or as `render_asset`.
+        """
+        check_blender()
+        assets = find_assets(paths, metadata)
+        rows = self._finished(assets)
+        waiting = [asset for asset in assets if asset.name not in rows]
+        before = len(rows)
+        for row in self._render(waiting):
+            append_row(self.folder / MANIFEST_NAME, row)
+            rows[row.name] = row
+        ordered = [rows[asset.name] for asset in assets]
+        self._tell(ordered, before)
+        return self._summary(ordered, before)
+
+    def _finished(self, assets: Sequence[Asset]) -> dict[str, Row]:
+        """The rows of what need not be done again, after a look at what is in the way."""
+        known = read_rows(self.folder / MANIFEST_NAME)
+        if not known:
+            self._check_folder()
+        if self.overwrite:
+            return {}
+        settings, done = self.settings.as_json(), {}
+        for asset in assets:
+            row = known.get(asset.name)
+            same = row is not None and row.asset == str(asset.path) and is_final(row, settings)
+            if row is not None and same and self._still_there(row):
+                done[asset.name] = row
+            elif finished_row(self.folder / asset.name, asset, self.settings) is None:
+                self._check_free(self.folder / asset.name)
+        return done
+
+    def _still_there(self, row: Row) -> bool:
+        return row.status is not Status.RENDERED or (self.folder / row.name).is_dir()
+
+    def _check_folder(self) -> None:
+        """A folder without a manifest may hold grids that a crash kept from their rows."""
+        held = list(self.folder.glob("*/render.json")) if self.folder.is_dir() else []
+        if not held:
+            check_output(self.folder, self.overwrite)
+
+    def _check_free(self, folder: Path) -> None:
+        try:
+            check_output(folder)
+        except OutputExistsError as error:
+            raise OutputExistsError(
+                error.path,
+                "it has other settings or another asset; choose another folder or pass --overwrite",
+            ) from error
+
+    def _render(self, assets: Sequence[Asset]) -> Iterator[Row]:
+        workers, threads = self._shares(len(assets))
+        tasks = [
+            RenderTask(
+                asset, (self.folder / asset.name).absolute(), self.settings, self.overwrite,
+                self.limits, self.timeout_s, threads,
+            )
+            for asset in assets
+        ]  # fmt: skip
+        executor = make_executor(self.ray, workers, Resources(cpus=threads or 1, gpus=self._gpus()))
+        counts: Counter[Status] = Counter()
+        with (
+            console.progress("rendering", self.quiet) as report,
+            closing(executor.run(render_asset, tasks)) as results,
+        ):
+            for completed in results if tasks else ():
+                row = completed.value
+                if row is None:
+                    lost = row_of(assets[completed.index], self.settings)
+                    row = replace(lost, reason=completed.failure, facts={"code": "worker"})
+                counts[row.status] += 1
+                report(counts.total(), len(tasks), _count_note(counts))
+                yield row
+
+    def _shares(self, assets: int) -> tuple[int, int]:
+        """Workers, and threads of each."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cores = cores or 1
+        most = 1 if self._gpus() else cores
+        workers = self.workers or max(1, min(assets, most))
+        return workers, self.threads or max(1, cores // workers)
+
+    def _gpus(self) -> float:
+        return 1.0 if self.settings.device == "cuda" else 0.0
+
+    def _tell(self, rows: Sequence[Row], before: int) -> None:
+        for row in rows[before:] if before < len(rows) else ():
+            for warning in row.facts.get("warnings", ()):
+                console.say(f"warning: {row.name}: {warning}")
+        refused = [row for row in rows if row.status is not Status.RENDERED]
+        for row in refused[:_REASONS_SHOWN]:
+            console.say(f"{row.status}: {row.name}: {row.reason}")
+        counts = Counter(row.status for row in rows)
+        console.say(f"{self.folder}: {_count_note(counts)}; {before} of them from before")
+        if counts[Status.RENDERED]:
+            return
+        if counts[Status.FAILED]:
+            raise FourdvdError(f"nothing was rendered; {_first_reason(refused)}")
+        raise InputError(f"nothing could be rendered; {_first_reason(refused)}")
+
+    def _summary(self, rows: Sequence[Row], before: int) -> dict[str, Any]:
+        counts = Counter(row.status for row in rows)
+        return {
+            "folder": str(self.folder),
+            **{str(status): counts[status] for status in Status},
+            "from_before": before,
+            "assets": [row_json(row) for row in rows],
+        }
+
+
+def _count_note(counts: Counter[Status]) -> str:
+    return ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+
+
+def _first_reason(refused: Sequence[Row]) -> str:
+    row = refused[0]
+    more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+    return f"{row.asset}: {row.reason}{more}"

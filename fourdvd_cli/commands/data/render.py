@@ -1,0 +1,125 @@
+"""`fourdvd data render`: animated 3D assets → grids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fourdvd_cli import console
+from fourdvd_cli.options import (
+    Device,
+    DeviceOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    RayOption,
+    Renderer,
+    VerboseOption,
+    WorkersOption,
+)
+
+
+def render(
+    assets: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="ASSET...",
+            help="GLB, glTF, FBX, Alembic or USD files, folders of them, or folders of numbered "
+            "OBJ files.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Each asset gets a folder in it."),
+    ],
+    action: Annotated[
+        str | None,
+        typer.Option(
+            "--action", metavar="NAME", help="Animation.", show_default="the one that moves most"
+        ),
+    ] = None,
+    views: Annotated[int, typer.Option("--views", min=1, max=256)] = 16,
+    frames: Annotated[
+        int, typer.Option("--frames", min=1, max=1000, help="Over the whole animation.")
+    ] = 21,
+    size: Annotated[
+        int, typer.Option("--size", min=4, max=4096, help="Of an image's side in pixels.")
+    ] = 576,
+    elevation: Annotated[
+        float, typer.Option("--elevation", metavar="DEG", min=-89, max=89, help="Of all cameras.")
+    ] = 0.0,
+    yaw: Annotated[
+        float, typer.Option("--yaw", metavar="DEG", help="Turn the asset, from above to the left.")
+    ] = 0.0,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, max=65536, help="A pixel; more is less noise.")
+    ] = 16,
+    ambient: Annotated[
+        float, typer.Option("--ambient", min=0, help="Strength of the light from all around.")
+    ] = 0.55,
+    sun: Annotated[float, typer.Option("--sun", min=0, help="Strength of the sun.")] = 1.6,
+    renderer: Annotated[
+        Renderer, typer.Option("--renderer", help="fast is for small training images.")
+    ] = Renderer.cycles,
+    depth: Annotated[bool, typer.Option("--depth", help="Write depth maps, too.")] = False,
+    normals: Annotated[
+        bool, typer.Option("--normals", help="Write maps of the normals, too.")
+    ] = False,
+    tracks: Annotated[
+        int, typer.Option("--tracks", min=0, metavar="N", help="Follow so many vertices, too.")
+    ] = 0,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            "--metadata",
+            metavar="FILE",
+            help="Licences and sources of the assets.",
+            show_default="assets.csv or objects.jsonl beside them",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For one asset.")
+    ] = 1800.0,
+    max_triangles: Annotated[
+        int, typer.Option("--max-triangles", min=1, help="Assets with more are refused.")
+    ] = 2_000_000,
+    workers: WorkersOption = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", min=1, help="For one asset.", show_default="the cores over the workers"
+        ),
+    ] = None,
+    ray: RayOption = None,
+    device: DeviceOption = Device.auto,
+    json: JsonOption = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Animated 3D assets → grids with cameras, rendered by Blender.
+
+    manifest.jsonl in DIR tells what came of each asset. One that is broken, crashes or hangs does
+    not stop the others. Run again to go on; what is done is not done again.
+    """
+    console.configure(quiet, verbose)
+    from fourdvd_cli.asset_rendering import Batch
+    from generation.curation import render_settings
+    from generation.curation.inspection import Limits
+    from generation.curation.light import Light
+
+    settings = render_settings.RenderSettings(
+        action=action, views=views, frames=frames, size=size, elevation_deg=elevation, yaw_deg=yaw,
+        samples=samples, light=Light(ambient=ambient, sun=sun),
+        renderer=render_settings.Renderer(renderer), device=device.value,
+        depth=depth, normals=normals, tracks=tracks,
+    )  # fmt: skip
+    batch = Batch(
+        output, settings, Limits(triangles=max_triangles), timeout, workers, threads, ray,
+        overwrite, quiet,
+    )  # fmt: skip
+    summary = batch.run(assets, metadata)
+    if json:
+        console.print_json(summary)

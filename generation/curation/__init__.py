@@ -1,0 +1,21 @@
+"""Training data: animated assets rendered to grids, filtered, and packed into shards.
+
+    assets ──rendering──▶ grids ──filters──▶ kept grids ──packing──▶ shards ──dataset──▶ training
+
+asset_files        which files are assets
+asset_origins      where each came from and under which licence
+objaverse          animated objects of Objaverse: selection, licences, download
+inspection         what is refused before an importer opens it
+blender            what runs inside Blender: import, motion, normalisation, Cycles
+blender_process    one Blender for each asset, with a time limit
+baked_asset        an asset after import: the triangles of each frame, with their surfaces
+light              the light of all pictures
+fast_renderer      small pictures of a baked asset without Blender
+render_settings    what decides the pictures of an asset
+rendering          one asset to one grid folder
+execution          many of them: a process pool, or a Ray cluster
+manifest           one row for each asset: what came of it
+filters            image quality, motion, completeness, duplicates
+packing            grids to shards
+dataset            shards to training samples
+"""

@@ -1,0 +1,215 @@
+"""All frames of a clip as plain arrays, for renderers outside of Blender.
+
+Written as one `.npz`, read by `baked_asset.read_baked`, which documents its arrays. Letters: N
+vertices, M triangles, U = 2 sets of texture coordinates: for the base colour and its alpha, and
+for the emission.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bpy
+import numpy as np
+
+from generation.curation.blender.clips import PlayableClip
+from generation.curation.blender.geometry import Placed, placed_meshes, vertices_of
+from generation.curation.blender.shading import Described, Product, describe
+
+_FIELDS = ("vertices", "triangles", "normals", "uv", "colours", "surface")
+
+
+class _Part(NamedTuple):
+    """The arrays of one mesh at one frame; names and shapes as in `baked_asset.MeshFrame`."""
+
+    vertices: np.ndarray
+    triangles: np.ndarray
+    normals: np.ndarray
+    uv: np.ndarray
+    colours: np.ndarray
+    surface: np.ndarray
+
+
+class Surfaces:
+    """The materials that were met, by name, in the order in which they were met."""
+
+    def __init__(self):
+        self._indices: dict[str, int] = {}
+        self.described: list[Described] = []
+        self.warnings: list[str] = []
+
+    def index(self, material: bpy.types.Material | None) -> int:
+        """Number of a material, which is described when it is met first."""
+        name = "" if material is None else material.name
+        if name not in self._indices:
+            self._indices[name] = len(self.described)
+            described = describe(material)
+            self.described.append(described)
+            if any(p.approximate for p in (described.base, described.alpha, described.emission)):
+                self.warnings.append(f"material {name!r} is approximated by the fast renderer")
+        return self._indices[name]
+
+
+def bake(path: str | Path, clip: PlayableClip, source_frames: Sequence[float]) -> list[str]:
+    """Writes the visible triangles of all frames; sentences about what is only approximated."""
+    surfaces = Surfaces()
+    arrays: dict[str, np.ndarray] = {}
+    latest: dict[str, np.ndarray] = {}
+    for number, source_frame in enumerate(source_frames):
+        clip.go_to(source_frame)
+        parts = [_part(placed, surfaces) for placed in placed_meshes()]
+        for name, array in zip(_FIELDS, _joined(parts), strict=True):
+            if not np.array_equal(array, latest.get(name, ())):  # what does not change: once
+                arrays[f"{name}_{number}"] = latest[name] = array
+    textures = _Textures()
+    described = [_surface_json(d, textures) for d in surfaces.described]
+    arrays |= {f"texture_{i}": texture for i, texture in enumerate(textures.pixels)}
+    arrays["surfaces"] = np.array(json.dumps(described))
+    arrays["frame_count"] = np.array(len(source_frames))
+    arrays["texture_count"] = np.array(len(textures.pixels))
+    np.savez(path, allow_pickle=False, **arrays)
+    return surfaces.warnings
+
+
+class _Textures:
+    """The images that surfaces use, each once."""
+
+    def __init__(self):
+        self._indices: dict[str, int] = {}
+        self.pixels: list[np.ndarray] = []
+
+    def index(self, name: str) -> int | None:
+        if not name:
+            return None
+        if name not in self._indices:
+            self._indices[name] = len(self.pixels)
+            self.pixels.append(_pixels(bpy.data.images[name]))
+        return self._indices[name]
+
+
+def _pixels(image: bpy.types.Image) -> np.ndarray:
+    """An image as stored, uint8 [height, width, 4]; Blender's missing-image pink where it fails."""
+    width, height = image.size
+    if not image.has_data and not width:
+        return np.array([[[255, 0, 255, 255]]], dtype=np.uint8)
+    flat = np.empty(width * height * 4, dtype=np.float32)
+    image.pixels.foreach_get(flat)
+    pixels = flat.reshape(height, width, 4)[::-1]  # Blender's first row is the lowest
+    if image.colorspace_settings.name not in ("sRGB",):
+        pixels = np.concatenate([_encode_srgb(pixels[..., :3]), pixels[..., 3:]], axis=-1)
+    return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _encode_srgb(linear: np.ndarray) -> np.ndarray:
+    linear = linear.clip(0, None)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def _part(placed: Placed, surfaces: Surfaces) -> _Part:
+    mesh = placed.mesh
+    mesh.calc_loop_triangles()
+    M = len(mesh.loop_triangles)
+    loops = _get(mesh.loop_triangles, "loops", M * 3, np.int32).reshape(M, 3)
+    triangles = _get(mesh.loop_triangles, "vertices", M * 3, np.int32).reshape(M, 3)
+    slot = _get(mesh.loop_triangles, "material_index", M, np.int32)
+    normals = _get(mesh.corner_normals, "vector", len(mesh.loops) * 3, np.float32)
+    axes = placed.T_world_object[:3, :3]
+    normals = normals.reshape(-1, 3)[loops] @ _inverse_transpose(axes).T
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+    materials = [s.material for s in placed.thing.material_slots] or [None]
+    used = [surfaces.index(material) for material in materials]
+    surface = np.array(used, dtype=np.int32)[slot.clip(0, len(used) - 1)]
+    uv, colours = _corner_values(mesh, loops, surface, surfaces)
+    if np.linalg.det(axes) < 0:  # a mirror turns triangles inside out
+        order = [0, 2, 1]
+        triangles, normals = triangles[:, order], normals[:, order]
+        uv, colours = uv[:, :, order], colours[:, order]
+    vertices = vertices_of(placed).astype(np.float32)
+    return _Part(vertices, triangles, normals.astype(np.float32), uv, colours, surface)
+
+
+def _corner_values(mesh, loops, surface, surfaces: Surfaces) -> tuple[np.ndarray, np.ndarray]:
+    """Texture coordinates [2, M, 3, 2] and colours [M, 3, 4] of the triangles' corners."""
+    uv = np.zeros((2, len(loops), 3, 2), dtype=np.float32)
+    colours = np.ones((len(loops), 3, 4), dtype=np.float32)
+    for index in np.unique(surface):
+        chosen = surface == index
+        described = surfaces.described[index]
+        base = described.base if described.base.image else described.alpha
+        for target, product in ((uv[0], base), (uv[1], described.emission)):
+            if product.image:
+                target[chosen] = _coordinates(mesh, product)[loops[chosen]]
+        for product, channels in ((described.base, slice(0, 3)), (described.alpha, slice(3, 4))):
+            if product.colours:
+                of_loops = _corner_colours(mesh, product.colours)
+                colours[chosen, :, channels] = of_loops[loops[chosen]][..., channels]
+    return uv, colours
+
+
+def _coordinates(mesh, product: Product) -> np.ndarray:
+    layer = mesh.uv_layers.get(product.uv) or mesh.uv_layers.active
+    if layer is None:
+        return np.zeros((len(mesh.loops), 2), dtype=np.float32)
+    uv = _get(layer.uv, "vector", len(mesh.loops) * 2, np.float32).reshape(-1, 2)
+    x, y, angle, sx, sy = product.mapping
+    scaled = uv * [sx, sy]
+    cos, sin = math.cos(angle), math.sin(angle)
+    turned = np.stack(
+        [cos * scaled[:, 0] - sin * scaled[:, 1], sin * scaled[:, 0] + cos * scaled[:, 1]], axis=1
+    )
+    return (turned + np.array([x, y])).astype(np.float32)
+
+
+def _corner_colours(mesh, name: str) -> np.ndarray:
+    """Linear RGBA of each loop; white where the mesh has no colours of that name."""
+    attributes = mesh.color_attributes
+    layer = attributes.get(name) or attributes.active_color
+    if layer is None:
+        return np.ones((len(mesh.loops), 4), dtype=np.float32)
+    values = _get(layer.data, "color", len(layer.data) * 4, np.float32).reshape(-1, 4)
+    if layer.domain == "CORNER":
+        return values
+    return values[_get(mesh.loops, "vertex_index", len(mesh.loops), np.int32)]
+
+
+def _joined(parts: Sequence[_Part]) -> tuple[np.ndarray, ...]:
+    starts = np.cumsum([0] + [len(part.vertices) for part in parts])
+    triangles = [part.triangles + start for part, start in zip(parts, starts, strict=False)]
+    return (
+        np.concatenate([part.vertices for part in parts]),
+        np.concatenate(triangles).astype(np.int32),
+        np.concatenate([part.normals for part in parts]),
+        np.concatenate([part.uv for part in parts], axis=1),
+        np.concatenate([part.colours for part in parts]),
+        np.concatenate([part.surface for part in parts]),
+    )
+
+
+def _surface_json(described: Described, textures: _Textures) -> dict[str, Any]:
+    base, alpha, emission = described.base, described.alpha, described.emission
+    return {
+        "base_colour": [*base.factor[:3], alpha.factor[3]],
+        "base_texture": textures.index(base.image),
+        "base_uv": 0,
+        "uses_colours": bool(base.colours or alpha.colours),
+        "emission": list(emission.factor[:3]),
+        "emission_texture": textures.index(emission.image),
+        "emission_uv": 1,
+        "alpha_texture": textures.index(alpha.image),
+        "alpha_cutoff": alpha.cutoff,
+        "unlit": described.unlit,
+    }
+
+
+def _inverse_transpose(axes: np.ndarray) -> np.ndarray:
+    return np.linalg.inv(axes).T if abs(np.linalg.det(axes)) > 0 else np.eye(3)
+
+
+def _get(collection, name: str, count: int, dtype) -> np.ndarray:
+    values = np.empty(count, dtype=dtype)
+    collection.foreach_get(name, values)
+    return values

@@ -1,0 +1,180 @@
+"""The animations of an opened asset: which there are, how to play one, which has most motion.
+
+glTF gives one action to all objects of an animation, each with a slot; FBX gives an action
+"object|animation" to each object; Alembic and USD move vertices from a cache over the frames of
+the scene; a folder of OBJ files is a clip of as many frames as files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+import numpy as np
+
+from generation.curation.blender.geometry import all_vertices
+from generation.curation.blender.importing import SEQUENCE_FPS, ObjSequence
+from generation.curation.blender.request import Clip, Rejected
+
+LOOKS = 5  # times at which the motion of a clip is measured
+STILL = 1e-5  # of the diagonal; float32 moves that much by itself
+_CACHED = "(the file's own frames)"
+
+
+@dataclass(frozen=True)
+class PlayableClip:
+    """A clip that can be put on the scene.
+
+    Attributes:
+        name: as people call it.
+        start: first source frame.
+        end: last source frame.
+        actions: what its objects play; none for caches and sequences.
+        sequence: the objects of OBJ files, or None.
+    """
+
+    name: str
+    start: float
+    end: float
+    actions: tuple[bpy.types.Action, ...] = ()
+    sequence: ObjSequence | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return (self.end - self.start) / source_fps()
+
+    def play(self) -> None:
+        """Lets every object play its part of this clip, and the others rest."""
+        for owner in _animated():
+            owner.animation_data.action = None
+            for track in owner.animation_data.nla_tracks:
+                track.mute = True
+            for action in self.actions:
+                slot = _slot(owner, action)
+                if slot is not None:
+                    owner.animation_data.action = action
+                    owner.animation_data.action_slot = slot
+
+    def go_to(self, frame: float) -> None:
+        """Moves the scene to a source frame, fractions included."""
+        if self.sequence is not None:
+            self.sequence.show(frame)
+        whole = math.floor(frame)
+        bpy.context.scene.frame_set(whole, subframe=frame - whole)
+
+    def frames(self, count: int) -> np.ndarray:
+        """Evenly spaced source frames with both ends, float64, [count]."""
+        return np.linspace(self.start, self.end, count)
+
+
+def source_fps() -> float:
+    """Frames a second of the opened asset."""
+    render = bpy.context.scene.render
+    return render.fps / render.fps_base
+
+
+def find_clips(sequence: ObjSequence | None) -> list[PlayableClip]:
+    """All clips of the opened asset, by name."""
+    if sequence is not None:
+        bpy.context.scene.render.fps = round(SEQUENCE_FPS)
+        return [PlayableClip("sequence", 0, len(sequence) - 1, sequence=sequence)]
+    grouped: dict[str, list[bpy.types.Action]] = defaultdict(list)
+    for action in bpy.data.actions:
+        grouped[action.name.rsplit("|", 1)[-1]].append(action)
+    clips = []
+    for name, actions in grouped.items():
+        start = min(action.frame_range[0] for action in actions)
+        end = max(action.frame_range[1] for action in actions)
+        if end > start:
+            label = actions[0].name if len(actions) == 1 else name
+            clips.append(PlayableClip(label, float(start), float(end), tuple(actions)))
+    if _moves_by_cache():
+        scene = bpy.context.scene
+        clips.append(PlayableClip(_CACHED, float(scene.frame_start), float(scene.frame_end)))
+    return sorted(clips, key=lambda clip: clip.name)
+
+
+def measure(clip: PlayableClip) -> Clip:
+    """How much moves in a clip; where the number of vertices changes, motion is 1."""
+    clip.play()
+    shapes = []
+    for frame in clip.frames(LOOKS):
+        clip.go_to(float(frame))
+        shapes.append(all_vertices())
+    return Clip(clip.name, clip.seconds, *_motion_and_travel(shapes))
+
+
+def choose(clips: Sequence[PlayableClip], wanted: str | None) -> tuple[PlayableClip, list[Clip]]:
+    """The wanted clip, or the one with most motion, and what was measured of them all.
+
+    Raises:
+        Rejected: there is no clip, none of that name, or nothing moves.
+    """
+    if not clips:
+        raise Rejected("no_animation", "it holds no animation")
+    if wanted is not None:
+        clips = [_named(clips, wanted)]
+    measured = [measure(clip) for clip in clips]
+    best = max(range(len(clips)), key=lambda i: (measured[i].motion, measured[i].travel))
+    if max(measured[best].motion, measured[best].travel) < STILL:
+        raise Rejected("no_motion", f"nothing moves in {_list([clip.name for clip in clips])}")
+    return clips[best], measured
+
+
+def _named(clips: Sequence[PlayableClip], wanted: str) -> PlayableClip:
+    for candidates in (
+        [clip for clip in clips if clip.name == wanted],
+        [clip for clip in clips if clip.name.rsplit("|", 1)[-1] == wanted],
+    ):
+        if candidates:
+            return candidates[0]
+    raise Rejected(
+        "no_such_action",
+        f"it has no animation {wanted!r}; it has {_list([clip.name for clip in clips])}",
+    )
+
+
+def _motion_and_travel(shapes: Sequence[np.ndarray]) -> tuple[float, float]:
+    first = shapes[0]
+    if any(shape.shape != first.shape for shape in shapes):
+        return 1.0, 0.0
+    diagonal = float(np.linalg.norm(np.ptp(first, axis=0))) if len(first) else 0.0
+    if not np.isfinite(diagonal) or diagonal == 0:
+        return 0.0, 0.0
+    moved = [shape - first for shape in shapes[1:]]
+    motion = max(np.linalg.norm(d - d.mean(0), axis=1).mean() for d in moved)
+    travel = max(np.linalg.norm(d.mean(0)) for d in moved)
+    return float(motion / diagonal), float(travel / diagonal)
+
+
+def _animated() -> list[Any]:
+    """Whatever can play actions."""
+    owners = [*bpy.data.objects, *bpy.data.shape_keys]
+    return [owner for owner in owners if owner.animation_data]
+
+
+def _slot(owner: Any, action: bpy.types.Action) -> bpy.types.ActionSlot | None:
+    """The part of an action that is for this owner: by the importer's own word, else by name."""
+    for track in owner.animation_data.nla_tracks:
+        for strip in track.strips:
+            if strip.action == action and strip.action_slot is not None:
+                return strip.action_slot
+    prefix = "OB" if owner.id_type == "OBJECT" else "KE"
+    return action.slots.get(f"{prefix}{owner.name}")
+
+
+def _moves_by_cache() -> bool:
+    return any(
+        any(modifier.type == "MESH_SEQUENCE_CACHE" for modifier in thing.modifiers)
+        or any(constraint.type == "TRANSFORM_CACHE" for constraint in thing.constraints)
+        for thing in bpy.data.objects
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,119 @@
+"""Opens an asset in an empty Blender file.
+
+A sequence of OBJ files becomes one object for each file, of which each frame shows one
+(`ObjSequence`). Lights and cameras that came with an asset are removed; what Blender hides in its
+viewport is hidden in renders too, so that both see the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import bpy
+
+from generation.curation.blender.request import Rejected, Request
+
+SEQUENCE_FPS = 24.0  # OBJ files name no speed
+
+
+class ObjSequence:
+    """Objects of numbered OBJ files: which of them stands for which source frame."""
+
+    def __init__(self, groups: list[list[bpy.types.Object]]):
+        self._groups = groups
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def show(self, frame: float) -> None:
+        """Shows the file that is nearest to a source frame and hides the others."""
+        nearest = min(max(round(frame), 0), len(self._groups) - 1)
+        for index, group in enumerate(self._groups):
+            for thing in group:
+                thing.hide_render = thing.hide_viewport = index != nearest
+
+
+def open_asset(asked: Request) -> ObjSequence | None:
+    """Imports an asset into an empty file.
+
+    Raises:
+        Rejected: Blender cannot read it, or nothing came of it.
+    """
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    try:
+        sequence = _import_obj_files(asked.obj_files) if asked.obj_files else None
+        if sequence is None:
+            _IMPORTERS[asked.format](asked.asset)
+    except Rejected:
+        raise
+    except (RuntimeError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise Rejected("import_failed", f"Blender cannot read it ({last[0]})") from error
+    _keep_only_what_is_seen()
+    return sequence
+
+
+def attach_loose_texture(path: str) -> bool:
+    """Gives an image to all materials that have none as their base colour; whether any took it."""
+    image = bpy.data.images.load(path)
+    taken = False
+    for material in bpy.data.materials:
+        tree = material.node_tree
+        if tree is None or any(node.type == "TEX_IMAGE" for node in tree.nodes):
+            continue
+        for node in tree.nodes:
+            if node.type == "BSDF_PRINCIPLED" and not node.inputs["Base Color"].is_linked:
+                texture = tree.nodes.new("ShaderNodeTexImage")
+                texture.image = image
+                tree.links.new(texture.outputs["Color"], node.inputs["Base Color"])
+                taken = True
+    return taken
+
+
+def _import_obj_files(paths: list[str]) -> ObjSequence:
+    groups = []
+    for path in paths:
+        before = set(bpy.data.objects)
+        bpy.ops.wm.obj_import(filepath=path)
+        groups.append([thing for thing in bpy.data.objects if thing not in before])
+    return ObjSequence(groups)
+
+
+def _import_gltf(path: str) -> None:
+    bpy.ops.import_scene.gltf(filepath=path)
+
+
+def _import_fbx(path: str) -> None:
+    bpy.ops.wm.fbx_import(filepath=path)
+
+
+def _import_alembic(path: str) -> None:
+    bpy.ops.wm.alembic_import(filepath=path, as_background_job=False, set_frame_range=True)
+
+
+def _import_usd(path: str) -> None:
+    bpy.ops.wm.usd_import(filepath=path, set_frame_range=True)
+
+
+_IMPORTERS: dict[str, Callable[[str], None]] = {
+    "glb": _import_gltf,
+    "gltf": _import_gltf,
+    "fbx": _import_fbx,
+    "abc": _import_alembic,
+    "usd": _import_usd,
+}
+
+
+def _keep_only_what_is_seen() -> None:
+    bpy.context.view_layer.update()
+    for thing in list(bpy.data.objects):
+        if thing.type in ("LIGHT", "CAMERA", "LIGHT_PROBE"):
+            bpy.data.objects.remove(thing)
+        elif not thing.visible_get():
+            thing.hide_render = True
+    if not any(_has_surface(thing) for thing in bpy.data.objects):
+        raise Rejected("no_triangles", "nothing in it has a surface")
+
+
+def _has_surface(thing: bpy.types.Object) -> bool:
+    return thing.type in ("MESH", "CURVE", "SURFACE", "META", "FONT") and not thing.hide_render

@@ -1,0 +1,104 @@
+"""The process of one asset: reads a request, writes a result.
+
+A result is written whatever became of the asset, as long as Blender itself survives; a process that
+ends without one has crashed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import bpy
+import numpy as np
+
+from generation.curation.blender import baking, clips, cycles, geometry, importing, request
+
+
+def main(request_path: str, result_path: str) -> None:
+    """Does what a request asks."""
+    asked = request.read_request(request_path)
+    try:
+        result = process(asked)
+    except request.Rejected as refusal:
+        result = request.Result(
+            reason=refusal.reason, message=str(refusal), blender=bpy.app.version_string
+        )
+    request.write(result_path, result)
+
+
+def process(asked: request.Request) -> request.Result:
+    """Opens the asset, puts it into the world, bakes and draws it.
+
+    Raises:
+        Rejected: the asset cannot be used.
+    """
+    began = time.monotonic()
+    warnings = []
+    sequence = importing.open_asset(asked)
+    if asked.loose_texture and importing.attach_loose_texture(asked.loose_texture):
+        warnings.append(f"took {asked.loose_texture} as base colour")
+    _check_size(asked.max_triangles)
+    root = geometry.hang_under_root()
+    clip, measured = clips.choose(clips.find_clips(sequence), asked.action)
+    clip.play()
+    root.matrix_world = geometry.turn(asked.yaw_deg)
+    source_frames = [float(frame) for frame in clip.frames(asked.frames)]
+    shapes = _shapes(clip, source_frames)
+    world = geometry.put_into_world(shapes)
+    root.matrix_world = geometry.world_matrix(world, asked.yaw_deg)
+    _check_placed(clip, source_frames[0], (shapes[0] - world.centre) * world.scale)
+    triangles = geometry.count_triangles()
+    if asked.baked:
+        warnings += baking.bake(asked.baked, clip, source_frames)
+    ready = time.monotonic()
+    device = ""
+    if asked.cycles:
+        device = cycles.set_up(asked.cycles, asked.threads)
+        cycles.draw(asked.cycles, clip, source_frames)
+    return request.Result(
+        clip=clip.name,
+        clips=tuple(measured),
+        source_frames=(clip.start, clip.end),
+        source_fps=clips.source_fps(),
+        centre=tuple(world.centre.tolist()),
+        scale=world.scale,
+        bounds=tuple(tuple(corner) for corner in world.bounds.tolist()),
+        vertices=len(shapes[0]),
+        triangles=triangles,
+        warnings=tuple(warnings),
+        blender=bpy.app.version_string,
+        device=device,
+        import_seconds=ready - began,
+        render_seconds=time.monotonic() - ready,
+    )
+
+
+def _check_size(max_triangles: int) -> None:
+    triangles = geometry.count_triangles()
+    if triangles == 0:
+        raise request.Rejected("no_triangles", "it has no triangles")
+    if triangles > max_triangles:
+        raise request.Rejected(
+            "too_many_triangles", f"it has {triangles:,} triangles; at most {max_triangles:,}"
+        )
+
+
+def _shapes(clip: clips.PlayableClip, source_frames: list[float]) -> list[np.ndarray]:
+    shapes = []
+    for source_frame in source_frames:
+        clip.go_to(source_frame)
+        shapes.append(geometry.all_vertices())
+    return shapes
+
+
+def _check_placed(clip: clips.PlayableClip, source_frame: float, expected: np.ndarray) -> None:
+    """Refuses assets whose own constraints undo the normalisation."""
+    clip.go_to(source_frame)
+    found = geometry.all_vertices()
+    if found.shape != expected.shape or np.abs(found - expected).max() > 1e-3:
+        raise request.Rejected("cannot_be_placed", "its constraints keep it from being scaled")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,198 @@
+"""`manifest.jsonl` of a folder of rendered data: one line of JSON for each asset that was tried.
+
+Rows are only added, by the one process that drives the work; of several rows of a name the last one
+counts. A crash can tear the last line: it is read as absent and cut off before the next row. Rows
+start with the fields of `Row`; whatever else is known of an asset follows as keys of its own. What
+it does not know: what the settings and the facts mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from recon.errors import InputError, OutputError
+from recon.output import output_file
+
+MANIFEST_NAME = "manifest.jsonl"
+
+
+class Status(StrEnum):
+    """What came of an asset."""
+
+    RENDERED = "rendered"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one asset.
+
+    Attributes:
+        name: of its grid folder, beside the manifest.
+        status: rendered; rejected for what it is; or failed for a reason that may pass.
+        asset: path of its file.
+        source: where it is from, as an address.
+        licence: as its source calls it.
+        author: whom to credit.
+        clip: name of the animation that was rendered.
+        clip_seconds: length of that animation.
+        seconds: that the work took.
+        reason: sentence why it is not rendered.
+        settings: what decides the result, to tell whether it is to be done again; as JSON.
+        facts: further keys of the row, none of them named as a field; as JSON.
+    """
+
+    name: str
+    status: Status
+    asset: str
+    source: str | None = None
+    licence: str | None = None
+    author: str | None = None
+    clip: str | None = None
+    clip_seconds: float | None = None
+    seconds: float = 0.0
+    reason: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        assert not self.facts.keys() & KEYS.keys(), "a fact is named as a field"
+
+
+_TEXT, _NUMBER, _NOTHING = (str,), (int, float), (type(None),)
+KEYS: dict[str, tuple[type, ...]] = {
+    "name": _TEXT,
+    "status": _TEXT,
+    "asset": _TEXT,
+    "source": _TEXT + _NOTHING,
+    "licence": _TEXT + _NOTHING,
+    "author": _TEXT + _NOTHING,
+    "clip": _TEXT + _NOTHING,
+    "clip_seconds": _NUMBER + _NOTHING,
+    "seconds": _NUMBER,
+    "reason": _TEXT + _NOTHING,
+    "settings": (dict,),
+}
+REQUIRED = ("name", "status", "asset")
+
+
+def is_final(row: Row | None, settings: Mapping[str, Any]) -> bool:
+    """Whether an asset need not be done again.
+
+    Args:
+        row: the last one of the asset, if it has any.
+        settings: of the work at hand.
+
+    Returns:
+        Whether it was rendered or rejected with these very settings.
+    """
+    if row is None or row.status is Status.FAILED:
+        return False
+    return row.settings == json.loads(json.dumps(settings))  # as written: tuples become lists
+
+
+def read_rows(path: str | Path) -> dict[str, Row]:
+    """The last row of each name; nothing if there is no such file yet.
+
+    Raises:
+        InputError: a line that a crash cannot explain is not a row; names the line.
+    """
+    path = Path(path)
+    if not path.exists():
+        return {}
+    rows = {}
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = _parse(line)
+            except ValueError as error:
+                if not line.endswith(b"\n"):
+                    break
+                raise InputError(
+                    f"line {number} is not a row of a manifest: {error}", path
+                ) from error
+            rows[row.name] = row
+    return rows
+
+
+def append_row(path: str | Path, row: Row) -> None:
+    """Adds a row that is on the disk when this returns; parents of the file are made.
+
+    Raises:
+        OutputError: the settings or facts have no form in JSON.
+        OSError: the file cannot be written.
+    """
+    line = _line(row)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        _end_last_line(path)
+    with path.open("ab") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def compact(path: str | Path) -> None:
+    """Rewrites a manifest so that each name has one row, its last.
+
+    Raises:
+        InputError: as `read_rows`.
+        OSError: the file cannot be written; the old one is kept.
+    """
+    rows = read_rows(path)
+    with output_file(path, overwrite=True) as partial, partial.open("wb") as file:
+        file.writelines(_line(row) for row in rows.values())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _line(row: Row) -> bytes:
+    keys = {each.name: getattr(row, each.name) for each in fields(row) if each.name != "facts"}
+    try:
+        text = json.dumps({**keys, **row.facts}, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise OutputError(f"the row of {row.name} cannot be written as JSON: {error}") from error
+    return text.encode(errors="surrogatepass") + b"\n"  # paths may hold bytes that are no text
+
+
+def _parse(line: bytes) -> Row:
+    """Reads what `_line` wrote; raises ValueError, which bad JSON and bad UTF-8 are, too."""
+    keys = json.loads(line)
+    if not isinstance(keys, dict):
+        raise ValueError(f"expected a JSON object, found {keys!r:.40}")
+    for name, kinds in KEYS.items():
+        if name not in keys and name not in REQUIRED:
+            continue
+        if not isinstance(keys.get(name), kinds):
+            raise ValueError(f"{name!r} is {keys.get(name)!r:.40}")
+    if Path(keys["name"]).name != keys["name"] or keys["name"] in ("", ".."):
+        raise ValueError(f"{keys['name']!r} is not the name of a folder")
+    facts = {name: keys.pop(name) for name in list(keys) if name not in KEYS}
+    return Row(**{**keys, "status": Status(keys["status"])}, facts=facts)
+
+
+def _end_last_line(path: Path) -> None:
+    """Cuts off a torn last line; only ends one that lacks nothing but its line feed."""
+    with path.open("r+b") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read() == b"\n":
+            return
+        file.seek(0)
+        content = file.read()
+        start = content.rfind(b"\n") + 1
+        try:
+            _parse(content[start:])
+        except ValueError:
+            file.truncate(start)
+        else:
+            file.write(b"\n")

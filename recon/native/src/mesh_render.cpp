@@ -1,0 +1,256 @@
+// Small images of meshes, as Cycles without bounces draws them; see generation/curation/fast_renderer.py.
+//
+// 1. One orthographic depth map for each of K directions of the sun's disc, shared by all views.
+// 2. For each view a z-buffer of s x s places in a pixel (mesh_visibility.h); what lets light through goes
+//    into a list beside it.
+// 3. Row by row: shade what is seen (mesh_shading.h), lay the list over it, filter across and down.
+// A view is a task and a map is a task, so results are the same with any number of threads.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "mesh_shading.h"
+#include "mesh_visibility.h"
+#include "parallel.h"
+
+#define NAME2(a, b) fourdvd_##a##_##b
+#define NAME1(a, b) NAME2(a, b)
+#define NAME(b) NAME1(VARIANT, b)
+
+namespace fourdvd {
+namespace {
+
+constexpr float kSolidFrom = 0.998f, kVisibleFrom = 0.002f;  // alpha; half a step of 8 bits
+constexpr float kSameNearness = 1e-6f;  // relative; what rounding makes of one depth
+constexpr float kHighest = 1.0f / kNearestDepth, kNoLimit = 3e38f;  // of nearness
+
+struct Filter {  // pixel i takes places i s .. i s + taps - 1; the grid begins `margin` places before pixel 0
+  int32_t subsamples, margin, taps;
+  const float* weights;  // [taps], their sum is 1
+};
+
+struct Layer {  // a point that lets light through
+  uint32_t place;
+  int32_t triangle;
+  float nearness, alpha;
+};
+
+struct Scratch {
+  std::vector<Corner> corners;
+  std::vector<Outline> outlines;
+  std::vector<Layer> layers;
+  std::vector<v4> row, image;
+  DepthBuffer buffer;
+};
+thread_local Scratch t_scratch;
+
+inline Point point_at(const Outline& t, int32_t triangle, int x, int y) {
+  Point p{triangle, {}, t.back};
+  weights_at(t, x, y, p.weight);
+  return p;
+}
+
+// The z-buffer of one view or map. `take(triangle, alpha, place, nearness)` decides about points that are not
+// solid: true draws them.
+template <class Take>
+void draw(const Mesh& mesh, Scratch& s, bool perspective, float highest, const Take& take) {
+  s.outlines.resize(mesh.triangle_count);
+  for (int32_t m = 0; m < mesh.triangle_count; ++m) {
+    const Corner* corner[3];
+    for (int i = 0; i < 3; ++i) corner[i] = &s.corners[mesh.triangles[3 * static_cast<size_t>(m) + i]];
+    const Outline& t = s.outlines[m] = outline_of(corner, perspective, s.buffer.height, s.buffer.width);
+    if (t.y0 > t.y1) continue;
+    if (is_solid(mesh, m)) {
+      draw_solid(t, m, highest, s.buffer);
+      continue;
+    }
+    for_covered(t, s.buffer.stride, highest, [&](size_t first, int x, int y, vi inside, vf nearness) {
+      for (int i = 0; i < W; ++i) {
+        const size_t place = first + i;
+        if (!inside[i] || !(nearness[i] > s.buffer.nearness[place])) continue;
+        const float alpha = alpha_at(mesh, point_at(t, m, x + i, y));
+        if (!take(m, alpha, place, nearness[i])) continue;
+        s.buffer.nearness[place] = nearness[i];
+        s.buffer.triangle[place] = m;
+      }
+    });
+  }
+}
+
+// Vertices by a 3 x 4 matrix whose third row gives Z, or the nearness where nothing is in perspective.
+void place_corners(const Mesh& mesh, const double* T, bool perspective, std::vector<Corner>& corners) {
+  corners.resize(mesh.vertex_count);
+  for (int32_t n = 0; n < mesh.vertex_count; ++n) {
+    const float* v = mesh.vertices + 3 * static_cast<size_t>(n);
+    float out[3];
+    for (int i = 0; i < 3; ++i)
+      out[i] = static_cast<float>(T[4 * i] * v[0] + T[4 * i + 1] * v[1] + T[4 * i + 2] * v[2] + T[4 * i + 3]);
+    corners[n] = perspective ? Corner{out[0], out[1], out[2], 0.0f} : Corner{out[0], out[1], 1.0f, out[2]};
+  }
+}
+
+void draw_shadow_map(const Mesh& mesh, const float* T, int map, int size, float* nearness) {
+  Scratch& s = t_scratch;
+  double matrix[12];
+  std::copy(T, T + 12, matrix);
+  place_corners(mesh, matrix, false, s.corners);
+  s.buffer.clear(size, size);
+  draw(mesh, s, false, kNoLimit, [map](int32_t triangle, float alpha, size_t texel, float) {
+    return alpha > noise(static_cast<uint32_t>(texel), triangle, map);
+  });
+  for (int y = 0; y < size; ++y)
+    std::copy_n(&s.buffer.nearness[static_cast<size_t>(y) * s.buffer.stride], size,
+                nearness + static_cast<size_t>(y) * size);
+}
+
+// Which direction of the sun a place is lit by: an additive recurrence in the plane, so that neighbours and
+// the same place of neighbouring pixels differ.
+inline int sun_of(int x, int y, int count) {
+  const uint32_t h = static_cast<uint32_t>(x) * 3242174889u + static_cast<uint32_t>(y) * 2447445414u;
+  return static_cast<int>((static_cast<uint64_t>(h) * static_cast<uint32_t>(count)) >> 32);
+}
+
+// Radiance times alpha, and alpha, of the places of row y; `first` and `last` are those that are not empty.
+void shade_row(const Mesh& mesh, const ShadowMaps& maps, const Light& light, Scratch& s, int y,
+               std::vector<Layer>::const_iterator& layer, int& first, int& last) {
+  const DepthBuffer& buffer = s.buffer;
+  first = buffer.width, last = -1;
+  for (int x = 0; x < buffer.width; ++x) {
+    const size_t place = static_cast<size_t>(y) * buffer.stride + x;
+    const auto shade = [&](int32_t triangle) {
+      const Point p = point_at(s.outlines[triangle], triangle, x, y);
+      return radiance_at(mesh, maps, light, p, sun_of(x, y, maps.count));
+    };
+    v4 value{};
+    if (buffer.triangle[place] >= 0) value = shade(buffer.triangle[place]);
+    for (; layer != s.layers.end() && layer->place == place; ++layer)
+      if (layer->nearness > buffer.nearness[place])
+        value += layer->alpha * (shade(layer->triangle) - value);
+    s.row[x] = value;
+    if (value[3] > 0.0f) first = std::min(first, x), last = x;
+  }
+}
+
+// Adds a row of places to the rows of pixels that it belongs to.
+void filter_row(const Filter& f, const std::vector<v4>& row, int y, int first, int last, int height,
+                int width, std::vector<v4>& image) {
+  const auto pixel_from = [&f](int place) {
+    return std::max(0, (place - f.taps + f.subsamples) / f.subsamples);
+  };
+  const int left = pixel_from(first), right = std::min(width - 1, last / f.subsamples);
+  const int top = pixel_from(y), bottom = std::min(height - 1, y / f.subsamples);
+  for (int x = left; x <= right; ++x) {
+    v4 sum{};
+    for (int k = 0; k < f.taps; ++k) sum += f.weights[k] * row[x * f.subsamples + k];
+    for (int j = top; j <= bottom; ++j)
+      image[static_cast<size_t>(j) * width + x] += f.weights[y - j * f.subsamples] * sum;
+  }
+}
+
+inline float clip(float v) { return std::min(std::max(0.0f, v), 1.0f); }  // NaN becomes 0
+inline uint8_t to_byte(float v) { return static_cast<uint8_t>(clip(v) * 255.0f + 0.5f); }
+
+inline float encode(float linear) {
+  const float v = clip(linear);
+  return v <= 0.0031308f ? 12.92f * v : 1.055f * std::pow(v, 1.0f / 2.4f) - 0.055f;
+}
+
+void write_image(const std::vector<v4>& image, uint8_t* rgba) {
+  for (const v4& pixel : image) {
+    const uint8_t alpha = to_byte(pixel[3]);
+    for (int k = 0; k < 3; ++k) rgba[k] = alpha == 0 ? 0 : to_byte(encode(pixel[k] / pixel[3]));
+    rgba[3] = alpha;
+    rgba += 4;
+  }
+}
+
+// Puts layers in the order of places, at each the farthest first. A place on the edge between two triangles
+// belongs to both; one of them is dropped, or the surface would stop light twice.
+void sort_layers(const Mesh& mesh, std::vector<Layer>& layers) {
+  std::sort(layers.begin(), layers.end(), [](const Layer& a, const Layer& b) {
+    if (a.place != b.place) return a.place < b.place;
+    return a.nearness != b.nearness ? a.nearness < b.nearness : a.triangle > b.triangle;
+  });
+  const auto same = [&mesh](const Layer& a, const Layer& b) {
+    return a.place == b.place && mesh.surface[a.triangle] == mesh.surface[b.triangle] &&
+           b.nearness - a.nearness < kSameNearness * b.nearness;
+  };
+  layers.erase(std::unique(layers.begin(), layers.end(), same), layers.end());
+}
+
+void render_view(const Mesh& mesh, const ShadowMaps& maps, const Light& light, const Filter& filter,
+                 const double* T, int height, int width, uint8_t* rgba) {
+  Scratch& s = t_scratch;
+  place_corners(mesh, T, true, s.corners);
+  const int around = 2 * filter.margin;
+  s.buffer.clear(height * filter.subsamples + around, width * filter.subsamples + around);
+  s.layers.clear();
+  draw(mesh, s, true, kHighest, [&s](int32_t triangle, float alpha, size_t place, float nearness) {
+    if (alpha > kVisibleFrom && alpha < kSolidFrom)
+      s.layers.push_back({static_cast<uint32_t>(place), triangle, nearness, alpha});
+    return alpha >= kSolidFrom;
+  });
+  sort_layers(mesh, s.layers);
+  s.row.resize(s.buffer.width);
+  s.image.assign(static_cast<size_t>(height) * width, v4{});
+  std::vector<Layer>::const_iterator layer = s.layers.begin();
+  for (int y = 0; y < s.buffer.height; ++y) {
+    int first, last;
+    shade_row(mesh, maps, light, s, y, layer, first, last);
+    if (first <= last) filter_row(filter, s.row, y, first, last, height, width, s.image);
+  }
+  write_image(s.image, rgba);
+}
+
+void see_view(const Mesh& mesh, const double* T, int height, int width, int32_t* triangle, float* weights,
+              float* depth, uint8_t* back) {
+  Scratch& s = t_scratch;
+  place_corners(mesh, T, true, s.corners);
+  s.buffer.clear(height, width);
+  draw(mesh, s, true, kHighest, [](int32_t, float alpha, size_t, float) { return alpha >= 0.5f; });
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x) {
+      const size_t place = static_cast<size_t>(y) * s.buffer.stride + x;
+      const size_t pixel = static_cast<size_t>(y) * width + x;
+      triangle[pixel] = s.buffer.triangle[place];
+      if (triangle[pixel] < 0) continue;
+      const Outline& t = s.outlines[triangle[pixel]];
+      weights_at(t, x, y, weights + 3 * pixel);
+      depth[pixel] = 1.0f / s.buffer.nearness[place];
+      back[pixel] = t.back;
+    }
+}
+
+}  // namespace
+}  // namespace fourdvd
+
+extern "C" {
+
+// Depth maps [K][S][S] of the mesh along the matrices [K][3][4].
+void NAME(mesh_shadow_maps)(const fourdvd::Mesh* mesh, int maps, int size, const float* T_map_world,
+                            float* nearness) {
+  fourdvd::parallel_for(maps, [&](int k) {
+    fourdvd::draw_shadow_map(*mesh, T_map_world + 12 * k, k, size,
+                             nearness + static_cast<size_t>(k) * size * size);
+  });
+}
+
+// Images [V][H][W][4], sRGB with straight alpha, through matrices [V][3][4] from the world to the grid.
+void NAME(mesh_images)(const fourdvd::Mesh* mesh, const fourdvd::ShadowMaps* maps,
+                       const fourdvd::Light* light, const fourdvd::Filter* filter, int views, int height,
+                       int width, const double* T_grid_world, uint8_t* images) {
+  fourdvd::parallel_for(views, [&](int i) {
+    fourdvd::render_view(*mesh, *maps, *light, *filter, T_grid_world + 12 * i, height, width,
+                         images + static_cast<size_t>(i) * height * width * 4);
+  });
+}
+
+// What is seen at the centres of pixels; where there is nothing only `triangle` is written, as -1.
+void NAME(mesh_visibility)(const fourdvd::Mesh* mesh, int height, int width, const double* T_grid_world,
+                           int32_t* triangle, float* weights, float* depth, uint8_t* back) {
+  fourdvd::see_view(*mesh, T_grid_world, height, width, triangle, weights, depth, back);
+}
+
+}  // extern "C"

@@ -1,0 +1,166 @@
+"""`fourdvd data objaverse`: counts, draws and downloads, with results alone on stdout."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from fourdvd_cli.commands.data.objaverse import objaverse
+from fourdvd_cli.errors import failure_of
+from generation.curation.objaverse.selection import Criteria
+from tests.generation.curation.tiny_objaverse import (
+    Hub,
+    contents,
+    go_offline,
+    make_annotation,
+    serve_objaverse,
+    uid_of,
+)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
+    with serve_objaverse(tmp_path, monkeypatch) as served:
+        served.publish(
+            [
+                *(make_annotation(number) for number in range(4)),
+                make_annotation(4, license="cc0"),
+                make_annotation(5, license="by-nc"),
+                make_annotation(6, animationCount=0),
+            ]
+        )
+        yield served
+
+
+@pytest.fixture
+def command(monkeypatch, caplog) -> Callable[..., Result]:
+    # The console's own handlers outlive a test and write to a stream that is closed by then.
+    monkeypatch.setattr("fourdvd_cli.console.configure", lambda quiet, verbose: None)
+    app = typer.Typer()
+    app.command()(objaverse)
+
+    def call(*arguments: object) -> Result:
+        caplog.clear()
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return call
+
+
+def exit_code(result: Result) -> int:
+    assert result.exception is not None
+    failure = failure_of(result.exception)
+    assert failure is not None
+    return failure.exit_code
+
+
+def test_the_options_default_to_the_criteria_of_the_library():
+    defaults = {
+        name: each.default for name, each in inspect.signature(objaverse).parameters.items()
+    }
+    assert Criteria() == Criteria(
+        frozenset(defaults["licence"]),
+        defaults["min_animations"],
+        defaults["min_faces"],
+        defaults["max_faces"],
+        defaults["max_size"] * 10**6,
+    )
+
+
+def test_a_dry_run_counts_by_licence_and_downloads_only_metadata(hub, command):
+    result = command("--dry-run", "--count", 2, "--json")
+    assert result.exit_code == 0
+    counted = json.loads(result.stdout)
+    assert {slug: total["objects"] for slug, total in counted["matching"].items()} == {
+        "cc0": 1,
+        "by": 4,
+    }
+    assert counted["matching"]["by"]["faces"] == 1000 + 1001 + 1002 + 1003
+    assert counted["left_out"]["licence"] == 1
+    assert counted["left_out"]["animations"] == 1
+    assert len(counted["drawn"]) == 2
+    assert not any(path.startswith("glbs") for path in hub.requests)
+
+
+def test_a_dry_run_for_people_is_a_table(hub, command):
+    result = command("--dry-run")
+    assert [line.split() for line in result.stdout.splitlines() if line.strip(" ─")] == [
+        ["licence", "objects", "faces", "GB"],
+        ["cc0", "1", "1,004", "0.00"],
+        ["by", "4", "4,006", "0.00"],
+        ["all", "5", "5,010", "0.00"],
+    ]
+
+
+def test_a_download_tells_what_came_of_it_as_json_and_nothing_else(hub, command, tmp_path):
+    hub.refused[hub.glb_path(1)] = 404
+    result = command("-o", tmp_path / "out", "--json", "--quiet")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert told["downloaded"] == 4
+    assert list(told["failed"]) == [uid_of(1)]
+    assert sorted(told["drawn"]) == [uid_of(number) for number in range(5)]
+    assert len(list((tmp_path / "out").glob("*.glb"))) == 4
+
+
+def test_other_licences_come_only_when_named(hub, command, tmp_path):
+    command("-o", tmp_path / "out", "--licence", "by-nc", "--quiet")
+    assert [path.stem for path in (tmp_path / "out").glob("*.glb")] == [uid_of(5)]
+    assert "CC-BY-NC-4.0" in (tmp_path / "out" / "ATTRIBUTION.md").read_text()
+
+
+def test_a_list_of_uids_is_downloaded_whole_and_unknown_ones_are_told(
+    hub, command, tmp_path, caplog
+):
+    (tmp_path / "uids.txt").write_text(f"{uid_of(0)}\n{uid_of(3)}\n{uid_of(77)}\n")
+    result = command("-o", tmp_path / "out", "--uids", tmp_path / "uids.txt", "--json")
+    assert sorted(json.loads(result.stdout)["drawn"]) == [uid_of(0), uid_of(3)]
+    assert json.loads(result.stdout)["unknown"] == [uid_of(77)]
+    assert f"1 of the uids are unknown, such as {uid_of(77)}" in caplog.text
+
+
+def test_the_same_seed_draws_the_same_objects(hub, command):
+    def drawn(seed: int) -> list[str]:
+        return json.loads(command("--dry-run", "--json", "--count", 3, "--seed", seed).stdout)[
+            "drawn"
+        ]
+
+    assert drawn(7) == drawn(7)
+    assert len({tuple(drawn(seed)) for seed in range(5)}) > 1
+
+
+def test_a_folder_is_needed_unless_it_is_a_dry_run(hub, command):
+    result = command("--count", 1)
+    assert result.exit_code == 2
+    assert "-o" in result.stderr
+    assert hub.requests == []
+
+
+def test_nothing_that_matches_is_an_error_of_the_input(hub, command, tmp_path):
+    result = command("-o", tmp_path / "out", "--min-faces", 10**5)
+    assert exit_code(result) == 3
+    assert "face count 5" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_licence_is_an_error_of_the_input(hub, command):
+    assert exit_code(command("--dry-run", "--licence", "gpl")) == 3
+    assert hub.requests == []
+
+
+def test_offline_nothing_is_made(hub, command, tmp_path, monkeypatch):
+    go_offline(monkeypatch)
+    before = contents(tmp_path)
+    result = command("-o", tmp_path / "out")
+    assert exit_code(result) == 1
+    assert "not reached" in str(result.exception)
+    assert contents(tmp_path) == before
+
+
+def test_when_no_object_can_be_had_the_command_fails(hub, command, tmp_path):
+    hub.refused = {hub.glb_path(number): 410 for number in range(7)}
+    result = command("-o", tmp_path / "out")
+    assert exit_code(result) == 1
+    assert "failures.jsonl" in str(result.exception)

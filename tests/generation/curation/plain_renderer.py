@@ -1,0 +1,163 @@
+"""The fast renderer's plain twin: numpy, one triangle at a time, rays for shadows.
+
+It shares no code with the kernel but the grid of places, the filter's weights and the directions of
+the sun, which have tests of their own. Letters: as in `fast_renderer`; P points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from generation.curation.baked_asset import BakedAsset, MeshFrame, Surface
+from generation.curation.fast_renderer import blackman_harris, places_along_pixel
+from generation.curation.light import Light
+from generation.curation.mesh_rasterizer import grid_from_world
+from generation.curation.shadow_maps import sun_directions
+from recon.grid import Camera
+from recon.triangles import draw_triangles
+
+
+def render_plainly(
+    asset: BakedAsset, frame: int, camera: Camera, light: Light, samples: int
+) -> np.ndarray:
+    """One image as `FastRenderer.render` draws it, uint8, [H, W, 4]."""
+    subsamples, margin, _ = pixel_filter = blackman_harris(places_along_pixel(samples))
+    mesh = asset.frames[frame]
+    T = grid_from_world(camera, subsamples, margin)
+    height, width = (n * subsamples + 2 * margin for n in (camera.height, camera.width))
+    layers = [
+        _draw_triangle(asset, mesh, index, T, height, width, light, camera)
+        for index in range(len(mesh.triangles))
+    ]
+    depth = np.stack([layer[0] for layer in layers])
+    colour = np.stack([layer[1] for layer in layers])
+    film = np.zeros((height, width, 4))
+    for index in np.argsort(-depth, axis=0, kind="stable"):  # the farthest first
+        over = np.take_along_axis(colour, index[None, :, :, None], axis=0)[0]
+        film = over + film * (1 - over[..., 3:])
+    return _develop(film, pixel_filter.weights, subsamples, camera.height, camera.width)
+
+
+def _draw_triangle(
+    asset: BakedAsset, mesh: MeshFrame, index: int, T: np.ndarray,
+    height: int, width: int, light: Light, camera: Camera,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Depth [height, width] and radiance with alpha, premultiplied, [height, width, 4]."""
+    corners = mesh.vertices[mesh.triangles[index]].astype(np.float64)
+    placed = corners @ T[:, :3].T + T[:, 3]
+    points = placed[:, :2] / placed[:, 2:]
+    drawn = draw_triangles(points, np.array([[0, 1, 2]]), height, width, placed[:, 2])
+    row, column = np.nonzero(drawn.face >= 0)
+    weights = drawn.barycentric[row, column]
+    film = np.zeros((height, width, 4))
+    film[row, column] = _shade(asset, mesh, index, weights, row, column, light, camera)
+    return np.where(drawn.face >= 0, drawn.depth, np.inf), film
+
+
+def _shade(
+    asset: BakedAsset, mesh: MeshFrame, index: int, weights: np.ndarray,
+    row: np.ndarray, column: np.ndarray, light: Light, camera: Camera,
+) -> np.ndarray:  # fmt: skip
+    """Premultiplied radiance and alpha of points on one triangle, [P, 4]."""
+    surface = asset.surfaces[mesh.surface[index]]
+    alpha = _alpha(asset, mesh, index, surface, weights)[:, None]
+    emission = np.tile(np.array(surface.emission), (len(weights), 1))
+    if surface.emission_texture is not None:
+        uv = weights @ mesh.uv[surface.emission_uv, index]
+        emission *= _decode(_sample(asset.textures[surface.emission_texture], uv)[:, :3])
+    if surface.unlit:
+        return np.hstack([alpha * emission, alpha])
+    base = np.tile(np.array(surface.base_colour[:3]), (len(weights), 1))
+    if surface.base_texture is not None:
+        uv = weights @ mesh.uv[surface.base_uv, index]
+        base *= _decode(_sample(asset.textures[surface.base_texture], uv)[:, :3])
+    if surface.uses_colours:
+        base *= weights @ mesh.colours[index, :, :3]
+    corners = mesh.vertices[mesh.triangles[index]].astype(np.float64)
+    flat = np.cross(corners[1] - corners[0], corners[2] - corners[0])
+    side = np.sign(flat @ (camera.position - corners[0]))
+    normals = side * mesh.normals[index]
+    normal = _unit(weights @ normals)
+    place = (column * 3242174889 + row * 2447445414) % 2**32  # spreads directions over places
+    directions = sun_directions(light)
+    towards = directions[place * len(directions) // 2**32]
+    facing = np.maximum(0, (normal * towards).sum(axis=1))
+    position = weights @ corners
+    height = np.maximum(0, np.einsum("pkc,kc->pk", corners - position[:, None], normals))
+    lifted = position + np.einsum("pk,pk,kc->pc", weights, height, normals)
+    strength = light.ambient * (0.8 + 0.2 * normal[:, 2])
+    strength += light.sun / np.pi * facing * _sunlight(asset, mesh, lifted, towards)
+    return np.hstack([alpha * (base * strength[:, None] + emission), alpha])
+
+
+def _alpha(
+    asset: BakedAsset, mesh: MeshFrame, index: int, surface: Surface, weights: np.ndarray
+) -> np.ndarray:
+    alpha = np.full(len(weights), float(surface.base_colour[3]))
+    if surface.alpha_texture is not None:
+        uv = weights @ mesh.uv[surface.base_uv, index]
+        alpha *= _sample(asset.textures[surface.alpha_texture], uv)[:, 3]
+    if surface.uses_colours:
+        alpha *= weights @ mesh.colours[index, :, 3]
+    if surface.alpha_cutoff is not None:
+        return (alpha >= surface.alpha_cutoff).astype(np.float64)
+    return alpha
+
+
+def _sunlight(
+    asset: BakedAsset, mesh: MeshFrame, points: np.ndarray, towards: np.ndarray
+) -> np.ndarray:
+    """The share of the sun that reaches points: rays against every triangle, [P]."""
+    share = np.ones(len(points))
+    for index, (a, b, c) in enumerate(mesh.vertices[mesh.triangles].astype(np.float64)):
+        across = np.cross(towards, c - a)
+        determinant = across @ (b - a)
+        safe = np.where(np.abs(determinant) > 1e-12, determinant, np.inf)
+        offset = points - a
+        u = (offset * across).sum(axis=1) / safe
+        turned = np.cross(offset, b - a)
+        v = (turned * towards).sum(axis=1) / safe
+        distance = turned @ (c - a) / safe
+        hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (distance > 0.01)
+        weights = np.stack([1 - u - v, u, v], axis=1)
+        surface = asset.surfaces[mesh.surface[index]]
+        share[hit] *= 1 - _alpha(asset, mesh, index, surface, weights[hit])
+    return share
+
+
+def _sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Bilinear, repeating, first row on top; in [0, 1] as stored, [P, 4]."""
+    height, width = texture.shape[:2]
+    x, y = uv[:, 0] * width - 0.5, (1 - uv[:, 1]) * height - 0.5
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    result = np.zeros((len(uv), 4))
+    for dy, share_y in ((0, 1 - (y - top)), (1, y - top)):
+        for dx, share_x in ((0, 1 - (x - left)), (1, x - left)):
+            texels = texture[(top + dy) % height, (left + dx) % width]
+            result += (share_x * share_y)[:, None] * texels
+    return result / 255
+
+
+def _develop(
+    film: np.ndarray, weights: np.ndarray, subsamples: int, height: int, width: int
+) -> np.ndarray:
+    """Filters places to pixels, and encodes them."""
+    window = len(weights)
+    windows = np.lib.stride_tricks.sliding_window_view(film, (window, window), axis=(0, 1))
+    windows = windows[::subsamples, ::subsamples][:height, :width]
+    pixels = np.einsum("hwcij,i,j->hwc", windows, weights, weights)
+    alpha = np.round(255 * np.clip(pixels[..., 3:], 0, 1))
+    straight = np.clip(pixels[..., :3] / np.maximum(pixels[..., 3:], 1e-9), 0, 1)
+    encoded = np.where(
+        straight <= 0.0031308, 12.92 * straight, 1.055 * straight ** (1 / 2.4) - 0.055
+    )
+    rgb = np.where(alpha > 0, np.round(255 * encoded), 0)
+    return np.concatenate([rgb, alpha], axis=2).astype(np.uint8)
+
+
+def _decode(encoded: np.ndarray) -> np.ndarray:
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

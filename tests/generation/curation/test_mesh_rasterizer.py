@@ -1,0 +1,139 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from generation.curation.baked_asset import Surface
+from generation.curation.mesh_rasterizer import DrawableMesh, grid_from_world
+from recon.errors import InputError
+from recon.grid import orbit_camera
+from recon.triangles import look_at_mesh, project_points
+from tests.generation.curation.tiny_meshes import CHECKER, asset, ball, joined, mesh, quad
+
+CAMERA = orbit_camera(30, 20, 3.2, 33.8, 40, 48)
+
+
+def see(frame, camera=CAMERA, *surfaces, textures=()):
+    return DrawableMesh(asset(frame, *surfaces, textures=textures), frame).visible(camera)
+
+
+def test_the_kernel_sees_what_the_plain_rasterizer_sees():
+    frame = joined(ball(), quad(1.4, (0, 0, -0.3), (0, 0.3, 1)))
+    seen, plain = see(frame), look_at_mesh(frame.vertices, frame.triangles, CAMERA)
+    same = seen.triangle == plain.face
+    assert same.mean() > 0.998  # a centre on an edge belongs to either side
+    hit = same & (plain.face >= 0)
+    assert hit.sum() > 300
+    np.testing.assert_allclose(seen.depth[hit], plain.depth[hit], rtol=1e-5)
+    np.testing.assert_allclose(seen.weights[hit], plain.barycentric[hit], atol=1e-3)
+
+
+def test_nothing_is_seen_where_there_is_nothing():
+    seen = see(quad(0.2))
+    empty = seen.triangle < 0
+    assert empty.any()
+    assert not seen.depth[empty].any() and not seen.weights[empty].any()
+    assert not seen.back[empty].any()
+
+
+def test_texture_coordinates_are_in_perspective():
+    frame = quad(1.2, normal=(0.9, -0.5, 0.3))
+    seen = see(frame)
+    hit = seen.triangle >= 0
+    position = np.einsum(
+        "pk,pkc->pc", seen.weights[hit], frame.vertices[frame.triangles][seen.triangle[hit]]
+    )
+    pixels, depth = project_points(position.astype(np.float64), CAMERA)
+    row, column = np.nonzero(hit)
+    np.testing.assert_allclose(pixels, np.stack([column, row], 1) + 0.5, atol=1e-3)
+    np.testing.assert_allclose(depth, seen.depth[hit], rtol=1e-5)
+
+
+def test_shared_edges_leave_no_gap():
+    camera = orbit_camera(13, 7, 3.2, 33.8, 300, 300)
+    seen = see(ball(0.7, rings=24), camera)
+    rows, columns = np.mgrid[:300, :300] + 0.5
+    inside = np.hypot(rows - 150, columns - 150) < 0.68 / 3.2 * camera.fl_x
+    assert (seen.triangle[inside] >= 0).all()
+
+
+def test_the_nearest_triangle_is_seen_whatever_the_order():
+    near, far = quad(0.5, (0, -0.3, 0)), quad(0.9, (0, 0.3, 0))
+    camera = orbit_camera(0, 0, 3.2, 33.8, 32, 32)
+    one, other = see(joined(near, far), camera), see(joined(far, near), camera)
+    np.testing.assert_array_equal(one.depth, other.depth)
+    assert one.depth[16, 16] == pytest.approx(2.9, rel=1e-6)
+
+
+def test_the_back_of_a_triangle_is_known():
+    frame = quad(0.8)
+    for azimuth, back in ((0, False), (180, True)):
+        seen = see(frame, orbit_camera(azimuth, 0, 3.2, 33.8, 16, 16))
+        assert (seen.back[seen.triangle >= 0] == back).all()
+
+
+def test_a_triangle_that_reaches_behind_the_camera_is_cut_at_the_camera():
+    floor = quad(20.0, (0, 0, -0.5), (0, 0, 1))
+    camera = orbit_camera(0, 10, 3.2, 33.8, 24, 24)
+    seen = see(floor, camera)
+    rows, columns = np.mgrid[:24, :24] + 0.5
+    rays = np.stack(
+        [(columns - 12) / camera.fl_x, (12 - rows) / camera.fl_y, -np.ones((24, 24))], -1
+    )
+    rays = rays @ camera.T_world_camera[:3, :3].T
+    depth = (-0.5 - camera.position[2]) / rays[..., 2]
+    landing = camera.position + depth[..., None] * rays
+    expected = (depth > 0) & (np.abs(landing[..., :2]) < 10).all(axis=-1)
+    np.testing.assert_array_equal(seen.triangle >= 0, expected)
+    np.testing.assert_allclose(seen.depth[expected], depth[expected], rtol=1e-4)
+
+
+def test_what_is_behind_the_camera_is_not_seen():
+    assert (see(quad(1.0, (0, -9, 0)), orbit_camera(0, 0, 3.2, 33.8, 8, 8)).triangle < 0).all()
+
+
+def test_triangles_without_an_area_or_with_nan_are_not_drawn():
+    vertices = np.array([[0, 0, 0], [0.5, 0, 0], [0.25, 0, 0], [np.nan, 0, 0.5], [0.2, 0, 0.4]])
+    frame = mesh(vertices, np.array([[0, 1, 2], [0, 1, 3]]), np.ones((2, 3, 3)))
+    assert (see(frame).triangle < 0).all()
+
+
+def test_holes_in_a_texture_are_not_there():
+    texture = CHECKER.copy()
+    texture[:, 0, 3] = 0  # the left half
+    surface = Surface(alpha_texture=0, alpha_cutoff=0.5)
+    camera = orbit_camera(0, 0, 3.2, 33.8, 32, 32)
+    seen = see(quad(0.8), camera, surface, textures=(texture,)).triangle >= 0
+    middle = seen[16, 8:24]
+    assert middle[8 + 2 : 8 + 5].all() and not middle[8 - 5 : 8 - 2].any()
+
+
+def test_places_of_a_pixel_lie_around_its_centre():
+    point = np.array([0.2, -0.1, 0.3, 1.0])
+    pixel, place = grid_from_world(CAMERA) @ point, grid_from_world(CAMERA, 3, 2) @ point
+    np.testing.assert_allclose(place[:2] / place[2], 3 * pixel[:2] / pixel[2] + 2)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"triangles": np.array([[0, 1, 4], [0, 2, 3]], np.int32)}, "vertex"),
+        ({"triangles": np.array([[0, 1, -1], [0, 2, 3]], np.int32)}, "vertex"),
+        ({"surface": np.array([0, 3], np.int32)}, "surface"),
+        ({"colours": np.ones((1, 3, 4), np.float32)}, "colours"),
+    ],
+)
+def test_an_index_outside_of_its_table_is_refused(broken, message):
+    frame = replace(quad(), **broken)
+    with pytest.raises(InputError, match=message):
+        DrawableMesh(asset(frame), frame)
+
+
+def test_a_texture_that_is_not_there_or_empty_is_refused():
+    frame, surface = quad(), Surface(base_texture=1)
+    with pytest.raises(InputError, match="texture"):
+        DrawableMesh(asset(frame, surface, textures=(CHECKER,)), frame)
+    with pytest.raises(InputError, match="texture"):
+        DrawableMesh(asset(frame, Surface(), textures=(CHECKER[:0],)), frame)
+    with pytest.raises(InputError, match="set of uv"):
+        DrawableMesh(asset(frame, Surface(base_texture=0, base_uv=1), textures=(CHECKER,)), frame)
