@@ -1,6 +1,6 @@
 """Training data: animated assets rendered to grids, filtered, and packed into shards.
 
-    assets ──rendering──▶ grids ──filters──▶ kept grids ──packing──▶ shards ──dataset──▶ training
+    assets ──rendering──▶ grids ──filters──▶ kept grids ──packing──▶ shards
 
 asset_files        which files are assets
 asset_origins      where each came from and under which licence
@@ -16,6 +16,5 @@ rendering          one asset to one grid folder
 execution          many of them: a process pool, or a Ray cluster
 manifest           one row for each asset: what came of it
 filters            image quality, motion, completeness, duplicates
-packing            grids to shards
-dataset            shards to training samples
+shards             grids to shards; `generation.training` reads them
 """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from fourdvd_cli.commands.data.filter import filter_grids
 from fourdvd_cli.commands.data.objaverse import objaverse
+from fourdvd_cli.commands.data.pack import pack
 from fourdvd_cli.commands.data.render import render
 
 data = typer.Typer(
@@ -14,5 +16,7 @@ data = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (objaverse, render):
-    data.command()(command)
+data.command()(objaverse)
+data.command()(render)
+data.command("filter")(filter_grids)
+data.command()(pack)

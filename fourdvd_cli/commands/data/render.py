@@ -51,7 +51,8 @@ def render(
         float, typer.Option("--elevation", metavar="DEG", min=-89, max=89, help="Of all cameras.")
     ] = 0.0,
     yaw: Annotated[
-        float, typer.Option("--yaw", metavar="DEG", help="Turn the asset, from above to the left.")
+        float,
+        typer.Option("--yaw", metavar="DEG", help="Turn of the asset, seen from above."),
     ] = 0.0,
     samples: Annotated[
         int, typer.Option("--samples", min=1, max=65536, help="A pixel; more is less noise.")
@@ -99,7 +100,7 @@ def render(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Animated 3D assets → grids with cameras, rendered by Blender.
+    """Animated 3D assets → grids with cameras, through Blender.
 
     manifest.jsonl in DIR tells what came of each asset. One that is broken, crashes or hangs does
     not stop the others. Run again to go on; what is done is not done again.

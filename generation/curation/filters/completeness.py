@@ -1,0 +1,139 @@
+"""Is it a whole object, or an arm without its body? A multimodal language model is asked.
+
+    four views of one frame over white ──▶ the model ──▶ {"complete": true, "reason": "…"}
+
+The paper asks CogVLM. Here the model is any `Judge`: one of transformers on this machine
+(`local_judge`), or one behind a server (`server_judge`). An answer that holds no verdict says
+nothing about the object, so the verdict is None and nobody is thrown out for it; the report counts
+such answers, because many of them mean that the model is not up to the question.
+
+What it does not know: where the model runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from generation.curation.filters.clips import OPAQUE, evenly
+from recon.grid import read_grid
+from recon.grid.grid import composite
+
+PROMPT = """The picture shows one 3D model from four sides. Decide whether it is a complete object.
+
+Complete: a whole character, animal, vehicle, plant, machine or other thing as one would meet it. \
+Style is not a fault: low-poly, toy-like, made of blocks or of one colour is complete.
+Not complete: only a part of such an object (an arm without a body, one leg, half a machine), an \
+object with parts missing or falling apart, loose fragments, or nothing that can be recognised.
+
+Answer with one line of JSON and nothing else:
+{"complete": true or false, "reason": "at most 15 words"}"""
+PROMPT_SHA256 = hashlib.sha256(PROMPT.encode()).hexdigest()
+
+VIEWS = 4
+TILE_PX = 384
+MARGIN = 1.1  # of the object's longer side
+LONGEST_REASON = 200
+
+
+class Judge(Protocol):
+    """A model that looks at pictures."""
+
+    @property
+    def name(self) -> str:
+        """Which model it is; another name, another judgement."""
+        ...
+
+    def answer(self, picture: Image.Image, prompt: str) -> str:
+        """What it says of an RGB picture."""
+        ...
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a model said of a grid.
+
+    Attributes:
+        complete: its verdict; None if the answer holds none.
+        reason: in its words, shortened; empty if it gave none.
+        answer: as it came.
+        model: who said so.
+        prompt_sha256: of the question.
+    """
+
+    complete: bool | None
+    reason: str
+    answer: str
+    model: str
+    prompt_sha256: str = PROMPT_SHA256
+
+    def is_by(self, judge: Judge) -> bool:
+        """Whether the same model would be asked the same question."""
+        return (self.model, self.prompt_sha256) == (judge.name, PROMPT_SHA256)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Judgement:
+        """What `asdict` made; ValueError if it is anything else."""
+        if values.keys() != {each.name for each in fields(cls)}:
+            raise ValueError(f"expected a judgement, found {sorted(values)}")
+        return cls(**values)
+
+
+def judge_completeness(picture: Image.Image, judge: Judge) -> Judgement:
+    """Asks a model about the picture of a grid; raises what the judge raises."""
+    answer = judge.answer(picture, PROMPT)
+    complete, reason = parse_answer(answer)
+    return Judgement(complete, reason, answer, judge.name)
+
+
+def parse_answer(answer: str) -> tuple[bool | None, str]:
+    """The verdict and the reason in an answer, whatever stands around them; (None, "") if none."""
+    for found in re.finditer(r"\{[^{}]*\}", answer):
+        try:
+            values = json.loads(found.group())
+        except ValueError:
+            continue
+        if isinstance(values.get("complete"), bool):
+            return values["complete"], str(values.get("reason", ""))[:LONGEST_REASON]
+    return None, ""
+
+
+def picture_for_judge(folder: Path) -> bytes:
+    """The middle frame of a grid folder from four sides, two by two over white, as PNG.
+
+    The images are cut to the object, so that a small one is seen as well as a large one.
+
+    Raises:
+        GridError: it is no valid grid.
+    """
+    grid = read_grid(folder)
+    sheet = Image.new("RGB", (2 * TILE_PX, 2 * TILE_PX), "white")
+    for place, view in enumerate(evenly(grid.V, VIEWS)):
+        images = grid.of_view(int(view))
+        cut_out = _cut_out(grid.images[images[len(images) // 2]])
+        tile = cut_out.resize((TILE_PX, TILE_PX), Image.Resampling.BICUBIC)
+        sheet.paste(tile, (place % 2 * TILE_PX, place // 2 * TILE_PX))
+    file = io.BytesIO()
+    sheet.save(file, format="PNG")
+    return file.getvalue()
+
+
+def _cut_out(rgba: np.ndarray) -> Image.Image:
+    """The square around the object with a little margin, over white; the whole if it is empty."""
+    image = Image.fromarray(rgba)
+    rows, columns = np.nonzero(rgba[..., 3] >= 255 * OPAQUE)
+    if len(rows):
+        row, column = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
+        half = MARGIN * (1 + max(np.ptp(rows), np.ptp(columns))) / 2
+        left, top = round(float(column - half)), round(float(row - half))
+        side = round(float(2 * half))
+        image = image.crop((left, top, left + side, top + side))  # transparent outside
+    return Image.fromarray(composite(np.asarray(image)))

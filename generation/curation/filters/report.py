@@ -1,0 +1,207 @@
+"""The report of a filter run, a folder that is complete or absent.
+
+    kept.txt         names of the kept grids, one a line: what packing takes
+    scores.jsonl     a line for each grid: verdict, reasons, scores, answers, where it is from
+    filter.json      settings, limits, counts
+    report.html      the same for people, to be opened as a file
+    kept_01.png …    sheets of small images, likewise rejected_01.png …
+    strips/          the small images
+
+What it does not know: how verdicts come about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from generation.curation.filters.records import Candidate
+from generation.curation.filters.report_page import ReportRow, report_page
+from generation.curation.filters.report_sheets import write_sheets
+from generation.curation.filters.thresholds import Thresholds
+from generation.curation.filters.verdicts import Verdict
+from recon.output import output_folder, write_json
+
+SCORES_NAME = "scores.jsonl"
+SUMMARY_NAME = "filter.json"
+KEPT_NAME = "kept.txt"
+PAGE_NAME = "report.html"
+STRIPS_NAME = "strips"
+ORIGINS = ("asset", "source", "licence", "author", "clip")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The counts of a run.
+
+    Attributes:
+        grids: in all.
+        kept: of them.
+        rejected: of them.
+        reasons: how many grids were rejected for each kind of reason; one may have several.
+        unmeasured: grids that could not be read.
+        judged: grids that have an answer of the language model.
+        undecided: answers that hold no verdict.
+    """
+
+    grids: int
+    kept: int
+    rejected: int
+    reasons: dict[str, int]
+    unmeasured: int
+    judged: int
+    undecided: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report shows.
+
+    Attributes:
+        folder: of the rendered data, absolute.
+        candidates: the grids, by name.
+        verdicts: one for each.
+        strips: file of small images of each, or None.
+        settings: what they were measured with, as JSON.
+        thresholds: the limits.
+        judge: name of the language model, or None.
+    """
+
+    folder: Path
+    candidates: Sequence[Candidate]
+    verdicts: Sequence[Verdict]
+    strips: Sequence[Path | None]
+    settings: dict[str, Any]
+    thresholds: Thresholds
+    judge: str | None = None
+
+    @property
+    def summary(self) -> Summary:
+        """The counts."""
+        judgements = [verdict.record.judgement for verdict in self.verdicts]
+        answers = [each for each in judgements if each is not None] if self.judge else []
+        kinds = Counter(
+            reason.split(":")[0].split(" as ")[0]
+            for verdict in self.verdicts
+            for reason in verdict.reasons
+        )
+        kept = sum(verdict.kept for verdict in self.verdicts)
+        return Summary(
+            grids=len(self.verdicts),
+            kept=kept,
+            rejected=len(self.verdicts) - kept,
+            reasons=dict(kinds.most_common()),
+            unmeasured=sum(verdict.record.scores is None for verdict in self.verdicts),
+            judged=len(answers),
+            undecided=sum(answer.complete is None for answer in answers),
+        )
+
+
+def strip_name(candidate: Candidate) -> str:
+    """Where in a report the small images of a grid are; another fingerprint, another file."""
+    return f"{STRIPS_NAME}/{candidate.fingerprint}.jpg"
+
+
+def write_report(report: Report, folder: Path) -> Summary:
+    """Writes the folder, in the place of what is there.
+
+    Raises:
+        OutputError: the folder cannot be made or replaced.
+        OSError: the disk is full or may not be written to.
+    """
+    with output_folder(folder, overwrite=True) as partial:
+        (partial / STRIPS_NAME).mkdir()
+        for candidate, strip in zip(report.candidates, report.strips, strict=True):
+            if strip is not None:
+                _link(strip, partial / strip_name(candidate))
+        _write_lists(report, partial)
+        for kept, name in ((True, "kept"), (False, "rejected")):
+            chosen = [i for i, verdict in enumerate(report.verdicts) if verdict.kept is kept]
+            cells = [
+                (report.strips[i], report.candidates[i].name, report.verdicts[i].reasons)
+                for i in chosen
+            ]
+            write_sheets(cells, partial, name)
+        rows = _rows(report, folder.resolve())
+        (partial / PAGE_NAME).write_text(
+            report_page(report.folder.name, rows, _headline(report)),
+            encoding="utf-8",
+            errors="replace",  # names of folders may hold bytes that are no text
+        )
+        write_json(partial / SUMMARY_NAME, _summary_json(report))
+    return report.summary
+
+
+def _write_lists(report: Report, folder: Path) -> None:
+    kept = [verdict.record.name for verdict in report.verdicts if verdict.kept]
+    lines = "".join(f"{name}\n" for name in kept)
+    (folder / KEPT_NAME).write_text(lines, encoding="utf-8", errors="surrogateescape")
+    with (folder / SCORES_NAME).open("w", encoding="utf-8") as file:
+        for candidate, verdict in zip(report.candidates, report.verdicts, strict=True):
+            file.write(json.dumps(_line(candidate, verdict)) + "\n")
+
+
+def _line(candidate: Candidate, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "name": candidate.name,
+        "verdict": "kept" if verdict.kept else "rejected",
+        "reasons": list(verdict.reasons),
+        "duplicate_of": verdict.duplicate_of,
+        **{key: getattr(candidate.row, key, None) for key in ORIGINS},
+        **verdict.record.to_json(),
+    }
+
+
+def _summary_json(report: Report) -> dict[str, Any]:
+    return {
+        "folder": str(report.folder),
+        "settings": report.settings,
+        "language_model": report.judge,
+        "thresholds": asdict(report.thresholds),
+        **asdict(report.summary),
+    }
+
+
+def _headline(report: Report) -> str:
+    counts = report.summary
+    parts = [f"{counts.kept} of {counts.grids} grids kept"]
+    parts += [f"{count} {kind}" for kind, count in counts.reasons.items()]
+    if report.judge:
+        parts.append(f"{counts.undecided} of {counts.judged} answers of {report.judge} undecided")
+    return " · ".join(parts)
+
+
+def _rows(report: Report, folder: Path) -> list[ReportRow]:
+    to_data = os.path.relpath(report.folder, folder)
+    rows = []
+    for candidate, verdict, strip in zip(
+        report.candidates, report.verdicts, report.strips, strict=True
+    ):
+        sheet = candidate.folder / "contact_sheet.png"
+        rows.append(
+            ReportRow(
+                name=candidate.name,
+                reasons=verdict.reasons,
+                scores={} if verdict.record.scores is None else verdict.record.scores.numbers,
+                judgement=verdict.record.judgement,
+                licence=None if candidate.row is None else candidate.row.licence,
+                strip=None if strip is None else strip_name(candidate),
+                sheet=f"{to_data}/{candidate.name}/{sheet.name}" if sheet.is_file() else None,
+            )
+        )
+    return rows
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for the same file; a copy where the file system has no such thing."""
+    with suppress(OSError):
+        target.hardlink_to(source)
+        return
+    shutil.copyfile(source, target)

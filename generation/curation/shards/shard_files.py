@@ -1,0 +1,217 @@
+"""Reads and writes the tar files of packed grids; `shard_format` says what is in them.
+
+A reader opens a shard for the time of one sample: nothing is left open that processes would share
+or that could not be sent to another one, and any number of shards needs no more than one open file.
+Letters: V views, T frames, S pixels on a side. What it does not know: grids, training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from generation.curation.shards.packed_images import Codec, decode
+from generation.curation.shards.shard_format import (
+    INDEX_NAME,
+    IndexedSample,
+    PackedSample,
+    PackIndex,
+    Shard,
+    ShardError,
+    Stored,
+    image_member,
+    json_member,
+    unique_key,
+)
+
+MAX_INDEX_BYTES = 2**30
+_HASH_BLOCK = 2**20
+
+
+class ShardWriter:
+    """Fills a folder with shards of about one size; the index is for the caller to write.
+
+    Attributes:
+        samples: what was written so far, as the index knows it.
+    """
+
+    def __init__(self, folder: Path, codec: Codec, shard_bytes: int):
+        """Into an empty folder.
+
+        Args:
+            folder: where.
+            codec: of the images, for their names.
+            shard_bytes: a shard ends before the sample that would make it larger.
+        """
+        self.samples: list[IndexedSample] = []
+        self._folder, self._codec, self._shard_bytes = folder, codec, shard_bytes
+        self._keys: set[str] = set()
+        self._shards: list[Path] = []
+        self._tar: tarfile.TarFile | None = None
+
+    def add(self, sample: PackedSample, images: Mapping[str, Sequence[bytes]]) -> None:
+        """Appends a sample.
+
+        Args:
+            sample: what is known of it; where its images are is filled in here.
+            images: encoded, V · T of each size, view-major.
+
+        Raises:
+            OSError: the disk is full or may not be written to.
+        """
+        key = unique_key(sample.name, self._keys)
+        self._keys.add(key.casefold())
+        tar = self._tar_for(sum(len(data) for each in images.values() for data in each))
+        V, T = len(sample.cameras), len(sample.times)
+        stored = {
+            size: tuple(
+                _append(tar, image_member(key, size, *divmod(i, T), self._codec), data)
+                for i, data in enumerate(files)
+            )
+            for size, files in images.items()
+        }
+        text = replace(sample, images=stored).to_json()
+        place = _append(tar, json_member(key), text)
+        shard = len(self._shards) - 1
+        self.samples.append(IndexedSample(sample.name, key, shard, V, T, place, sample.origin))
+
+    def finish(self) -> tuple[Shard, ...]:
+        """Ends the last shard and returns all of them."""
+        self.close()
+        return tuple(Shard(path.name, path.stat().st_size, _sha256(path)) for path in self._shards)
+
+    def close(self) -> None:
+        """Ends the shard at work, if there is one."""
+        if self._tar is not None:
+            self._tar.close()
+            self._tar = None
+
+    def _tar_for(self, size: int) -> tarfile.TarFile:
+        if self._tar is not None and self._tar.offset + size > self._shard_bytes:
+            self.close()
+        if self._tar is None:
+            self._shards.append(self._folder / f"shard-{len(self._shards):06d}.tar")
+            self._tar = tarfile.TarFile(self._shards[-1], "x", format=tarfile.USTAR_FORMAT)
+        return self._tar
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """A folder of shards and its index."""
+
+    path: Path
+    index: PackIndex
+
+    @contextmanager
+    def open_sample(self, number: int) -> Iterator[SampleReader]:
+        """Opens a sample by its number in the index; the images are read inside the block.
+
+        Raises:
+            ShardError: the shard is gone, or the sample's JSON is damaged.
+        """
+        entry = self.index.samples[number]
+        shard = self.path / self.index.shards[entry.shard].file
+        try:
+            with shard.open("rb") as file:
+                yield SampleReader(self.index, entry, shard, file)
+        except OSError as error:
+            raise ShardError(f"cannot be read ({error.strerror or error})", shard) from error
+
+
+class SampleReader:
+    """A sample in an open shard.
+
+    Attributes:
+        sample: what its JSON says.
+    """
+
+    def __init__(self, index: PackIndex, entry: IndexedSample, shard: Path, file: BinaryIO):
+        self._index, self._entry, self._shard, self._file = index, entry, shard, file
+        member = json_member(entry.key)
+        text = self._read(entry.json, member)
+        try:
+            self.sample = PackedSample.from_json(text)
+        except ValueError as error:
+            raise ShardError(f"{member}: {error}", shard) from error
+        found = (len(self.sample.cameras), len(self.sample.times))
+        if found != (entry.views, entry.frames) or self.sample.images.keys() != index.sizes.keys():
+            raise ShardError(f"{member} and {INDEX_NAME} contradict each other", shard)
+
+    def image(self, size: str, view: int, frame: int) -> np.ndarray:
+        """One image, uint8 RGBA, [S, S, 4].
+
+        Raises:
+            ShardError: it is damaged or cut off.
+        """
+        codec = self._index.codec
+        member = image_member(self._entry.key, size, view, frame, codec)
+        data = self._read(self.sample.image(size, view, frame), member)
+        try:
+            return decode(data, codec, self._index.sizes[size])
+        except ValueError as error:
+            raise ShardError(f"{member}: {error}", self._shard) from error
+
+    def _read(self, place: Stored, member: str) -> bytes:
+        if place.offset + place.size > self._index.shards[self._entry.shard].bytes:
+            raise ShardError(f"{member} would lie behind the end of its shard", self._shard)
+        self._file.seek(place.offset)
+        data = self._file.read(place.size)
+        if len(data) < place.size:
+            raise ShardError(f"cut off in {member}; copy it again", self._shard)
+        if zlib.crc32(data) != place.crc32:
+            raise ShardError(f"{member} is damaged: its CRC-32 is wrong", self._shard)
+        return data
+
+
+def read_shards(folder: str | Path) -> ShardFolder:
+    """Opens a folder of shards.
+
+    Raises:
+        ShardError: there is no such folder, no valid index of this version, no sample in it, or a
+            shard is missing.
+    """
+    folder = Path(folder)
+    path = folder / INDEX_NAME
+    try:
+        if path.stat().st_size > MAX_INDEX_BYTES:
+            raise ShardError(f"larger than {MAX_INDEX_BYTES >> 20} MiB", path)
+        index = PackIndex.from_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ShardError(
+            f"expected a folder with {INDEX_NAME}; `fourdvd data pack` makes it", folder
+        ) from error
+    except OSError as error:
+        raise ShardError(f"cannot be read ({error.strerror or error})", path) from error
+    except (ValueError, RecursionError) as error:
+        raise ShardError(str(error), path) from error
+    if not index.samples:
+        raise ShardError("no sample is packed here", path)
+    for shard in index.shards:
+        if not (folder / shard.file).is_file():
+            raise ShardError("the shard is missing; copy the whole folder", folder / shard.file)
+    return ShardFolder(folder, index)
+
+
+def _append(tar: tarfile.TarFile, name: str, data: bytes) -> Stored:
+    header = tarfile.TarInfo(name)  # no date, no user: the same samples give the same bytes
+    header.size = len(data)
+    tar.addfile(header, io.BytesIO(data))
+    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return Stored.of(tar.offset - padded, data)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,318 @@
+"""The format of packed grids: tar files for training, and the index that makes them random-access.
+
+    index.json           written last: what is packed, and where each sample's JSON lies
+    shard-000000.tar …   the samples, one after the other, none in two shards
+
+Members of a sample, next to each other, in this order:
+
+    KEY.SIZE.vVV.tTTT.EXT   an image: view VV, frame TTT, at the size "low" or "high"
+    KEY.json                where they lie; cameras, times, origin
+
+They are plain USTAR members, so the shards are WebDatasets: a KEY has no dot. It is the name of
+the grid folder in letters that every file system takes; the JSON has the name itself. Images are
+square RGBA with straight alpha; where the alpha is 0 they are white, as far as the codec is exact.
+Bytes are found by `Stored`: offset in the shard, number, CRC-32. A lossless WebP with a flipped
+bit often still decodes, so it is the CRC that tells.
+
+    index.json   format version sizes {SIZE: pixels} codec quality
+                 shards   [{file bytes sha256}]
+                 samples  [{name key shard views frames json source licence author}]
+                 skipped  [{name reason}]
+                 counts   {samples images bytes skipped}, for people
+    KEY.json     name fps times clip source licence author
+                 cameras  [V], as `recon.grid.cameras.camera_to_json`, of the render
+                 images   {SIZE: [[offset size crc32]]}, V · T of them, view-major
+
+Letters: V views, T frames. What it does not know: files, pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from generation.curation.shards.packed_images import Codec
+from recon.errors import InputError
+from recon.grid.cameras import Camera, camera_from_json, camera_to_json
+
+FORMAT = "fourdvd-shards"
+VERSION = 1
+INDEX_NAME = "index.json"
+KEY_LETTERS = 80  # so that a member's name fits in the 100 bytes of its tar header
+
+_FILE_NAME = re.compile(r"[\w-]+\.tar")
+_NOT_VALID = (KeyError, TypeError, ValueError, AttributeError)
+
+
+class ShardError(InputError):
+    """A folder of shards, its index, a shard or a member of one cannot be read."""
+
+
+class Stored(NamedTuple):
+    """Where bytes are in a shard, and their CRC-32."""
+
+    offset: int
+    size: int
+    crc32: int
+
+    @classmethod
+    def of(cls, offset: int, data: bytes) -> Stored:
+        """Of these very bytes."""
+        return cls(offset, len(data), zlib.crc32(data))
+
+
+class Shard(NamedTuple):
+    """One tar file."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+class Skipped(NamedTuple):
+    """A grid that was not packed, and a sentence why."""
+
+    name: str
+    reason: str
+
+
+class Origin(NamedTuple):
+    """Where an asset is from, and whom to credit, as far as it is known."""
+
+    source: str | None = None
+    licence: str | None = None
+    author: str | None = None
+
+
+UNKNOWN = Origin()
+
+
+@dataclass(frozen=True)
+class IndexedSample:
+    """What the index knows of a sample.
+
+    Attributes:
+        name: of the grid folder.
+        key: of its members.
+        shard: number of its shard.
+        views: V.
+        frames: T.
+        json: where its own JSON is.
+        origin: of its asset.
+    """
+
+    name: str
+    key: str
+    shard: int
+    views: int
+    frames: int
+    json: Stored
+    origin: Origin = UNKNOWN
+
+
+@dataclass(frozen=True)
+class PackIndex:
+    """What a folder of shards holds.
+
+    Attributes:
+        sizes: pixels on a side of the images called "low", "high".
+        codec: of the images.
+        quality: of a lossy codec, 0 to 100.
+        shards: the tar files.
+        samples: in the order of their bytes.
+        skipped: grids that could not be packed.
+    """
+
+    sizes: Mapping[str, int]
+    codec: Codec
+    quality: int | None
+    shards: tuple[Shard, ...]
+    samples: tuple[IndexedSample, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """Of all samples, at all sizes."""
+        return len(self.sizes) * sum(sample.views * sample.frames for sample in self.samples)
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all shards."""
+        return sum(shard.bytes for shard in self.shards)
+
+    def to_json(self) -> str:
+        """The text of `index.json`; only ASCII, because names of folders may be no text."""
+        values = {
+            "format": FORMAT,
+            "version": VERSION,
+            "sizes": dict(self.sizes),
+            "codec": self.codec.value,
+            "quality": self.quality,
+            "counts": {
+                "samples": len(self.samples),
+                "images": self.images,
+                "bytes": self.total_bytes,
+                "skipped": len(self.skipped),
+            },
+            "shards": [shard._asdict() for shard in self.shards],
+            "samples": [_flat(sample) for sample in self.samples],
+            "skipped": [skipped._asdict() for skipped in self.skipped],
+        }
+        return json.dumps(values, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> PackIndex:
+        """What `to_json` made.
+
+        Raises:
+            ValueError: it is anything else, or of another version.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise ValueError("this is not the index of packed grids; `fourdvd data pack` makes it")
+        if values.get("version") != VERSION:
+            raise ValueError(
+                f"expected version {VERSION}, found {values.get('version')!r}; "
+                "was it made by a newer fourdvd?"
+            )
+        try:
+            return cls(
+                sizes={str(name): _natural(pixels) for name, pixels in values["sizes"].items()},
+                codec=Codec(values["codec"]),
+                quality=values["quality"],
+                shards=tuple(_shard(each) for each in values["shards"]),
+                samples=tuple(_sample(each, len(values["shards"])) for each in values["samples"]),
+                skipped=tuple(Skipped(**each) for each in values["skipped"]),
+            )
+        except _NOT_VALID as error:
+            raise ValueError(f"not a valid index ({error!r})") from error
+
+
+@dataclass(frozen=True)
+class PackedSample:
+    """What the JSON of a sample says.
+
+    Attributes:
+        name: of the grid folder.
+        fps: frames a second.
+        times: T of them in [0, 1], ascending.
+        cameras: V of them, with the size of the render.
+        images: where those of each size are, V · T, view-major.
+        clip: name of the animation.
+        origin: of the asset.
+    """
+
+    name: str
+    fps: float
+    times: tuple[float, ...]
+    cameras: tuple[Camera, ...]
+    images: Mapping[str, tuple[Stored, ...]]
+    clip: str | None = None
+    origin: Origin = UNKNOWN
+
+    def image(self, size: str, view: int, frame: int) -> Stored:
+        """Where one image is."""
+        return self.images[size][view * len(self.times) + frame]
+
+    def to_json(self) -> bytes:
+        """The member `KEY.json`."""
+        values = {
+            "name": self.name,
+            "fps": self.fps,
+            "times": self.times,
+            "clip": self.clip,
+            **self.origin._asdict(),
+            "cameras": [camera_to_json(camera) for camera in self.cameras],
+            "images": self.images,
+        }
+        return json.dumps(values, allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> PackedSample:
+        """What `to_json` made; ValueError if it is anything else."""
+        try:
+            values = json.loads(text)
+            sample = cls(
+                name=str(values["name"]),
+                fps=float(values["fps"]),
+                times=tuple(float(time) for time in values["times"]),
+                cameras=tuple(camera_from_json(each) for each in values["cameras"]),
+                images={
+                    size: tuple(_stored(each) for each in images)
+                    for size, images in values["images"].items()
+                },
+                clip=values["clip"],
+                origin=_origin(values),
+            )
+        except _NOT_VALID as error:
+            raise ValueError(f"not the JSON of a sample ({error!r})") from error
+        count = len(sample.cameras) * len(sample.times)
+        if any(len(images) != count for images in sample.images.values()):
+            raise ValueError(f"expected {count} images of each size")
+        return sample
+
+
+def image_member(key: str, size: str, view: int, frame: int, codec: Codec) -> str:
+    """Name of an image in its shard."""
+    return f"{key}.{size}.v{view:02d}.t{frame:03d}.{codec.suffix}"
+
+
+def json_member(key: str) -> str:
+    """Name of a sample's JSON in its shard."""
+    return f"{key}.json"
+
+
+def unique_key(name: str, taken: set[str]) -> str:
+    """A key for a name that none of `taken` equals, where case does not count either."""
+    stem = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:KEY_LETTERS]
+    key, number = stem, 1
+    while key.casefold() in taken:
+        number += 1
+        key = f"{stem[: KEY_LETTERS - 8]}-{number}"
+    return key
+
+
+def _flat(sample: IndexedSample) -> dict[str, Any]:
+    values = asdict(sample)
+    del values["origin"]
+    return {**values, "json": sample.json, **sample.origin._asdict()}
+
+
+def _sample(values: dict[str, Any], shards: int) -> IndexedSample:
+    shard = _natural(values["shard"], least=0)
+    if shard >= shards:
+        raise ValueError(f"sample {values['name']!r} lies in shard {shard} of {shards}")
+    return IndexedSample(
+        name=str(values["name"]),
+        key=str(values["key"]),
+        shard=shard,
+        views=_natural(values["views"]),
+        frames=_natural(values["frames"]),
+        json=_stored(values["json"]),
+        origin=_origin(values),
+    )
+
+
+def _shard(values: dict[str, Any]) -> Shard:
+    shard = Shard(**values)
+    if not _FILE_NAME.fullmatch(shard.file):  # above all, it must not leave the folder
+        raise ValueError(f"{shard.file!r} is no name of a shard")
+    return shard
+
+
+def _origin(values: Mapping[str, Any]) -> Origin:
+    return Origin(*(values[name] for name in Origin._fields))
+
+
+def _stored(values: Any) -> Stored:
+    return Stored(*(_natural(value, least=0) for value in values))
+
+
+def _natural(value: Any, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"expected a whole number of at least {least}, found {value!r}")
+    return value

@@ -1,0 +1,97 @@
+"""How fast training samples come out of shards, by number of workers.
+
+    python -m tests.benchmarks.dataset DIR [--workers 0 1 2] [--seconds 5] [--no-readme]
+
+DIR is made by `fourdvd data pack`. The two stages of the paper are measured where the pack has what
+they take: all 16 views at low size, and 4 views at both sizes, five frames each. Images are counted
+as they are decoded, megabytes as the uint8 of the samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from generation.training.dataset import GridDataset, TrainingSample
+from generation.training.epoch_order import EpochSampler
+from generation.training.training_choice import COARSE, FINE, Selection
+from recon.errors import InputError
+from tests.benchmarks import machine, markdown
+
+STAGES = {"coarse": COARSE, "fine": FINE}
+HEADER = ("stage, workers", "samples/s", "images/s", "MB/s")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.dataset")
+    parser.add_argument("folder", metavar="DIR", type=Path)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each number of workers")
+    parser.add_argument("--batch", type=int, default=1)
+    markdown.add_options(parser, "dataset")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    rows = []
+    for stage, selection in STAGES.items():
+        try:
+            dataset = GridDataset(options.folder, selection)
+        except InputError as error:
+            print(f"{stage}: {error}")
+            continue
+        for workers in options.workers:
+            speed = measure(dataset, selection, workers, options.batch, options.seconds)
+            rows.append([f"{stage}, {workers}", *(f"{value:.1f}" for value in speed)])
+    index = f"{options.folder.name}, batches of {options.batch}"
+    body = f"{markdown.table(HEADER, rows)}\n\n{index}. {machine.describe('cpu')}"
+    markdown.publish(options.section, body, options.readme)
+
+
+def measure(
+    dataset: GridDataset, selection: Selection, workers: int, batch: int, seconds: float
+) -> tuple[float, float, float]:
+    """Samples, images and megabytes a second, after a first epoch that starts the workers."""
+    batch = min(batch, len(dataset))
+    sampler = EpochSampler(len(dataset))
+    loader = DataLoader(
+        dataset, batch_size=batch, sampler=sampler, num_workers=workers,
+        persistent_workers=workers > 0,
+    )  # fmt: skip
+    samples = images = size = 0
+    for _ in loader:
+        pass
+    epoch, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        epoch += 1
+        sampler.set_epoch(epoch)
+        for each in loader:
+            samples += len(each.name)
+            images += sum(count_images(each, number, selection) for number in range(len(each.name)))
+            size += count_bytes(each)
+    elapsed = time.perf_counter() - began
+    return samples / elapsed, images / elapsed, size / elapsed / 1e6
+
+
+def count_images(batch: TrainingSample, number: int, selection: Selection) -> int:
+    """How many different images one sample of a batch shows."""
+    views, frames = batch.views[number].tolist(), batch.frames[number].tolist()
+    shown = {(view, frame) for view in views for frame in frames}
+    reference_views = torch.as_tensor(batch.reference_view)
+    reference_frames = torch.as_tensor(batch.reference_frame)
+    shown |= {(int(reference_views[number]), frame) for frame in frames}
+    shown |= {(view, int(reference_frames[number])) for view in views}
+    return len(shown) * len(selection.sizes)
+
+
+def count_bytes(batch: TrainingSample) -> int:
+    """Of all images of a batch."""
+    parts = (batch.reference_video, batch.reference_views, batch.target)
+    return sum(tensor.nbytes for part in parts for tensor in part.values())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""`fourdvd data filter` as a command; the filters themselves are tested beside their library."""
+
+import inspect
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fourdvd_cli.commands.data.filter import filter_grids
+from generation.curation.filters import Thresholds
+from recon.errors import OutputExistsError, WeightsError
+from recon.grid import grid_from_views, orbit_camera, write_grid
+
+app = typer.Typer()
+app.command("filter")(filter_grids)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A disc that moves, and one that does not."""
+    cameras = [orbit_camera(90 * view, 0, 3.2, 33.8, 48, 48) for view in range(4)]
+    rows, columns = np.mgrid[:48, :48]
+    texture = np.random.default_rng(0).integers(60, 200, (6, 6)).repeat(8, 0).repeat(8, 1)
+    for name, step in (("mover", 2), ("statue", 0)):
+        images = np.zeros((4, 5, 48, 48, 4), np.uint8)
+        for frame in range(5):
+            inside = (rows - 24) ** 2 + (columns - 20 - step * frame) ** 2 < 81
+            shifted = np.roll(texture, step * frame, axis=1)
+            images[:, frame, ..., :3] = (shifted * inside)[..., None]
+            images[:, frame, ..., 3] = 255 * inside
+        write_grid(grid_from_views(cameras, images), tmp_path / "data" / name)
+    return tmp_path / "data"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments), "--workers", "1", "--quiet"])
+
+
+def test_limits_of_the_command_are_those_of_the_library():
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(filter_grids).parameters.items()
+    }
+    for name, value in asdict(Thresholds()).items():
+        assert defaults[name] == value
+
+
+def test_a_report_tells_who_is_kept_and_the_data_stay_as_they_are(data):
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    outcome = run(data, "--json")
+    assert outcome.exit_code == 0, outcome.output
+    assert json.loads(outcome.stdout)["kept"] == 1
+    report = data / "filter"
+    assert (report / "kept.txt").read_text() == "mover\n"
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_other_limits_need_permission_to_replace_the_report(data):
+    assert run(data, "-o", data / "a").exit_code == 0
+    assert isinstance(run(data, "-o", data / "a").exception, OutputExistsError)
+    assert run(data, "-o", data / "a", "--min-motion", "0", "--overwrite").exit_code == 0
+    settings = json.loads((data / "a" / "filter.json").read_text())
+    assert settings["thresholds"]["min_motion"] == 0
+    assert settings["kept"] == 2
+
+
+def test_a_model_that_is_not_here_is_not_fetched_unasked(data):
+    missing = run(data, "--llm", data / "no-such-model", "--device", "cpu")
+    assert isinstance(missing.exception, WeightsError)
+    assert not (data / "filter").exists()
+
+
+@pytest.mark.parametrize("option", [("--llm-url", "http://localhost:1/v1"), ("--max-lpips", "1")])
+def test_options_that_need_another_say_so(data, option):
+    assert run(data, *option).exit_code == 2
+
+
+def test_help_loads_neither_torch_nor_opencv():
+    code = (
+        "import sys, typer; from fourdvd_cli.commands.data.filter import filter_grids; "
+        "print({'torch', 'cv2', 'numpy'} & sys.modules.keys())"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "set()\n"

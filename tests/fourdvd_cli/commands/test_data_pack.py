@@ -1,0 +1,145 @@
+"""`fourdvd data pack`: shards, counts as JSON, and the names that filters or users gave."""
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from fourdvd_cli.commands.data.pack import Bytes, Codec, pack
+from fourdvd_cli.errors import failure_of
+from fourdvd_cli.packing import parse_bytes
+from generation.curation.shards import packed_images
+from generation.curation.shards.packing import PackSettings
+from generation.curation.shards.shard_files import read_shards
+from tests.generation.curation.shards.tiny_packs import write_data, write_grid
+
+SMALL = ("--low", 8, "--high", 16, "--min-views", 2, "--min-frames", 2, "--quiet")
+
+
+@pytest.fixture
+def command(monkeypatch, caplog) -> Callable[..., Result]:
+    # The console's own handlers outlive a test and write to a stream that is closed by then.
+    monkeypatch.setattr("fourdvd_cli.console.configure", lambda quiet, verbose: None)
+    app = typer.Typer()
+    app.command()(pack)
+
+    def call(*arguments: object) -> Result:
+        caplog.clear()
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return call
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return write_data(tmp_path / "data")
+
+
+def packed(folder: Path) -> list[str]:
+    return sorted(sample.name for sample in read_shards(folder).index.samples)
+
+
+def exit_code(result: Result) -> int:
+    assert result.exception is not None
+    failure = failure_of(result.exception)
+    assert failure is not None
+    return failure.exit_code
+
+
+def test_names_and_defaults_are_those_of_the_library():
+    assert {codec.value for codec in Codec} == {codec.value for codec in packed_images.Codec}
+    defaults = {name: each.default for name, each in inspect.signature(pack).parameters.items()}
+    assert isinstance(defaults["shard_size"], Bytes)
+    assert parse_bytes(str(defaults["shard_size"])) == defaults["shard_size"].number
+    assert PackSettings() == PackSettings(
+        low=defaults["low"],
+        high=defaults["high"],
+        codec=packed_images.Codec(defaults["codec"]),
+        quality=defaults["quality"],
+        shard_bytes=defaults["shard_size"].number,
+        min_views=defaults["min_views"],
+        min_frames=defaults["min_frames"],
+        seed=defaults["seed"],
+    )
+
+
+def test_the_result_is_told_as_json_and_nothing_else(command, data, tmp_path, caplog):
+    write_grid(data, "small", size=12)
+    result = command(data, "-o", tmp_path / "out", *SMALL, "--json")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert told["samples"] == 3
+    assert told["images"] == 3 * 12 * 2
+    assert told["shards"] == 1
+    assert told["bytes"] == (tmp_path / "out" / "shard-000000.tar").stat().st_size
+    assert list(told["skipped"]) == ["small"]
+    assert "left out: small" in caplog.text
+
+
+def test_filters_a_list_or_all_decide_what_is_packed(command, data, tmp_path):
+    (data / "filter").mkdir()
+    (data / "filter" / "kept.txt").write_text("grid1\n")
+    (tmp_path / "mine.txt").write_text("grid0\ngrid2\n")
+    command(data, "-o", tmp_path / "kept", *SMALL)
+    command(data, "-o", tmp_path / "mine", "--kept", tmp_path / "mine.txt", *SMALL)
+    command(data, "-o", tmp_path / "all", "--all", *SMALL)
+    assert packed(tmp_path / "kept") == ["grid1"]
+    assert packed(tmp_path / "mine") == ["grid0", "grid2"]
+    assert packed(tmp_path / "all") == ["grid0", "grid1", "grid2"]
+
+
+def test_codec_sizes_and_shard_size_are_heeded(command, data, tmp_path):
+    result = command(
+        data, "-o", tmp_path / "out", "--low", 12, "--low-only", "--codec", "webp", "--quality", 50,
+        "--shard-size", "1KB", "--min-frames", 2, "--quiet",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    index = read_shards(tmp_path / "out").index
+    assert index.sizes == {"low": 12}
+    assert (index.codec, index.quality) == ("webp", 50)
+    assert len(index.shards) == 3
+
+
+def test_what_is_there_is_replaced_only_when_asked(command, data, tmp_path):
+    assert command(data, "-o", tmp_path / "out", *SMALL).exit_code == 0
+    assert exit_code(command(data, "-o", tmp_path / "out", *SMALL)) == 1
+    assert command(data, "-o", tmp_path / "out", *SMALL, "--overwrite").exit_code == 0
+
+
+def test_a_folder_without_grids_is_an_error_of_the_input(command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "absent"):
+        assert exit_code(command(tmp_path / folder, "-o", tmp_path / "out", *SMALL)) == 3
+
+
+def test_enlarging_is_an_error_of_the_input(command, data, tmp_path):
+    result = command(data, "-o", tmp_path / "out", "--min-frames", 2)
+    assert exit_code(result) == 3
+    assert "never enlarged to 576" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--codec", "png", "--quality", 3),
+        ("--all", "--kept", "names.txt"),
+        ("--shard-size", "many"),
+        ("--codec", "jpeg"),
+    ],
+)
+def test_wrong_usage_makes_nothing(command, data, tmp_path, wrong):
+    assert command(data, "-o", tmp_path / "out", *wrong).exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_sizes_are_read_with_their_units():
+    assert [parse_bytes(text) for text in ("7", "1KB", "1.5 mb", "2G", "1TB")] == [
+        7, 1000, 1_500_000, 2 * 10**9, 10**12,
+    ]  # fmt: skip
+    for text in ("", "MB", "-1MB", "1XB", "1e3"):
+        with pytest.raises(ValueError, match="such as 256MB"):
+            parse_bytes(text)

@@ -1,0 +1,236 @@
+"""The whole of it over a folder, with a scripted model and this process as the only worker."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from generation.curation.execution import Completed
+from generation.curation.filters import FilterJob, ScoringSettings, Thresholds, filter_data
+from generation.curation.filters.scoring import ScoringTask, score_grid
+from generation.curation.manifest import MANIFEST_NAME, Row, Status, append_row
+from recon.errors import (
+    BackendError,
+    FourdvdError,
+    GridError,
+    InputError,
+    OutputError,
+    OutputExistsError,
+)
+from recon.grid import write_grid
+from tests.generation.curation.filters.discs import altered, steady, textured_disc
+
+
+class Here:
+    """Does all in this process; remembers the tasks."""
+
+    def __init__(self, interrupted_after: int | None = None):
+        self.tasks: list[Any] = []
+        self._interrupted_after = interrupted_after
+
+    def run(
+        self, function: Callable[[Any], Any], tasks: Iterable[Any]
+    ) -> Generator[Completed[Any], None, None]:
+        for index, task in reversed(list(enumerate(tasks))):
+            if len(self.tasks) == self._interrupted_after:
+                raise KeyboardInterrupt
+            self.tasks.append(task)
+            try:
+                value = pickle.loads(pickle.dumps(function))(task)
+                yield Completed(index, value, None, 1)
+            except FourdvdError as error:
+                yield Completed(index, None, str(error), 1)
+
+
+class Oracle:
+    """Says what it is told to, in turn."""
+
+    name = "oracle"
+
+    def __init__(self, *answers: str):
+        self.answers = list(answers)
+
+    def answer(self, picture: Image.Image, prompt: str) -> str:
+        if not self.answers:
+            raise BackendError("the server is gone")
+        return self.answers.pop(0)
+
+
+COMPLETE = '{"complete": true, "reason": "a ball"}'
+INCOMPLETE = '{"complete": false, "reason": "<half> a ball"}'
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Two good grids, and one of each kind that is not."""
+    folder = tmp_path / "data"
+    good = textured_disc(steady(5, 2.0))
+    grids = {
+        "a good": good,
+        "b again": good,
+        "c other": textured_disc(steady(5, 3.0), seed=3),
+        "d still": textured_disc(steady(5, 0.0)),
+        "e empty": altered(good, np.zeros_like),
+    }
+    for name, grid in grids.items():
+        write_grid(grid, folder / name)
+    (folder / "f broken").mkdir()
+    (folder / "f broken" / "transforms.json").write_text("{}")
+    (folder / "not a grid").mkdir()
+    write_grid(good, folder / ".a grid.partial-1234")
+    for name in (*grids, "g gone"):
+        append_row(
+            folder / MANIFEST_NAME, Row(name, Status.RENDERED, f"{name}.glb", licence="CC0 <1.0>")
+        )
+    append_row(folder / MANIFEST_NAME, Row("h", Status.FAILED, "h.glb", reason="no animation"))
+    return folder
+
+
+def rows_of(report: Path) -> dict[str, dict[str, Any]]:
+    lines = (report / "scores.jsonl").read_text().splitlines()
+    return {row["name"]: row for row in map(json.loads, lines)}
+
+
+def test_each_grid_has_a_verdict_and_a_broken_one_does_not_stop_the_rest(data):
+    steps = []
+    job = FilterJob(data, data / "filter")
+    summary = filter_data(job, Here(), lambda *step: steps.append(step))
+    rows = rows_of(job.report)
+    assert list(rows) == [
+        "a good", "b again", "c other", "d still", "e empty", "f broken", "g gone"
+    ]  # fmt: skip
+    assert (job.report / "kept.txt").read_text() == "a good\nc other\n"
+    assert rows["b again"]["duplicate_of"] == "a good"
+    assert rows["b again"]["reasons"] == ["looks the same as a good"]
+    assert rows["d still"]["reasons"][0].startswith("hardly moves")
+    assert rows["e empty"]["reasons"] == ["too little to be seen: coverage 0 < 0.005"]
+    assert rows["f broken"]["reasons"][0].startswith("cannot be measured")
+    assert rows["g gone"]["scores"] is None
+    assert rows["a good"]["licence"] == "CC0 <1.0>"
+    assert (summary.grids, summary.kept, summary.rejected, summary.unmeasured) == (7, 2, 5, 2)
+    assert steps[-1] == ("scoring", 7, 7)
+    written = json.loads((job.report / "filter.json").read_text())
+    assert written["reasons"] == summary.reasons
+    assert written["thresholds"]["max_motion"] == Thresholds().max_motion
+
+
+def test_the_page_links_only_to_what_is_there_and_shows_foreign_text_as_text(data):
+    job = FilterJob(data, data.parent / "a report", judge=Oracle(INCOMPLETE, COMPLETE))
+    filter_data(job, Here())
+    page = (job.report / "report.html").read_text()
+    links = [part.split('"')[0] for key in ('href="', 'src="') for part in page.split(key)[1:]]
+    assert len(links) == 2 * 5
+    for link in links:
+        assert (job.report / unquote(link)).is_file()
+    assert "&lt;half&gt; a ball" in page
+    assert "<half>" not in page
+    assert "<1.0>" not in page
+
+
+def test_sheets_show_every_grid(data):
+    job = FilterJob(data, data / "filter")
+    filter_data(job, Here())
+    with Image.open(job.report / "kept_01.png") as kept:
+        assert np.asarray(kept).std() > 10
+    with Image.open(job.report / "rejected_01.png") as rejected:
+        assert rejected.width > 4 * 384
+    assert not (job.report / "rejected_02.png").exists()
+
+
+def test_other_limits_need_no_scores_again(data):
+    job = FilterJob(data, data / "filter")
+    filter_data(job, Here())
+    again = Here()
+    loose = Thresholds(min_motion=0.0, duplicate_distance=None)
+    with pytest.raises(OutputExistsError):
+        filter_data(FilterJob(data, job.report, thresholds=loose), again)
+    summary = filter_data(FilterJob(data, job.report, thresholds=loose, overwrite=True), again)
+    assert [task.folder.name for task in again.tasks] == ["g gone", "f broken"]
+    assert summary.kept == 4
+    assert (job.report / "strips").is_dir()
+    assert not (job.report / "unfinished").exists()
+
+
+def test_what_has_changed_is_scored_again(data):
+    job = FilterJob(data, data / "filter", overwrite=True)
+    filter_data(job, Here())
+    shutil.rmtree(data / "d still")
+    write_grid(textured_disc(steady(5, 4.0), seed=7), data / "d still")
+    append_row(data / MANIFEST_NAME, Row("c other", Status.RENDERED, "c.glb", clip="walk"))
+    again = Here()
+    filter_data(job, again)
+    assert {task.folder.name for task in again.tasks} == {
+        "c other", "d still", "f broken", "g gone"
+    }  # fmt: skip
+    assert rows_of(job.report)["d still"]["verdict"] == "kept"
+
+
+def test_an_interrupted_run_goes_on_where_it_was(data):
+    job = FilterJob(data, data / "filter")
+    with pytest.raises(KeyboardInterrupt):
+        filter_data(job, Here(interrupted_after=4))
+    assert not (job.report / "kept.txt").exists()
+    with (job.report / "unfinished" / "scores.jsonl").open("a") as torn:
+        torn.write('{"name": "a go')
+    again = Here()
+    assert filter_data(job, again).kept == 2
+    assert len(again.tasks) == 7 - 2  # of the four, two had failed
+
+
+def test_the_model_is_asked_only_of_what_is_still_kept_and_once(data):
+    oracle = Oracle(INCOMPLETE, "I cannot say")
+    job = FilterJob(data, data / "filter", judge=oracle, overwrite=True)
+    summary = filter_data(job, Here())
+    assert (summary.kept, summary.judged, summary.undecided) == (1, 2, 1)
+    rows = rows_of(job.report)
+    assert rows["c other"]["reasons"] == ["not complete: <half> a ball"]
+    assert rows["a good"]["judgement"]["answer"] == "I cannot say"
+    assert rows["a good"]["verdict"] == "kept"
+    assert filter_data(job, Here()) == summary  # the oracle has nothing left to say
+
+
+def test_answers_survive_a_server_that_goes_away(data):
+    with pytest.raises(BackendError):
+        filter_data(FilterJob(data, data / "filter", judge=Oracle(COMPLETE)), Here())
+    oracle = Oracle(COMPLETE)
+    assert filter_data(FilterJob(data, data / "filter", judge=oracle), Here()).judged == 2
+
+
+def test_a_report_never_goes_where_other_things_are(data, tmp_path):
+    for place in (data, tmp_path):
+        with pytest.raises(OutputError, match="replace the data"):
+            filter_data(FilterJob(data, place, overwrite=True), Here())
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").touch()
+    with pytest.raises(OutputError, match="holds chapter"):
+        filter_data(FilterJob(data, tmp_path / "thesis", overwrite=True), Here())
+    with pytest.raises(OutputError, match="is a file"):
+        filter_data(FilterJob(data, tmp_path / "thesis" / "chapter", overwrite=True), Here())
+
+
+def test_a_folder_without_grids_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        filter_data(FilterJob(tmp_path / "absent", tmp_path / "report"), Here())
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InputError, match="found none"):
+        filter_data(FilterJob(tmp_path / "data", tmp_path / "report"), Here())
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_grid_with_images_missing_is_refused(tmp_path):
+    full = textured_disc(steady(3))
+    write_grid(full.subset(np.arange(1, len(full))), tmp_path / "sparse")
+    with pytest.raises(GridError, match="4 views × 3 frames, found 11 images"):
+        score_grid(ScoringTask(tmp_path / "sparse", ScoringSettings()))
+
+
+def test_scores_travel_between_processes_and_are_the_same_each_time(data):
+    task = ScoringTask(data / "a good", ScoringSettings())
+    assert score_grid(pickle.loads(pickle.dumps(task))) == score_grid(task)

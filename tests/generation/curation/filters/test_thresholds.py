@@ -1,0 +1,58 @@
+from dataclasses import replace
+
+import pytest
+
+from generation.curation.filters.scores import Scores
+from generation.curation.filters.thresholds import Thresholds, decide
+
+GOOD = Scores(
+    coverage=0.1,
+    cut_off=0.0,
+    sharpness=0.4,
+    clutter=0.1,
+    grain=0.01,
+    motion=0.01,
+    peak_motion=0.06,
+    smoothness=1.8,
+    render_hash="00",
+)
+
+
+def test_a_good_grid_has_nothing_against_it():
+    assert decide(GOOD, Thresholds()) == ()
+
+
+@pytest.mark.parametrize(
+    ("score", "value", "said"),
+    [
+        ("coverage", 0.002, "too little to be seen"),
+        ("cut_off", 0.5, "cut off by the border"),
+        ("sharpness", 0.2, "blurry"),
+        ("clutter", 0.3, "chaotic"),
+        ("grain", 0.1, "noisy"),
+        ("motion", 0.0004, "hardly moves"),
+        ("peak_motion", 0.2, "moves too far in a frame"),
+        ("smoothness", 1.0, "flickers or jumps"),
+    ],
+)
+def test_each_score_outside_its_limits_is_named_with_both_numbers(score, value, said):
+    (reason,) = decide(replace(GOOD, **{score: value}), Thresholds())
+    assert reason.startswith(f"{said}: {score} {value:g} ")
+
+
+def test_a_score_at_its_limit_is_good_enough():
+    limits = Thresholds(min_motion=GOOD.motion, max_motion=GOOD.peak_motion)
+    assert decide(GOOD, limits) == ()
+
+
+def test_limits_of_what_was_not_measured_or_are_left_out_count_for_nothing():
+    assert decide(GOOD, Thresholds(min_lpips=0.1, max_lpips=0.2)) == ()
+    assert decide(replace(GOOD, motion=0.0), Thresholds(min_motion=None)) == ()
+    limits = Thresholds(min_lpips=0.1, max_lpips=0.2)
+    assert decide(replace(GOOD, lpips=0.05), limits) == ("without detail: lpips 0.05 < 0.1",)
+    assert decide(replace(GOOD, lpips=0.3), limits) == ("chaotic: lpips 0.3 > 0.2",)
+
+
+def test_of_nothing_only_that_is_said():
+    nothing = replace(GOOD, coverage=0.0, motion=0.0, sharpness=0.0)
+    assert decide(nothing, Thresholds()) == ("too little to be seen: coverage 0 < 0.005",)

@@ -1,0 +1,102 @@
+"""Images keep their colours when made smaller, and all their bits when encoded."""
+
+import numpy as np
+import pytest
+
+from generation.curation.shards.packed_images import Codec, decode, encode, resolve_quality, shrink
+from recon.errors import InputError
+from tests.conftest import make_tiny_grid
+
+LOSSLESS = [codec for codec in Codec if codec.is_lossless]
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return make_tiny_grid(1, 1, 32, 32).images[0]
+
+
+def noise(size: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (size, size, 4), np.uint8)
+
+
+@pytest.mark.parametrize("codec", LOSSLESS)
+def test_a_lossless_codec_gives_every_bit_back(codec):
+    picture = shrink(noise(), 16)
+    picture[:4, :4] = (1, 2, 3, 0)  # a colour that nobody sees
+    np.testing.assert_array_equal(decode(encode(picture, codec), codec, 16), picture)
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_an_opaque_image_keeps_its_alpha(codec, image):
+    image[..., 3] = 255
+    assert (decode(encode(image, codec, 90), codec, 32)[..., 3] == 255).all()
+
+
+def test_a_lossy_codec_stays_close_and_is_smaller():
+    picture = np.asarray(shrink(make_tiny_grid(1, 1, 64, 64).images[0], 64))
+    data = encode(picture, Codec.WEBP, 90)
+    assert len(data) < len(encode(noise(64), Codec.WEBP, 90))
+    found = decode(data, Codec.WEBP, 64)
+    np.testing.assert_array_equal(found[..., 3], picture[..., 3])
+    seen = picture[..., 3] == 255
+    assert np.abs(found[seen].astype(int) - picture[seen]).mean() < 4
+
+
+def test_at_its_own_size_an_image_stays_as_it_is_but_for_hidden_colours(image):
+    image[0, 0] = (9, 8, 7, 0)
+    result = shrink(image, 32)
+    seen = image[..., 3] > 0
+    np.testing.assert_array_equal(result[seen], image[seen])
+    assert (result[~seen] == (255, 255, 255, 0)).all()
+
+
+def test_hidden_colours_never_reach_a_smaller_image(image):
+    other = image.copy()
+    other[other[..., 3] == 0] = (255, 0, 0, 0)
+    image[image[..., 3] == 0] = 0
+    np.testing.assert_array_equal(shrink(image, 12), shrink(other, 12))
+
+
+def test_an_object_of_one_colour_keeps_it_up_to_its_edges(image):
+    image[..., :3] = (200, 100, 50)
+    small = shrink(image, 16)
+    inside = small[..., 3] > 100
+    assert inside.any()
+    assert np.abs(small[inside][:, :3].astype(int) - (200, 100, 50)).max() <= 2
+
+
+def test_shrinking_averages_instead_of_picking():
+    stripes = np.zeros((64, 64, 4), np.uint8)
+    stripes[..., 3] = 255
+    stripes[:, ::2, :3] = 255
+    inner = shrink(stripes, 16)[2:-2, 2:-2, :3].astype(int)
+    assert np.abs(inner - 127.5).max() < 4
+
+
+def test_shrinking_keeps_the_covered_area(image):
+    before = image[..., 3].mean()
+    assert abs(shrink(image, 16)[..., 3].mean() - before) < 1
+
+
+def test_enlarging_is_a_mistake_of_ours(image):
+    with pytest.raises(AssertionError):
+        shrink(image, 33)
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_what_is_no_image_of_the_codec_and_size_is_refused(codec, image):
+    data = encode(image, codec, 90)
+    other = Codec.PNG if codec is not Codec.PNG else Codec.WEBP
+    for bad, size in ((data[: len(data) // 2], 32), (b"", 32), (b"\0" * 64, 32), (data, 16)):
+        with pytest.raises(ValueError):
+            decode(bad, codec, size)
+    with pytest.raises(ValueError):
+        decode(data, other, 32)
+
+
+def test_only_a_lossy_codec_has_a_quality():
+    assert resolve_quality(Codec.WEBP, None) == 90
+    assert resolve_quality(Codec.PNG, None) is None
+    for codec, quality in ((Codec.PNG, 50), (Codec.WEBP_LOSSLESS, 50), (Codec.WEBP, 101)):
+        with pytest.raises(InputError):
+            resolve_quality(codec, quality)

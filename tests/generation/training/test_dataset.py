@@ -1,0 +1,240 @@
+"""A training sample depends on seed, epoch and number alone, and damage stays where it is."""
+
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from generation.curation.shards.packed_images import shrink
+from generation.curation.shards.shard_files import read_shards
+from generation.curation.shards.shard_format import ShardError
+from generation.training.dataset import GridDataset, TrainingSample, over_white
+from generation.training.epoch_order import EpochSampler, Item
+from generation.training.training_choice import Selection, Spacing
+from recon.errors import InputError
+from recon.grid import read_grid
+from tests.generation.curation.shards.tiny_packs import (
+    SETTINGS,
+    damage,
+    pack,
+    write_data,
+    write_grid,
+)
+
+BOTH = Selection(views=2, frames=2, max_stride=2, random_reference=True, sizes=("low", "high"))
+LOW = Selection(views=4, frames=2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"), count=6)
+
+
+@pytest.fixture(scope="module")
+def sound(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("packs") / "shards"
+    pack(data, folder)
+    return folder
+
+
+@pytest.fixture
+def shards(data, tmp_path) -> Path:
+    pack(data, tmp_path / "shards")
+    return tmp_path / "shards"
+
+
+def flat(sample: TrainingSample) -> dict[str, torch.Tensor]:
+    """All its numbers under one name each."""
+    found = {}
+    for name, value in sample._asdict().items():
+        for size, part in (value if isinstance(value, dict) else {"": value}).items():
+            if name != "name":
+                found[name + size] = torch.as_tensor(part)
+    return found
+
+
+def assert_equal(found: TrainingSample, expected: TrainingSample) -> None:
+    assert found.name == expected.name
+    ours, theirs = flat(found), flat(expected)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=0)
+
+
+def batches(dataset: GridDataset, workers: int, start: str | None = None) -> list[TrainingSample]:
+    sampler = EpochSampler(len(dataset), seed=3)
+    loader = DataLoader(
+        dataset, batch_size=2, sampler=sampler, num_workers=workers,
+        multiprocessing_context=start, persistent_workers=workers > 0,
+    )  # fmt: skip
+    found = list(loader)
+    sampler.set_epoch(1)
+    return found + list(loader)
+
+
+def test_the_images_are_those_of_the_chosen_views_and_frames(data, sound):
+    dataset = GridDataset(sound, BOTH, seed=1)
+    for number in range(len(dataset)):
+        sample = dataset[Item(4, number)]
+        grid = read_grid(data / sample.name)
+
+        def image(view, frame, size, grid=grid) -> np.ndarray:
+            small = shrink(grid.image(int(view), int(frame)), SETTINGS.sizes[size])
+            return small.transpose(2, 0, 1)
+
+        for size in BOTH.sizes:
+            for v, view in enumerate(sample.views):
+                np.testing.assert_array_equal(
+                    sample.reference_views[size][v], image(view, sample.reference_frame, size)
+                )
+                for f, frame in enumerate(sample.frames):
+                    np.testing.assert_array_equal(
+                        sample.target[size][v, f], image(view, frame, size)
+                    )
+            for f, frame in enumerate(sample.frames):
+                np.testing.assert_array_equal(
+                    sample.reference_video[size][f], image(sample.reference_view, frame, size)
+                )
+
+
+def test_cameras_fit_the_images_of_each_size(data, sound):
+    sample = GridDataset(sound, BOTH, seed=1)[2]
+    grid = read_grid(data / sample.name)
+    for v, view in enumerate(sample.views):
+        camera = grid.cameras[int(view)]
+        np.testing.assert_allclose(sample.T_world_camera[v], camera.T_world_camera, atol=1e-6)
+        for size, pixels in SETTINGS.sizes.items():
+            np.testing.assert_allclose(sample.K[size][v], camera.resized(pixels, pixels).K)
+
+
+def test_azimuths_count_from_the_reference_view(sound):
+    dataset = GridDataset(sound, BOTH, seed=1)
+    references = set()
+    for number in range(len(dataset)):
+        sample = dataset[number]
+        references.add(sample.reference_view)
+        steps = (sample.views - sample.reference_view) % 4
+        torch.testing.assert_close(sample.azimuth_rad, steps * (math.pi / 2))
+        torch.testing.assert_close(sample.elevation_rad, torch.full((2,), math.radians(10)))
+    assert len(references) > 1
+
+
+def test_only_the_sizes_that_are_asked_for_are_read(shards):
+    opened = read_shards(shards)
+    for number, entry in enumerate(opened.index.samples):
+        with opened.open_sample(number) as reader:
+            places = [reader.sample.image("high", *np.divmod(i, 3)) for i in range(12)]
+        for place in places:
+            damage(shards / opened.index.shards[entry.shard].file, place.offset + 20)
+    assert GridDataset(shards, LOW)[0].target.keys() == {"low"}
+    with pytest.raises(ShardError, match=r"\.high\."):
+        GridDataset(shards, BOTH)[0]
+
+
+def test_epochs_differ_and_come_again(sound):
+    dataset = GridDataset(sound, BOTH, seed=1)
+    assert_equal(dataset[Item(1, 3)], dataset[Item(1, 3)])
+    seen = {tuple(dataset[Item(e, 3)].views.tolist()) for e in range(12)}
+    assert len(seen) > 3
+    assert_equal(dataset[3], dataset[Item(0, 3)])
+
+
+@pytest.mark.parametrize(("workers", "start"), [(1, "fork"), (2, "fork"), (2, "spawn")])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_workers_change_nothing_even_those_that_live_on(sound, workers, start):
+    dataset = GridDataset(sound, BOTH, seed=1)
+    expected = batches(dataset, workers=0)
+    found = batches(dataset, workers, start)
+    assert len(found) == len(expected) == 6
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_equal(ours, theirs)
+
+
+def test_batches_are_single_samples_side_by_side(sound):
+    dataset = GridDataset(sound, BOTH, seed=1)
+    order = list(EpochSampler(len(dataset), seed=3))
+    first = batches(dataset, workers=0)[0]
+    assert list(first.name) == [dataset[item].name for item in order[:2]]
+    for part, item in enumerate(order[:2]):
+        for name, tensor in flat(dataset[item]).items():
+            torch.testing.assert_close(flat(first)[name][part], tensor, rtol=0, atol=0)
+
+
+def test_a_data_set_that_was_sent_elsewhere_gives_the_same(sound):
+    dataset = GridDataset(sound, BOTH, seed=1)
+    dataset[0]
+    assert_equal(pickle.loads(pickle.dumps(dataset))[5], dataset[5])
+
+
+def test_damage_is_an_error_unless_it_may_be_passed_over(shards):
+    opened = read_shards(shards)
+    damage(shards / opened.index.shards[0].file, opened.index.samples[2].json.offset)
+    with pytest.raises(ShardError, match=r"\.json is damaged"):
+        GridDataset(shards, LOW)[2]
+    dataset = GridDataset(shards, LOW, on_error="skip")
+    sample = dataset[2]
+    assert sample.replaced == 1
+    assert sample.name != opened.index.samples[2].name
+    assert_equal(dataset[2], sample)
+    assert len({dataset[Item(epoch, 2)].name for epoch in range(12)}) > 2
+    assert dataset[1].replaced == 0
+    loader = DataLoader(dataset, batch_size=3, sampler=EpochSampler(len(dataset)))
+    assert sum(int(batch.replaced.sum()) for batch in loader) == 1
+
+
+def test_where_everything_is_damaged_nothing_is_made_up(shards):
+    (shards / "shard-000000.tar").write_bytes(b"")
+    with pytest.raises(ShardError, match="cut off"):
+        GridDataset(shards, LOW, on_error="skip")[0]
+
+
+def test_a_shard_that_vanishes_later_is_told(shards):
+    dataset = GridDataset(shards, LOW)
+    (shards / "shard-000000.tar").unlink()
+    with pytest.raises(ShardError, match=r"shard-000000\.tar: cannot be read"):
+        dataset[0]
+
+
+@pytest.mark.parametrize(
+    ("selection", "sentence"),
+    [
+        (Selection(views=5, frames=2), "4 views × 3 frames, fewer than the 5 × 2"),
+        (Selection(views=4, frames=4), "fewer than the 4 × 4"),
+        (Selection(views=4, frames=3, spacing=Spacing.ANCHORS), "fewer than the 4 × 4"),
+        (Selection(views=4, frames=2, sizes=("huge",)), "no images of size 'huge'"),
+    ],
+)
+def test_more_than_a_grid_has_is_refused_at_once(sound, selection, sentence):
+    with pytest.raises(InputError, match=sentence):
+        GridDataset(sound, selection)
+
+
+def test_grids_of_other_lengths_share_batches_when_all_have_enough(tmp_path):
+    data = write_data(tmp_path / "data", count=1)
+    write_grid(data, "longer", V=7, T=5)
+    pack(data, tmp_path / "shards")
+    dataset = GridDataset(tmp_path / "shards", Selection(views=3, frames=3))
+    (batch,) = DataLoader(dataset, batch_size=2)
+    assert batch.target["low"].shape == (2, 3, 3, 4, 8, 8)
+
+
+def test_numbers_outside_of_the_pack_end_a_loop(sound):
+    dataset = GridDataset(sound, LOW)
+    assert [dataset[number].name for number in range(6)] == dataset.names
+    for number in (6, -1):
+        with pytest.raises(IndexError):
+            dataset[number]
+
+
+def test_over_white_agrees_with_the_grid(tiny_grid):
+    images = torch.from_numpy(tiny_grid.images).permute(0, 3, 1, 2)
+    colours = over_white(images)
+    expected = torch.from_numpy(tiny_grid.over()).permute(0, 3, 1, 2) / 127.5 - 1
+    torch.testing.assert_close(colours.rgb, expected, rtol=0, atol=0.51 / 127.5)
+    torch.testing.assert_close(colours.mask[:, 0], images[:, 3] / 255)
+    assert colours.rgb.max() <= 1
+    assert colours.rgb.min() >= -1
