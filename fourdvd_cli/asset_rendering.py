@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fourdvd_cli import console
+from fourdvd_cli.devices import usable_cores
 from generation.curation.asset_files import Asset, find_assets
-from generation.curation.blender_process import check_blender
+from generation.curation.blender_process import find_blender
 from generation.curation.execution import Resources, make_executor
 from generation.curation.inspection import Limits
 from generation.curation.manifest import (
@@ -47,7 +47,7 @@ class Batch:
         limits: what an asset may ask of the machine.
         timeout_s: seconds for one asset.
         workers: assets at once; None fills the machine. With Ray the cluster decides.
-        threads: for one asset; None shares the cores among the workers.
+        threads: for one asset; None shares the cores among the workers, and is 1 on a cluster.
         ray: address of a cluster, or None.
         overwrite: whether what was rendered before is rendered anew.
         quiet: show no progress.
@@ -71,7 +71,7 @@ class Batch:
             OutputExistsError: a folder is in the way.
             FourdvdError: every asset failed; or as `render_asset`.
         """
-        check_blender()
+        find_blender()
         assets = find_assets(paths, metadata)
         rows = self._finished(assets)
         waiting = [asset for asset in assets if asset.name not in rows]
@@ -143,9 +143,10 @@ class Batch:
                 yield row
 
     def _shares(self, assets: int) -> tuple[int, int]:
-        """Workers, and threads of each."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        cores = cores or 1
+        """Workers, and threads of each; a cluster counts its own cores."""
+        if self.ray is not None:
+            return 1, self.threads or 1
+        cores = usable_cores()
         most = 1 if self._gpus() else cores
         workers = self.workers or max(1, min(assets, most))
         return workers, self.threads or max(1, cores // workers)

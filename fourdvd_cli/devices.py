@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 from fourdvd_cli.console import say
 from recon.errors import BackendError
@@ -54,3 +55,10 @@ def _no_cuda(torch_version: str, cuda_version: str | None) -> str:
         "--device cuda needs an NVIDIA GPU and its driver, found none that torch can use; "
         "see what `nvidia-smi` says, or use --device cpu"
     )
+
+
+def usable_cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import fourdvd_cli
+from fourdvd_cli.devices import usable_cores
 
 
 class Finding(NamedTuple):
@@ -57,14 +58,14 @@ def diagnose(folder: Path) -> dict[str, Finding]:
         "cpu_kernel": _cpu_kernel,
         "h264": _h264,
         "weights": _weights,
+        "data": _data,
         "disk": lambda: _disk(folder),
     }
     return {name: check() for name, check in checks.items()}
 
 
 def _processor() -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding(True, f"{platform.machine()}, {usable} cores usable")
+    return Finding(True, f"{platform.machine()}, {usable_cores()} cores usable")
 
 
 def _torch() -> Finding:
@@ -134,6 +135,22 @@ def _weights() -> Finding:
     facts = [*found, *([f"not found: {', '.join(missing)}"] if missing else [])]
     advice = None if found else "only for generate: fourdvd models fetch sv4d2 --accept-licence"
     return Finding(bool(found), "; ".join(facts), advice)
+
+
+def _data() -> Finding:
+    from generation.curation.blender_process import find_blender
+    from recon.errors import BackendError
+
+    try:
+        parts, missing = [f"Blender: {find_blender()}"], []
+    except BackendError:
+        parts, missing = [], ["Blender"]
+    for module, extra in (("cv2", "data"), ("objaverse", "data"), ("ray", "cluster")):
+        there = importlib.util.find_spec(module) is not None
+        (parts if there else missing).append(module if there else f"{module} [{extra}]")
+    facts = [*parts, *([f"not found: {', '.join(missing)}"] if missing else [])]
+    advice = "only for fourdvd data: pip install 'fourdvd[data,cluster]'" if missing else None
+    return Finding(not missing, "; ".join(facts), advice)
 
 
 def _disk(folder: Path) -> Finding:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourdvd_cli import console
-from fourdvd_cli.devices import resolve_network_device
+from fourdvd_cli.devices import resolve_network_device, usable_cores
 
 if TYPE_CHECKING:
     from generation.curation.filters import FilterJob, Summary
@@ -61,7 +60,7 @@ def run_filters(
 
     check_report_folder(job)  # before a large model is loaded in vain
     job = replace(job, judge=find_judge(choice))
-    executor = make_executor(ray, workers or os.cpu_count() or 1, Resources())
+    executor = make_executor(ray, workers or usable_cores(), Resources())
     with console.progress("filtering", quiet) as report:
         summary = filter_data(
             job, executor, on_step=lambda what, done, total: report(done, total, what)

@@ -20,6 +20,7 @@ from generation.curation.inspection.findings import AssetError, Reason
 from recon.errors import BackendError, FourdvdError
 
 PROGRAM = "FOURDVD_BLENDER"
+MODULE = "bpy"
 _ROOT = Path(__file__).resolve().parents[2]
 _LOG_CHARACTERS = 400
 
@@ -28,13 +29,24 @@ class BlenderFailure(FourdvdError):
     """Blender crashed, or took longer than it may."""
 
 
-def check_blender() -> None:
-    """Tells early, before long work, whether there is a Blender.
+def find_blender() -> str:
+    """The program that FOURDVD_BLENDER names, or "bpy" for the module of this environment.
 
     Raises:
-        BackendError: there is none.
+        BackendError: there is neither.
     """
-    _command(Path(), Path())
+    program = os.environ.get(PROGRAM)
+    if program:
+        found = shutil.which(program)
+        if found is None:
+            raise BackendError(f"{PROGRAM} is {program!r}, which is not a program")
+        return found
+    if importlib.util.find_spec("bpy") is None:
+        raise BackendError(
+            "Blender is missing: `pip install 'fourdvd[data]'` brings it as a Python module for "
+            f"Python 3.11, or name an installed program in {PROGRAM}"
+        )
+    return MODULE
 
 
 def run_blender(request: Request, timeout_s: float) -> Result:
@@ -67,23 +79,15 @@ def run_blender(request: Request, timeout_s: float) -> Result:
 
 
 def _command(asked: Path, answered: Path) -> list[str]:
-    module = "generation.curation.blender.worker"
-    program = os.environ.get(PROGRAM)
-    if program:
-        found = shutil.which(program)
-        if found is None:
-            raise BackendError(f"{PROGRAM} is {program!r}, which is not a program")
-        code = (
-            f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from {module} import main; "
-            f"main({str(asked)!r}, {str(answered)!r})"
-        )
-        return [found, "--background", "--factory-startup", "--python-expr", code]
-    if importlib.util.find_spec("bpy") is None:
-        raise BackendError(
-            "Blender is missing: `pip install 'fourdvd[data]'` brings it as a Python module for "
-            f"Python 3.11, or name an installed program in {PROGRAM}"
-        )
-    return [sys.executable, "-m", module, str(asked), str(answered)]
+    worker = "generation.curation.blender.worker"
+    blender = find_blender()
+    if blender == MODULE:
+        return [sys.executable, "-m", worker, str(asked), str(answered)]
+    code = (
+        f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from {worker} import main; "
+        f"main({str(asked)!r}, {str(answered)!r})"
+    )
+    return [blender, "--background", "--factory-startup", "--python-expr", code]
 
 
 def _run(command: list[str], log: Path, timeout_s: float) -> int | None:

@@ -129,9 +129,10 @@ def _make(task: RenderTask, folder: Path) -> Result:
     grid = grid_from_views(task.settings.cameras(), images, FPS)
     write_posed_images(grid, folder)
     write_png(folder / "contact_sheet.png", contact_sheet(grid))
+    warnings = [*inspection.warnings, *result.warnings]
     if baked is not None:
-        _write_truth(baked, task.settings, grid, folder)
-    return replace(result, warnings=(*inspection.warnings, *result.warnings))
+        warnings += _write_truth(baked, task.settings, grid, folder)
+    return replace(result, warnings=tuple(warnings))
 
 
 def draw(baked: BakedAsset, settings: RenderSettings, threads: int = 0) -> np.ndarray:
@@ -201,7 +202,10 @@ def read_images(folder: Path, settings: RenderSettings) -> np.ndarray:
     return np.stack([np.stack([read_image(path) for path in row]) for row in paths])
 
 
-def _write_truth(baked: BakedAsset, settings: RenderSettings, grid: Grid, folder: Path) -> None:
+def _write_truth(
+    baked: BakedAsset, settings: RenderSettings, grid: Grid, folder: Path
+) -> list[str]:
+    """Writes the depth, normals and tracks that are asked for; sentences about what cannot be."""
     renderer = FastRenderer(baked, settings.light, 1)
     for index in range(len(grid)) if settings.depth or settings.normals else ():
         view, frame = int(grid.view[index]), int(grid.frame[index])
@@ -214,10 +218,12 @@ def _write_truth(baked: BakedAsset, settings: RenderSettings, grid: Grid, folder
             seen = (truth.depth > 0)[..., None]
             colours = np.where(seen, np.rint((truth.normals + 1) / 2 * 255), 0).astype(np.uint8)
             _save(Image.fromarray(colours), folder / "normals" / place)
-    if settings.tracks and baked.is_fixed:
-        save_file(
-            {"points": followed_points(baked, settings.tracks)}, folder / "tracks.safetensors"
-        )
+    if settings.tracks and not baked.is_fixed:
+        return ["no tracks: its vertices change in number"]
+    if settings.tracks:
+        points = followed_points(baked, settings.tracks)
+        save_file({"points": points}, folder / "tracks.safetensors")
+    return []
 
 
 def followed_points(baked: BakedAsset, most: int) -> np.ndarray:

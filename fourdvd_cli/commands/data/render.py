@@ -90,7 +90,10 @@ def render(
     threads: Annotated[
         int | None,
         typer.Option(
-            "--threads", min=1, help="For one asset.", show_default="the cores over the workers"
+            "--threads",
+            min=1,
+            help="For one asset.",
+            show_default="the cores over the workers; 1 with --ray",
         ),
     ] = None,
     ray: RayOption = None,

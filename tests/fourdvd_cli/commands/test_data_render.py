@@ -84,11 +84,39 @@ def test_without_blender_the_exit_code_says_so(fourdvd, assets, tmp_path, monkey
 
 
 @needs_blender
-def test_assets_can_be_rendered_on_ray(fourdvd, assets, tmp_path):
-    pytest.importorskip("ray")
-    outcome = fourdvd(
-        "data", "render", assets, "-o", tmp_path / "out", *OPTIONS, "--ray", "local", "--json"
-    )
+def test_a_cluster_that_loses_a_node_renders_every_asset_once(start, tmp_path):
+    pytest.importorskip("ray", reason="needs pip install 'fourdvd[cluster]'")
+    from ray.cluster_utils import Cluster
+
+    names = [f"box{number}" for number in range(8)]
+    for name in names:
+        (tmp_path / f"{name}.glb").write_bytes(animated_box_glb())
+    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        lost = cluster.add_node(**node)
+        process = start(
+            "data", "render", *(tmp_path / f"{name}.glb" for name in names),
+            "-o", tmp_path / "out", *OPTIONS, "--ray", cluster.address, "--json",
+        )  # fmt: skip
+        manifest = tmp_path / "out" / "manifest.jsonl"
+        process.wait_until(manifest.exists)
+        cluster.remove_node(lost, allow_graceful=False)
+        outcome = process.ending()
+    finally:
+        cluster.shutdown()
+    assert outcome.exit_code == 0, outcome.stderr
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert sorted(row["name"] for row in rows) == names
+    assert {row["status"] for row in rows} == {"rendered"}
+    assert all(read_grid(tmp_path / "out" / name).V == 2 for name in names)
+
+
+@needs_blender
+def test_ray_can_be_started_on_this_machine(fourdvd, assets, tmp_path):
+    pytest.importorskip("ray", reason="needs pip install 'fourdvd[cluster]'")
+    options = [*OPTIONS, "--ray", "local", "--json"]
+    outcome = fourdvd("data", "render", assets, "-o", tmp_path / "out", *options)
     assert outcome.exit_code == 0, outcome.stderr
     summary = json.loads(outcome.stdout)
     assert (summary["rendered"], summary["rejected"]) == (1, 2)

@@ -8,7 +8,7 @@ from recon.native import library
 
 NAMES = {
     "fourdvd", "python", "processor", "torch", "cuda", "cuda_toolkit", "gsplat", "cpu_kernel",
-    "h264", "weights", "disk",
+    "h264", "weights", "data", "disk",
 }  # fmt: skip
 
 

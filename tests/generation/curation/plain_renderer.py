@@ -143,7 +143,8 @@ def _develop(
 ) -> np.ndarray:
     """Filters places to pixels, and encodes them."""
     window = len(weights)
-    windows = np.lib.stride_tricks.sliding_window_view(film, (window, window), axis=(0, 1))
+    rows = np.lib.stride_tricks.sliding_window_view(film, window, axis=0)
+    windows = np.lib.stride_tricks.sliding_window_view(rows, window, axis=1)
     windows = windows[::subsamples, ::subsamples][:height, :width]
     pixels = np.einsum("hwcij,i,j->hwc", windows, weights, weights)
     alpha = np.round(255 * np.clip(pixels[..., 3:], 0, 1))

@@ -171,6 +171,17 @@ def test_a_folder_of_obj_files_is_a_clip(tmp_path):
 
 
 @needs_blender
+def test_vertices_that_change_in_number_cannot_be_followed(tmp_path):
+    folder = write_obj_sequence(tmp_path / "boxes", frames=3)
+    last = folder / "box_0003.obj"
+    last.write_text(last.read_text() + "v 0 0 0\nv 1 0 0\nv 0 1 0\nf -1 -2 -3\n")
+    row = render(find_assets([folder])[0], tmp_path / "grid", replace(FAST, tracks=8))
+    assert row.status is Status.RENDERED, row.reason
+    assert "no tracks" in row.facts["warnings"][-1]
+    assert not (tmp_path / "grid" / "tracks.safetensors").exists()
+
+
+@needs_blender
 @pytest.mark.parametrize("content", [skinned_box_glb(), morphing_box_glb()])
 def test_skins_and_morph_targets_move(content, tmp_path):
     row = render(write(tmp_path / "it.glb", content), tmp_path / "grid", replace(FAST, tracks=100))
@@ -269,6 +280,14 @@ def test_a_crash_of_blender_is_recorded_with_its_last_words(instead_of_blender, 
     assert row.status is Status.FAILED
     assert "out of luck" in str(row.reason)
     assert list(tmp_path.glob(".grid*")) == []
+
+
+@needs_blender
+def test_an_installed_blender_program_does_the_same(box, instead_of_blender, tmp_path):
+    instead_of_blender("import sys; exec(sys.argv[sys.argv.index('--python-expr') + 1])")
+    row = render(find_assets([box.parent / "box.glb"])[0], tmp_path / "grid")
+    assert row.status is Status.RENDERED, row.reason
+    assert np.array_equal(read_grid(tmp_path / "grid").images, read_grid(box).images)
 
 
 @needs_blender
