@@ -91,10 +91,9 @@ def test_a_cluster_that_loses_a_node_renders_every_asset_once(start, tmp_path):
     names = [f"box{number}" for number in range(8)]
     for name in names:
         (tmp_path / f"{name}.glb").write_bytes(animated_box_glb())
-    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
-        lost = cluster.add_node(**node)
+        lost = cluster.add_node(num_cpus=1)
         process = start(
             "data", "render", *(tmp_path / f"{name}.glb" for name in names),
             "-o", tmp_path / "out", *OPTIONS, "--ray", cluster.address, "--json",
