@@ -25,13 +25,14 @@ from generation.curation.manifest import (
 )
 from generation.curation.render_settings import RenderSettings
 from generation.curation.rendering import (
+    NO_BACKEND,
     RenderTask,
     finished_row,
     render_asset,
     row_json,
     row_of,
 )
-from recon.errors import FourdvdError, InputError, OutputExistsError
+from recon.errors import BackendError, FourdvdError, InputError, OutputExistsError
 from recon.output import check_output
 
 _REASONS_SHOWN = 20
@@ -69,6 +70,7 @@ class Batch:
         Raises:
             InputError: there are no such assets, or each of them was refused.
             OutputExistsError: a folder is in the way.
+            BackendError: there is no Blender, no compiled kernel, or not the device asked for.
             FourdvdError: every asset failed; or as `render_asset`.
         """
         find_blender()
@@ -76,9 +78,11 @@ class Batch:
         rows = self._finished(assets)
         waiting = [asset for asset in assets if asset.name not in rows]
         before = len(rows)
-        for row in self._render(waiting):
+        for row in self._render(waiting) if waiting else ():
             append_row(self.folder / MANIFEST_NAME, row)
             rows[row.name] = row
+            for warning in row.facts.get("warnings", ()):
+                console.say(f"warning: {row.name}: {warning}")
         ordered = [rows[asset.name] for asset in assets]
         self._tell(ordered, before)
         return self._summary(ordered, before)
@@ -133,7 +137,7 @@ class Batch:
             console.progress("rendering", self.quiet) as report,
             closing(executor.run(render_asset, tasks)) as results,
         ):
-            for completed in results if tasks else ():
+            for completed in results:
                 row = completed.value
                 if row is None:
                     lost = row_of(assets[completed.index], self.settings)
@@ -155,9 +159,6 @@ class Batch:
         return 1.0 if self.settings.device == "cuda" else 0.0
 
     def _tell(self, rows: Sequence[Row], before: int) -> None:
-        for row in rows[before:] if before < len(rows) else ():
-            for warning in row.facts.get("warnings", ()):
-                console.say(f"warning: {row.name}: {warning}")
         refused = [row for row in rows if row.status is not Status.RENDERED]
         for row in refused[:_REASONS_SHOWN]:
             console.say(f"{row.status}: {row.name}: {row.reason}")
@@ -165,6 +166,8 @@ class Batch:
         console.say(f"{self.folder}: {_count_note(counts)}; {before} of them from before")
         if counts[Status.RENDERED]:
             return
+        if any(row.facts.get("code") == NO_BACKEND for row in refused):
+            raise BackendError(f"nothing was rendered; {_first_reason(refused)}")
         if counts[Status.FAILED]:
             raise FourdvdError(f"nothing was rendered; {_first_reason(refused)}")
         raise InputError(f"nothing could be rendered; {_first_reason(refused)}")

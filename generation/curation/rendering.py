@@ -10,7 +10,7 @@
     tracks.safetensors                     on request: points [F, N, 3], vertices followed in time
 
 Depth is measured along the optical axis, at pixel centres, and so are normals. `render_asset`
-answers with a row in any case; only a missing Blender, a full disk and their like are raised.
+answers with a row in any case; only a full disk and its like are raised.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from generation.curation.fast_renderer import FastRenderer
 from generation.curation.inspection import AssetError, Limits, inspect
 from generation.curation.manifest import Row, Status
 from generation.curation.render_settings import FOV_DEG, FPS, Renderer, RenderSettings
+from recon.errors import BackendError
 from recon.grid import Grid, grid_from_views
 from recon.grid.contact_sheet import contact_sheet
 from recon.grid.images import read_image, write_png
@@ -43,6 +44,7 @@ from recon.output import output_folder, write_json
 
 DEPTH_UNIT = 1e-4  # world units; 16 bits reach 6.5, twice the cameras' distance
 TIMEOUT_S = 1800.0
+NO_BACKEND = "backend"  # the code of rows that no Blender, kernel or device was there for
 _TEXTURE_ENDINGS = (".png", ".jpg", ".jpeg")
 
 
@@ -73,7 +75,6 @@ def render_asset(task: RenderTask) -> Row:
     """Renders an asset; a folder that was finished with the same settings is taken as it is.
 
     Raises:
-        BackendError: there is no Blender, no compiled kernel, or not the device asked for.
         OutputError, OSError: the folder cannot be written.
     """
     done = None if task.overwrite else finished_row(task.folder, task.asset, task.settings)
@@ -94,6 +95,8 @@ def render_asset(task: RenderTask) -> Row:
         return _refused(row, Status.REJECTED, error.sentence, str(error.reason), began)
     except BlenderFailure as error:
         return _refused(row, Status.FAILED, str(error), "blender", began)
+    except BackendError as error:
+        return _refused(row, Status.FAILED, str(error), NO_BACKEND, began)
 
 
 def finished_row(folder: Path, asset: Asset, settings: RenderSettings) -> Row | None:

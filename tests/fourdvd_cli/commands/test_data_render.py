@@ -84,6 +84,18 @@ def test_without_blender_the_exit_code_says_so(fourdvd, assets, tmp_path, monkey
 
 
 @needs_blender
+def test_a_device_that_blender_does_not_find_is_told_by_the_exit_code(fourdvd, assets, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    options = ["--views", 1, "--frames", 2, "--size", 16, "--device", "cuda"]
+    outcome = fourdvd("data", "render", assets / "box.glb", "-o", tmp_path / "out", *options)
+    assert outcome.exit_code == 5
+    assert "CUDA" in outcome.stderr
+
+
+@needs_blender
 def test_a_cluster_that_loses_a_node_renders_every_asset_once(start, tmp_path):
     pytest.importorskip("ray", reason="needs pip install 'fourdvd[cluster]'")
     from ray.cluster_utils import Cluster
