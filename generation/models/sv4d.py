@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from generation.models.embedding import embedding_mlp, sinusoidal_embedding
+from generation.models.injection import Inject
 from generation.models.normalization import GroupNorm
 from generation.models.residual import FrameBlock, SpaceTimeBlock
 from generation.models.transformer import Mixer, SequenceBlock, TransformerBlock
@@ -148,7 +149,13 @@ class SV4DUNet(UNet[SV4DConfig, SV4DConditions]):
         return SV4DTransformer(channels, self.config)
 
     def forward(
-        self, x: Tensor, noise: Tensor, vector: Tensor, context: Tensor, reference: Tensor
+        self,
+        x: Tensor,
+        noise: Tensor,
+        vector: Tensor,
+        context: Tensor,
+        reference: Tensor,
+        inject: Inject | None = None,
     ) -> Tensor:
         """Predicts for all times and views at once.
 
@@ -160,6 +167,7 @@ class SV4DUNet(UNet[SV4DConfig, SV4DConditions]):
             context: CLIP token of each time of the input video, [b, T, context_dim].
             reference: latents of the reference views, not scaled, [b, V, 4, H, W]; zeros where
                 there are none.
+            inject: what is added to the features; see `injection`.
 
         Returns:
             [N, out_channels, h, w].
@@ -167,7 +175,7 @@ class SV4DUNet(UNet[SV4DConfig, SV4DConditions]):
         conditions = SV4DConditions(
             self._embed(noise, vector), context.to(self.dtype), reference.to(self.dtype)
         )
-        return self._run(x, conditions)
+        return self._run(x, conditions, inject)
 
 
 def attend_space(block: TransformerBlock, grid: Tensor, context: Tensor) -> Tensor:

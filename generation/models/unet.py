@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 
 from generation.models.chunks import Chunk
 from generation.models.embedding import embedding_mlp, sinusoidal_embedding
+from generation.models.injection import Inject, add
 from generation.models.normalization import GroupNorm
 
 EMBEDDING_WIDENING = 4
@@ -182,20 +183,24 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
         level = sinusoidal_embedding(noise, self.config.model_channels).to(self.dtype)
         return self.time_embed(level) + self.label_emb(vector.to(self.dtype))
 
-    def _run(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """[N, in_channels, h, w] to [N, out_channels, h, w]."""
+    def _run(self, x: Tensor, conditions: Conditions, inject: Inject | None = None) -> Tensor:
+        """[N, in_channels, h, w] to [N, out_channels, h, w]; see `injection` for what is added."""
         h = x.to(self.dtype, memory_format=torch.channels_last)
+        added = {} if inject is None else inject(h, conditions)
         skips: list[Tensor] = []
-        for block in self.input_blocks:
-            h = _through(block, h, conditions)
+        for index, block in enumerate(self.input_blocks):
+            h = add(run_block(block, h, conditions), added.get(f"input_{index}"))
             skips.append(h)
-        h = _through(self.middle_block, h, conditions)
-        for block in self.output_blocks:
-            h = _through(block, torch.cat([h, skips.pop()], dim=1), conditions)
+        h = add(run_block(self.middle_block, h, conditions), added.get("middle_0"))
+        for index, block in enumerate(self.output_blocks):
+            skip = add(skips.pop(), added.get(f"skip_{len(skips)}"))
+            h = run_block(block, torch.cat([h, skip], dim=1), conditions)
+            h = add(h, added.get(f"output_{index}"))
         return self.out(h)
 
 
-def _through(block: nn.Module, x: Tensor, conditions: Any) -> Tensor:
+def run_block(block: nn.Module, x: Tensor, conditions: Any) -> Tensor:
+    """Runs the layers of one block; only some of them are told the conditions."""
     for layer in _layers(block):
         x = layer(x, conditions) if isinstance(layer, Conditioned) else layer(x)
     return x

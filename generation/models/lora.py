@@ -1,0 +1,134 @@
+"""LoRA on SV4D's attention: the only weights that the coarse stage of the cascade trains.
+
+Each of the three kinds of transformer block gets it: in space, over views (told the input video),
+over times (told the reference views). In their self-attention it lies on q, k, v and the output; in
+their cross-attention, which sees a single key, on v and the output, because q and k have no effect.
+
+The layers are `peft`'s: W x + (alpha / rank) · B A x, with B zero at first, so that a fresh LoRA
+changes nothing. What it does not know: files, and which network it was trained on.
+
+Source: 4DVD, §3.3; Hu et al. 2022, "LoRA", §4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from generation.models.sv4d import SV4DUNet
+from generation.verification import compare_shapes
+from recon.errors import WeightsError
+
+ADAPTER = "coarse"  # peft can hold several; its name for ours
+TARGETS = (
+    r".*\.(transformer_blocks|time_mix_blocks|motion_blocks)\.0\."
+    r"(attn1\.(to_q|to_k|to_v|to_out\.0)|attn2\.(to_v|to_out\.0))"
+)
+
+
+class LoraSettings(NamedTuple):
+    """Hyper-parameters of a LoRA.
+
+    Attributes:
+        rank: rows of A, at least 1.
+        alpha: the product B A is scaled by alpha / rank.
+    """
+
+    rank: int
+    alpha: float
+
+
+def add_lora(unet: SV4DUNet, rank: int, alpha: float) -> None:
+    """Puts a LoRA without effect on a network's attention and freezes all else.
+
+    A and B are float32 whatever the network is, for they are what an optimiser works on.
+
+    Args:
+        unet: whose layers are wrapped where they are; it must not have a LoRA yet.
+        rank: see `LoraSettings`.
+        alpha: see `LoraSettings`.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    assert not has_lora(unet), "a second LoRA would hide the first"
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS)  # type: ignore[arg-type]
+    inject_adapter_in_model(config, unet, ADAPTER)
+    for parameter in lora_parameters(unet):
+        parameter.data = parameter.data.float()
+
+
+def has_lora(unet: SV4DUNet) -> bool:
+    """Whether `add_lora` was called, and `merge_lora` not."""
+    return any(True for _ in _layers(unet))
+
+
+def lora_settings(unet: SV4DUNet) -> LoraSettings:
+    """With which settings a network got its LoRA, which it must have."""
+    _, layer = next(_layers(unet))
+    return LoraSettings(layer.r[ADAPTER], layer.lora_alpha[ADAPTER])
+
+
+def lora_parameters(unet: SV4DUNet) -> list[nn.Parameter]:
+    """A and B of all layers: what the coarse stage trains."""
+    return list(_factors(unet).values())
+
+
+def lora_state(unet: SV4DUNet) -> dict[str, Tensor]:
+    """A and B of all layers by `peft`'s names, `….to_q.lora_A.weight`."""
+    return {name: parameter.detach() for name, parameter in _factors(unet).items()}
+
+
+def load_lora_state(unet: SV4DUNet, tensors: Mapping[str, Tensor]) -> None:
+    """Copies numbers into a network's LoRA.
+
+    Args:
+        unet: after `add_lora`.
+        tensors: as `lora_state` gives them.
+
+    Raises:
+        WeightsError: a tensor is missing, extra, of another shape (such as that of another rank) or
+            not of a floating-point type; nothing is copied then.
+    """
+    factors = _factors(unet)
+    difference = compare_shapes(
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
+        {name: tuple(parameter.shape) for name, parameter in factors.items()},
+        [f"{name}: {x.dtype}" for name, x in tensors.items() if not x.is_floating_point()],
+    )
+    if difference.total:
+        rank = lora_settings(unet).rank
+        raise WeightsError(
+            f"the LoRA does not fit this network with rank {rank}; tensors: {difference}"
+        )
+    for name, parameter in factors.items():
+        parameter.data.copy_(tensors[name])
+
+
+def merge_lora(unet: SV4DUNet) -> None:
+    """Adds each LoRA to the weight it lies on and removes it, so that it costs no time any more.
+
+    The sum has the precision of the weight; in half precision small products are rounded off.
+    """
+    for name, layer in list(_layers(unet)):
+        layer.merge()
+        parent, _, child = name.rpartition(".")
+        setattr(unet.get_submodule(parent), child, layer.get_base_layer())
+    del unet.peft_config
+
+
+def _layers(unet: SV4DUNet) -> Iterator[tuple[str, Any]]:
+    """The wrapped layers by their names in the network."""
+    from peft.tuners.lora import LoraLayer
+
+    return ((name, each) for name, each in unet.named_modules() if isinstance(each, LoraLayer))
+
+
+def _factors(unet: SV4DUNet) -> dict[str, nn.Parameter]:
+    """Parameters by names that leave out how the adapter is called."""
+    return {
+        f"{name}.{factor}.weight": getattr(layer, factor)[ADAPTER].weight
+        for name, layer in _layers(unet)
+        for factor in ("lora_A", "lora_B")
+    }
