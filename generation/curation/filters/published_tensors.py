@@ -43,7 +43,7 @@ def load_into(network: Network, tensors: dict[str, Tensor], file: Path) -> Netwo
         WeightsError: names or shapes differ from the network's; says the first that does.
     """
     expected = network.state_dict()
-    for name in expected.keys() | tensors.keys():
+    for name in [*expected, *tensors]:  # in order: the same file has the same message each time
         if name not in tensors:
             raise WeightsError(f"{file}: {name} is missing; is it the file of another network?")
         if name not in expected:
