@@ -18,6 +18,7 @@ from fourdvd_cli.commands.models import models
 from fourdvd_cli.commands.reconstruct import reconstruct
 from fourdvd_cli.commands.render import render
 from fourdvd_cli.commands.run import run
+from fourdvd_cli.commands.train import train
 from fourdvd_cli.errors import failure_of
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ for command in (run, generate, grid, reconstruct, export, render, evaluate, doct
     app.command()(command)
 app.add_typer(models)
 app.add_typer(data)
+app.add_typer(train)
 
 
 def _print_version(wanted: bool) -> None:

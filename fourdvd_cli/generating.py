@@ -11,9 +11,9 @@ from fourdvd_cli import console, interrupts
 from fourdvd_cli.devices import resolve_network_device
 
 if TYPE_CHECKING:
-    from generation.pipeline import Progress
     from generation.planning import Plan
     from generation.preprocess import ClipOptions, PreparedClip
+    from generation.progress import Progress
     from generation.settings import GenerateSettings
     from recon.grid import Grid
 
@@ -70,10 +70,17 @@ class Generation:
         from generation.catalogue import published
         from generation.weights import find_weights
 
+        self.find_trained()  # first: they take days to make, the others minutes to fetch
         return {
             name: find_weights(published[name], self.weights_folder)
             for name in self.plan.needs(self.settings)
         }
+
+    def find_trained(self) -> dict[str, Path]:
+        """Files that are needed and nobody has published; raises WeightsError as `find_weights`."""
+        from generation.cascade_files import find_trained
+
+        return {name: find_trained(name, self.weights_folder) for name in self.plan.needs_trained}
 
     def run(self) -> dict[str, Any]:
         """Makes the grid folder, and stops with the finished passes saved when asked to.
@@ -105,6 +112,7 @@ class Generation:
                     self.folder,
                     settings,
                     weights,
+                    trained=self.find_trained(),
                     overwrite=self.overwrite,
                     on_step=lambda step: report(step.step, step.steps, describe(step)),
                     should_stop=should_stop,
@@ -120,7 +128,7 @@ class Generation:
         Returns:
             Facts, as `--json` prints them.
         """
-        from fourdvd_cli.weights_listing import find_if_here
+        from fourdvd_cli.weights_listing import find_if_here, find_trained_if_here
         from generation.catalogue import published
         from generation.checkpoint import check_folder, write_input
 
@@ -131,11 +139,14 @@ class Generation:
         folder = write_input(self.folder, clip)
         models = [published[name] for name in plan.needs(settings)]
         found = {model.label: find_if_here(model, self.weights_folder) for model in models}
+        found |= {
+            name: find_trained_if_here(name, self.weights_folder) for name in plan.needs_trained
+        }
         costs = {}
         for name in dict.fromkeys((device, "cuda")):
             costs[name] = self._estimate(replace(settings, device=name))
         return {
-            "model": published[plan.recipe.model].label,
+            "model": settings.model.replace("_", "-"),
             "frames": len(clip.images),
             "source_frames": list(clip.source_frames),
             "fps": clip.fps,
@@ -147,6 +158,7 @@ class Generation:
             "views": 1 + len(plan.azimuths_deg),
             "azimuths_deg": [0.0, *plan.azimuths_deg],
             "elevation_deg": plan.elevation_deg,
+            "grids": plan.grids(clip.images.shape[1]),
             "passes": [each.name for each in plan.passes],
             "steps": plan.all_steps,
             "device": device,
@@ -211,6 +223,9 @@ def dry_run_lines(report: dict[str, Any]) -> list[str]:
         f"mask       {mask}; look at {report['preview']}",
         f"steps      {report['steps']} in {len(report['passes'])} passes",
     ]
+    if len(report["grids"]) > 1 or report["grids"] != [report["size"]]:
+        grids = " and of ".join(f"{side}²" for side in report["grids"])
+        lines[-1] += f" of each grid, of {grids}"
     for device, cost in report["estimate"].items():
         seconds = cost["seconds"]
         time = "time unknown here" if seconds is None else f"about {_duration(seconds)}"

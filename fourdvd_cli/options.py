@@ -61,6 +61,7 @@ class Model(StrEnum):
     sv4d2 = "sv4d2"
     sv4d2_8views = "sv4d2-8views"
     sv4d = "sv4d"
+    fourdvd = "4dvd"
 
     @property
     def key(self) -> str:
@@ -128,7 +129,7 @@ SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="The same seed gives the same result on a CPU.")
 ]
 ModelOption = Annotated[
-    Model, typer.Option("--model", help="Published networks to use; `fourdvd models list`.")
+    Model, typer.Option("--model", help="Networks to use; 4dvd: see `fourdvd train`.")
 ]
 WeightsOption = Annotated[
     Path | None,

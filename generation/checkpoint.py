@@ -1,9 +1,11 @@
 """The state of an unfinished generation on disk, saved after every pass.
 
     GRID/unfinished/state.safetensors   latents of all frames that are made, and the orbit's views
+    GRID/unfinished/coarse.safetensors  the same of the grid that a cascade makes first
     GRID/unfinished/input               the prepared clip, for people
 
-Letters: n frames, V generated views, h × w latent pixels, H × W pixels.
+Letters: n frames, V views that the network makes, V′ those of them that are kept, h × w latent
+pixels, H × W pixels.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from recon.errors import InputError, OutputExistsError
 from recon.output import check_output, output_file, output_folder
 
 UNFINISHED, STATE, INPUT = "unfinished", "state.safetensors", "input"
+COARSE_STATE = "coarse.safetensors"
 
 
 @dataclass
@@ -34,7 +37,7 @@ class State:
     Attributes:
         latents: scaled; zeros where nothing is made, float32, [n, V, 4, h, w].
         made: which frames are, bool, [n].
-        orbit: views of frame 0 in [−1, 1], float32, [V, 3, H, W]; None where there are none (yet).
+        orbit: views of frame 0 in [−1, 1], float32, [V′, 3, H, W]; None where there are none (yet).
         passes: how many are done.
         seconds: spent so far, by stage.
     """
@@ -62,7 +65,7 @@ def _holds_only_ours(folder: Path) -> bool:
     """Whether nothing is in a folder but what an unfinished generation leaves, killed ones too."""
     if not folder.is_dir() or {path.name for path in folder.iterdir()} != {UNFINISHED}:
         return False
-    ours = (STATE, INPUT)
+    ours = (STATE, COARSE_STATE, INPUT)
     leftovers = tuple(f".{Path(name).stem}." for name in ours)  # see `recon.output`
     names = [path.name for path in (folder / UNFINISHED).iterdir()]
     return all(name in ours or name.startswith(leftovers) for name in names)
@@ -83,39 +86,49 @@ def write_input(folder: Path, clip: PreparedClip) -> Path:
 def discard_other(folder: Path, identity: dict[str, Any]) -> None:
     """Removes a saved state that is damaged or of another run."""
     try:
-        load_state(folder, identity)
+        for name in (STATE, COARSE_STATE):
+            load_state(folder, identity, name)
     except (InputError, OutputExistsError):
         shutil.rmtree(folder / UNFINISHED)
 
 
-def save_state(folder: Path, state: State, identity: dict[str, Any]) -> None:
-    """Replaces the saved state; a run that is killed meanwhile leaves the older one."""
+def save_state(folder: Path, state: State, identity: dict[str, Any], name: str = STATE) -> None:
+    """Replaces the saved state; a run that is killed meanwhile leaves the older one.
+
+    Args:
+        folder: of the grid.
+        state: what is saved.
+        identity: what a run that goes on with it must share.
+        name: of the file.
+    """
     tensors = {"latents": state.latents, "made": state.made.to(torch.uint8)}
     if state.orbit is not None:
         tensors["orbit"] = state.orbit
     notes = {"identity": identity, "passes": state.passes, "seconds": state.seconds}
-    with output_file(folder / UNFINISHED / STATE, overwrite=True) as partial:
+    with output_file(folder / UNFINISHED / name, overwrite=True) as partial:
         save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            {key: tensor.contiguous() for key, tensor in tensors.items()},
             partial,
-            {name: json.dumps(value) for name, value in notes.items()},
+            {key: json.dumps(value) for key, value in notes.items()},
         )
 
 
-def load_state(folder: Path, identity: dict[str, Any]) -> State | None:
+def load_state(folder: Path, identity: dict[str, Any], name: str = STATE) -> State | None:
     """The saved state of a run with the same identity; None if nothing is saved.
+
+    Args: as `save_state`.
 
     Raises:
         OutputExistsError: what is saved is of another clip or of other settings.
         InputError: the file is damaged.
     """
-    path = folder / UNFINISHED / STATE
+    path = folder / UNFINISHED / name
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            notes = {name: json.loads(text) for name, text in file.metadata().items()}
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            notes = {key: json.loads(text) for key, text in file.metadata().items()}
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         state = State(
             tensors["latents"],
             tensors["made"].bool(),

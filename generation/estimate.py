@@ -18,9 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from generation.anchors import Pass
 from generation.catalogue import published
 from generation.conditioning import Conditioning
 from generation.models.clip import ImageTower
+from generation.models.structure_branch import build_branch
+from generation.models.structure_condition import Structure, StructureBranch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
@@ -41,7 +44,7 @@ from generation.networks import (
     working_dtype,
 )
 from generation.observation import count_flops, peak_bytes
-from generation.planning import Plan
+from generation.planning import Plan, orbit_model
 from generation.recipes import ORBIT_CONFIGS, ORBIT_VIEWS
 from generation.settings import GenerateSettings
 
@@ -115,12 +118,12 @@ def estimate(
         rate_flops: floating-point operations in a second, e.g. from `measured_rate`.
 
     Returns:
-        The estimate; of two stages, SV3D's orbit and the grid, the larger memory.
+        The estimate; of all stages, SV3D's orbit and the grids, the largest memory.
     """
     setting = Setting(size, working_dtype(settings), settings.low_memory, settings.device == "cpu")
-    stages = [_grid_stage(plan, setting, frames)]
+    stages = _grid_stages(plan, setting, frames)
     if plan.orbit_deg:
-        stages.append(_orbit_stage(plan, settings.orbit_model, setting))
+        stages.append(_orbit_stage(plan, orbit_model(settings), setting))
     flops = sum(stage.flops for stage in stages)
     return Estimate(
         max(stage.memory for stage in stages),
@@ -166,9 +169,38 @@ def product_rate(device: torch.device, dtype: torch.dtype, side: int) -> float:
 # -- stages
 
 
+def _grid_stages(plan: Plan, setting: Setting, frames: int) -> list[Cost]:
+    """The grid, or the grids of the cascade."""
+    if plan.coarse_size is None:
+        return [_grid_stage(plan, setting, frames)]
+    small = setting._replace(size=min(plan.coarse_size, setting.size))
+    stages = [_grid_stage(plan, small, frames)]
+    if plan.fine:
+        stages.append(_fine_stage(plan, setting, small, frames))
+    return stages
+
+
+def _fine_stage(plan: Plan, setting: Setting, small: Setting, frames: int) -> Cost:
+    """SV4D's grid and what the structure branch adds: itself, and its features in every step.
+
+    The branch is taken to be the paper's; which it is stands in a file that may not be there yet.
+    """
+    V, config = len(plan.network_azimuths_deg), plan.recipe.config
+    grid = _grid_stage(plan, setting, frames)
+    calls = Counter[int]()
+    for each in plan.passes:
+        calls[len(each.frames)] += _directions(each)
+    costs = {T: branch_cost(config, T, V, setting, small.size) for T in calls}
+    flops = sum(count * costs[T].flops for T, count in calls.items())
+    flops += frames * V * encoding_cost(1, small).flops
+    held = _weight_bytes(_branch(config), setting.dtype)
+    held += max(_directions(each) * costs[len(each.frames)].memory for each in plan.passes)
+    return Cost(grid.memory + held, grid.flops + flops)
+
+
 def _grid_stage(plan: Plan, setting: Setting, frames: int) -> Cost:
     """Input frames in, views out; between them the passes."""
-    V, config = len(plan.azimuths_deg), plan.recipe.config
+    V, config = len(plan.network_azimuths_deg), plan.recipe.config
     steps = {T: step_cost(config, T, V, setting) for T in _lengths(plan)}
     flops = sum(
         passes * plan.steps * steps[T].flops for T, passes in _lengths(plan).items()
@@ -186,7 +218,7 @@ def _orbit_stage(plan: Plan, model: str, setting: Setting) -> Cost:
     """One image in, some views of its orbit out."""
     config, V = ORBIT_CONFIGS[model], len(plan.azimuths_deg)
     step = step_cost(config, 1, ORBIT_VIEWS, setting)
-    flops = plan.steps * step.flops + V * decoding_cost(1, setting).flops
+    flops = plan.orbit_steps * step.flops + V * decoding_cost(1, setting).flops
     flops += encoding_cost(1, setting).flops + token_cost(1, setting).flops
     return Cost(_peak(config, setting, step.memory, 1, V, 1), flops)
 
@@ -214,6 +246,11 @@ def _peak(
     return sum(weights) + (encoders - 1) * weights[1] + max(work)
 
 
+def _directions(this: Pass) -> int:
+    """In how many directions of time the network sees a pass."""
+    return 1 if this.backward_reference is None else 2
+
+
 def _lengths(plan: Plan) -> Counter[int]:
     """T of the passes and how many have it."""
     return Counter(len(each.frames) for each in plan.passes)
@@ -235,9 +272,13 @@ def _disk_bytes(plan: Plan, size: int, frames: int) -> int:
     """Images and videos of all views, the clip, latents of the state and its orbit."""
     views, pixels = len(plan.azimuths_deg), size**2
     images = (frames * (views + 2)) * pixels * (PNG_BYTES_PER_PIXEL + VIDEO_BYTES_PER_PIXEL)
-    latents = frames * views * LATENT_CHANNELS * (size // LATENT_SIDE) ** 2 * 4
+    sides = [size // LATENT_SIDE] if plan.fine else []
+    if plan.coarse_size is not None:
+        sides.append(min(plan.coarse_size, size) // LATENT_SIDE)
+    kept = len(plan.network_azimuths_deg)
+    latents = sum(frames * kept * LATENT_CHANNELS * side**2 * 4 for side in sides)
     orbit = views * 3 * pixels * 4 if plan.orbit_deg else 0
-    return round(images) + latents + orbit
+    return round(images) + latents + len(sides) * orbit
 
 
 # -- calls
@@ -274,6 +315,31 @@ def step_cost(config: UNetConfig, T: int, V: int, setting: Setting) -> Cost:
     flops = count_flops(call)
     unet.limit_memory(setting.tokens)
     return Cost(peak_bytes(call), calls * flops)
+
+
+@cache
+@torch.inference_mode()
+def branch_cost(config: SV4DConfig, T: int, V: int, setting: Setting, coarse_size: int) -> Cost:
+    """Of the structure branch for one pass; its memory is what the sampler's steps keep of it.
+
+    At its own peak, before the first step, it takes less than a step of the UNet does.
+
+    Args:
+        config: of the UNet.
+        T: times.
+        V: views.
+        setting: of the fine stage.
+        coarse_size: pixels of a side of the coarse views.
+    """
+    side, coarse_side = setting.size // LATENT_SIDE, coarse_size // LATENT_SIDE
+    structure = Structure(
+        _empty(1, T, V, LATENT_CHANNELS, coarse_side, coarse_side),
+        _empty(1, T, LATENT_CHANNELS, side, side),
+    )
+    branch = _branch(config).to(setting.dtype)
+    added = branch(structure)(structure.video, None)
+    kept = sum(feature.numel() * feature.element_size() for feature in added.values())
+    return Cost(kept, count_flops(lambda: branch(structure)))
 
 
 @cache
@@ -318,6 +384,12 @@ def _unet(config: UNetConfig) -> SV3DUNet | SV4DUNet:
     with torch.device("meta"):
         unet = SV4DUNet(config) if isinstance(config, SV4DConfig) else SV3DUNet(config)
     return unet.eval()
+
+
+@cache
+def _branch(config: SV4DConfig) -> StructureBranch:
+    with torch.device("meta"):
+        return build_branch("layerwise", config).eval()
 
 
 @cache

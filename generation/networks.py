@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from generation.conditioning import Conditioning
 from generation.diffusion.denoiser import Predictor
 from generation.models.clip import ImageTower, tower_state
+from generation.models.injection import Inject
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
@@ -128,8 +129,13 @@ def working_dtype(settings: GenerateSettings) -> torch.dtype:
     return getattr(torch, settings.precision)
 
 
-def predictor(unet: SV3DUNet | SV4DUNet) -> Predictor:
-    """A network as the sampler calls it: one call for b conditionings."""
+def predictor(unet: SV3DUNet | SV4DUNet, inject: Inject | None = None) -> Predictor:
+    """A network as the sampler calls it: one call for b conditionings.
+
+    Args:
+        unet: the network.
+        inject: what is added to the features of SV4D's; see `generation.models.injection`.
+    """
     if isinstance(unet, SV3DUNet):
 
         def predict_orbit(x: Tensor, noise: Tensor, conditionings: Sequence[Conditioning]):
@@ -143,7 +149,8 @@ def predictor(unet: SV3DUNet | SV4DUNet) -> Predictor:
         vector = torch.cat([each.vector for each in conditionings])
         context = torch.stack([each.context for each in conditionings])
         references = [each.reference for each in conditionings]
-        return unet(x, noise, vector, context, torch.stack(references))  # type: ignore[arg-type]
+        told = torch.stack(references)  # type: ignore[arg-type]
+        return unet(x, noise, vector, context, told, inject)
 
     return predict_grid
 

@@ -1,6 +1,6 @@
 """What a generation will do, known before any network is loaded. Needs no network.
 
-Letters: n frames of the clip, T times and V generated views of a pass.
+Letters: n frames of the clip, T times and V views of a pass.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from generation.anchors import Pass
+from generation.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.recipes import (
     ORBIT_AZIMUTHS_DEG,
+    ORBIT_STEPS,
     ORBIT_VIEWS,
     Recipe,
     even_azimuths,
@@ -27,11 +29,14 @@ class Plan(NamedTuple):
 
     Attributes:
         recipe: of the model.
-        azimuths_deg: of the V generated views.
+        azimuths_deg: of the generated views that are kept.
         orbit_deg: azimuths of the orbit that the views of frame 0 come from; empty without one.
         elevation_deg: of all cameras.
         steps: of a pass.
-        passes: in order.
+        passes: in order, of each grid that is made.
+        orbit_steps: of the orbit.
+        coarse_size: pixels a side of the grid that is made first; None: none is.
+        fine: whether the grid of full size is made.
     """
 
     recipe: Recipe
@@ -40,11 +45,24 @@ class Plan(NamedTuple):
     elevation_deg: float
     steps: int
     passes: tuple[Pass, ...]
+    orbit_steps: int
+    coarse_size: int | None
+    fine: bool
 
     @property
     def all_steps(self) -> int:
-        """Of all passes, the orbit's included."""
-        return self.steps * (len(self.passes) + bool(self.orbit_deg))
+        """Of all passes of all grids, the orbit's included."""
+        return self.steps_before(self.fine + (self.coarse_size is not None))
+
+    def steps_before(self, grids: int, passes: int = 0) -> int:
+        """Steps of the orbit, of some whole grids, and of some passes of the next."""
+        orbit = self.orbit_steps if self.orbit_deg else 0
+        return orbit + self.steps * (grids * len(self.passes) + passes)
+
+    @property
+    def network_azimuths_deg(self) -> tuple[float, ...]:
+        """Of the V views that the network makes; the first may be the input's."""
+        return (0.0, *self.azimuths_deg) if self.recipe.makes_input_view else self.azimuths_deg
 
     def cameras(self, settings: GenerateSettings, size: int) -> list[Camera]:
         """Of view 0, the input's, and of the V generated ones; images of size²."""
@@ -56,9 +74,21 @@ class Plan(NamedTuple):
             for azimuth in (0.0, *self.azimuths_deg)
         ]
 
+    def grids(self, size: int) -> list[int]:
+        """Pixels a side of the grids that are made for a clip of size², in order."""
+        coarse = [] if self.coarse_size is None else [min(self.coarse_size, size)]
+        return coarse + [size] * self.fine
+
     def needs(self, settings: GenerateSettings) -> tuple[str, ...]:
         """Names of the published files that are used, in order."""
-        return (*((settings.orbit_model,) if self.orbit_deg else ()), self.recipe.model)
+        return (*((orbit_model(settings),) if self.orbit_deg else ()), self.recipe.model)
+
+    @property
+    def needs_trained(self) -> tuple[str, ...]:
+        """Names of the files that are used and that nobody has published."""
+        if self.coarse_size is None:
+            return ()
+        return (LORA_FILE, BRANCH_FILE) if self.fine else (LORA_FILE,)
 
 
 def plan(settings: GenerateSettings, frames: int) -> Plan:
@@ -73,12 +103,12 @@ def plan(settings: GenerateSettings, frames: int) -> Plan:
         azimuths = even_azimuths(settings.views or 0)
     orbit: tuple[float, ...] = ()
     if recipe.from_orbit:
-        free = settings.orbit_model == "sv3d_p"
+        free = orbit_model(settings) == "sv3d_p"
         orbit = orbit_through(azimuths) if free else ORBIT_AZIMUTHS_DEG
         picked = tuple(orbit[index] for index in pick_from_orbit(azimuths, orbit))
         if len(set(picked) - {orbit[-1]}) < len(azimuths):
             raise InputError(
-                f"{settings.orbit_model} has a view at each {360 / ORBIT_VIEWS:.2f}°, too few for "
+                f"{orbit_model(settings)} has a view at each {360 / ORBIT_VIEWS:.2f}°, too few for "
                 f"azimuths {azimuths}; choose others, or --orbit-model sv3d_p"
             )
         azimuths = picked
@@ -90,4 +120,12 @@ def plan(settings: GenerateSettings, frames: int) -> Plan:
         recipe.elevation_deg if elevation is None else elevation,
         settings.steps or recipe.steps,
         tuple(recipe.passes(frames)),
+        settings.steps or ORBIT_STEPS,
+        recipe.coarse_size,
+        not settings.coarse_only,
     )
+
+
+def orbit_model(settings: GenerateSettings) -> str:
+    """Of the models of an orbit the one that is wanted, or else the model's own."""
+    return settings.orbit_model or recipes[settings.model].orbit_model

@@ -1,7 +1,8 @@
-"""How each published model is sampled: its network, its cameras, its guidance, its passes.
+"""How each model is sampled: its network, its cameras, its guidance, its passes.
 
 The numbers are those of the published sampling scripts where they differ from the published
-configuration files. Letters: T times and V views of one pass, n frames of the clip.
+configuration files; those of 4dvd are the paper's (§3.3, §3.4), or SV4D's where it
+has none. Letters: T times and V views of one pass, n frames of the clip.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from generation.models.unet import UNetConfig
 
 ORBIT_VIEWS = 21
 ORBIT_SCALE = (1.0, 2.5)
+ORBIT_STEPS = 20
 ORBIT_AZIMUTHS_DEG = tuple(360.0 * (k + 1) / ORBIT_VIEWS for k in range(ORBIT_VIEWS))
 """SV3D's orbit; the last is the input view."""
 
@@ -31,7 +33,7 @@ class Recipe:
     """One way from a video to views.
 
     Attributes:
-        model: key of `generation.catalogue.published`.
+        model: key of `generation.catalogue.published`: the network, or what it is made from.
         config: of the network.
         times: T of one pass.
         azimuths_deg: of the generated views, relative to the input view, ascending in [0, 360).
@@ -41,6 +43,11 @@ class Recipe:
         from_orbit: whether the views of frame 0 come from SV3D, and elevations are absolute.
         scale: guidance of the frames of a pass from T and V, [T·V].
         passes: from n.
+        orbit_model: makes the views of frame 0, where the user does not say.
+        makes_input_view: whether the network makes the input's own view, too, as its view 0. What
+            it makes of that one is never looked at.
+        coarse_size: pixels a side of the grid that is made first, at most, of which a structure
+            branch tells the network that makes the grid; None: there is no such stage.
     """
 
     model: str
@@ -53,6 +60,9 @@ class Recipe:
     from_orbit: bool
     scale: Callable[[int, int], Tensor]
     passes: Callable[[int], list[Pass]]
+    orbit_model: str = "sv3d_u"
+    makes_input_view: bool = False
+    coarse_size: int | None = None
 
 
 def _linear(low: float, high: float) -> Callable[[int, int], Tensor]:
@@ -95,6 +105,21 @@ recipes: dict[str, Recipe] = {
         from_orbit=False,
         scale=partial(space_time_scale, low=1.5, high=2.5),
         passes=partial(chained_passes, T=5),
+    ),
+    "4dvd": Recipe(
+        "sv4d",
+        SV4DConfig(),
+        times=5,
+        azimuths_deg=tuple(22.5 * k for k in range(1, 16)),
+        steps=10,
+        ratio=0.917,
+        elevation_deg=10.0,
+        from_orbit=True,
+        scale=partial(space_time_scale, low=1.0, high=2.0),
+        passes=partial(anchored_passes, T=5),
+        orbit_model="sv3d_p",
+        makes_input_view=True,
+        coarse_size=256,
     ),
 }
 

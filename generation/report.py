@@ -7,6 +7,7 @@ import platform
 import resource
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from generation.networks import working_dtype
 from generation.planning import Plan
 from generation.preprocess import PreparedClip
 from generation.settings import GenerateSettings
-from generation.weights import PublishedWeights
 
 FORMAT, VERSION = "fourdvd-generation", 1
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy")
@@ -25,7 +25,7 @@ def generation_report(
     clip: PreparedClip,
     settings: GenerateSettings,
     plan: Plan,
-    weights: Mapping[str, PublishedWeights],
+    weights: Mapping[str, Path],
     hashes: Mapping[str, str],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def generation_report(
         clip: the input.
         settings: as chosen.
         plan: what they meant.
-        weights: files by the name of their model.
+        weights: files by the names of their models, and those of the cascade by their own.
         hashes: sha256 of each file.
         seconds: by stage.
     """
@@ -43,10 +43,9 @@ def generation_report(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": plan.recipe.model,
+        "model": settings.model,
         "weights": {
-            name: {"file": weights[name].path.name, "sha256": sha256}
-            for name, sha256 in hashes.items()
+            name: {"file": weights[name].name, "sha256": sha256} for name, sha256 in hashes.items()
         },
         "seed": settings.seed,
         "steps": plan.steps,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from recon.errors import InputError
 from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
 
-MODELS = ("sv4d2", "sv4d2_8views", "sv4d")
+MODELS = ("sv4d2", "sv4d2_8views", "sv4d", "4dvd")
 ORBIT_MODELS = ("sv3d_u", "sv3d_p")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MAX_SEED = 2**32 - 1
@@ -23,8 +23,9 @@ class GenerateSettings:
 
     Attributes:
         model: one of `MODELS`.
-        orbit_model: one of `ORBIT_MODELS`; makes the views of the first frame for SV4D.
-        steps: of each pass; the model's own number if None.
+        orbit_model: one of `ORBIT_MODELS`; makes the views of the first frame for SV4D and the
+            cascade; the model's own if None.
+        steps: of each pass, and of the orbit; the model's own numbers if None.
         seed: of all noise.
         azimuths_deg: of the generated views, relative to the input view; the model's own if empty.
         views: how many there are, evenly around, where no azimuths are given.
@@ -36,13 +37,14 @@ class GenerateSettings:
         precision: of the networks; "auto" is bfloat16 on CUDA, float32 on a CPU.
         low_memory: slower, with less memory.
         device: "cpu" or "cuda".
+        coarse_only: whether the cascade ends with its coarse grid, enlarged.
 
     Raises:
         InputError: a name is not known or a number out of its range.
     """
 
     model: str = "sv4d2"
-    orbit_model: str = "sv3d_u"
+    orbit_model: str | None = None
     steps: int | None = None
     seed: int = 0
     azimuths_deg: tuple[float, ...] = ()
@@ -54,6 +56,7 @@ class GenerateSettings:
     precision: str = "auto"
     low_memory: bool = False
     device: str = "cpu"
+    coarse_only: bool = False
 
     def __post_init__(self):
         for name, known in (
@@ -61,11 +64,14 @@ class GenerateSettings:
             ("orbit_model", ORBIT_MODELS),
             ("precision", PRECISIONS),
         ):
-            if getattr(self, name) not in known:
+            value = getattr(self, name)
+            if value is not None and value not in known:
                 raise InputError(
-                    f"unknown {name.replace('_', ' ')} {getattr(self, name)!r}; expected one of "
+                    f"unknown {name.replace('_', ' ')} {value!r}; expected one of "
                     f"{', '.join(known)}"
                 )
+        if self.coarse_only and self.model != "4dvd":
+            raise InputError(f"only 4dvd has a coarse stage, {self.model} has none")
         self._check_azimuths()
         for name, value, low, high in (
             ("steps", self.steps, 1, 1000),

@@ -68,7 +68,7 @@ def generate(
             min=-90,
             max=90,
             help="Degrees of the input's camera above the horizon.",
-            show_default="10 for sv4d, else 0",
+            show_default="10 for sv4d and 4dvd, else 0",
         ),
     ] = None,
     frames: Annotated[
@@ -94,8 +94,16 @@ def generate(
         int, typer.Option("--size", min=64, max=1024, help="Pixels a side, a multiple of 64.")
     ] = 576,
     orbit_model: Annotated[
-        OrbitModel, typer.Option("--orbit-model", help="Makes the first frame's views for sv4d.")
-    ] = OrbitModel.sv3d_u,
+        OrbitModel | None,
+        typer.Option(
+            "--orbit-model",
+            help="Makes the first frame's views for sv4d and 4dvd.",
+            show_default="sv3d_p for 4dvd, else sv3d_u",
+        ),
+    ] = None,
+    coarse_only: Annotated[
+        bool, typer.Option("--coarse-only", help="End 4dvd with its first stage, enlarged.")
+    ] = False,
     fov: Annotated[
         float, typer.Option("--fov", help="Horizontal field of view of the cameras in degrees.")
     ] = 33.8,
@@ -136,7 +144,7 @@ def generate(
         ),
         GenerateSettings(
             model=model.key,
-            orbit_model=orbit_model.value,
+            orbit_model=orbit_model and orbit_model.value,
             steps=steps,
             seed=seed,
             azimuths_deg=azimuths.values if azimuths else (),
@@ -148,6 +156,7 @@ def generate(
             precision=precision.value,
             low_memory=low_memory,
             device=device.value,
+            coarse_only=coarse_only,
         ),
         weights,
         overwrite,

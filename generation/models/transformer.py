@@ -97,4 +97,5 @@ class Mixer(nn.Module):
         share = self.mix_factor.sigmoid()
         if keep is not None:
             share = torch.where(keep, 1, share)
-        return torch.lerp(after, before, share)
+        # Of one type: in training with half precision the shares stay float32.
+        return torch.lerp(after, before.to(after.dtype), share.to(after.dtype))

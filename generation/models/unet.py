@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
 
 from generation.models.chunks import Chunk
 from generation.models.embedding import embedding_mlp, sinusoidal_embedding
@@ -99,11 +100,18 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module, ABC, Generic[Config, Conditions]):
-    """The skeleton: subclasses say what a residual block and a transformer are."""
+    """The skeleton: subclasses say what a residual block and a transformer are.
+
+    Attributes:
+        config: its sizes.
+        recompute: whether a gradient computes the features inside of blocks again, instead of
+            keeping them from the way there.
+    """
 
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
+        self.recompute = False
         first, embedding = config.model_channels, config.embedding
         self.time_embed = embedding_mlp(first, embedding, embedding)
         self.label_emb = nn.Sequential(embedding_mlp(config.adm_in_channels, embedding, embedding))
@@ -189,14 +197,19 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
         added = {} if inject is None else inject(h, conditions)
         skips: list[Tensor] = []
         for index, block in enumerate(self.input_blocks):
-            h = add(run_block(block, h, conditions), added.get(f"input_{index}"))
+            h = add(self._block(block, h, conditions), added.get(f"input_{index}"))
             skips.append(h)
-        h = add(run_block(self.middle_block, h, conditions), added.get("middle_0"))
+        h = add(self._block(self.middle_block, h, conditions), added.get("middle_0"))
         for index, block in enumerate(self.output_blocks):
             skip = add(skips.pop(), added.get(f"skip_{len(skips)}"))
-            h = run_block(block, torch.cat([h, skip], dim=1), conditions)
+            h = self._block(block, torch.cat([h, skip], dim=1), conditions)
             h = add(h, added.get(f"output_{index}"))
         return self.out(h)
+
+    def _block(self, block: nn.Module, x: Tensor, conditions: Conditions) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(run_block, block, x, conditions, use_reentrant=False)  # type: ignore[return-value]
+        return run_block(block, x, conditions)
 
 
 def run_block(block: nn.Module, x: Tensor, conditions: Any) -> Tensor:

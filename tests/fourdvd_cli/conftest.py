@@ -16,7 +16,7 @@ import torch
 
 from fourdvd_cli import interrupts
 from fourdvd_cli.app import main
-from generation import pipeline, weights
+from generation import passes, weights
 from generation.catalogue import published
 from recon import fit_config
 from recon.deformation.static import StaticDeformation
@@ -154,5 +154,5 @@ def tiny_networks(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     files = tiny_weights(folder, *published)
     monkeypatch.setattr(weights, "open_weights", lambda path, model: files[model.name])
-    monkeypatch.setattr(pipeline, "load_networks", load_tiny)
+    monkeypatch.setattr(passes, "load_networks", load_tiny)
     return folder

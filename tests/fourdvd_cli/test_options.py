@@ -69,7 +69,7 @@ def test_the_choices_of_generate_are_those_of_the_library():
 def test_the_defaults_of_generate_are_those_of_the_library():
     settings, clip = GenerateSettings(), ClipOptions()
     assert default_of(generate, "model").key == settings.model
-    assert default_of(generate, "orbit_model").value == settings.orbit_model
+    assert default_of(generate, "orbit_model") is settings.orbit_model is None
     assert default_of(generate, "fov") == settings.fov_deg
     assert default_of(generate, "radius") == settings.distance
     assert default_of(generate, "size") == clip.size

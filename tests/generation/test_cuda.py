@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from generation import pipeline
+from generation import passes
 from generation.estimate import estimate
 from generation.models.sv4d import SV4DUNet
 from generation.planning import plan
@@ -41,7 +41,7 @@ def test_parity_of_a_network_call_on_cuda(dtype: torch.dtype, rms: float):
 
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_a_generation_on_cuda_is_that_of_the_cpu(tmp_path, monkeypatch, low_memory: bool):
-    monkeypatch.setattr(pipeline, "load_networks", load_tiny)
+    monkeypatch.setattr(passes, "load_networks", load_tiny)
     settings = GenerateSettings(model="sv4d2_8views", steps=2, views=2, precision="float32")
     on_cpu = make(tmp_path, settings, name="cpu").grid.images
     on_cuda = replace(settings, device="cuda", low_memory=low_memory)

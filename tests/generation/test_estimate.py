@@ -175,3 +175,36 @@ def test_an_orbit_of_the_small_network_runs():
 
 def test_the_rate_of_this_machine_is_a_rate():
     assert 1e8 < measured_rate("cpu") < 1e14
+
+
+def test_the_cascade_takes_its_two_grids_and_the_branch():
+    def cost(**others) -> Estimate:
+        settings = GenerateSettings(model="4dvd", device="cuda", views=3, **others)
+        return estimate(planned(settings, 9), settings, 320, 9, RATE)
+
+    both, coarse = cost(), cost(coarse_only=True)
+    settings = GenerateSettings(model="4dvd", device="cuda", views=3)
+    todo = planned(settings, 9)
+    alone = todo._replace(coarse_size=None)
+    fine = estimate(alone, settings, 320, 9, RATE)
+    setting = Setting(320, torch.bfloat16, False, False)
+    costs = {T: module.branch_cost(SMALL, T, 4, setting, 256) for T in (3, 4, 5)}
+    orbit = step_cost(UNetConfig(), 1, 21, setting).flops * 20
+    branches = costs[5].flops + 2 * (2 * costs[4].flops + costs[3].flops)
+    encoded = 9 * 4 * module.encoding_cost(1, setting._replace(size=256)).flops
+    expected = coarse.flops + fine.flops - orbit + branches + encoded
+    assert both.flops == pytest.approx(expected, rel=0.01)
+    assert both.disk_bytes > fine.disk_bytes
+    with_branch, without = (
+        module._grid_stages(each, setting, 9)[-1].memory for each in (todo, alone)
+    )
+    parameters = sum(parameter.numel() for parameter in module._branch(SMALL).parameters())
+    assert with_branch - without == 2 * parameters + 2 * costs[4].memory
+
+
+def test_what_the_sampler_keeps_of_a_branch_is_a_feature_for_each_place():
+    setting = Setting(SIZE, torch.bfloat16, False, False)
+    widths = ((64, 16), (64, 16), (64, 8), (128, 8), (128, 4), (128, 4), (128, 2), (128, 2),
+              (128, 4), (128, 8), (128, 16))  # fmt: skip
+    numbers = sum(width * side**2 for width, side in widths)
+    assert module.branch_cost(SMALL, 2, 3, setting, SIZE).memory == 2 * 6 * numbers

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from generation import pipeline
+from generation import passes
 from generation.checkpoint import UNFINISHED
 from generation.pipeline import generate
+from generation.planning import plan
 from generation.recipes import ORBIT_AZIMUTHS_DEG, recipes
 from generation.settings import GenerateSettings
 from recon.errors import (
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("tiny_networks")
 
 @pytest.fixture
 def tiny_networks(monkeypatch):
-    monkeypatch.setattr(pipeline, "load_networks", load_tiny)
+    monkeypatch.setattr(passes, "load_networks", load_tiny)
 
 
 def settings(model: str = "sv4d2_8views", **others) -> GenerateSettings:
@@ -34,8 +35,7 @@ def settings(model: str = "sv4d2_8views", **others) -> GenerateSettings:
 
 
 def make(tmp_path, chosen: GenerateSettings, T: int = 5, name: str = "grid", **others):
-    names = [chosen.model, *([chosen.orbit_model] if chosen.model == "sv4d" else [])]
-    weights = tiny_weights(tmp_path, *names)
+    weights = tiny_weights(tmp_path, *plan(chosen, T).needs(chosen))
     return generate(tiny_clip(T), tmp_path / name, chosen, weights, **others)
 
 
@@ -155,20 +155,20 @@ def test_numbers_that_are_not_finite_name_pass_and_step(tmp_path, monkeypatch):
         networks.unet.get_parameter("out.2.bias").fill_(torch.inf)
         return networks
 
-    monkeypatch.setattr(pipeline, "load_networks", overflowing)
+    monkeypatch.setattr(passes, "load_networks", overflowing)
     with pytest.raises(DivergedError, match=r"frames 0–4: step 1 of 2.*bfloat16.*float32"):
         make(tmp_path, settings(precision="bfloat16"))
 
 
 def test_memory_that_is_spent_names_the_flag_and_keeps_what_is_done(tmp_path, monkeypatch):
-    real, calls = pipeline.euler, itertools.count()
+    real, calls = passes.euler, itertools.count()
 
     def spent_at_the_second_pass(*arguments):
         if next(calls) == 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(*arguments)
 
-    monkeypatch.setattr(pipeline, "euler", spent_at_the_second_pass)
+    monkeypatch.setattr(passes, "euler", spent_at_the_second_pass)
     with pytest.raises(OutOfMemoryError) as caught:
         make(tmp_path, settings(), T=9)
     assert "--low-memory" in (caught.value.hint or "")
@@ -187,18 +187,18 @@ def test_a_size_that_the_networks_cannot_halve_is_refused(tmp_path):
 def test_sv4d_sees_time_backwards_with_the_other_end_as_its_reference(tmp_path, monkeypatch):
     """What the denoisers of each pass are told, against what the published sampling tells them."""
     told = []
-    real = pipeline.guided_denoiser
+    real = passes.guided_denoiser
 
     def recording(predict, conditioning, unconditional, scale, together):
         told.append((conditioning, scale))
         return real(predict, conditioning, unconditional, scale, together)
 
-    monkeypatch.setattr(pipeline, "guided_denoiser", recording)
+    monkeypatch.setattr(passes, "guided_denoiser", recording)
     clip, chosen = tiny_clip(9), settings("sv4d", views=None)
     make(tmp_path, chosen, T=9)
     weights = tiny_weights(tmp_path, "sv4d")["sv4d"]
     networks = load_tiny(weights, recipes["sv4d"].config, torch.device("cpu"), torch.float32)
-    video = torch.from_numpy(pipeline.composite(clip.images)).permute(0, 3, 1, 2) / 127.5 - 1
+    video = torch.from_numpy(passes.composite(clip.images)).permute(0, 3, 1, 2) / 127.5 - 1
     latents, tokens = networks.latents(video), networks.tokens(video)
     orbit, anchors, *windows = told
     anchor_frames = [2, 3, 5, 6, 8]

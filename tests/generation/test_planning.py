@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from generation.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.planning import Plan, plan
 from generation.recipes import ORBIT_AZIMUTHS_DEG, even_azimuths, recipes
 from generation.settings import MODELS, GenerateSettings
@@ -25,7 +26,7 @@ def test_without_choices_a_plan_is_the_models_own(model: str):
     assert todo.azimuths_deg == pytest.approx(recipe.azimuths_deg)
     assert (todo.elevation_deg, todo.steps) == (recipe.elevation_deg, recipe.steps)
     assert list(todo.passes) == recipe.passes(21)
-    assert todo.needs(settings)[-1] == model
+    assert todo.needs(settings)[-1] == recipe.model
 
 
 def test_choices_go_before_the_models_own():
@@ -113,3 +114,38 @@ def test_an_orbit_without_a_view_of_its_own_for_each_azimuth_is_refused(azimuths
         plan(GenerateSettings(model="sv4d", azimuths_deg=azimuths), 21)
     freely = GenerateSettings(model="sv4d", azimuths_deg=azimuths, orbit_model="sv3d_p")
     assert plan(freely, 21).azimuths_deg == azimuths
+
+
+def test_the_cascade_makes_two_grids_through_an_orbit_that_has_its_views():
+    todo, settings = planned(model="4dvd")
+    assert todo.azimuths_deg == tuple(22.5 * k for k in range(1, 16))
+    assert todo.network_azimuths_deg == (0.0, *todo.azimuths_deg)
+    assert todo.needs(settings) == ("sv3d_p", "sv4d")
+    assert todo.needs_trained == (LORA_FILE, BRANCH_FILE)
+    assert todo.grids(576) == [256, 576]
+    assert todo.grids(128) == [128, 128]
+    assert todo.all_steps == 20 + 10 * 2 * len(todo.passes)
+
+
+def test_the_coarse_stage_alone_takes_half_the_passes_and_no_branch():
+    todo, _ = planned(model="4dvd", coarse_only=True, steps=4)
+    assert todo.needs_trained == (LORA_FILE,)
+    assert todo.grids(576) == [256]
+    assert todo.all_steps == 4 * (1 + len(todo.passes))
+
+
+@pytest.mark.parametrize("model", ["sv4d", "sv4d2", "sv4d2_8views"])
+def test_published_models_make_one_grid_and_need_nothing_trained(model: str):
+    todo, _ = planned(model=model)
+    assert todo.needs_trained == ()
+    assert todo.grids(576) == [576]
+    assert todo.network_azimuths_deg == todo.azimuths_deg
+
+
+def test_the_fixed_orbit_is_the_cascades_fallback_with_its_true_angles():
+    todo, settings = planned(model="4dvd", orbit_model="sv3d_u")
+    assert todo.needs(settings)[0] == "sv3d_u"
+    assert len(set(todo.azimuths_deg)) == 15
+    for azimuth, wanted in zip(todo.azimuths_deg, recipes["4dvd"].azimuths_deg, strict=True):
+        assert any(azimuth == pytest.approx(other) for other in ORBIT_AZIMUTHS_DEG)
+        assert abs(azimuth - wanted) <= 360 / 42 + 1e-9

@@ -138,3 +138,12 @@ def test_the_orbits_networks_differ_in_what_they_know_of_cameras():
     widths = {name: config.adm_in_channels for name, config in ORBIT_CONFIGS.items()}
     assert widths == {"sv3d_u": 256, "sv3d_p": 256 + 512 + 512}
     assert ORBIT_SCALE == (1.0, 2.5)
+
+
+def test_the_cascade_is_sampled_as_the_paper_says_and_else_like_sv4d():
+    recipe, base = recipes["4dvd"], recipes["sv4d"]
+    assert (recipe.times, recipe.steps, recipe.coarse_size) == (5, 10, 256)
+    assert len(recipe.azimuths_deg) + recipe.makes_input_view == 16
+    assert recipe.passes(21) == base.passes(21)
+    assert (recipe.model, recipe.config, recipe.ratio) == ("sv4d", base.config, base.ratio)
+    assert recipe.scale(5, 8).equal(base.scale(5, 8))

@@ -27,6 +27,7 @@ NAN, INF = float("nan"), float("inf")
         ),
         *(({"azimuths_deg": bad}, "must ascend") for bad in ((20.0, 10.0), (5.0, 5.0))),
         ({"azimuths_deg": tuple(map(float, range(1, 22)))}, "at most 20 views, found 21"),
+        ({"coarse_only": True}, "only 4dvd has a coarse stage, sv4d2 has none"),
         ({"azimuths_deg": (10.0, 20.0), "views": 3}, "3 views were asked for, but 2 azimuths"),
     ],
 )
@@ -48,6 +49,7 @@ def test_what_cannot_be_done_is_refused_with_what_was_expected(
         {"elevation_deg": -90.0}, {"elevation_deg": 0.0}, {"elevation_deg": 90.0},
         {"azimuths_deg": (0.5, 359.5), "views": 2},
         {"azimuths_deg": tuple(map(float, range(1, 21)))},
+        {"model": "4dvd", "coarse_only": True},
         {"fov_deg": 1.0}, {"fov_deg": 179.0}, {"distance": 1e-3},
     ],
 )  # fmt: skip

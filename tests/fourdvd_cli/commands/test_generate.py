@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation import pipeline, weights
+from generation import passes, weights
 from generation.catalogue import expected_shapes, published
 from generation.weights import PublishedWeights
 from recon.errors import InputError
 from recon.grid import read_grid
 from recon.grid.video import write_video
 from tests.generation.published_files import write_hollow
+from tests.generation.tiny_cascade import write_trained
 
 SMALL = ["--size", "64", "--steps", "2", "--views", "2", "--quiet"]
 
@@ -127,7 +128,7 @@ def test_memory_that_is_spent_ends_with_its_own_code(
     def spent(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(pipeline, "euler", spent)
+    monkeypatch.setattr(passes, "euler", spent)
     arguments = [
         "generate",
         clip_video,
@@ -141,6 +142,68 @@ def test_memory_that_is_spent_ends_with_its_own_code(
     assert outcome.exit_code == 6
     assert "--low-memory" in outcome.stderr
     assert "--quality" not in outcome.stderr
+
+
+CASCADE = ["--model", "4dvd", "--size", "64", "--steps", "1", "--views", "2", "--frames", "5"]
+
+
+def test_the_cascade_makes_a_grid_and_says_what_made_it(
+    fourdvd, clip_video, tiny_networks, tmp_path
+):
+    write_trained(tiny_networks)
+    out = tmp_path / "grid"
+    arguments = ["generate", clip_video, "-o", out, "--weights", tiny_networks, *CASCADE, "--quiet"]
+    outcome = fourdvd(*arguments, "--json")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert set(json.loads(outcome.stdout)["weights"]) == {
+        "sv3d_p", "sv4d", "4dvd_lora.safetensors", "4dvd_branch.safetensors",
+    }  # fmt: skip
+    assert read_grid(out).V == 3
+
+
+def test_the_coarse_stage_alone_needs_no_branch(fourdvd, clip_video, tiny_networks, tmp_path):
+    write_trained(tiny_networks)
+    (tiny_networks / "4dvd_branch.safetensors").unlink()
+    out = tmp_path / "grid"
+    arguments = ["generate", clip_video, "-o", out, "--weights", tiny_networks, *CASCADE, "--quiet"]
+    missing = fourdvd(*arguments)
+    assert missing.exit_code == 4
+    assert not out.exists()
+    assert fourdvd(*arguments, "--coarse-only").exit_code == 0
+    assert read_grid(out).height == 64
+
+
+def test_weights_of_the_cascade_that_are_missing_are_a_sentence(
+    fourdvd, clip_video, tiny_networks, tmp_path
+):
+    out = tmp_path / "grid"
+    outcome = fourdvd("generate", clip_video, "-o", out, "--weights", tiny_networks, *CASCADE)
+    assert outcome.exit_code == 4
+    told = " ".join(outcome.stderr.split())
+    assert "the authors of 4DVD have published none" in told
+    assert "`fourdvd train` makes them" in told
+    assert not out.exists()
+
+
+def test_weights_of_the_cascade_for_another_base_end_with_the_same_code(
+    fourdvd, clip_video, tiny_networks, tmp_path
+):
+    write_trained(tiny_networks, base_sha256=64 * "0")
+    out = tmp_path / "grid"
+    outcome = fourdvd("generate", clip_video, "-o", out, "--weights", tiny_networks, *CASCADE)
+    assert outcome.exit_code == 4
+    assert "base_sha256" in outcome.stderr
+
+
+def test_a_dry_run_of_the_cascade_tells_both_grids_and_all_files(
+    fourdvd, clip_video, tiny_networks, tmp_path
+):
+    arguments = ["--weights", tiny_networks, "--model", "4dvd", "--size", "320", "--dry-run"]
+    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *arguments)
+    assert outcome.exit_code == 4
+    for told in ("model      4dvd: 16 views", "of each grid, of 256² and of 320²",
+                 "4dvd_lora.safetensors: missing", "4dvd_branch.safetensors: missing"):  # fmt: skip
+        assert told in outcome.stdout
 
 
 def not_a_video(folder: Path) -> Path:

@@ -121,7 +121,7 @@ def test_a_run_from_a_video_goes_on_where_it_was_stopped(
     out = tmp_path / "out"
     options = ["--weights", tiny_networks, "--steps", "1", *SPLATS]
     with monkeypatch.context() as patch:
-        patch.setattr("generation.pipeline.euler", stopped)
+        patch.setattr("generation.passes.euler", stopped)
         assert fourdvd("run", clip_video, "-o", out, *options).exit_code == 130
     assert record(out)["stages"] == []
     assert fourdvd("run", clip_video, "-o", out, *options).exit_code == 0

@@ -1,0 +1,59 @@
+"""The cascade's coarse stage: where things are in which view and when, in a small grid.
+
+SV4D's network with a LoRA, at 256 × 256 pixels; smaller images do not come through the autoencoder
+as they are. The LoRA is merged into the weights, so that a step costs what SV4D's costs.
+
+Source: 4DVD, §3.3.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from generation.cascade_weights import load_lora
+from generation.checkpoint import COARSE_STATE
+from generation.models.lora import merge_lora
+from generation.models.sv4d import SV4DUNet
+from generation.networks import Networks
+from generation.stages import SEEDS, Stage
+
+
+class CoarseStage(Stage):
+    """See `Stage`."""
+
+    name = "coarse"
+    state = COARSE_STATE
+    first_seed = SEEDS // 2
+
+    def __init__(self, size: int, lora: Path, base_sha256: str):
+        """Keeps what it needs.
+
+        Args:
+            size: pixels a side; images that are not larger stay as they are.
+            lora: the file.
+            base_sha256: of the published file that the networks are from.
+        """
+        self.size, self.lora, self.base_sha256 = size, lora, base_sha256
+
+    def resized(self, images: Tensor) -> Tensor:
+        """See `Stage`."""
+        if images.shape[-1] <= self.size:
+            return images
+        return interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+
+    def prepare(self, networks: Networks) -> None:
+        """Puts the LoRA into the network's weights."""
+        assert isinstance(networks.unet, SV4DUNet)
+        load_lora(self.lora, networks.unet, self.base_sha256)
+        merge_lora(networks.unet)
+
+
+def enlarged(views: Tensor, size: int) -> Tensor:
+    """Views [n, V, 3, H, W] in [−1, 1] at size², for who wants the coarse grid alone."""
+    if views.shape[-1] == size:
+        return views
+    large = interpolate(views.flatten(0, 1), (size, size), mode="bicubic", align_corners=False)
+    return large.clamp(-1, 1).unflatten(0, views.shape[:2])

@@ -1,0 +1,97 @@
+"""The coarse stage: a LoRA on the base, for all views at once at the low size.
+
+What it does not know: how the base was trained. Source: 4DVD, §3.3 and eq. 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from generation.cascade_weights import save_lora
+from generation.models.lora import add_lora
+from generation.networks import predictor
+from generation.training.conditions import Told, grid_told
+from generation.training.dataset import TrainingSample
+from generation.training.diffusion_stage import DiffusionSettings, DiffusionStage, Task
+from generation.training.draws import Draws
+from generation.training.foundation import open_foundation
+from generation.training.stage_networks import StageNetworks
+from generation.training.whole_stages import grid_scale
+from recon.errors import InputError
+
+LORA_NAME = "lora.safetensors"
+
+
+@dataclass(frozen=True)
+class CoarseSettings(DiffusionSettings):
+    """Of the LoRA as well.
+
+    Attributes:
+        rank: see `LoraSettings`.
+        alpha: see there.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+
+    views: int = 16
+    rank: int = 16
+    alpha: float = 16.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.rank < 1:
+            raise InputError(f"expected a rank of at least 1, found {self.rank}")
+
+
+class CoarseStage(DiffusionStage):
+    """Trains the LoRA."""
+
+    name = "coarse"
+
+    def __init__(self, settings: CoarseSettings, vae: Path | None, base: Path, seed: int = 0):
+        """A LoRA without effect.
+
+        Args:
+            settings: of the stage.
+            vae: see `open_foundation`.
+            base: see there.
+            seed: of the LoRA's first factors.
+
+        Raises:
+            WeightsError, InputError: as `open_foundation`.
+        """
+        foundation = open_foundation(base, vae)
+        self._base = foundation.base
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            add_lora(self._base.unet, settings.rank, settings.alpha)
+        super().__init__(
+            settings,
+            StageNetworks(self._base.unet, self._base.tower, foundation.space),
+            settings.selection(),
+            foundation.origins,
+        )
+
+    def save(
+        self,
+        folder: Path,
+        weights: Mapping[str, Tensor],
+        samples: TrainingSample,
+        dtype: torch.dtype,
+    ) -> None:
+        """Writes the LoRA, which is small, in float32."""
+        save_lora(folder / LORA_NAME, self._base.unet, self._base.sha256)
+
+    def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
+        networks = self.module
+        told = grid_told(batch, self._settings.size, networks.space, networks.tower)
+        return Task(told, predictor(networks.unet))
+
+    def _guidance(self, told: Told) -> Tensor:
+        return grid_scale(told)

@@ -1,0 +1,173 @@
+"""The fine stage: a structure condition branch on the frozen base, for some views at the high size.
+
+The branch is told true coarse images, a little blurred and noisy: at the end it gets generated
+ones. Letters: B samples, T times, V views, F = T·V. What it does not know: how the base was
+trained. Source: 4DVD, §3.4 and eq. 5.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+from generation.cascade_weights import save_branch
+from generation.conditioning import Conditioning
+from generation.diffusion.denoiser import Predictor
+from generation.models.injection import Inject
+from generation.models.structure_branch import build_branch
+from generation.models.structure_condition import Structure, StructureBranch
+from generation.models.sv4d import SV4DUNet
+from generation.training.conditions import Told, grid_told, time_major
+from generation.training.dataset import TrainingSample, over_white
+from generation.training.diffusion_stage import DiffusionSettings, DiffusionStage, Task
+from generation.training.draws import Draws
+from generation.training.foundation import open_foundation
+from generation.training.latents import LatentSpace
+from generation.training.stage_networks import (
+    Base,
+    StageNetworks,
+    freeze_without_effect,
+)
+from generation.training.whole_stages import grid_scale
+from recon.errors import InputError
+
+BRANCH_NAME = "branch.safetensors"
+COARSE_SIZE = "low"
+
+
+@dataclass(frozen=True)
+class FineSettings(DiffusionSettings):
+    """Of the branch as well.
+
+    Attributes:
+        coarse_blur: largest share of the mean of 3 × 3 pixels in the coarse images, in [0, 1].
+        coarse_noise: largest standard deviation of the noise on their latents, in that of latents.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+
+    size: str = "high"
+    coarse_blur: float = 0.5
+    coarse_noise: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not (0 <= self.coarse_blur <= 1 and self.coarse_noise >= 0):
+            raise InputError("expected coarse_blur from 0 to 1 and coarse_noise of at least 0")
+
+
+class FineNetworks(StageNetworks):
+    """With the branch.
+
+    Attributes:
+        branch: that is trained.
+    """
+
+    unet: SV4DUNet
+
+    def __init__(self, base: Base, branch: StructureBranch, space: LatentSpace):
+        super().__init__(base.unet, base.tower, space)
+        self.branch = branch
+
+
+class FineStage(DiffusionStage):
+    """Trains the branch."""
+
+    name = "fine"
+    module: FineNetworks
+    _settings: FineSettings
+
+    def __init__(
+        self,
+        settings: FineSettings,
+        vae: Path | None,
+        base: Path,
+        seed: int = 0,
+        branch: str = "layerwise",
+        roles: str = "reference_query",
+    ):
+        """A branch without effect.
+
+        Args:
+            settings: of the stage.
+            vae: see `open_foundation`.
+            base: see there.
+            seed: of the branch's weights.
+            branch: its name, see `build_branch`.
+            roles: of its MAP, see there.
+
+        Raises:
+            WeightsError: as `open_foundation`.
+            InputError: likewise, or there is no such branch or role.
+        """
+        foundation = open_foundation(base, vae)
+        opened = foundation.base
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            made = build_branch(branch, opened.unet.config, roles)
+        made.start_from(opened.unet)
+        freeze_without_effect(made)
+        self._base_sha256 = opened.sha256
+        super().__init__(
+            settings,
+            FineNetworks(opened, made, foundation.space),
+            settings.selection(COARSE_SIZE),
+            foundation.origins | {"branch": branch, "roles": roles},
+        )
+
+    def save(
+        self,
+        folder: Path,
+        weights: Mapping[str, Tensor],
+        samples: TrainingSample,
+        dtype: torch.dtype,
+    ) -> None:
+        """Writes the branch."""
+        branch = copy.deepcopy(self.module.branch).to(dtype)
+        save_branch(folder / BRANCH_NAME, branch, self._base_sha256)
+
+    def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
+        networks, size = self.module, self._settings.size
+        told = grid_told(batch, size, networks.space, networks.tower)
+        times = told.video.shape[1]
+        coarse = self._coarse(batch, draws).unflatten(1, (times, -1))
+        video = networks.space.latents(told.video)
+        return Task(told, _predictor(networks.unet, networks.branch(Structure(coarse, video))))
+
+    def _coarse(self, batch: TrainingSample, draws: Draws | None) -> Tensor:
+        """Latents of the coarse images, [B, F, c, s, s]."""
+        space, images = self.module.space, over_white(time_major(batch.target[COARSE_SIZE])).rgb
+        if draws is None:
+            return space.latents(images)
+        blur = self._settings.coarse_blur * draws.uniform(1, 1, 1, 1)
+        latents = space.latents(torch.lerp(images, blurred(images), blur))
+        std = self._settings.coarse_noise / space.scale * draws.uniform(1, 1, 1, 1)
+        return latents + std * draws.normal(*latents.shape[1:])
+
+    def _guidance(self, told: Told) -> Tensor:
+        return grid_scale(told)
+
+
+def blurred(images: Tensor) -> Tensor:
+    """The mean of 3 × 3 pixels in the place of each, [..., 3, S, S]."""
+    flat = images.flatten(0, -4)
+    return avg_pool2d(pad(flat, (1, 1, 1, 1), mode="replicate"), 3, stride=1).view(images.shape)
+
+
+def _predictor(unet: SV4DUNet, inject: Inject) -> Predictor:
+    """The base with the branch, as the sampler calls it."""
+
+    def predict(x: Tensor, noise: Tensor, conditionings: Sequence[Conditioning]) -> Tensor:
+        vector = torch.cat([each.vector for each in conditionings])
+        context = torch.stack([each.context for each in conditionings])
+        references = [each.reference for each in conditionings]
+        return unet(x, noise, vector, context, torch.stack(references), inject)  # type: ignore[arg-type]
+
+    return predict

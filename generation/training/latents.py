@@ -1,0 +1,122 @@
+"""The latents in which the cascade is trained: a frozen autoencoder, such as our `train vae` makes.
+
+    images [−1, 1] ──latents──▶ the mode of the posterior        what the networks are told
+                                 × scale                          what they make
+    images [−1, 1] ◀──images── scaled latents
+
+Letters: c channels of a latent, S pixels and s latent pixels on a side. What it does not know: how
+the autoencoder was trained.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor, nn
+
+from generation.training.autoencoder import NAME, WEIGHTS_NAME, load_autoencoder
+from generation.training.run_folder import RunFolder
+from generation.weights import file_sha256
+from recon.errors import WeightsError
+
+IMAGES_AT_ONCE = 32
+
+
+class LatentSpace(nn.Module):
+    """Images to latents and back, without gradients.
+
+    Attributes:
+        scale: gives latents unit variance.
+        channels: c.
+        sha256: of the autoencoder's file.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, scale: float, channels: int, sha256: str
+    ):
+        """Of two halves that are frozen from now on.
+
+        Args:
+            encoder: images [N, 3, S, S] to latents that are not scaled.
+            decoder: scaled latents to images.
+            scale: see above, as the two others.
+            channels: see above.
+            sha256: see above.
+        """
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False)
+        self.decoder = decoder.requires_grad_(False)
+        self.scale, self.channels, self.sha256 = scale, channels, sha256
+
+    @torch.no_grad()
+    def latents(self, images: Tensor) -> Tensor:
+        """Not scaled: [..., 3, S, S] to float32 [..., c, s, s]."""
+        pieces = images.flatten(0, -4).split(IMAGES_AT_ONCE)
+        found = torch.cat([self.encoder(piece).float() for piece in pieces])
+        return found.unflatten(0, images.shape[:-3])
+
+    @torch.no_grad()
+    def images(self, latents: Tensor) -> Tensor:
+        """In [−1, 1] of scaled latents: [N, c, s, s] to float32 [N, 3, S, S]."""
+        pieces = latents.split(IMAGES_AT_ONCE)
+        return torch.cat([self.decoder(piece).float() for piece in pieces]).clamp(-1, 1)
+
+
+class ModeEncoder(nn.Module):
+    """The encoder of diffusers' autoencoder, without random numbers."""
+
+    def __init__(self, network: AutoencoderKL):
+        super().__init__()
+        self.encoder, self.quant_conv = network.encoder, network.quant_conv
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, 3, S, S] to [N, c, s, s], the mode of the posterior."""
+        return self.quant_conv(self.encoder(images)).chunk(2, dim=1)[0]  # type: ignore[misc]
+
+
+class ScaledDecoder(nn.Module):
+    """The decoder of diffusers' autoencoder, of latents as the diffusion sees them."""
+
+    def __init__(self, network: AutoencoderKL):
+        super().__init__()
+        self.decoder, self.scale = network.decoder, float(network.config["scaling_factor"])
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """[N, c, s, s] to [N, 3, S, S]."""
+        return self.decoder(latents / self.scale)
+
+
+def open_latent_space(folder: Path) -> LatentSpace:
+    """The autoencoder of a finished training.
+
+    Args:
+        folder: of `fourdvd train vae`.
+
+    Raises:
+        WeightsError: the autoencoder is missing, damaged or none of ours.
+    """
+    path = trained_file(folder, WEIGHTS_NAME, NAME)
+    network = load_autoencoder(path).float()
+    decoder, channels = ScaledDecoder(network), int(network.config["latent_channels"])
+    return LatentSpace(ModeEncoder(network), decoder, decoder.scale, channels, file_sha256(path))
+
+
+def trained_file(folder: Path, name: str, stage: str) -> Path:
+    """A file that a finished training has written.
+
+    Args:
+        folder: of the training.
+        name: of the file.
+        stage: that writes it.
+
+    Raises:
+        WeightsError: it is not there.
+    """
+    path = RunFolder(Path(folder)).weights / name
+    if not path.is_file():
+        raise WeightsError(
+            f"{path} is not there", hint=f"name the folder of a finished `fourdvd train {stage}`"
+        )
+    return path

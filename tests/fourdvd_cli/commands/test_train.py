@@ -1,0 +1,122 @@
+"""`fourdvd train`: what comes of it as JSON, options over configurations, and going on."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner, Result
+
+from fourdvd_cli import interrupts
+from fourdvd_cli.commands.train import train
+from fourdvd_cli.errors import failure_of
+from fourdvd_cli.training import describe
+from generation.training.engine import Progress
+from generation.training.logbook import read_log
+from tests.generation.curation.shards.tiny_packs import pack, write_data
+
+CONFIG = """
+[vae]
+widths = [8, 8]
+norm_groups = 4
+[vae.engine]
+steps = 3
+batch = 2
+held_out = 1
+log_every = 1
+seed = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny networks wait for threads longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    pack(write_data(folder / "data"), folder / "shards")
+    return folder / "shards"
+
+
+@pytest.fixture
+def command(monkeypatch, shards, tmp_path) -> Callable[..., Result]:
+    """`fourdvd train vae` on the tiny pack."""
+    # The console's own handlers outlive a test and write to a stream that is closed by then.
+    monkeypatch.setattr("fourdvd_cli.console.configure", lambda quiet, verbose: None)
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG)
+    app = typer.Typer()
+    app.add_typer(train)
+    fixed = ("train", "vae", shards, "-o", tmp_path / "out", "--config", config, "--device", "cpu")
+
+    def call(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in (*fixed, *arguments)])
+
+    return call
+
+
+def exit_code(result: Result) -> int:
+    assert result.exception is not None
+    failure = failure_of(result.exception)
+    assert failure is not None, result.exception
+    return failure.exit_code
+
+
+def test_the_result_is_told_as_json_and_nothing_else(command, tmp_path):
+    result = command("--json", "--quiet")
+    assert result.exit_code == 0, result.exception
+    told = json.loads(result.stdout)
+    assert told["stage"] == "vae"
+    assert told["steps"] == 3
+    assert set(told["scores"]) == {"psnr_low", "psnr_high"}
+    assert Path(told["weights"]) == tmp_path / "out" / "weights"
+    assert (tmp_path / "out" / "weights" / "vae.safetensors").exists()
+
+
+def test_options_count_more_than_the_configuration(command, tmp_path):
+    options = ("--steps", 2, "--batch", 1, "--lr", 0.01, "--seed", 7, "--workers", 0, "--quiet")
+    assert command(*options).exit_code == 0
+    engine = json.loads((tmp_path / "out" / "config.json").read_text())["engine"]
+    assert (engine["steps"], engine["batch"], engine["seed"]) == (2, 1, 7)
+    assert (engine["learning_rate"], engine["device"]) == (0.01, "cpu")
+
+
+def test_the_same_command_goes_on_and_overwrite_starts_again(command, tmp_path):
+    assert command("--steps", 2, "--quiet").exit_code == 0
+    first = read_log(tmp_path / "out")
+    assert command("--steps", 3, "--quiet").exit_code == 0
+    assert read_log(tmp_path / "out")[: len(first)] == first
+    assert exit_code(command("--seed", 6, "--quiet")) == 3
+    assert command("--seed", 6, "--overwrite", "--quiet").exit_code == 0
+
+
+def test_a_signal_saves_the_state_and_is_told_by_the_exit_code(command, tmp_path, monkeypatch):
+    @contextmanager
+    def stop_request():
+        yield lambda: True
+
+    monkeypatch.setattr(interrupts, "stop_request", stop_request)
+    assert exit_code(command("--quiet")) == 130
+    assert (tmp_path / "out" / "checkpoints" / "step_00000001").is_dir()
+
+
+def test_a_folder_without_shards_and_an_unknown_setting_are_errors_of_the_input(command, tmp_path):
+    assert exit_code(command("--config", tmp_path / "none.toml")) == 3
+    (tmp_path / "tiny.toml").write_text("[vae]\nwidht = 3")
+    assert exit_code(command()) == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_names_loss_score_speed_and_time():
+    step = Progress(3, 9, 0.03125, 12.34, 3725.4, {"psnr_low": 24.318})
+    assert describe(step) == "loss 0.0312 · psnr_low 24.32 · 12.3 samples/s · 1:02:05 left"
+    assert describe(step._replace(scores={})) == "loss 0.0312 · 12.3 samples/s · 1:02:05 left"

@@ -1,0 +1,287 @@
+"""The cascade from a clip to a grid, its two stages, and what is refused."""
+
+import itertools
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from generation import passes
+from generation.cascade_files import BRANCH_FILE, LORA_FILE, find_trained
+from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
+from generation.coarse import CoarseStage, enlarged
+from generation.conditioning import azimuth_rad, camera_vector, polar_rad
+from generation.diffusion.schedule import karras_sigmas
+from generation.passes import Job
+from generation.pipeline import generate, make_at_once, make_in_cascade
+from generation.planning import plan
+from generation.progress import StepCounter
+from generation.recipes import recipes
+from generation.settings import GenerateSettings
+from generation.weights import PublishedWeights
+from recon.errors import Interrupted, OutputExistsError, WeightsError
+from recon.grid import read_grid
+from recon.grid.cameras import viewing_angles_deg
+from tests.generation.models.random_weights import error, numbers
+from tests.generation.tiny_cascade import tiny_sv4d, write_trained
+from tests.generation.tiny_networks import load_tiny, tiny_clip, tiny_weights
+
+SIZE, COARSE = 64, 32
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """Tiny networks and sizes."""
+    monkeypatch.setattr(passes, "load_networks", load_tiny)
+    monkeypatch.setitem(recipes, "4dvd", replace(recipes["4dvd"], coarse_size=COARSE))
+
+
+def settings(**others) -> GenerateSettings:
+    return GenerateSettings(**{"model": "4dvd", "steps": 2, "views": 3} | others)
+
+
+def make(folder: Path, trained: dict[str, Path], T: int = 5, name: str = "grid", **others):
+    given = ("overwrite", "on_step", "should_stop")
+    told = {key: others.pop(key) for key in given if key in others}
+    weights = tiny_weights(folder, "sv3d_p", "sv4d")
+    clip, chosen = tiny_clip(T, SIZE), settings(**others)
+    return generate(clip, folder / name, chosen, weights, trained=trained, **told)
+
+
+def job(folder: Path, T: int, name: str) -> Job:
+    chosen = settings()
+    todo = plan(chosen, T)
+    weights = tiny_weights(folder, *todo.needs(chosen))
+    counter = StepCounter(todo.all_steps, None, None)
+    return Job(tiny_clip(T, SIZE), folder / name, chosen, todo, weights, {}, counter)
+
+
+def base_of(folder: Path) -> str:
+    return tiny_weights(folder, "sv4d")["sv4d"].sha256()
+
+
+def test_a_clip_becomes_a_grid_in_two_stages(tmp_path):
+    steps: list[tuple[int, str]] = []
+    made = make(
+        tmp_path, write_trained(tmp_path), T=9, on_step=lambda s: steps.append((s.step, s.stage))
+    )
+    grid = read_grid(tmp_path / "grid")
+    assert (grid.V, grid.T, grid.height) == (4, 9, SIZE)
+    azimuths = [viewing_angles_deg(camera)[0] for camera in grid.cameras]
+    assert azimuths == pytest.approx([0, 90, 180, 270])
+    windows = ["frames 2–8", "frames 0–3", "frames 3–6", "frames 6–8"]
+    titles = [
+        "orbit of frame 0",
+        *(f"coarse {w}" for w in windows),
+        *(f"fine {w}" for w in windows),
+    ]
+    assert steps == [(i + 1, titles[i // 2]) for i in range(18)]
+    report = json.loads((tmp_path / "grid" / "generate.json").read_text())
+    assert report == json.loads(json.dumps(made.report))
+    assert report["model"] == "4dvd"
+    assert set(report["weights"]) == {"sv3d_p", "sv4d", LORA_FILE, BRANCH_FILE}
+    assert {"coarse sample", "fine sample", "fine decode"} <= report["seconds"].keys()
+
+
+def test_view_0_of_the_grid_is_the_input(tmp_path):
+    grid = make(tmp_path, write_trained(tmp_path)).grid
+    seen = tiny_clip(5, SIZE).images
+    opaque = seen[..., 3:] > 0
+    assert (np.where(opaque, grid.images[grid.of_view(0)], 0) == np.where(opaque, seen, 0)).all()
+
+
+@pytest.mark.parametrize("name", ["layerwise", "controlnet", "t2i_adapter"])
+def test_weights_as_training_finds_them_make_of_the_fine_stage_plain_sv4d(tmp_path, name):
+    trained = write_trained(tmp_path, effect=0, name=name)
+    fine = make_in_cascade(job(tmp_path, 9, "a"), trained, base_of(tmp_path))
+    plain = make_at_once(job(tmp_path, 9, "b"))
+    assert torch.equal(fine.views, plain.views)
+
+
+def test_a_stage_of_one_pass_is_eulers_method_on_sv4d_with_the_inputs_view_first(tmp_path):
+    """Written out plainly: two steps, both halves of guidance, of T = 5 and V = 4."""
+    this = job(tmp_path, 5, "grid")
+    run = passes.Run(this, passes.Stage())
+    views = run.views()
+    assert run.state.orbit is not None
+    networks = tiny_sv4d(tmp_path)
+    T, V, h = 5, 4, SIZE // 8
+    latents, tokens = networks.latents(this.video), networks.tokens(this.video)
+    seen = networks.reference_latents(torch.cat([this.video[:1], run.state.orbit]))
+    vector = camera_vector(polar_rad([10.0] * V), azimuth_rad([0, 90, 180, 270])).repeat(T, 1)
+    bare = vector.clone()
+    bare[:, :256] = 0
+    sigmas = karras_sigmas(2).tolist()
+    triangle = [0, 2 / 3, 2 / 3, 0]
+    scale = torch.tensor([1 + (t / 4 + triangle[v]) / 2 for t in range(T) for v in range(V)])
+    noise = torch.randn(T * V, 4, h, h, generator=torch.Generator().manual_seed(1))
+    x = noise * math.sqrt(1 + sigmas[0] ** 2)
+
+    def denoised(x: Tensor, sigma: float, share: float, camera: Tensor) -> Tensor:
+        c = 1 / math.sqrt(1 + sigma**2)
+        joined = torch.cat([x * c, share * latents.repeat_interleave(V, 0)], 1)
+        told = torch.full((T * V,), math.log(sigma) / 4)
+        context, reference = share * tokens[None], share * seen[None]
+        with torch.inference_mode():
+            found = networks.unet(joined, told, camera, context, reference)  # type: ignore[arg-type]
+        return x * c**2 - sigma * c * found
+
+    for sigma, after in itertools.pairwise(sigmas):
+        without, following = denoised(x, sigma, 0, bare), denoised(x, sigma, 1, vector)
+        goal = without + scale[:, None, None, None] * (following - without)
+        x = goal + (x - goal) * after / sigma
+    assert error(run.state.latents.flatten(0, 1), x) < 1e-3  # 700 times rounding: x at σ = 700
+    assert torch.equal(views[:, 0], this.video)
+
+
+def test_the_coarse_grid_decides_about_the_fine_one(tmp_path):
+    """The LoRA has no other way to it than through the branch."""
+    base = base_of(tmp_path)
+    a, b = (
+        make_in_cascade(job(tmp_path, 5, name), write_trained(tmp_path, effect), base).views
+        for name, effect in (("a", 0.3), ("b", 0.6))
+    )
+    assert (a - b).abs().max() > 1e-3
+
+
+def test_the_coarse_stage_sees_the_input_small(tmp_path):
+    stage = CoarseStage(COARSE, tmp_path / LORA_FILE, "")
+    video = job(tmp_path, 5, "grid").video
+    small = stage.resized(video)
+    assert small.shape == (5, 3, COARSE, COARSE)
+    assert small.mean().item() == pytest.approx(video.mean().item(), abs=1e-3)
+    assert torch.equal(stage.resized(small), small)
+    ramp = torch.linspace(-1, 1, SIZE).expand(1, 3, SIZE, SIZE)
+    inner = slice(2, -2)
+    pairs = ramp.unflatten(-1, (COARSE, 2)).mean(-1)[:, :, ::2]
+    torch.testing.assert_close(stage.resized(ramp)[..., inner], pairs[..., inner])
+
+
+def test_enlarged_views_are_the_same_views(tmp_path):
+    views = numbers(2, 3, 3, 8, 8).clamp(-1, 1)
+    assert enlarged(views, 8) is views
+    large = enlarged(views, 32)
+    assert large.shape == (2, 3, 3, 32, 32)
+    assert float(large.abs().max()) <= 1
+    flat = torch.full((1, 2, 3, 8, 8), 0.25)
+    torch.testing.assert_close(enlarged(flat, 16), torch.full((1, 2, 3, 16, 16), 0.25))
+
+
+def test_the_coarse_grid_alone_is_written_at_the_size_of_the_input(tmp_path):
+    trained = write_trained(tmp_path)
+    del trained[BRANCH_FILE]
+    steps: list[int] = []
+    made = make(tmp_path, trained, coarse_only=True, on_step=lambda each: steps.append(each.step))
+    assert steps == [1, 2, 3, 4]
+    assert (made.grid.V, made.grid.height) == (4, SIZE)
+    assert BRANCH_FILE not in made.report["weights"]
+
+
+@pytest.mark.parametrize(
+    ("name", "roles"),
+    [("controlnet", "reference_query"), ("t2i_adapter", "reference_query"),
+     ("layerwise", "feature_query")],
+)  # fmt: skip
+def test_the_file_says_which_branch_it_is(tmp_path, name, roles):
+    usual = make(tmp_path, write_trained(tmp_path), name="a").grid.images
+    other = make(tmp_path, write_trained(tmp_path, name=name, roles=roles), name="b").grid.images
+    assert (usual != other).any()
+
+
+def test_little_memory_makes_the_same_grid(tmp_path, monkeypatch):
+    monkeypatch.setattr("generation.networks.LOW_MEMORY_TOKENS", 50)
+    trained = write_trained(tmp_path, name="controlnet")
+    usual = make(tmp_path, trained, name="a").grid.images
+    little = make(tmp_path, trained, name="b", low_memory=True).grid.images
+    assert np.abs(usual[..., :3].astype(int) - little[..., :3]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "goes_on_at", "saved"),
+    [(1, 1, set()), (6, 5, {COARSE_STATE}), (11, 11, {COARSE_STATE}),
+     (14, 13, {COARSE_STATE, STATE})],
+)  # fmt: skip
+def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
+    tmp_path, stop_after, goes_on_at, saved
+):
+    trained = write_trained(tmp_path)
+    whole = make(tmp_path, trained, T=9, name="whole", views=1).grid.images
+    count = itertools.count(1)
+    with pytest.raises(Interrupted):
+        make(tmp_path, trained, T=9, views=1, should_stop=lambda: next(count) == stop_after)
+    left = {path.name for path in (tmp_path / "grid" / UNFINISHED).iterdir()}
+    assert left == saved | {"input"}
+    steps: list[int] = []
+    made = make(tmp_path, trained, T=9, views=1, on_step=lambda each: steps.append(each.step))
+    assert steps == list(range(goes_on_at, 19))
+    assert (made.grid.images == whole).all()
+    assert not (tmp_path / "grid" / UNFINISHED).exists()
+
+
+def test_an_unfinished_run_with_other_trained_weights_is_kept(tmp_path):
+    count = itertools.count(1)
+    trained = write_trained(tmp_path)
+    with pytest.raises(Interrupted):
+        make(tmp_path, trained, should_stop=lambda: next(count) == 3)
+    write_trained(tmp_path, effect=0.5)
+    with pytest.raises(OutputExistsError):
+        make(tmp_path, trained)
+    make(tmp_path, trained, overwrite=True)
+
+
+def test_files_for_another_base_are_refused_before_any_step(tmp_path):
+    trained = write_trained(tmp_path, base_sha256=64 * "0")
+    steps: list[int] = []
+    with pytest.raises(WeightsError, match="base_sha256"):
+        make(tmp_path, trained, on_step=lambda each: steps.append(each.step))
+    assert not steps
+
+
+def test_files_that_were_mixed_up_are_refused(tmp_path):
+    trained = write_trained(tmp_path)
+    mixed = dict(zip(trained, reversed(trained.values()), strict=True))
+    with pytest.raises(WeightsError, match="expected fourdvd-lora as its format"):
+        make(tmp_path, mixed)
+
+
+def test_a_branch_of_no_known_name_is_refused(tmp_path):
+    from tests.generation.test_cascade_weights import rewrite
+
+    trained = write_trained(tmp_path)
+    rewrite(trained[BRANCH_FILE], hyper_parameters='{"name": "unet", "roles": "reference_query"}')
+    with pytest.raises(WeightsError, match=r"no structure branch 'unet'.*damaged"):
+        make(tmp_path, trained)
+
+
+def test_files_are_found_in_the_named_folder_first(tmp_path, monkeypatch):
+    named, general = tmp_path / "named", tmp_path / "general"
+    monkeypatch.setenv("FOURDVD_WEIGHTS", str(general))
+    for folder in (named, general):
+        folder.mkdir()
+        (folder / LORA_FILE).write_bytes(b"")
+    (general / BRANCH_FILE).write_bytes(b"")
+    assert find_trained(LORA_FILE, named) == named / LORA_FILE
+    assert find_trained(BRANCH_FILE, named) == general / BRANCH_FILE
+    (general / BRANCH_FILE).unlink()
+    with pytest.raises(WeightsError, match="have published none") as caught:
+        find_trained(BRANCH_FILE, named)
+    assert "fourdvd train" in (caught.value.hint or "")
+    monkeypatch.delenv("FOURDVD_WEIGHTS")
+    with pytest.raises(WeightsError, match="FOURDVD_WEIGHTS is not set"):
+        find_trained(BRANCH_FILE)
+
+
+def test_weights_that_are_changed_in_memory_stay_as_they_are_in_the_file(tmp_path):
+    """A LoRA is merged into tensors that are pages of the published file."""
+    path = tmp_path / "weights.safetensors"
+    save_file({"unet.weight": numbers(64, 64)}, path)
+    before = path.read_bytes()
+    file = PublishedWeights(path, None, None)  # type: ignore[arg-type]
+    file.part("unet.", torch.float32, "cpu")["weight"].add_(1)
+    assert path.read_bytes() == before

@@ -1,0 +1,52 @@
+"""The cascade's own files for the tiny networks, and a job of it."""
+
+from pathlib import Path
+
+import torch
+
+from generation.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.cascade_weights import save_branch, save_lora
+from generation.models.lora import add_lora, lora_parameters
+from generation.models.structure_branch import build_branch
+from generation.models.sv4d import SV4DUNet
+from generation.networks import Networks
+from generation.recipes import recipes
+from tests.generation.models.random_weights import numbers, with_random_weights
+from tests.generation.tiny_networks import load_tiny, tiny_weights
+
+
+def tiny_sv4d(folder: Path) -> Networks:
+    """The networks that every stage finds in the file of SV4D."""
+    weights = tiny_weights(folder, "sv4d")["sv4d"]
+    return load_tiny(weights, recipes["4dvd"].config, torch.device("cpu"), torch.float32)
+
+
+def write_trained(
+    folder: Path,
+    effect: float = 0.3,
+    name: str = "layerwise",
+    roles: str = "reference_query",
+    base_sha256: str | None = None,
+) -> dict[str, Path]:
+    """A LoRA and a branch for the tiny networks; those of no effect are as training finds them.
+
+    Args:
+        folder: gets them, and the weights of SV4D.
+        effect: size of the LoRA's numbers; 0: neither of the two does anything.
+        name: of the branch.
+        roles: of its MAP.
+        base_sha256: that they tell; None: the right one.
+    """
+    weights, unet = tiny_weights(folder, "sv4d")["sv4d"], tiny_sv4d(folder).unet
+    assert isinstance(unet, SV4DUNet)
+    base = base_sha256 or weights.sha256()
+    branch = build_branch(name, unet.config, roles)
+    if effect:
+        with_random_weights(branch)
+    save_branch(folder / BRANCH_FILE, branch, base, overwrite=True)
+    add_lora(unet, 2, 2.0)
+    if effect:
+        for index, parameter in enumerate(lora_parameters(unet)):
+            parameter.data = effect * numbers(*parameter.shape, seed=index)
+    save_lora(folder / LORA_FILE, unet, base, overwrite=True)
+    return {file: folder / file for file in (LORA_FILE, BRANCH_FILE)}

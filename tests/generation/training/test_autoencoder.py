@@ -1,0 +1,171 @@
+"""The autoencoder learns from images of all sizes, and what it writes is read again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from generation.models.vae import ImageEncoder, VAEConfig
+from generation.training.autoencoder import (
+    WEIGHTS_NAME,
+    AutoencoderSettings,
+    AutoencoderStage,
+    edge_size,
+    images_of_size,
+    load_autoencoder,
+)
+from generation.training.dataset import GridDataset, TrainingSample, over_white
+from generation.training.draws import Draws
+from generation.training.engine import train
+from generation.training.logbook import read_log
+from generation.training.settings import EngineSettings, read_settings
+from recon.errors import InputError, WeightsError
+
+TINY = AutoencoderSettings(widths=(8, 16), norm_groups=4, max_stride=2)
+ENGINE = EngineSettings(
+    steps=30, batch=4, learning_rate=4e-3, warmup=4, held_out=2, average_decay=0.8, score_every=10
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_shards, tmp_path_factory) -> Path:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("vae") / "out"
+    train(AutoencoderStage(TINY), ENGINE, tiny_shards, folder)
+    torch.set_num_threads(threads)
+    return folder
+
+
+@pytest.fixture
+def samples(tiny_shards) -> TrainingSample:
+    dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).selection)
+    return default_collate([dataset[number] for number in range(3)])
+
+
+def parameters(config: str) -> int:
+    _, own = read_settings(config, "vae", AutoencoderSettings)
+    with torch.device("meta"):
+        return sum(each.numel() for each in AutoencoderStage(own).module.parameters())
+
+
+def test_the_small_configuration_has_a_quarter_of_the_side_and_few_parameters():
+    _, own = read_settings("mini", "vae", AutoencoderSettings)
+    assert parameters("mini") < 2.5e6
+    assert AutoencoderStage(own).module.encoder(torch.zeros(1, 3, 16, 16)).shape == (1, 8, 4, 4)
+
+
+def test_training_makes_images_come_back_better(trained):
+    scores = [record for record in read_log(trained) if "psnr_low" in record]
+    assert scores[-1]["psnr_low"] > scores[0]["psnr_low"] + 1
+    assert scores[-1]["psnr_high"] > scores[0]["psnr_high"] + 1
+
+
+def test_the_file_is_the_network_whose_scores_were_told(trained, tiny_shards):
+    network = load_autoencoder(trained / "weights" / WEIGHTS_NAME)
+    dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).selection)
+    last = default_collate([dataset[7], dataset[8]])
+    images = over_white(last.target["low"].flatten(0, 2)).rgb
+    made = network.decode(network.encode(images).latent_dist.mode()).sample.clamp(-1, 1)  # type: ignore[union-attr]
+    error = ((made - images) / 2).double().square().mean((1, 2, 3))
+    psnr = float((-10 * error.log10()).mean())
+    assert psnr == pytest.approx(read_log(trained)[-1]["psnr_low"], abs=1e-3)
+
+
+def test_scaled_latents_have_unit_variance(trained, tiny_shards):
+    network = load_autoencoder(trained / "weights" / WEIGHTS_NAME)
+    dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).selection)
+    last = default_collate([dataset[7], dataset[8]])
+    latents = [
+        network.encode(over_white(target.flatten(0, 2)).rgb).latent_dist.mode().flatten()  # type: ignore[union-attr]
+        for target in last.target.values()
+    ]
+    scaled = torch.cat(latents) * network.config["scaling_factor"]
+    assert float(scaled.std()) == pytest.approx(1, abs=1e-4)
+
+
+def test_its_encoder_has_the_names_of_the_published_one():
+    settings = AutoencoderSettings(widths=(32, 64), norm_groups=32)
+    ours = AutoencoderStage(settings).module.state_dict()
+    theirs = ImageEncoder(VAEConfig(32, (1, 2), 1)).state_dict()
+    assert {name: ours[name].shape for name in theirs} == {
+        name: tensor.shape for name, tensor in theirs.items()
+    }
+
+
+def test_the_loss_agrees_with_float64(samples):
+    stage = AutoencoderStage(TINY)
+    found = stage.loss(samples, Draws(0, 0, range(3)))
+    stage.module.double()
+    draws, expected = Draws(0, 0, range(3)), {"difference": 0.0, "edges": 0.0, "kl": 0.0}
+    orders = {size: draws.permutation(4)[:, :count] for size, count in (("low", 4), ("high", 1))}
+    for size, order in orders.items():
+        images = over_white(samples.target[size].flatten(1, 2), torch.float64).rgb
+        images = torch.stack([images[i, chosen] for i, chosen in enumerate(order)]).flatten(0, 1)
+        moments = stage.module.quant_conv(stage.module.encoder(images))  # type: ignore[misc]
+        mean, log_variance = moments.chunk(2, 1)
+        noise = draws.normal(order.shape[1], *mean.shape[1:]).flatten(0, 1)
+        made = stage.module.decoder(mean + (log_variance / 2).exp() * noise)
+        error = (made - images).detach().numpy()
+        expected["difference"] += np.abs(error).mean() / 2
+        for axis in (2, 3):
+            expected["edges"] += np.abs(np.diff(error, axis=axis)).mean() / 2
+        kl = (mean**2 + log_variance.exp() - 1 - log_variance) / 2
+        expected["kl"] += float(kl.detach().mean()) / 2
+    for name, value in expected.items():
+        assert float(found.parts[name]) == pytest.approx(value, rel=1e-4)
+    whole = expected["difference"] + TINY.edges * expected["edges"] + TINY.kl * expected["kl"]
+    assert found.loss.item() == pytest.approx(whole, rel=1e-4)
+
+
+def test_edges_of_a_ramp_are_its_slopes():
+    rows, columns = torch.meshgrid(torch.arange(5.0), torch.arange(6.0), indexing="ij")
+    assert float(edge_size((0.5 * rows - 2 * columns)[None, None])) == pytest.approx(2.5)
+
+
+def test_sizes_share_pixels():
+    assert [images_of_size(4, side, 64) for side in (64, 128, 256)] == [4, 1, 1]
+    assert images_of_size(16, 576, 256) == 3
+
+
+def test_pictures_show_images_above_what_comes_back(samples):
+    stage = AutoencoderStage(TINY)
+    picture = stage.pictures(samples, Draws(0, 0, range(3)))
+    assert picture.shape == (2 * 8 + 2 * 16, 3 * 16, 3)
+    assert picture.dtype == np.uint8
+    expected = (over_white(samples.target["high"][1, 0, 0]).rgb + 1) * 127.5
+    np.testing.assert_allclose(picture[16:32, 16:32], expected.permute(1, 2, 0), atol=0.51)
+
+
+def test_the_seed_decides_the_network_and_leaves_other_random_numbers_alone():
+    before = torch.random.get_rng_state()
+    first, same, other = (AutoencoderStage(TINY, seed).module for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(first.encoder.conv_in.weight, same.encoder.conv_in.weight)
+    assert not torch.equal(first.encoder.conv_in.weight, other.encoder.conv_in.weight)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no tensors at all"])
+def test_a_file_that_is_none_of_ours_is_told(tmp_path, content):
+    if content is not None:
+        (tmp_path / WEIGHTS_NAME).write_bytes(content)
+    with pytest.raises(WeightsError, match=WEIGHTS_NAME):
+        load_autoencoder(tmp_path / WEIGHTS_NAME)
+
+
+def test_half_precision_is_read_again(trained, tiny_shards, tmp_path):
+    stage = AutoencoderStage(TINY)
+    dataset = GridDataset(tiny_shards, stage.selection)
+    weights = dict(stage.module.named_parameters())
+    stage.save(tmp_path, weights, default_collate([dataset[0]]), torch.float16)
+    network = load_autoencoder(tmp_path / WEIGHTS_NAME)
+    assert {each.dtype for each in network.parameters()} == {torch.float16}
+
+
+def test_settings_that_contradict_themselves_are_refused():
+    for wrong in ({"norm_groups": 3}, {"blocks": 0}, {"kl": -1.0}):
+        with pytest.raises(InputError):
+            replace(TINY, **wrong)

@@ -1,0 +1,76 @@
+"""Conditions of a batch are those that the pipeline makes of the same images."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from generation.conditioning import azimuth_rad, camera_vector, polar_rad
+from generation.models.token_tower import TokenTower, TokenTowerConfig
+from generation.training.autoencoder import WEIGHTS_NAME, load_autoencoder
+from generation.training.conditions import grid_told, orbit_told
+from generation.training.dataset import GridDataset, TrainingSample, over_white
+from generation.training.latents import LatentSpace, open_latent_space
+from generation.training.training_choice import Selection
+
+
+@pytest.fixture
+def space(tiny_vae) -> LatentSpace:
+    return open_latent_space(tiny_vae)
+
+
+@pytest.fixture
+def tower() -> TokenTower:
+    return TokenTower(TokenTowerConfig(8, (32,), 8)).requires_grad_(False)
+
+
+def batch_of(shards, **choice) -> TrainingSample:
+    dataset = GridDataset(shards, Selection(random_reference=True, **choice))
+    return default_collate([dataset[number] for number in range(3)])
+
+
+def test_frames_of_a_grid_are_listed_by_time_and_told_the_video(space, tower, tiny_shards):
+    batch = batch_of(tiny_shards, views=3, frames=2)
+    told = grid_told(batch, "low", space, tower)
+    frame = 1 * 3 + 2  # time 1, view 2
+    torch.testing.assert_close(told.images[1, frame], over_white(batch.target["low"][1, 2, 1]).rgb)
+    seen = over_white(batch.reference_video["low"][1]).rgb
+    found = told.conditionings[1]
+    torch.testing.assert_close(found.concat[frame], space.latents(seen[1:])[0])
+    torch.testing.assert_close(found.context, tower(seen))
+    assert found.reference is not None
+    views = over_white(batch.reference_views["low"][1]).rgb
+    torch.testing.assert_close(found.reference, space.latents(views))
+
+
+def test_cameras_are_told_as_the_pipeline_tells_them(space, tower, tiny_shards):
+    batch = batch_of(tiny_shards, views=3, frames=2)
+    found = grid_told(batch, "low", space, tower).conditionings[2].vector
+    elevations = batch.elevation_rad[2].double().rad2deg().tolist()
+    azimuths = batch.azimuth_rad[2].double().rad2deg().tolist()
+    expected = camera_vector(polar_rad(elevations), azimuth_rad(azimuths)).repeat(2, 1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_an_orbit_ends_with_the_reference_view(space, tower, tiny_shards):
+    batch = batch_of(tiny_shards, views=4, frames=1)
+    told = orbit_told(batch, "low", space, tower)
+    torch.testing.assert_close(told.images[:, -1], told.video[:, 0])
+    torch.testing.assert_close(told.images[:, :-1], over_white(batch.target["low"][:, 1:, 0]).rgb)
+    last = camera_vector(math.pi / 2 - batch.elevation_rad[:, 0], torch.zeros(3))
+    found = torch.stack([each.vector[-1] for each in told.conditionings])
+    torch.testing.assert_close(found, last)
+
+
+def test_latents_and_images_are_those_of_the_autoencoder(space, tiny_vae, tiny_shards):
+    network = load_autoencoder(tiny_vae / "weights" / WEIGHTS_NAME)
+    images = over_white(batch_of(tiny_shards, views=2, frames=1).target["low"]).rgb
+    latents = space.latents(images)
+    assert latents.shape == (3, 2, 1, 4, 4, 4)
+    mode = network.encode(images.flatten(0, 2)).latent_dist.mode()  # type: ignore[union-attr]
+    torch.testing.assert_close(latents.flatten(0, 2), mode)
+    made = space.images(latents.flatten(0, 2) * space.scale)
+    expected = network.decode(latents.flatten(0, 2)).sample.clamp(-1, 1)  # type: ignore[union-attr]
+    torch.testing.assert_close(made, expected)
+    assert not any(each.requires_grad for each in space.parameters())

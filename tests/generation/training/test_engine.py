@@ -1,0 +1,192 @@
+"""A training that was stopped, killed or broken goes on as if nothing had happened."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from generation.curation.shards.packing import grid_names, pack_grids
+from generation.training.checkpoints import list_checkpoints
+from generation.training.engine import Progress, Trained, train
+from generation.training.logbook import read_log
+from generation.training.settings import EngineSettings
+from recon.errors import BackendError, DivergedError, InputError, Interrupted, OutputExistsError
+from tests.generation.curation.shards.tiny_packs import SETTINGS as PACKING
+from tests.generation.curation.shards.tiny_packs import pack
+from tests.generation.training.toy_stage import SETTINGS, ToyStage
+
+
+def losses(folder: Path) -> list[float]:
+    return [record["loss"] for record in read_log(folder) if "loss" in record]
+
+
+def stop_after(step: int) -> Callable[[], bool]:
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) == step
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    ours, theirs = (load_file(each / "weights" / "toy.safetensors") for each in (first, second))
+    return all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+
+
+def run(shards: Path, folder: Path, settings: EngineSettings = SETTINGS, **named) -> Trained:
+    return train(named.pop("stage", None) or ToyStage(), settings, shards, folder, **named)
+
+
+def test_a_training_leaves_its_log_pictures_checkpoints_and_weights(tiny_shards, tmp_path):
+    steps: list[Progress] = []
+    trained = run(tiny_shards, tmp_path / "out", on_step=steps.append)
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == {
+        "config.json", "log.jsonl", "checkpoints", "samples", "weights",
+    }  # fmt: skip
+    assert [path.name for path in list_checkpoints(out / "checkpoints")] == [
+        "step_00000003", "step_00000006",
+    ]  # fmt: skip
+    pictures = sorted((out / "samples").iterdir())
+    assert [path.name for path in pictures] == ["step_00000004.png", "step_00000006.png"]
+    with Image.open(pictures[0]) as picture:
+        assert picture.size == (6, 4)
+    assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[-1].seconds_left == 0
+    assert trained.steps == 6
+    assert trained.weights == out / "weights"
+    assert set(trained.scores) == {"mean"}
+    log = read_log(out)
+    assert [record["step"] for record in log if "mean" in record] == [4, 6]
+    assert set(log[0]) == {
+        "step", "loss", "error", "learning_rate", "gradient_norm", "samples_per_second", "seconds",
+        "replaced",
+    }  # fmt: skip
+    config = json.loads((out / "config.json").read_text())
+    assert config["identity"]["stage"] == "base"
+    assert config["engine"]["steps"] == 6
+
+
+def test_the_weights_that_are_handed_out_are_the_average(tiny_shards, tmp_path):
+    settings = replace(SETTINGS, weights_precision="float16")
+    run(tiny_shards, tmp_path / "out", settings)
+    newest = list_checkpoints(tmp_path / "out" / "checkpoints")[-1]
+    average, latest = (load_file(newest / f"{name}.safetensors") for name in ("average", "weights"))
+    found = load_file(tmp_path / "out" / "weights" / "toy.safetensors")
+    for name in found:
+        assert torch.equal(found[name], average[name].half())
+        assert not torch.equal(found[name], latest[name].half())
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_a_stopped_training_goes_on_with_the_same_losses(tiny_shards, tmp_path, stop):
+    whole = run(tiny_shards, tmp_path / "whole")
+    with pytest.raises(Interrupted, match=f"after step {stop}"):
+        run(tiny_shards, tmp_path / "parts", should_stop=stop_after(stop))
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")[:stop]
+    parts = run(tiny_shards, tmp_path / "parts")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert parts.scores == whole.scores
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint(tiny_shards, tmp_path):
+    def die(step: Progress) -> None:
+        if step.step == 5:
+            raise KeyboardInterrupt
+
+    run(tiny_shards, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_shards, tmp_path / "parts", on_step=die)
+    assert len(losses(tmp_path / "parts")) == 5
+    run(tiny_shards, tmp_path / "parts")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_finished_training_can_be_asked_for_more_steps(tiny_shards, tmp_path):
+    run(tiny_shards, tmp_path / "whole", replace(SETTINGS, steps=9))
+    run(tiny_shards, tmp_path / "parts")
+    again = run(tiny_shards, tmp_path / "parts")
+    assert again.scores
+    assert len(read_log(tmp_path / "parts")) == 6 + 2
+    run(tiny_shards, tmp_path / "parts", replace(SETTINGS, steps=9))
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_the_clock_makes_checkpoints_too(tiny_shards, tmp_path):
+    settings = replace(SETTINGS, checkpoint_every=100, checkpoint_seconds=1e-9)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_shards, tmp_path / "out", settings, on_step=_interrupt_at_4)
+    assert list_checkpoints(tmp_path / "out" / "checkpoints")[-1].name == "step_00000004"
+
+
+def _interrupt_at_4(step: Progress) -> None:
+    if step.step == 4:
+        raise KeyboardInterrupt
+
+
+def test_a_training_that_diverges_keeps_its_last_checkpoint(tiny_shards, tmp_path):
+    with pytest.raises(DivergedError):
+        run(tiny_shards, tmp_path / "out", stage=ToyStage(diverges_at=5))
+    assert [path.name for path in list_checkpoints(tmp_path / "out" / "checkpoints")] == [
+        "step_00000003"
+    ]
+    assert len(losses(tmp_path / "out")) == 4
+    run(tiny_shards, tmp_path / "out")
+    run(tiny_shards, tmp_path / "whole")
+    assert losses(tmp_path / "out") == losses(tmp_path / "whole")
+
+
+def test_another_training_in_the_folder_is_refused_and_told(tiny_shards, tmp_path):
+    run(tiny_shards, tmp_path / "out")
+    before = (tmp_path / "out" / "log.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"base\.width is 3 there, 2 here"):
+        run(tiny_shards, tmp_path / "out", stage=ToyStage(width=2))
+    with pytest.raises(InputError, match="stage is 'base' there, 'fine' here"):
+        run(tiny_shards, tmp_path / "out", stage=ToyStage("fine"))
+    with pytest.raises(InputError, match=r"engine\.learning_rate is 0\.05 there, 1\.0 here"):
+        run(tiny_shards, tmp_path / "out", replace(SETTINGS, learning_rate=1.0))
+    assert (tmp_path / "out" / "log.jsonl").read_bytes() == before
+    run(tiny_shards, tmp_path / "out", stage=ToyStage(width=2), overwrite=True)
+    assert len(losses(tmp_path / "out")) == 6
+
+
+def test_another_pack_is_refused(tiny_data, tiny_shards, tmp_path):
+    with pytest.raises(Interrupted):
+        run(tiny_shards, tmp_path / "out", should_stop=stop_after(2))
+    pack_grids(tiny_data, grid_names(tiny_data)[:-1], tmp_path / "smaller", PACKING)
+    with pytest.raises(InputError, match="train on the same pack"):
+        run(tmp_path / "smaller", tmp_path / "out")
+
+
+def test_what_is_no_training_is_replaced_only_when_asked(tiny_shards, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExistsError):
+        run(tiny_shards, tmp_path / "out")
+    assert (tmp_path / "out" / "notes.txt").exists()
+    run(tiny_shards, tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "out" / "notes.txt").exists()
+
+
+def test_damaged_samples_are_counted_and_told_or_end_the_training(tiny_data, tmp_path):
+    pack(tiny_data, tmp_path / "shards")
+    shard = tmp_path / "shards" / "shard-000000.tar"
+    content = shard.read_bytes()
+    shard.write_bytes(content[: len(content) * 2 // 3])
+    trained = run(tmp_path / "shards", tmp_path / "out")
+    assert trained.replaced > 0
+    assert read_log(tmp_path / "out")[-2]["replaced"] == trained.replaced
+    with pytest.raises(InputError, match="cut off"):
+        run(tmp_path / "shards", tmp_path / "strict", replace(SETTINGS, on_error="raise"))
+
+
+def test_without_accelerate_it_says_what_to_install(tiny_shards, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(BackendError, match=r"pip install 'fourdvd\[train\]'"):
+        run(tiny_shards, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

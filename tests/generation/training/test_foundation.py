@@ -1,0 +1,50 @@
+"""Coarse and fine stage stand on our own base or on the published one."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from generation.models.vae import SCALE_FACTOR
+from generation.training import foundation
+from generation.training.coarse_stage import CoarseStage
+from generation.training.fine_stage import FineStage
+from generation.training.foundation import open_foundation
+from recon.errors import InputError
+from tests.generation.tiny_networks import load_tiny, tiny_weights
+from tests.generation.training.tiny_stages import COARSE, FINE, changed_by_a_step
+
+
+@pytest.fixture
+def published_file(monkeypatch, tmp_path) -> Path:
+    """A file of a hash and nothing else, for which tiny networks of the published kind stand in."""
+    weights = tiny_weights(tmp_path, "sv4d")["sv4d"]
+    monkeypatch.setattr(foundation, "open_weights", lambda path, model: weights)
+    monkeypatch.setattr(foundation, "load_networks", load_tiny)
+    return weights.path
+
+
+def test_the_published_file_has_all_that_is_needed(published_file):
+    base, space = open_foundation(published_file, None)
+    sha256 = hashlib.sha256(published_file.read_bytes()).hexdigest()
+    assert (base.sha256, space.sha256) == (sha256, sha256)
+    assert space.scale == SCALE_FACTOR
+
+
+def test_a_lora_on_the_published_base_is_trained(published_file, tiny_shards):
+    stage = CoarseStage(replace(COARSE, size="high"), None, published_file)
+    changed = changed_by_a_step(stage, tiny_shards)
+    assert changed
+    assert all("lora_" in name for name in changed)
+
+
+def test_a_branch_on_the_published_base_is_trained(published_file, tiny_shards):
+    changed = changed_by_a_step(FineStage(FINE, None, published_file), tiny_shards)
+    assert changed
+    assert all(name.startswith("branch.") for name in changed)
+
+
+def test_our_own_base_needs_its_autoencoder(tiny_base):
+    with pytest.raises(InputError, match="--vae"):
+        open_foundation(tiny_base, None)

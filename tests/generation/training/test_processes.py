@@ -1,0 +1,33 @@
+"""Tensors of one process are themselves, and ways of sharing are checked.
+
+Those of several are in `test_sharded_training` and `test_two_processes`.
+"""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from generation.training.processes import check_sharing, fill, shared_like, whole
+from recon.errors import InputError
+
+
+def test_tensors_of_one_process_are_themselves():
+    tensor = torch.zeros(2, 3)
+    assert whole(tensor) is tensor
+    fill(tensor, torch.ones(2, 3))
+    assert torch.equal(tensor, shared_like(torch.ones(2, 3), tensor))
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "sentence"),
+    [("DEEPSPEED", None, "not supported with DEEPSPEED"), ("FSDP", 1, "--fsdp_version 2")],
+)
+def test_other_ways_of_sharing_are_refused(kind, version, sentence):
+    plugin = version and SimpleNamespace(fsdp_version=version)
+    accelerator = SimpleNamespace(
+        distributed_type=SimpleNamespace(value=kind), state=SimpleNamespace(fsdp_plugin=plugin)
+    )
+    with pytest.raises(InputError, match=sentence):
+        check_sharing(cast(Any, accelerator))

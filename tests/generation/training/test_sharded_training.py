@@ -1,0 +1,120 @@
+"""A network whose parameters are shards trains, is evaluated and saved as a whole one.
+
+accelerate shards on GPUs alone, so that a stand-in does here what it does there, on one process.
+"""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from generation.training.average import Average
+from generation.training.batches import Batches, Piece
+from generation.training.dataset import GridDataset
+from generation.training.held_out import HeldOut
+from generation.training.optimisation import Optimisation
+from generation.training.processes import fill, shared_like, started_processes, whole
+from tests.generation.training.toy_stage import SETTINGS, ToyStage
+
+
+class Sharding:
+    """What `Optimisation` asks of accelerate, with PyTorch's own FSDP behind it."""
+
+    device, num_processes = torch.device("cpu"), 1
+
+    def prepare(self, model, optimizer):
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        trained = [each for each in model.parameters() if each.requires_grad]
+        optimizer.param_groups[0]["params"] = trained
+        return model, optimizer
+
+    def accumulate(self, model):
+        return nullcontext()
+
+    def backward(self, loss):
+        loss.backward()
+
+    def clip_grad_norm_(self, parameters, limit):
+        return torch.nn.utils.clip_grad_norm_(parameters, limit)
+
+    def reduce(self, tensor, how):
+        return tensor
+
+
+@pytest.fixture
+def group(tmp_path) -> Iterator[None]:
+    """A group of this process alone."""
+    place = f"file://{tmp_path / 'store'}"
+    distributed.init_process_group("gloo", init_method=place, rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.fixture
+def dataset(tiny_shards) -> GridDataset:
+    return GridDataset(tiny_shards, ToyStage().selection)
+
+
+@pytest.fixture
+def batches(dataset) -> list[list[Piece]]:
+    return list(islice(Batches(dataset, SETTINGS), 6))
+
+
+def sharded() -> Optimisation:
+    return Optimisation(ToyStage(), SETTINGS, cast(Any, Sharding()))
+
+
+def test_its_losses_scores_and_weights_are_those_of_a_whole_one(group, dataset, batches):
+    stage = ToyStage()
+    ours = Optimisation(stage, SETTINGS, cast(Any, Sharding()))
+    assert all(isinstance(each, DTensor) for each in ours.parameters.values())
+    held_out = HeldOut(dataset, SETTINGS, torch.device("cpu"))
+    with started_processes(SETTINGS) as accelerator:
+        theirs = Optimisation(ToyStage(), SETTINGS, accelerator)
+        for pieces in batches:
+            assert ours.advance(pieces).losses == pytest.approx(theirs.advance(pieces).losses)
+    found = ours.evaluate(stage.score, held_out.samples, held_out.draws())
+    plain = ToyStage()
+    plain.module.load_state_dict(theirs.averaged_weights(), strict=False)
+    with torch.no_grad():
+        assert found == pytest.approx(plain.score(held_out.samples, held_out.draws()))
+
+
+def test_it_goes_on_from_a_checkpoint_of_whole_tensors(group, batches):
+    whole_run = sharded()
+    expected = [whole_run.advance(pieces).losses for pieces in batches]
+    first, second = sharded(), sharded()
+    for pieces in batches[:3]:
+        first.advance(pieces)
+    tensors = first.tensors()
+    assert not any(isinstance(each, DTensor) for part in tensors.values() for each in part.values())
+    second.load(3, tensors)
+    assert [second.advance(pieces).losses for pieces in batches[3:]] == expected[3:]
+
+
+def test_shards_are_filled_with_what_they_were_when_whole(group):
+    weight = sharded().parameters["weight"]
+    numbers = torch.arange(9.0).view(3, 3)
+    fill(weight, numbers)
+    assert torch.equal(whole(weight), numbers)
+    moment = shared_like(numbers + 1, weight)
+    assert isinstance(moment, DTensor)
+    assert torch.equal(whole(moment), numbers + 1)
+
+
+def test_shards_have_a_moving_average(group):
+    parameters = sharded().parameters
+    average = Average(parameters, decay=0.5)
+    fill(parameters["weight"], torch.ones(3, 3))
+    fill(average.tensors["weight"], torch.zeros(3, 3))
+    average.update(100)
+    with average.applied():
+        assert torch.equal(whole(parameters["weight"]), torch.full((3, 3), 0.5))
+    assert torch.equal(whole(parameters["weight"]), torch.ones(3, 3))

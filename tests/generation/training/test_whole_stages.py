@@ -1,0 +1,145 @@
+"""Reference views and base: whole networks learn, and are read again as they were written."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from generation.models.sv3d import SV3DUNet
+from generation.models.sv4d import SV4DUNet
+from generation.trained_networks import load_network
+from generation.training.dataset import GridDataset
+from generation.training.draws import Draws
+from generation.training.engine import train
+from generation.training.held_out import HeldOut
+from generation.training.latents import LatentSpace
+from generation.training.logbook import read_log
+from generation.training.settings import read_settings
+from generation.training.stage_networks import TOWER_NAME, UNET_NAME, open_base
+from generation.training.whole_stages import (
+    BaseSettings,
+    BaseStage,
+    ReferenceViewsSettings,
+    ReferenceViewsStage,
+)
+from recon.errors import InputError, WeightsError
+from tests.generation.training.tiny_stages import (
+    BASE,
+    ENGINE,
+    ORBIT,
+    batch_of,
+    changed_by_a_step,
+    losses_on_one_sample,
+)
+
+STAGES = [(ReferenceViewsStage, ORBIT), (BaseStage, BASE)]
+
+
+@pytest.mark.parametrize(("kind", "settings"), STAGES)
+def test_a_step_changes_network_and_tower_and_leaves_the_autoencoder(
+    kind, settings, tiny_vae, tiny_shards
+):
+    stage = kind(settings, tiny_vae)
+    changed = changed_by_a_step(stage, tiny_shards)
+    assert {name.split(".")[0] for name in changed} == {"unet", "tower"}
+    unused = {name for name in stage.module.state_dict() if not name.startswith("space")} - changed
+    assert all("attn2.to_" in name or "norm2" in name for name in unused)
+
+
+@pytest.mark.parametrize(("kind", "settings"), STAGES)
+def test_one_sample_is_learnt_by_heart(kind, settings, tiny_vae, tiny_shards):
+    stage = kind(replace(settings, drop=0.0), tiny_vae)
+    losses = losses_on_one_sample(stage, tiny_shards, 40, 3e-3)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(("kind", "settings"), STAGES)
+def test_training_writes_what_loads_again_and_makes_the_same(
+    kind, settings, tiny_vae, tiny_shards, tmp_path
+):
+    stage = kind(settings, tiny_vae)
+    trained = train(stage, ENGINE, tiny_shards, tmp_path / "out")
+    name = "sv3d" if kind is ReferenceViewsStage else "sv4d"
+    space: LatentSpace = stage.module.space
+    unet = load_network(trained.weights / UNET_NAME, name, space.sha256).network
+    tower = load_network(trained.weights / TOWER_NAME, "token-tower").network
+    assert isinstance(unet, SV3DUNet if kind is ReferenceViewsStage else SV4DUNet)
+    assert unet.config == stage.module.unet.config
+    stage.module.unet, stage.module.tower = unet, tower
+    held_out = HeldOut(GridDataset(tiny_shards, stage.selection), ENGINE, torch.device("cpu"))
+    found = stage.score(held_out.samples, held_out.draws())
+    assert found == pytest.approx(trained.scores, rel=1e-5)
+    assert set(read_log(tmp_path / "out")[-1]) >= {"held_out_loss", "psnr"}
+
+
+def test_pictures_show_what_is_known_the_truth_and_a_sample(tiny_vae, tiny_shards):
+    stage = BaseStage(BASE, tiny_vae)
+    batch = batch_of(stage, tiny_shards)
+    picture = stage.pictures(batch, Draws(0, 0, range(2)))
+    assert picture.shape == (3 * 8, (1 + 2 * 2) * 8, 3)
+    assert picture.dtype == np.uint8
+    rgba = batch.target["low"][0, 1, 2].double()  # view 1, time 2
+    over = rgba[:3] * rgba[3] / 255 + 255 - rgba[3]
+    np.testing.assert_allclose(picture[16:24, 16:24], over.permute(1, 2, 0), atol=0.51)
+
+
+def test_features_that_are_computed_again_give_the_same_gradients(tiny_vae, tiny_shards):
+    gradients = []
+    for recompute in (False, True):
+        stage = BaseStage(replace(BASE, recompute=recompute), tiny_vae)
+        stage.loss(batch_of(stage, tiny_shards), Draws(0, 0, range(2))).loss.backward()
+        gradients.append([x.grad for x in stage.module.parameters() if x.requires_grad])
+    torch.testing.assert_close(*gradients)
+    assert BaseStage(BASE, tiny_vae).settings == stage.settings
+
+
+@pytest.mark.parametrize(("kind", "settings"), STAGES)
+def test_half_precision_gives_about_the_same_loss(kind, settings, tiny_vae, tiny_shards):
+    stage = kind(settings, tiny_vae)
+    batch = batch_of(stage, tiny_shards)
+    expected = stage.loss(batch, Draws(0, 0, range(2))).loss.item()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = stage.loss(batch, Draws(0, 0, range(2))).loss
+    found.backward()
+    assert found.item() == pytest.approx(expected, rel=0.05)
+
+
+def test_the_base_starts_from_another_one_of_its_sizes(tiny_vae, tiny_base):
+    stage = BaseStage(replace(BASE, size="high"), tiny_vae, seed=7, start=tiny_base)
+    base = open_base(tiny_base, stage.module.space)
+    torch.testing.assert_close(stage.module.unet.state_dict(), base.unet.state_dict())
+    assert stage.settings["start_sha256"] == base.sha256
+    with pytest.raises(WeightsError, match="expected a network"):
+        BaseStage(replace(BASE, channel_mult=(1, 2)), tiny_vae, start=tiny_base)
+
+
+@pytest.mark.parametrize("config", ["mini", "paper"])
+def test_the_configurations_have_networks_that_can_be_built(config):
+    _, orbit = read_settings(config, "reference-views", ReferenceViewsSettings)
+    _, grid = read_settings(config, "base", BaseSettings)
+    with torch.device("meta"):
+        unets = [ReferenceViewsStage._unet(orbit, 4), BaseStage._unet(grid, 4)]
+    millions = [sum(each.numel() for each in unet.parameters()) / 1e6 for unet in unets]
+    assert max(millions) < 9 if config == "mini" else min(millions) > 1500
+
+
+def test_a_missing_autoencoder_is_told_with_what_to_do(tmp_path):
+    with pytest.raises(WeightsError) as caught:
+        BaseStage(BASE, tmp_path)
+    assert "train vae" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"drop": 2.0}, {"steps": 0}, {"spacing": "random"}, {"noise_std": 0.0}]
+)
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(InputError):
+        replace(BASE, **wrong)
+
+
+def test_sizes_that_do_not_fit_are_refused(tiny_vae):
+    with pytest.raises(InputError, match="multiple of 32"):
+        BaseStage(replace(BASE, model_channels=40), tiny_vae)
+    with pytest.raises(InputError, match="one frame"):
+        replace(ORBIT, frames=2)

@@ -1,0 +1,87 @@
+"""Diffusion stages that take a step in a fraction of a second, and what they stand on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import default_collate
+
+from generation.training.autoencoder import AutoencoderSettings, AutoencoderStage
+from generation.training.coarse_stage import CoarseSettings
+from generation.training.dataset import GridDataset, TrainingSample
+from generation.training.diffusion_stage import DiffusionStage
+from generation.training.draws import Draws
+from generation.training.engine import train
+from generation.training.fine_stage import FineSettings
+from generation.training.settings import EngineSettings
+from generation.training.whole_stages import BaseSettings, BaseStage, ReferenceViewsSettings
+
+ENGINE = EngineSettings(
+    steps=2, batch=2, learning_rate=2e-3, warmup=1, held_out=2, average_decay=0.5
+)
+VAE = AutoencoderSettings(widths=(8, 8), norm_groups=4, max_stride=2)
+_SEEN: dict[str, Any] = {"max_stride": 1, "sampled": 1, "steps": 2}
+_SIZES: dict[str, Any] = {
+    **_SEEN,
+    "channel_mult": (1, 1),
+    "attention_resolutions": (1,),
+    "context_dim": 8,
+    "tower_side": 8,
+    "tower_widths": (32,),
+}
+ORBIT = ReferenceViewsSettings(views=4, **_SIZES)
+BASE = BaseSettings(views=2, frames=3, **_SIZES)
+COARSE = CoarseSettings(views=4, frames=3, rank=2, **_SEEN)
+FINE = FineSettings(views=2, frames=3, **_SEEN)
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def train_vae(shards: Path, folder: Path) -> Path:
+    train(AutoencoderStage(VAE), ENGINE, shards, folder)
+    return folder
+
+
+def train_base(shards: Path, vae: Path, folder: Path) -> Path:
+    train(BaseStage(BASE, vae), ENGINE, shards, folder)
+    return folder
+
+
+def batch_of(stage: DiffusionStage, shards: Path, count: int = 2) -> TrainingSample:
+    dataset = GridDataset(shards, stage.selection)
+    return default_collate([dataset[number] for number in range(count)])
+
+
+def losses_on_one_sample(stage: DiffusionStage, shards: Path, steps: int, rate: float):
+    """Losses of a batch while it alone is trained on, with the same random numbers each time."""
+    batch = batch_of(stage, shards, 1)
+    trained = [each for each in stage.module.parameters() if each.requires_grad]
+    optimizer = torch.optim.AdamW(trained, rate, weight_decay=0.0)
+    losses = []
+    for _ in range(steps):
+        loss = stage.loss(batch, Draws(0, 0, [3])).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
+
+
+def changed_by_a_step(stage: DiffusionStage, shards: Path) -> set[str]:
+    """Names of what an optimiser of everything that has a gradient changes."""
+    before = {name: each.clone() for name, each in stage.module.state_dict().items()}
+    parameters = dict(stage.module.named_parameters())
+    stage.loss(batch_of(stage, shards), Draws(0, 0, range(2))).loss.backward()
+    torch.optim.AdamW(parameters.values(), 1e-3).step()
+    for name, each in parameters.items():
+        assert each.requires_grad == (each.grad is not None), name
+    state = stage.module.state_dict()
+    return {name for name, each in state.items() if not torch.equal(each, before[name])}

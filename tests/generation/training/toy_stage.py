@@ -1,0 +1,82 @@
+"""A stage that trains in milliseconds: a linear map of mean colours and noise, and its packs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from generation.training.dataset import TrainingSample, over_white
+from generation.training.draws import Draws
+from generation.training.settings import EngineSettings
+from generation.training.stage import StageLoss
+from generation.training.training_choice import Selection
+
+SETTINGS = EngineSettings(
+    steps=6, batch=2, learning_rate=0.05, warmup=2, held_out=2, log_every=1, score_every=4,
+    pictures_every=4, checkpoint_every=3,
+)  # fmt: skip
+
+
+@dataclass
+class ToyStage:
+    """The stage.
+
+    Attributes:
+        name: of any stage.
+        width: numbers that the map makes.
+        diverges_at: number of the call whose loss is not finite.
+        samples: of the last call.
+    """
+
+    name: str = "base"
+    width: int = 3
+    diverges_at: int | None = None
+
+    def __post_init__(self):
+        self.module = nn.Linear(3, self.width)
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+        self.module.add_module("frozen", self.frozen)
+        with torch.no_grad():
+            self.module.weight.copy_(torch.arange(3.0 * self.width).view(self.width, 3) / 10)
+            self.module.bias.zero_()
+        self.selection = Selection(views=2, frames=2, random_reference=True)
+        self.calls = self.samples = 0
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"width": self.width}
+
+    def loss(self, batch: TrainingSample, draws: Draws) -> StageLoss:
+        self.calls += 1
+        self.samples = len(batch.name)
+        colours = _mean_colours(batch)
+        error = self.module(colours + 0.3 * draws.normal(3)) - colours.mean(1, keepdim=True)
+        loss = error.square().mean()
+        if self.calls == self.diverges_at:
+            loss = loss * torch.nan
+        return StageLoss(loss, {"error": error.abs().mean()})
+
+    def score(self, samples: TrainingSample, draws: Draws) -> dict[str, float]:
+        return {"mean": float(self.module(_mean_colours(samples) + draws.normal(3)).mean())}
+
+    def pictures(self, samples: TrainingSample, draws: Draws) -> np.ndarray:
+        return np.full((4, 6, 3), 7, np.uint8)
+
+    def save(
+        self,
+        folder: Path,
+        weights: Mapping[str, Tensor],
+        samples: TrainingSample,
+        dtype: torch.dtype,
+    ) -> None:
+        whole = {name: tensor.to(dtype) for name, tensor in weights.items()}
+        save_file(whole, folder / "toy.safetensors")
+
+
+def _mean_colours(batch: TrainingSample) -> Tensor:
+    return over_white(batch.target["low"]).rgb.mean((1, 2, 4, 5))
