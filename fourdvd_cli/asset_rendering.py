@@ -22,6 +22,7 @@ from generation.curation.manifest import (
     append_row,
     is_final,
     read_rows,
+    row_json,
 )
 from generation.curation.render_settings import RenderSettings
 from generation.curation.rendering import (
@@ -29,7 +30,6 @@ from generation.curation.rendering import (
     RenderTask,
     finished_row,
     render_asset,
-    row_json,
     row_of,
 )
 from recon.errors import BackendError, FourdvdError, InputError, OutputExistsError

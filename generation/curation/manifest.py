@@ -111,7 +111,7 @@ def read_rows(path: str | Path) -> dict[str, Row]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                row = _parse(line)
+                row = parse_row(line)
             except ValueError as error:
                 if not line.endswith(b"\n"):
                     break
@@ -154,17 +154,22 @@ def compact(path: str | Path) -> None:
         os.fsync(file.fileno())
 
 
-def _line(row: Row) -> bytes:
+def row_json(row: Row) -> dict[str, Any]:
+    """A row as one flat JSON object, its facts behind its fields."""
     keys = {each.name: getattr(row, each.name) for each in fields(row) if each.name != "facts"}
+    return {**keys, **row.facts}
+
+
+def _line(row: Row) -> bytes:
     try:
-        text = json.dumps({**keys, **row.facts}, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(row_json(row), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise OutputError(f"the row of {row.name} cannot be written as JSON: {error}") from error
     return text.encode(errors="surrogatepass") + b"\n"  # paths may hold bytes that are no text
 
 
-def _parse(line: bytes) -> Row:
-    """Reads what `_line` wrote; raises ValueError, which bad JSON and bad UTF-8 are, too."""
+def parse_row(line: bytes) -> Row:
+    """The row of a JSON object in bytes; raises ValueError, as bad JSON and bad UTF-8 are, too."""
     keys = json.loads(line)
     if not isinstance(keys, dict):
         raise ValueError(f"expected a JSON object, found {keys!r:.40}")
@@ -191,7 +196,7 @@ def _end_last_line(path: Path) -> None:
         content = file.read()
         start = content.rfind(b"\n") + 1
         try:
-            _parse(content[start:])
+            parse_row(content[start:])
         except ValueError:
             file.truncate(start)
         else:

@@ -32,7 +32,7 @@ from generation.curation.blender.request import CyclesRequest, Request, Result
 from generation.curation.blender_process import BlenderFailure, run_blender
 from generation.curation.fast_renderer import FastRenderer
 from generation.curation.inspection import AssetError, Limits, inspect
-from generation.curation.manifest import Row, Status
+from generation.curation.manifest import Row, Status, parse_row, row_json
 from generation.curation.render_settings import FOV_DEG, FPS, Renderer, RenderSettings
 from recon.errors import BackendError
 from recon.grid import Grid, grid_from_views
@@ -102,9 +102,8 @@ def render_asset(task: RenderTask) -> Row:
 def finished_row(folder: Path, asset: Asset, settings: RenderSettings) -> Row | None:
     """The row of a folder that holds this asset's grid, made with these settings; None if not."""
     try:
-        values = json.loads((folder / "render.json").read_text(encoding="utf-8"))
-        row = _row_from_json(values)
-    except (OSError, ValueError, TypeError, KeyError):
+        row = parse_row((folder / "render.json").read_bytes())
+    except (OSError, ValueError):
         return None
     same_settings = row.settings == json.loads(json.dumps(settings.as_json()))
     return row if same_settings and row.asset == str(asset.path) else None
@@ -260,16 +259,3 @@ def _facts(result: Result) -> dict[str, Any]:
 def _refused(row: Row, status: Status, sentence: str, code: str, began: float) -> Row:
     seconds = round(time.monotonic() - began, 3)
     return replace(row, status=status, reason=sentence, facts={"code": code}, seconds=seconds)
-
-
-def row_json(row: Row) -> dict[str, Any]:
-    """A row as one flat JSON object, as in the manifest."""
-    values = asdict(row)
-    return {**{k: v for k, v in values.items() if k != "facts"}, **values["facts"]}
-
-
-def _row_from_json(values: dict[str, Any]) -> Row:
-    known = set(Row.__dataclass_fields__) - {"facts"}
-    facts = {key: value for key, value in values.items() if key not in known}
-    plain = {key: value for key, value in values.items() if key in known}
-    return Row(**{**plain, "status": Status(plain["status"])}, facts=facts)
