@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourdvd_cli import console, interrupts
 from fourdvd_cli.devices import resolve_network_device
+from recon.errors import WeightsError
 
 if TYPE_CHECKING:
     from generation.planning import Plan
@@ -67,20 +69,21 @@ class Generation:
 
     def find_weights(self) -> dict[str, Path]:
         """Files of the models that are needed, by name; raises WeightsError if one is missing."""
-        from generation.catalogue import published
-        from generation.weights import find_weights
+        from generation.model_files import find_model
 
         self.find_trained()  # first: they take days to make, the others minutes to fetch
         return {
-            name: find_weights(published[name], self.weights_folder)
-            for name in self.plan.needs(self.settings)
+            name: find_model(name, self.weights_folder) for name in self.plan.needs(self.settings)
         }
 
     def find_trained(self) -> dict[str, Path]:
-        """Files that are needed and nobody has published; raises WeightsError as `find_weights`."""
-        from generation.cascade_files import find_trained
+        """The cascade's own files; raises WeightsError as `find_weights`."""
+        from generation.model_files import find_cascade_file
 
-        return {name: find_trained(name, self.weights_folder) for name in self.plan.needs_trained}
+        return {
+            name: find_cascade_file(name, self.plan, self.weights_folder)
+            for name in self.plan.needs_trained
+        }
 
     def run(self) -> dict[str, Any]:
         """Makes the grid folder, and stops with the finished passes saved when asked to.
@@ -92,18 +95,15 @@ class Generation:
             FourdvdError: as `generation.pipeline.generate`, and what finds weights and devices.
         """
         with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
-            from generation.catalogue import published
             from generation.checkpoint import check_folder
+            from generation.model_files import open_models
             from generation.pipeline import generate
-            from generation.weights import open_weights
 
             check_folder(self.folder, self.overwrite)
             device = resolve_network_device(self.settings.device)
             settings = replace(self.settings, device=device)
-            weights = {
-                name: open_weights(path, published[name])
-                for name, path in self.find_weights().items()
-            }
+            self.find_trained()
+            weights = open_models(self.plan, settings, self.weights_folder)
             if not self.quiet:
                 self._warn_of_cost(settings)
             with console.progress("generating", self.quiet) as report:
@@ -128,8 +128,6 @@ class Generation:
         Returns:
             Facts, as `--json` prints them.
         """
-        from fourdvd_cli.weights_listing import find_if_here, find_trained_if_here
-        from generation.catalogue import published
         from generation.checkpoint import check_folder, write_input
 
         check_folder(self.folder, self.overwrite)
@@ -137,11 +135,7 @@ class Generation:
         settings = replace(self.settings, device=device)
         clip, plan = self.clip, self.plan
         folder = write_input(self.folder, clip)
-        models = [published[name] for name in plan.needs(settings)]
-        found = {model.label: find_if_here(model, self.weights_folder) for model in models}
-        found |= {
-            name: find_trained_if_here(name, self.weights_folder) for name in plan.needs_trained
-        }
+        found = self._files_that_are_here()
         costs = {}
         for name in dict.fromkeys((device, "cuda")):
             costs[name] = self._estimate(replace(settings, device=name))
@@ -167,16 +161,38 @@ class Generation:
             "missing_weights": [name for name, path in found.items() if path is None],
         }
 
+    def _files_that_are_here(self) -> dict[str, Path | None]:
+        """All files that are needed, by the name of the model or their own; None: not here."""
+        from generation.model_files import find_cascade_file, find_model
+
+        def here(find: Callable[[], Path]) -> Path | None:
+            try:
+                return find()
+            except WeightsError:
+                return None
+
+        plan, folder = self.plan, self.weights_folder
+        found = {
+            name.replace("_8views", "-8views"): here(partial(find_model, name, folder))
+            for name in plan.needs(self.settings)
+        }
+        return found | {
+            name: here(partial(find_cascade_file, name, plan, folder))
+            for name in plan.needs_trained
+        }
+
     def _estimate(self, settings: GenerateSettings) -> dict[str, Any]:
         """What it would take on the device of the settings; no seconds for one that is not here."""
         import torch
 
         from generation.estimate import estimate, measured_rate
+        from generation.model_files import trained_sizes
 
         here = settings.device == "cpu" or torch.cuda.is_available()
         rate = measured_rate(settings.device) if here else float("nan")
         size, frames = self.clip.images.shape[1], len(self.clip.images)
-        found = estimate(self.plan, settings, size, frames, rate)
+        trained = trained_sizes(self.plan, self.weights_folder)
+        found = estimate(self.plan, settings, size, frames, rate, trained)
         return {
             "memory_bytes": found.device_memory_bytes,
             "disk_bytes": found.disk_bytes,

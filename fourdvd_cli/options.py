@@ -58,6 +58,7 @@ class Axes(StrEnum):
 class Model(StrEnum):
     """The models of `generation.recipes`."""
 
+    mini = "mini"
     sv4d2 = "sv4d2"
     sv4d2_8views = "sv4d2-8views"
     sv4d = "sv4d"
@@ -83,6 +84,13 @@ class Precision(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+
+
+class TrainingSize(StrEnum):
+    """The sizes at which grids are packed for training."""
+
+    low = "low"
+    high = "high"
 
 
 class Renderer(StrEnum):
@@ -129,7 +137,7 @@ SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="The same seed gives the same result on a CPU.")
 ]
 ModelOption = Annotated[
-    Model, typer.Option("--model", help="Networks to use; 4dvd: see `fourdvd train`.")
+    Model, typer.Option("--model", help="Networks to use; all but mini need weights.")
 ]
 WeightsOption = Annotated[
     Path | None,

@@ -89,7 +89,8 @@ def run_pipeline(
     # done was left by an older run, or by this one just before it was stopped.
     if "grid" not in run.stages:
         if is_video:
-            clip = ClipOptions(ratio=recipes[generation.model].ratio)
+            recipe = recipes[generation.model]
+            clip = ClipOptions(size=recipe.size, ratio=recipe.ratio)
             made = Generation(
                 source, folder / "grid", clip, generation, weights_folder, True, quiet
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,12 +94,22 @@ def train_reference_views(choices: TrainingChoices, vae: Path) -> dict[str, Any]
         return run_training(stage, engine, choices, should_stop)
 
 
-def train_base(choices: TrainingChoices, vae: Path, start: Path | None) -> dict[str, Any]:
-    """Trains SV4D, from another training's networks if there is a start; see `train_vae`."""
+def train_base(
+    choices: TrainingChoices, vae: Path, start: Path | None, size: str | None = None
+) -> dict[str, Any]:
+    """Trains SV4D, from another training's networks if there is a start; see `train_vae`.
+
+    Args:
+        choices: as always.
+        vae: folder of the autoencoder's training.
+        start: folder of another training of the base, or None.
+        size: of the images; the configuration's if None.
+    """
     with interrupts.stop_request() as should_stop:
         from generation.training.whole_stages import BaseSettings, BaseStage
 
         engine, own = choices.settings(BaseStage.name, BaseSettings)
+        own = own if size is None else replace(own, size=size)
         stage = BaseStage(own, vae, engine.seed, start)
         return run_training(stage, engine, choices, should_stop)
 

@@ -4,8 +4,8 @@
     GRID/unfinished/coarse.safetensors  the same of the grid that a cascade makes first
     GRID/unfinished/input               the prepared clip, for people
 
-Letters: n frames, V views that the network makes, V′ those of them that are kept, h × w latent
-pixels, H × W pixels.
+Letters: n frames, V views that the network makes, V′ those of them that are kept, c channels and
+h × w pixels of latents, H × W pixels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class State:
     """What passes have made so far.
 
     Attributes:
-        latents: scaled; zeros where nothing is made, float32, [n, V, 4, h, w].
+        latents: scaled; zeros where nothing is made, float32, [n, V, c, h, w].
         made: which frames are, bool, [n].
         orbit: views of frame 0 in [−1, 1], float32, [V′, 3, H, W]; None where there are none (yet).
         passes: how many are done.

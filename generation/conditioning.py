@@ -1,8 +1,8 @@
 """What the networks are told: latents, CLIP tokens and camera angles of one clip.
 
 Letters: T times, V views, F frames of one call (SV3D: views of an orbit; SV4D: T·V, the time
-outermost), h × w latent pixels. Angles are those of the networks: the polar angle is counted from
-the zenith, the azimuth from the input view, both in radians.
+outermost), c channels and h × w pixels of latents. Angles are those of the networks: the polar
+angle is counted from the zenith, the azimuth from the input view, both in radians.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Conditioning:
     """Of F frames.
 
     Attributes:
-        concat: latents, not scaled, that each frame's noisy latent is joined with, [F, 4, h, w].
+        concat: latents, not scaled, that each frame's noisy latent is joined with, [F, c, h, w].
         context: CLIP tokens: of each frame [F, d] (SV3D), of each time [T, d] (SV4D).
         vector: augmentation, polar angle and azimuth of each frame, as sinusoids, [F, width].
-        reference: latents, not scaled, of the reference views, [V, 4, h, w]; None for SV3D.
+        reference: latents, not scaled, of the reference views, [V, c, h, w]; None for SV3D.
     """
 
     concat: Tensor
@@ -74,7 +74,7 @@ def orbit_conditioning(latent: Tensor, token: Tensor, vector: Tensor) -> Conditi
     """SV3D's: every view of the orbit is told the same image.
 
     Args:
-        latent: of the image, [4, h, w].
+        latent: of the image, [c, h, w].
         token: of the image, [d].
         vector: [F, width].
     """
@@ -88,10 +88,10 @@ def grid_conditioning(
     """SV4D's: every view of a time is told the input video's frame of that time.
 
     Args:
-        latents: of the input video's frames, [T, 4, h, w].
+        latents: of the input video's frames, [T, c, h, w].
         tokens: of the same, [T, d].
         vector: of the V views, the same at every time, [V, width].
-        reference: latents of the V reference views, [V, 4, h, w].
+        reference: latents of the V reference views, [V, c, h, w].
     """
     T, V = len(tokens), len(vector)
     return Conditioning(latents.repeat_interleave(V, dim=0), tokens, vector.repeat(T, 1), reference)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -22,10 +23,16 @@ from generation.anchors import Pass
 from generation.catalogue import published
 from generation.conditioning import Conditioning
 from generation.models.clip import ImageTower
+from generation.models.patch_autoencoder import (
+    PatchAutoencoderConfig,
+    PatchDecoder,
+    PatchEncoder,
+)
 from generation.models.structure_branch import build_branch
 from generation.models.structure_condition import Structure, StructureBranch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
+from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.models.unet import UNetConfig
 from generation.models.vae import (
     LATENT_CHANNELS,
@@ -45,8 +52,9 @@ from generation.networks import (
 )
 from generation.observation import count_flops, peak_bytes
 from generation.planning import Plan, orbit_model
-from generation.recipes import ORBIT_CONFIGS, ORBIT_VIEWS
+from generation.recipes import ORBIT_CONFIGS
 from generation.settings import GenerateSettings
+from generation.trained_weights import TrainedWeights
 
 PNG_BYTES_PER_PIXEL = 0.5  # RGBA; rendered objects before nothing take 0.2 to 0.35
 VIDEO_BYTES_PER_PIXEL = 0.02
@@ -90,12 +98,25 @@ class Setting(NamedTuple):
         dtype: of UNet and image tower.
         low_memory: see `generation.networks.Networks`.
         on_cpu: whether layers take their tokens in pieces in any case.
+        autoencoder: of the published files, or of our own.
+        tower: of our own; None for CLIP's.
+        guided: whether there is a half without conditioning.
     """
 
     size: int
     dtype: torch.dtype
     low_memory: bool
     on_cpu: bool
+    autoencoder: VAEConfig | PatchAutoencoderConfig = VAEConfig()
+    tower: TokenTowerConfig | None = None
+    guided: bool = True
+
+    @property
+    def latent_channels(self) -> int:
+        """Of the autoencoder."""
+        if isinstance(self.autoencoder, PatchAutoencoderConfig):
+            return self.autoencoder.latent_channels
+        return LATENT_CHANNELS
 
     @property
     def tokens(self) -> int | None:
@@ -106,7 +127,12 @@ class Setting(NamedTuple):
 
 
 def estimate(
-    plan: Plan, settings: GenerateSettings, size: int, frames: int, rate_flops: float
+    plan: Plan,
+    settings: GenerateSettings,
+    size: int,
+    frames: int,
+    rate_flops: float,
+    trained: Mapping[str, TrainedWeights] | None = None,
 ) -> Estimate:
     """What a generation will take.
 
@@ -116,14 +142,23 @@ def estimate(
         size: S.
         frames: n.
         rate_flops: floating-point operations in a second, e.g. from `measured_rate`.
+        trained: our own networks by name, where the plan has no published ones.
 
     Returns:
         The estimate; of all stages, SV3D's orbit and the grids, the largest memory.
     """
     setting = Setting(size, working_dtype(settings), settings.low_memory, settings.device == "cpu")
+    base, orbit = plan.recipe.model, orbit_model(settings)
+    if trained:
+        own = trained[base]
+        plan = plan._replace(recipe=replace(plan.recipe, config=own.config))
+        setting = setting._replace(
+            autoencoder=own.autoencoder, tower=own.tower_config, guided=False
+        )
     stages = _grid_stages(plan, setting, frames)
     if plan.orbit_deg:
-        stages.append(_orbit_stage(plan, orbit_model(settings), setting))
+        config = trained[orbit].config if trained else ORBIT_CONFIGS[orbit]
+        stages.append(_orbit_stage(plan, config, setting))
     flops = sum(stage.flops for stage in stages)
     return Estimate(
         max(stage.memory for stage in stages),
@@ -210,14 +245,16 @@ def _grid_stage(plan: Plan, setting: Setting, frames: int) -> Cost:
     flops += V * (frames + made) * decoding_cost(1, setting).flops
     flops += frames * token_cost(1, setting).flops
     step = max(step.memory for step in steps.values())
-    separate = REFERENCE_VAE in published[plan.recipe.model].conditioning_vaes
+    separate = plan.recipe.needs_download and (
+        REFERENCE_VAE in published[plan.recipe.model].conditioning_vaes
+    )
     return Cost(_peak(config, setting, step, frames, V, 1 + separate), flops)
 
 
-def _orbit_stage(plan: Plan, model: str, setting: Setting) -> Cost:
+def _orbit_stage(plan: Plan, config: UNetConfig, setting: Setting) -> Cost:
     """One image in, some views of its orbit out."""
-    config, V = ORBIT_CONFIGS[model], len(plan.azimuths_deg)
-    step = step_cost(config, 1, ORBIT_VIEWS, setting)
+    V = len(plan.azimuths_deg)
+    step = step_cost(config, 1, len(plan.orbit_deg), setting)
     flops = plan.orbit_steps * step.flops + V * decoding_cost(1, setting).flops
     flops += encoding_cost(1, setting).flops + token_cost(1, setting).flops
     return Cost(_peak(config, setting, step.memory, 1, V, 1), flops)
@@ -231,9 +268,9 @@ def _peak(
     video = frames * 3 * setting.size**2 * 4
     weights = [
         _weight_bytes(_unet(config), setting.dtype),
-        _weight_bytes(_encoder(), torch.float32),
-        _weight_bytes(_tower(), setting.dtype),
-        _weight_bytes(_decoder(), torch.float32),
+        _weight_bytes(_encoder(setting.autoencoder), torch.float32),
+        _weight_bytes(_tower(setting.tower), setting.dtype),
+        _weight_bytes(_decoder(setting.autoencoder), torch.float32),
     ]
     work = [
         step,
@@ -276,7 +313,8 @@ def _disk_bytes(plan: Plan, size: int, frames: int) -> int:
     if plan.coarse_size is not None:
         sides.append(min(plan.coarse_size, size) // LATENT_SIDE)
     kept = len(plan.network_azimuths_deg)
-    latents = sum(frames * kept * LATENT_CHANNELS * side**2 * 4 for side in sides)
+    channels = plan.recipe.config.out_channels
+    latents = sum(frames * kept * channels * side**2 * 4 for side in sides)
     orbit = views * 3 * pixels * 4 if plan.orbit_deg else 0
     return round(images) + latents + len(sides) * orbit
 
@@ -295,15 +333,16 @@ def step_cost(config: UNetConfig, T: int, V: int, setting: Setting) -> Cost:
         V: views.
         setting: the rest.
     """
-    side, F = setting.size // LATENT_SIDE, T * V
+    side, F, c = setting.size // LATENT_SIDE, T * V, config.out_channels
     grid = isinstance(config, SV4DConfig)
     conditioning = Conditioning(
-        _empty(F, LATENT_CHANNELS, side, side),
+        _empty(F, c, side, side),
         _empty(T if grid else F, config.context_dim),
         _empty(F, config.adm_in_channels),
-        _empty(V, LATENT_CHANNELS, side, side) if grid else None,
+        _empty(V, c, side, side) if grid else None,
     )
-    together, calls = (1, 2) if setting.low_memory else (2, 1)
+    halves = 2 if setting.guided else 1
+    together, calls = (1, halves) if setting.low_memory else (halves, 1)
     N = together * F
     x, noise = _empty(N, config.in_channels, side, side), _empty(N)
     unet = _unet(config).to(setting.dtype)
@@ -331,10 +370,14 @@ def branch_cost(config: SV4DConfig, T: int, V: int, setting: Setting, coarse_siz
         setting: of the fine stage.
         coarse_size: pixels of a side of the coarse views.
     """
-    side, coarse_side = setting.size // LATENT_SIDE, coarse_size // LATENT_SIDE
+    side, coarse_side, c = (
+        setting.size // LATENT_SIDE,
+        coarse_size // LATENT_SIDE,
+        config.out_channels,
+    )
     structure = Structure(
-        _empty(1, T, V, LATENT_CHANNELS, coarse_side, coarse_side),
-        _empty(1, T, LATENT_CHANNELS, side, side),
+        _empty(1, T, V, c, coarse_side, coarse_side),
+        _empty(1, T, c, side, side),
     )
     branch = _branch(config).to(setting.dtype)
     added = branch(structure)(structure.video, None)
@@ -347,7 +390,7 @@ def branch_cost(config: SV4DConfig, T: int, V: int, setting: Setting, coarse_siz
 def encoding_cost(images: int, setting: Setting) -> Cost:
     """Of making latents of images."""
     x, chunk = _empty(images, 3, setting.size, setting.size), images_at_once(setting.low_memory)
-    encoder = _encoder()
+    encoder = _encoder(setting.autoencoder)
     return _cost(lambda: encode_in_chunks(encoder, x, chunk))
 
 
@@ -356,7 +399,8 @@ def encoding_cost(images: int, setting: Setting) -> Cost:
 def decoding_cost(images: int, setting: Setting) -> Cost:
     """Of making images of latents."""
     side, chunk = setting.size // LATENT_SIDE, images_at_once(setting.low_memory)
-    x, decoder = _empty(images, LATENT_CHANNELS, side, side), _decoder()
+    x = _empty(images, setting.latent_channels, side, side)
+    decoder = _decoder(setting.autoencoder)
     return _cost(lambda: decode_in_chunks(decoder, x, chunk))
 
 
@@ -364,7 +408,10 @@ def decoding_cost(images: int, setting: Setting) -> Cost:
 @torch.inference_mode()
 def token_cost(images: int, setting: Setting) -> Cost:
     """Of making CLIP tokens of images."""
-    x, tower = _empty(images, 3, setting.size, setting.size), _tower().to(setting.dtype)
+    x, tower = (
+        _empty(images, 3, setting.size, setting.size),
+        _tower(setting.tower).to(setting.dtype),
+    )
     return _cost(lambda: tower(x))
 
 
@@ -393,21 +440,23 @@ def _branch(config: SV4DConfig) -> StructureBranch:
 
 
 @cache
-def _encoder() -> ImageEncoder:
+def _encoder(config: VAEConfig | PatchAutoencoderConfig) -> nn.Module:
     with torch.device("meta"):
-        return ImageEncoder(VAEConfig()).eval()
+        own = isinstance(config, PatchAutoencoderConfig)
+        return (PatchEncoder(config) if own else ImageEncoder(config)).eval()
 
 
 @cache
-def _decoder() -> ImageDecoder:
+def _decoder(config: VAEConfig | PatchAutoencoderConfig) -> nn.Module:
     with torch.device("meta"):
-        return ImageDecoder(VAEConfig()).eval()
+        own = isinstance(config, PatchAutoencoderConfig)
+        return (PatchDecoder(config) if own else ImageDecoder(config)).eval()
 
 
 @cache
-def _tower() -> ImageTower:
+def _tower(config: TokenTowerConfig | None) -> ImageTower | TokenTower:
     with torch.device("meta"):
-        return ImageTower().eval()
+        return (ImageTower() if config is None else TokenTower(config)).eval()
 
 
 def _weight_bytes(module: nn.Module, dtype: torch.dtype) -> int:

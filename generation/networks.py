@@ -1,7 +1,8 @@
 """The networks of one published file, on a device, and what the pipeline asks of them.
 
-Letters: N images, T times, V views, h × w latent pixels. Tensors go in and come out as float32 on
-the CPU, except in `predict`, which the sampler calls. What it does not know: clips, cameras.
+Letters: N images, T times, V views, c channels and h × w pixels of latents. Tensors go in and come
+out as float32 on the CPU, except in `predict`, which the sampler calls. What it does not know:
+clips, cameras.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from generation.models.clip import ImageTower, tower_state
 from generation.models.injection import Inject
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
+from generation.models.token_tower import TokenTower
 from generation.models.unet import UNetConfig
 from generation.models.vae import (
     ImageDecoder,
@@ -41,24 +43,24 @@ LOW_MEMORY_TOKENS = 2 * 72 * 72  # through a layer: two frames of the first leve
 
 @dataclass
 class Networks:
-    """All networks of one file.
+    """All networks of one published file, or of one trained UNet.
 
     Attributes:
         unet: SV3D's or SV4D's.
-        encoder: images to latents, of the input.
+        encoder: images to latents that are not scaled, of the input.
         reference_encoder: the same for reference views; published files hold it once more.
-        decoder: latents to images.
-        tower: images to CLIP tokens.
+        decoder: scaled latents to images.
+        tower: images to tokens, CLIP's or a small one's.
         device: where they work.
         low_memory: each lies on the device only while it works, frames and tokens go through in
             small pieces, and guided and unguided halves one after the other.
     """
 
     unet: SV3DUNet | SV4DUNet
-    encoder: ImageEncoder
-    reference_encoder: ImageEncoder
-    decoder: ImageDecoder
-    tower: ImageTower
+    encoder: nn.Module
+    reference_encoder: nn.Module
+    decoder: nn.Module
+    tower: ImageTower | TokenTower
     device: torch.device
     low_memory: bool = False
 
@@ -71,7 +73,7 @@ class Networks:
 
     @torch.inference_mode()
     def latents(self, images: Tensor) -> Tensor:
-        """Latents of input frames in [−1, 1], not scaled: [N, 3, H, W] to [N, 4, h, w]."""
+        """Latents of input frames in [−1, 1], not scaled: [N, 3, H, W] to [N, c, h, w]."""
         return self._encode(self.encoder, images)
 
     @torch.inference_mode()
@@ -81,14 +83,14 @@ class Networks:
 
     @torch.inference_mode()
     def images(self, latents: Tensor) -> Tensor:
-        """Images in [−1, 1] of scaled latents: [N, 4, h, w] to [N, 3, H, W]."""
+        """Images in [−1, 1] of scaled latents: [N, c, h, w] to [N, 3, H, W]."""
         with self.working(self.decoder):
             images = decode_in_chunks(self.decoder, latents.to(self.device), self._at_once)
         return images.clamp(-1, 1).cpu().contiguous()  # as a saved state will be when it is read
 
     @torch.inference_mode()
     def tokens(self, images: Tensor) -> Tensor:
-        """CLIP tokens of images in [−1, 1]: [N, 3, H, W] to [N, d]."""
+        """Tokens of images in [−1, 1]: [N, 3, H, W] to [N, d]."""
         with self.working(self.tower):
             pieces = images.to(self.device).split(self._at_once)
             return torch.cat([self.tower(piece) for piece in pieces]).cpu()
@@ -112,7 +114,7 @@ class Networks:
     def _at_once(self) -> int:
         return images_at_once(self.low_memory)
 
-    def _encode(self, encoder: ImageEncoder, images: Tensor) -> Tensor:
+    def _encode(self, encoder: nn.Module, images: Tensor) -> Tensor:
         with self.working(encoder):
             return encode_in_chunks(encoder, images.to(self.device), self._at_once).cpu()
 

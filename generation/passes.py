@@ -3,9 +3,9 @@
     clip ─▶ latents, CLIP tokens ─┐
     frame 0 ─▶ orbit (SV4D only) ─┴▶ passes, each saved ─▶ latents of n × V ─▶ images
 
-Letters: n frames of the clip, T frames and V views of a pass, F = T·V, h × w latent pixels. Where
-the network makes the input's own view, what it makes of it is never looked at: the input is seen in
-its place. What it does not know: which stages there are.
+Letters: n frames of the clip, T frames and V views of a pass, F = T·V, c channels and h × w pixels
+of latents. Where the network makes the input's own view, what it makes of it is never looked at:
+the input is seen in its place. What it does not know: which stages there are.
 """
 
 from __future__ import annotations
@@ -42,12 +42,15 @@ from generation.networks import Networks, load_networks, predictor, working_dtyp
 from generation.planning import Plan, orbit_model
 from generation.preprocess import PreparedClip
 from generation.progress import StepCounter
-from generation.recipes import ORBIT_CONFIGS, ORBIT_SCALE, ORBIT_VIEWS, pick_from_orbit
+from generation.recipes import ORBIT_CONFIGS, pick_from_orbit
 from generation.settings import GenerateSettings
 from generation.stages import SEEDS, Stage
+from generation.trained_weights import TrainedWeights, load_trained
 from generation.weights import PublishedWeights
 from recon.errors import DivergedError
 from recon.grid.grid import composite
+
+Weights = PublishedWeights | TrainedWeights
 
 ORBIT_SEED = -1  # counts as the pass before the first
 
@@ -61,7 +64,7 @@ class Job:
         folder: of the grid, in which the passes are saved.
         settings: what to make.
         plan: what they mean.
-        weights: files by the names of published models.
+        weights: files by the names that `Plan.needs` has.
         identity: what a saved state must have been made with to be gone on with.
         counter: of the steps of all stages.
     """
@@ -70,7 +73,7 @@ class Job:
     folder: Path
     settings: GenerateSettings
     plan: Plan
-    weights: Mapping[str, PublishedWeights]
+    weights: Mapping[str, Weights]
     identity: dict[str, Any]
     counter: StepCounter
 
@@ -91,7 +94,7 @@ class Sampling(NamedTuple):
 
     Attributes:
         title: what it makes, for people.
-        shape: of the latents, [F, 4, h, w].
+        shape: of the latents, [F, c, h, w].
         seed: number of its noise, from `ORBIT_SEED` to below `SEEDS` − 1.
         steps: of it.
         done: steps of the whole generation before it.
@@ -147,12 +150,12 @@ class Run:
     def _orbit(self, networks: Networks) -> Tensor:
         """Generated views of frame 0 at the plan's azimuths and the input's size, [·, 3, H, W]."""
         settings, todo = self.settings, self.plan
-        image = self.job.video[:1]
-        if orbit_model(settings) == "sv3d_p":
-            polar = polar_rad([todo.elevation_deg] * ORBIT_VIEWS)
-            vector = camera_vector(polar, azimuth_rad(todo.orbit_deg))
+        image, views = self.job.video[:1], len(todo.orbit_deg)
+        if orbit_model(settings) == "sv3d_u":
+            vector = augmentation_vector(views)
         else:
-            vector = augmentation_vector(ORBIT_VIEWS)
+            polar = polar_rad([todo.elevation_deg] * views)
+            vector = camera_vector(polar, azimuth_rad(todo.orbit_deg))
         conditioning = orbit_conditioning(
             networks.latents(image)[0], networks.tokens(image)[0], vector
         ).to(self.device)
@@ -160,10 +163,10 @@ class Run:
             networks.predict,
             conditioning,
             without_image(conditioning),
-            orbit_scale(ORBIT_VIEWS, *ORBIT_SCALE),
+            orbit_scale(views, *todo.recipe.orbit_scale),
             together=not settings.low_memory,
         )
-        shape = (ORBIT_VIEWS, *conditioning.concat.shape[1:])
+        shape = (views, *conditioning.concat.shape[1:])
         what = Sampling("orbit of frame 0", shape, ORBIT_SEED, todo.orbit_steps, 0)
         latents = self._sample(networks, [denoise], what)
         return networks.images(latents[list(pick_from_orbit(todo.azimuths_deg, todo.orbit_deg))])
@@ -252,22 +255,19 @@ class Run:
         return torch.cat([self.video[frame : frame + own], views])
 
     def _networks(self, name: str) -> Networks:
-        recipe = self.plan.recipe
+        weights, recipe = self.job.weights[name], self.plan.recipe
+        way = (self.device, working_dtype(self.settings), self.settings.low_memory)
+        if isinstance(weights, TrainedWeights):
+            return load_trained(weights, *way)
         config = recipe.config if name == recipe.model else ORBIT_CONFIGS[name]
-        return load_networks(
-            self.job.weights[name],
-            config,
-            self.device,
-            working_dtype(self.settings),
-            self.settings.low_memory,
-        )
+        return load_networks(weights, config, *way)
 
     def _fresh_state(self, orbit: Tensor | None) -> State:
         n, V = len(self.video), len(self.plan.network_azimuths_deg)
         height, width = (side // LATENT_SIDE for side in self.video.shape[-2:])
-        return State(
-            torch.zeros(n, V, 4, height, width), torch.zeros(n, dtype=torch.bool), orbit, 0, {}
-        )
+        channels = self.plan.recipe.config.out_channels
+        latents = torch.zeros(n, V, channels, height, width)
+        return State(latents, torch.zeros(n, dtype=torch.bool), orbit, 0, {})
 
     def _save(self) -> None:
         save_state(self.job.folder, self.state, self.job.identity, self.stage.state)

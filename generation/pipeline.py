@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,14 +26,15 @@ from generation.checkpoint import check_folder, discard_other, write_input
 from generation.clip_writing import write_clip
 from generation.coarse import CoarseStage, enlarged
 from generation.fine import FineStage
-from generation.passes import Job, Run
+from generation.passes import Job, Run, Weights
 from generation.planning import Plan, plan
 from generation.preprocess import PreparedClip
 from generation.progress import Progress, StepCounter
 from generation.report import generation_report
 from generation.settings import GenerateSettings, check_size
 from generation.stages import Stage
-from generation.weights import PublishedWeights, file_sha256
+from generation.trained_weights import BASE, TrainedWeights
+from generation.weights import file_sha256
 from recon.errors import OutOfMemoryError
 from recon.grid import Grid, grid_from_views
 from recon.grid.matte import border_colour, matte
@@ -55,7 +56,7 @@ def generate(
     clip: PreparedClip,
     folder: Path,
     settings: GenerateSettings,
-    weights: Mapping[str, PublishedWeights],
+    weights: Mapping[str, Weights],
     *,
     trained: Mapping[str, Path] | None = None,
     overwrite: bool = False,
@@ -93,7 +94,7 @@ def generate(
     identity = identity_of(clip, settings, weights, ours)
     if overwrite:
         discard_other(folder, identity)
-    todo = plan(settings, len(clip.images))
+    todo = _sized(plan(settings, len(clip.images)), weights)
     write_input(folder, clip)
     counter = StepCounter(todo.all_steps, on_step, should_stop)
     job = Job(clip, folder, settings, todo, weights, identity, counter)
@@ -165,7 +166,7 @@ def make_in_cascade(job: Job, trained: Mapping[str, Path], base_sha256: str) -> 
 def identity_of(
     clip: PreparedClip,
     settings: GenerateSettings,
-    weights: Mapping[str, PublishedWeights],
+    weights: Mapping[str, Weights],
     trained: Mapping[str, str],
 ) -> dict[str, Any]:
     """What an unfinished generation must have in common with the one that goes on with it.
@@ -173,15 +174,23 @@ def identity_of(
     Args:
         clip: the input.
         settings: as chosen.
-        weights: of the published models; a size tells them apart.
+        weights: of the models.
         trained: sha256 of the cascade's files, which all are of one size.
     """
     return {
         "settings": {name: asdict(settings)[name] for name in DECISIVE},
         "clip": hashlib.sha256(clip.images.tobytes()).hexdigest(),
-        "weights": {name: file.verification.size_bytes for name, file in weights.items()},
+        "weights": {name: file.identity for name, file in weights.items()},
         "trained": dict(trained),
     }
+
+
+def _sized(todo: Plan, weights: Mapping[str, Weights]) -> Plan:
+    """The plan with the sizes that a trained cascade's own files tell."""
+    base = weights.get(BASE)
+    if not isinstance(base, TrainedWeights):
+        return todo
+    return todo._replace(recipe=replace(todo.recipe, config=base.config))
 
 
 def _grid(clip: PreparedClip, views: Tensor, settings: GenerateSettings, todo: Plan) -> Grid:

@@ -10,9 +10,6 @@ from typing import NamedTuple
 from generation.anchors import Pass
 from generation.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.recipes import (
-    ORBIT_AZIMUTHS_DEG,
-    ORBIT_STEPS,
-    ORBIT_VIEWS,
     Recipe,
     even_azimuths,
     orbit_through,
@@ -80,12 +77,12 @@ class Plan(NamedTuple):
         return coarse + [size] * self.fine
 
     def needs(self, settings: GenerateSettings) -> tuple[str, ...]:
-        """Names of the published files that are used, in order."""
+        """Names of the models whose weights are used, in order."""
         return (*((orbit_model(settings),) if self.orbit_deg else ()), self.recipe.model)
 
     @property
     def needs_trained(self) -> tuple[str, ...]:
-        """Names of the files that are used and that nobody has published."""
+        """Names of the cascade's own files that are used."""
         if self.coarse_size is None:
             return ()
         return (LORA_FILE, BRANCH_FILE) if self.fine else (LORA_FILE,)
@@ -103,12 +100,17 @@ def plan(settings: GenerateSettings, frames: int) -> Plan:
         azimuths = even_azimuths(settings.views or 0)
     orbit: tuple[float, ...] = ()
     if recipe.from_orbit:
-        free = orbit_model(settings) == "sv3d_p"
-        orbit = orbit_through(azimuths) if free else ORBIT_AZIMUTHS_DEG
+        usual, free = recipe.orbit_deg, orbit_model(settings) != "sv3d_u"
+        if len(azimuths) >= len(usual):
+            raise InputError(
+                f"{settings.model} makes at most {len(usual) - 1} views, {len(azimuths)} were "
+                "asked for"
+            )
+        orbit = orbit_through(azimuths, usual) if free else usual
         picked = tuple(orbit[index] for index in pick_from_orbit(azimuths, orbit))
         if len(set(picked) - {orbit[-1]}) < len(azimuths):
             raise InputError(
-                f"{orbit_model(settings)} has a view at each {360 / ORBIT_VIEWS:.2f}°, too few for "
+                f"{orbit_model(settings)} has a view at each {360 / len(usual):.2f}°, too few for "
                 f"azimuths {azimuths}; choose others, or --orbit-model sv3d_p"
             )
         azimuths = picked
@@ -120,7 +122,7 @@ def plan(settings: GenerateSettings, frames: int) -> Plan:
         recipe.elevation_deg if elevation is None else elevation,
         settings.steps or recipe.steps,
         tuple(recipe.passes(frames)),
-        settings.steps or ORBIT_STEPS,
+        settings.steps or recipe.orbit_steps,
         recipe.coarse_size,
         not settings.coarse_only,
     )

@@ -1,8 +1,9 @@
 """How each model is sampled: its network, its cameras, its guidance, its passes.
 
 The numbers are those of the published sampling scripts where they differ from the published
-configuration files; those of 4dvd are the paper's (§3.3, §3.4), or SV4D's where it
-has none. Letters: T times and V views of one pass, n frames of the clip.
+configuration files; those of 4dvd are the paper's (§3.3, §3.4), or SV4D's where it has none; those
+of mini are what it was trained with, without guidance. Letters: T times and V views of one pass,
+n frames of the clip.
 """
 
 from __future__ import annotations
@@ -25,6 +26,21 @@ ORBIT_STEPS = 20
 ORBIT_AZIMUTHS_DEG = tuple(360.0 * (k + 1) / ORBIT_VIEWS for k in range(ORBIT_VIEWS))
 """SV3D's orbit; the last is the input view."""
 
+MINI_CONFIG = SV4DConfig(
+    in_channels=32,
+    out_channels=16,
+    model_channels=32,
+    channel_mult=(2, 3),
+    num_res_blocks=1,
+    attention_resolutions=(1, 2),
+    num_head_channels=32,
+    context_dim=128,
+    motion_context_dim=16,
+    use_camera_emb=True,
+    separate_motion_merge_factor=True,
+)
+"""Of the cascade that is part of this package; another one may be smaller or larger."""
+
 ORBIT_CONFIGS = {"sv3d_u": UNetConfig(adm_in_channels=256), "sv3d_p": UNetConfig()}
 
 
@@ -33,7 +49,8 @@ class Recipe:
     """One way from a video to views.
 
     Attributes:
-        model: key of `generation.catalogue.published`: the network, or what it is made from.
+        model: the network, or what it is made from: a key of `generation.catalogue.published`, or
+            a name of `generation.trained_weights`.
         config: of the network.
         times: T of one pass.
         azimuths_deg: of the generated views, relative to the input view, ascending in [0, 360).
@@ -48,6 +65,11 @@ class Recipe:
             it makes of that one is never looked at.
         coarse_size: pixels a side of the grid that is made first, at most, of which a structure
             branch tells the network that makes the grid; None: there is no such stage.
+        size: pixels a side of the grid, where the user does not say.
+        orbit_deg: the azimuths at which SV3D is used to make views, ascending to 360.
+        orbit_scale: lowest and highest guidance of SV3D's views.
+        orbit_steps: of SV3D.
+        needs_download: whether somebody else has published the networks.
     """
 
     model: str
@@ -63,6 +85,11 @@ class Recipe:
     orbit_model: str = "sv3d_u"
     makes_input_view: bool = False
     coarse_size: int | None = None
+    size: int = 576
+    orbit_deg: tuple[float, ...] = ORBIT_AZIMUTHS_DEG
+    orbit_scale: tuple[float, float] = ORBIT_SCALE
+    orbit_steps: int = ORBIT_STEPS
+    needs_download: bool = True
 
 
 def _linear(low: float, high: float) -> Callable[[int, int], Tensor]:
@@ -121,6 +148,26 @@ recipes: dict[str, Recipe] = {
         makes_input_view=True,
         coarse_size=256,
     ),
+    "mini": Recipe(
+        "mini",
+        MINI_CONFIG,
+        times=5,
+        azimuths_deg=tuple(22.5 * k for k in range(1, 16)),
+        steps=10,
+        ratio=0.7,
+        elevation_deg=0.0,
+        from_orbit=True,
+        scale=partial(space_time_scale, low=1.0, high=1.0),
+        passes=partial(anchored_passes, T=5),
+        orbit_model="mini_sv3d",
+        makes_input_view=True,
+        coarse_size=64,
+        size=128,
+        orbit_deg=tuple(22.5 * k for k in range(1, 17)),
+        orbit_scale=(1.0, 1.0),
+        orbit_steps=10,
+        needs_download=False,
+    ),
 }
 
 
@@ -129,20 +176,23 @@ def even_azimuths(views: int) -> tuple[float, ...]:
     return tuple(360.0 * (view + 1) / (views + 1) for view in range(views))
 
 
-def orbit_through(azimuths_deg: tuple[float, ...]) -> tuple[float, ...]:
-    """An orbit for SV3D_p: 21 azimuths, those that are wanted among them and the input view last.
+def orbit_through(
+    azimuths_deg: tuple[float, ...], usual_deg: tuple[float, ...] = ORBIT_AZIMUTHS_DEG
+) -> tuple[float, ...]:
+    """An orbit for SV3D_p or mini: azimuths, the wanted ones among them and the input view last.
 
     Args:
-        azimuths_deg: at most 20, distinct, within (0, 360).
+        azimuths_deg: fewer than the usual orbit has, distinct, within (0, 360).
+        usual_deg: the orbit at which the network is used where nobody asks for another one.
 
     Returns:
-        Ascending degrees; the published orbit where it has all that are wanted, else the widest
-        gaps are halved until there are 21.
+        Ascending degrees; the usual orbit where it has all that are wanted, else the widest gaps
+        are halved until there are as many.
     """
-    if all(_nearest(azimuth, ORBIT_AZIMUTHS_DEG)[1] < 1e-6 for azimuth in azimuths_deg):
-        return ORBIT_AZIMUTHS_DEG
+    if all(_nearest(azimuth, usual_deg)[1] < 1e-6 for azimuth in azimuths_deg):
+        return usual_deg
     orbit = [0.0, *sorted(azimuths_deg), 360.0]
-    while len(orbit) < ORBIT_VIEWS + 1:
+    while len(orbit) < len(usual_deg) + 1:
         gaps = [after - before for before, after in itertools.pairwise(orbit)]
         widest = gaps.index(max(gaps))
         orbit.insert(widest + 1, orbit[widest] + gaps[widest] / 2)

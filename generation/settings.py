@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from recon.errors import InputError
 from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
 
-MODELS = ("sv4d2", "sv4d2_8views", "sv4d", "4dvd")
+MODELS = ("mini", "sv4d2", "sv4d2_8views", "sv4d", "4dvd")
+CASCADES = ("mini", "4dvd")
 ORBIT_MODELS = ("sv3d_u", "sv3d_p")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MAX_SEED = 2**32 - 1
@@ -43,7 +44,7 @@ class GenerateSettings:
         InputError: a name is not known or a number out of its range.
     """
 
-    model: str = "sv4d2"
+    model: str = "mini"
     orbit_model: str | None = None
     steps: int | None = None
     seed: int = 0
@@ -70,8 +71,12 @@ class GenerateSettings:
                     f"unknown {name.replace('_', ' ')} {value!r}; expected one of "
                     f"{', '.join(known)}"
                 )
-        if self.coarse_only and self.model != "4dvd":
-            raise InputError(f"only 4dvd has a coarse stage, {self.model} has none")
+        if self.coarse_only and self.model not in CASCADES:
+            raise InputError(
+                f"only {' and '.join(CASCADES)} have a coarse stage, {self.model} has none"
+            )
+        if self.orbit_model is not None and self.model == "mini":
+            raise InputError("mini makes the views of the first frame with a network of its own")
         self._check_azimuths()
         for name, value, low, high in (
             ("steps", self.steps, 1, 1000),

@@ -52,7 +52,7 @@ class Stage:
 
         Args:
             networks: that were prepared.
-            latents: of the input video, not scaled, [n, 4, h, w].
+            latents: of the input video, not scaled, [n, c, h, w].
             frames: T of them, in the order in which the network sees them.
         """
         return None

@@ -110,6 +110,23 @@ def load_network(path: Path, kind: str, vae_sha256: str | None = None) -> Traine
     return TrainedNetwork(load_module(network, tensors), notes["vae_sha256"], file_sha256(path))
 
 
+def read_sizes(path: Path, kind: str) -> Any:
+    """The sizes of a network, of the class that `KINDS` has for its kind; no tensor is read.
+
+    Raises:
+        WeightsError: as `load_network`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = file.metadata() or {}
+        _check(notes, kind, None)
+        return _config(KINDS[kind][1], json.loads(notes["config"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: not a network that can be read ({error})") from error
+    except FourdvdError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
 def _check(notes: Mapping[str, str], kind: str, vae_sha256: str | None) -> None:
     wanted = {"format": FORMAT, "version": VERSION, "kind": kind, "vae_sha256": vae_sha256}
     for key, expected in wanted.items():

@@ -34,7 +34,7 @@ def generate(
         Path, typer.Argument(metavar="VIDEO", help="Video, GIF or folder of frames, one object.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="GRID", help="Grid folder.")],
-    model: ModelOption = Model.sv4d2,
+    model: ModelOption = Model.mini,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Prepare the input and tell the cost; no network runs."),
@@ -91,8 +91,15 @@ def generate(
         bool, typer.Option("--remove-background", help="Cut the object out, through rembg.")
     ] = False,
     size: Annotated[
-        int, typer.Option("--size", min=64, max=1024, help="Pixels a side, a multiple of 64.")
-    ] = 576,
+        int | None,
+        typer.Option(
+            "--size",
+            min=64,
+            max=1024,
+            help="Pixels a side, a multiple of 64.",
+            show_default="128 for mini, else 576",
+        ),
+    ] = None,
     orbit_model: Annotated[
         OrbitModel | None,
         typer.Option(
@@ -102,7 +109,7 @@ def generate(
         ),
     ] = None,
     coarse_only: Annotated[
-        bool, typer.Option("--coarse-only", help="End 4dvd with its first stage, enlarged.")
+        bool, typer.Option("--coarse-only", help="End mini or 4dvd with its first stage, enlarged.")
     ] = False,
     fov: Annotated[
         float, typer.Option("--fov", help="Horizontal field of view of the cameras in degrees.")
@@ -136,11 +143,19 @@ def generate(
     from generation.recipes import recipes
     from generation.settings import GenerateSettings
 
+    recipe = recipes[model.key]
     generation = Generation(
         video,
         output,
         ClipOptions(
-            frames, start, stop, fps, size, recipes[model.key].ratio, recenter, remove_background
+            frames,
+            start,
+            stop,
+            fps,
+            size or recipe.size,
+            recipe.ratio,
+            recenter,
+            remove_background,
         ),
         GenerateSettings(
             model=model.key,

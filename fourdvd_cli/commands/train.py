@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
-from fourdvd_cli.options import Device, DeviceOption, JsonOption, QuietOption, VerboseOption
+from fourdvd_cli.options import (
+    Device,
+    DeviceOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    TrainingSize,
+    VerboseOption,
+)
 
 train = typer.Typer(
     name="train",
@@ -85,6 +93,10 @@ BranchOption = Annotated[
 ]
 RolesOption = Annotated[
     str, typer.Option("--roles", metavar="NAME", help="reference_query or feature_query.")
+]
+SizeOption = Annotated[
+    TrainingSize | None,
+    typer.Option("--size", help="Of the images.", show_default="the configuration's"),
 ]
 AgainOption = Annotated[
     bool, typer.Option("--overwrite", help="Start again, and lose what was trained before.")
@@ -163,6 +175,7 @@ def base_network(
     vae: VaeOption,
     config: ConfigOption = "mini",
     base: StartOption = None,
+    size: SizeOption = None,
     steps: StepsOption = None,
     batch: BatchOption = None,
     learning_rate: LearningRateOption = None,
@@ -185,7 +198,7 @@ def base_network(
         shards, output, config, steps, batch, learning_rate, seed, device.value, workers,
         overwrite, quiet,
     )  # fmt: skip
-    told = train_base(choices, vae, base)
+    told = train_base(choices, vae, base, size and size.value)
     if json:
         console.print_json(told)
 
@@ -258,3 +271,30 @@ def fine(
     told = train_fine(choices, vae, base, branch, roles)
     if json:
         console.print_json(told)
+
+
+@train.command()
+def assemble(
+    trainings: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TRAININGS",
+            help="Folder with those of vae, reference-views, base, coarse and fine in it.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="WEIGHTS", help="Folder to make.")
+    ],
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Five finished trainings → weights for `generate --model mini --weights WEIGHTS`."""
+    console.configure(quiet, verbose)
+    from generation.training.assembling import assemble as collect
+
+    sizes = collect(trainings, output, overwrite)
+    if json:
+        console.print_json({"weights": str(output), "bytes": sizes})
+    console.say(f"wrote {output}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB")

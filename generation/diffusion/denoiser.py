@@ -1,6 +1,7 @@
 """From a network that predicts v to a denoiser, guided by what happens without conditioning.
 
-Letters: σ noise level, F frames, N = b·F for b conditionings, h × w latent pixels.
+Letters: σ noise level, F frames, N = b·F for b conditionings, c channels and h × w pixels of
+latents.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from torch import Tensor
 from generation.conditioning import Conditioning
 
 Denoiser = Callable[[Tensor, float], Tensor]
-"""Noisy latents [F, 4, h, w] and their σ to denoised latents of the same shape."""
+"""Noisy latents [F, c, h, w] and their σ to denoised latents of the same shape."""
 
 Predictor = Callable[[Tensor, Tensor, Sequence[Conditioning]], Tensor]
-"""Network input [N, 8, h, w], c_noise [N] and b conditionings to a prediction [N, 4, h, w]."""
+"""Network input [N, 2c, h, w], c_noise [N] and b conditionings to a prediction [N, c, h, w]."""
 
 
 class Coefficients(NamedTuple):
@@ -57,9 +58,12 @@ def guided_denoiser(
             memory and give the same up to rounding.
 
     Returns:
-        D_u + scale · (D_c − D_u), float32.
+        D_u + scale · (D_c − D_u), float32. Where the scale is 1 throughout that is D_c, and the
+        other prediction is not made.
     """
     weights = scale[:, None, None, None]
+    if bool((scale == 1).all()):
+        return lambda x, sigma: _denoised(predict, x, sigma, (conditioning,))
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         pair = (unconditional, conditioning)
@@ -75,7 +79,7 @@ def guided_denoiser(
 def _denoised(
     predict: Predictor, x: Tensor, sigma: float, conditionings: Sequence[Conditioning]
 ) -> Tensor:
-    """Denoised latents under each conditioning, one after the other, float32, [b·F, 4, h, w]."""
+    """Denoised latents under each conditioning, one after the other, float32, [b·F, c, h, w]."""
     c = coefficients(sigma)
     latents = torch.cat([torch.cat([x * c.c_in, each.concat], 1) for each in conditionings])
     noise = torch.full((len(latents),), c.c_noise, device=x.device)

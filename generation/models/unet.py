@@ -144,9 +144,9 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
                     stage.append(Upsample(channels))
                 self.output_blocks.append(stage)
         self.out = nn.Sequential(
-            GroupNorm(first),
+            GroupNorm(channels),
             nn.SiLU(),
-            nn.Conv2d(first, config.out_channels, 3, padding=1),
+            nn.Conv2d(channels, config.out_channels, 3, padding=1),
         )
 
     @abstractmethod

@@ -131,11 +131,11 @@ def _linear(key: str, tensor: Tensor) -> Tensor:
     return tensor[:, :, 0, 0] if ".attn_1." in key and tensor.ndim == 4 else tensor
 
 
-def encode_in_chunks(encoder: ImageEncoder, images: Tensor, chunk: int) -> Tensor:
+def encode_in_chunks(encoder: nn.Module, images: Tensor, chunk: int) -> Tensor:
     """Latents of N images, `chunk` of them at a time; float32."""
     return torch.cat([encoder(piece).float() for piece in images.split(chunk)])
 
 
-def decode_in_chunks(decoder: ImageDecoder, latents: Tensor, chunk: int) -> Tensor:
+def decode_in_chunks(decoder: nn.Module, latents: Tensor, chunk: int) -> Tensor:
     """Images of N latents, `chunk` of them at a time; float32."""
     return torch.cat([decoder(piece).float() for piece in latents.split(chunk)])

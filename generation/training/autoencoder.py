@@ -1,7 +1,10 @@
 """The first stage: a small image autoencoder, in whose latents the others work.
 
     image over white [−1, 1] ─▶ encoder ─▶ mean, σ ─▶ mean + σ·noise ─▶ decoder ─▶ image
-    loss = mean |Δ| + edges · mean |∇Δ| + kl · KL(N(mean, σ) ‖ N(0, 1))
+    loss = mean w |Δ| + edges · mean |∇(w Δ)| + kl · KL(N(mean, σ) ‖ N(0, 1))
+
+The weight w is 1 where there is nothing and `object_weight` on the object, which is a small part of
+most images: white alone is soon learnt, and colours are not.
 
 Each grid of a batch gives images of every size, few of the large ones, so that all sizes have about
 as many pixels. The network is diffusers' AutoencoderKL without `post_quant_conv`, whose parts have
@@ -14,30 +17,25 @@ Latent Diffusion Models, 2022, appendix G.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from generation.training.dataset import TrainingSample, over_white
+from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
+from generation.trained_autoencoder import save_autoencoder
+from generation.training.dataset import Colours, TrainingSample, over_white
 from generation.training.draws import Draws
 from generation.training.stage import StageLoss
 from generation.training.training_choice import Selection
-from generation.weights import load_module
-from recon.errors import InputError, WeightsError
+from recon.errors import InputError
 
 NAME = "vae"
 WEIGHTS_NAME = "vae.safetensors"
-FORMAT, VERSION = "fourdvd-vae", "1"
 PICTURES_OF_A_SIZE = 8
 
 
@@ -46,14 +44,17 @@ class AutoencoderSettings:
     """The network, its images and its loss.
 
     Attributes:
-        widths: channels of each level; latents have 1/2^(levels − 1) of the image's side.
-        blocks: residual blocks of a level of the encoder; the decoder has one more.
-        latent_channels: of the latents.
-        norm_groups: of group normalisation; each of the widths is a multiple.
+        patch: see `PatchAutoencoderConfig`, as the next four.
+        latent_channels: see there.
+        width: see there.
+        encoder_blocks: see there.
+        decoder_blocks: see there.
         views: of each grid.
         frames: of each grid.
         max_stride: between two frames.
         sizes: of the images, as they are packed.
+        varied: whether they are also shown mirrored and in other colours.
+        object_weight: of the object's pixels, where the white ones around it have 1.
         edges: weight of the differences between neighbouring pixels.
         kl: weight of the KL divergence, a mean over the numbers of the latents.
 
@@ -61,24 +62,30 @@ class AutoencoderSettings:
         InputError: the numbers contradict each other.
     """
 
-    widths: tuple[int, ...] = (32, 64, 96)
-    blocks: int = 1
-    latent_channels: int = 4
-    norm_groups: int = 8
+    patch: int = 8
+    latent_channels: int = 16
+    width: int = 160
+    encoder_blocks: int = 2
+    decoder_blocks: int = 4
     views: int = 2
     frames: int = 2
     max_stride: int = 8
     sizes: tuple[str, ...] = ("low", "high")
+    varied: bool = False
+    object_weight: float = 4.0
     edges: float = 0.5
     kl: float = 1e-4
 
     def __post_init__(self):
-        if min(self.blocks, self.latent_channels, self.norm_groups, *self.widths) < 1:
-            raise InputError("widths, blocks, latent channels and groups must be at least 1")
-        if any(width % self.norm_groups for width in self.widths):
-            raise InputError(f"expected widths that are multiples of norm_groups, found {self}")
-        if min(self.edges, self.kl) < 0:
-            raise InputError("the weights of the loss must not be negative")
+        self.network()
+        if min(self.edges, self.kl) < 0 or self.object_weight <= 0:
+            raise InputError("the weights of the loss must not be negative, that of objects not 0")
+
+    def network(self) -> PatchAutoencoderConfig:
+        """Sizes of the network."""
+        return PatchAutoencoderConfig(
+            self.patch, self.latent_channels, self.width, self.encoder_blocks, self.decoder_blocks
+        )
 
 
 class AutoencoderStage:
@@ -91,13 +98,14 @@ class AutoencoderStage:
         self._settings = settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.module = _network(_network_config(settings))
+            self.module = PatchAutoencoder(settings.network())
         self.selection = Selection(
             settings.views,
             settings.frames,
             max_stride=settings.max_stride,
             random_reference=True,
             sizes=settings.sizes,
+            varied=settings.varied,
         )
 
     @property
@@ -107,7 +115,7 @@ class AutoencoderStage:
 
     def loss(self, batch: TrainingSample, draws: Draws) -> StageLoss:
         """Of images of all sizes; see `Stage.loss`."""
-        found = [self._loss_of(images, draws) for images in _drawn_images(batch, draws)]
+        found = [self._loss_of(*each, draws) for each in _drawn_images(batch, draws)]
         parts = {name: torch.stack([each[name] for each in found]).mean() for name in found[0]}
         weights = {"difference": 1.0, "edges": self._settings.edges, "kl": self._settings.kl}
         loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
@@ -144,63 +152,35 @@ class AutoencoderStage:
     ) -> None:
         """Writes the network with the factor that gives its latents unit variance."""
         latents = [
-            self._posterior(over_white(target.flatten(0, 2)).rgb).mean.flatten()
+            self.module.encoder(over_white(target.flatten(0, 2)).rgb).flatten()
             for target in samples.target.values()
         ]
         std = float(torch.cat(latents).float().std())
-        config = _network_config(self._settings) | {"scaling_factor": 1 / std}
         tensors = {
             name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights.items()
         }
-        metadata = {"format": FORMAT, "version": VERSION, "config": json.dumps(config)}
-        save_file(tensors, folder / WEIGHTS_NAME, metadata)
+        save_autoencoder(folder / WEIGHTS_NAME, self._settings.network(), 1 / std, tensors)
 
-    def _loss_of(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
-        """The parts of the loss of [B, N, 3, S, S], each []."""
-        posterior = self._posterior(images.flatten(0, 1))
-        mean, std = (
-            each.unflatten(0, images.shape[:2]) for each in (posterior.mean, posterior.std)
-        )
+    def _loss_of(self, images: Tensor, mask: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """The parts of the loss of [B, N, 3, S, S], with alpha [B, N, 1, S, S], each []."""
+        found = self.module.encoder.posterior(images.flatten(0, 1))
+        mean, log_variance = (each.float().unflatten(0, images.shape[:2]) for each in found)
+        std = (0.5 * log_variance).exp()
         latents = mean + std * draws.normal(*mean.shape[1:])
         made = self._decode(latents.flatten(0, 1)).unflatten(0, images.shape[:2])
-        difference = made - images
+        difference = (made - images) * (1 + (self._settings.object_weight - 1) * mask)
         return {
             "difference": difference.abs().mean(),
             "edges": edge_size(difference),
-            "kl": posterior.kl().mean() / mean[0, 0].numel(),
+            "kl": 0.5 * (mean.square() + std.square() - 1 - log_variance).mean(),
         }
 
     def _reconstruct(self, images: Tensor) -> Tensor:
         """Images as they come back from the mode of their latents, in [−1, 1]."""
-        return self._decode(self._posterior(images).mean).clamp(-1, 1)
-
-    def _posterior(self, images: Tensor) -> DiagonalGaussianDistribution:
-        moments = self.module.quant_conv(self.module.encoder(images))  # type: ignore[misc]
-        return DiagonalGaussianDistribution(moments.float())
+        return self._decode(self.module.encoder(images)).clamp(-1, 1)
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self.module.decoder(latents).float()
-
-
-def load_autoencoder(path: Path) -> AutoencoderKL:
-    """The autoencoder that a training has written; its config has the `scaling_factor`.
-
-    Raises:
-        WeightsError: the file is missing, damaged or none of ours.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
-            raise WeightsError(
-                f"{path}: expected {FORMAT} of version {VERSION}; `fourdvd train vae` makes it"
-            )
-        with torch.device("meta"):
-            network = _network(json.loads(metadata["config"]))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: not an autoencoder that can be read ({error})") from error
-    return load_module(network, tensors)
 
 
 def edge_size(images: Tensor) -> Tensor:
@@ -213,8 +193,8 @@ def images_of_size(count: int, side: int, smallest: int) -> int:
     return max(1, count * smallest**2 // side**2)
 
 
-def _drawn_images(batch: TrainingSample, draws: Draws) -> Sequence[Tensor]:
-    """For each size, as many images of each grid as fit: [B, N, 3, S, S]."""
+def _drawn_images(batch: TrainingSample, draws: Draws) -> Sequence[Colours]:
+    """For each size, as many images of each grid as fit: [B, N, ...]."""
     smallest = min(images.shape[-1] for images in batch.target.values())
     drawn = []
     for target in batch.target.values():
@@ -222,26 +202,8 @@ def _drawn_images(batch: TrainingSample, draws: Draws) -> Sequence[Tensor]:
         count = images_of_size(images.shape[1], images.shape[-1], smallest)
         chosen = draws.permutation(images.shape[1])[:, :count]
         grids = torch.arange(len(images), device=images.device)[:, None]
-        drawn.append(over_white(images[grids, chosen]).rgb)
+        drawn.append(over_white(images[grids, chosen]))
     return drawn
-
-
-def _network(config: Mapping[str, Any]) -> AutoencoderKL:
-    return cast("AutoencoderKL", AutoencoderKL.from_config(dict(config)))
-
-
-def _network_config(settings: AutoencoderSettings) -> dict[str, Any]:
-    """In diffusers' words."""
-    levels = len(settings.widths)
-    return {
-        "down_block_types": ["DownEncoderBlock2D"] * levels,
-        "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "block_out_channels": list(settings.widths),
-        "layers_per_block": settings.blocks,
-        "latent_channels": settings.latent_channels,
-        "norm_num_groups": settings.norm_groups,
-        "use_post_quant_conv": False,
-    }
 
 
 def _row(images: Tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from generation.cascade_files import LORA_FILE
 from generation.cascade_weights import save_lora
 from generation.models.lora import add_lora
 from generation.networks import predictor
@@ -23,8 +24,6 @@ from generation.training.foundation import open_foundation
 from generation.training.stage_networks import StageNetworks
 from generation.training.whole_stages import grid_scale
 from recon.errors import InputError
-
-LORA_NAME = "lora.safetensors"
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class CoarseStage(DiffusionStage):
         dtype: torch.dtype,
     ) -> None:
         """Writes the LoRA, which is small, in float32."""
-        save_lora(folder / LORA_NAME, self._base.unet, self._base.sha256)
+        save_lora(folder / LORA_FILE, self._base.unet, self._base.sha256)
 
     def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
         networks = self.module

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,7 +27,7 @@ from generation.curation.shards.shard_format import ShardError
 from generation.training.epoch_order import Item
 from generation.training.training_choice import COARSE, Choice, Selection, choose
 from recon.errors import InputError
-from recon.grid.cameras import viewing_angles_deg
+from recon.grid.cameras import Camera, viewing_angles_deg
 
 MAX_REPLACEMENTS = 32  # a pack with so many damaged samples in a row is not worth training on
 
@@ -212,12 +213,13 @@ def _read_images(reader: SampleReader, size: str, choice: Choice) -> _Images:
     views = [image(view, choice.reference_frame) for view in choice.views]
     target = [image(view, frame) for view in choice.views for frame in choice.frames]
     V, F = len(choice.views), len(choice.frames)
-    return _Images(_tensor(video), _tensor(views), _tensor(target).unflatten(0, (V, F)))
 
+    def tensor(images: list[np.ndarray]) -> Tensor:
+        """[n, 4, S, S] of n images [S, S, 4]."""
+        shown = np.stack(images)[..., [*choice.channels, 3]].transpose(0, 3, 1, 2)
+        return torch.from_numpy((shown[..., ::-1] if choice.mirrored else shown).copy())
 
-def _tensor(images: list[np.ndarray]) -> Tensor:
-    """[n, 4, S, S] of n images [S, S, 4]."""
-    return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
+    return _Images(tensor(video), tensor(views), tensor(target).unflatten(0, (V, F)))
 
 
 def _with_cameras(
@@ -227,8 +229,11 @@ def _with_cameras(
     sizes: Mapping[str, int],
     replaced: int,
 ) -> TrainingSample:
+    own = reader.sample.cameras[choice.reference_view]
+    front_deg, _ = viewing_angles_deg(own)
     cameras = [reader.sample.cameras[view] for view in choice.views]
-    front_deg, _ = viewing_angles_deg(reader.sample.cameras[choice.reference_view])
+    if choice.mirrored:
+        cameras = [_mirrored(camera, front_deg) for camera in cameras]
     angles_deg = [viewing_angles_deg(camera) for camera in cameras]
     return TrainingSample(
         name=reader.sample.name,
@@ -248,6 +253,19 @@ def _with_cameras(
         target={size: each.target for size, each in images.items()},
         replaced=replaced,
     )
+
+
+def _mirrored(camera: Camera, azimuth_deg: float) -> Camera:
+    """What sees the world's mirror image as a mirror image, the mirror being upright at an azimuth.
+
+    The mirror turns the camera's own axes left-handed; the image turned about gives them back.
+    """
+    across = np.radians(azimuth_deg)  # the direction that changes its sign
+    normal = np.array([np.cos(across), np.sin(across), 0.0])
+    mirror = np.eye(4)
+    mirror[:3, :3] -= 2 * np.outer(normal, normal)
+    pose = mirror @ camera.T_world_camera @ np.diag([-1.0, 1, 1, 1])
+    return replace(camera, T_world_camera=pose, cx=camera.width - camera.cx)
 
 
 def _float32(values: list) -> Tensor:

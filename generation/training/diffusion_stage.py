@@ -47,6 +47,7 @@ class DiffusionSettings:
         spacing: of the frames, see `training_choice.Spacing`.
         max_stride: between two consecutive frames.
         random_reference: whether any view may be the known one.
+        varied: whether grids are also shown mirrored, in other colours and backwards.
         noise_mean: of ln σ.
         noise_std: of ln σ.
         drop: share of the samples that are trained without what is told, for guidance.
@@ -65,6 +66,7 @@ class DiffusionSettings:
     spacing: str = "consecutive"
     max_stride: int = 4
     random_reference: bool = True
+    varied: bool = False
     noise_mean: float = 0.7
     noise_std: float = 1.6
     drop: float = 0.1
@@ -89,6 +91,7 @@ class DiffusionSettings:
             self.max_stride,
             self.random_reference,
             tuple(dict.fromkeys((*more_sizes, self.size))),
+            self.varied,
         )
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from generation.cascade_files import BRANCH_FILE
 from generation.cascade_weights import save_branch
 from generation.conditioning import Conditioning
 from generation.diffusion.denoiser import Predictor
@@ -37,7 +38,6 @@ from generation.training.stage_networks import (
 from generation.training.whole_stages import grid_scale
 from recon.errors import InputError
 
-BRANCH_NAME = "branch.safetensors"
 COARSE_SIZE = "low"
 
 
@@ -131,7 +131,7 @@ class FineStage(DiffusionStage):
     ) -> None:
         """Writes the branch."""
         branch = copy.deepcopy(self.module.branch).to(dtype)
-        save_branch(folder / BRANCH_NAME, branch, self._base_sha256)
+        save_branch(folder / BRANCH_FILE, branch, self._base_sha256)
 
     def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
         networks, size = self.module, self._settings.size

@@ -13,10 +13,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
-from generation.training.autoencoder import NAME, WEIGHTS_NAME, load_autoencoder
+from generation.trained_autoencoder import ScaledDecoder, load_autoencoder
+from generation.training.autoencoder import NAME, WEIGHTS_NAME
 from generation.training.run_folder import RunFolder
 from generation.weights import file_sha256
 from recon.errors import WeightsError
@@ -64,30 +64,6 @@ class LatentSpace(nn.Module):
         return torch.cat([self.decoder(piece).float() for piece in pieces]).clamp(-1, 1)
 
 
-class ModeEncoder(nn.Module):
-    """The encoder of diffusers' autoencoder, without random numbers."""
-
-    def __init__(self, network: AutoencoderKL):
-        super().__init__()
-        self.encoder, self.quant_conv = network.encoder, network.quant_conv
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[N, 3, S, S] to [N, c, s, s], the mode of the posterior."""
-        return self.quant_conv(self.encoder(images)).chunk(2, dim=1)[0]  # type: ignore[misc]
-
-
-class ScaledDecoder(nn.Module):
-    """The decoder of diffusers' autoencoder, of latents as the diffusion sees them."""
-
-    def __init__(self, network: AutoencoderKL):
-        super().__init__()
-        self.decoder, self.scale = network.decoder, float(network.config["scaling_factor"])
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """[N, c, s, s] to [N, 3, S, S]."""
-        return self.decoder(latents / self.scale)
-
-
 def open_latent_space(folder: Path) -> LatentSpace:
     """The autoencoder of a finished training.
 
@@ -98,9 +74,9 @@ def open_latent_space(folder: Path) -> LatentSpace:
         WeightsError: the autoencoder is missing, damaged or none of ours.
     """
     path = trained_file(folder, WEIGHTS_NAME, NAME)
-    network = load_autoencoder(path).float()
-    decoder, channels = ScaledDecoder(network), int(network.config["latent_channels"])
-    return LatentSpace(ModeEncoder(network), decoder, decoder.scale, channels, file_sha256(path))
+    network, scale = load_autoencoder(path)
+    decoder, channels = ScaledDecoder(network.decoder, scale), network.config.latent_channels
+    return LatentSpace(network.encoder, decoder, scale, channels, file_sha256(path))
 
 
 def trained_file(folder: Path, name: str, stage: str) -> Path:

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from generation.cascade_files import LORA_FILE
 from generation.cascade_weights import load_lora
-from generation.training.coarse_stage import LORA_NAME, CoarseStage
+from generation.training.coarse_stage import CoarseStage
 from generation.training.draws import Draws
 from generation.training.engine import train
 from generation.training.stage_networks import open_base
@@ -47,13 +48,13 @@ def test_training_writes_a_lora_for_this_base(tiny_vae, tiny_base, tiny_shards, 
     stage = CoarseStage(COARSE, tiny_vae, tiny_base)
     trained = train(stage, ENGINE, tiny_shards, tmp_path / "out")
     base = open_base(tiny_base, stage.module.space)
-    load_lora(trained.weights / LORA_NAME, base.unet, base.sha256)
+    load_lora(trained.weights / LORA_FILE, base.unet, base.sha256)
     batch, again = batch_of(stage, tiny_shards), CoarseStage(COARSE, tiny_vae, tiny_base)
     before = again.loss(batch, Draws(0, 0, range(2))).loss.item()
     again.module.unet = base.unet
     assert again.loss(batch, Draws(0, 0, range(2))).loss.item() != before
     with pytest.raises(WeightsError, match="base_sha256"):
-        load_lora(trained.weights / LORA_NAME, open_base(tiny_base, stage.module.space).unet, "0")
+        load_lora(trained.weights / LORA_FILE, open_base(tiny_base, stage.module.space).unet, "0")
 
 
 def test_a_base_for_another_autoencoder_is_refused(tiny_vae, tiny_base, tiny_shards, tmp_path):

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from generation.cascade_files import BRANCH_FILE
 from generation.cascade_weights import load_branch
 from generation.training.draws import Draws
 from generation.training.engine import train
-from generation.training.fine_stage import BRANCH_NAME, FineStage, blurred
+from generation.training.fine_stage import FineStage, blurred
 from generation.training.whole_stages import BaseStage
 from recon.errors import InputError
 from tests.generation.training.tiny_stages import (
@@ -39,7 +40,7 @@ def test_training_writes_a_branch_that_loads_again(stage, tiny_shards, tmp_path)
     trained = train(stage, ENGINE, tiny_shards, tmp_path / "out")
     name, config = stage.module.branch.name, stage.module.unet.config
     sha256 = stage.settings["base_sha256"]
-    branch = load_branch(trained.weights / BRANCH_NAME, config, sha256, name)
+    branch = load_branch(trained.weights / BRANCH_FILE, config, sha256, name)
     assert set(branch.state_dict()) == set(stage.module.branch.state_dict())
     assert trained.scores["psnr"] > 0
 

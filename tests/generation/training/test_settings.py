@@ -39,7 +39,7 @@ def test_what_is_said_closer_to_the_stage_counts_more_and_options_most(tmp_path)
 def test_the_configurations_that_come_along_are_valid(name):
     engine, own = read_settings(name, "vae", AutoencoderSettings)
     assert engine.steps > engine.warmup + engine.cooldown
-    assert len(own.widths) in (3, 4)
+    assert own.patch == 8
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from generation.training.whole_stages import BaseSettings, BaseStage, ReferenceV
 ENGINE = EngineSettings(
     steps=2, batch=2, learning_rate=2e-3, warmup=1, held_out=2, average_decay=0.5
 )
-VAE = AutoencoderSettings(widths=(8, 8), norm_groups=4, max_stride=2)
+VAE = AutoencoderSettings(
+    patch=2, latent_channels=12, width=8, encoder_blocks=1, decoder_blocks=1, max_stride=2
+)
 _SEEN: dict[str, Any] = {"max_stride": 1, "sampled": 1, "steps": 2}
 _SIZES: dict[str, Any] = {
     **_SEEN,

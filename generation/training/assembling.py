@@ -1,0 +1,71 @@
+"""The results of five trainings as one folder, from which `fourdvd generate` makes grids.
+
+    TRAININGS/vae, reference-views, base, coarse, fine    as `fourdvd train` leaves them
+        └─▶ FOLDER, see `generation.trained_weights`
+
+What it does not know: how good they are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from generation.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
+from generation.trained_networks import load_network
+from generation.trained_weights import (
+    BASE,
+    KINDS,
+    REFERENCE_VIEWS,
+    TOWER_FILES,
+    UNET_FILES,
+    VAE_FILE,
+)
+from generation.training.autoencoder import WEIGHTS_NAME
+from generation.training.latents import trained_file
+from generation.training.stage_networks import TOWER_NAME, UNET_NAME
+from generation.weights import file_sha256
+from recon.output import output_folder
+
+SOURCES = {
+    VAE_FILE: ("vae", WEIGHTS_NAME),
+    UNET_FILES[REFERENCE_VIEWS]: ("reference-views", UNET_NAME),
+    TOWER_FILES[REFERENCE_VIEWS]: ("reference-views", TOWER_NAME),
+    UNET_FILES[BASE]: ("base", UNET_NAME),
+    TOWER_FILES[BASE]: ("base", TOWER_NAME),
+    LORA_FILE: ("coarse", LORA_FILE),
+    BRANCH_FILE: ("fine", BRANCH_FILE),
+}
+"""File in the assembled folder → stage and its name there."""
+
+
+def assemble(trainings: Path, folder: Path, overwrite: bool = False) -> dict[str, int]:
+    """Collects the weights of a trained cascade, after making sure that they fit each other.
+
+    Args:
+        trainings: has a folder of each stage's training, by the stage's name.
+        folder: to make.
+        overwrite: whether what is there may be replaced.
+
+    Returns:
+        Bytes of each file by name.
+
+    Raises:
+        WeightsError: a training is missing or not finished, or was made on other networks than
+            these.
+        OutputExistsError, OutputError: as `recon.output.output_folder`.
+    """
+    found = {
+        name: trained_file(trainings / stage, file, stage)
+        for name, (stage, file) in SOURCES.items()
+    }
+    vae = file_sha256(found[VAE_FILE])
+    for network in (REFERENCE_VIEWS, BASE):
+        load_network(found[UNET_FILES[network]], KINDS[network], vae)
+        load_network(found[TOWER_FILES[network]], "token-tower", vae)
+    own = {name: found[name] for name in (LORA_FILE, BRANCH_FILE)}
+    check_trained(own, file_sha256(found[UNET_FILES[BASE]]))
+    with output_folder(folder, overwrite) as partial:
+        for name, path in found.items():
+            shutil.copyfile(path, partial / name)
+    return {name: path.stat().st_size for name, path in found.items()}

@@ -1,0 +1,240 @@
+"""How near generated grids come to the truth, beside what needs no network, and the ablations.
+
+    python -m tests.benchmarks.novel_views GRID ... [--weights DIR] [--branches NAME=FILE ...]
+
+Each GRID is a rendered one with cameras all around, such as `fourdvd data render` makes. Its view 0
+is the input, at its own framing, so that cameras and truth agree; views 1 … 15 of all 21 frames are
+compared over white. The rows beside the cascade's:
+
+    copy        the input view in the place of every view
+    inflation   the silhouette of each frame as a body as deep as it is wide, whose back has the
+                colours of its front
+    coarse      the cascade's own first stage, enlarged
+
+and one for each further branch, a file of `fourdvd train fine --branch … --roles …` on the same
+base. LPIPS is left out: there are no weights for it here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
+
+from generation.cascade_files import BRANCH_FILE
+from generation.cropping import Crop
+from generation.model_files import find_cascade_file, open_models
+from generation.pipeline import generate
+from generation.planning import plan
+from generation.preprocess import PreparedClip
+from generation.settings import GenerateSettings
+from recon.grid import Camera, Grid, read_grid
+from recon.grid.cameras import viewing_angles_deg
+from recon.grid.grid import composite
+from recon.metrics import psnr, ssim
+from tests.benchmarks import machine, markdown
+
+HEADER = ("grid", "method", "PSNR", "SSIM", "seconds")
+FINER = 3  # points of the inflated body along a side of a pixel
+RIM_LAYERS = 48  # of points between front and back, where they do not meet
+
+
+class Quality(NamedTuple):
+    """Means over the images of views 1 and on.
+
+    Attributes:
+        psnr: in dB.
+        ssim: at most 1.
+        seconds: that it took to make them.
+    """
+
+    psnr: float
+    ssim: float
+    seconds: float
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.novel_views")
+    parser.add_argument("grids", metavar="GRID", type=Path, nargs="+")
+    parser.add_argument("--weights", metavar="DIR", type=Path)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--branches", metavar="NAME=FILE", nargs="*", default=[])
+    parser.add_argument("--keep", metavar="DIR", type=Path, help="for the grids that are made")
+    markdown.add_options(parser, "novel-views")
+    options = parser.parse_args(arguments)
+    branches = dict(each.split("=", 1) for each in options.branches)
+    rows: dict[str, list[Quality]] = {}
+    table = []
+    with tempfile.TemporaryDirectory() as scratch:
+        keep = options.keep or Path(scratch)
+        for path in options.grids:
+            truth = resized(read_grid(path), options.size)
+            for name, make in methods(truth, keep / path.name, options.weights, branches).items():
+                began = time.perf_counter()
+                images = make()
+                found = compare(images, truth, time.perf_counter() - began)
+                rows.setdefault(name, []).append(found)
+                table.append(row(path.name, name, found))
+                print(*table[-1], flush=True)
+    table += [row("mean", name, mean(each)) for name, each in rows.items()]
+    body = f"{markdown.table(HEADER, table)}\n\n{options.size}². {machine.describe('cpu')}"
+    markdown.publish(options.section, body, options.readme)
+
+
+def resized(grid: Grid, size: int) -> Grid:
+    """The grid in images of size²."""
+    images = [
+        Image.fromarray(image).resize((size, size), Image.Resampling.BOX) for image in grid.images
+    ]
+    cameras = tuple(camera.resized(size, size) for camera in grid.cameras)
+    return replace(grid, images=np.stack([np.asarray(image) for image in images]), cameras=cameras)
+
+
+def methods(
+    truth: Grid, folder: Path, weights: Path | None, branches: dict[str, str]
+) -> dict[str, Callable[[], np.ndarray]]:
+    """What makes RGBA images [V, T, H, W, 4] from view 0 of a grid, by name."""
+    found: dict[str, Callable[[], np.ndarray]] = {
+        "copy": lambda: copied(truth),
+        "inflation": lambda: inflated(truth),
+        "coarse": lambda: cascade(truth, folder / "coarse", weights, coarse_only=True),
+        "cascade": lambda: cascade(truth, folder / "cascade", weights),
+    }
+    for name, file in branches.items():
+
+        def ablation(name: str = name, file: str = file) -> np.ndarray:
+            return cascade(truth, folder / name, weights, branch=Path(file))
+
+        found[name] = ablation
+    return found
+
+
+def view_of(grid: Grid, view: int) -> np.ndarray:
+    """All frames of a view, [T, H, W, 4]."""
+    return np.stack([grid.image(view, frame) for frame in range(grid.T)])
+
+
+def copied(truth: Grid) -> np.ndarray:
+    """The input in the place of every view."""
+    return np.stack([view_of(truth, 0)] * truth.V)
+
+
+def inflated(truth: Grid) -> np.ndarray:
+    """The inflated silhouettes of the input, drawn from all cameras."""
+    cameras = [truth.camera_of(truth.index(view, 0)) for view in range(truth.V)]
+    frames = [truth.image(0, frame) for frame in range(truth.T)]
+    bodies = [inflated_body(image, cameras[0]) for image in frames]
+    return np.stack([[drawn(*body, camera) for body in bodies] for camera in cameras])
+
+
+def inflated_body(image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the world and their colours, front and back of a body behind an image.
+
+    Its half depth at a pixel is that of a ball that touches the silhouette there from inside.
+    """
+    fine = np.repeat(np.repeat(image, FINER, 0), FINER, 1)
+    inside = fine[..., 3] > 127
+    depth = float(np.linalg.norm(camera.position))
+    unit = depth / camera.fl_x / FINER  # world units of a fine pixel at the object
+    margin = distance_transform_edt(inside)
+    widest = max(float(margin.max()), 1.0)
+    half = np.sqrt(np.clip(2 * widest * margin - margin**2, 0, None)) * unit
+    rim = margin == 1
+    layers = [(inside, 1.0), (inside, -1.0)]
+    layers += [(rim, share) for share in np.linspace(-1, 1, RIM_LAYERS)]  # which closes the body
+    points, colours = [], []
+    for where, share in layers:
+        rows, columns = np.nonzero(where)
+        z = depth + share * half[rows, columns]
+        x = ((columns + 0.5) / FINER - camera.cx) / camera.fl_x
+        y = ((rows + 0.5) / FINER - camera.cy) / camera.fl_y
+        points.append(np.stack([x * z, -y * z, -z, np.ones_like(z)]))
+        colours.append(fine[rows, columns, :3])
+    world = camera.T_world_camera @ np.concatenate(points, axis=1)
+    return world[:3].T, np.concatenate(colours)
+
+
+def drawn(points: np.ndarray, colours: np.ndarray, camera: Camera) -> np.ndarray:
+    """Points as an RGBA image, nearer ones before others; a point covers 2 × 2 pixels."""
+    seen = camera.viewmat[:3, :3] @ points.T + camera.viewmat[:3, 3:]
+    order = np.argsort(-seen[2])
+    u = seen[0] / seen[2] * camera.fl_x + camera.cx
+    v = seen[1] / seen[2] * camera.fl_y + camera.cy
+    image = np.zeros((camera.height, camera.width, 4), np.uint8)
+    for row_shift in (-0.5, 0.5):
+        for column_shift in (-0.5, 0.5):
+            rows = np.floor(v + row_shift / 2).astype(int)[order]
+            columns = np.floor(u + column_shift / 2).astype(int)[order]
+            held = (rows >= 0) & (rows < camera.height) & (columns >= 0) & (columns < camera.width)
+            image[rows[held], columns[held], :3] = colours[order][held]
+            image[rows[held], columns[held], 3] = 255
+    return image
+
+
+def cascade(
+    truth: Grid,
+    folder: Path,
+    weights: Path | None,
+    *,
+    branch: Path | None = None,
+    coarse_only: bool = False,
+) -> np.ndarray:
+    """What the trained cascade makes of view 0."""
+    cameras = [truth.camera_of(truth.index(view, 0)) for view in range(truth.V)]
+    front, elevation = viewing_angles_deg(cameras[0])
+    azimuths = tuple((viewing_angles_deg(camera)[0] - front) % 360 for camera in cameras[1:])
+    settings = GenerateSettings(
+        "mini", azimuths_deg=azimuths, elevation_deg=elevation, coarse_only=coarse_only
+    )
+    todo = plan(settings, truth.T)
+    trained = {name: find_cascade_file(name, todo, weights) for name in todo.needs_trained}
+    if branch is not None:
+        trained[BRANCH_FILE] = branch
+    models = open_models(todo, settings, weights)
+    made = generate(
+        whole_clip(view_of(truth, 0)), folder, settings, models, trained=trained, overwrite=True
+    )
+    return np.stack([view_of(made.grid, view) for view in range(truth.V)])
+
+
+def whole_clip(images: np.ndarray) -> PreparedClip:
+    """Frames as they are: nothing is cut, so that the truth's cameras are right."""
+    T, side = images.shape[:2]
+    crop = Crop(((side / 2, side / 2),) * T, side, side / 2)
+    return PreparedClip(images, 10.0, True, tuple(range(T)), crop, ())
+
+
+def compare(images: np.ndarray, truth: Grid, seconds: float) -> Quality:
+    """Means over all frames of all views but the input's."""
+    pairs = [
+        (composite(images[view, frame]) / 255, composite(truth.image(view, frame)) / 255)
+        for view in range(1, truth.V)
+        for frame in range(truth.T)
+    ]
+    return Quality(
+        float(np.mean([psnr(*pair) for pair in pairs])),
+        float(np.mean([ssim(*pair) for pair in pairs])),
+        seconds,
+    )
+
+
+def mean(found: Sequence[Quality]) -> Quality:
+    """Over grids."""
+    return Quality(*np.mean(np.asarray(found), axis=0))
+
+
+def row(grid: str, method: str, found: Quality) -> list[str]:
+    """Of the table."""
+    return [grid, method, f"{found.psnr:.2f}", f"{found.ssim:.4f}", f"{found.seconds:.0f}"]
+
+
+if __name__ == "__main__":
+    main()
