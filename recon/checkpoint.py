@@ -29,7 +29,7 @@ from recon.grid.grid import Grid
 
 CHECKPOINT = "checkpoint.safetensors"
 PARTIAL = CHECKPOINT + ".partial"  # while it is written
-FORMAT, VERSION = "fourdvd-checkpoint", "1"
+FORMAT, VERSION = "fourdvd-checkpoint", "2"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 WITHOUT_EFFECT = ("threads", "checkpoint_every", "device")  # on the result of a fit
 
@@ -90,6 +90,7 @@ def load_checkpoint(fit: Fit, path: Path) -> None:
         _restore_buffers(fit, tensors)
         fit.iteration, fit.joined = description["iteration"], description["joined"]
         fit.frame_errors = tensors["frame_errors"].cpu()
+        fit.trust.errors = tensors["image_errors"].cpu()
         fit.gradient_sum = tensors["gradient_sum"].cpu()
         fit.generator.set_state(tensors["generator"].cpu())
         fit.optimizer = fit.new_optimizer()
@@ -121,6 +122,7 @@ def _tensors(fit: Fit) -> dict[str, Tensor]:
             if key in fit.optimizer.state.get(parameter, {}):
                 tensors[f"optimizer.{index}.{key}"] = fit.optimizer.state[parameter][key]
     tensors["frame_errors"], tensors["gradient_sum"] = fit.frame_errors, fit.gradient_sum
+    tensors["image_errors"] = fit.trust.errors
     tensors["generator"] = fit.generator.get_state()
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 

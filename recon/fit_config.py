@@ -62,6 +62,7 @@ class FitConfig:
         weights: of the loss.
         rates: of the optimiser.
         densification: policy.
+        robust: whether images that contradict the others of their time count less.
         random_background: whether images are compared over random colours (else over white).
         threads: of the CPU kernels; 0 means all processors.
         device: of the tensors.
@@ -85,6 +86,7 @@ class FitConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     rates: LearningRates = field(default_factory=LearningRates)
     densification: Relocation | GrowAndPrune = field(default_factory=Relocation)
+    robust: bool = True
     random_background: bool = True
     threads: int = 0
     device: str = "cpu"

@@ -32,6 +32,7 @@ from recon.fit_config import FitConfig
 from recon.gaussians import Gaussians, gaussians_from_points
 from recon.grid.grid import Grid
 from recon.image_pyramid import ImageLevel, ImagePyramid
+from recon.image_trust import ImageTrust
 from recon.losses import image_loss
 from recon.rasterizers import rasterize
 from recon.rendering import camera_tensors, view_colors
@@ -71,6 +72,7 @@ class Fit:
         self.iteration = 0
         self.joined = 1  # frames that have a motion
         self.frame_errors = torch.where(torch.from_numpy(images) > 0, 1e-2, 0.0)
+        self.trust = ImageTrust(grid.frame)
         self.gradient_sum = torch.zeros(0)
         hull = visual_hull(grid, self.schedule.first)
         self.radius = float(np.linalg.norm(hull.points - hull.points.mean(0), axis=1).max())
@@ -161,7 +163,7 @@ class Fit:
         )  # fmt: skip
         loss = image_loss(
             rendering.rgb, rendering.alpha, [level.images[i] for i in images], backgrounds,
-            level.boxes[images], torch.ones(len(images), device=device), self.config.weights,
+            level.boxes[images], self._weights(images).to(device), self.config.weights,
         )  # fmt: skip
         stiffness = self.schedule.stiffness(self.iteration, frame)
         total = loss.total + stiffness * self.deformation.regularisation(self.gaussians, time)
@@ -170,7 +172,15 @@ class Fit:
         self.optimizer.step()
         if probe is not None:
             self._note_gradients(probe, level)
-        return self._note_error(frame, float(loss.squared_error.mean()))
+        psnr = self._note_error(frame, float(loss.squared_error.mean()))
+        self.trust.note(images, loss.squared_error)
+        return psnr
+
+    def _weights(self, images: np.ndarray) -> Tensor:
+        """Of images in the loss: less for those that contradict the others of their time."""
+        if self.config.robust:
+            return self.trust.weights(images)
+        return torch.ones(len(images))
 
     def _backgrounds(self, count: int) -> Tensor:
         if self.config.random_background:

@@ -1,10 +1,14 @@
 """The visual hull: what all silhouettes of one time have in common, as points inside the object.
 
-Letters: V views, M points. Frame: world. It knows no motion.
+Silhouettes that were generated one by one do not fit each other to the pixel, and what all of them
+have in common may lack a leg that one of them has elsewhere. Then some views are outvoted: as few
+as give a hull that fills most of each silhouette. Letters: V views, M points. Frame: world. It
+knows no motion.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +20,8 @@ from recon.grid.grid import Grid
 
 RESOLUTION = 96  # voxels along an edge of the cube that the cameras see
 ALPHA_INSIDE = 0.5
+FILLED = 0.9  # of the silhouettes' pixels, before any view is outvoted
+OUTVOTED = 0.25  # of the views at most
 
 
 class Hull(NamedTuple):
@@ -40,7 +46,7 @@ def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
     A point outside of an image is not carved by it, but half of the images must see it.
 
     Raises:
-        GridError: no voxel is inside all silhouettes, so cameras and masks contradict each other.
+        GridError: no voxel is inside most silhouettes, so cameras and masks contradict each other.
     """
     images = grid.at_frame(frame)
     cameras = [grid.camera_of(index) for index in images]
@@ -49,18 +55,24 @@ def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
     cube = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
     cube = cube[(cube**2).sum(1) <= 1]
     points = centre + radius * cube
-    inside = np.ones(len(points), dtype=bool)
+    outside = np.zeros(len(points), dtype=int)
     views = np.zeros(len(points), dtype=int)
     for camera, index in zip(cameras, images, strict=True):
         mask = _grown_mask(grid.images[index])
         columns, rows, seen = pixels_of(points, camera)
-        inside &= np.logical_not(seen) | mask[rows, columns]
+        outside += seen & ~mask[rows, columns]
         views += seen
-    inside &= 2 * views >= len(images)
+    outside[2 * views < len(images)] = len(images)
+    voxel, outvoted = 2 * radius / resolution, 0
+    while _filled(
+        points[outside <= outvoted], voxel, grid, images, cameras
+    ) < FILLED and outvoted + 1 <= OUTVOTED * len(images):
+        outvoted += 1
+    inside = outside <= outvoted
     if not inside.any():
         raise GridError(
-            f"no point lies inside the silhouettes of all {len(images)} views of frame {frame}; "
-            "cameras and images do not belong together, or the masks are empty"
+            f"no point lies inside the silhouettes of most of the {len(images)} views of frame "
+            f"{frame}; cameras and images do not belong together, or the masks are empty"
         )
     points = points[inside]
     occupied = np.zeros((resolution,) * 3, dtype=bool)
@@ -69,8 +81,27 @@ def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
     surface = occupied & np.logical_not(ndimage.binary_erosion(occupied))
     return Hull(
         points, _mean_colour(points, grid, images, cameras), surface[tuple(cells.T)],
-        2 * radius / resolution,
+        voxel,
     )  # fmt: skip
+
+
+def _filled(
+    points: np.ndarray, voxel: float, grid: Grid, images: np.ndarray, cameras: list[Camera]
+) -> float:
+    """Share of its silhouette that voxels cover in three of four views at least, in [0, 1]."""
+    shares = []
+    for camera, index in zip(cameras, images, strict=True):
+        mask = grid.images[index][..., 3] > 255 * ALPHA_INSIDE
+        if not mask.any():
+            continue
+        columns, rows, seen = pixels_of(points, camera)
+        drawn = np.zeros_like(mask)
+        drawn[rows[seen], columns[seen]] = True
+        distance = np.linalg.norm(camera.position - points.mean(0)) if len(points) else 1.0
+        reach = math.ceil(voxel * camera.fl_x / distance / 2) + 1
+        covered = ndimage.binary_dilation(drawn, iterations=reach)
+        shares.append(float(covered[mask].mean()))
+    return float(np.quantile(shares, 0.25)) if shares else 0.0
 
 
 def common_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:

@@ -184,7 +184,7 @@ def test_a_missing_file_is_refused(tmp_path: Path):
 
 
 def test_another_version_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("recon.checkpoint.VERSION", "2")
+    monkeypatch.setattr("recon.checkpoint.VERSION", "another")
     with pytest.raises(SceneError, match="another version; delete it to start again"):
         read_identity(saved)
 

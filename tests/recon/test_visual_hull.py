@@ -87,7 +87,8 @@ def test_silhouettes_that_contradict_each_other_are_refused():
 
     images = [apart(camera) for camera in cameras]
     images[0], images[1] = np.fliplr(images[0]), np.flipud(images[1])
-    with pytest.raises(GridError, match=r"all 4 views of frame 0; cameras and images do not"):
+    images[2] = np.flipud(images[2])  # one alone would be outvoted
+    with pytest.raises(GridError, match=r"the 4 views of frame 0; cameras and images do not"):
         visual_hull(grid_from_views(cameras, np.stack(images)[:, None]), 0, RESOLUTION)
 
 
@@ -173,3 +174,23 @@ def test_points_behind_a_camera_are_not_seen():
 def test_the_common_sphere_fills_the_longer_edge_of_wide_images():
     wide, square = ring(5, height=30, width=50), ring(5, height=50, width=50)
     assert common_sphere(wide)[1] == pytest.approx(common_sphere(square)[1])
+
+
+def test_views_that_contradict_the_others_are_outvoted():
+    cameras = all_around()
+
+    def draw(camera: Camera) -> np.ndarray:
+        wrong = camera is cameras[2] or camera is cameras[7]
+        return np.roll(silhouette(camera), SIZE // 4 if wrong else 0, axis=1)
+
+    hull = visual_hull(sphere_grid(cameras, draw), 0, RESOLUTION)
+    honest = visual_hull(sphere_grid(cameras), 0, RESOLUTION)
+    assert 0.95 * len(honest.points) < len(hull.points) < 1.3 * len(honest.points)
+    np.testing.assert_allclose(hull.points.mean(0), CENTRE, atol=0.05)
+
+
+def test_no_view_is_outvoted_where_all_agree(monkeypatch: pytest.MonkeyPatch):
+    grid = sphere_grid(all_around())
+    found = visual_hull(grid, 0, RESOLUTION)
+    monkeypatch.setattr("recon.visual_hull.OUTVOTED", 0.0)
+    np.testing.assert_array_equal(visual_hull(grid, 0, RESOLUTION).points, found.points)

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Trains the small cascade `mini` from animated assets, on two CPU cores in about two hours.
+#
+#     examples/train_mini.sh ASSETS OUT        ASSETS: folders of GLB files
+#
+# Run it again to go on where it stopped. The weights come to lie in OUT/weights:
+#
+#     fourdvd generate VIDEO -o GRID --weights OUT/weights
+set -euo pipefail
+assets=$1 out=$2
+
+# Each asset from 16 cameras at the horizon, and once more turned and from above.
+fourdvd data render "$assets" -o "$out/renders" --size 128 --renderer fast
+fourdvd data render "$assets" -o "$out/renders_above" --size 128 --renderer fast \
+    --elevation 10 --yaw 34
+mkdir -p "$out/grids"
+for place in renders renders_above; do
+    for grid in "$out/$place"/*/; do
+        name=$(basename "$grid")_$place
+        [ -e "$grid/transforms.json" ] && [ ! -e "$out/grids/$name" ] && cp -al "$grid" "$out/grids/$name"
+    done
+done
+[ -e "$out/shards/index.json" ] ||
+    fourdvd data pack "$out/grids" -o "$out/shards" --low 64 --high 128 --all
+
+train() { # STAGE FOLDER OPTIONS: one process for each core would need larger batches
+    fourdvd train "$1" "$out/shards" -o "$out/trainings/$2" "${@:3}"
+}
+train vae vae
+vae=(--vae "$out/trainings/vae")
+train reference-views reference-views "${vae[@]}" &
+train base base_low "${vae[@]}"
+train base base "${vae[@]}" --start "$out/trainings/base_low" --size high --steps 1000 --batch 1 --lr 6e-4
+base=("${vae[@]}" --base "$out/trainings/base")
+train coarse coarse "${base[@]}"
+train fine fine "${base[@]}"
+wait
+fourdvd train assemble "$out/trainings" -o "$out/weights"
