@@ -23,16 +23,19 @@ done
 [ -e "$out/shards/index.json" ] ||
     fourdvd data pack "$out/grids" -o "$out/shards" --low 64 --high 128 --all
 
-train() { # STAGE FOLDER OPTIONS: one process for each core would need larger batches
+train() { # STAGE FOLDER OPTIONS
     fourdvd train "$1" "$out/shards" -o "$out/trainings/$2" "${@:3}"
 }
 train vae vae
 vae=(--vae "$out/trainings/vae")
+export OMP_NUM_THREADS=1 # from here on two trainings at a time, each on a core of its own
 train reference-views reference-views "${vae[@]}" &
+views=$!
 train base base_low "${vae[@]}"
-train base base "${vae[@]}" --start "$out/trainings/base_low" --size high --steps 1000 --batch 1 --lr 6e-4
+train base base "${vae[@]}" --start "$out/trainings/base_low" --size high \
+    --steps 700 --batch 1 --lr 6e-4
 base=("${vae[@]}" --base "$out/trainings/base")
 train coarse coarse "${base[@]}"
 train fine fine "${base[@]}"
-wait
+wait "$views"
 fourdvd train assemble "$out/trainings" -o "$out/weights"

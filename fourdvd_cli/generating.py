@@ -206,7 +206,7 @@ class Generation:
 
         cost = self._estimate(settings)
         console.say(
-            f"about {_duration(cost['seconds'])} and {cost['memory_bytes'] / GIB:.0f} GiB on "
+            f"about {_duration(cost['seconds'])} and {_memory(cost['memory_bytes'])} on "
             f"{settings.device}"
         )
         if settings.device == "cuda" and cost["memory_bytes"] > torch.cuda.mem_get_info()[0]:
@@ -245,10 +245,7 @@ def dry_run_lines(report: dict[str, Any]) -> list[str]:
     for device, cost in report["estimate"].items():
         seconds = cost["seconds"]
         time = "time unknown here" if seconds is None else f"about {_duration(seconds)}"
-        lines.append(
-            f"{device:10} {cost['memory_bytes'] / GIB:.1f} GiB, {cost['flops'] / 1e15:.1f} PFLOP, "
-            f"{time}"
-        )
+        lines.append(f"{device:10} {_memory(cost['memory_bytes'])}, {_work(cost['flops'])}, {time}")
     disk = next(iter(report["estimate"].values()))["disk_bytes"]
     lines.append(f"disk       {disk / 1e6:.0f} MB")
     for name, path in report["weights"].items():
@@ -258,6 +255,14 @@ def dry_run_lines(report: dict[str, Any]) -> list[str]:
 
 def _ranges(numbers: list[int]) -> str:
     return f"{numbers[0]}–{numbers[-1]}"
+
+
+def _memory(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB" if count < GIB else f"{count / GIB:.1f} GiB"
+
+
+def _work(flops: int) -> str:
+    return f"{flops / 1e12:.2g} TFLOP" if flops < 1e14 else f"{flops / 1e15:.1f} PFLOP"
 
 
 def _duration(seconds: float) -> str:

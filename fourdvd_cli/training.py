@@ -84,13 +84,15 @@ def train_vae(choices: TrainingChoices) -> dict[str, Any]:
         return run_training(stage, engine, choices, should_stop)
 
 
-def train_reference_views(choices: TrainingChoices, vae: Path) -> dict[str, Any]:
-    """Trains SV3D in the latents of an autoencoder's training; see `train_vae`."""
+def train_reference_views(
+    choices: TrainingChoices, vae: Path, start: Path | None = None
+) -> dict[str, Any]:
+    """Trains SV3D in the latents of an autoencoder's training; see `train_base`."""
     with interrupts.stop_request() as should_stop:
         from generation.training.whole_stages import ReferenceViewsSettings, ReferenceViewsStage
 
         engine, own = choices.settings(ReferenceViewsStage.name, ReferenceViewsSettings)
-        stage = ReferenceViewsStage(own, vae, engine.seed)
+        stage = ReferenceViewsStage(own, vae, engine.seed, start)
         return run_training(stage, engine, choices, should_stop)
 
 

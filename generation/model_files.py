@@ -12,7 +12,9 @@ from generation.settings import GenerateSettings
 from generation.trained_weights import (
     BASE,
     REFERENCE_VIEWS,
+    TOWER_FILES,
     UNET_FILES,
+    VAE_FILE,
     TrainedWeights,
     open_trained,
     trained_folder,
@@ -29,10 +31,14 @@ def find_model(name: str, folder: Path | None = None) -> Path:
         folder: looked through first.
 
     Raises:
-        WeightsError: it is not here; says where it was looked for.
+        WeightsError: it is not here, or what it was trained with; says where it was looked for.
     """
     if name in UNET_FILES:
-        return trained_path(trained_folder(folder), UNET_FILES[name])
+        place = trained_folder(folder)
+        found, *_ = [
+            trained_path(place, file) for file in (UNET_FILES[name], TOWER_FILES[name], VAE_FILE)
+        ]
+        return found
     return find_weights(published[name], folder)
 
 

@@ -154,7 +154,7 @@ recipes: dict[str, Recipe] = {
         times=5,
         azimuths_deg=tuple(22.5 * k for k in range(1, 16)),
         steps=10,
-        ratio=0.7,
+        ratio=0.6,
         elevation_deg=0.0,
         from_orbit=True,
         scale=partial(space_time_scale, low=1.0, high=1.0),

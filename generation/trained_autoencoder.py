@@ -9,7 +9,7 @@ A safetensors file, whose metadata says what it is:
     format   "fourdvd-vae"
     version  "1"
     config   JSON: the sizes, from which the network is built
-    scale    gives the latents unit variance
+    scale    gives the latents a mean square of 1
 
 What it does not know: how it was trained.
 """
@@ -17,6 +17,7 @@ What it does not know: how it was trained.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -43,7 +44,7 @@ class TrainedAutoencoder(NamedTuple):
 
     Attributes:
         network: float32, in evaluation and without gradients.
-        scale: gives its latents unit variance.
+        scale: gives its latents a mean square of 1.
     """
 
     network: PatchAutoencoder
@@ -70,7 +71,7 @@ def save_autoencoder(
     Args:
         path: of the file.
         config: sizes of the network.
-        scale: gives its latents unit variance.
+        scale: gives its latents a mean square of 1.
         tensors: its state.
     """
     metadata = {
@@ -95,7 +96,7 @@ def load_autoencoder(path: Path) -> TrainedAutoencoder:
         with torch.device("meta"):
             network = PatchAutoencoder(config)
         return TrainedAutoencoder(load_module(network, tensors), scale)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: not an autoencoder that can be read ({error})") from error
     except FourdvdError as error:
         raise WeightsError(f"{path}: {error}") from error
@@ -116,8 +117,13 @@ def _read_notes(path: Path) -> tuple[PatchAutoencoderConfig, float]:
             notes = file.metadata() or {}
         if (notes.get("format"), notes.get("version")) != (FORMAT, VERSION):
             raise WeightsError(
-                f"{path}: expected {FORMAT} of version {VERSION}; `fourdvd train vae` makes it"
+                f"expected {FORMAT} of version {VERSION}; `fourdvd train vae` makes it"
             )
-        return PatchAutoencoderConfig(**json.loads(notes["config"])), float(notes["scale"])
+        scale = float(notes["scale"])
+        if not 0 < scale < math.inf:
+            raise WeightsError(f"expected a scale above 0, found {scale}")
+        return PatchAutoencoderConfig(**json.loads(notes["config"])), scale
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: not an autoencoder that can be read ({error})") from error
+    except FourdvdError as error:
+        raise WeightsError(f"{path}: {error}") from error

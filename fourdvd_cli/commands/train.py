@@ -82,9 +82,9 @@ BaseVaeOption = Annotated[
 StartOption = Annotated[
     Path | None,
     typer.Option(
-        "--base",
+        "--start",
         metavar="DIR",
-        help="Output folder of another `fourdvd train base`, whose networks to start from.",
+        help="Output folder of another training of this stage, whose networks to start from.",
         show_default="fresh networks",
     ),
 ]
@@ -141,6 +141,7 @@ def reference_views(
     output: TrainingOption,
     vae: VaeOption,
     config: ConfigOption = "mini",
+    start: StartOption = None,
     steps: StepsOption = None,
     batch: BatchOption = None,
     learning_rate: LearningRateOption = None,
@@ -163,7 +164,7 @@ def reference_views(
         shards, output, config, steps, batch, learning_rate, seed, device.value, workers,
         overwrite, quiet,
     )  # fmt: skip
-    told = train_reference_views(choices, vae)
+    told = train_reference_views(choices, vae, start)
     if json:
         console.print_json(told)
 
@@ -174,7 +175,7 @@ def base_network(
     output: TrainingOption,
     vae: VaeOption,
     config: ConfigOption = "mini",
-    base: StartOption = None,
+    start: StartOption = None,
     size: SizeOption = None,
     steps: StepsOption = None,
     batch: BatchOption = None,
@@ -198,7 +199,7 @@ def base_network(
         shards, output, config, steps, batch, learning_rate, seed, device.value, workers,
         overwrite, quiet,
     )  # fmt: skip
-    told = train_base(choices, vae, base, size and size.value)
+    told = train_base(choices, vae, start, size and size.value)
     if json:
         console.print_json(told)
 

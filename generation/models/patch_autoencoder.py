@@ -10,6 +10,9 @@ way begins as the mean colours of a patch's quarters, and the other one as nothi
 gives back a small picture of its image, in colour, and learns from there what is missing. A network
 that begins with random numbers learns the grey of things long before their colours.
 
+Latents are counted from `white`, the one of an image without anything, once that is known: then
+whatever makes them begins with an empty background, which most of an image is.
+
 Letters: N images, S pixels on a side, p pixels of a patch's side, c channels and s = S / p pixels
 of latents. What it does not know: the diffusion in its latents, and their scale.
 """
@@ -80,6 +83,7 @@ class PatchEncoder(nn.Module):
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
         self.patch, self.channels = config.patch, config.latent_channels
+        self.white = white_latent(config)
         self.straight = nn.Conv2d(config.numbers, self.channels, 1)
         self.first = nn.Conv2d(config.numbers, config.width, 1)
         self.blocks = nn.Sequential(*(Residual(config.width) for _ in range(config.encoder_blocks)))
@@ -101,7 +105,7 @@ class PatchEncoder(nn.Module):
         """Mean and ln σ² of the latents, [N, c, s, s] each."""
         patches = pixel_unshuffle(images, self.patch)
         mean, log_variance = self.last(self.blocks(self.first(patches))).chunk(2, dim=1)
-        return self.straight(patches) + mean, FIRST_LOG_VARIANCE + log_variance
+        return self.straight(patches) + mean - self.white, FIRST_LOG_VARIANCE + log_variance
 
 
 class PatchDecoder(nn.Module):
@@ -110,6 +114,7 @@ class PatchDecoder(nn.Module):
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
         self.patch = config.patch
+        self.white = white_latent(config)
         self.straight = nn.Conv2d(config.latent_channels, config.numbers, 1)
         self.first = nn.Conv2d(config.latent_channels, config.width, 3, padding=1)
         self.blocks = nn.Sequential(*(Residual(config.width) for _ in range(config.decoder_blocks)))
@@ -124,6 +129,7 @@ class PatchDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """[N, c, s, s], not scaled, to [N, 3, S, S], about in [−1, 1]."""
+        latents = latents + self.white
         patches = self.straight(latents) + self.last(self.blocks(self.first(latents)))
         return pixel_shuffle(patches, self.patch)
 
@@ -141,6 +147,11 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, width, s, s] to the same shape."""
         return x + self.second(silu(self.first(silu(x))))
+
+
+def white_latent(config: PatchAutoencoderConfig) -> nn.Buffer:
+    """Where latents are counted from: 0 until it is known, [c, 1, 1]."""
+    return nn.Buffer(torch.zeros(config.latent_channels, 1, 1))
 
 
 def quarter_patches(patch: int) -> Tensor:

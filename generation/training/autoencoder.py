@@ -7,9 +7,8 @@ The weight w is 1 where there is nothing and `object_weight` on the object, whic
 most images: white alone is soon learnt, and colours are not.
 
 Each grid of a batch gives images of every size, few of the large ones, so that all sizes have about
-as many pixels. The network is diffusers' AutoencoderKL without `post_quant_conv`, whose parts have
-the names of `generation.models.vae`. Letters: B grids of a batch, N images, S pixels on a side.
-What it does not know: cameras.
+as many pixels. The network is that of `generation.models.patch_autoencoder`. Letters: B grids of a
+batch, N images, S pixels on a side. What it does not know: cameras.
 
 Source: loss without its adversarial part: Rombach et al., High-Resolution Image Synthesis with
 Latent Diffusion Models, 2022, appendix G.
@@ -150,16 +149,21 @@ class AutoencoderStage:
         samples: TrainingSample,
         dtype: torch.dtype,
     ) -> None:
-        """Writes the network with the factor that gives its latents unit variance."""
+        """Writes the network with what makes its latents 0 for white, and 1 in mean square."""
+        nothing = torch.ones_like(next(iter(samples.target.values()))[0, 0, :1, :3].float())
+        latent = self.module.encoder(nothing)[0]
+        white = latent[:, latent.shape[1] // 2, latent.shape[2] // 2, None, None]
         latents = [
-            self.module.encoder(over_white(target.flatten(0, 2)).rgb).flatten()
+            (self.module.encoder(over_white(target.flatten(0, 2)).rgb) - white).flatten()
             for target in samples.target.values()
         ]
-        std = float(torch.cat(latents).float().std())
+        size = float(torch.cat(latents).float().square().mean().sqrt())
+        named = {**weights, "encoder.white": white, "decoder.white": white}
         tensors = {
-            name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights.items()
+            name: tensor.detach().to("cpu", dtype).clone().contiguous()
+            for name, tensor in named.items()
         }
-        save_autoencoder(folder / WEIGHTS_NAME, self._settings.network(), 1 / std, tensors)
+        save_autoencoder(folder / WEIGHTS_NAME, self._settings.network(), 1 / size, tensors)
 
     def _loss_of(self, images: Tensor, mask: Tensor, draws: Draws) -> dict[str, Tensor]:
         """The parts of the loss of [B, N, 3, S, S], with alpha [B, N, 1, S, S], each []."""

@@ -28,7 +28,7 @@ class LatentSpace(nn.Module):
     """Images to latents and back, without gradients.
 
     Attributes:
-        scale: gives latents unit variance.
+        scale: gives latents a mean square of 1.
         channels: c.
         sha256: of the autoencoder's file.
     """

@@ -54,19 +54,40 @@ class Base(NamedTuple):
     sha256: str
 
 
-def open_base(folder: Path, space: LatentSpace) -> Base:
-    """The networks of a finished training of the base, frozen.
+class Whole(NamedTuple):
+    """What a training of a whole network has left.
+
+    Attributes:
+        unet: the UNet.
+        tower: of its tokens.
+        sha256: of the UNet's file.
+    """
+
+    unet: SV3DUNet | SV4DUNet
+    tower: TokenTower
+    sha256: str
+
+
+def open_whole(folder: Path, stage: str, kind: str, space: LatentSpace) -> Whole:
+    """The networks of a finished training, frozen.
 
     Args:
         folder: of the training.
+        stage: that made them.
+        kind: of the UNet, a key of `generation.trained_networks.KINDS`.
         space: the latents in which they must work.
 
     Raises:
         WeightsError: they are missing, damaged or for another autoencoder.
     """
-    unet = load_network(trained_file(folder, UNET_NAME, "base"), "sv4d", space.sha256)
-    tower = load_network(trained_file(folder, TOWER_NAME, "base"), "token-tower", space.sha256)
-    return Base(unet.network, tower.network, unet.sha256)
+    unet = load_network(trained_file(folder, UNET_NAME, stage), kind, space.sha256)
+    tower = load_network(trained_file(folder, TOWER_NAME, stage), "token-tower", space.sha256)
+    return Whole(unet.network, tower.network, unet.sha256)
+
+
+def open_base(folder: Path, space: LatentSpace) -> Base:
+    """Those of a finished training of the base; see `open_whole`."""
+    return Base(*open_whole(folder, "base", "sv4d", space))  # type: ignore[arg-type]
 
 
 def train_whole(networks: StageNetworks) -> None:

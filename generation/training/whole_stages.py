@@ -30,9 +30,9 @@ from generation.training.diffusion_stage import DiffusionSettings, DiffusionStag
 from generation.training.draws import Draws
 from generation.training.latents import open_latent_space
 from generation.training.stage_networks import (
-    Base,
     StageNetworks,
-    open_base,
+    Whole,
+    open_whole,
     save_whole,
     train_whole,
 )
@@ -124,16 +124,21 @@ class BaseSettings(WholeSettings):
 class WholeStage(DiffusionStage):
     """UNet and tower are trained."""
 
-    def __init__(self, settings: WholeSettings, vae: Path, seed: int = 0):
-        """Fresh networks, whose weights the seed decides.
+    kind: str
+
+    def __init__(
+        self, settings: WholeSettings, vae: Path, seed: int = 0, start: Path | None = None
+    ):
+        """Fresh networks, or those of another training of the stage, such as one at another size.
 
         Args:
             settings: of the stage.
             vae: folder of a finished training of the autoencoder.
-            seed: of the weights.
+            seed: of fresh weights.
+            start: folder of a finished training of the same stage; None for fresh networks.
 
         Raises:
-            WeightsError: there is no autoencoder.
+            WeightsError: there is no autoencoder, or nothing of these sizes to start from.
             InputError: sizes do not fit each other.
         """
         space = open_latent_space(vae)
@@ -144,6 +149,8 @@ class WholeStage(DiffusionStage):
         train_whole(networks)
         origins = {"vae_sha256": space.sha256}
         super().__init__(settings, networks, settings.selection(), origins)
+        if start is not None:
+            self._take_over(open_whole(start, self.name, self.kind, space), start)
 
     @staticmethod
     @abstractmethod
@@ -160,11 +167,22 @@ class WholeStage(DiffusionStage):
         """Writes UNet and tower."""
         save_whole(folder, self.module, weights, dtype)
 
+    def _take_over(self, other: Whole, folder: Path) -> None:
+        ours = (self.module.unet, self.module.tower)
+        for mine, theirs in zip(ours, (other.unet, other.tower), strict=True):
+            if mine.config != theirs.config:
+                raise WeightsError(
+                    f"{folder}: expected a network of {mine.config}, found {theirs.config}",
+                    hint="start with the sizes that it was trained with",
+                )
+            mine.load_state_dict(theirs.state_dict())
+        self._origins["start_sha256"] = other.sha256
+
 
 class ReferenceViewsStage(WholeStage):
     """Trains SV3D."""
 
-    name = "reference-views"
+    name, kind = "reference-views", "sv3d"
 
     @staticmethod
     def _unet(settings: ReferenceViewsSettings, latent_channels: int) -> SV3DUNet:
@@ -182,24 +200,7 @@ class ReferenceViewsStage(WholeStage):
 class BaseStage(WholeStage):
     """Trains SV4D."""
 
-    name = "base"
-
-    def __init__(self, settings: BaseSettings, vae: Path, seed: int = 0, start: Path | None = None):
-        """Fresh networks, or those of another training of the base, such as one at another size.
-
-        Args:
-            settings: of the stage.
-            vae: folder of a finished training of the autoencoder.
-            seed: of fresh weights.
-            start: folder of a finished training of the base; None for fresh networks.
-
-        Raises:
-            WeightsError: there is no autoencoder, or nothing of these sizes to start from.
-            InputError: sizes do not fit each other.
-        """
-        super().__init__(settings, vae, seed)
-        if start is not None:
-            self._take_over(open_base(start, self.module.space), start)
+    name, kind = "base", "sv4d"
 
     @staticmethod
     def _unet(settings: BaseSettings, latent_channels: int) -> SV4DUNet:
@@ -217,17 +218,6 @@ class BaseStage(WholeStage):
 
     def _guidance(self, told: Told) -> Tensor:
         return grid_scale(told)
-
-    def _take_over(self, base: Base, folder: Path) -> None:
-        ours, theirs = (self.module.unet, self.module.tower), (base.unet, base.tower)
-        for mine, other in zip(ours, theirs, strict=True):
-            if mine.config != other.config:
-                raise WeightsError(
-                    f"{folder}: expected a network of {mine.config}, found {other.config}",
-                    hint="start with the sizes that it was trained with",
-                )
-            mine.load_state_dict(other.state_dict())
-        self._origins["start_sha256"] = base.sha256
 
 
 def grid_scale(told: Told) -> Tensor:

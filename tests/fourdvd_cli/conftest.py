@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import torch
 
 from fourdvd_cli import interrupts
 from fourdvd_cli.app import main
-from generation import passes, weights
+from generation import model_files, passes
 from generation.catalogue import published
 from recon import fit_config
 from recon.deformation.static import StaticDeformation
@@ -25,6 +26,7 @@ from recon.grid import Grid, orbit_camera
 from recon.grid.video import write_video
 from recon.scene import Scene, save_scene
 from tests.generation.tiny_networks import load_tiny, tiny_clip, tiny_weights
+from tests.generation.tiny_trained import write_trained_cascade
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 180  # imports alone take a minute on a machine with other work
@@ -153,6 +155,17 @@ def tiny_networks(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "weights"
     folder.mkdir()
     files = tiny_weights(folder, *published)
-    monkeypatch.setattr(weights, "open_weights", lambda path, model: files[model.name])
+    monkeypatch.setattr(model_files, "open_weights", lambda path, model: files[model.name])
     monkeypatch.setattr(passes, "load_networks", load_tiny)
     return folder
+
+
+@pytest.fixture(scope="module")
+def written_cascade(tmp_path_factory) -> Path:
+    return write_trained_cascade(tmp_path_factory.mktemp("cascade"))
+
+
+@pytest.fixture
+def trained_cascade(written_cascade, tmp_path) -> Path:
+    """A folder of a whole trained cascade of tiny networks."""
+    return shutil.copytree(written_cascade, tmp_path / "cascade")

@@ -6,6 +6,7 @@ import inspect
 from fourdvd_cli.commands.export import export
 from fourdvd_cli.commands.generate import generate
 from fourdvd_cli.commands.grid import grid
+from fourdvd_cli.commands.run import run
 from fourdvd_cli.options import (
     Axes,
     Degrees,
@@ -69,9 +70,13 @@ def test_the_choices_of_generate_are_those_of_the_library():
 def test_the_defaults_of_generate_are_those_of_the_library():
     settings, clip = GenerateSettings(), ClipOptions()
     assert default_of(generate, "model").key == settings.model
+    assert default_of(run, "model").key == settings.model
     assert default_of(generate, "orbit_model") is settings.orbit_model is None
     assert default_of(generate, "fov") == settings.fov_deg
     assert default_of(generate, "radius") == settings.distance
-    assert default_of(generate, "size") == clip.size
+    for name in ("size", "elevation", "steps", "views"):  # the model's own
+        assert default_of(generate, name) is None
+    sizes = {name: recipe.size for name, recipe in recipes.items()}
+    assert sizes == dict.fromkeys(MODELS, clip.size) | {"mini": 128}
     for name in ("frames", "start", "stop", "fps", "recenter", "remove_background"):
         assert default_of(generate, name) == getattr(clip, name)

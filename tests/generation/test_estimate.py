@@ -1,6 +1,7 @@
 import gc
 import resource
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,13 +10,16 @@ from torch.profiler import ProfilerActivity, profile
 
 from generation import estimate as module
 from generation.estimate import Estimate, Setting, estimate, measured_rate, step_cost
+from generation.model_files import find_cascade_file, open_models, trained_sizes
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.observation import PeakMemory, count_flops, peak_bytes
+from generation.pipeline import generate
 from generation.planning import Plan, plan
 from generation.settings import GenerateSettings
-from tests.generation.tiny_networks import TINY
+from tests.generation.tiny_networks import TINY, tiny_clip
+from tests.generation.tiny_trained import GRID, write_trained_cascade
 
 SIZE, RATE = 128, 1e12
 SMALL = replace(SV4DConfig(), **TINY | {"model_channels": 64, "channel_mult": (1, 2, 2, 2)})
@@ -160,7 +164,7 @@ def test_no_weights_are_made():
     step_cost.cache_clear()
     module._unet.cache_clear()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    settings = GenerateSettings(device="cuda")
+    settings = GenerateSettings("sv4d2", device="cuda")
     result = estimate(plan(settings, 5), settings, SIZE, 5, RATE)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert result.device_memory_bytes > 5e9
@@ -208,3 +212,40 @@ def test_what_the_sampler_keeps_of_a_branch_is_a_feature_for_each_place():
               (128, 4), (128, 8), (128, 16))  # fmt: skip
     numbers = sum(width * side**2 for width, side in widths)
     assert module.branch_cost(SMALL, 2, 3, setting, SIZE).memory == 2 * 6 * numbers
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory) -> Path:
+    return write_trained_cascade(tmp_path_factory.mktemp("cascade"))
+
+
+@pytest.mark.parametrize("coarse_only", [False, True])
+def test_work_of_a_trained_cascade_is_what_is_done(cascade, tmp_path, coarse_only):
+    settings = GenerateSettings(steps=2, views=3, coarse_only=coarse_only)
+    todo = plan(settings, 9)
+    models = open_models(todo, settings, cascade)
+    trained = {name: find_cascade_file(name, todo, cascade) for name in todo.needs_trained}
+    clip = tiny_clip(9, SIZE)
+    done = count_flops(lambda: generate(clip, tmp_path / "grid", settings, models, trained=trained))
+    told = estimate(todo, settings, SIZE, 9, RATE, trained_sizes(todo, cascade))
+    assert told.flops == pytest.approx(done, rel=0.05)
+    assert told.seconds == told.flops / RATE
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_of_a_trained_cascade_grows_with_the_size_and_not_with_the_clip(cascade, device):
+    def memory(size: int, frames: int) -> int:
+        settings = GenerateSettings(device=device, views=3)
+        todo = plan(settings, frames)
+        found = estimate(todo, settings, size, frames, RATE, trained_sizes(todo, cascade))
+        return found.device_memory_bytes
+
+    assert 0 < 2 * memory(64, 5) < memory(128, 5) < memory(256, 5) / 2
+    assert memory(128, 21) == pytest.approx(memory(128, 9), rel=0.1)
+
+
+def test_without_guidance_a_step_takes_half():
+    setting = Setting(SIZE, torch.float32, False, False)
+    both, one = (step_cost(GRID, 2, 3, setting._replace(guided=each)) for each in (True, False))
+    assert both.flops == pytest.approx(2 * one.flops, rel=1e-3)
+    assert both.memory > 1.5 * one.memory

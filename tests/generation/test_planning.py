@@ -8,7 +8,8 @@ import pytest
 from generation.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.planning import Plan, plan
 from generation.recipes import ORBIT_AZIMUTHS_DEG, even_azimuths, recipes
-from generation.settings import MODELS, GenerateSettings
+from generation.settings import CASCADES, MAX_VIEWS, MODELS, GenerateSettings
+from generation.trained_weights import BASE, REFERENCE_VIEWS
 from recon.errors import InputError
 from recon.grid.cameras import viewing_angles_deg
 
@@ -44,7 +45,7 @@ def test_a_number_of_views_that_is_not_the_models_own_is_spread_evenly(model: st
 
 
 def test_steps_of_all_passes_count_the_orbit_too():
-    assert planned(steps=7)[0].all_steps == 7 * 2
+    assert planned(steps=7, model="sv4d2")[0].all_steps == 7 * 2
     assert planned(steps=7, model="sv4d")[0].all_steps == 7 * (1 + 6)
 
 
@@ -97,7 +98,7 @@ def test_clockwise_cameras_are_the_mirror_images_of_the_others():
 
 
 def test_a_field_of_view_is_the_cameras():
-    todo, settings = planned(fov_deg=90.0)
+    todo, settings = planned(fov_deg=90.0, model="sv4d2")
     assert [camera.fl_x for camera in todo.cameras(settings, 64)] == pytest.approx([32.0] * 5)
 
 
@@ -149,3 +150,38 @@ def test_the_fixed_orbit_is_the_cascades_fallback_with_its_true_angles():
     for azimuth, wanted in zip(todo.azimuths_deg, recipes["4dvd"].azimuths_deg, strict=True):
         assert any(azimuth == pytest.approx(other) for other in ORBIT_AZIMUTHS_DEG)
         assert abs(azimuth - wanted) <= 360 / 42 + 1e-9
+
+
+def test_mini_makes_two_grids_through_an_orbit_of_its_own():
+    todo, settings = planned()
+    assert settings.model == "mini"
+    assert todo.azimuths_deg == tuple(22.5 * k for k in range(1, 16))
+    assert todo.orbit_deg == (*todo.azimuths_deg, 360.0)
+    assert todo.network_azimuths_deg == (0.0, *todo.azimuths_deg)
+    assert todo.needs(settings) == (REFERENCE_VIEWS, BASE)
+    assert todo.needs_trained == (LORA_FILE, BRANCH_FILE)
+    assert todo.grids(128) == [64, 128]
+    assert todo.all_steps == 10 + 10 * 2 * len(todo.passes)
+
+
+@pytest.mark.parametrize("azimuths", [(1.0,), (20.0, 170.0, 300.0), even_azimuths(15)])
+def test_the_orbit_of_mini_has_what_is_asked_for(azimuths):
+    todo, _ = planned(azimuths_deg=azimuths)
+    assert todo.azimuths_deg == pytest.approx(azimuths)
+    assert len(todo.orbit_deg) == 16
+    assert todo.orbit_deg[-1] == 360.0
+
+
+@pytest.mark.parametrize(("model", "most"), [("mini", 15), ("sv4d", 20), ("4dvd", 20)])
+def test_a_model_makes_as_many_views_as_its_orbit_has(model: str, most: int):
+    assert len(planned(model=model, views=most)[0].azimuths_deg) == most
+    if most < MAX_VIEWS:
+        with pytest.raises(InputError, match=f"{model} makes at most {most} views, {most + 1}"):
+            planned(model=model, views=most + 1)
+
+
+@pytest.mark.parametrize("model", CASCADES)
+def test_the_first_stage_of_either_cascade_may_be_the_last(model: str):
+    todo, _ = planned(model=model, coarse_only=True)
+    assert todo.needs_trained == (LORA_FILE,)
+    assert todo.grids(576) == [recipes[model].coarse_size]

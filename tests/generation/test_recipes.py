@@ -134,6 +134,35 @@ def test_azimuths_ascend_and_are_not_the_input_views(recipe: Recipe):
     assert all(0 < a < b < 360 for a, b in itertools.pairwise(recipe.azimuths_deg))
 
 
+@pytest.mark.parametrize("usual", [ORBIT_AZIMUTHS_DEG, recipes["mini"].orbit_deg])
+@pytest.mark.parametrize("wanted", [each for each in WANTED if len(each) < 16])
+def test_an_orbit_is_as_long_as_the_usual_one(wanted: tuple[float, ...], usual: tuple[float, ...]):
+    orbit = orbit_through(wanted, usual)
+    assert len(orbit) == len(usual)
+    assert orbit[-1] == 360.0
+    assert all(0 < a < b for a, b in itertools.pairwise(orbit))
+    picked = [orbit[index] for index in pick_from_orbit(wanted, orbit)]
+    assert picked == pytest.approx(list(wanted))
+
+
+@pytest.mark.parametrize("wanted", [(), (22.5,), (90.0, 180.0, 270.0), even_azimuths(15)])
+def test_another_usual_orbit_is_kept_where_it_has_all_that_is_wanted(wanted: tuple[float, ...]):
+    usual = recipes["mini"].orbit_deg
+    assert orbit_through(wanted, usual) == usual
+
+
+def test_mini_makes_the_cascades_views_without_guidance_from_latents_of_its_own():
+    recipe = recipes["mini"]
+    assert recipe.azimuths_deg == recipes["4dvd"].azimuths_deg
+    assert recipe.orbit_deg == (*recipe.azimuths_deg, 360.0)
+    assert (recipe.scale(5, 16) == 1).all()
+    assert recipe.orbit_scale == (1.0, 1.0)
+    config = recipe.config
+    assert config.in_channels == 2 * config.out_channels == 2 * config.motion_context_dim
+    assert (recipe.size, recipe.coarse_size) == (128, 64)
+    assert [name for name, each in recipes.items() if not each.needs_download] == ["mini"]
+
+
 def test_the_orbits_networks_differ_in_what_they_know_of_cameras():
     widths = {name: config.adm_in_channels for name, config in ORBIT_CONFIGS.items()}
     assert widths == {"sv3d_u": 256, "sv3d_p": 256 + 512 + 512}

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettings, check_size
+from generation.settings import (
+    CASCADES,
+    MODELS,
+    ORBIT_MODELS,
+    PRECISIONS,
+    GenerateSettings,
+    check_size,
+)
 from recon.errors import InputError
 
 NAN, INF = float("nan"), float("inf")
@@ -13,7 +20,10 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"model": "sv5d"}, "unknown model 'sv5d'; expected one of sv4d2, sv4d2_8views, sv4d"),
+        (
+            {"model": "sv5d"},
+            "unknown model 'sv5d'; expected one of mini, sv4d2, sv4d2_8views, sv4d",
+        ),
         ({"orbit_model": "sv3d"}, "unknown orbit model 'sv3d'; expected one of sv3d_u, sv3d_p"),
         ({"precision": "int8"}, "unknown precision 'int8'.*bfloat16"),
         *(({"steps": bad}, "steps from 1 to 1000") for bad in (0, -1, 1001)),
@@ -27,7 +37,12 @@ NAN, INF = float("nan"), float("inf")
         ),
         *(({"azimuths_deg": bad}, "must ascend") for bad in ((20.0, 10.0), (5.0, 5.0))),
         ({"azimuths_deg": tuple(map(float, range(1, 22)))}, "at most 20 views, found 21"),
-        ({"coarse_only": True}, "only 4dvd has a coarse stage, sv4d2 has none"),
+        *(
+            ({"model": name, "coarse_only": True}, f"mini and 4dvd have a coarse stage, {name} has")
+            for name in MODELS
+            if name not in CASCADES
+        ),
+        *(({"orbit_model": name}, "mini makes the views of the first") for name in ORBIT_MODELS),
         ({"azimuths_deg": (10.0, 20.0), "views": 3}, "3 views were asked for, but 2 azimuths"),
     ],
 )
@@ -43,13 +58,13 @@ def test_what_cannot_be_done_is_refused_with_what_was_expected(
     [
         {},
         *({"model": name} for name in MODELS),
-        *({"orbit_model": name} for name in ORBIT_MODELS),
+        *({"model": "4dvd", "orbit_model": name} for name in ORBIT_MODELS),
         *({"precision": name} for name in PRECISIONS),
         {"steps": 1}, {"steps": 1000}, {"views": 1}, {"views": 20},
         {"elevation_deg": -90.0}, {"elevation_deg": 0.0}, {"elevation_deg": 90.0},
         {"azimuths_deg": (0.5, 359.5), "views": 2},
         {"azimuths_deg": tuple(map(float, range(1, 21)))},
-        {"model": "4dvd", "coarse_only": True},
+        *({"model": name, "coarse_only": True} for name in CASCADES),
         {"fov_deg": 1.0}, {"fov_deg": 179.0}, {"distance": 1e-3},
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ from recon.grid.video import write_video
 from tests.generation.published_files import write_hollow
 from tests.generation.tiny_cascade import write_trained
 
-SMALL = ["--size", "64", "--steps", "2", "--views", "2", "--quiet"]
+SMALL = ["--model", "sv4d2", "--size", "64", "--steps", "2", "--views", "2", "--quiet"]
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_a_video_becomes_a_grid_that_reconstruct_reads(
 def test_options_reach_the_cameras(fourdvd, clip_video, tiny_networks, tmp_path):
     out = tmp_path / "grid"
     options = ["--azimuths", "90,200", "--elevation", "15", "--fov", "40", "--radius", "3"]
-    common = ["--size", "64", "--steps", "1", "--quiet", "--frames", "5"]
+    common = ["--model", "sv4d2", "--size", "64", "--steps", "1", "--quiet", "--frames", "5"]
     arguments = ["generate", clip_video, "-o", out, "--weights", tiny_networks, *options, *common]
     assert fourdvd(*arguments).exit_code == 0
     listed = json.loads((out / "transforms.json").read_text())
@@ -57,7 +57,8 @@ def test_options_reach_the_cameras(fourdvd, clip_video, tiny_networks, tmp_path)
 
 def test_a_dry_run_tells_the_cost_and_shows_the_input(fourdvd, clip_video, tmp_path):
     out = tmp_path / "grid"
-    outcome = fourdvd("generate", clip_video, "-o", out, "--size", "64", "--dry-run")
+    arguments = ["--model", "sv4d2", "--size", "64", "--dry-run"]
+    outcome = fourdvd("generate", clip_video, "-o", out, *arguments)
     assert outcome.exit_code == 4
     for told in ("frames     7", "crop", "GiB", "disk", "weights    sv4d2: missing"):
         assert told in outcome.stdout
@@ -98,7 +99,7 @@ def test_a_generation_goes_on_in_the_folder_of_a_dry_run(
 
 
 def test_missing_weights_leave_nothing(fourdvd, clip_video, tmp_path):
-    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", "--model", "sv4d", *SMALL)
+    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *SMALL, "--model", "sv4d")
     assert outcome.exit_code == 4
     assert "models fetch sv3d_u" in outcome.stderr
     assert not (tmp_path / "grid").exists()
@@ -206,6 +207,85 @@ def test_a_dry_run_of_the_cascade_tells_both_grids_and_all_files(
         assert told in outcome.stdout
 
 
+MINI = ["--steps", "1", "--views", "2", "--frames", "5"]
+
+
+def test_the_usual_model_makes_a_grid_of_128_pixels(fourdvd, clip_video, trained_cascade, tmp_path):
+    out = tmp_path / "grid"
+    arguments = ["generate", clip_video, "-o", out, "--weights", trained_cascade, *MINI, "--quiet"]
+    outcome = fourdvd(*arguments, "--json")
+    assert outcome.exit_code == 0, outcome.stderr
+    found = json.loads(outcome.stdout)
+    assert found["model"] == "mini"
+    assert set(found["weights"]) == {
+        "mini_sv3d", "mini", "4dvd_lora.safetensors", "4dvd_branch.safetensors",
+    }  # fmt: skip
+    grid = read_grid(out)
+    assert (grid.V, grid.T, grid.height, grid.width) == (3, 5, 128, 128)
+
+
+def test_what_a_trained_cascade_takes_is_said_in_numbers_that_are_not_0(
+    fourdvd, clip_video, trained_cascade, tmp_path
+):
+    arguments = ["generate", clip_video, "-o", tmp_path / "grid", "--weights", trained_cascade]
+    outcome = fourdvd(*arguments, *MINI, "--size", "64")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "about " in outcome.stderr
+    assert " 0 GiB" not in outcome.stderr
+    assert "wrote " in outcome.stderr
+
+
+def test_a_dry_run_of_a_trained_cascade_tells_its_files_and_its_cost(
+    fourdvd, clip_video, trained_cascade, tmp_path
+):
+    arguments = ["generate", clip_video, "-o", tmp_path / "grid", "--weights", trained_cascade]
+    outcome = fourdvd(*arguments, "--dry-run", "--json")
+    assert outcome.exit_code == 0, outcome.stderr
+    found = json.loads(outcome.stdout)
+    assert (found["model"], found["size"], found["grids"]) == ("mini", 128, [64, 128])
+    assert found["azimuths_deg"] == [22.5 * k for k in range(16)]
+    assert found["weights"] == {
+        name: str(trained_cascade / file)
+        for name, file in (
+            ("mini_sv3d", "sv3d.safetensors"),
+            ("mini", "sv4d.safetensors"),
+            ("4dvd_lora.safetensors", "4dvd_lora.safetensors"),
+            ("4dvd_branch.safetensors", "4dvd_branch.safetensors"),
+        )
+    }
+    assert found["missing_weights"] == []
+    for cost in found["estimate"].values():
+        assert 0 < cost["memory_bytes"] < 1e9
+        assert 0 < cost["flops"] < 1e13
+    lines = fourdvd(*arguments, "--dry-run").stdout
+    for told in ("model      mini: 16 views", "of each grid, of 64² and of 128²", " TFLOP"):
+        assert told in lines
+
+
+@pytest.mark.parametrize("file", ["4dvd_branch.safetensors", "sv4d_tower.safetensors"])
+def test_a_trained_cascade_that_is_not_whole_is_told_and_leaves_nothing(
+    fourdvd, clip_video, trained_cascade, tmp_path, file
+):
+    (trained_cascade / file).unlink()
+    out = tmp_path / "grid"
+    outcome = fourdvd("generate", clip_video, "-o", out, "--weights", trained_cascade, *MINI)
+    assert outcome.exit_code == 4
+    told = " ".join(outcome.stderr.split())
+    assert f"no {file} in" in told
+    assert "`fourdvd train assemble`" in told
+    assert not out.exists()
+
+
+def test_a_trained_cascade_has_no_choice_of_orbit_models(
+    fourdvd, clip_video, trained_cascade, tmp_path
+):
+    arguments = ["--weights", trained_cascade, *MINI, "--orbit-model", "sv3d_p"]
+    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *arguments)
+    assert outcome.exit_code == 3
+    assert "with a network of its own" in " ".join(outcome.stderr.split())
+    assert not (tmp_path / "grid").exists()
+
+
 def not_a_video(folder: Path) -> Path:
     (folder / "text.mp4").write_text("once upon a time")
     return folder / "text.mp4"
@@ -280,6 +360,9 @@ def test_a_path_that_may_not_be_read_is_told(
         ["--azimuths", "200,100"],
         ["--azimuths", "0,100"],
         ["--views", "3", "--azimuths", "10,20"],
+        ["--coarse-only"],
+        ["--model", "mini", "--views", "16"],
+        ["--model", "mini", "--orbit-model", "sv3d_u"],
         ["--size", "100"],
         ["--fov", "180"],
         ["--radius", "0"],
@@ -289,7 +372,8 @@ def test_a_path_that_may_not_be_read_is_told(
     ],
 )
 def test_numbers_out_of_range_are_refused(fourdvd, clip_video, tmp_path, tiny_networks, options):
-    arguments = ["--weights", tiny_networks, "--steps", "1", "--quiet", "--dry-run", *options]
+    usual = ["--model", "sv4d2", "--steps", "1", "--quiet", "--dry-run"]
+    arguments = ["--weights", tiny_networks, *usual, *options]
     outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *arguments)
     assert outcome.exit_code in (2, 3)
     assert not (tmp_path / "grid").exists()

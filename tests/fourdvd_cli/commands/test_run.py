@@ -1,11 +1,11 @@
 import json
 import shutil
-from functools import partial
+from dataclasses import replace
 
 import pytest
 
 from fourdvd_cli import pipeline
-from generation.preprocess import ClipOptions
+from generation.recipes import recipes
 from recon.errors import Interrupted
 from recon.grid import read_grid, write_grid
 from recon.scene import load_scene
@@ -95,21 +95,47 @@ def test_a_folder_of_something_else_is_not_written_to(fourdvd, tiny_grid_folder,
 
 @pytest.fixture
 def small_clips(monkeypatch):
-    """Clips are prepared at 64²."""
-    monkeypatch.setattr(pipeline, "ClipOptions", partial(ClipOptions, size=64))
+    """Clips are prepared at 64², and the cascade makes three views of them."""
+    views = {"coarse_size": 32, "azimuths_deg": (90.0, 180.0, 270.0)}
+    for name, others in (("sv4d2", {}), ("mini", views)):
+        monkeypatch.setitem(recipes, name, replace(recipes[name], size=64, **others))
 
 
 def test_a_video_becomes_grid_scene_and_export(
     fourdvd, clip_video, tiny_networks, small_clips, tmp_path
 ):
     out = tmp_path / "out"
-    options = ["--weights", tiny_networks, "--steps", "1", *SPLATS]
+    options = ["--model", "sv4d2", "--weights", tiny_networks, "--steps", "1", *SPLATS]
     assert fourdvd("run", clip_video, "-o", out, *options) == (0, "", "")
     assert {path.name for path in out.iterdir()} == {"grid", "scene", "export", "run.json"}
     assert read_grid(out / "grid").V == 5
     assert record(out)["generation"] == {"model": "sv4d2", "steps": 1}
-    other = ["--weights", tiny_networks, "--steps", "2", *SPLATS]
-    assert fourdvd("run", clip_video, "-o", out, *other).exit_code == 1
+    for other in (["--steps", "2"], ["--model", "mini"]):
+        assert fourdvd("run", clip_video, "-o", out, *options, *other).exit_code == 1
+
+
+def test_a_video_becomes_a_scene_through_the_usual_model(
+    fourdvd, clip_video, trained_cascade, small_clips, tmp_path
+):
+    out = tmp_path / "out"
+    options = ["--weights", trained_cascade, "--steps", "1", *SPLATS]
+    assert fourdvd("run", clip_video, "-o", out, *options) == (0, "", "")
+    grid = read_grid(out / "grid")
+    assert (grid.V, grid.T, grid.height) == (4, 7, 64)
+    assert record(out)["generation"] == {"model": "mini", "steps": 1}
+    assert record(out)["stages"] == ["grid", "scene", "export"]
+    assert len(list((out / "export" / "ply").glob("*.ply"))) == 7
+
+
+@pytest.mark.parametrize("file", ["sv4d.safetensors", "sv4d_tower.safetensors", "vae.safetensors"])
+def test_a_trained_cascade_that_is_not_whole_leaves_nothing(
+    fourdvd, clip_video, trained_cascade, small_clips, tmp_path, file
+):
+    (trained_cascade / file).unlink()
+    outcome = fourdvd("run", clip_video, "-o", tmp_path / "out", "--weights", trained_cascade)
+    assert outcome.exit_code == 4
+    assert "train assemble" in outcome.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_from_a_video_goes_on_where_it_was_stopped(
@@ -119,7 +145,7 @@ def test_a_run_from_a_video_goes_on_where_it_was_stopped(
         raise Interrupted("stopped")
 
     out = tmp_path / "out"
-    options = ["--weights", tiny_networks, "--steps", "1", *SPLATS]
+    options = ["--model", "sv4d2", "--weights", tiny_networks, "--steps", "1", *SPLATS]
     with monkeypatch.context() as patch:
         patch.setattr("generation.passes.euler", stopped)
         assert fourdvd("run", clip_video, "-o", out, *options).exit_code == 130
@@ -132,7 +158,7 @@ def test_a_video_without_weights_says_what_to_fetch_and_leaves_nothing(
 ):
     monkeypatch.setattr("generation.weights.find_in_cache", lambda model: None)
     monkeypatch.delenv("FOURDVD_WEIGHTS", raising=False)
-    outcome = fourdvd("run", clip_video, "-o", tmp_path / "out")
+    outcome = fourdvd("run", clip_video, "-o", tmp_path / "out", "--model", "sv4d2")
     assert outcome.exit_code == 4
     assert "models fetch sv4d2" in outcome.stderr
     assert not (tmp_path / "out").exists()

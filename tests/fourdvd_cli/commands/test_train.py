@@ -20,8 +20,11 @@ from tests.generation.curation.shards.tiny_packs import pack, write_data
 
 CONFIG = """
 [vae]
-widths = [8, 8]
-norm_groups = 4
+patch = 2
+latent_channels = 12
+width = 8
+encoder_blocks = 1
+decoder_blocks = 1
 [vae.engine]
 steps = 3
 batch = 2

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from fourdvd_cli.commands.train import train
 from fourdvd_cli.errors import failure_of
+from generation.trained_weights import FILES
 from tests.generation.curation.shards.tiny_packs import pack, write_data
 
 SIZES = """
@@ -27,8 +28,11 @@ steps = 1
 batch = 2
 held_out = 1
 [vae]
-widths = [8, 8]
-norm_groups = 4
+patch = 2
+latent_channels = 12
+width = 8
+encoder_blocks = 1
+decoder_blocks = 1
 max_stride = 2
 [reference-views]
 views = 4
@@ -62,25 +66,35 @@ def command(monkeypatch, tmp_path) -> Callable[..., Result]:
     pack(write_data(tmp_path / "data"), tmp_path / "shards")
     config = tmp_path / "tiny.toml"
     config.write_text(CONFIG)
-    app = typer.Typer()
-    app.add_typer(train)
 
     def call(stage: str, *arguments: object) -> Result:
         fixed = (tmp_path / "shards", "-o", tmp_path / stage, "--config", config)
-        all_arguments = ("train", stage, *fixed, "--device", "cpu", "--json", "-q", *arguments)
-        return CliRunner().invoke(app, [str(argument) for argument in all_arguments])
+        return call_train("train", stage, *fixed, "--device", "cpu", "--json", "-q", *arguments)
 
     return call
 
 
-def test_each_stage_stands_on_those_before(command, tmp_path):
+def call_train(*arguments: object) -> Result:
+    app = typer.Typer()
+    app.add_typer(train)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def exit_code(result: Result) -> int:
+    assert result.exception is not None
+    failure = failure_of(result.exception)
+    assert failure is not None, result.exception
+    return failure.exit_code
+
+
+def test_each_stage_stands_on_those_before_and_together_they_are_a_cascade(command, tmp_path):
     vae, base = ("--vae", tmp_path / "vae"), ("--base", tmp_path / "base")
     expected = {
         "vae": ((), {"vae.safetensors"}),
         "reference-views": (vae, {"unet.safetensors", "tower.safetensors"}),
         "base": (vae, {"unet.safetensors", "tower.safetensors"}),
-        "coarse": ((*vae, *base), {"lora.safetensors"}),
-        "fine": ((*vae, *base, "--branch", "t2i_adapter"), {"branch.safetensors"}),
+        "coarse": ((*vae, *base), {"4dvd_lora.safetensors"}),
+        "fine": ((*vae, *base, "--branch", "t2i_adapter"), {"4dvd_branch.safetensors"}),
     }
     for stage, (arguments, files) in expected.items():
         result = command(stage, *arguments)
@@ -88,12 +102,36 @@ def test_each_stage_stands_on_those_before(command, tmp_path):
         told = json.loads(result.stdout)
         assert told["stage"] == stage
         assert {path.name for path in Path(told["weights"]).iterdir()} == files
+    weights = tmp_path / "weights"
+    arguments = ("train", "assemble", tmp_path, "-o", weights, "--json", "-q")
+    told = json.loads(call_train(*arguments).stdout)
+    assert told["weights"] == str(weights)
+    assert told["bytes"] == {path.name: path.stat().st_size for path in weights.iterdir()}
+    assert set(told["bytes"]) == set(FILES)
+    assert exit_code(call_train(*arguments)) == 1
+    assert call_train(*arguments, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("size", ["low", "high"])
+def test_the_base_is_trained_at_the_size_that_is_asked_for(command, tmp_path, size):
+    assert command("vae").exit_code == 0
+    result = command("base", "--vae", tmp_path / "vae", "--size", size)
+    assert result.exit_code == 0, result.exception
+    settings = json.loads((tmp_path / "base" / "config.json").read_text())["identity"]["base"]
+    assert settings["size"] == size
+
+
+def test_a_size_that_is_not_packed_is_a_usage_error(command, tmp_path):
+    assert command("base", "--vae", tmp_path / "vae", "--size", "huge").exit_code == 2
+
+
+def test_trainings_that_are_not_there_are_told_when_assembled(command, tmp_path):
+    result = call_train("train", "assemble", tmp_path, "-o", tmp_path / "weights")
+    assert exit_code(result) == 4
+    assert not (tmp_path / "weights").exists()
 
 
 def test_what_is_missing_is_told_with_the_command_that_makes_it(command, tmp_path):
     result = command("base", "--vae", tmp_path / "nothing")
-    assert result.exception is not None
-    failure = failure_of(result.exception)
-    assert failure is not None
-    assert failure.exit_code == 4
-    assert "fourdvd train vae" in f"{failure}{getattr(result.exception, 'hint', '')}"
+    assert exit_code(result) == 4
+    assert "fourdvd train vae" in f"{result.exception}{getattr(result.exception, 'hint', '')}"

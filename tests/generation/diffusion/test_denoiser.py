@@ -89,7 +89,8 @@ def test_the_unconditional_half_comes_first_and_conditioning_latents_are_not_sca
     together: bool,
 ):
     network, x, sigma = Network(), numbers(*SHAPE), 20.0
-    guided_denoiser(network, CONDITIONAL, UNCONDITIONAL, torch.ones(F), together)(x, sigma)
+    scale = torch.full((F,), 2.0)
+    guided_denoiser(network, CONDITIONAL, UNCONDITIONAL, scale, together)(x, sigma)
     inputs, noise, conditionings = zip(*network.asked, strict=True)
     assert [each for pair in conditionings for each in pair] == [UNCONDITIONAL, CONDITIONAL]
     assert len(inputs) == (1 if together else 2)
@@ -105,6 +106,23 @@ def test_a_prediction_of_half_precision_becomes_a_float32_latent():
         return Network()(x, noise, conditionings).bfloat16()
 
     x = numbers(*SHAPE)
-    found = guided_denoiser(half, CONDITIONAL, UNCONDITIONAL, torch.ones(F))(x, 1.5)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, alone(CONDITIONAL), rtol=0, atol=0.01)
+    for last in (1.0, 1.5):
+        scale = torch.tensor([1.0, 1.0, last])
+        found = guided_denoiser(half, CONDITIONAL, UNCONDITIONAL, scale)(x, 1.5)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found[:2], alone(CONDITIONAL)[:2], rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_without_guidance_the_network_is_called_once_and_gives_what_guidance_of_1_gives(
+    sigma: float, together: bool
+):
+    network = Network()
+    denoise = guided_denoiser(network, CONDITIONAL, UNCONDITIONAL, torch.ones(F), together)
+    found = denoise(numbers(*SHAPE), sigma)
+    (asked,) = network.asked
+    assert len(asked[0]) == F
+    assert list(asked[2]) == [CONDITIONAL]
+    guided = denoised(torch.tensor([1.0, 1.0, 2.0]), sigma, together)
+    torch.testing.assert_close(found[:2], guided[:2])

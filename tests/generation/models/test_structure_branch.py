@@ -19,6 +19,7 @@ from tests.generation.tiny_networks import TINY
 CONFIG = SV4D["sv4d"]
 T, V = 3, 4
 DEEP = replace(CONFIG, channel_mult=(1, 2, 1), num_res_blocks=2)
+WIDE = replace(CONFIG, model_channels=32, channel_mult=(2, 3))  # than the first convolution
 
 
 @pytest.fixture(params=BRANCHES)
@@ -55,6 +56,17 @@ def test_a_fresh_branch_changes_nothing_bit_for_bit(name: str, roles: str):
     assert torch.equal(found, network(**inputs))
 
 
+@pytest.mark.parametrize("roles", ROLES)
+def test_the_first_level_may_be_wider_than_the_first_convolution(name: str, roles: str):
+    network, inputs = with_random_weights(SV4DUNet(WIDE)), sv4d_inputs()
+    branch, told = build_branch(name, WIDE, roles), structure()
+    branch.start_from(network)
+    expected = network(**inputs)
+    assert torch.equal(network(**inputs, inject=branch(told)), expected)
+    found = network(**inputs, inject=with_random_weights(branch)(told))
+    assert error(found, expected) > 1e-2
+
+
 def test_a_trained_branch_changes_the_prediction_by_what_it_is_told(name: str):
     network, inputs, branch = sv4d("sv4d"), sv4d_inputs(), trained(name)
     told = structure()
@@ -72,7 +84,7 @@ def test_features_come_in_the_right_places_and_sizes_whatever_the_network(
     name: str, size: tuple[int, int]
 ):
     h, w = size
-    for config in (DEEP, replace(SV4DConfig(), **TINY)):
+    for config in (DEEP, WIDE, replace(SV4DConfig(), **TINY)):
         added = build_branch(name, config)(structure(h=h, w=w))(*call(config, h=h, w=w))
         assert added.keys() == expected_places(name, config)
         sizes = {f"{kind}_{p.index}": p for kind in ("input", "skip") for p in input_places(config)}

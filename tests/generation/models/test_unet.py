@@ -1,6 +1,7 @@
 """What holds for the UNets of SV3D and SV4D alike: skeleton, memory, types, gradients."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from generation.models.normalization import GroupNorm
 from generation.models.residual import FrameConvolution
 from generation.models.sv3d import SV3DUNet
+from generation.models.sv4d import SV4DUNet
 from generation.models.unet import (
     Conditioned,
     Downsample,
@@ -20,8 +22,15 @@ from generation.models.unet import (
     pixels_as_tokens,
     tokens_as_pixels,
 )
-from tests.generation.models.random_weights import error, frames, gradients
+from tests.generation.models.random_weights import (
+    error,
+    frames,
+    gradients,
+    with_random_weights,
+)
 from tests.generation.models.small_unets import (
+    SV3D,
+    SV4D,
     WITHOUT_EFFECT,
     sv3d,
     sv3d_inputs,
@@ -87,6 +96,23 @@ def test_a_call_gives_one_prediction_for_each_frame_of_latents_of_any_even_size(
         found = network(**inputs)
         assert found.shape == (len(inputs["x"]), 4, h, w)
         assert found.isfinite().all()
+
+
+def test_the_first_level_may_be_wider_than_the_first_convolution(name: str):
+    wider: dict[str, Any] = {"model_channels": 32, "channel_mult": (2, 3)}
+    network: UNet = (
+        SV3DUNet(replace(SV3D, **wider))
+        if name == "sv3d"
+        else SV4DUNet(replace(SV4D[name], **wider))
+    )
+    inputs = inputs_of(name)
+    found = with_random_weights(network)(**inputs)
+    assert found.shape == (len(inputs["x"]), 4, 4, 6)
+    assert found.isfinite().all()
+    reached = gradients(found.square().mean(), network)
+    assert [key for key, each in reached.items() if each is None] == [
+        key for key in reached if any(part in key for part in WITHOUT_EFFECT)
+    ]
 
 
 def test_clips_of_a_batch_do_not_see_each_other(name: str):

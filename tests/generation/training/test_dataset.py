@@ -2,6 +2,8 @@
 
 import math
 import pickle
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,10 @@ from generation.curation.shards.shard_files import read_shards
 from generation.curation.shards.shard_format import ShardError
 from generation.training.dataset import GridDataset, TrainingSample, over_white
 from generation.training.epoch_order import EpochSampler, Item
-from generation.training.training_choice import Selection, Spacing
+from generation.training.training_choice import Choice, Selection, Spacing, choose
 from recon.errors import InputError
-from recon.grid import read_grid
+from recon.grid import Camera, Grid, grid_from_views, orbit_camera, read_grid
+from recon.grid.writing import write_posed_images
 from tests.generation.curation.shards.tiny_packs import (
     SETTINGS,
     damage,
@@ -27,6 +30,8 @@ from tests.generation.curation.shards.tiny_packs import (
 
 BOTH = Selection(views=2, frames=2, max_stride=2, random_reference=True, sizes=("low", "high"))
 LOW = Selection(views=4, frames=2)
+VARIED = replace(BOTH, views=3, varied=True)
+AROUND_DEG = (10, 55, 100, 200, 290)  # azimuths of cameras at no two equal distances
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,31 @@ def sound(data, tmp_path_factory) -> Path:
 def shards(data, tmp_path) -> Path:
     pack(data, tmp_path / "shards")
     return tmp_path / "shards"
+
+
+@pytest.fixture(scope="module")
+def irregular(tmp_path_factory) -> tuple[Path, Grid]:
+    """A pack of one grid, whose cameras have their principal points anywhere, and the grid."""
+    folder, rng = tmp_path_factory.mktemp("irregular"), np.random.default_rng(4)
+    cameras = [
+        replace(orbit_camera(azimuth, rng.uniform(-30, 60), 3.2, 33.8, 24, 24), cx=9 + v, cy=14 - v)
+        for v, azimuth in enumerate(AROUND_DEG)
+    ]
+    grid = grid_from_views(cameras, rng.integers(0, 256, (5, 3, 24, 24, 4)).astype(np.uint8))
+    (folder / "data" / "grid").mkdir(parents=True)
+    write_posed_images(grid, folder / "data" / "grid")
+    pack(folder / "data", folder / "shards")
+    return folder / "shards", read_grid(folder / "data" / "grid")
+
+
+def varied_samples(shards: Path, V: int) -> Iterator[tuple[TrainingSample, Choice]]:
+    """Samples of the first grid with what was chosen for them, all kinds of them."""
+    dataset, seen = GridDataset(shards, VARIED, seed=1), set()
+    for epoch in range(60):
+        choice = choose(VARIED, V, 3, np.random.default_rng([1, epoch, 0]))
+        seen.add((choice.mirrored, choice.frames[0] > choice.frames[1], choice.channels))
+        yield dataset[Item(epoch, 0)], choice
+    assert len(seen) == 2 * 2 * 6
 
 
 def flat(sample: TrainingSample) -> dict[str, torch.Tensor]:
@@ -121,6 +151,107 @@ def test_azimuths_count_from_the_reference_view(sound):
         torch.testing.assert_close(sample.azimuth_rad, steps * (math.pi / 2))
         torch.testing.assert_close(sample.elevation_rad, torch.full((2,), math.radians(10)))
     assert len(references) > 1
+
+
+def test_varied_images_are_those_of_the_choice_flipped_and_in_other_colours(irregular):
+    shards, grid = irregular
+    for sample, choice in varied_samples(shards, 5):
+        assert sample.reference_view == choice.reference_view
+        assert sample.reference_frame == choice.reference_frame
+        assert tuple(sample.views.tolist()) == choice.views
+        assert tuple(sample.frames.tolist()) == choice.frames
+        for size in VARIED.sizes:
+
+            def image(view, frame, choice=choice, size=size) -> np.ndarray:
+                small = shrink(grid.image(view, frame), SETTINGS.sizes[size])
+                shown = np.fliplr(small) if choice.mirrored else small
+                return np.stack(
+                    [*(shown[..., channel] for channel in choice.channels), shown[..., 3]]
+                )
+
+            target = [[image(view, frame) for frame in choice.frames] for view in choice.views]
+            views = [image(view, choice.reference_frame) for view in choice.views]
+            video = [image(choice.reference_view, frame) for frame in choice.frames]
+            np.testing.assert_array_equal(sample.target[size], target)
+            np.testing.assert_array_equal(sample.reference_views[size], views)
+            np.testing.assert_array_equal(sample.reference_video[size], video)
+
+
+def test_white_stays_white_in_any_colours(sound):
+    for sample, _ in varied_samples(sound, 4):
+        target = sample.target["high"]
+        nothing = target[:, :, 3] == 0
+        assert nothing.any()
+        assert (target.movedim(2, -1)[nothing][:, :3] == 255).all()
+        assert (over_white(target).rgb.movedim(2, -1)[nothing] == 1).all()
+
+
+def test_varied_azimuths_ascend_from_the_reference_view_in_the_mirror_too(irregular):
+    for sample, choice in varied_samples(irregular[0], 5):
+        own = AROUND_DEG[choice.reference_view]
+        around = -1 if choice.mirrored else 1
+        expected = [around * (AROUND_DEG[view] - own) % 360 for view in choice.views]
+        np.testing.assert_allclose(np.degrees(sample.azimuth_rad), expected, atol=1e-4)
+        assert (sample.azimuth_rad.diff() > 0).all()
+
+
+def test_the_mirror_leaves_elevations_and_the_reference_camera_as_they_are(irregular):
+    shards, grid = irregular
+    for sample, choice in varied_samples(shards, 5):
+        heights = [grid.cameras[view].position[2] / 3.2 for view in choice.views]
+        np.testing.assert_allclose(sample.elevation_rad, np.arcsin(heights), atol=1e-5)
+        for pose, view in zip(sample.T_world_camera, choice.views, strict=True):
+            if view == choice.reference_view:
+                np.testing.assert_allclose(pose, grid.cameras[view].T_world_camera, atol=1e-6)
+
+
+def test_mirrored_cameras_are_rigid_and_look_at_the_same_point(irregular):
+    for sample, _ in varied_samples(irregular[0], 5):
+        axes, position = sample.T_world_camera[:, :3, :3], sample.T_world_camera[:, :3, 3]
+        torch.testing.assert_close(axes.mT @ axes, torch.eye(3).expand(3, 3, 3))
+        torch.testing.assert_close(torch.linalg.det(axes), torch.ones(3))
+        torch.testing.assert_close(position, 3.2 * axes[:, :, 2])  # as the grid's, to the origin
+
+
+def test_mirrored_cameras_see_the_mirrored_world_where_the_flipped_images_show_it(irregular):
+    shards, grid = irregular
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
+    for sample, choice in varied_samples(shards, 5):
+        world = (
+            in_mirror(points, grid.cameras[choice.reference_view]) if choice.mirrored else points
+        )
+        for size, S in SETTINGS.sizes.items():
+            for v, view in enumerate(choice.views):
+                camera = grid.cameras[view].resized(S, S)
+                expected = projected(points, camera.T_world_camera, camera.K)
+                if choice.mirrored:
+                    expected[:, 0] = S - expected[:, 0]
+                found = projected(
+                    world, sample.T_world_camera[v].numpy(), sample.K[size][v].numpy()
+                )
+                np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def in_mirror(points: np.ndarray, camera: Camera) -> np.ndarray:
+    """Points on the other side of the upright plane through the origin and a camera, [N, 3]."""
+    front = camera.position[:2] / np.linalg.norm(camera.position[:2])
+    across = np.array([-front[1], front[0]])
+    flat = (points[:, :2] @ front)[:, None] * front - (points[:, :2] @ across)[:, None] * across
+    return np.column_stack([flat, points[:, 2]])
+
+
+def projected(points: np.ndarray, pose: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Pixels (x, y) of world points, [N, 2]."""
+    right, down, ahead = pose[:3, 0], -pose[:3, 1], -pose[:3, 2]
+    offset = points - pose[:3, 3]
+    depth = offset @ ahead
+    assert (depth > 0).all()
+    return np.column_stack(
+        [
+            K[0, 0] * (offset @ right) / depth + K[0, 2],
+            K[1, 1] * (offset @ down) / depth + K[1, 2],
+        ]
+    )
 
 
 def test_only_the_sizes_that_are_asked_for_are_read(shards):
@@ -205,6 +336,7 @@ def test_a_shard_that_vanishes_later_is_told(shards):
         (Selection(views=5, frames=2), "4 views × 3 frames, fewer than the 5 × 2"),
         (Selection(views=4, frames=4), "fewer than the 4 × 4"),
         (Selection(views=4, frames=3, spacing=Spacing.ANCHORS), "fewer than the 4 × 4"),
+        (Selection(views=4, frames=3, spacing=Spacing.MIXED), "fewer than the 4 × 4"),
         (Selection(views=4, frames=2, sizes=("huge",)), "no images of size 'huge'"),
     ],
 )

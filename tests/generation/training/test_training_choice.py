@@ -1,11 +1,17 @@
 """What a training step sees of a grid: as many views and frames as asked, and only sound ones."""
 
+from dataclasses import replace
+from itertools import permutations, product
+
 import numpy as np
 import pytest
 
 from generation.anchors import anchored_passes
 from generation.training.training_choice import COARSE, FINE, Choice, Selection, Spacing, choose
 from recon.errors import InputError
+
+VARIED = Selection(4, 3, max_stride=4, random_reference=True, varied=True)
+SPACINGS = list(Spacing)
 
 
 def draws(selection: Selection, V: int = 16, T: int = 21, count: int = 200) -> list[Choice]:
@@ -49,6 +55,103 @@ def test_views_go_around_from_a_random_reference():
     assert {choice.reference_view for choice in choices} == set(range(16))
     for choice in choices:
         assert choice.views == tuple((choice.reference_view + k) % 16 for k in range(16))
+
+
+@pytest.mark.parametrize("random_reference", [False, True])
+def test_choices_that_are_not_varied_take_these_random_numbers_and_no_others(random_reference):
+    selection = Selection(4, 3, max_stride=4, random_reference=random_reference)
+    for seed in range(50):
+        rng, taken = np.random.default_rng(seed), np.random.default_rng(seed)
+        found = choose(selection, 16, 8, rng)
+        reference = int(taken.integers(16)) if random_reference else 0
+        views = (reference + np.sort(taken.choice(16, 4, replace=False))) % 16
+        stride = int(taken.integers(1, 4))  # as 8 frames are too few for a stride of 4
+        start = int(taken.integers(8 - 2 * stride))
+        frames = (start, start + stride, start + 2 * stride)
+        assert found == Choice(reference, start, tuple(views.tolist()), frames)
+        assert rng.bit_generator.state == taken.bit_generator.state
+
+
+def test_mixed_frames_begin_at_the_reference_frame_or_one_stride_after_it():
+    choices = draws(Selection(frames=4, spacing=Spacing.MIXED, max_stride=9))
+    before = set()
+    for choice in choices:
+        (stride,) = set(np.diff(choice.frames).tolist())
+        before.add((choice.frames[0] - choice.reference_frame) // stride)
+        assert choice.reference_frame in (choice.frames[0], choice.frames[0] - stride)
+        assert 0 <= choice.reference_frame <= choice.frames[-1] < 21
+    assert before == {0, 1}
+    assert {choice.frames[1] - choice.frames[0] for choice in choices} == {1, 2, 3, 4, 5, 6}
+
+
+def test_mixed_frames_need_one_more():
+    selection = Selection(frames=4, spacing=Spacing.MIXED, max_stride=9)
+    assert selection.needed_frames == 5
+    found = {(choice.reference_frame, choice.frames) for choice in draws(selection, T=5)}
+    assert found == {(0, (0, 1, 2, 3)), (1, (1, 2, 3, 4)), (0, (1, 2, 3, 4))}
+
+
+def test_a_single_mixed_frame_may_be_any_and_its_reference_any_before_it():
+    selection = Selection(frames=1, spacing=Spacing.MIXED, max_stride=9)
+    found = {(choice.reference_frame, choice.frames) for choice in draws(selection, T=3)}
+    assert found == {(first, (last,)) for first in range(3) for last in range(first, 3)}
+
+
+def test_all_variations_occur_and_each_about_as_often_as_any_other():
+    choices = draws(VARIED, count=2400)
+    seen = [(each.mirrored, each.frames[0] > each.frames[1], each.channels) for each in choices]
+    all_of_them = set(product((False, True), (False, True), permutations(range(3))))
+    assert set(seen) == all_of_them
+    assert max(abs(seen.count(each) - 100) for each in all_of_them) < 50  # five deviations
+
+
+def test_choices_are_only_varied_where_that_is_asked_for():
+    for choice in draws(replace(VARIED, varied=False)):
+        assert not choice.mirrored
+        assert choice.channels == (0, 1, 2)
+        assert list(choice.frames) == sorted(choice.frames)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_a_varied_choice_shows_what_the_plain_one_does(spacing):
+    varied = replace(VARIED, spacing=spacing)
+    plain_ones = draws(replace(varied, varied=False))
+    for plain, choice in zip(plain_ones, draws(varied), strict=True):
+        assert choice.reference_view == plain.reference_view
+        assert sorted(choice.views) == sorted(plain.views)
+        backwards = choice.frames[0] > choice.frames[1]
+        shown = [20 - f if backwards else f for f in (choice.reference_frame, *choice.frames)]
+        assert shown == [plain.reference_frame, *plain.frames]
+
+
+def test_views_are_met_in_their_order_in_the_mirror_too():
+    choices = draws(VARIED)
+    for choice in choices:
+        around = -1 if choice.mirrored else 1
+        steps = [around * (view - choice.reference_view) % 16 for view in choice.views]
+        assert steps == sorted(set(steps))
+    own = {(each.mirrored, each.reference_view in each.views) for each in choices}
+    assert own == set(product((False, True), (False, True)))
+
+
+def test_backwards_the_reference_frame_comes_first_as_well():
+    for spacing in (Spacing.CONSECUTIVE, Spacing.MIXED):
+        choices = draws(replace(VARIED, spacing=spacing))
+        before = set()
+        for choice in choices:
+            (stride,) = set(np.diff(choice.frames).tolist())
+            before.add((stride < 0, (choice.frames[0] - choice.reference_frame) // stride))
+            assert min(*choice.frames, choice.reference_frame) >= 0
+            assert max(*choice.frames, choice.reference_frame) < 21
+        assert before == set(product((False, True), range(1 + (spacing is Spacing.MIXED))))
+
+
+def test_backwards_anchors_count_from_the_end():
+    found = draws(replace(VARIED, spacing=Spacing.ANCHORS), T=7)
+    assert {(choice.reference_frame, choice.frames) for choice in found} == {
+        (0, (2, 4, 6)),
+        (6, (4, 2, 0)),
+    }
 
 
 def test_a_single_frame_may_be_any():

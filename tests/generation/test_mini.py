@@ -1,0 +1,172 @@
+"""The cascade of our own networks from a clip to a grid, from a folder that training has left."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from generation.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
+from generation.model_files import find_cascade_file, open_models
+from generation.pipeline import Generated, generate
+from generation.planning import plan
+from generation.recipes import recipes
+from generation.settings import GenerateSettings
+from generation.trained_weights import BASE, REFERENCE_VIEWS, VAE_FILE
+from recon.errors import InputError, Interrupted, OutputExistsError, WeightsError
+from recon.grid import read_grid
+from recon.grid.cameras import viewing_angles_deg
+from tests.generation.tiny_networks import tiny_clip
+from tests.generation.tiny_trained import write_autoencoder, write_trained_cascade
+
+SIZE, COARSE = 64, 32
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return write_trained_cascade(tmp_path_factory.mktemp("cascade"))
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[None]:
+    """A coarse grid that is smaller than the clip is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(recipes, "mini", replace(recipes["mini"], coarse_size=COARSE))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(weights, small, tmp_path_factory) -> np.ndarray:
+    """Images of a run that was not stopped."""
+    return make(weights, tmp_path_factory.mktemp("whole") / "grid", T=9, views=1).grid.images
+
+
+def make(
+    weights: Path, folder: Path, T: int = 5, size: int = SIZE, views: int | None = 2, **others
+) -> Generated:
+    given = ("overwrite", "on_step", "should_stop")
+    told = {key: others.pop(key) for key in given if key in others}
+    chosen = GenerateSettings(steps=2, views=views, **others)
+    todo = plan(chosen, T)
+    trained = {name: find_cascade_file(name, todo, weights) for name in todo.needs_trained}
+    models = open_models(todo, chosen, weights)
+    return generate(tiny_clip(T, size), folder, chosen, models, trained=trained, **told)
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_clip_becomes_a_grid_of_16_views_of_its_size(weights, tmp_path, size):
+    made = make(weights, tmp_path / "grid", size=size, views=None)
+    grid = read_grid(tmp_path / "grid")
+    assert (grid.V, grid.T, grid.height, grid.width) == (16, 5, size, size)
+    assert grid.is_full
+    azimuths = [22.5 * k for k in range(16)]
+    assert made.report["azimuths_deg"] == azimuths
+    angles = [viewing_angles_deg(camera) for camera in grid.cameras]
+    assert [azimuth for azimuth, _ in angles] == pytest.approx(azimuths)
+    assert [elevation for _, elevation in angles] == pytest.approx([0] * 16)
+    report = json.loads((tmp_path / "grid" / "generate.json").read_text())
+    assert report == json.loads(json.dumps(made.report))
+    assert report["model"] == "mini"
+    assert set(report["weights"]) == {REFERENCE_VIEWS, BASE, LORA_FILE, BRANCH_FILE}
+    assert {"coarse orbit", "coarse sample", "fine sample"} <= report["seconds"].keys()
+
+
+def test_view_0_of_the_grid_is_the_input(weights, tmp_path):
+    grid = make(weights, tmp_path / "grid").grid
+    seen = tiny_clip(5, SIZE).images
+    opaque = seen[..., 3:] > 0
+    assert (np.where(opaque, grid.images[grid.of_view(0)], 0) == np.where(opaque, seen, 0)).all()
+
+
+def test_the_coarse_grid_alone_is_written_at_the_size_of_the_input(weights, small, tmp_path):
+    steps: list[tuple[int, str]] = []
+    made = make(
+        weights,
+        tmp_path / "grid",
+        coarse_only=True,
+        on_step=lambda each: steps.append((each.step, each.stage)),
+    )
+    titles = ["orbit of frame 0"] * 2 + ["coarse frames 0–4"] * 2
+    assert steps == list(zip(range(1, 5), titles, strict=True))
+    assert (made.grid.V, made.grid.height) == (3, SIZE)
+    assert BRANCH_FILE not in made.report["weights"]
+
+
+def test_the_same_seed_makes_the_same_grid_and_another_seed_another(weights, tmp_path):
+    first, again, other = (
+        make(weights, tmp_path / name, seed=seed).grid.images
+        for name, seed in (("a", 4), ("b", 4), ("c", 5))
+    )
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_little_memory_makes_the_same_grid(weights, small, tmp_path, monkeypatch):
+    monkeypatch.setattr("generation.networks.LOW_MEMORY_TOKENS", 50)
+    usual = make(weights, tmp_path / "a").grid.images
+    little = make(weights, tmp_path / "b", low_memory=True).grid.images
+    assert np.abs(usual[..., :3].astype(int) - little[..., :3]).max() <= 1
+
+
+def test_lora_and_branch_decide_about_the_grid(weights, tmp_path):
+    other = write_trained_cascade(tmp_path / "other", effect=0.6)
+    grids = [
+        make(folder, tmp_path / name).grid.images for folder, name in ((weights, "a"), (other, "b"))
+    ]
+    assert (grids[0] != grids[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "goes_on_at", "saved"),
+    [(1, 1, set()), (6, 5, {COARSE_STATE}), (11, 11, {COARSE_STATE}),
+     (14, 13, {COARSE_STATE, STATE})],
+)  # fmt: skip
+def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
+    weights, whole, tmp_path, stop_after, goes_on_at, saved
+):
+    count = itertools.count(1)
+    folder = tmp_path / "grid"
+    with pytest.raises(Interrupted):
+        make(weights, folder, T=9, views=1, should_stop=lambda: next(count) == stop_after)
+    assert {path.name for path in (folder / UNFINISHED).iterdir()} == saved | {"input"}
+    steps: list[int] = []
+    made = make(weights, folder, T=9, views=1, on_step=lambda each: steps.append(each.step))
+    assert steps == list(range(goes_on_at, 19))
+    assert (made.grid.images == whole).all()
+    assert not (folder / UNFINISHED).exists()
+
+
+def test_an_unfinished_run_of_another_cascade_is_kept(weights, tmp_path):
+    count = itertools.count(1)
+    with pytest.raises(Interrupted):
+        make(weights, tmp_path / "grid", should_stop=lambda: next(count) == 3)
+    other = write_trained_cascade(tmp_path / "other", effect=0.6)
+    with pytest.raises(OutputExistsError):
+        make(other, tmp_path / "grid")
+    make(other, tmp_path / "grid", overwrite=True)
+
+
+def test_files_for_another_base_are_refused_before_any_step(tmp_path):
+    other = write_trained_cascade(tmp_path / "cascade", base_sha256=64 * "0")
+    steps: list[int] = []
+    with pytest.raises(WeightsError, match="base_sha256"):
+        make(other, tmp_path / "grid", on_step=lambda each: steps.append(each.step))
+    assert not steps
+
+
+def test_networks_of_another_autoencoder_are_refused_before_any_step(tmp_path):
+    other = write_trained_cascade(tmp_path / "cascade")
+    write_autoencoder(other / VAE_FILE, seed=9)
+    steps: list[int] = []
+    with pytest.raises(WeightsError, match="vae_sha256"):
+        make(other, tmp_path / "grid", on_step=lambda each: steps.append(each.step))
+    assert not steps
+
+
+def test_a_size_that_the_networks_cannot_halve_is_refused(weights, tmp_path):
+    with pytest.raises(InputError, match="multiple of 64"):
+        make(weights, tmp_path / "grid", size=96)

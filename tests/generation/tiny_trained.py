@@ -1,0 +1,79 @@
+"""A whole trained cascade of tiny networks in a folder, as `fourdvd train assemble` leaves one."""
+
+from pathlib import Path
+
+from generation.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.cascade_weights import save_branch, save_lora
+from generation.models.lora import add_lora, lora_parameters
+from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
+from generation.models.structure_branch import build_branch
+from generation.models.sv3d import SV3DUNet
+from generation.models.sv4d import SV4DConfig, SV4DUNet
+from generation.models.token_tower import TokenTower, TokenTowerConfig
+from generation.models.unet import UNetConfig
+from generation.trained_autoencoder import save_autoencoder
+from generation.trained_networks import save_network
+from generation.trained_weights import BASE, REFERENCE_VIEWS, TOWER_FILES, UNET_FILES, VAE_FILE
+from generation.weights import file_sha256
+from tests.generation.models.random_weights import numbers, with_random_weights
+from tests.generation.tiny_networks import TINY
+
+CHANNELS, SCALE = 12, 0.8
+AUTOENCODER = PatchAutoencoderConfig(8, CHANNELS, 8, 1, 1)
+TOWER = TokenTowerConfig(8, (32,), TINY["context_dim"])
+SIZES = {**TINY, "in_channels": 2 * CHANNELS, "out_channels": CHANNELS, "adm_in_channels": 1280}
+ORBIT = UNetConfig(**SIZES)
+GRID = SV4DConfig(
+    **SIZES,
+    motion_context_dim=CHANNELS,
+    use_camera_emb=True,
+    separate_motion_merge_factor=True,
+)
+
+
+def write_trained_cascade(
+    folder: Path, effect: float = 0.3, base_sha256: str | None = None
+) -> Path:
+    """All files of `generation.trained_weights.FILES`, the same each time.
+
+    Args:
+        folder: gets them; is made.
+        effect: size of the LoRA's numbers.
+        base_sha256: that LoRA and branch tell; None: the right one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_autoencoder(folder / VAE_FILE)
+    for seed, name in enumerate((REFERENCE_VIEWS, BASE)):
+        write_unet(folder, name, seed)
+        write_tower(folder, name, seed)
+    base = base_sha256 or file_sha256(folder / UNET_FILES[BASE])
+    branch = with_random_weights(build_branch("layerwise", GRID))
+    save_branch(folder / BRANCH_FILE, branch, base, overwrite=True)
+    unet = SV4DUNet(GRID)
+    add_lora(unet, 2, 2.0)
+    for index, parameter in enumerate(lora_parameters(unet)):
+        parameter.data = effect * numbers(*parameter.shape, seed=index)
+    save_lora(folder / LORA_FILE, unet, base, overwrite=True)
+    return folder
+
+
+def write_autoencoder(path: Path, seed: int = 0) -> None:
+    """An autoencoder of random numbers in the place of what is there."""
+    network = with_random_weights(PatchAutoencoder(AUTOENCODER), seed)
+    save_autoencoder(path, AUTOENCODER, SCALE, network.state_dict())
+
+
+def write_unet(folder: Path, name: str, seed: int = 0) -> None:
+    """A UNet for the folder's autoencoder in the place of what is there."""
+    unet = SV4DUNet(GRID) if name == BASE else SV3DUNet(ORBIT)
+    _write(folder, UNET_FILES[name], with_random_weights(unet, seed))
+
+
+def write_tower(folder: Path, name: str, seed: int = 0) -> None:
+    """An image tower for the folder's autoencoder in the place of what is there."""
+    _write(folder, TOWER_FILES[name], with_random_weights(TokenTower(TOWER), seed))
+
+
+def _write(folder: Path, file: str, network: SV3DUNet | SV4DUNet | TokenTower) -> None:
+    (folder / file).unlink(missing_ok=True)
+    save_network(folder / file, network, network.state_dict(), file_sha256(folder / VAE_FILE))

@@ -1,0 +1,142 @@
+"""Five trainings become one folder of copies if they fit each other, and nothing if they do not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from generation.trained_autoencoder import load_autoencoder, save_autoencoder
+from generation.trained_networks import load_network, save_network
+from generation.trained_weights import BASE as BASE_NAME
+from generation.trained_weights import FILES, REFERENCE_VIEWS, load_trained, open_trained
+from generation.training.assembling import SOURCES, assemble
+from generation.training.coarse_stage import CoarseStage
+from generation.training.engine import train
+from generation.training.fine_stage import FineStage
+from generation.training.stage_networks import TOWER_NAME, UNET_NAME
+from generation.training.whole_stages import ReferenceViewsStage
+from recon.errors import OutputExistsError, WeightsError
+from tests.generation.training.tiny_stages import COARSE, ENGINE, FINE, ORBIT, on_one_thread
+
+STAGES = ("vae", "reference-views", "base", "coarse", "fine")
+
+
+@pytest.fixture(scope="module")
+def sound(tiny_shards, tiny_vae, tiny_base, tmp_path_factory) -> Path:
+    """A finished training of each stage; not to be changed."""
+    folder = tmp_path_factory.mktemp("trainings")
+    shutil.copytree(tiny_vae, folder / "vae")
+    shutil.copytree(tiny_base, folder / "base")
+    with on_one_thread():
+        for stage in (
+            ReferenceViewsStage(ORBIT, tiny_vae),
+            CoarseStage(COARSE, tiny_vae, tiny_base),
+            FineStage(FINE, tiny_vae, tiny_base),
+        ):
+            train(stage, ENGINE, tiny_shards, folder / stage.name)
+    return folder
+
+
+@pytest.fixture
+def trainings(sound, tmp_path) -> Path:
+    weights_alone = shutil.ignore_patterns("checkpoints", "samples")
+    return shutil.copytree(sound, tmp_path / "trainings", ignore=weights_alone)
+
+
+def refuse(trainings: Path, sentence: str) -> WeightsError:
+    folder = trainings.parent / "weights"
+    with pytest.raises(WeightsError, match=sentence) as caught:
+        assemble(trainings, folder)
+    assert not folder.exists()
+    assert [path.name for path in trainings.parent.iterdir()] == ["trainings"]
+    return caught.value
+
+
+def change_a_little(path: Path, kind: str) -> None:
+    """Another network of the same sizes and autoencoder."""
+    network, vae_sha256, _ = load_network(path, kind)
+    path.unlink()
+    state = {name: 1.01 * tensor for name, tensor in network.state_dict().items()}
+    save_network(path, network, state, vae_sha256)
+
+
+def test_the_folder_has_all_files_of_a_cascade_each_a_copy(sound, tmp_path):
+    sizes = assemble(sound, tmp_path / "weights")
+    assert set(SOURCES) == set(FILES)
+    assert {path.name for path in (tmp_path / "weights").iterdir()} == set(FILES)
+    assert {stage for stage, _ in SOURCES.values()} == set(STAGES)
+    for name, (stage, file) in SOURCES.items():
+        content = (tmp_path / "weights" / name).read_bytes()
+        assert content == (sound / stage / "weights" / file).read_bytes()
+        assert sizes[name] == len(content)
+    assert set(sizes) == set(FILES)
+
+
+def test_the_networks_of_the_folder_are_those_that_were_trained(sound, tmp_path):
+    assemble(sound, tmp_path / "weights")
+    for name, stage in ((REFERENCE_VIEWS, "reference-views"), (BASE_NAME, "base")):
+        opened = open_trained(tmp_path / "weights", name)
+        found = load_trained(opened, torch.device("cpu"), torch.float32)
+        with safe_open(sound / stage / "weights" / UNET_NAME, framework="pt") as file:
+            expected = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        torch.testing.assert_close(found.unet.state_dict(), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_missing_training_is_told_with_the_command_that_makes_it(trainings, stage):
+    shutil.rmtree(trainings / stage)
+    assert f"`fourdvd train {stage}`" in str(refuse(trainings, "is not there").hint)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_training_that_has_not_come_to_its_end_is_told(trainings, stage):
+    shutil.rmtree(trainings / stage / "weights")
+    assert f"`fourdvd train {stage}`" in str(refuse(trainings, "is not there").hint)
+
+
+def test_networks_in_the_latents_of_another_autoencoder_are_refused(trainings):
+    path = trainings / "vae" / "weights" / "vae.safetensors"
+    network, scale = load_autoencoder(path)
+    save_autoencoder(path, network.config, 2 * scale, network.state_dict())
+    refuse(trainings, "as its vae_sha256")
+
+
+@pytest.mark.parametrize("stage", ["reference-views", "base"])
+@pytest.mark.parametrize(("name", "kind"), [(UNET_NAME, None), (TOWER_NAME, "token-tower")])
+def test_each_network_must_be_for_this_autoencoder(trainings, stage, name, kind):
+    path = trainings / stage / "weights" / name
+    kind = kind or ("sv4d" if stage == "base" else "sv3d")
+    network = load_network(path, kind).network
+    path.unlink()
+    save_network(path, network, network.state_dict(), "0" * 64)
+    refuse(trainings, rf"{name}: expected \w+ as its vae_sha256, found 0000")
+
+
+def test_lora_and_branch_of_another_base_are_refused(trainings):
+    change_a_little(trainings / "base" / "weights" / UNET_NAME, "sv4d")
+    refuse(trainings, "as its base_sha256")
+
+
+def test_another_stages_network_is_no_base(trainings):
+    shutil.rmtree(trainings / "base")
+    shutil.copytree(trainings / "reference-views", trainings / "base")
+    refuse(trainings, "expected sv4d as its kind, found sv3d")
+
+
+def test_a_damaged_file_is_refused(trainings):
+    path = trainings / "fine" / "weights" / "4dvd_branch.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    refuse(trainings, "4dvd_branch")
+
+
+def test_a_folder_that_is_there_is_kept_unless_it_may_be_replaced(sound, tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExistsError):
+        assemble(sound, folder)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assemble(sound, folder, overwrite=True)
+    assert {path.name for path in folder.iterdir()} == set(FILES)
