@@ -71,4 +71,5 @@ class TokenTower(nn.Module):
         size = (self.config.side, self.config.side)
         if images.shape[-2:] != size:
             images = interpolate(images, size, mode="bilinear", antialias=True)
+        images = images.to(self.project.weight.dtype)
         return self.project(self.layers(images).flatten(1)).float()

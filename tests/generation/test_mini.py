@@ -112,6 +112,12 @@ def test_little_memory_makes_the_same_grid(weights, small, tmp_path, monkeypatch
     assert np.abs(usual[..., :3].astype(int) - little[..., :3]).max() <= 1
 
 
+def test_half_precision_makes_a_grid_too(weights, small, tmp_path):
+    made = make(weights, tmp_path / "grid", precision="bfloat16")
+    assert made.report["dtype"] == "bfloat16"
+    assert (made.grid.V, made.grid.height) == (3, SIZE)
+
+
 def test_lora_and_branch_decide_about_the_grid(weights, tmp_path):
     other = write_trained_cascade(tmp_path / "other", effect=0.6)
     grids = [

@@ -111,6 +111,7 @@ def test_only_unet_and_tower_become_less_precise(folder):
     networks = load_trained(open_trained(folder, BASE), CPU, torch.bfloat16)
     parts = (networks.unet, networks.tower, networks.encoder, networks.decoder)
     dtypes = [{each.dtype for each in part.parameters()} for part in parts]
+    assert networks.tokens(numbers(1, 3, 16, 16)).dtype == torch.float32
     assert dtypes == [{torch.bfloat16}, {torch.bfloat16}, {torch.float32}, {torch.float32}]
 
 
