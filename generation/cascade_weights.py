@@ -65,7 +65,13 @@ class CascadeFile(NamedTuple):
             }
 
 
-def save_lora(path: str | Path, unet: SV4DUNet, base_sha256: str, overwrite: bool = False) -> None:
+def save_lora(
+    path: str | Path,
+    unet: SV4DUNet,
+    base_sha256: str,
+    overwrite: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Writes the LoRA of a network.
 
     Args:
@@ -73,11 +79,13 @@ def save_lora(path: str | Path, unet: SV4DUNet, base_sha256: str, overwrite: boo
         unet: after `add_lora`.
         base_sha256: of the file that the network's own weights are from, in hexadecimal digits.
         overwrite: whether an existing file may be replaced.
+        dtype: of the tensors in the file.
 
     Raises:
         OutputExistsError, OutputError: as `recon.output.output_file`.
     """
-    _save(path, LORA, base_sha256, lora_settings(unet)._asdict(), lora_state(unet), overwrite)
+    tensors = {key: tensor.to(dtype) for key, tensor in lora_state(unet).items()}
+    _save(path, LORA, base_sha256, lora_settings(unet)._asdict(), tensors, overwrite)
 
 
 def load_lora(path: str | Path, unet: SV4DUNet, base_sha256: str) -> None:

@@ -6,8 +6,7 @@
     4dvd_lora.safetensors                          makes it the coarse stage's
     4dvd_branch.safetensors                        tells it the coarse grid, in the fine stage
 
-`fourdvd train assemble` fills such a folder, and `mini` is one that is part of this package. What
-it does not know: how they were trained.
+`fourdvd train assemble` fills such a folder. What it does not know: how they were trained.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ class TrainedWeights:
 
 
 def mini_folder() -> Path:
-    """The cascade that is part of this package."""
+    """Where the cascade that is part of this package lies, once there is one."""
     return Path(str(resources.files("generation"))) / "mini"
 
 
@@ -84,7 +83,8 @@ def trained_folder(folder: str | Path | None = None) -> Path:
     """Where the files of a trained cascade are.
 
     Args:
-        folder: that was named; it is taken if it holds any of the files.
+        folder: that was named; it is taken if it holds an autoencoder of ours, which tells it from
+            a folder of published weights, whose SV4D has the same name.
 
     Returns:
         It, or else this package's own.
@@ -96,7 +96,7 @@ def trained_folder(folder: str | Path | None = None) -> Path:
         return mini_folder()
     if not Path(folder).is_dir():
         raise WeightsError(f"the folder of weights {folder} does not exist; check --weights")
-    return Path(folder) if any((Path(folder) / name).exists() for name in FILES) else mini_folder()
+    return Path(folder) if (Path(folder) / VAE_FILE).exists() else mini_folder()
 
 
 def open_trained(folder: Path, name: str) -> TrainedWeights:
@@ -132,7 +132,8 @@ def trained_path(folder: Path, file: str) -> Path:
     if not (folder / file).is_file():
         raise WeightsError(
             f"weights of the trained cascade are not whole: no {file} in {folder}",
-            hint="`fourdvd train assemble` collects all of them from finished trainings",
+            hint="`fourdvd train assemble` collects all of them from finished trainings; "
+            "--weights DIR names the folder",
         )
     return folder / file
 

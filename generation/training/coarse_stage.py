@@ -84,8 +84,8 @@ class CoarseStage(DiffusionStage):
         samples: TrainingSample,
         dtype: torch.dtype,
     ) -> None:
-        """Writes the LoRA, which is small, in float32."""
-        save_lora(folder / LORA_FILE, self._base.unet, self._base.sha256)
+        """Writes the LoRA."""
+        save_lora(folder / LORA_FILE, self._base.unet, self._base.sha256, dtype=dtype)
 
     def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
         networks = self.module

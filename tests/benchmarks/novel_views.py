@@ -144,7 +144,7 @@ def inflated_body(image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.nda
     inside = fine[..., 3] > 127
     depth = float(np.linalg.norm(camera.position))
     unit = depth / camera.fl_x / FINER  # world units of a fine pixel at the object
-    margin = distance_transform_edt(inside)
+    margin = np.asarray(distance_transform_edt(inside))
     widest = max(float(margin.max()), 1.0)
     half = np.sqrt(np.clip(2 * widest * margin - margin**2, 0, None)) * unit
     rim = margin == 1

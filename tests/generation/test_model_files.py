@@ -23,7 +23,7 @@ from recon.errors import WeightsError
 from tests.generation.published_files import write_hollow
 from tests.generation.tiny_trained import AUTOENCODER, GRID, ORBIT, TOWER, write_trained_cascade
 
-MINI, CASCADE = GenerateSettings(), GenerateSettings(model="4dvd")
+MINI, CASCADE = GenerateSettings(model="mini"), GenerateSettings(model="4dvd")
 
 
 @pytest.fixture(scope="module")

@@ -153,8 +153,7 @@ def test_the_fixed_orbit_is_the_cascades_fallback_with_its_true_angles():
 
 
 def test_mini_makes_two_grids_through_an_orbit_of_its_own():
-    todo, settings = planned()
-    assert settings.model == "mini"
+    todo, settings = planned(model="mini")
     assert todo.azimuths_deg == tuple(22.5 * k for k in range(1, 16))
     assert todo.orbit_deg == (*todo.azimuths_deg, 360.0)
     assert todo.network_azimuths_deg == (0.0, *todo.azimuths_deg)

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from generation import trained_autoencoder, trained_networks
+from generation.cascade_files import LORA_FILE
 from generation.trained_weights import (
     BASE,
     FILES,
@@ -151,14 +152,14 @@ def test_files_that_were_mixed_up_are_refused(folder):
         open_trained(folder, BASE)
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_a_named_folder_is_taken_if_it_holds_any_of_the_files(tmp_path, file):
-    (tmp_path / file).touch()
+def test_a_named_folder_is_taken_if_it_holds_an_autoencoder(tmp_path):
+    (tmp_path / VAE_FILE).touch()
     assert trained_folder(tmp_path) == trained_folder(str(tmp_path)) == tmp_path
 
 
 def test_the_packages_own_folder_is_taken_else(tmp_path):
-    (tmp_path / "sv4d2.safetensors").touch()
+    for published in ("sv4d2.safetensors", "sv4d.safetensors", LORA_FILE):
+        (tmp_path / published).touch()
     assert trained_folder(tmp_path) == trained_folder() == mini_folder()
     assert mini_folder().parent == Path(trained_networks.__file__).parent
 
