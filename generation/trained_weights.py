@@ -38,6 +38,11 @@ REFERENCE_VIEWS, BASE = "mini_sv3d", "mini"  # names of the two UNets, as a plan
 UNET_FILES = {REFERENCE_VIEWS: "sv3d.safetensors", BASE: "sv4d.safetensors"}
 TOWER_FILES = {REFERENCE_VIEWS: "sv3d_tower.safetensors", BASE: "sv4d_tower.safetensors"}
 KINDS = {REFERENCE_VIEWS: "sv3d", BASE: "sv4d"}
+OURS = (
+    VAE_FILE,
+    UNET_FILES[REFERENCE_VIEWS],
+    *TOWER_FILES.values(),
+)  # no published file is so called
 FILES = (VAE_FILE, *UNET_FILES.values(), *TOWER_FILES.values(), LORA_FILE, BRANCH_FILE)
 
 
@@ -83,8 +88,8 @@ def trained_folder(folder: str | Path | None = None) -> Path:
     """Where the files of a trained cascade are.
 
     Args:
-        folder: that was named; it is taken if it holds an autoencoder of ours, which tells it from
-            a folder of published weights, whose SV4D has the same name.
+        folder: that was named; it is taken if it holds a file that a folder of published weights,
+            whose SV4D has the same name, does not.
 
     Returns:
         It, or else this package's own.
@@ -96,7 +101,7 @@ def trained_folder(folder: str | Path | None = None) -> Path:
         return mini_folder()
     if not Path(folder).is_dir():
         raise WeightsError(f"the folder of weights {folder} does not exist; check --weights")
-    return Path(folder) if (Path(folder) / VAE_FILE).exists() else mini_folder()
+    return Path(folder) if any((Path(folder) / name).exists() for name in OURS) else mini_folder()
 
 
 def open_trained(folder: Path, name: str) -> TrainedWeights:

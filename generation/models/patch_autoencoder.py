@@ -11,7 +11,8 @@ gives back a small picture of its image, in colour, and learns from there what i
 that begins with random numbers learns the grey of things long before their colours.
 
 Latents are counted from `white`, the one of an image without anything, once that is known: then
-whatever makes them begins with an empty background, which most of an image is.
+whatever makes them begins with an empty background, which most of an image is. And they are so
+large on average as those of the published autoencoder, because networks are told them as they are.
 
 Letters: N images, S pixels on a side, p pixels of a patch's side, c channels and s = S / p pixels
 of latents. What it does not know: the diffusion in its latents, and their scale.
@@ -83,7 +84,7 @@ class PatchEncoder(nn.Module):
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
         self.patch, self.channels = config.patch, config.latent_channels
-        self.white = white_latent(config)
+        self.white, self.gain = white_latent(config), nn.Buffer(torch.ones(()))
         self.straight = nn.Conv2d(config.numbers, self.channels, 1)
         self.first = nn.Conv2d(config.numbers, config.width, 1)
         self.blocks = nn.Sequential(*(Residual(config.width) for _ in range(config.encoder_blocks)))
@@ -99,13 +100,13 @@ class PatchEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, 3, S, S] in [−1, 1] to [N, c, s, s]."""
-        return self.posterior(images)[0]
+        return self.gain * (self.posterior(images)[0] - self.white)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and ln σ² of the latents, [N, c, s, s] each."""
+        """Mean and ln σ² of the latents before they are counted from white, [N, c, s, s] each."""
         patches = pixel_unshuffle(images, self.patch)
         mean, log_variance = self.last(self.blocks(self.first(patches))).chunk(2, dim=1)
-        return self.straight(patches) + mean - self.white, FIRST_LOG_VARIANCE + log_variance
+        return self.straight(patches) + mean, FIRST_LOG_VARIANCE + log_variance
 
 
 class PatchDecoder(nn.Module):
@@ -114,7 +115,7 @@ class PatchDecoder(nn.Module):
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
         self.patch = config.patch
-        self.white = white_latent(config)
+        self.white, self.gain = white_latent(config), nn.Buffer(torch.ones(()))
         self.straight = nn.Conv2d(config.latent_channels, config.numbers, 1)
         self.first = nn.Conv2d(config.latent_channels, config.width, 3, padding=1)
         self.blocks = nn.Sequential(*(Residual(config.width) for _ in range(config.decoder_blocks)))
@@ -129,7 +130,7 @@ class PatchDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """[N, c, s, s], not scaled, to [N, 3, S, S], about in [−1, 1]."""
-        latents = latents + self.white
+        latents = latents / self.gain + self.white
         patches = self.straight(latents) + self.last(self.blocks(self.first(latents)))
         return pixel_shuffle(patches, self.patch)
 

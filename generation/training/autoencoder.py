@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
+from generation.models.vae import SCALE_FACTOR
 from generation.trained_autoencoder import save_autoencoder
 from generation.training.dataset import Colours, TrainingSample, over_white
 from generation.training.draws import Draws
@@ -36,6 +37,7 @@ from recon.errors import InputError
 NAME = "vae"
 WEIGHTS_NAME = "vae.safetensors"
 PICTURES_OF_A_SIZE = 8
+LATENT_SIZE = 1 / SCALE_FACTOR  # root mean square, as that of the published autoencoder
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class AutoencoderStage:
         samples: TrainingSample,
         dtype: torch.dtype,
     ) -> None:
-        """Writes the network with what makes its latents 0 for white, and 1 in mean square."""
+        """Writes the network with what makes its latents 0 for white, and of the usual size."""
         nothing = torch.ones_like(next(iter(samples.target.values()))[0, 0, :1, :3].float())
         latent = self.module.encoder(nothing)[0]
         white = latent[:, latent.shape[1] // 2, latent.shape[2] // 2, None, None]
@@ -157,13 +159,17 @@ class AutoencoderStage:
             (self.module.encoder(over_white(target.flatten(0, 2)).rgb) - white).flatten()
             for target in samples.target.values()
         ]
-        size = float(torch.cat(latents).float().square().mean().sqrt())
-        named = {**weights, "encoder.white": white, "decoder.white": white}
+        gain = LATENT_SIZE / torch.cat(latents).float().square().mean().sqrt()
+        counted = {
+            f"{half}.{name}": tensor
+            for half in ("encoder", "decoder")
+            for name, tensor in (("white", white), ("gain", gain))
+        }
         tensors = {
             name: tensor.detach().to("cpu", dtype).clone().contiguous()
-            for name, tensor in named.items()
+            for name, tensor in {**weights, **counted}.items()
         }
-        save_autoencoder(folder / WEIGHTS_NAME, self._settings.network(), 1 / size, tensors)
+        save_autoencoder(folder / WEIGHTS_NAME, self._settings.network(), 1 / LATENT_SIZE, tensors)
 
     def _loss_of(self, images: Tensor, mask: Tensor, draws: Draws) -> dict[str, Tensor]:
         """The parts of the loss of [B, N, 3, S, S], with alpha [B, N, 1, S, S], each []."""

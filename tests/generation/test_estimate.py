@@ -221,7 +221,7 @@ def cascade(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("coarse_only", [False, True])
 def test_work_of_a_trained_cascade_is_what_is_done(cascade, tmp_path, coarse_only):
-    settings = GenerateSettings(steps=1, views=1, coarse_only=coarse_only)
+    settings = GenerateSettings("mini", steps=1, views=1, coarse_only=coarse_only)
     todo = plan(settings, 7)
     models = open_models(todo, settings, cascade)
     trained = {name: find_cascade_file(name, todo, cascade) for name in todo.needs_trained}
@@ -235,7 +235,7 @@ def test_work_of_a_trained_cascade_is_what_is_done(cascade, tmp_path, coarse_onl
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_memory_of_a_trained_cascade_grows_with_the_size_and_not_with_the_clip(cascade, device):
     def memory(size: int, frames: int) -> int:
-        settings = GenerateSettings(device=device, views=3)
+        settings = GenerateSettings("mini", device=device, views=3)
         todo = plan(settings, frames)
         found = estimate(todo, settings, size, frames, RATE, trained_sizes(todo, cascade))
         return found.device_memory_bytes

@@ -22,6 +22,7 @@ from recon.grid import read_grid
 from recon.grid.cameras import viewing_angles_deg
 from tests.generation.tiny_networks import tiny_clip
 from tests.generation.tiny_trained import write_autoencoder, write_trained_cascade
+from tests.generation.training.tiny_stages import on_one_thread
 
 SIZE, COARSE = 64, 32
 
@@ -41,8 +42,9 @@ def small() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(weights, small, tmp_path_factory) -> np.ndarray:
-    """Images of a run that was not stopped."""
-    return make(weights, tmp_path_factory.mktemp("whole") / "grid", T=9, views=1).grid.images
+    """Images of a run that was not stopped, with as many threads as the tests have."""
+    with on_one_thread():
+        return make(weights, tmp_path_factory.mktemp("whole") / "grid", T=9, views=1).grid.images
 
 
 def make(
@@ -50,7 +52,7 @@ def make(
 ) -> Generated:
     given = ("overwrite", "on_step", "should_stop")
     told = {key: others.pop(key) for key in given if key in others}
-    chosen = GenerateSettings(steps=2, views=views, **others)
+    chosen = GenerateSettings("mini", steps=2, views=views, **others)
     todo = plan(chosen, T)
     trained = {name: find_cascade_file(name, todo, weights) for name in todo.needs_trained}
     models = open_models(todo, chosen, weights)

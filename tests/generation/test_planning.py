@@ -165,7 +165,7 @@ def test_mini_makes_two_grids_through_an_orbit_of_its_own():
 
 @pytest.mark.parametrize("azimuths", [(1.0,), (20.0, 170.0, 300.0), even_azimuths(15)])
 def test_the_orbit_of_mini_has_what_is_asked_for(azimuths):
-    todo, _ = planned(azimuths_deg=azimuths)
+    todo, _ = planned(model="mini", azimuths_deg=azimuths)
     assert todo.azimuths_deg == pytest.approx(azimuths)
     assert len(todo.orbit_deg) == 16
     assert todo.orbit_deg[-1] == 360.0

@@ -42,7 +42,10 @@ NAN, INF = float("nan"), float("inf")
             for name in MODELS
             if name not in CASCADES
         ),
-        *(({"orbit_model": name}, "mini makes the views of the first") for name in ORBIT_MODELS),
+        *(
+            ({"model": "mini", "orbit_model": name}, "mini makes the views of the first")
+            for name in ORBIT_MODELS
+        ),
         ({"azimuths_deg": (10.0, 20.0), "views": 3}, "3 views were asked for, but 2 azimuths"),
     ],
 )

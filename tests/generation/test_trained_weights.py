@@ -14,6 +14,7 @@ from generation.cascade_files import LORA_FILE
 from generation.trained_weights import (
     BASE,
     FILES,
+    OURS,
     REFERENCE_VIEWS,
     TOWER_FILES,
     UNET_FILES,
@@ -152,8 +153,9 @@ def test_files_that_were_mixed_up_are_refused(folder):
         open_trained(folder, BASE)
 
 
-def test_a_named_folder_is_taken_if_it_holds_an_autoencoder(tmp_path):
-    (tmp_path / VAE_FILE).touch()
+@pytest.mark.parametrize("file", OURS)
+def test_a_named_folder_is_taken_if_it_holds_a_file_of_a_trained_cascade(tmp_path, file):
+    (tmp_path / file).touch()
     assert trained_folder(tmp_path) == trained_folder(str(tmp_path)) == tmp_path
 
 
