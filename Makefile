@@ -25,7 +25,7 @@ demo: setup
 
 ## test: the tests that need no GPU and no weights
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 ## check: format, lint, types, and who may import whom
 check: setup
