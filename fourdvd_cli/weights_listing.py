@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fourdvd_cli import console
-from generation.cascade_files import find_trained
 from generation.catalogue import PublishedModel, published
 from generation.fetching import fetch_weights
 from generation.verification import verify_weights
@@ -157,13 +156,5 @@ def find_if_here(model: PublishedModel, folder: Path | None) -> Path | None:
     """As `generation.weights.find_weights`, but None where there are none."""
     try:
         return find_weights(model, folder)
-    except WeightsError:
-        return None
-
-
-def find_trained_if_here(name: str, folder: Path | None) -> Path | None:
-    """The same of a file of the cascade, by its name."""
-    try:
-        return find_trained(name, folder)
     except WeightsError:
         return None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -151,7 +150,7 @@ def estimate(
     base, orbit = plan.recipe.model, orbit_model(settings)
     if trained:
         own = trained[base]
-        plan = plan._replace(recipe=replace(plan.recipe, config=own.config))
+        plan = plan.with_network(own.config)
         setting = setting._replace(
             autoencoder=own.autoencoder, tower=own.tower_config, guided=False
         )

@@ -12,10 +12,9 @@ from generation.settings import GenerateSettings
 from generation.trained_weights import (
     BASE,
     REFERENCE_VIEWS,
-    TOWER_FILES,
     UNET_FILES,
-    VAE_FILE,
     TrainedWeights,
+    model_paths,
     open_trained,
     trained_folder,
     trained_path,
@@ -34,11 +33,7 @@ def find_model(name: str, folder: Path | None = None) -> Path:
         WeightsError: it is not here, or what it was trained with; says where it was looked for.
     """
     if name in UNET_FILES:
-        place = trained_folder(folder)
-        found, *_ = [
-            trained_path(place, file) for file in (UNET_FILES[name], TOWER_FILES[name], VAE_FILE)
-        ]
-        return found
+        return model_paths(trained_folder(folder), name)[0]
     return find_weights(published[name], folder)
 
 

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,7 +190,7 @@ def _sized(todo: Plan, weights: Mapping[str, Weights]) -> Plan:
     base = weights.get(BASE)
     if not isinstance(base, TrainedWeights):
         return todo
-    return todo._replace(recipe=replace(todo.recipe, config=base.config))
+    return todo.with_network(base.config)
 
 
 def _grid(clip: PreparedClip, views: Tensor, settings: GenerateSettings, todo: Plan) -> Grid:

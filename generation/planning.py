@@ -5,10 +5,13 @@ Letters: n frames of the clip, T times and V views of a pass.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from generation.anchors import Pass
 from generation.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.models.sv4d import SV4DConfig
+from generation.models.unet import UNetConfig
 from generation.recipes import (
     Recipe,
     even_azimuths,
@@ -60,6 +63,11 @@ class Plan(NamedTuple):
     def network_azimuths_deg(self) -> tuple[float, ...]:
         """Of the V views that the network makes; the first may be the input's."""
         return (0.0, *self.azimuths_deg) if self.recipe.makes_input_view else self.azimuths_deg
+
+    def with_network(self, config: UNetConfig) -> Plan:
+        """The same with a network of other sizes, as the files of a trained cascade tell them."""
+        assert isinstance(config, SV4DConfig), "the kind of the file was checked when it was read"
+        return self._replace(recipe=replace(self.recipe, config=config))
 
     def cameras(self, settings: GenerateSettings, size: int) -> list[Camera]:
         """Of view 0, the input's, and of the V generated ones; images of size²."""

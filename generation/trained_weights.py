@@ -114,9 +114,7 @@ def open_trained(folder: Path, name: str) -> TrainedWeights:
     Raises:
         WeightsError: a file is missing, damaged or another thing.
     """
-    unet, tower, vae = (
-        trained_path(folder, file) for file in (UNET_FILES[name], TOWER_FILES[name], VAE_FILE)
-    )
+    unet, tower, vae = model_paths(folder, name)
     return TrainedWeights(
         name,
         unet,
@@ -126,6 +124,12 @@ def open_trained(folder: Path, name: str) -> TrainedWeights:
         read_sizes(tower, "token-tower"),
         read_autoencoder_config(vae),
     )
+
+
+def model_paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """Files of one UNet, its tower and its autoencoder; arguments and errors as `open_trained`."""
+    unet, tower = trained_path(folder, UNET_FILES[name]), trained_path(folder, TOWER_FILES[name])
+    return unet, tower, trained_path(folder, VAE_FILE)
 
 
 def trained_path(folder: Path, file: str) -> Path:

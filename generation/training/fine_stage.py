@@ -8,7 +8,7 @@ trained. Source: 4DVD, §3.4 and eq. 5.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,10 @@ from torch.nn.functional import avg_pool2d, pad
 
 from generation.cascade_files import BRANCH_FILE
 from generation.cascade_weights import save_branch
-from generation.conditioning import Conditioning
-from generation.diffusion.denoiser import Predictor
-from generation.models.injection import Inject
 from generation.models.structure_branch import build_branch
 from generation.models.structure_condition import Structure, StructureBranch
 from generation.models.sv4d import SV4DUNet
+from generation.networks import predictor
 from generation.training.conditions import Told, grid_told, time_major
 from generation.training.dataset import TrainingSample, over_white
 from generation.training.diffusion_stage import DiffusionSettings, DiffusionStage, Task
@@ -139,7 +137,7 @@ class FineStage(DiffusionStage):
         times = told.video.shape[1]
         coarse = self._coarse(batch, draws).unflatten(1, (times, -1))
         video = networks.space.latents(told.video)
-        return Task(told, _predictor(networks.unet, networks.branch(Structure(coarse, video))))
+        return Task(told, predictor(networks.unet, networks.branch(Structure(coarse, video))))
 
     def _coarse(self, batch: TrainingSample, draws: Draws | None) -> Tensor:
         """Latents of the coarse images, [B, F, c, s, s]."""
@@ -159,15 +157,3 @@ def blurred(images: Tensor) -> Tensor:
     """The mean of 3 × 3 pixels in the place of each, [..., 3, S, S]."""
     flat = images.flatten(0, -4)
     return avg_pool2d(pad(flat, (1, 1, 1, 1), mode="replicate"), 3, stride=1).view(images.shape)
-
-
-def _predictor(unet: SV4DUNet, inject: Inject) -> Predictor:
-    """The base with the branch, as the sampler calls it."""
-
-    def predict(x: Tensor, noise: Tensor, conditionings: Sequence[Conditioning]) -> Tensor:
-        vector = torch.cat([each.vector for each in conditionings])
-        context = torch.stack([each.context for each in conditionings])
-        references = [each.reference for each in conditionings]
-        return unet(x, noise, vector, context, torch.stack(references), inject)  # type: ignore[arg-type]
-
-    return predict
