@@ -11,8 +11,10 @@ gives back a small picture of its image, in colour, and learns from there what i
 that begins with random numbers learns the grey of things long before their colours.
 
 Latents are counted from `white`, the one of an image without anything, once that is known: then
-whatever makes them begins with an empty background, which most of an image is. And they are so
-large on average as those of the published autoencoder, because networks are told them as they are.
+whatever makes them begins with an empty background, which most of an image is. And they are mixed
+by a matrix that makes their directions less unequal, because what is brightest is learnt first and
+colours last, and as large on average as those of the published autoencoder, because networks are
+told them as they are.
 
 Letters: N images, S pixels on a side, p pixels of a patch's side, c channels and s = S / p pixels
 of latents. What it does not know: the diffusion in its latents, and their scale.
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
+from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle, silu
 
 from recon.errors import InputError
 
@@ -84,7 +86,7 @@ class PatchEncoder(nn.Module):
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
         self.patch, self.channels = config.patch, config.latent_channels
-        self.white, self.gain = white_latent(config), nn.Buffer(torch.ones(()))
+        self.white, self.mix = white_latent(config), unmixed(config)
         self.straight = nn.Conv2d(config.numbers, self.channels, 1)
         self.first = nn.Conv2d(config.numbers, config.width, 1)
         self.blocks = nn.Sequential(*(Residual(config.width) for _ in range(config.encoder_blocks)))
@@ -100,10 +102,10 @@ class PatchEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, 3, S, S] in [−1, 1] to [N, c, s, s]."""
-        return self.gain * (self.posterior(images)[0] - self.white)
+        return along_channels(self.mix, self.posterior(images)[0] - self.white)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and ln σ² of the latents before they are counted from white, [N, c, s, s] each."""
+        """Mean and ln σ² of the latents before they are mixed, [N, c, s, s] each."""
         patches = pixel_unshuffle(images, self.patch)
         mean, log_variance = self.last(self.blocks(self.first(patches))).chunk(2, dim=1)
         return self.straight(patches) + mean, FIRST_LOG_VARIANCE + log_variance
@@ -115,7 +117,7 @@ class PatchDecoder(nn.Module):
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
         self.patch = config.patch
-        self.white, self.gain = white_latent(config), nn.Buffer(torch.ones(()))
+        self.white, self.unmix = white_latent(config), unmixed(config)
         self.straight = nn.Conv2d(config.latent_channels, config.numbers, 1)
         self.first = nn.Conv2d(config.latent_channels, config.width, 3, padding=1)
         self.blocks = nn.Sequential(*(Residual(config.width) for _ in range(config.decoder_blocks)))
@@ -130,7 +132,7 @@ class PatchDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """[N, c, s, s], not scaled, to [N, 3, S, S], about in [−1, 1]."""
-        latents = latents / self.gain + self.white
+        latents = along_channels(self.unmix, latents) + self.white
         patches = self.straight(latents) + self.last(self.blocks(self.first(latents)))
         return pixel_shuffle(patches, self.patch)
 
@@ -153,6 +155,16 @@ class Residual(nn.Module):
 def white_latent(config: PatchAutoencoderConfig) -> nn.Buffer:
     """Where latents are counted from: 0 until it is known, [c, 1, 1]."""
     return nn.Buffer(torch.zeros(config.latent_channels, 1, 1))
+
+
+def unmixed(config: PatchAutoencoderConfig) -> nn.Buffer:
+    """A mixing that leaves latents as they are, until a better one is known, [c, c]."""
+    return nn.Buffer(torch.eye(config.latent_channels))
+
+
+def along_channels(matrix: Tensor, latents: Tensor) -> Tensor:
+    """The product of [c, c] with the numbers of each pixel of [N, c, s, s]."""
+    return conv2d(latents, matrix[:, :, None, None])
 
 
 def quarter_patches(patch: int) -> Tensor:

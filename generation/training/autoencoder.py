@@ -38,6 +38,8 @@ NAME = "vae"
 WEIGHTS_NAME = "vae.safetensors"
 PICTURES_OF_A_SIZE = 8
 LATENT_SIZE = 1 / SCALE_FACTOR  # root mean square, as that of the published autoencoder
+MIXING_POWER = 0.25  # of the variances; 0 leaves all directions as they are, 1/2 makes them equal
+SMALLEST_DIRECTION = 1e-4  # of the largest variance: what is less is nothing but noise
 
 
 @dataclass(frozen=True)
@@ -151,19 +153,20 @@ class AutoencoderStage:
         samples: TrainingSample,
         dtype: torch.dtype,
     ) -> None:
-        """Writes the network with what makes its latents 0 for white, and of the usual size."""
+        """Writes the network with what makes its latents 0 for white and mixes them."""
         nothing = torch.ones_like(next(iter(samples.target.values()))[0, 0, :1, :3].float())
         latent = self.module.encoder(nothing)[0]
         white = latent[:, latent.shape[1] // 2, latent.shape[2] // 2, None, None]
         latents = [
-            (self.module.encoder(over_white(target.flatten(0, 2)).rgb) - white).flatten()
+            self.module.encoder(over_white(target.flatten(0, 2)).rgb) - white
             for target in samples.target.values()
         ]
-        gain = LATENT_SIZE / torch.cat(latents).float().square().mean().sqrt()
+        mix = mixing(torch.cat([each.movedim(1, -1).flatten(0, -2) for each in latents]))
         counted = {
-            f"{half}.{name}": tensor
-            for half in ("encoder", "decoder")
-            for name, tensor in (("white", white), ("gain", gain))
+            "encoder.white": white,
+            "decoder.white": white,
+            "encoder.mix": mix,
+            "decoder.unmix": torch.linalg.inv(mix),
         }
         tensors = {
             name: tensor.detach().to("cpu", dtype).clone().contiguous()
@@ -220,3 +223,18 @@ def _row(images: Tensor) -> np.ndarray:
     """Images side by side, uint8, [S, N·S, 3]."""
     scaled = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return scaled.permute(2, 0, 3, 1).flatten(1, 2).cpu().numpy()
+
+
+def mixing(latents: Tensor) -> Tensor:
+    """The matrix that makes the directions of latents less unequal, [c, c].
+
+    The standard deviation of each principal direction becomes its square root, but for a factor
+    that gives them all the usual size.
+
+    Args:
+        latents: counted from white, [n, c].
+    """
+    values, directions = torch.linalg.eigh((latents.T @ latents / len(latents)).double())
+    values = values.clamp_min(SMALLEST_DIRECTION * values.max())
+    mix = (directions * values**-MIXING_POWER) @ directions.T
+    return (mix * (LATENT_SIZE / (latents.double() @ mix).square().mean().sqrt())).to(latents)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from generation.models.vae import SCALE_FACTOR
 from generation.trained_autoencoder import load_autoencoder
 from generation.training.autoencoder import (
     WEIGHTS_NAME,
@@ -15,6 +16,7 @@ from generation.training.autoencoder import (
     AutoencoderStage,
     edge_size,
     images_of_size,
+    mixing,
 )
 from generation.training.dataset import GridDataset, TrainingSample, over_white
 from generation.training.draws import Draws
@@ -88,6 +90,25 @@ def test_scaled_latents_have_a_mean_square_of_1_and_white_is_0(trained, tiny_sha
     assert float(scaled.square().mean()) == pytest.approx(1, abs=1e-4)
     white = scale * network.encoder(torch.ones(1, 3, 8, 8))
     assert float(white[:, :, 1, 1].abs().max()) < 1e-5
+
+
+def test_mixing_takes_the_root_of_how_unequal_directions_are():
+    rng = np.random.default_rng(0)
+    directions = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    latents = rng.standard_normal((4000, 3)) * (9.0, 1.0, 0.01) @ directions.T
+    mixed = latents @ mixing(torch.from_numpy(latents)).numpy().T
+    spread = np.sqrt((mixed**2).mean(axis=0).sum() / 3)
+    assert spread == pytest.approx(1 / SCALE_FACTOR)
+    before, after = (np.linalg.svd(each, compute_uv=False)[:2] for each in (latents, mixed))
+    assert after[0] / after[1] == pytest.approx(np.sqrt(before[0] / before[1]))
+
+
+def test_mixing_does_not_make_noise_of_what_hardly_varies():
+    latents = torch.zeros(50, 2)
+    latents[:, 0] = torch.linspace(-1, 1, 50)
+    mix = mixing(latents)
+    assert bool(mix.isfinite().all())
+    assert float(mix[1, 1] / mix[0, 0]) == pytest.approx(10.0, rel=1e-3)  # (10⁻⁴)^(−1/4)
 
 
 def test_the_loss_agrees_with_float64(samples):
