@@ -51,7 +51,7 @@ from generation.networks import (
 )
 from generation.observation import count_flops, peak_bytes
 from generation.planning import Plan, orbit_model
-from generation.recipes import ORBIT_CONFIGS
+from generation.recipes import ORBIT_CONFIGS, UNGUIDED
 from generation.settings import GenerateSettings
 from generation.trained_weights import TrainedWeights
 
@@ -146,17 +146,19 @@ def estimate(
     Returns:
         The estimate; of all stages, SV3D's orbit and the grids, the largest memory.
     """
-    setting = Setting(size, working_dtype(settings), settings.low_memory, settings.device == "cpu")
+    setting = Setting(
+        size, working_dtype(settings), settings.low_memory, settings.device == "cpu",
+        guided=plan.recipe.guided,
+    )  # fmt: skip
     base, orbit = plan.recipe.model, orbit_model(settings)
     if trained:
         own = trained[base]
         plan = plan.with_network(own.config)
-        setting = setting._replace(
-            autoencoder=own.autoencoder, tower=own.tower_config, guided=False
-        )
+        setting = setting._replace(autoencoder=own.autoencoder, tower=own.tower_config)
     stages = _grid_stages(plan, setting, frames)
     if plan.orbit_deg:
         config = trained[orbit].config if trained else ORBIT_CONFIGS[orbit]
+        setting = setting._replace(guided=plan.recipe.orbit_scale != UNGUIDED)
         stages.append(_orbit_stage(plan, config, setting))
     flops = sum(stage.flops for stage in stages)
     return Estimate(

@@ -227,7 +227,7 @@ class Run:
     @torch.inference_mode()
     def _sample(self, networks: Networks, denoisers: list[Denoiser], what: Sampling) -> Tensor:
         """Latents of one run of the sampler, on the CPU."""
-        sigmas = karras_sigmas(what.steps)
+        sigmas = karras_sigmas(what.steps, self.plan.recipe.last_sigma)
         generator = torch.Generator().manual_seed(self.settings.seed * SEEDS + what.seed + 1)
         noise = torch.randn(what.shape, generator=generator)
         count = self.job.counter.counting(what.title, what.done)

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from generation.anchors import Pass, anchored_passes, chained_passes
 from generation.diffusion.guidance import linear_scale, space_time_scale
+from generation.diffusion.schedule import SIGMA_MIN
 from generation.models.sv4d import SV4DConfig
 from generation.models.unet import UNetConfig
 
 ORBIT_VIEWS = 21
 ORBIT_SCALE = (1.0, 2.5)
 ORBIT_STEPS = 20
+UNGUIDED = (1.0, 1.0)
 ORBIT_AZIMUTHS_DEG = tuple(360.0 * (k + 1) / ORBIT_VIEWS for k in range(ORBIT_VIEWS))
 """SV3D's orbit; the last is the input view."""
 
@@ -69,6 +71,8 @@ class Recipe:
         orbit_deg: the azimuths at which SV3D is used to make views, ascending to 360.
         orbit_scale: lowest and highest guidance of SV3D's views.
         orbit_steps: of SV3D.
+        last_sigma: noise level of the last step, whose denoised latents are the result. A network
+            that has learnt little makes fewer mistakes where the last steps are left out.
         needs_download: whether somebody else has published the networks.
     """
 
@@ -89,7 +93,13 @@ class Recipe:
     orbit_deg: tuple[float, ...] = ORBIT_AZIMUTHS_DEG
     orbit_scale: tuple[float, float] = ORBIT_SCALE
     orbit_steps: int = ORBIT_STEPS
+    last_sigma: float = SIGMA_MIN
     needs_download: bool = True
+
+    @property
+    def guided(self) -> bool:
+        """Whether any frame of the grid is led away from what happens without conditioning."""
+        return bool((self.scale(self.times, len(self.azimuths_deg)) != 1).any())
 
 
 def _linear(low: float, high: float) -> Callable[[int, int], Tensor]:
@@ -164,7 +174,7 @@ recipes: dict[str, Recipe] = {
         coarse_size=64,
         size=128,
         orbit_deg=tuple(22.5 * k for k in range(1, 17)),
-        orbit_scale=(1.0, 1.0),
+        orbit_scale=UNGUIDED,
         orbit_steps=10,
         needs_download=False,
     ),

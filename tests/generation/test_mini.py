@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from generation import passes
 from generation.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
+from generation.diffusion.sampler import euler
 from generation.model_files import find_cascade_file, open_models
 from generation.pipeline import Generated, generate
 from generation.planning import plan
@@ -96,6 +98,19 @@ def test_the_coarse_grid_alone_is_written_at_the_size_of_the_input(weights, smal
     assert steps == list(zip(range(1, 5), titles, strict=True))
     assert (made.grid.V, made.grid.height) == (3, SIZE)
     assert BRANCH_FILE not in made.report["weights"]
+
+
+def test_the_last_step_is_at_the_recipes_noise_level(weights, tmp_path, monkeypatch):
+    seen = []
+
+    def recording(denoisers, x, sigmas, on_step=None):
+        seen.append(sigmas[-2].item())
+        return euler(denoisers, x, sigmas, on_step)
+
+    monkeypatch.setattr(passes, "euler", recording)
+    monkeypatch.setitem(recipes, "mini", replace(recipes["mini"], last_sigma=0.5))
+    make(weights, tmp_path / "grid", coarse_only=True)
+    assert seen == pytest.approx([0.5, 0.5])  # of the orbit and of the frames
 
 
 def test_the_same_seed_makes_the_same_grid_and_another_seed_another(weights, tmp_path):

@@ -10,6 +10,7 @@ from generation.recipes import (
     ORBIT_CONFIGS,
     ORBIT_SCALE,
     ORBIT_VIEWS,
+    UNGUIDED,
     Recipe,
     even_azimuths,
     orbit_through,
@@ -156,7 +157,8 @@ def test_mini_makes_the_cascades_views_without_guidance_from_latents_of_its_own(
     assert recipe.azimuths_deg == recipes["4dvd"].azimuths_deg
     assert recipe.orbit_deg == (*recipe.azimuths_deg, 360.0)
     assert (recipe.scale(5, 16) == 1).all()
-    assert recipe.orbit_scale == (1.0, 1.0)
+    assert [name for name, each in recipes.items() if not each.guided] == ["mini"]
+    assert recipe.orbit_scale == UNGUIDED == (1.0, 1.0)
     config = recipe.config
     assert config.in_channels == 2 * config.out_channels == 2 * config.motion_context_dim
     assert (recipe.size, recipe.coarse_size) == (128, 64)
