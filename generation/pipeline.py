@@ -199,7 +199,7 @@ def _grid(clip: PreparedClip, views: Tensor, settings: GenerateSettings, todo: P
     generated = pixels.permute(1, 0, 3, 4, 2).numpy()  # [V, n, H, W, 3]
     background = border_colour(generated.reshape(-1, *generated.shape[-3:]))
     background = WHITE if background is None else background
-    cut = [[matte(image, background) for image in view] for view in generated]
+    cut = [[matte(image, background, todo.recipe.haze) for image in view] for view in generated]
     images = np.concatenate([clip.images[None], np.asarray(cut)])
     cameras = todo.cameras(settings, views.shape[-1])
     return grid_from_views(cameras, images, clip.fps, alpha_known=False)
