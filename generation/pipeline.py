@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from generation.preprocess import PreparedClip
 from generation.progress import Progress, StepCounter
 from generation.report import generation_report
 from generation.settings import GenerateSettings, check_size
+from generation.silhouettes import cut_silhouette
 from generation.stages import Stage
 from generation.trained_weights import BASE, TrainedWeights
 from generation.weights import file_sha256
@@ -197,12 +199,18 @@ def _grid(clip: PreparedClip, views: Tensor, settings: GenerateSettings, todo: P
     """The input and the generated views [n, V, 3, H, W] with their cameras."""
     pixels = ((views + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     generated = pixels.permute(1, 0, 3, 4, 2).numpy()  # [V, n, H, W, 3]
-    background = border_colour(generated.reshape(-1, *generated.shape[-3:]))
-    background = WHITE if background is None else background
-    cut = [[matte(image, background, todo.recipe.haze) for image in view] for view in generated]
-    images = np.concatenate([clip.images[None], np.asarray(cut)])
+    cut = cut_silhouette if todo.recipe.fades else _cutter(generated)
+    images = np.concatenate(
+        [clip.images[None], [[cut(each) for each in view] for view in generated]]
+    )
     cameras = todo.cameras(settings, views.shape[-1])
     return grid_from_views(cameras, images, clip.fps, alpha_known=False)
+
+
+def _cutter(generated: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Gives alpha to images of the same background as all of [V, n, H, W, 3]."""
+    background = border_colour(generated.reshape(-1, *generated.shape[-3:]))
+    return partial(matte, background=WHITE if background is None else background)
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from generation.diffusion.guidance import linear_scale, space_time_scale
 from generation.diffusion.schedule import SIGMA_MIN
 from generation.models.sv4d import SV4DConfig
 from generation.models.unet import UNetConfig
-from recon.grid.matte import TOLERANCE
 
 ORBIT_VIEWS = 21
 ORBIT_SCALE = (1.0, 2.5)
@@ -74,7 +73,8 @@ class Recipe:
         orbit_steps: of SV3D.
         last_sigma: noise level of the last step, whose denoised latents are the result. A network
             that has learnt little makes fewer mistakes where the last steps are left out.
-        haze: how far from white the background of what it makes may be, of a range of 1.
+        fades: whether the objects that it makes fade out where their edges should be, see
+            `generation.silhouettes`.
         needs_download: whether somebody else has published the networks.
     """
 
@@ -96,7 +96,7 @@ class Recipe:
     orbit_scale: tuple[float, float] = ORBIT_SCALE
     orbit_steps: int = ORBIT_STEPS
     last_sigma: float = SIGMA_MIN
-    haze: float = TOLERANCE
+    fades: bool = False
     needs_download: bool = True
 
     @property
@@ -179,7 +179,7 @@ recipes: dict[str, Recipe] = {
         orbit_deg=tuple(22.5 * k for k in range(1, 17)),
         orbit_scale=UNGUIDED,
         orbit_steps=10,
-        haze=2 * TOLERANCE,
+        fades=True,
         needs_download=False,
     ),
 }

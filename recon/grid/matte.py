@@ -35,19 +35,18 @@ def border_colour(images: np.ndarray) -> np.ndarray | None:
     return colour if close.mean() >= UNIFORM_SHARE else None
 
 
-def matte(image: np.ndarray, background: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:
+def matte(image: np.ndarray, background: np.ndarray) -> np.ndarray:
     """Cuts an object out of a plain background.
 
     Args:
         image: uint8, [H, W, 3 or more]; only RGB is looked at.
         background: sRGB in [0, 1], [3].
-        tolerance: how far from it the background itself may be, of a range of 1.
 
     Returns:
         RGBA with straight alpha, uint8, [H, W, 4]; over `background` it looks like `image`.
     """
     rgb = image[..., :3].astype(np.float32) / 255
-    outside = _flood_from_border(np.abs(rgb - background).max(axis=-1) <= tolerance)
+    outside = _flood_from_border(np.abs(rgb - background).max(axis=-1) <= TOLERANCE)
     if not outside.any():
         return np.concatenate([image[..., :3], np.full_like(image[..., :1], 255)], axis=-1)
     band = ~outside & (np.asarray(ndimage.distance_transform_edt(~outside)) <= BAND_PX)

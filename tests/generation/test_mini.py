@@ -124,6 +124,8 @@ def test_the_same_seed_makes_the_same_grid_and_another_seed_another(weights, tmp
 
 def test_little_memory_makes_the_same_grid(weights, small, tmp_path, monkeypatch):
     monkeypatch.setattr("generation.networks.LOW_MEMORY_TOKENS", 50)
+    # Silhouettes have edges, where a rounding may decide.
+    monkeypatch.setitem(recipes, "mini", replace(recipes["mini"], fades=False))
     usual = make(weights, tmp_path / "a").grid.images
     little = make(weights, tmp_path / "b", low_memory=True).grid.images
     assert np.abs(usual[..., :3].astype(int) - little[..., :3]).max() <= 1

@@ -47,15 +47,6 @@ def test_noise_of_compression_does_not_hurt():
     assert (found[:5, :, 3] == 0).all()
 
 
-def test_haze_is_background_where_as_much_is_tolerated():
-    hazy = composite(soft_disc(), (1, 1, 1))
-    hazy[:8] -= 20
-    strict, tolerant = (matte(hazy, np.ones(3), levels / 255)[..., 3] for levels in (12, 24))
-    assert strict[:8].any()
-    assert not tolerant[:8].any()
-    assert (tolerant[15:25, 15:25] == 255).all()
-
-
 def test_the_border_colour_is_found_though_the_object_leaves_the_image():
     image = np.full((20, 20, 3), (10, 200, 30), np.uint8)
     image[8:, 5:15] = 90
