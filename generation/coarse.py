@@ -11,14 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from generation.cascade_weights import load_lora
 from generation.checkpoint import COARSE_STATE
 from generation.models.lora import merge_lora
 from generation.models.sv4d import SV4DUNet
 from generation.networks import Networks
-from generation.stages import SEEDS, Stage
+from generation.stages import SEEDS, Stage, reduced
 
 
 class CoarseStage(Stage):
@@ -40,20 +39,10 @@ class CoarseStage(Stage):
 
     def resized(self, images: Tensor) -> Tensor:
         """See `Stage`."""
-        if images.shape[-1] <= self.size:
-            return images
-        return interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+        return reduced(images, self.size)
 
     def prepare(self, networks: Networks) -> None:
         """Puts the LoRA into the network's weights."""
         assert isinstance(networks.unet, SV4DUNet)
         load_lora(self.lora, networks.unet, self.base_sha256)
         merge_lora(networks.unet)
-
-
-def enlarged(views: Tensor, size: int) -> Tensor:
-    """Views [n, V, 3, H, W] in [−1, 1] at size², for who wants the coarse grid alone."""
-    if views.shape[-1] == size:
-        return views
-    large = interpolate(views.flatten(0, 1), (size, size), mode="bicubic", align_corners=False)
-    return large.clamp(-1, 1).unflatten(0, views.shape[:2])

@@ -158,7 +158,10 @@ def estimate(
     stages = _grid_stages(plan, setting, frames)
     if plan.orbit_deg:
         config = trained[orbit].config if trained else ORBIT_CONFIGS[orbit]
-        setting = setting._replace(guided=plan.recipe.orbit_scale != UNGUIDED)
+        setting = setting._replace(
+            guided=plan.recipe.orbit_scale != UNGUIDED,
+            size=min(size, plan.recipe.orbit_size or size),
+        )
         stages.append(_orbit_stage(plan, config, setting))
     flops = sum(stage.flops for stage in stages)
     return Estimate(

@@ -44,7 +44,7 @@ from generation.preprocess import PreparedClip
 from generation.progress import StepCounter
 from generation.recipes import ORBIT_CONFIGS, pick_from_orbit
 from generation.settings import GenerateSettings
-from generation.stages import SEEDS, Stage
+from generation.stages import SEEDS, Stage, enlarged, reduced
 from generation.trained_weights import TrainedWeights, load_trained
 from generation.weights import PublishedWeights
 from recon.errors import DivergedError
@@ -116,7 +116,7 @@ class Run:
         Args:
             job: what was told.
             stage: how the grid is made.
-            orbit: generated views of frame 0 at the input's size, where a stage before has them.
+            orbit: generated views of frame 0, where a stage before has them.
         """
         self.job, self.stage = job, stage
         self.settings, self.plan = job.settings, job.plan
@@ -148,9 +148,11 @@ class Run:
             return torch.stack([self._images(networks, frame) for frame in range(len(self.video))])
 
     def _orbit(self, networks: Networks) -> Tensor:
-        """Generated views of frame 0 at the plan's azimuths and the input's size, [·, 3, H, W]."""
+        """Generated views of frame 0 at the plan's azimuths and the recipe's size, [·, 3, H, W]."""
         settings, todo = self.settings, self.plan
         image, views = self.job.video[:1], len(todo.orbit_deg)
+        if todo.recipe.orbit_size is not None:
+            image = reduced(image, todo.recipe.orbit_size)
         if orbit_model(settings) == "sv3d_u":
             vector = augmentation_vector(views)
         else:
@@ -227,7 +229,7 @@ class Run:
     @torch.inference_mode()
     def _sample(self, networks: Networks, denoisers: list[Denoiser], what: Sampling) -> Tensor:
         """Latents of one run of the sampler, on the CPU."""
-        sigmas = karras_sigmas(what.steps, self.plan.recipe.last_sigma)
+        sigmas = karras_sigmas(what.steps)
         generator = torch.Generator().manual_seed(self.settings.seed * SEEDS + what.seed + 1)
         noise = torch.randn(what.shape, generator=generator)
         count = self.job.counter.counting(what.title, what.done)
@@ -251,7 +253,8 @@ class Run:
             views = networks.images(self.state.latents[frame, own:])
         else:
             assert frame == 0 and self.state.orbit is not None
-            views = self.stage.resized(self.state.orbit)
+            orbit = self.stage.resized(self.state.orbit)
+            views = enlarged(orbit[None], self.video.shape[-1])[0]
         return torch.cat([self.video[frame : frame + own], views])
 
     def _networks(self, name: str) -> Networks:

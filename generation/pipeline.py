@@ -25,7 +25,7 @@ from torch import Tensor
 from generation.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
 from generation.checkpoint import check_folder, discard_other, write_input
 from generation.clip_writing import write_clip
-from generation.coarse import CoarseStage, enlarged
+from generation.coarse import CoarseStage
 from generation.fine import FineStage
 from generation.passes import Job, Run, Weights
 from generation.planning import Plan, plan
@@ -34,7 +34,7 @@ from generation.progress import Progress, StepCounter
 from generation.report import generation_report
 from generation.settings import GenerateSettings, check_size
 from generation.silhouettes import cut_silhouette
-from generation.stages import Stage
+from generation.stages import Stage, enlarged
 from generation.trained_weights import BASE, TrainedWeights
 from generation.weights import file_sha256
 from recon.errors import OutOfMemoryError

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from generation.anchors import Pass, anchored_passes, chained_passes
 from generation.diffusion.guidance import linear_scale, space_time_scale
-from generation.diffusion.schedule import SIGMA_MIN
 from generation.models.sv4d import SV4DConfig
 from generation.models.unet import UNetConfig
 
@@ -71,8 +70,7 @@ class Recipe:
         orbit_deg: the azimuths at which SV3D is used to make views, ascending to 360.
         orbit_scale: lowest and highest guidance of SV3D's views.
         orbit_steps: of SV3D.
-        last_sigma: noise level of the last step, whose denoised latents are the result. A network
-            that has learnt little makes fewer mistakes where the last steps are left out.
+        orbit_size: pixels a side of SV3D's views, at most; None: those of the input.
         fades: whether the objects that it makes fade out where their edges should be, see
             `generation.silhouettes`.
         needs_download: whether somebody else has published the networks.
@@ -95,7 +93,7 @@ class Recipe:
     orbit_deg: tuple[float, ...] = ORBIT_AZIMUTHS_DEG
     orbit_scale: tuple[float, float] = ORBIT_SCALE
     orbit_steps: int = ORBIT_STEPS
-    last_sigma: float = SIGMA_MIN
+    orbit_size: int | None = None
     fades: bool = False
     needs_download: bool = True
 
@@ -166,7 +164,7 @@ recipes: dict[str, Recipe] = {
         MINI_CONFIG,
         times=5,
         azimuths_deg=tuple(22.5 * k for k in range(1, 16)),
-        steps=10,
+        steps=1,
         ratio=0.6,
         elevation_deg=0.0,
         from_orbit=True,
@@ -178,7 +176,8 @@ recipes: dict[str, Recipe] = {
         size=128,
         orbit_deg=tuple(22.5 * k for k in range(1, 17)),
         orbit_scale=UNGUIDED,
-        orbit_steps=10,
+        orbit_steps=1,
+        orbit_size=64,
         fades=True,
         needs_download=False,
     ),

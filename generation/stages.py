@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from generation.checkpoint import STATE
 from generation.models.injection import Inject
@@ -60,3 +61,18 @@ class Stage:
     def titled(self, what: str) -> str:
         """The name of a part of the work, for people."""
         return f"{self.name} {what}" if self.name else what
+
+
+def reduced(images: Tensor, size: int) -> Tensor:
+    """Images [N, 3, H, W] at size², unless they are not larger."""
+    if images.shape[-1] <= size:
+        return images
+    return interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
+def enlarged(views: Tensor, size: int) -> Tensor:
+    """Views [n, V, 3, H, W] in [−1, 1] at size², where they are smaller."""
+    if views.shape[-1] == size:
+        return views
+    large = interpolate(views.flatten(0, 1), (size, size), mode="bicubic", align_corners=False)
+    return large.clamp(-1, 1).unflatten(0, views.shape[:2])

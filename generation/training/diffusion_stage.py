@@ -23,7 +23,7 @@ from torch import Tensor
 from generation.conditioning import without_image
 from generation.diffusion.denoiser import Predictor, guided_denoiser
 from generation.diffusion.sampler import euler, start
-from generation.diffusion.schedule import SIGMA_MIN, karras_sigmas
+from generation.diffusion.schedule import karras_sigmas
 from generation.training.conditions import Told
 from generation.training.dataset import TrainingSample
 from generation.training.denoising_loss import denoising_loss, draw_sigmas, keep_some
@@ -33,7 +33,7 @@ from generation.training.stage_networks import StageNetworks
 from generation.training.training_choice import Selection, Spacing
 from recon.errors import InputError
 
-NOT_OF_THE_LOSS = ("recompute", "sampled", "steps", "last_sigma")
+NOT_OF_THE_LOSS = ("recompute", "sampled", "steps")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class DiffusionSettings:
             more time, a fraction of the memory.
         sampled: held-out grids that are made at each score, and drawn.
         steps: of the sampler.
-        last_sigma: of the sampler, as `generation.recipes` has it.
 
     Raises:
         InputError: a number is out of its range, or a name is not known.
@@ -74,13 +73,12 @@ class DiffusionSettings:
     recompute: bool = False
     sampled: int = 2
     steps: int = 10
-    last_sigma: float = SIGMA_MIN
 
     def __post_init__(self):
         if not (0 <= self.drop <= 1 and self.noise_std > 0):
             raise InputError("expected drop from 0 to 1 and noise_std above 0")
-        if min(self.sampled, self.steps) < 1 or self.last_sigma <= 0:
-            raise InputError("expected sampled and steps of at least 1 and last_sigma above 0")
+        if min(self.sampled, self.steps) < 1:
+            raise InputError("at least one grid is sampled, in at least one step")
         if self.spacing not in list(Spacing):
             raise InputError(f"expected spacing to be one of {', '.join(Spacing)}")
 
@@ -220,7 +218,7 @@ class DiffusionStage(ABC):
         denoise = guided_denoiser(
             task.predict, conditioning, without_image(conditioning), scale.to(noise.device)
         )
-        sigmas = karras_sigmas(self._settings.steps, self._settings.last_sigma)
+        sigmas = karras_sigmas(self._settings.steps)
         latents = euler([denoise], start(noise, sigmas), sigmas)
         return self.module.space.images(latents)
 

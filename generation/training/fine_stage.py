@@ -44,7 +44,9 @@ class FineSettings(DiffusionSettings):
     """Of the branch as well.
 
     Attributes:
-        coarse_blur: largest share of the mean of 3 × 3 pixels in the coarse images, in [0, 1].
+        coarse_blur: largest share of the mean over a window in the coarse images, in [0, 1].
+        coarse_window: pixels on the window's side, odd: about as many as coarse grids that are made
+            do not resolve.
         coarse_noise: largest standard deviation of the noise on their latents, in that of latents.
 
     Raises:
@@ -53,12 +55,15 @@ class FineSettings(DiffusionSettings):
 
     size: str = "high"
     coarse_blur: float = 0.5
+    coarse_window: int = 3
     coarse_noise: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
         if not (0 <= self.coarse_blur <= 1 and self.coarse_noise >= 0):
             raise InputError("expected coarse_blur from 0 to 1 and coarse_noise of at least 0")
+        if self.coarse_window < 1 or self.coarse_window % 2 == 0:
+            raise InputError(f"expected an odd coarse_window, found {self.coarse_window}")
 
 
 class FineNetworks(StageNetworks):
@@ -145,7 +150,8 @@ class FineStage(DiffusionStage):
         if draws is None:
             return space.latents(images)
         blur = self._settings.coarse_blur * draws.uniform(1, 1, 1, 1)
-        latents = space.latents(torch.lerp(images, blurred(images), blur))
+        mean = blurred(images, self._settings.coarse_window)
+        latents = space.latents(torch.lerp(images, mean, blur))
         std = self._settings.coarse_noise / space.scale * draws.uniform(1, 1, 1, 1)
         return latents + std * draws.normal(*latents.shape[1:])
 
@@ -153,7 +159,7 @@ class FineStage(DiffusionStage):
         return grid_scale(told)
 
 
-def blurred(images: Tensor) -> Tensor:
-    """The mean of 3 × 3 pixels in the place of each, [..., 3, S, S]."""
-    flat = images.flatten(0, -4)
-    return avg_pool2d(pad(flat, (1, 1, 1, 1), mode="replicate"), 3, stride=1).view(images.shape)
+def blurred(images: Tensor, window: int) -> Tensor:
+    """The mean of window × window pixels in the place of each, [..., 3, S, S]."""
+    flat = pad(images.flatten(0, -4), (window // 2,) * 4, mode="replicate")
+    return avg_pool2d(flat, window, stride=1).view(images.shape)

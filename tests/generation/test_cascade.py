@@ -15,7 +15,7 @@ from torch import Tensor
 from generation import passes
 from generation.cascade_files import BRANCH_FILE, LORA_FILE, find_trained
 from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
-from generation.coarse import CoarseStage, enlarged
+from generation.coarse import CoarseStage
 from generation.conditioning import azimuth_rad, camera_vector, polar_rad
 from generation.diffusion.schedule import karras_sigmas
 from generation.passes import Job
@@ -24,6 +24,7 @@ from generation.planning import plan
 from generation.progress import StepCounter
 from generation.recipes import recipes
 from generation.settings import GenerateSettings
+from generation.stages import enlarged
 from generation.weights import PublishedWeights
 from recon.errors import Interrupted, OutputExistsError, WeightsError
 from recon.grid import read_grid

@@ -100,17 +100,20 @@ def test_the_coarse_grid_alone_is_written_at_the_size_of_the_input(weights, smal
     assert BRANCH_FILE not in made.report["weights"]
 
 
-def test_the_last_step_is_at_the_recipes_noise_level(weights, tmp_path, monkeypatch):
+def test_views_of_frame_0_are_made_at_the_size_that_their_network_knows(
+    weights, small, tmp_path, monkeypatch
+):
     seen = []
 
     def recording(denoisers, x, sigmas, on_step=None):
-        seen.append(sigmas[-2].item())
+        seen.append(tuple(x.shape))
         return euler(denoisers, x, sigmas, on_step)
 
     monkeypatch.setattr(passes, "euler", recording)
-    monkeypatch.setitem(recipes, "mini", replace(recipes["mini"], last_sigma=0.5))
-    make(weights, tmp_path / "grid", coarse_only=True)
-    assert seen == pytest.approx([0.5, 0.5])  # of the orbit and of the frames
+    monkeypatch.setitem(recipes, "mini", replace(recipes["mini"], orbit_size=16))
+    make(weights, tmp_path / "grid")
+    sides = [shape[-1] for shape in seen]
+    assert sides == [2, 4, 8]  # latents of the orbit, of the coarse grid and of the fine one
 
 
 def test_the_same_seed_makes_the_same_grid_and_another_seed_another(weights, tmp_path):

@@ -74,9 +74,9 @@ def test_coarse_images_are_disturbed_in_training_only(tiny_vae, tiny_base, tiny_
 
 def test_blurring_is_the_mean_of_nine_pixels():
     images = torch.rand(2, 3, 3, 5, 6)
-    found = blurred(images)
+    found = blurred(images, 3)
     torch.testing.assert_close(found[1, 2, 0, 2, 3], images[1, 2, 0, 1:4, 2:5].mean())
-    torch.testing.assert_close(blurred(torch.ones(1, 1, 3, 4, 4)), torch.ones(1, 1, 3, 4, 4))
+    torch.testing.assert_close(blurred(torch.ones(1, 1, 3, 4, 4), 5), torch.ones(1, 1, 3, 4, 4))
 
 
 def test_the_branch_belongs_to_what_is_trained(stage):
@@ -89,3 +89,5 @@ def test_an_unknown_branch_or_a_number_out_of_range_is_refused(tiny_vae, tiny_ba
         FineStage(FINE, tiny_vae, tiny_base, branch="other")
     with pytest.raises(InputError, match="coarse_blur"):
         replace(FINE, coarse_blur=2.0)
+    with pytest.raises(InputError, match="odd coarse_window"):
+        replace(FINE, coarse_window=4)
