@@ -19,9 +19,9 @@ $(STAMP): $(SOURCES_OF_THE_INSTALL)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev,data,cluster]"
 	@touch $@
 
-## demo: a 4D asset from the bundled example, in out/demo
+## demo: a 4D asset from the bundled video, in out/demo
 demo: setup
-	$(BIN)/fourdvd run examples/robot -o out/demo --format ply --format glb
+	$(BIN)/fourdvd run examples/robot.mp4 -o out/demo --format ply --format glb
 
 ## test: the tests that need no GPU and no weights
 test: setup

@@ -29,11 +29,18 @@ train() { # STAGE FOLDER OPTIONS
 train vae vae
 vae=(--vae "$out/trainings/vae")
 export OMP_NUM_THREADS=1 # from here on two trainings at a time, each on a core of its own
-train reference-views reference-views "${vae[@]}" &
+(
+    train reference-views views_begun "${vae[@]}"
+    train reference-views reference-views "${vae[@]}" --start "$out/trainings/views_begun" \
+        --config mini_noisy
+) &
 views=$!
+high=(--size high --batch 1)
 train base base_low "${vae[@]}"
-train base base "${vae[@]}" --start "$out/trainings/base_low" --size high \
-    --steps 700 --batch 1 --lr 6e-4
+train base base_high "${vae[@]}" --start "$out/trainings/base_low" "${high[@]}" \
+    --steps 700 --lr 6e-4
+train base base_low_again "${vae[@]}" --start "$out/trainings/base_high" --steps 900 --lr 8e-4
+train base base "${vae[@]}" --start "$out/trainings/base_low_again" "${high[@]}" --steps 250 --lr 1e-3
 base=("${vae[@]}" --base "$out/trainings/base")
 train coarse coarse "${base[@]}"
 train fine fine "${base[@]}"

@@ -137,7 +137,7 @@ SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="The same seed gives the same result on a CPU.")
 ]
 ModelOption = Annotated[
-    Model, typer.Option("--model", help="Networks to use; 4dvd and mini: see `fourdvd train`.")
+    Model, typer.Option("--model", help="Networks to use; all but mini need weights.")
 ]
 WeightsOption = Annotated[
     Path | None,

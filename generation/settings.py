@@ -44,7 +44,7 @@ class GenerateSettings:
         InputError: a name is not known or a number out of its range.
     """
 
-    model: str = "sv4d2"
+    model: str = "mini"
     orbit_model: str | None = None
     steps: int | None = None
     seed: int = 0

@@ -1,12 +1,11 @@
 """Cuts objects out of blurred images: where an edge is not known it is drawn as a slope.
 
-    image ─▶ darkness ─▶ smooth ─▶ share of the darkest place nearby ─▶ alpha, colour
+    image ─▶ darkness ─▶ smooth ─▶ share of the darkest place nearby ─▶ alpha
 
 A network that has learnt little draws the mean of all objects that there may be. Its silhouettes
 fade out over many pixels, as far as any of them reaches. Where the share is a half, about half of
-the objects are there: that is where the edge is put. Colours have faded there as well, and are
-made stronger by the root of what they lack. Letters: H × W pixels. What it does not know: networks,
-and backgrounds that are not white.
+the objects are there: that is where the edge is put. Colours stay as they are. Letters: H × W
+pixels. What it does not know: networks, and backgrounds that are not white.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ EDGE = (0.3, 0.6)  # shares between which alpha goes from 0 to 1
 NEARBY = 1 / 2  # of the image's side
 SMOOTHING_PX = 1.0
 FAINT = 0.3  # of the darkest place of the image: nothing nearby counts as darker than less
-STRONGEST = 0.35  # shares below are not made stronger than this one
 
 
 def cut_silhouette(image: np.ndarray) -> np.ndarray:
@@ -37,9 +35,8 @@ def cut_silhouette(image: np.ndarray) -> np.ndarray:
     low, high = EDGE
     alpha = ((share - low) / (high - low)).clip(0, 1)
     alpha[np.asarray(binary_fill_holes(share >= high))] = 1
-    stronger = 1 - (1 - colours) / np.sqrt(share.clip(STRONGEST, 1))[..., None]
-    stronger[alpha == 0] = 1
-    return np.rint(255 * np.dstack([stronger.clip(0, 1), alpha])).astype(np.uint8)
+    colours[alpha == 0] = 1
+    return np.rint(255 * np.dstack([colours, alpha])).astype(np.uint8)
 
 
 def _share(darkness: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@
     4dvd_lora.safetensors                          makes it the coarse stage's
     4dvd_branch.safetensors                        tells it the coarse grid, in the fine stage
 
-`fourdvd train assemble` fills such a folder. What it does not know: how they were trained.
+`fourdvd train assemble` fills such a folder, and `mini` is one that is part of this package. What
+it does not know: how they were trained.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class TrainedWeights:
 
 
 def mini_folder() -> Path:
-    """Where the cascade that is part of this package lies, once there is one."""
+    """The cascade that is part of this package."""
     return Path(str(resources.files("generation"))) / "mini"
 
 

@@ -34,7 +34,7 @@ def generate(
         Path, typer.Argument(metavar="VIDEO", help="Video, GIF or folder of frames, one object.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="GRID", help="Grid folder.")],
-    model: ModelOption = Model.sv4d2,
+    model: ModelOption = Model.mini,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Prepare the input and tell the cost; no network runs."),

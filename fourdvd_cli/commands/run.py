@@ -50,7 +50,7 @@ def run(
     device: DeviceOption = Device.auto,
     seed: SeedOption = 0,
     sh_degree: ShDegreeOption = 0,
-    model: ModelOption = Model.sv4d2,
+    model: ModelOption = Model.mini,
     steps: StepsOption = None,
     weights: WeightsOption = None,
     low_memory: LowMemoryOption = False,

@@ -36,7 +36,8 @@ TrainingOption = Annotated[
     ),
 ]
 ConfigOption = Annotated[
-    str, typer.Option("--config", metavar="NAME|FILE", help="mini, paper, or a TOML file.")
+    str,
+    typer.Option("--config", metavar="NAME|FILE", help="mini, mini_noisy, paper, or a TOML file."),
 ]
 StepsOption = Annotated[
     int | None,

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 from recon.errors import InputError
 
 STAGES = ("vae", "reference-views", "base", "coarse", "fine")
-CONFIGS = ("mini", "paper")
+CONFIGS = ("mini", "mini_noisy", "paper")
 PRECISIONS = ("float32", "bfloat16")
 WEIGHTS_PRECISIONS = ("float32", "bfloat16", "float16")
 ON_ERROR = ("raise", "skip")
@@ -169,7 +169,7 @@ def _read_toml(config: str | Path) -> tuple[dict[str, Any], str]:
         return tomllib.loads(path.read_text(encoding="utf-8")), str(path)
     except FileNotFoundError as error:
         raise InputError(
-            f"no such configuration; name {' or '.join(CONFIGS)}, or a TOML file", path
+            f"no such configuration; name one of {', '.join(CONFIGS)}, or a TOML file", path
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"not a TOML file that can be read ({error})", path) from error

@@ -153,14 +153,15 @@ def test_the_fixed_orbit_is_the_cascades_fallback_with_its_true_angles():
 
 
 def test_mini_makes_two_grids_through_an_orbit_of_its_own():
-    todo, settings = planned(model="mini")
+    todo, settings = planned()
+    assert settings.model == "mini"
     assert todo.azimuths_deg == tuple(22.5 * k for k in range(1, 16))
     assert todo.orbit_deg == (*todo.azimuths_deg, 360.0)
     assert todo.network_azimuths_deg == (0.0, *todo.azimuths_deg)
     assert todo.needs(settings) == (REFERENCE_VIEWS, BASE)
     assert todo.needs_trained == (LORA_FILE, BRANCH_FILE)
     assert todo.grids(128) == [64, 128]
-    assert todo.all_steps == 10 + 10 * 2 * len(todo.passes)
+    assert todo.all_steps == 1 + 2 * len(todo.passes)
 
 
 @pytest.mark.parametrize("azimuths", [(1.0,), (20.0, 170.0, 300.0), even_azimuths(15)])

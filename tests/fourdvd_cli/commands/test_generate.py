@@ -207,10 +207,10 @@ def test_a_dry_run_of_the_cascade_tells_both_grids_and_all_files(
         assert told in outcome.stdout
 
 
-MINI = ["--model", "mini", "--steps", "1", "--views", "2", "--frames", "5"]
+MINI = ["--steps", "1", "--views", "2", "--frames", "5"]
 
 
-def test_mini_makes_a_grid_of_128_pixels(fourdvd, clip_video, trained_cascade, tmp_path):
+def test_the_usual_model_makes_a_grid_of_128_pixels(fourdvd, clip_video, trained_cascade, tmp_path):
     out = tmp_path / "grid"
     arguments = ["generate", clip_video, "-o", out, "--weights", trained_cascade, *MINI, "--quiet"]
     outcome = fourdvd(*arguments, "--json")
@@ -239,7 +239,6 @@ def test_a_dry_run_of_a_trained_cascade_tells_its_files_and_its_cost(
     fourdvd, clip_video, trained_cascade, tmp_path
 ):
     arguments = ["generate", clip_video, "-o", tmp_path / "grid", "--weights", trained_cascade]
-    arguments += ["--model", "mini"]
     outcome = fourdvd(*arguments, "--dry-run", "--json")
     assert outcome.exit_code == 0, outcome.stderr
     found = json.loads(outcome.stdout)

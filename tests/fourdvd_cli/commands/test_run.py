@@ -114,11 +114,11 @@ def test_a_video_becomes_grid_scene_and_export(
         assert fourdvd("run", clip_video, "-o", out, *options, *other).exit_code == 1
 
 
-def test_a_video_becomes_a_scene_through_mini(
+def test_a_video_becomes_a_scene_through_the_usual_model(
     fourdvd, clip_video, trained_cascade, small_clips, tmp_path
 ):
     out = tmp_path / "out"
-    options = ["--model", "mini", "--weights", trained_cascade, "--steps", "1", *SPLATS]
+    options = ["--weights", trained_cascade, "--steps", "1", *SPLATS]
     assert fourdvd("run", clip_video, "-o", out, *options) == (0, "", "")
     grid = read_grid(out / "grid")
     assert (grid.V, grid.T, grid.height) == (4, 7, 64)
@@ -132,8 +132,7 @@ def test_a_trained_cascade_that_is_not_whole_leaves_nothing(
     fourdvd, clip_video, trained_cascade, small_clips, tmp_path, file
 ):
     (trained_cascade / file).unlink()
-    options = ["--model", "mini", "--weights", trained_cascade]
-    outcome = fourdvd("run", clip_video, "-o", tmp_path / "out", *options)
+    outcome = fourdvd("run", clip_video, "-o", tmp_path / "out", "--weights", trained_cascade)
     assert outcome.exit_code == 4
     assert "train assemble" in outcome.stderr
     assert not (tmp_path / "out").exists()
