@@ -116,25 +116,36 @@ def train_base(
         return run_training(stage, engine, choices, should_stop)
 
 
-def train_coarse(choices: TrainingChoices, vae: Path | None, base: Path) -> dict[str, Any]:
-    """Trains the LoRA on a base's training; see `train_vae`."""
+def train_coarse(
+    choices: TrainingChoices, vae: Path | None, base: Path, reference_views: Path | None
+) -> dict[str, Any]:
+    """Trains the LoRA on a base's training, told what SV3D makes; see `train_vae`."""
     with interrupts.stop_request() as should_stop:
         from generation.training.coarse_stage import CoarseSettings, CoarseStage
 
         engine, own = choices.settings(CoarseStage.name, CoarseSettings)
-        stage = CoarseStage(own, vae, base, engine.seed)
+        stage = CoarseStage(own, vae, base, engine.seed, reference_views)
         return run_training(stage, engine, choices, should_stop)
 
 
 def train_fine(
-    choices: TrainingChoices, vae: Path | None, base: Path, branch: str, roles: str
+    choices: TrainingChoices,
+    vae: Path | None,
+    base: Path,
+    branch: str,
+    roles: str,
+    reference_views: Path | None,
+    coarse: Path | None,
 ) -> dict[str, Any]:
-    """Trains a structure branch on a base's training; see `train_vae`."""
+    """Trains a structure branch on a base's training, told what the stages before make.
+
+    See `train_vae`.
+    """
     with interrupts.stop_request() as should_stop:
         from generation.training.fine_stage import FineSettings, FineStage
 
         engine, own = choices.settings(FineStage.name, FineSettings)
-        stage = FineStage(own, vae, base, engine.seed, branch, roles)
+        stage = FineStage(own, vae, base, engine.seed, branch, roles, reference_views, coarse)
         return run_training(stage, engine, choices, should_stop)
 
 

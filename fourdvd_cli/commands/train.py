@@ -61,14 +61,17 @@ ReadersOption = Annotated[
     typer.Option("--workers", min=0, help="Processes that read samples.", show_default="likewise"),
 ]
 VaeOption = Annotated[
-    Path, typer.Option("--vae", metavar="DIR", help="Output folder of `fourdvd train vae`.")
+    Path,
+    typer.Option(
+        "--vae", metavar="DIR", help="Output folder of `fourdvd train vae`, or an assembled one."
+    ),
 ]
 BaseOption = Annotated[
     Path,
     typer.Option(
         "--base",
         metavar="DIR|FILE",
-        help="Output folder of `fourdvd train base`, or the published file of SV4D.",
+        help="Output folder of `fourdvd train base`, an assembled one, or SV4D's published file.",
     ),
 ]
 BaseVaeOption = Annotated[
@@ -76,7 +79,7 @@ BaseVaeOption = Annotated[
     typer.Option(
         "--vae",
         metavar="DIR",
-        help="Output folder of `fourdvd train vae`.",
+        help="Output folder of `fourdvd train vae`, or an assembled one.",
         show_default="that of a published base",
     ),
 ]
@@ -87,6 +90,24 @@ StartOption = Annotated[
         metavar="DIR",
         help="Output folder of another training of this stage, whose networks to start from.",
         show_default="fresh networks",
+    ),
+]
+ViewsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference-views",
+        metavar="DIR",
+        help="Output folder of `fourdvd train reference-views`, whose views to be told.",
+        show_default="true views",
+    ),
+]
+CoarseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--coarse",
+        metavar="DIR",
+        help="Output folder of `fourdvd train coarse`, whose views to be told.",
+        show_default="true views",
     ),
 ]
 BranchOption = Annotated[
@@ -211,6 +232,7 @@ def coarse(
     output: TrainingOption,
     base: BaseOption,
     vae: BaseVaeOption = None,
+    reference_views: ViewsOption = None,
     config: ConfigOption = "mini",
     steps: StepsOption = None,
     batch: BatchOption = None,
@@ -234,7 +256,7 @@ def coarse(
         shards, output, config, steps, batch, learning_rate, seed, device.value, workers,
         overwrite, quiet,
     )  # fmt: skip
-    told = train_coarse(choices, vae, base)
+    told = train_coarse(choices, vae, base, reference_views)
     if json:
         console.print_json(told)
 
@@ -245,6 +267,8 @@ def fine(
     output: TrainingOption,
     base: BaseOption,
     vae: BaseVaeOption = None,
+    reference_views: ViewsOption = None,
+    coarse: CoarseOption = None,
     config: ConfigOption = "mini",
     branch: BranchOption = "layerwise",
     roles: RolesOption = "reference_query",
@@ -270,7 +294,7 @@ def fine(
         shards, output, config, steps, batch, learning_rate, seed, device.value, workers,
         overwrite, quiet,
     )  # fmt: skip
-    told = train_fine(choices, vae, base, branch, roles)
+    told = train_fine(choices, vae, base, branch, roles, reference_views, coarse)
     if json:
         console.print_json(told)
 

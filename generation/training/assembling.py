@@ -21,22 +21,9 @@ from generation.trained_weights import (
     UNET_FILES,
     VAE_FILE,
 )
-from generation.training.autoencoder import WEIGHTS_NAME
-from generation.training.latents import trained_file
-from generation.training.stage_networks import TOWER_NAME, UNET_NAME
+from generation.training.results import SOURCES, trained_file
 from generation.weights import file_sha256
 from recon.output import output_folder
-
-SOURCES = {
-    VAE_FILE: ("vae", WEIGHTS_NAME),
-    UNET_FILES[REFERENCE_VIEWS]: ("reference-views", UNET_NAME),
-    TOWER_FILES[REFERENCE_VIEWS]: ("reference-views", TOWER_NAME),
-    UNET_FILES[BASE]: ("base", UNET_NAME),
-    TOWER_FILES[BASE]: ("base", TOWER_NAME),
-    LORA_FILE: ("coarse", LORA_FILE),
-    BRANCH_FILE: ("fine", BRANCH_FILE),
-}
-"""File in the assembled folder → stage and its name there."""
 
 
 def assemble(trainings: Path, folder: Path, overwrite: bool = False) -> dict[str, int]:

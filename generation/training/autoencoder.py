@@ -28,6 +28,7 @@ from torch import Tensor
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from generation.models.vae import SCALE_FACTOR
 from generation.trained_autoencoder import save_autoencoder
+from generation.trained_weights import VAE_FILE
 from generation.training.dataset import Colours, TrainingSample, over_white
 from generation.training.draws import Draws
 from generation.training.stage import StageLoss
@@ -35,7 +36,6 @@ from generation.training.training_choice import Selection
 from recon.errors import InputError
 
 NAME = "vae"
-WEIGHTS_NAME = "vae.safetensors"
 PICTURES_OF_A_SIZE = 8
 LATENT_SIZE = 1 / SCALE_FACTOR  # root mean square, as that of the published autoencoder
 MIXING_POWER = 0.25  # of the variances; 0 leaves all directions as they are, 1/2 makes them equal
@@ -172,7 +172,7 @@ class AutoencoderStage:
             name: tensor.detach().to("cpu", dtype).clone().contiguous()
             for name, tensor in {**weights, **counted}.items()
         }
-        save_autoencoder(folder / WEIGHTS_NAME, self._settings.network(), 1 / LATENT_SIZE, tensors)
+        save_autoencoder(folder / VAE_FILE, self._settings.network(), 1 / LATENT_SIZE, tensors)
 
     def _loss_of(self, images: Tensor, mask: Tensor, draws: Draws) -> dict[str, Tensor]:
         """The parts of the loss of [B, N, 3, S, S], with alpha [B, N, 1, S, S], each []."""

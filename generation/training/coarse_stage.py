@@ -18,16 +18,26 @@ from generation.models.lora import add_lora
 from generation.networks import predictor
 from generation.training.conditions import Told, grid_told
 from generation.training.dataset import TrainingSample
-from generation.training.diffusion_stage import DiffusionSettings, DiffusionStage, Task
+from generation.training.diffusion_stage import DiffusionStage, Task
 from generation.training.draws import Draws
 from generation.training.foundation import open_foundation
-from generation.training.stage_networks import StageNetworks
+from generation.training.latents import LatentSpace
+from generation.training.preceding import (
+    ORBIT_STAGE,
+    SIZE,
+    PrecededSettings,
+    Preceding,
+    open_preceding,
+    preceding_origins,
+    reference_views_told,
+)
+from generation.training.stage_networks import Base, StageNetworks
 from generation.training.whole_stages import grid_scale
 from recon.errors import InputError
 
 
 @dataclass(frozen=True)
-class CoarseSettings(DiffusionSettings):
+class CoarseSettings(PrecededSettings):
     """Of the LoRA as well.
 
     Attributes:
@@ -48,12 +58,32 @@ class CoarseSettings(DiffusionSettings):
             raise InputError(f"expected a rank of at least 1, found {self.rank}")
 
 
+class CoarseNetworks(StageNetworks):
+    """With those of the stage before.
+
+    Attributes:
+        preceding: makes reference views; None if only true ones are told.
+    """
+
+    def __init__(self, base: Base, space: LatentSpace, preceding: Preceding | None):
+        super().__init__(base.unet, base.tower, space)
+        self.preceding = preceding
+
+
 class CoarseStage(DiffusionStage):
     """Trains the LoRA."""
 
     name = "coarse"
+    module: CoarseNetworks
 
-    def __init__(self, settings: CoarseSettings, vae: Path | None, base: Path, seed: int = 0):
+    def __init__(
+        self,
+        settings: CoarseSettings,
+        vae: Path | None,
+        base: Path,
+        seed: int = 0,
+        reference_views: Path | None = None,
+    ):
         """A LoRA without effect.
 
         Args:
@@ -61,20 +91,23 @@ class CoarseStage(DiffusionStage):
             vae: see `open_foundation`.
             base: see there.
             seed: of the LoRA's first factors.
+            reference_views: see `open_preceding`.
 
         Raises:
-            WeightsError, InputError: as `open_foundation`.
+            WeightsError, InputError: as `open_foundation` and `open_preceding`.
         """
         foundation = open_foundation(base, vae)
         self._base = foundation.base
+        trainings = {ORBIT_STAGE: reference_views}
+        preceding = open_preceding(settings, foundation, trainings)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             add_lora(self._base.unet, settings.rank, settings.alpha)
         super().__init__(
             settings,
-            StageNetworks(self._base.unet, self._base.tower, foundation.space),
-            settings.selection(),
-            foundation.origins,
+            CoarseNetworks(self._base, foundation.space, preceding),
+            settings.selection(*([SIZE] if preceding else [])),
+            foundation.origins | preceding_origins(trainings),
         )
 
     def save(
@@ -88,8 +121,10 @@ class CoarseStage(DiffusionStage):
         save_lora(folder / LORA_FILE, self._base.unet, self._base.sha256, dtype=dtype)
 
     def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
-        networks = self.module
-        told = grid_told(batch, self._settings.size, networks.space, networks.tower)
+        networks, size = self.module, self._settings.size
+        made = networks.preceding and networks.preceding.make(batch, draws)
+        views = reference_views_told(batch, size, made)
+        told = grid_told(batch, size, networks.space, networks.tower, views)
         return Task(told, predictor(networks.unet))
 
     def _guidance(self, told: Told) -> Tensor:

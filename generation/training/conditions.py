@@ -60,11 +60,27 @@ def orbit_told(batch: TrainingSample, size: str, space: LatentSpace, tower: Towe
     return Told(video, images, [orbit_conditioning(*each) for each in parts])
 
 
-def grid_told(batch: TrainingSample, size: str, space: LatentSpace, tower: Tower) -> Told:
-    """SV4D's: the input video and reference views; arguments as `orbit_told`."""
+def grid_told(
+    batch: TrainingSample,
+    size: str,
+    space: LatentSpace,
+    tower: Tower,
+    reference_views: Tensor | None = None,
+) -> Told:
+    """SV4D's: the input video and reference views.
+
+    Args:
+        batch: see `orbit_told`, as all that follow.
+        size: see there.
+        space: see there.
+        tower: see there.
+        reference_views: what is told instead of the true ones, in [−1, 1], [B, V, 3, S, S].
+    """
     video = over_white(batch.reference_video[size]).rgb
     images = over_white(time_major(batch.target[size])).rgb
-    reference = space.latents(over_white(batch.reference_views[size]).rgb)
+    if reference_views is None:
+        reference_views = over_white(batch.reference_views[size]).rgb
+    reference = space.latents(reference_views)
     tokens = tower(video.flatten(0, 1)).unflatten(0, video.shape[:2])
     parts = zip(space.latents(video), tokens, _cameras(batch), reference, strict=True)
     return Told(video, images, [grid_conditioning(*each) for each in parts])

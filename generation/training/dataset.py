@@ -53,6 +53,7 @@ class TrainingSample(NamedTuple):
         K: intrinsics of the views in pixels, by size, float32, [V, 3, 3].
         reference_video: the reference view at the frames, [F, 4, S, S].
         reference_views: the views at the reference frame, [V, 4, S, S].
+        reference_image: the reference view at the reference frame, [4, S, S].
         target: the views at the frames, [V, F, 4, S, S].
         replaced: how many damaged samples were passed over before this one, which then is not the
             one that was asked for.
@@ -69,6 +70,7 @@ class TrainingSample(NamedTuple):
     K: dict[str, Tensor]
     reference_video: dict[str, Tensor]
     reference_views: dict[str, Tensor]
+    reference_image: dict[str, Tensor]
     target: dict[str, Tensor]
     replaced: int
 
@@ -197,6 +199,7 @@ class _Images(NamedTuple):
 
     reference_video: Tensor
     reference_views: Tensor
+    reference_image: Tensor
     target: Tensor
 
 
@@ -211,6 +214,7 @@ def _read_images(reader: SampleReader, size: str, choice: Choice) -> _Images:
 
     video = [image(choice.reference_view, frame) for frame in choice.frames]
     views = [image(view, choice.reference_frame) for view in choice.views]
+    own = [image(choice.reference_view, choice.reference_frame)]
     target = [image(view, frame) for view in choice.views for frame in choice.frames]
     V, F = len(choice.views), len(choice.frames)
 
@@ -219,7 +223,8 @@ def _read_images(reader: SampleReader, size: str, choice: Choice) -> _Images:
         shown = np.stack(images)[..., [*choice.channels, 3]].transpose(0, 3, 1, 2)
         return torch.from_numpy((shown[..., ::-1] if choice.mirrored else shown).copy())
 
-    return _Images(tensor(video), tensor(views), tensor(target).unflatten(0, (V, F)))
+    grid = tensor(target).unflatten(0, (V, F))
+    return _Images(tensor(video), tensor(views), tensor(own)[0], grid)
 
 
 def _with_cameras(
@@ -250,6 +255,7 @@ def _with_cameras(
         },
         reference_video={size: each.reference_video for size, each in images.items()},
         reference_views={size: each.reference_views for size, each in images.items()},
+        reference_image={size: each.reference_image for size, each in images.items()},
         target={size: each.target for size, each in images.items()},
         replaced=replaced,
     )

@@ -1,8 +1,8 @@
 """The fine stage: a structure condition branch on the frozen base, for some views at the high size.
 
-The branch is told true coarse images, a little blurred and noisy: at the end it gets generated
-ones. Letters: B samples, T times, V views, F = T·V. What it does not know: how the base was
-trained. Source: 4DVD, §3.4 and eq. 5.
+The branch is told coarse images that the stages before have made, as at the end, or true ones, a
+little blurred and noisy. Letters: B samples, T times, V views, F = T·V. What it does not know: how
+the base was trained. Source: 4DVD, §3.4 and eq. 5.
 """
 
 from __future__ import annotations
@@ -24,10 +24,22 @@ from generation.models.sv4d import SV4DUNet
 from generation.networks import predictor
 from generation.training.conditions import Told, grid_told, time_major
 from generation.training.dataset import TrainingSample, over_white
-from generation.training.diffusion_stage import DiffusionSettings, DiffusionStage, Task
+from generation.training.diffusion_stage import DiffusionStage, Task
 from generation.training.draws import Draws
 from generation.training.foundation import open_foundation
 from generation.training.latents import LatentSpace
+from generation.training.preceding import (
+    COARSE_STAGE,
+    ORBIT_STAGE,
+    SIZE,
+    Made,
+    PrecededSettings,
+    Preceding,
+    coarse_made,
+    open_preceding,
+    preceding_origins,
+    reference_views_told,
+)
 from generation.training.stage_networks import (
     Base,
     StageNetworks,
@@ -36,15 +48,13 @@ from generation.training.stage_networks import (
 from generation.training.whole_stages import grid_scale
 from recon.errors import InputError
 
-COARSE_SIZE = "low"
-
 
 @dataclass(frozen=True)
-class FineSettings(DiffusionSettings):
+class FineSettings(PrecededSettings):
     """Of the branch as well.
 
     Attributes:
-        coarse_blur: largest share of the mean over a window in the coarse images, in [0, 1].
+        coarse_blur: largest share of the mean over a window in true coarse images, in [0, 1].
         coarse_window: pixels on the window's side, odd: about as many as coarse grids that are made
             do not resolve.
         coarse_noise: largest standard deviation of the noise on their latents, in that of latents.
@@ -67,17 +77,24 @@ class FineSettings(DiffusionSettings):
 
 
 class FineNetworks(StageNetworks):
-    """With the branch.
+    """With the branch, and those of the stages before.
 
     Attributes:
         branch: that is trained.
+        preceding: makes reference views and coarse images; None if only true ones are told.
     """
 
     unet: SV4DUNet
 
-    def __init__(self, base: Base, branch: StructureBranch, space: LatentSpace):
+    def __init__(
+        self,
+        base: Base,
+        branch: StructureBranch,
+        space: LatentSpace,
+        preceding: Preceding | None,
+    ):
         super().__init__(base.unet, base.tower, space)
-        self.branch = branch
+        self.branch, self.preceding = branch, preceding
 
 
 class FineStage(DiffusionStage):
@@ -95,6 +112,8 @@ class FineStage(DiffusionStage):
         seed: int = 0,
         branch: str = "layerwise",
         roles: str = "reference_query",
+        reference_views: Path | None = None,
+        coarse: Path | None = None,
     ):
         """A branch without effect.
 
@@ -105,9 +124,11 @@ class FineStage(DiffusionStage):
             seed: of the branch's weights.
             branch: its name, see `build_branch`.
             roles: of its MAP, see there.
+            reference_views: see `open_preceding`.
+            coarse: see there.
 
         Raises:
-            WeightsError: as `open_foundation`.
+            WeightsError: as `open_foundation` and `open_preceding`.
             InputError: likewise, or there is no such branch or role.
         """
         foundation = open_foundation(base, vae)
@@ -117,12 +138,14 @@ class FineStage(DiffusionStage):
             made = build_branch(branch, opened.unet.config, roles)
         made.start_from(opened.unet)
         freeze_without_effect(made)
+        trainings = {ORBIT_STAGE: reference_views, COARSE_STAGE: coarse}
+        preceding = open_preceding(settings, foundation, trainings)
         self._base_sha256 = opened.sha256
         super().__init__(
             settings,
-            FineNetworks(opened, made, foundation.space),
-            settings.selection(COARSE_SIZE),
-            foundation.origins | {"branch": branch, "roles": roles},
+            FineNetworks(opened, made, foundation.space, preceding),
+            settings.selection(SIZE),
+            foundation.origins | preceding_origins(trainings) | {"branch": branch, "roles": roles},
         )
 
     def save(
@@ -138,15 +161,26 @@ class FineStage(DiffusionStage):
 
     def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
         networks, size = self.module, self._settings.size
-        told = grid_told(batch, size, networks.space, networks.tower)
+        made = networks.preceding and networks.preceding.make(batch, draws)
+        views = reference_views_told(batch, size, made)
+        told = grid_told(batch, size, networks.space, networks.tower, views)
         times = told.video.shape[1]
-        coarse = self._coarse(batch, draws).unflatten(1, (times, -1))
+        coarse = self._coarse(batch, draws, made).unflatten(1, (times, -1))
         video = networks.space.latents(told.video)
         return Task(told, predictor(networks.unet, networks.branch(Structure(coarse, video))))
 
-    def _coarse(self, batch: TrainingSample, draws: Draws | None) -> Tensor:
+    def _coarse(
+        self, batch: TrainingSample, draws: Draws | None, made: Made | None = None
+    ) -> Tensor:
         """Latents of the coarse images, [B, F, c, s, s]."""
-        space, images = self.module.space, over_white(time_major(batch.target[COARSE_SIZE])).rgb
+        true = self._true_coarse(batch, draws)
+        if made is None:
+            return true
+        generated = self.module.space.latents(coarse_made(batch, made))
+        return torch.where(made.chosen[:, None, None, None, None], generated, true)
+
+    def _true_coarse(self, batch: TrainingSample, draws: Draws | None) -> Tensor:
+        space, images = self.module.space, over_white(time_major(batch.target[SIZE])).rgb
         if draws is None:
             return space.latents(images)
         blur = self._settings.coarse_blur * draws.uniform(1, 1, 1, 1)

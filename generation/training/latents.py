@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from generation.trained_autoencoder import ScaledDecoder, load_autoencoder
-from generation.training.autoencoder import NAME, WEIGHTS_NAME
-from generation.training.run_folder import RunFolder
+from generation.trained_weights import VAE_FILE
+from generation.training.autoencoder import NAME
+from generation.training.results import trained_file
 from generation.weights import file_sha256
-from recon.errors import WeightsError
 
 IMAGES_AT_ONCE = 32
 
@@ -68,31 +68,12 @@ def open_latent_space(folder: Path) -> LatentSpace:
     """The autoencoder of a finished training.
 
     Args:
-        folder: of `fourdvd train vae`.
+        folder: of `fourdvd train vae`, or an assembled one.
 
     Raises:
         WeightsError: the autoencoder is missing, damaged or none of ours.
     """
-    path = trained_file(folder, WEIGHTS_NAME, NAME)
+    path = trained_file(folder, VAE_FILE, NAME)
     network, scale = load_autoencoder(path)
     decoder, channels = ScaledDecoder(network.decoder, scale), network.config.latent_channels
     return LatentSpace(network.encoder, decoder, scale, channels, file_sha256(path))
-
-
-def trained_file(folder: Path, name: str, stage: str) -> Path:
-    """A file that a finished training has written.
-
-    Args:
-        folder: of the training.
-        name: of the file.
-        stage: that writes it.
-
-    Raises:
-        WeightsError: it is not there.
-    """
-    path = RunFolder(Path(folder)).weights / name
-    if not path.is_file():
-        raise WeightsError(
-            f"{path} is not there", hint=f"name the folder of a finished `fourdvd train {stage}`"
-        )
-    return path

@@ -18,10 +18,9 @@ from generation.models.sv4d import SV4DUNet
 from generation.models.token_tower import TokenTower
 from generation.models.transformer import TransformerBlock
 from generation.trained_networks import load_network, save_network
-from generation.training.latents import LatentSpace, trained_file
+from generation.training.latents import LatentSpace
 from generation.training.processes import whole
-
-UNET_NAME, TOWER_NAME = "unet.safetensors", "tower.safetensors"
+from generation.training.results import TOWER_NAME, UNET_NAME, trained_file
 
 
 class StageNetworks(nn.Module):
@@ -72,7 +71,7 @@ def open_whole(folder: Path, stage: str, kind: str, space: LatentSpace) -> Whole
     """The networks of a finished training, frozen.
 
     Args:
-        folder: of the training.
+        folder: of the training, or an assembled one.
         stage: that made them.
         kind: of the UNet, a key of `generation.trained_networks.KINDS`.
         space: the latents in which they must work.

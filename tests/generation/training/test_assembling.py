@@ -11,11 +11,12 @@ from generation.trained_autoencoder import load_autoencoder, save_autoencoder
 from generation.trained_networks import load_network, save_network
 from generation.trained_weights import BASE as BASE_NAME
 from generation.trained_weights import FILES, REFERENCE_VIEWS, load_trained, open_trained
-from generation.training.assembling import SOURCES, assemble
+from generation.training.assembling import assemble
 from generation.training.coarse_stage import CoarseStage
 from generation.training.engine import train
 from generation.training.fine_stage import FineStage
-from generation.training.stage_networks import TOWER_NAME, UNET_NAME
+from generation.training.foundation import open_foundation
+from generation.training.results import SOURCES, TOWER_NAME, UNET_NAME, trained_file
 from generation.training.whole_stages import ReferenceViewsStage
 from recon.errors import OutputExistsError, WeightsError
 from tests.generation.training.tiny_stages import COARSE, ENGINE, FINE, ORBIT, on_one_thread
@@ -140,3 +141,12 @@ def test_a_folder_that_is_there_is_kept_unless_it_may_be_replaced(sound, tmp_pat
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     assemble(sound, folder, overwrite=True)
     assert {path.name for path in folder.iterdir()} == set(FILES)
+
+
+def test_an_assembled_folder_serves_as_any_of_its_trainings(trainings, tmp_path):
+    assemble(trainings, tmp_path / "weights")
+    for stage, name in SOURCES.values():
+        own = trained_file(trainings / stage, name, stage)
+        assert trained_file(tmp_path / "weights", name, stage).read_bytes() == own.read_bytes()
+    found = open_foundation(tmp_path / "weights", tmp_path / "weights")
+    assert found.origins == open_foundation(trainings / "base", trainings / "vae").origins

@@ -10,8 +10,8 @@ from torch.utils.data import default_collate
 
 from generation.models.vae import SCALE_FACTOR
 from generation.trained_autoencoder import load_autoencoder
+from generation.trained_weights import VAE_FILE
 from generation.training.autoencoder import (
-    WEIGHTS_NAME,
     AutoencoderSettings,
     AutoencoderStage,
     edge_size,
@@ -68,7 +68,7 @@ def test_training_makes_images_come_back_better(trained):
 
 
 def test_the_file_is_the_network_whose_scores_were_told(trained, tiny_shards):
-    network, _ = load_autoencoder(trained / "weights" / WEIGHTS_NAME)
+    network, _ = load_autoencoder(trained / "weights" / VAE_FILE)
     dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).selection)
     last = default_collate([dataset[7], dataset[8]])
     images = over_white(last.target["low"].flatten(0, 2)).rgb
@@ -79,7 +79,7 @@ def test_the_file_is_the_network_whose_scores_were_told(trained, tiny_shards):
 
 
 def test_scaled_latents_have_a_mean_square_of_1_and_white_is_0(trained, tiny_shards):
-    network, scale = load_autoencoder(trained / "weights" / WEIGHTS_NAME)
+    network, scale = load_autoencoder(trained / "weights" / VAE_FILE)
     dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).selection)
     last = default_collate([dataset[7], dataset[8]])
     latents = [
@@ -168,9 +168,9 @@ def test_the_seed_decides_the_network_and_leaves_other_random_numbers_alone():
 @pytest.mark.parametrize("content", [None, b"", b"no tensors at all"])
 def test_a_file_that_is_none_of_ours_is_told(tmp_path, content):
     if content is not None:
-        (tmp_path / WEIGHTS_NAME).write_bytes(content)
-    with pytest.raises(WeightsError, match=WEIGHTS_NAME):
-        load_autoencoder(tmp_path / WEIGHTS_NAME)
+        (tmp_path / VAE_FILE).write_bytes(content)
+    with pytest.raises(WeightsError, match=VAE_FILE):
+        load_autoencoder(tmp_path / VAE_FILE)
 
 
 def test_half_precision_is_read_again(trained, tiny_shards, tmp_path):
@@ -178,7 +178,7 @@ def test_half_precision_is_read_again(trained, tiny_shards, tmp_path):
     dataset = GridDataset(tiny_shards, stage.selection)
     weights = dict(stage.module.named_parameters())
     stage.save(tmp_path, weights, default_collate([dataset[0]]), torch.float16)
-    network, _ = load_autoencoder(tmp_path / WEIGHTS_NAME)
+    network, _ = load_autoencoder(tmp_path / VAE_FILE)
     for name, tensor in network.named_parameters():
         assert torch.equal(tensor, weights[name].detach().half().float())
 

@@ -9,7 +9,7 @@ from torch.utils.data import default_collate
 from generation.conditioning import azimuth_rad, camera_vector, polar_rad
 from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.trained_autoencoder import load_autoencoder
-from generation.training.autoencoder import WEIGHTS_NAME
+from generation.trained_weights import VAE_FILE
 from generation.training.conditions import grid_told, orbit_told
 from generation.training.dataset import GridDataset, TrainingSample, over_white
 from generation.training.latents import LatentSpace, open_latent_space
@@ -65,7 +65,7 @@ def test_an_orbit_ends_with_the_reference_view(space, tower, tiny_shards):
 
 
 def test_latents_and_images_are_those_of_the_autoencoder(space, tiny_vae, tiny_shards):
-    network, _ = load_autoencoder(tiny_vae / "weights" / WEIGHTS_NAME)
+    network, _ = load_autoencoder(tiny_vae / "weights" / VAE_FILE)
     images = over_white(batch_of(tiny_shards, views=2, frames=1).target["low"]).rgb
     latents = space.latents(images)
     assert latents.shape == (3, 2, 1, 12, 4, 4)

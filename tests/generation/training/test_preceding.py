@@ -1,0 +1,244 @@
+"""What the stages before make of a training sample is what the pipeline makes of the same clip."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from generation.cascade_files import LORA_FILE
+from generation.coarse import CoarseStage as CoarseGrid
+from generation.model_files import find_cascade_file, open_models
+from generation.passes import Job, Run
+from generation.planning import plan
+from generation.progress import StepCounter
+from generation.settings import GenerateSettings
+from generation.stages import SEEDS
+from generation.trained_weights import BASE as BASE_NAME
+from generation.training.coarse_stage import CoarseStage
+from generation.training.dataset import TrainingSample, over_white
+from generation.training.draws import Draws
+from generation.training.engine import train
+from generation.training.fine_stage import FineStage
+from generation.training.foundation import open_foundation
+from generation.training.preceding import (
+    Made,
+    PrecededSettings,
+    Preceding,
+    coarse_made,
+    open_preceding,
+    reference_views_told,
+    view_numbers,
+)
+from generation.training.whole_stages import ReferenceViewsStage
+from recon.errors import InputError, WeightsError
+from recon.grid.grid import composite
+from tests.generation.tiny_networks import tiny_clip
+from tests.generation.tiny_trained import GRID, write_trained_cascade
+from tests.generation.training.tiny_stages import (
+    COARSE,
+    ENGINE,
+    FINE,
+    ORBIT,
+    batch_of,
+    changed_by_a_step,
+    on_one_thread,
+)
+
+SIZE, ELEVATION_DEG, STEPS = 64, 20.0, 2
+OURS = replace(COARSE, generated=1.0, orbit_views=4)
+
+
+@pytest.fixture(scope="module")
+def orbit(tiny_shards, tiny_vae, tmp_path_factory) -> Path:
+    """A finished training of SV3D."""
+    folder = tmp_path_factory.mktemp("orbit") / "out"
+    with on_one_thread():
+        train(ReferenceViewsStage(ORBIT, tiny_vae), ENGINE, tiny_shards, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def coarse(tiny_shards, tiny_vae, tiny_base, orbit, tmp_path_factory) -> Path:
+    """A finished training of the coarse stage, which was told what SV3D makes."""
+    folder = tmp_path_factory.mktemp("coarse") / "out"
+    with on_one_thread():
+        stage = CoarseStage(OURS, tiny_vae, tiny_base, reference_views=orbit)
+        train(stage, ENGINE, tiny_shards, folder)
+    return folder
+
+
+class NoiseOfThePipeline(Draws):
+    """That of one clip: the orbit's, then that of the first pass of the coarse grid."""
+
+    def __init__(self):
+        super().__init__(0, 0, range(1))
+        self._seeds = iter((0, SEEDS // 2 + 1))
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(1, *shape, generator=torch.Generator().manual_seed(next(self._seeds)))
+
+
+def test_views_and_coarse_grid_are_those_of_the_pipeline(tmp_path):
+    folder = write_trained_cascade(tmp_path / "weights")
+    clip = tiny_clip(5, SIZE)
+    run = coarse_run(folder, tmp_path / "grid")
+    expected = run.views()  # [T, V, 3, S, S]
+
+    preceding = assembled(folder, generated_steps=STEPS)
+    made = preceding.make(sample_of(composite(clip.images)), NoiseOfThePipeline())
+    assert made.coarse is not None and run.state.orbit is not None
+    assert made.chosen.tolist() == [True]
+    torch.testing.assert_close(made.reference_views[0, 0], run.video[0])
+    assert run.state.orbit.std() > 0.05
+    torch.testing.assert_close(made.reference_views[0, 1:], run.state.orbit, atol=2e-3, rtol=0)
+    torch.testing.assert_close(made.coarse[0], expected, atol=2e-3, rtol=0)
+
+
+def coarse_run(weights: Path, folder: Path) -> Run:
+    """The pipeline's coarse stage on a tiny clip."""
+    settings = GenerateSettings("mini", steps=STEPS, elevation_deg=ELEVATION_DEG, coarse_only=True)
+    todo = plan(settings, 5).with_network(GRID)
+    models = open_models(todo, settings, weights)
+    counter = StepCounter(todo.all_steps, None, None)
+    job = Job(tiny_clip(5, SIZE), folder, settings, todo, models, {}, counter)
+    lora = find_cascade_file(LORA_FILE, todo, weights)
+    return Run(job, CoarseGrid(SIZE, lora, models[BASE_NAME].sha256()))
+
+
+def assembled(folder: Path, **settings: Any) -> Preceding:
+    """Of all files in one folder."""
+    told = PrecededSettings(generated=1.0, **settings)
+    trainings = {"reference-views": folder, "coarse": folder}
+    preceding = open_preceding(told, open_foundation(folder, folder), trainings)
+    assert preceding is not None
+    return preceding
+
+
+def sample_of(video: np.ndarray) -> TrainingSample:
+    """A batch of one clip [T, S, S, 3], without what is to be made of it."""
+    images = torch.from_numpy(np.concatenate([video, np.full_like(video[..., :1], 255)], -1))
+    seen = images.permute(0, 3, 1, 2)[None]
+    told: Any = dict.fromkeys(TrainingSample._fields)
+    told |= {
+        "reference_video": {"low": seen},
+        "reference_image": {"low": seen[:, 0]},
+        "elevation_rad": torch.full((1, 2), math.radians(ELEVATION_DEG)),
+    }
+    return TrainingSample(**told)
+
+
+def test_chosen_samples_alone_are_told_what_was_made(tiny_vae, tiny_base, tiny_shards, orbit):
+    stage = CoarseStage(replace(OURS, generated=0.5), tiny_vae, tiny_base, reference_views=orbit)
+    batch, preceding = batch_of(stage, tiny_shards, 8), stage.module.preceding
+    assert preceding is not None
+    made = preceding.make(batch, Draws(0, 0, range(8)))
+    assert 0 < made.chosen.sum() < 8
+    true = over_white(batch.reference_views["low"]).rgb
+    same = (reference_views_told(batch, "low", made) == true).flatten(2).all(2)
+    known = view_numbers(batch, 4) == 0
+    assert torch.equal(same, known | ~made.chosen[:, None])
+
+
+def test_a_sample_is_the_same_in_any_batch(tiny_vae, tiny_base, tiny_shards, orbit):
+    stage = CoarseStage(replace(OURS, generated=0.5), tiny_vae, tiny_base, reference_views=orbit)
+    together = stage._task(batch_of(stage, tiny_shards, 4), Draws(0, 0, range(4)))
+    for place in range(4):
+        batch = TrainingSample(*(cut(each, place) for each in batch_of(stage, tiny_shards, 4)))
+        alone = stage._task(batch, draws := Draws(0, 0, [place]))
+        expected, found = together.told.conditionings[place], alone.told.conditionings[0]
+        torch.testing.assert_close(found.reference, expected.reference)
+        again = Draws(0, 0, [place])
+        again.uniform(), again.normal(4, 12, 4, 4)
+        assert torch.equal(draws.uniform(), again.uniform())
+
+
+def cut(value: Any, place: int) -> Any:
+    """A batch of one sample."""
+    if isinstance(value, dict):
+        return {name: cut(each, place) for name, each in value.items()}
+    return value[place : place + 1]
+
+
+def test_coarse_views_are_those_of_the_batch(tiny_vae, tiny_base, tiny_shards):
+    stage = FineStage(FINE, tiny_vae, tiny_base)
+    batch = batch_of(stage, tiny_shards, 3)
+    B, T, N = 3, FINE.frames, 4
+    numbered = torch.arange(B * T * N).float().view(B, T, N, 1, 1, 1).expand(B, T, N, 3, 8, 8)
+    made = Made(torch.ones(B, dtype=torch.bool), numbered[:, 0], numbered)
+    found = coarse_made(batch, made)
+    for b in range(B):
+        for t in range(T):
+            for v, azimuth in enumerate(batch.azimuth_rad[b].tolist()):
+                number = round(math.degrees(azimuth) / 90) % 4
+                assert found[b, t * FINE.views + v, 0, 0, 0] == (b * T + t) * N + number
+
+
+def test_the_fine_stage_is_told_enlarged_views_and_the_true_known_one(
+    tiny_vae, tiny_base, tiny_shards, orbit, coarse
+):
+    settings = replace(FINE, views=4, generated=1.0, orbit_views=4)
+    stage = FineStage(settings, tiny_vae, tiny_base, reference_views=orbit, coarse=coarse)
+    batch = batch_of(stage, tiny_shards, 2)
+    preceding = stage.module.preceding
+    assert preceding is not None
+    made = preceding.make(batch, None)
+    told = reference_views_told(batch, "high", made)
+    true = over_white(batch.reference_views["high"]).rgb
+    known = view_numbers(batch, 4) == 0
+    assert known.sum() == 2
+    assert torch.equal(told[known], true[known])
+    assert not (told == true).flatten(2).all(2)[~known].any()
+    assert told.shape == true.shape
+    assert torch.equal(stage._coarse(batch, None, made), stage._coarse(batch, None, made))
+    changed = changed_by_a_step(stage, tiny_shards)
+    assert changed
+    assert all(name.startswith("branch.") for name in changed)
+
+
+def test_a_coarse_stage_that_is_told_generated_views_trains_its_lora_alone(
+    tiny_vae, tiny_base, tiny_shards, orbit
+):
+    changed = changed_by_a_step(
+        CoarseStage(OURS, tiny_vae, tiny_base, reference_views=orbit), tiny_shards
+    )
+    assert changed
+    assert all("lora_" in name for name in changed)
+
+
+def test_what_is_told_belongs_to_a_training(tiny_vae, tiny_base, orbit, coarse):
+    settings = replace(FINE, generated=0.5, orbit_views=4)
+    stage = FineStage(settings, tiny_vae, tiny_base, reference_views=orbit, coarse=coarse)
+    assert {"reference-views_sha256", "coarse_sha256", "generated"} <= stage.settings.keys()
+
+
+def test_trainings_are_named_if_and_only_if_they_are_asked_for(tiny_vae, tiny_base, orbit, coarse):
+    with pytest.raises(InputError, match="needs --reference-views"):
+        CoarseStage(OURS, tiny_vae, tiny_base)
+    with pytest.raises(InputError, match="no use for --reference-views"):
+        CoarseStage(COARSE, tiny_vae, tiny_base, reference_views=orbit)
+    with pytest.raises(InputError, match="needs --coarse"):
+        FineStage(replace(FINE, generated=0.1), tiny_vae, tiny_base, reference_views=orbit)
+    with pytest.raises(WeightsError, match="not there"):
+        CoarseStage(OURS, tiny_vae, tiny_base, reference_views=coarse)
+
+
+def test_a_coarse_stage_of_another_base_is_refused(tiny_vae, tiny_base, orbit, coarse, tmp_path):
+    other = write_trained_cascade(tmp_path / "other")
+    with pytest.raises(WeightsError, match="base_sha256"):
+        FineStage(
+            replace(FINE, generated=0.5, orbit_views=4),
+            tiny_vae, tiny_base, reference_views=orbit, coarse=other,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"generated": 1.5}, {"generated_steps": 0}, {"orbit_views": 0}], ids=str
+)
+def test_a_number_out_of_range_is_refused(wrong):
+    with pytest.raises(InputError):
+        replace(COARSE, **wrong)
