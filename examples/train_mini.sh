@@ -42,7 +42,8 @@ train base base_high "${vae[@]}" --start "$out/trainings/base_low" "${high[@]}" 
 train base base_low_again "${vae[@]}" --start "$out/trainings/base_high" --steps 900 --lr 8e-4
 train base base "${vae[@]}" --start "$out/trainings/base_low_again" "${high[@]}" --steps 250 --lr 1e-3
 base=("${vae[@]}" --base "$out/trainings/base")
-train coarse coarse "${base[@]}"
-train fine fine "${base[@]}"
 wait "$views"
+seen=(--reference-views "$out/trainings/reference-views")
+train coarse coarse "${base[@]}" "${seen[@]}"
+train fine fine "${base[@]}" "${seen[@]}" --coarse "$out/trainings/coarse"
 fourdvd train assemble "$out/trainings" -o "$out/weights"

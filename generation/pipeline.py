@@ -204,7 +204,7 @@ def _grid(clip: PreparedClip, views: Tensor, settings: GenerateSettings, todo: P
         [clip.images[None], [[cut(each) for each in view] for view in generated]]
     )
     cameras = todo.cameras(settings, views.shape[-1])
-    return grid_from_views(cameras, images, clip.fps, alpha_known=False)
+    return grid_from_views(cameras, images, clip.fps, alpha_known=False, input_view=0)
 
 
 def _cutter(generated: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -62,7 +62,8 @@ class FitConfig:
         weights: of the loss.
         rates: of the optimiser.
         densification: policy.
-        robust: whether images that contradict the others of their time count less.
+        robust: whether images that contradict the others of their time count less, and those of a
+            generated grid's input view more.
         random_background: whether images are compared over random colours (else over white).
         threads: of the CPU kernels; 0 means all processors.
         device: of the tensors.

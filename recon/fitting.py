@@ -72,7 +72,7 @@ class Fit:
         self.iteration = 0
         self.joined = 1  # frames that have a motion
         self.frame_errors = torch.where(torch.from_numpy(images) > 0, 1e-2, 0.0)
-        self.trust = ImageTrust(grid.frame)
+        self.trust = ImageTrust(grid.frame, grid.filmed)
         self.gradient_sum = torch.zeros(0)
         hull = visual_hull(grid, self.schedule.first)
         self.radius = float(np.linalg.norm(hull.points - hull.points.mean(0), axis=1).max())
@@ -177,7 +177,7 @@ class Fit:
         return psnr
 
     def _weights(self, images: np.ndarray) -> Tensor:
-        """Of images in the loss: less for those that contradict the others of their time."""
+        """Of images in the loss, see `image_trust`."""
         if self.config.robust:
             return self.trust.weights(images)
         return torch.ones(len(images))

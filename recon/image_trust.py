@@ -4,8 +4,9 @@
 
 Images of one object agree, up to how much detail each shows: all weights are 1. Of views that were
 generated one by one, some show another shape than the rest; a scene that has to please them as well
-blurs where they differ. Letters: M images, V of them in a step. What it does not know: why an image
-disagrees.
+blurs where they differ. What was filmed is no opinion: it counts more than any of those that were
+generated from it, however many of them agree on something else. Letters: M images, V of them in a
+step. What it does not know: why an image disagrees.
 
 Source: the weights of Cauchy-like M-estimators beyond a threshold, as Huber, Robust Statistics,
 1981, §7.8, computes them between iterations.
@@ -20,6 +21,7 @@ from torch import Tensor
 SLACK = 1.5  # by how much an image may be worse than the median before it counts less
 LEAST = 0.1
 MEMORY = 0.8
+FILMED = 12.0  # what an image of the input counts among generated ones
 
 
 class ImageTrust:
@@ -29,18 +31,27 @@ class ImageTrust:
         errors: root mean squared difference of colour, 0 for images that were not drawn yet, [M].
     """
 
-    def __init__(self, frame: np.ndarray):
+    def __init__(self, frame: np.ndarray, filmed: np.ndarray | None = None):
         """Believes all images.
 
         Args:
             frame: index of each image's time, [M].
+            filmed: which images are the input's, bool, [M]; none if None.
         """
+        self._filmed = torch.from_numpy(np.zeros(len(frame), bool) if filmed is None else filmed)
         self._frame = torch.from_numpy(np.asarray(frame))
         self.errors = torch.zeros(len(frame))
 
     def weights(self, images: np.ndarray) -> Tensor:
-        """Factors of some images of one time in the loss, in [`LEAST`, 1], [V]."""
-        errors = self.errors[torch.from_numpy(images)]
+        """Factors of some images of one time in the loss, [V].
+
+        In [`LEAST`, 1], or `FILMED`.
+        """
+        rows = torch.from_numpy(images)
+        agreement = self._agreement(images, self.errors[rows])
+        return torch.where(self._filmed[rows], FILMED, agreement)
+
+    def _agreement(self, images: np.ndarray, errors: Tensor) -> Tensor:
         known = self.errors[(self._frame == self._frame[images[0]]) & (self.errors > 0)]
         if len(known) < 3:
             return torch.ones(len(images))

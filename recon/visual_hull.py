@@ -2,8 +2,8 @@
 
 Silhouettes that were generated one by one do not fit each other to the pixel, and what all of them
 have in common may lack a leg that one of them has elsewhere. Then some views are outvoted: as few
-as give a hull that fills most of each silhouette. Letters: V views, M points. Frame: world. It
-knows no motion.
+as give a hull that fills most of each silhouette; those that were filmed never. Letters: V views, M
+points. Frame: world. It knows no motion.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
     for camera, index in zip(cameras, images, strict=True):
         mask = _grown_mask(grid.images[index])
         columns, rows, seen = pixels_of(points, camera)
-        outside += seen & ~mask[rows, columns]
+        votes = len(images) if grid.filmed[index] else 1  # nobody outvotes what was filmed
+        outside += votes * (seen & ~mask[rows, columns])
         views += seen
     outside[2 * views < len(images)] = len(images)
     voxel, outvoted = 2 * radius / resolution, 0

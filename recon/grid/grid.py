@@ -33,6 +33,8 @@ class Grid:
         alpha_known: False where images came without alpha and it was estimated.
         view_numbers: what files and reports call the cameras; 0 to V − 1 if left empty.
         frame_numbers: what files and reports call the times; 0 to T − 1 if left empty.
+        input_view: index of the camera whose images were filmed, where those of the others were
+            generated from them; None where no camera is truer than the rest.
 
     Raises:
         GridError: the parts do not fit together.
@@ -47,6 +49,7 @@ class Grid:
     alpha_known: bool = True
     view_numbers: tuple[int, ...] = ()
     frame_numbers: tuple[int, ...] = ()
+    input_view: int | None = None
 
     def __post_init__(self):
         if not self.view_numbers:
@@ -76,6 +79,11 @@ class Grid:
     def width(self) -> int:
         """Of every image in pixels."""
         return self.images.shape[2]
+
+    @property
+    def filmed(self) -> np.ndarray:
+        """Which images are the input's where there is an input view, bool, [M]."""
+        return self.view == (-1 if self.input_view is None else self.input_view)
 
     @property
     def is_full(self) -> bool:
@@ -164,7 +172,11 @@ def composite(images: np.ndarray, background: Sequence[float] = WHITE) -> np.nda
 
 
 def grid_from_views(
-    cameras: Sequence[Camera], images: np.ndarray, fps: float = 10.0, alpha_known: bool = True
+    cameras: Sequence[Camera],
+    images: np.ndarray,
+    fps: float = 10.0,
+    alpha_known: bool = True,
+    input_view: int | None = None,
 ) -> Grid:
     """A full grid whose T frames are evenly spaced over [0, 1].
 
@@ -173,6 +185,7 @@ def grid_from_views(
         images: uint8 RGBA, [V, T, H, W, 4].
         fps: frames a second.
         alpha_known: as in `Grid`.
+        input_view: likewise.
 
     Raises:
         GridError: the parts do not fit together.
@@ -190,6 +203,7 @@ def grid_from_views(
         frame=np.tile(np.arange(T), V),
         fps=fps,
         alpha_known=alpha_known,
+        input_view=input_view,
     )
 
 
@@ -225,6 +239,8 @@ def _check_times(grid: Grid) -> None:
 def _check_indices(grid: Grid) -> None:
     if (len(grid.view_numbers), len(grid.frame_numbers)) != (grid.V, grid.T):
         raise GridError("every camera and every time needs one number")
+    if grid.input_view is not None and not 0 <= grid.input_view < grid.V:
+        raise GridError(f"the input view must be within 0..{grid.V - 1}, found {grid.input_view}")
     for name, indices, count in (("view", grid.view, grid.V), ("frame", grid.frame, grid.T)):
         if indices.shape != (len(grid.images),):
             raise GridError(f"{name} has shape {indices.shape}, expected ({len(grid.images)},)")

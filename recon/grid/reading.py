@@ -63,9 +63,15 @@ def read_grid(path: str | Path, split: str = "train") -> Grid:
             alpha_known=alpha_known,
             view_numbers=views.numbers,
             frame_numbers=frames.numbers,
+            input_view=_input_view(transforms.input_view, views.numbers),
         )
     except ValueError as error:
         raise GridError(str(error), json_path) from error
+
+
+def _input_view(number: int | None, numbers: tuple[int, ...]) -> int | None:
+    """Index of a camera by its number; one that is not of this split is none of its views."""
+    return numbers.index(number) if number in numbers else None
 
 
 def has_split(path: str | Path, split: str) -> bool:

@@ -1,6 +1,6 @@
 """The keys of `transforms.json`, D-NeRF's and nerfstudio's included: the one file that knows them.
 
-    top level   camera_model version fps · fl_x fl_y cx cy w h camera_angle_x · frames
+    top level   camera_model version fps · input_view · fl_x fl_y cx cy w h camera_angle_x · frames
     each frame  file_path transform_matrix · time view frame · azimuth_deg elevation_deg
                 · and any of the intrinsics, which then hold for this frame alone
 
@@ -84,10 +84,17 @@ class PosedImage:
 
 @dataclass(frozen=True)
 class Transforms:
-    """A JSON file of posed images: at least one entry, and frames a second."""
+    """A JSON file of posed images.
+
+    Attributes:
+        entries: at least one.
+        fps: frames a second.
+        input_view: number of the camera whose images were filmed, see `Grid`, or None.
+    """
 
     entries: tuple[PosedImage, ...]
     fps: float
+    input_view: int | None = None
 
 
 def read_transforms(path: Path) -> Transforms:
@@ -135,8 +142,15 @@ def transforms_json(grid: Grid, file_paths: Sequence[str]) -> dict[str, Any]:
         "camera_model": "PINHOLE",
         **shared,
         "fps": grid.fps,
+        **_input_view_json(grid),
         "frames": frames,
     }
+
+
+def _input_view_json(grid: Grid) -> dict[str, int]:
+    if grid.input_view is None:
+        return {}
+    return {"input_view": grid.view_numbers[grid.input_view]}
 
 
 def _intrinsics_json(camera: Camera) -> dict[str, Any]:
@@ -166,7 +180,8 @@ def _parse(values: Any) -> Transforms:
         raise ValueError("`frames` is empty; a grid needs at least one image")
     shared = _intrinsics(values)
     fps = _number(values, "fps", DEFAULT_FPS)
-    return Transforms(tuple(_parse_frame(i, frame, shared) for i, frame in enumerate(frames)), fps)
+    entries = tuple(_parse_frame(i, frame, shared) for i, frame in enumerate(frames))
+    return Transforms(entries, fps, _index(values, "input_view"))
 
 
 def _parse_frame(index: int, frame: Any, shared: Mapping[str, float]) -> PosedImage:

@@ -67,6 +67,7 @@ def test_a_clip_becomes_a_grid_of_16_views_of_its_size(weights, tmp_path, size):
     grid = read_grid(tmp_path / "grid")
     assert (grid.V, grid.T, grid.height, grid.width) == (16, 5, size, size)
     assert grid.is_full
+    assert grid.input_view == 0
     azimuths = [22.5 * k for k in range(16)]
     assert made.report["azimuths_deg"] == azimuths
     angles = [viewing_angles_deg(camera) for camera in grid.cameras]

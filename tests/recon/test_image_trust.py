@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recon.image_trust import LEAST, SLACK, ImageTrust
+from recon.image_trust import FILMED, LEAST, SLACK, ImageTrust
 
 FRAME = np.repeat([0, 1], 5)
 
@@ -46,3 +46,12 @@ def test_a_new_error_moves_the_old_one_by_a_fifth():
     trust = trust_after([0.1] * 5)
     trust.note(np.array([2]), torch.tensor([0.36]))
     assert trust.errors[:3].tolist() == pytest.approx([0.1, 0.1, 0.2])
+
+
+def test_what_was_filmed_counts_most_whatever_the_others_agree_on():
+    trust = ImageTrust(FRAME, filmed=np.arange(10) % 5 == 2)
+    assert trust.weights(np.arange(5)).tolist() == [1, 1, FILMED, 1, 1]
+    trust.note(np.arange(5), torch.tensor([0.1, 0.1, 0.9, 0.1, 0.4]).square())
+    weights = trust.weights(np.array([2, 4, 0]))
+    assert weights[0] == FILMED > 1
+    assert weights[1] < 1 == weights[2]

@@ -194,3 +194,20 @@ def test_no_view_is_outvoted_where_all_agree(monkeypatch: pytest.MonkeyPatch):
     found = visual_hull(grid, 0, RESOLUTION)
     monkeypatch.setattr("recon.visual_hull.OUTVOTED", 0.0)
     np.testing.assert_array_equal(visual_hull(grid, 0, RESOLUTION).points, found.points)
+
+
+def test_nobody_outvotes_what_was_filmed():
+    cameras = all_around()
+
+    def draw(camera: Camera) -> np.ndarray:
+        image = silhouette(camera)
+        if camera is cameras[2] or camera is cameras[7]:
+            image[:, SIZE // 2 :] = 0  # half of the sphere is missing
+        return image
+
+    grid = sphere_grid(cameras, draw)
+    columns = pixels_of(visual_hull(grid, 0, RESOLUTION).points, cameras[2])[0]
+    assert columns.max() > SIZE // 2 + 4
+    filmed = replace(grid, input_view=2)
+    columns = pixels_of(visual_hull(filmed, 0, RESOLUTION).points, cameras[2])[0]
+    assert columns.max() <= SIZE // 2

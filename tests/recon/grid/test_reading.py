@@ -71,6 +71,23 @@ def test_numbers_of_views_and_frames_need_not_be_consecutive(tiny_grid, tmp_path
     assert_same(read_grid(tmp_path), grid)
 
 
+def test_the_input_view_is_told_by_its_number(tiny_grid, tmp_path):
+    assert not tiny_grid.filmed.any()
+    grid = dataclasses.replace(tiny_grid, view_numbers=(1, 4, 5, 9), input_view=1)
+    write_posed_images(grid, tmp_path)
+    assert json.loads((tmp_path / "transforms.json").read_text())["input_view"] == 4
+    found = read_grid(tmp_path)
+    assert found.input_view == 1
+    assert (found.filmed == (found.view == 1)).all()
+
+
+def test_an_input_view_without_images_is_that_of_another_split(tiny_grid, tiny_grid_folder):
+    edit(tiny_grid_folder, input_view=700)
+    assert read_grid(tiny_grid_folder).input_view is None
+    with pytest.raises(GridError, match="input view"):
+        dataclasses.replace(tiny_grid, input_view=tiny_grid.V)
+
+
 def test_cameras_may_differ_in_their_intrinsics(tiny_grid, tmp_path):
     cameras = tuple(
         dataclasses.replace(camera, fl_x=40.0 + v, fl_y=41.0 + v, cx=11.0 + v)
