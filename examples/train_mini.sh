@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the small cascade `mini` from animated assets, on two CPU cores in about two hours.
+# Trains the small cascade `mini` from animated assets, on two CPU cores in about three hours.
 #
 #     examples/train_mini.sh ASSETS OUT        ASSETS: folders of GLB files
 #
@@ -40,7 +40,14 @@ train base base_low "${vae[@]}"
 train base base_high "${vae[@]}" --start "$out/trainings/base_low" "${high[@]}" \
     --steps 700 --lr 6e-4
 train base base_low_again "${vae[@]}" --start "$out/trainings/base_high" --steps 900 --lr 8e-4
-train base base "${vae[@]}" --start "$out/trainings/base_low_again" "${high[@]}" --steps 250 --lr 1e-3
+train base base_high_again "${vae[@]}" --start "$out/trainings/base_low_again" "${high[@]}" \
+    --steps 250 --lr 1e-3
+train base base_low_more "${vae[@]}" --start "$out/trainings/base_high_again" --steps 1100 --lr 8e-4
+train base base_high_more "${vae[@]}" --start "$out/trainings/base_low_more" "${high[@]}" \
+    --steps 600 --lr 8e-4
+train base base_noisy "${vae[@]}" --start "$out/trainings/base_high_more" --config mini_noisy
+train base base "${vae[@]}" --start "$out/trainings/base_noisy" --config mini_noisy "${high[@]}" \
+    --steps 550
 base=("${vae[@]}" --base "$out/trainings/base")
 wait "$views"
 seen=(--reference-views "$out/trainings/reference-views")

@@ -1,10 +1,12 @@
-"""Objects that fade out get an edge, about where half of them is."""
+"""Objects that fade out get an edge, about where a third of them is."""
+
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from generation.silhouettes import cut_silhouette
+from generation.silhouettes import EDGE, cut_silhouette
 from recon.grid.grid import composite
 
 SIZE, RADIUS = 96, 24
@@ -26,7 +28,8 @@ def disc(blur_px: float, colour=(200, 120, 30)) -> np.ndarray:
 def test_the_edge_is_near_the_one_of_the_object(blur_px, colour):
     found = cut_silhouette(disc(blur_px, colour))
     radius = np.sqrt((found[..., 3] / 255.0).sum() / np.pi)
-    assert radius == pytest.approx(RADIUS, abs=1.5)
+    outwards = blur_px * NormalDist().inv_cdf(1 - sum(EDGE) / 2)  # where so much is left
+    assert radius == pytest.approx(RADIUS + outwards, abs=1.5)
     assert (found[DISTANCE < RADIUS - 8][:, 3] == 255).all()
     assert (found[DISTANCE > RADIUS + 8][:, 3] == 0).all()
 

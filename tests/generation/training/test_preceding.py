@@ -153,7 +153,8 @@ def test_a_sample_is_the_same_in_any_batch(tiny_vae, tiny_base, tiny_shards, orb
         expected, found = together.told.conditionings[place], alone.told.conditionings[0]
         torch.testing.assert_close(found.reference, expected.reference)
         again = Draws(0, 0, [place])
-        again.uniform(), again.normal(4, 12, 4, 4)
+        again.uniform()
+        again.normal(4, 12, 4, 4)
         assert torch.equal(draws.uniform(), again.uniform())
 
 
