@@ -1,8 +1,10 @@
 """The cascade that is part of the package: whole, small, and better than no network."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from generation.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
 from generation.model_files import open_models
@@ -11,8 +13,8 @@ from generation.planning import plan
 from generation.recipes import recipes
 from generation.settings import GenerateSettings
 from generation.trained_weights import BASE, FILES, mini_folder, open_trained
-from recon.grid import read_grid
-from recon.metrics import psnr
+from recon.grid import Grid, read_grid
+from recon.metrics import psnr, ssim
 from tests.benchmarks.novel_views import copied, resized, whole_clip
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "robot"
@@ -29,28 +31,50 @@ def test_the_files_belong_together_and_have_the_sizes_of_the_recipe():
     check_trained({name: mini_folder() / name for name in (LORA_FILE, BRANCH_FILE)}, base.sha256())
 
 
-def test_views_of_an_object_it_has_never_seen_are_nearer_to_the_truth_than_the_input_is(tmp_path):
-    """On the bundled robot, which is in no training set."""
-    truth = resized(read_grid(EXAMPLE), 128)
+@pytest.fixture(scope="module")
+def truth() -> Grid:
+    """The bundled robot, which is in no training set."""
+    return resized(read_grid(EXAMPLE), 128)
+
+
+@pytest.fixture(scope="module")
+def made(truth, tmp_path_factory) -> Grid:
+    return generated(truth, tmp_path_factory.mktemp("whole"))
+
+
+def generated(truth: Grid, folder: Path, coarse_only: bool = False) -> Grid:
+    """Of the input view at a few frames."""
     seen = np.stack([truth.image(0, frame) for frame in FRAMES])
-    settings = GenerateSettings("mini", elevation_deg=10.0)
-    todo = plan(settings, len(FRAMES))
-    made = generate(
-        whole_clip(seen), tmp_path / "grid", settings, open_models(todo, settings),
+    chosen = GenerateSettings("mini", elevation_deg=10.0, coarse_only=coarse_only)
+    todo = plan(chosen, len(FRAMES))
+    return generate(
+        whole_clip(seen), folder / "grid", chosen, open_models(todo, chosen),
         trained={name: mini_folder() / name for name in todo.needs_trained},
     ).grid  # fmt: skip
 
-    def error(images) -> float:
-        """PSNR in dB over white, of the views that are not the input."""
-        found = []
-        for view in range(1, truth.V):
-            for index, frame in enumerate(FRAMES):
-                target = over_white(truth.image(view, frame))
-                found.append(psnr(over_white(images(view, index)), target))
-        return float(np.mean(found))
 
+def mean_over_views(measure: Callable, truth: Grid, images: Callable) -> float:
+    """Over the images of the views that are not the input, over white."""
+    found = [
+        measure(over_white(images(view, index)), over_white(truth.image(view, frame)))
+        for view in range(1, truth.V)
+        for index, frame in enumerate(FRAMES)
+    ]
+    return float(np.mean(found))
+
+
+def test_views_of_an_object_it_has_never_seen_are_nearer_to_the_truth_than_the_input_is(
+    truth, made
+):
     copy = copied(truth)
-    assert error(made.image) > error(lambda view, index: copy[view, FRAMES[index]]) + 0.5
+    of_copy = mean_over_views(psnr, truth, lambda view, index: copy[view, FRAMES[index]])
+    assert mean_over_views(psnr, truth, made.image) > of_copy + 0.5
+
+
+def test_the_fine_stage_adds_structure_to_the_coarse_one(truth, made, tmp_path):
+    coarse = generated(truth, tmp_path, coarse_only=True)
+    of_coarse = mean_over_views(ssim, truth, coarse.image)
+    assert mean_over_views(ssim, truth, made.image) > of_coarse
 
 
 def over_white(image: np.ndarray) -> np.ndarray:
