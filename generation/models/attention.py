@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+SHORT = 64  # tokens up to which torch's fused CPU kernel is slower than plain sums, backwards
 MAX_CUDA_BLOCKS = 65_535  # of a grid's second and third axis: sequences of one kernel call
 
 
@@ -57,8 +59,12 @@ class SingleKeyAttention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention of [B, H, S, d] tensors of any strides; [B, H, S, d].
 
-    In pieces where there are more sequences than a CUDA kernel's grid may have blocks.
+    In pieces where there are more sequences than a CUDA kernel's grid may have blocks, and with
+    plain sums where short sequences are trained on a CPU.
     """
+    if q.device.type == "cpu" and q.requires_grad and q.shape[2] <= SHORT:
+        with sdpa_kernel(SDPBackend.MATH):
+            return scaled_dot_product_attention(q, k, v)
     axis = 0 if q.shape[0] > q.shape[1] else 1
     if q.device.type == "cpu" or q.shape[axis] <= MAX_CUDA_BLOCKS:
         return scaled_dot_product_attention(q, k, v)

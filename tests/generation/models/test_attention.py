@@ -1,5 +1,7 @@
 """Attention runs along one axis and nowhere else, whatever lies beside it in memory."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -136,6 +138,23 @@ def test_an_accelerator_gets_no_more_sequences_at_once_than_its_grid_has_blocks(
     assert attend(q, k, v).shape == q.shape
     assert [shape[axis] for shape in shapes[::3]] == [7, 7, 2]
     assert all(shape == shapes[3 * (index // 3)] for index, shape in enumerate(shapes))
+
+
+@pytest.mark.parametrize("length", [5, attention.SHORT, attention.SHORT + 1])
+def test_gradients_are_those_of_plain_sums_whatever_the_length(length: int):
+    inputs = [numbers(3, 2, length, HEAD, seed=seed) for seed in range(3)]
+
+    def found(attended: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
+        tensors = [each.to(dtype).requires_grad_() for each in inputs]
+        attended(*tensors).square().sum().backward()
+        return [each.grad for each in tensors if each.grad is not None]
+
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (q @ k.mT / HEAD**0.5).softmax(-1) @ v
+
+    expected = found(plain, torch.float64)
+    for gradient, exact in zip(found(attend, torch.float32), expected, strict=True):
+        torch.testing.assert_close(gradient.double(), exact, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.gpu
