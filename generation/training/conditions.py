@@ -65,7 +65,7 @@ def grid_told(
     size: str,
     space: LatentSpace,
     tower: Tower,
-    reference_views: Tensor | None = None,
+    reference_views: Tensor,
 ) -> Told:
     """SV4D's: the input video and reference views.
 
@@ -74,16 +74,19 @@ def grid_told(
         size: see there.
         space: see there.
         tower: see there.
-        reference_views: what is told instead of the true ones, in [−1, 1], [B, V, 3, S, S].
+        reference_views: of the views, true or made, over white, in [−1, 1], [B, V, 3, S, S].
     """
     video = over_white(batch.reference_video[size]).rgb
     images = over_white(time_major(batch.target[size])).rgb
-    if reference_views is None:
-        reference_views = over_white(batch.reference_views[size]).rgb
     reference = space.latents(reference_views)
     tokens = tower(video.flatten(0, 1)).unflatten(0, video.shape[:2])
     parts = zip(space.latents(video), tokens, _cameras(batch), reference, strict=True)
     return Told(video, images, [grid_conditioning(*each) for each in parts])
+
+
+def true_reference_views(batch: TrainingSample, size: str) -> Tensor:
+    """Over white, in [−1, 1], [B, V, 3, S, S]."""
+    return over_white(batch.reference_views[size]).rgb
 
 
 def time_major(target: Tensor) -> Tensor:

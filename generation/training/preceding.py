@@ -37,6 +37,7 @@ from generation.diffusion.schedule import karras_sigmas
 from generation.models.lora import merge_lora
 from generation.networks import predictor
 from generation.stages import enlarged
+from generation.training.conditions import true_reference_views
 from generation.training.dataset import TrainingSample, over_white
 from generation.training.diffusion_stage import DiffusionSettings
 from generation.training.draws import Draws
@@ -167,7 +168,7 @@ def reference_views_told(batch: TrainingSample, size: str, made: Made | None) ->
 
     Generated ones are enlarged, and the known view is always the true one.
     """
-    true = over_white(batch.reference_views[size]).rgb
+    true = true_reference_views(batch, size)
     if made is None:
         return true
     numbers = view_numbers(batch, made.reference_views.shape[1])

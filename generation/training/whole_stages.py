@@ -24,7 +24,7 @@ from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.models.unet import UNetConfig
 from generation.networks import predictor
 from generation.recipes import ORBIT_SCALE
-from generation.training.conditions import Told, grid_told, orbit_told
+from generation.training.conditions import Told, grid_told, orbit_told, true_reference_views
 from generation.training.dataset import TrainingSample
 from generation.training.diffusion_stage import DiffusionSettings, DiffusionStage, Task
 from generation.training.draws import Draws
@@ -213,7 +213,9 @@ class BaseStage(WholeStage):
 
     def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
         networks = self.module
-        told = grid_told(batch, self._settings.size, networks.space, networks.tower)
+        size = self._settings.size
+        views = true_reference_views(batch, size)
+        told = grid_told(batch, size, networks.space, networks.tower, views)
         return Task(told, predictor(networks.unet))
 
     def _guidance(self, told: Told) -> Tensor:

@@ -10,7 +10,7 @@ from generation.conditioning import azimuth_rad, camera_vector, polar_rad
 from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.trained_autoencoder import load_autoencoder
 from generation.trained_weights import VAE_FILE
-from generation.training.conditions import grid_told, orbit_told
+from generation.training.conditions import grid_told, orbit_told, true_reference_views
 from generation.training.dataset import GridDataset, TrainingSample, over_white
 from generation.training.latents import LatentSpace, open_latent_space
 from generation.training.training_choice import Selection
@@ -33,7 +33,7 @@ def batch_of(shards, **choice) -> TrainingSample:
 
 def test_frames_of_a_grid_are_listed_by_time_and_told_the_video(space, tower, tiny_shards):
     batch = batch_of(tiny_shards, views=3, frames=2)
-    told = grid_told(batch, "low", space, tower)
+    told = grid_told(batch, "low", space, tower, true_reference_views(batch, "low"))
     frame = 1 * 3 + 2  # time 1, view 2
     torch.testing.assert_close(told.images[1, frame], over_white(batch.target["low"][1, 2, 1]).rgb)
     seen = over_white(batch.reference_video["low"][1]).rgb
@@ -47,7 +47,11 @@ def test_frames_of_a_grid_are_listed_by_time_and_told_the_video(space, tower, ti
 
 def test_cameras_are_told_as_the_pipeline_tells_them(space, tower, tiny_shards):
     batch = batch_of(tiny_shards, views=3, frames=2)
-    found = grid_told(batch, "low", space, tower).conditionings[2].vector
+    found = (
+        grid_told(batch, "low", space, tower, true_reference_views(batch, "low"))
+        .conditionings[2]
+        .vector
+    )
     elevations = batch.elevation_rad[2].double().rad2deg().tolist()
     azimuths = batch.azimuth_rad[2].double().rad2deg().tolist()
     expected = camera_vector(polar_rad(elevations), azimuth_rad(azimuths)).repeat(2, 1)
