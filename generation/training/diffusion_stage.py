@@ -33,7 +33,7 @@ from generation.training.stage_networks import StageNetworks
 from generation.training.training_choice import Selection, Spacing
 from recon.errors import InputError
 
-NOT_OF_THE_LOSS = ("recompute", "sampled", "steps")
+NOT_OF_THE_LOSS = ("recompute", "sampled", "steps", "guided")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class DiffusionSettings:
             more time, a fraction of the memory.
         sampled: held-out grids that are made at each score, and drawn.
         steps: of the sampler.
+        guided: whether the sampler is led as the published networks are.
 
     Raises:
         InputError: a number is out of its range, or a name is not known.
@@ -73,6 +74,7 @@ class DiffusionSettings:
     recompute: bool = False
     sampled: int = 2
     steps: int = 10
+    guided: bool = True
 
     def __post_init__(self):
         if not (0 <= self.drop <= 1 and self.noise_std > 0):
@@ -215,6 +217,8 @@ class DiffusionStage(ABC):
     def _sample(self, task: Task, noise: Tensor) -> Tensor:
         """Images from noise [F, c, s, s], by the pipeline's sampler."""
         conditioning, scale = task.told.conditionings[0], self._guidance(task.told)
+        if not self._settings.guided:
+            scale = torch.ones_like(scale)
         denoise = guided_denoiser(
             task.predict, conditioning, without_image(conditioning), scale.to(noise.device)
         )

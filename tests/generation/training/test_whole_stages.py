@@ -1,5 +1,6 @@
 """Reference views and base: whole networks learn, and are read again as they were written."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DUNet
 from generation.trained_networks import load_network
+from generation.training.conditions import orbit_told
 from generation.training.dataset import GridDataset
 from generation.training.draws import Draws
 from generation.training.engine import train
@@ -82,6 +84,37 @@ def test_pictures_show_what_is_known_the_truth_and_a_sample(tiny_vae, tiny_shard
     rgba = batch.target["low"][0, 1, 2].double()  # view 1, time 2
     over = rgba[:3] * rgba[3] / 255 + 255 - rgba[3]
     np.testing.assert_allclose(picture[16:24, 16:24], over.permute(1, 2, 0), atol=0.51)
+
+
+def test_one_unguided_step_is_what_the_network_says_of_noise_at_once(tiny_vae, tiny_shards):
+    """By the coefficients of v-prediction, and unlike what guidance makes of it."""
+    stage = ReferenceViewsStage(replace(ORBIT, steps=1, guided=False), tiny_vae)
+    network = stage.module
+    torch.manual_seed(0)
+    for parameter in network.unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    batch, sigma = batch_of(stage, tiny_shards, 1), 700.0
+    told = orbit_told(batch, "low", network.space, network.tower)
+    noise = Draws(5, 0, [0]).normal(*network.space.latents(told.images).shape[1:])[0]
+    conditioning = told.conditionings[0]
+    with torch.no_grad():
+        v = network.unet(
+            torch.cat([noise, conditioning.concat], dim=1),
+            torch.full((4,), math.log(sigma) / 4),
+            conditioning.vector,
+            conditioning.context,
+            frames=4,
+        )
+        x = noise * math.sqrt(sigma**2 + 1)
+        z = x / (sigma**2 + 1) - v * sigma / math.sqrt(sigma**2 + 1)
+        made = network.space.images(z)
+    expected = torch.cat(list((made.clamp(-1, 1) + 1) * 127.5), dim=2).permute(1, 2, 0)
+    shown = stage.pictures(batch, Draws(5, 0, [0]))[:, -4 * 8 :]
+    np.testing.assert_allclose(shown, expected, atol=0.51)
+    guided = ReferenceViewsStage(replace(ORBIT, steps=1), tiny_vae)
+    guided.module.load_state_dict(network.state_dict())
+    led = guided.pictures(batch, Draws(5, 0, [0]))[:, -4 * 8 :]
+    assert np.abs(led - expected.numpy()).max() > 2
 
 
 def test_features_that_are_computed_again_give_the_same_gradients(tiny_vae, tiny_shards):
