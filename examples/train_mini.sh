@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Trains the small cascade `mini` from animated assets, on two CPU cores in about three hours.
+# Trains the small cascade `mini` from animated assets, on two CPU cores in about five hours.
 #
 #     examples/train_mini.sh ASSETS OUT        ASSETS: folders of GLB files
 #
 # Run it again to go on where it stopped. The weights come to lie in OUT/weights:
 #
 #     fourdvd generate VIDEO -o GRID --weights OUT/weights
+#
+# What ships was trained in more parts, with less noise in some of them: examples/mini_training.
 set -euo pipefail
 assets=$1 out=$2
 
@@ -45,9 +47,14 @@ train base base_high_again "${vae[@]}" --start "$out/trainings/base_low_again" "
 train base base_low_more "${vae[@]}" --start "$out/trainings/base_high_again" --steps 1100 --lr 8e-4
 train base base_high_more "${vae[@]}" --start "$out/trainings/base_low_more" "${high[@]}" \
     --steps 600 --lr 8e-4
-train base base_noisy "${vae[@]}" --start "$out/trainings/base_high_more" --config mini_noisy
-train base base "${vae[@]}" --start "$out/trainings/base_noisy" --config mini_noisy "${high[@]}" \
-    --steps 550
+noisy=(--config mini_noisy)
+train base base_low_noisy "${vae[@]}" --start "$out/trainings/base_high_more" "${noisy[@]}"
+train base base_high_noisy "${vae[@]}" --start "$out/trainings/base_low_noisy" "${noisy[@]}" \
+    "${high[@]}" --steps 1950
+train base base_low_last "${vae[@]}" --start "$out/trainings/base_high_noisy" "${noisy[@]}" \
+    --steps 400
+train base base "${vae[@]}" --start "$out/trainings/base_low_last" "${noisy[@]}" "${high[@]}" \
+    --steps 600
 base=("${vae[@]}" --base "$out/trainings/base")
 wait "$views"
 seen=(--reference-views "$out/trainings/reference-views")
