@@ -4,7 +4,7 @@
 
 A network that has learnt little draws the mean of all objects that there may be. Its silhouettes
 fade out over many pixels, as far as any of them reaches. The share tells how many of the objects
-are at a place: where it is a fifth the edge is put, well outside of where half of them end,
+are at a place: where it is a third the edge is put, a little outside of where half of them end,
 since what is missing is farther from the truth than what is there and faint. Colours stay as they
 are. Letters: H × W pixels. What it does not know: networks, and backgrounds that are not white.
 """
@@ -16,7 +16,7 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter, maximum_filter
 
 from recon.grid.matte import TOLERANCE
 
-EDGE = (0.1, 0.3)  # shares between which alpha goes from 0 to 1
+EDGE = (0.2, 0.4)  # shares between which alpha goes from 0 to 1
 NEARBY = 1 / 2  # of the image's side
 SMOOTHING_PX = 1.0
 FAINT = 0.35  # of the darkest place of the image: nothing nearby counts as darker than less

@@ -239,7 +239,7 @@ def test_closing_ends_all_processes_and_leaves_no_unfinished_folder(folder):
 
 def test_an_interrupted_driver_takes_its_workers_along(driver, folder):
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
-    _, message = driver.communicate(timeout=15)
+    _, message = driver.communicate(timeout=60)
     assert message.count("Traceback") == 1  # that of the driver itself
     wait_until_gone(pids_in(folder))
     assert list((folder / "results").iterdir()) == []
