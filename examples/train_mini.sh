@@ -7,7 +7,8 @@
 #
 #     fourdvd generate VIDEO -o GRID --weights OUT/weights
 #
-# What ships was trained in more parts, with less noise in some of them: examples/mini_training.
+# What ships was trained for as many steps in more parts, with less noise in some of those that are
+# `noisy` here: examples/mini_training.
 set -euo pipefail
 assets=$1 out=$2
 
@@ -29,12 +30,12 @@ train() { # STAGE FOLDER OPTIONS
     fourdvd train "$1" "$out/shards" -o "$out/trainings/$2" "${@:3}"
 }
 train vae vae
-vae=(--vae "$out/trainings/vae")
+vae=(--vae "$out/trainings/vae") noisy=(--config mini_noisy)
 export OMP_NUM_THREADS=1 # from here on two trainings at a time, each on a core of its own
 (
     train reference-views views_begun "${vae[@]}"
     train reference-views reference-views "${vae[@]}" --start "$out/trainings/views_begun" \
-        --config mini_noisy
+        "${noisy[@]}" --steps 9850
 ) &
 views=$!
 high=(--size high --batch 1)
@@ -47,8 +48,8 @@ train base base_high_again "${vae[@]}" --start "$out/trainings/base_low_again" "
 train base base_low_more "${vae[@]}" --start "$out/trainings/base_high_again" --steps 1100 --lr 8e-4
 train base base_high_more "${vae[@]}" --start "$out/trainings/base_low_more" "${high[@]}" \
     --steps 600 --lr 8e-4
-noisy=(--config mini_noisy)
-train base base_low_noisy "${vae[@]}" --start "$out/trainings/base_high_more" "${noisy[@]}"
+train base base_low_noisy "${vae[@]}" --start "$out/trainings/base_high_more" "${noisy[@]}" \
+    --steps 850
 train base base_high_noisy "${vae[@]}" --start "$out/trainings/base_low_noisy" "${noisy[@]}" \
     "${high[@]}" --steps 1950
 train base base_low_last "${vae[@]}" --start "$out/trainings/base_high_noisy" "${noisy[@]}" \

@@ -85,7 +85,12 @@ def grid_told(
 
 
 def true_reference_views(batch: TrainingSample, size: str) -> Tensor:
-    """Over white, in [−1, 1], [B, V, 3, S, S]."""
+    """The views at the reference frame, over white, in [−1, 1], [B, V, 3, S, S].
+
+    Args:
+        batch: see `orbit_told`, as what follows.
+        size: see there.
+    """
     return over_white(batch.reference_views[size]).rgb
 
 

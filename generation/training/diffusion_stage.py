@@ -217,8 +217,7 @@ class DiffusionStage(ABC):
     def _sample(self, task: Task, noise: Tensor) -> Tensor:
         """Images from noise [F, c, s, s], by the pipeline's sampler."""
         conditioning, scale = task.told.conditionings[0], self._guidance(task.told)
-        if not self._settings.guided:
-            scale = torch.ones_like(scale)
+        scale = scale if self._settings.guided else torch.ones_like(scale)
         denoise = guided_denoiser(
             task.predict, conditioning, without_image(conditioning), scale.to(noise.device)
         )

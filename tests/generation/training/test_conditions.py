@@ -47,11 +47,8 @@ def test_frames_of_a_grid_are_listed_by_time_and_told_the_video(space, tower, ti
 
 def test_cameras_are_told_as_the_pipeline_tells_them(space, tower, tiny_shards):
     batch = batch_of(tiny_shards, views=3, frames=2)
-    found = (
-        grid_told(batch, "low", space, tower, true_reference_views(batch, "low"))
-        .conditionings[2]
-        .vector
-    )
+    told = grid_told(batch, "low", space, tower, true_reference_views(batch, "low"))
+    found = told.conditionings[2].vector
     elevations = batch.elevation_rad[2].double().rad2deg().tolist()
     azimuths = batch.azimuth_rad[2].double().rad2deg().tolist()
     expected = camera_vector(polar_rad(elevations), azimuth_rad(azimuths)).repeat(2, 1)
