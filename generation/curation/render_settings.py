@@ -6,9 +6,13 @@ axis.
 
 from __future__ import annotations
 
+import math
+import zlib
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
+
+import numpy as np
 
 from generation.curation.light import Light
 from recon.errors import InputError
@@ -38,6 +42,9 @@ class RenderSettings:
         size: of an image's side in pixels.
         elevation_deg: of all cameras.
         yaw_deg: turn of the object about +Z, counter-clockwise from above; the light stays.
+        stretch: largest factor by which an asset may be stretched or squeezed along each of its
+            axes, so that one makes many objects; 1 leaves it as it is.
+        seed: of the factors, see `factors`.
         samples: a pixel.
         light: ambient and sun.
         renderer: Cycles, or the own rasterizer.
@@ -56,6 +63,8 @@ class RenderSettings:
     size: int = 576
     elevation_deg: float = 0.0
     yaw_deg: float = 0.0
+    stretch: float = 1.0
+    seed: int = 0
     samples: int = 16
     light: Light = field(default_factory=Light)
     renderer: Renderer = Renderer.cycles
@@ -71,6 +80,8 @@ class RenderSettings:
             ("size", self.size, 4, MAX_SIZE),
             ("samples", self.samples, 1, MAX_SAMPLES),
             ("elevation", self.elevation_deg, -89.0, 89.0),
+            ("stretch", self.stretch, 1, 4),
+            ("seed", self.seed, 0, 2**32 - 1),
             ("tracks", self.tracks, 0, 10**7),
         ):
             if not least <= value <= most:
@@ -90,6 +101,14 @@ class RenderSettings:
             )
             for k in range(self.views)
         ]
+
+    def factors(self, name: str) -> list[float]:
+        """Along the three axes of the asset of a name, each in [1 / stretch, stretch], [3].
+
+        Their logarithms are evenly spread, and depend on seed and name alone.
+        """
+        rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+        return np.exp(rng.uniform(-1, 1, 3) * math.log(self.stretch)).tolist()
 
     def as_json(self) -> dict[str, Any]:
         """What decides the result, to be compared with what a folder was made with."""

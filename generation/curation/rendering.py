@@ -171,6 +171,7 @@ def blender_request(task: RenderTask, scratch: Path) -> Request:
         loose_texture=None if loose is None else str(loose),
         action=settings.action,
         frames=settings.frames,
+        stretch=settings.factors(asset.name),
         yaw_deg=settings.yaw_deg,
         max_triangles=task.limits.triangles,
         threads=task.threads,

@@ -63,25 +63,35 @@ def guided_denoiser(
     """
     weights = scale[:, None, None, None]
     if bool((scale == 1).all()):
-        return lambda x, sigma: _denoised(predict, x, sigma, (conditioning,))
+        return plain_denoiser(predict, (conditioning,))
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         pair = (unconditional, conditioning)
         groups = (pair,) if together else ((pair[0],), (pair[1],))
         without, following = torch.cat(
-            [_denoised(predict, x, sigma, group) for group in groups]
+            [_denoised(predict, x.repeat(len(group), 1, 1, 1), sigma, group) for group in groups]
         ).chunk(2)
         return torch.lerp(without, following, weights.to(following))
 
     return denoise
 
 
+def plain_denoiser(predict: Predictor, conditionings: Sequence[Conditioning]) -> Denoiser:
+    """A denoiser that follows the conditional prediction as it is.
+
+    Args:
+        predict: the network.
+        conditionings: b of them; the latents that it is given are b · F, those of each together.
+    """
+    return lambda x, sigma: _denoised(predict, x, sigma, conditionings)
+
+
 def _denoised(
     predict: Predictor, x: Tensor, sigma: float, conditionings: Sequence[Conditioning]
 ) -> Tensor:
-    """Denoised latents under each conditioning, one after the other, float32, [b·F, c, h, w]."""
+    """Denoised latents [b·F, c, h, w], F of them under each conditioning, float32."""
     c = coefficients(sigma)
-    latents = torch.cat([torch.cat([x * c.c_in, each.concat], 1) for each in conditionings])
-    noise = torch.full((len(latents),), c.c_noise, device=x.device)
-    prediction = predict(latents, noise, conditionings).float()
-    return c.c_skip * x.repeat(len(conditionings), 1, 1, 1) + c.c_out * prediction
+    told = torch.cat([each.concat for each in conditionings])
+    noise = torch.full((len(x),), c.c_noise, device=x.device)
+    prediction = predict(torch.cat([x * c.c_in, told], 1), noise, conditionings).float()
+    return c.c_skip * x + c.c_out * prediction

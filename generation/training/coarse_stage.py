@@ -106,7 +106,7 @@ class CoarseStage(DiffusionStage):
         super().__init__(
             settings,
             CoarseNetworks(self._base, foundation.space, preceding),
-            settings.selection(*([SIZE] if preceding else [])),
+            settings.selection(*([SIZE, settings.orbit_size] if preceding else [])),
             foundation.origins | preceding_origins(trainings),
         )
 

@@ -144,7 +144,7 @@ class FineStage(DiffusionStage):
         super().__init__(
             settings,
             FineNetworks(opened, made, foundation.space, preceding),
-            settings.selection(SIZE),
+            settings.selection(SIZE, *([settings.orbit_size] if preceding else [])),
             foundation.origins | preceding_origins(trainings) | {"branch": branch, "roles": roles},
         )
 

@@ -15,13 +15,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from generation.models.vae import LATENT_SIDE
 from generation.trained_autoencoder import ScaledDecoder, load_autoencoder
 from generation.trained_weights import VAE_FILE
 from generation.training.autoencoder import NAME
 from generation.training.results import trained_file
 from generation.weights import file_sha256
 
-IMAGES_AT_ONCE = 32
+IMAGES_AT_ONCE = 32  # on a CPU; elsewhere as many as have so many pixels
+PIXELS_AT_ONCE = 32 * 576**2
 
 
 class LatentSpace(nn.Module):
@@ -53,14 +55,14 @@ class LatentSpace(nn.Module):
     @torch.no_grad()
     def latents(self, images: Tensor) -> Tensor:
         """Not scaled: [..., 3, S, S] to float32 [..., c, s, s]."""
-        pieces = images.flatten(0, -4).split(IMAGES_AT_ONCE)
+        pieces = images.flatten(0, -4).split(_at_once(images))
         found = torch.cat([self.encoder(piece).float() for piece in pieces])
         return found.unflatten(0, images.shape[:-3])
 
     @torch.no_grad()
     def images(self, latents: Tensor) -> Tensor:
         """In [−1, 1] of scaled latents: [N, c, s, s] to float32 [N, 3, S, S]."""
-        pieces = latents.split(IMAGES_AT_ONCE)
+        pieces = latents.split(_at_once(latents, LATENT_SIDE))
         return torch.cat([self.decoder(piece).float() for piece in pieces]).clamp(-1, 1)
 
 
@@ -77,3 +79,10 @@ def open_latent_space(folder: Path) -> LatentSpace:
     network, scale = load_autoencoder(path)
     decoder, channels = ScaledDecoder(network.decoder, scale), network.config.latent_channels
     return LatentSpace(network.encoder, decoder, scale, channels, file_sha256(path))
+
+
+def _at_once(images: Tensor, side: int = 1) -> int:
+    """How many images [..., S, S] go through together; a pixel stands for side² of an image."""
+    if images.device.type == "cpu":
+        return IMAGES_AT_ONCE
+    return max(1, PIXELS_AT_ONCE // (images.shape[-1] * side) ** 2)

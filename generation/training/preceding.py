@@ -4,9 +4,9 @@
 
 At the end a stage is never told the truth: views that SV3D has made are softer, and those of a
 coarse grid are not quite where they should be. A network that has seen true ones alone trusts them
-too much, as autoregressive ones trust what they have written. Letters: B samples, T times, N views
-around the object, the known one first, s pixels on a side at the size of the views. What it does
-not know: which stage is trained.
+too much, as autoregressive ones trust what they have written. Letters: B samples, n of them chosen,
+T times, N views around the object, the known one first, s pixels on a side of coarse views. What it
+does not know: which stage is trained.
 
 Source: Bengio et al. 2015, "Scheduled sampling", §2.4, with a share that stays the same.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -31,12 +31,12 @@ from generation.conditioning import (
     grid_conditioning,
     orbit_conditioning,
 )
-from generation.diffusion.denoiser import guided_denoiser
+from generation.diffusion.denoiser import plain_denoiser
 from generation.diffusion.sampler import euler, start
 from generation.diffusion.schedule import karras_sigmas
 from generation.models.lora import merge_lora
 from generation.networks import predictor
-from generation.stages import enlarged
+from generation.stages import enlarged, reduced
 from generation.training.conditions import true_reference_views
 from generation.training.dataset import TrainingSample, over_white
 from generation.training.diffusion_stage import DiffusionSettings
@@ -47,7 +47,7 @@ from generation.training.stage_networks import StageNetworks, open_whole
 from generation.weights import file_sha256
 from recon.errors import InputError
 
-SIZE = "low"  # of all that is made here
+SIZE = "low"  # of coarse views
 ORBIT_STAGE, COARSE_STAGE = "reference-views", "coarse"  # names of the stages before
 
 
@@ -61,14 +61,16 @@ class PrecededSettings(DiffusionSettings):
         generated_steps: of the sampler, which makes them without guidance.
         orbit_views: N, evenly around the object, as SV3D and coarse stage were trained; the grids'
             views are among them.
+        orbit_size: of the images at which SV3D makes them, "low" or "high".
 
     Raises:
-        InputError: a number is out of its range.
+        InputError: a number is out of its range, or a name is not known.
     """
 
     generated: float = 0.0
     generated_steps: int = 1
     orbit_views: int = 16
+    orbit_size: str = "low"
 
     def __post_init__(self):
         super().__post_init__()
@@ -83,7 +85,7 @@ class Made(NamedTuple):
 
     Attributes:
         chosen: which samples are told it, bool, [B]; the others' images are not looked at.
-        reference_views: in [−1, 1], [B, N, 3, s, s].
+        reference_views: in [−1, 1], of any size, [B, N, 3, S, S].
         coarse: likewise, of all times, [B, T, N, 3, s, s]; None without a coarse stage.
     """
 
@@ -117,62 +119,76 @@ class Preceding(nn.Module):
 
         Which numbers are drawn does not depend on what is chosen.
         """
-        video = over_white(batch.reference_video[SIZE]).rgb
-        images = over_white(batch.reference_image[SIZE]).rgb
-        B, T, N = *video.shape[:2], self._settings.orbit_views
-        chosen = torch.ones(B, dtype=torch.bool, device=video.device)
+        N, images = self._settings.orbit_views, self._known(batch, self._settings.orbit_size)
+        B, device = len(images), images.device
+        chosen = torch.ones(B, dtype=torch.bool, device=device)
         if draws is None:
-            draws = Draws(0, 0, range(B), video.device)
+            draws = Draws(0, 0, range(B), device)
         else:
             chosen = draws.uniform() < self._settings.generated
-        shape = self.views.space.latents(images[:1]).shape[1:]
-        orbit_noise = draws.normal(N, *shape)
-        grid_noise = draws.normal(T * N, *shape) if self.grid is not None else None
+        elevation = batch.elevation_rad.mean(1)[chosen]
+        vectors = _around(elevation, N)
+        orbit_noise = draws.normal(N, *self.views.space.latents(images[:1]).shape[1:])
         views = images[:, None].repeat(1, N, 1, 1, 1)
-        coarse = None if self.grid is None else video[:, :, None].repeat(1, 1, N, 1, 1, 1)
-        elevation = batch.elevation_rad.mean(1)
-        for index in chosen.nonzero().flatten().tolist():
-            vector = _around(elevation[index], N)
-            views[index, 1:] = self._orbit(images[index], vector, orbit_noise[index])
-            if coarse is not None and grid_noise is not None:
-                told = (video[index], vector, views[index], grid_noise[index])
-                coarse[index, :, 1:] = self._coarse(*told)
+        if len(elevation):
+            views[chosen, 1:] = self._orbit(images[chosen], vectors, orbit_noise[chosen])
+        if self.grid is None:
+            return Made(chosen, views, None)
+        video = over_white(batch.reference_video[SIZE]).rgb
+        seen = reduced(views.flatten(0, 1), video.shape[-1]).unflatten(0, (B, N))
+        seen[:, 0] = self._known(batch, SIZE)
+        T, shape = video.shape[1], self.grid.space.latents(video[:1, 0]).shape[1:]
+        noise = draws.normal(T * N, *shape)
+        coarse = video[:, :, None].repeat(1, 1, N, 1, 1, 1)
+        if len(elevation):
+            coarse[chosen, :, 1:] = self._coarse(
+                self.grid, video[chosen], vectors, seen[chosen], noise[chosen]
+            )
         return Made(chosen, views, coarse)
 
-    def _orbit(self, image: Tensor, vector: Tensor, noise: Tensor) -> Tensor:
-        """Views of an image [3, s, s] in the order of the vector, without the image's own."""
-        networks, last = self.views, vector.roll(-1, 0)  # SV3D has the known view at the end
-        latents, tokens = networks.space.latents(image[None]), networks.tower(image[None])
-        conditioning = orbit_conditioning(latents[0], tokens[0], last)
-        return self._sampled(networks, conditioning, noise)[:-1]
+    def _known(self, batch: TrainingSample, size: str) -> Tensor:
+        """The known image, [B, 3, S, S]."""
+        return over_white(batch.reference_image[size]).rgb
 
-    def _coarse(self, video: Tensor, vector: Tensor, views: Tensor, noise: Tensor) -> Tensor:
-        """Views of a video [T, 3, s, s] in the order of the vector, without the video's own."""
-        networks = self.grid
-        assert networks is not None
-        latents, tokens = networks.space.latents(video), networks.tower(video)
-        seen = networks.space.latents(views)
-        made = self._sampled(networks, grid_conditioning(latents, tokens, vector, seen), noise)
-        return made.unflatten(0, (len(video), -1))[:, 1:]
+    def _orbit(self, images: Tensor, vectors: Tensor, noise: Tensor) -> Tensor:
+        """Views of images [n, 3, S, S] in the order of the vectors, without the images' own."""
+        networks, last = self.views, vectors.roll(-1, 1)  # SV3D has the known view at the end
+        latents, tokens = networks.space.latents(images), networks.tower(images)
+        told = map(orbit_conditioning, latents, tokens, last)
+        return self._sampled(networks, list(told), noise)[:, :-1]
 
-    def _sampled(self, networks: StageNetworks, told: Conditioning, noise: Tensor) -> Tensor:
-        """Images of all frames, [F, 3, s, s]."""
-        scale = torch.ones(len(noise), device=noise.device)
-        denoise = guided_denoiser(predictor(networks.unet), told, told, scale)
+    def _coarse(
+        self, networks: StageNetworks, video: Tensor, vectors: Tensor, views: Tensor, noise: Tensor
+    ) -> Tensor:
+        """Views of videos [n, T, 3, s, s] in the order of the vectors, without the videos' own."""
+        n, T = video.shape[:2]
+        tokens = networks.tower(video.flatten(0, 1)).unflatten(0, (n, T))
+        latents, seen = networks.space.latents(video), networks.space.latents(views)
+        told = map(grid_conditioning, latents, tokens, vectors, seen)
+        return self._sampled(networks, list(told), noise).unflatten(1, (T, -1))[:, :, 1:]
+
+    def _sampled(
+        self, networks: StageNetworks, told: Sequence[Conditioning], noise: Tensor
+    ) -> Tensor:
+        """Images of noise [n, F, c, ·, ·], [n, F, 3, ·, ·]."""
         sigmas = karras_sigmas(self._settings.generated_steps)
-        return networks.space.images(euler([denoise], start(noise, sigmas), sigmas))
+        denoise = plain_denoiser(predictor(networks.unet), told)
+        latents = euler([denoise], start(noise.flatten(0, 1), sigmas), sigmas)
+        return networks.space.images(latents).unflatten(0, noise.shape[:2])
 
 
 def reference_views_told(batch: TrainingSample, size: str, made: Made | None) -> Tensor:
     """Reference views over white of a size's pixels, in [−1, 1], [B, V, 3, S, S].
 
-    Generated ones are enlarged, and the known view is always the true one.
+    Generated ones are brought to this size, and the known view is always the true one.
     """
     true = true_reference_views(batch, size)
     if made is None:
         return true
     numbers = view_numbers(batch, made.reference_views.shape[1])
-    views = enlarged(_picked(made.reference_views, numbers), true.shape[-1])
+    views = _picked(made.reference_views, numbers)
+    smaller = reduced(views.flatten(0, 1), true.shape[-1]).unflatten(0, views.shape[:2])
+    views = enlarged(smaller, true.shape[-1])
     generated = made.chosen[:, None] & (numbers != 0)
     return torch.where(generated[..., None, None, None], views, true)
 
@@ -247,9 +263,11 @@ def _coarse_networks(foundation: Foundation, folder: Path) -> StageNetworks:
 
 
 def _around(elevation_rad: Tensor, N: int) -> Tensor:
-    """Camera vectors of N views evenly around the object, the known one first, [N, width]."""
-    azimuth = torch.arange(N, device=elevation_rad.device) * (2 * math.pi / N)
-    return camera_vector((math.pi / 2 - elevation_rad).expand(N), azimuth)
+    """Camera vectors of N views evenly around n objects, the known one first, [n, N, width]."""
+    n, device = len(elevation_rad), elevation_rad.device
+    azimuth = torch.arange(N, device=device).repeat(n) * (2 * math.pi / N)
+    polar = (math.pi / 2 - elevation_rad).repeat_interleave(N)
+    return camera_vector(polar, azimuth).unflatten(0, (n, N))
 
 
 def _picked(views: Tensor, numbers: Tensor) -> Tensor:

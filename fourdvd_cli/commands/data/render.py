@@ -54,6 +54,18 @@ def render(
         float,
         typer.Option("--yaw", metavar="DEG", help="Turn of the asset, seen from above."),
     ] = 0.0,
+    stretch: Annotated[
+        float,
+        typer.Option(
+            "--stretch",
+            metavar="FACTOR",
+            min=1,
+            max=4,
+            help="Stretch or squeeze each asset along each of its axes by up to so much, at "
+            "random: more shapes to train on.",
+        ),
+    ] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the stretch.")] = 0,
     samples: Annotated[
         int, typer.Option("--samples", min=1, max=65536, help="A pixel; more is less noise.")
     ] = 16,
@@ -116,7 +128,7 @@ def render(
 
     settings = render_settings.RenderSettings(
         action=action, views=views, frames=frames, size=size, elevation_deg=elevation, yaw_deg=yaw,
-        samples=samples, light=Light(ambient=ambient, sun=sun),
+        stretch=stretch, seed=seed, samples=samples, light=Light(ambient=ambient, sun=sun),
         renderer=render_settings.Renderer(renderer), device=device.value,
         depth=depth, normals=normals, tracks=tracks,
     )  # fmt: skip

@@ -33,7 +33,7 @@ class World(NamedTuple):
     """How an asset was put into the world: x_world = scale · (x − centre).
 
     Attributes:
-        centre: in the asset's units, after the turn, [3].
+        centre: in the asset's units, after stretch and turn, [3].
         scale: world units for one of the asset's.
         bounds: lower and upper corner in the world, [2, 3].
     """
@@ -75,7 +75,7 @@ def count_triangles() -> int:
 
 
 def put_into_world(shapes: Sequence[np.ndarray]) -> World:
-    """Where the frames of an asset, after the turn, come to lie.
+    """Where the frames of an asset, after stretch and turn, come to lie.
 
     Args:
         shapes: vertices of each frame in the asset's units, [N, 3] each.
@@ -97,9 +97,9 @@ def put_into_world(shapes: Sequence[np.ndarray]) -> World:
     return World(centre, scale, np.stack([lower - centre, upper - centre]) * scale)
 
 
-def turn(yaw_deg: float) -> Matrix:
-    """A turn about +Z, counter-clockwise seen from above."""
-    return Matrix.Rotation(math.radians(yaw_deg), 4, "Z")
+def stretch_and_turn(stretch: Sequence[float], yaw_deg: float) -> Matrix:
+    """Factors along the three axes, then a turn about +Z, counter-clockwise seen from above."""
+    return Matrix.Rotation(math.radians(yaw_deg), 4, "Z") @ Matrix.Diagonal(stretch).to_4x4()
 
 
 def hang_under_root() -> bpy.types.Object:
@@ -112,10 +112,10 @@ def hang_under_root() -> bpy.types.Object:
     return root
 
 
-def world_matrix(world: World, yaw_deg: float) -> Matrix:
-    """From the asset's units to the world's."""
+def world_matrix(world: World, before: Matrix) -> Matrix:
+    """From the asset's units to the world's, after its stretch and turn."""
     scale = Matrix.Diagonal((world.scale,) * 3).to_4x4()
-    return scale @ Matrix.Translation(Vector(-world.centre)) @ turn(yaw_deg)
+    return scale @ Matrix.Translation(Vector(-world.centre)) @ before
 
 
 @contextmanager

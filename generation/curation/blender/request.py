@@ -51,7 +51,8 @@ class Request:
         loose_texture: an image for materials that name none, or None.
         action: the clip to play; None takes the one with most motion.
         frames: F, evenly timed over the clip with both ends.
-        yaw_deg: turn about +Z before everything else, counter-clockwise seen from above.
+        stretch: factors along the asset's own axes, before everything else, [3].
+        yaw_deg: turn about +Z after that, counter-clockwise seen from above.
         max_triangles: of a frame; more are refused.
         threads: that Blender may use; 0 means all.
         baked: file for the triangles of all frames, or None.
@@ -64,6 +65,7 @@ class Request:
     loose_texture: str | None
     action: str | None
     frames: int
+    stretch: list[float]
     yaw_deg: float
     max_triangles: int
     threads: int
@@ -100,7 +102,7 @@ class Result:
         clips: all of them.
         source_frames: first and last frame of the clip, in frames of `source_fps`.
         source_fps: frames a second.
-        centre: of the box around all frames, in the asset's units after the turn, [3].
+        centre: of the box around all frames, in the asset's units after stretch and turn, [3].
         scale: from the asset's units to the world's.
         bounds: lower and upper corner of the box around all frames in the world, [2][3].
         vertices: of the first frame.

@@ -42,11 +42,12 @@ def process(asked: request.Request) -> request.Result:
     root = geometry.hang_under_root()
     clip, measured = clips.choose(clips.find_clips(sequence), asked.action)
     clip.play()
-    root.matrix_world = geometry.turn(asked.yaw_deg)
+    before = geometry.stretch_and_turn(asked.stretch, asked.yaw_deg)
+    root.matrix_world = before
     source_frames = [float(frame) for frame in clip.frames(asked.frames)]
     shapes = _shapes(clip, source_frames)
     world = geometry.put_into_world(shapes)
-    root.matrix_world = geometry.world_matrix(world, asked.yaw_deg)
+    root.matrix_world = geometry.world_matrix(world, before)
     _check_placed(clip, source_frames[0], (shapes[0] - world.centre) * world.scale)
     triangles = geometry.count_triangles()
     if asked.baked:

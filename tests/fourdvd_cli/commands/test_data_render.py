@@ -49,7 +49,8 @@ def test_a_grid_that_a_crash_kept_from_its_row_gets_it(fourdvd, assets, tmp_path
     request.getfixturevalue("instead_of_blender")("raise SystemExit('never')")
     settings = {
         "action": None, "views": 2, "frames": 3, "size": 32, "elevation_deg": 0.0, "yaw_deg": 0.0,
-        "samples": 16, "renderer": "fast", "depth": False, "normals": False, "tracks": 0,
+        "stretch": 1.0, "seed": 0, "samples": 16, "renderer": "fast", "depth": False,
+        "normals": False, "tracks": 0,
         "light": {"ambient": 0.55, "sun": 1.6, "direction": [0.55, 0.75, -0.9], "angle_deg": 5.0},
     }  # fmt: skip
     row = {"name": "box", "status": "rendered", "settings": settings}

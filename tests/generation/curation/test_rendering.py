@@ -91,6 +91,32 @@ def test_the_object_fills_its_ball_and_is_centred_over_all_frames(box):
 
 
 @needs_blender
+def test_a_stretched_asset_is_wider_along_its_own_axes(box):
+    settings = replace(TRUTH, stretch=1.6, seed=3, depth=False, normals=False)
+    asset = find_assets([box.parent / "box.glb"])[0]
+    row = render(asset, box.parent / "stretched", settings)
+    assert row.status is Status.RENDERED, row
+    factors = np.array(settings.factors("box"))
+    assert factors.max() / factors.min() > 1.1
+    before, after = (
+        np.ptp(load_file(folder / "tracks.safetensors")["points"], axis=(0, 1))
+        for folder in (box, box.parent / "stretched")
+    )
+    common = after / before / factors
+    np.testing.assert_allclose(common, common[0], rtol=1e-4)
+
+
+def test_factors_depend_on_seed_and_name_and_stay_in_their_range():
+    settings = replace(FAST, stretch=1.5)
+    found = np.array([settings.factors(f"{number}") for number in range(300)])
+    assert settings.factors("7") == found[7].tolist()
+    assert settings.factors("7") != replace(settings, seed=1).factors("7")
+    assert found.min() >= 1 / 1.5
+    assert found.max() <= 1.5
+    np.testing.assert_allclose(np.log(found).mean(0), 0, atol=0.06)
+    assert FAST.factors("7") == [1, 1, 1]
+
+
 def test_followed_points_lie_on_the_depth_map_or_behind_it(box):
     grid = read_grid(box)
     points = load_file(box / "tracks.safetensors")["points"]
@@ -299,7 +325,9 @@ def test_a_finished_grid_is_not_made_again(box, instead_of_blender):
     assert render(asset, box, TRUTH) == finished_row(box, asset, TRUTH)
 
 
-@pytest.mark.parametrize("wrong", [{"views": 0}, {"size": 1}, {"samples": 0}, {"frames": 10**6}])
+@pytest.mark.parametrize(
+    "wrong", [{"views": 0}, {"size": 1}, {"samples": 0}, {"frames": 10**6}, {"stretch": 0.5}]
+)
 def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         replace(FAST, **wrong)

@@ -2,6 +2,7 @@
 
 import torch
 
+from generation.training import draws as drawing
 from generation.training.draws import Draws
 
 
@@ -16,6 +17,15 @@ def test_a_sample_keeps_its_numbers_however_the_batch_is_cut():
         expected, found = draw(whole), [draw(part) for part in parts]
         assert torch.equal(expected[::2], found[0])
         assert torch.equal(expected[1::2], found[1])
+
+
+def test_several_threads_draw_the_same_numbers(monkeypatch):
+    alone = Draws(5, 7, range(6))
+    expected = [alone.normal(3, 2), alone.uniform(), alone.permutation(4)]
+    monkeypatch.setattr(drawing, "MANY", 1)
+    shared = Draws(5, 7, range(6))
+    found = [shared.normal(3, 2), shared.uniform(), shared.permutation(4)]
+    assert all(map(torch.equal, found, expected))
 
 
 def test_seeds_steps_and_places_have_numbers_of_their_own():

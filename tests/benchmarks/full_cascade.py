@@ -1,0 +1,141 @@
+"""What the full-size cascade takes on a GPU, from 21 frames to 16 views of each.
+
+    python -m tests.benchmarks.full_cascade [--size 576] [--low-memory]
+
+All networks have their full width and random weights, which take as long as trained ones. On a CPU
+`--channels 32 --size 64 --frames 5 --steps 1` shows that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from generation import passes
+from generation.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.cascade_weights import save_branch, save_lora
+from generation.catalogue import published
+from generation.models.clip import ImageTower
+from generation.models.lora import add_lora
+from generation.models.structure_branch import build_branch
+from generation.models.sv3d import SV3DUNet
+from generation.models.sv4d import SV4DConfig, SV4DUNet
+from generation.models.unet import UNetConfig
+from generation.models.vae import ImageDecoder, ImageEncoder, VAEConfig
+from generation.networks import Networks
+from generation.pipeline import generate
+from generation.planning import plan
+from generation.preprocess import PreparedClip
+from generation.recipes import recipes
+from generation.settings import GenerateSettings
+from generation.verification import Verification
+from generation.weights import PublishedWeights
+from tests.benchmarks import machine, markdown
+from tests.generation.tiny_networks import tiny_clip
+
+RANK = 16
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    on_cuda = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.full_cascade")
+    parser.add_argument("--size", type=int, default=576, help="default: %(default)s")
+    parser.add_argument("--frames", type=int, default=21, help="default: %(default)s")
+    parser.add_argument("--steps", type=int, help="of the sampler")
+    parser.add_argument("--channels", type=int, default=320, help="default: %(default)s")
+    parser.add_argument("--low-memory", action="store_true")
+    markdown.add_options(parser, "full-cascade")
+    options = parser.parse_args(arguments)
+    settings = GenerateSettings(
+        "4dvd", steps=options.steps, device="cuda" if on_cuda else "cpu",
+        low_memory=options.low_memory,
+    )  # fmt: skip
+    clip = tiny_clip(options.frames, options.size)
+    report = measured(clip, settings, options.channels)
+    parts: dict[str, float] = report["seconds"]
+    loading = sum(seconds for part, seconds in parts.items() if part.endswith("load"))
+    rows = [[part, f"{seconds:.1f}"] for part, seconds in parts.items()]
+    rows.append(["all but loading", f"{sum(parts.values()) - loading:.1f}"])
+    body = markdown.table(["part", "s"], rows)
+    memory = f"{report['peak_memory_bytes'] / 1e9:.1f} GB at the peak"
+    note = (
+        f"16 × {options.frames} at {options.size}², {memory}. {machine.describe(settings.device)}"
+    )
+    markdown.publish(options.section, f"{body}\n\n{note}", options.readme)
+
+
+def measured(clip: PreparedClip, settings: GenerateSettings, channels: int) -> dict[str, Any]:
+    """The report of a generation with networks of random weights."""
+    before = passes.load_networks
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        needed = plan(settings, len(clip.images)).needs(settings)
+        weights = {each: nameless_weights(folder, each) for each in needed}
+        trained = write_trained(folder, weights["sv4d"].sha256(), settings.device, channels)
+
+        def load(weights: Any, config: UNetConfig, *way: Any) -> Networks:
+            return random_networks(of_width(config, channels), *way)
+
+        passes.load_networks = load
+        try:
+            return generate(clip, folder / "grid", settings, weights, trained=trained).report
+        finally:
+            passes.load_networks = before
+
+
+def nameless_weights(folder: Path, name: str) -> PublishedWeights:
+    """A file that has a hash and nothing else."""
+    path = folder / f"{name}.safetensors"
+    path.write_bytes(name.encode())
+    return PublishedWeights(path, published[name], Verification(path, len(name), 0, ("F32",), 0, 0))
+
+
+def of_width(config: UNetConfig, channels: int) -> UNetConfig:
+    """The same network with other channels at its first level."""
+    head = min(channels, config.num_head_channels)
+    return replace(config, model_channels=channels, num_head_channels=head)
+
+
+def random_networks(
+    config: UNetConfig, device: torch.device, dtype: torch.dtype, low_memory: bool = False
+) -> Networks:
+    """All networks that a published file holds."""
+    home = torch.device("cpu") if low_memory else device
+    with home:
+        unet = (SV4DUNet if isinstance(config, SV4DConfig) else SV3DUNet)(config)  # type: ignore[arg-type]
+        parts = [ImageEncoder(VAEConfig()), ImageEncoder(VAEConfig()), ImageDecoder(VAEConfig())]
+        tower = ImageTower()
+    for module in (unet, *parts, tower):
+        freeze(module)
+    unet.to(dtype)
+    tower.to(dtype)
+    if device.type == "cuda":
+        unet.to_channels_last()
+    return Networks(unet, *parts, tower, device, low_memory)  # type: ignore[arg-type]
+
+
+def write_trained(folder: Path, base: str, device: str, channels: int) -> dict[str, Path]:
+    """A LoRA and a branch as training finds them."""
+    config = of_width(recipes["4dvd"].config, channels)
+    assert isinstance(config, SV4DConfig)
+    with torch.device(device):
+        save_branch(folder / BRANCH_FILE, build_branch("layerwise", config), base)
+        unet = SV4DUNet(config)
+        add_lora(unet, RANK, float(RANK))
+    save_lora(folder / LORA_FILE, unet, base)
+    return {file: folder / file for file in (LORA_FILE, BRANCH_FILE)}
+
+
+def freeze(module: nn.Module) -> None:
+    module.eval().requires_grad_(False)
+
+
+if __name__ == "__main__":
+    main()
