@@ -13,6 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 SHORT = 64  # tokens up to which torch's fused CPU kernel is slower than plain sums, backwards
+# Whose gradients are finite: those of cuDNN, which torch prefers on an H100, are not always
+# (https://github.com/pytorch/pytorch/issues/196678).
+FINITE = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 MAX_CUDA_BLOCKS = 65_535  # of a grid's second and third axis: sequences of one kernel call
 
 
@@ -59,12 +62,17 @@ class SingleKeyAttention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention of [B, H, S, d] tensors of any strides; [B, H, S, d].
 
-    In pieces where there are more sequences than a CUDA kernel's grid may have blocks, and with
-    plain sums where short sequences are trained on a CPU.
+    In pieces where there are more sequences than a CUDA kernel's grid may have blocks. Where it is
+    trained: on a CPU with plain sums if sequences are short, on CUDA not by cuDNN.
     """
-    if q.device.type == "cpu" and q.requires_grad and q.shape[2] <= SHORT:
-        with sdpa_kernel(SDPBackend.MATH):
-            return scaled_dot_product_attention(q, k, v)
+    if not q.requires_grad:
+        return _in_pieces(q, k, v)
+    short = q.device.type == "cpu" and q.shape[2] <= SHORT
+    with sdpa_kernel(SDPBackend.MATH if short else FINITE):
+        return _in_pieces(q, k, v)
+
+
+def _in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     axis = 0 if q.shape[0] > q.shape[1] else 1
     if q.device.type == "cpu" or q.shape[axis] <= MAX_CUDA_BLOCKS:
         return scaled_dot_product_attention(q, k, v)

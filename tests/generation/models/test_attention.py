@@ -165,3 +165,21 @@ def test_more_sequences_than_a_cuda_grid_has_blocks_give_what_a_cpu_gives(axis: 
     q, k, v = numbers(3, *sizes)
     found = attend(q.cuda(), k.cuda(), v.cuda())
     torch.testing.assert_close(found.cpu(), attend(q, k, v), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("S", [5, 16, 64, 256])
+def test_gradients_on_cuda_are_those_of_a_cpu(S: int):
+    values = numbers(3, 64, 8, S, 32)
+    found, expected = (
+        _gradients([each.to(device, torch.bfloat16) for each in values])
+        for device in ("cuda", "cpu")
+    )
+    for mine, theirs in zip(found, expected, strict=True):
+        assert (mine.cpu().float() - theirs.float()).norm() < 0.02 * theirs.float().norm()
+
+
+def _gradients(values: list[Tensor]) -> tuple[Tensor, ...]:
+    """Of the sum of squares of what comes out."""
+    inputs = [each.transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for each in values]
+    return torch.autograd.grad(attend(*inputs).float().square().sum(), inputs)
