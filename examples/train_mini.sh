@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains the small cascade `mini` from animated assets, on two CPU cores in about five hours.
+# Trains the small cascade `mini` from animated assets: about six hours on two CPU cores, and five
+# minutes on a GPU where there is one (else six hours more).
 #
 #     examples/train_mini.sh ASSETS OUT        ASSETS: folders of GLB files
 #
@@ -8,7 +9,7 @@
 #     fourdvd generate VIDEO -o GRID --weights OUT/weights
 #
 # What ships was trained for as many steps in more parts, with less noise in some of those that are
-# `noisy` here: examples/mini_training.
+# `noisy` here, and on some of the shapes only: examples/mini_training.
 set -euo pipefail
 assets=$1 out=$2
 
@@ -23,18 +24,52 @@ for place in renders renders_above; do
         [ -e "$grid/transforms.json" ] && [ ! -e "$out/grids/$name" ] && cp -al "$grid" "$out/grids/$name"
     done
 done
+
+# Six times more in other shapes, and up to four other animations of each.
+shaped() { # FOLDER ELEVATION YAW STRETCH SEED ASSETS AND OPTIONS
+    fourdvd data render "${@:6}" -o "$out/shapes/$1" --size 128 --renderer fast \
+        --elevation "$2" --yaw "$3" --stretch "$4" --seed "$5"
+}
+shaped 1 0 11 1.3 1 "$assets"
+shaped 2 10 0 1.3 2 "$assets"
+shaped 3 0 17 1.5 3 "$assets"
+shaped 4 5 5 1.5 4 "$assets"
+shaped 5 15 20 1.4 5 "$assets"
+shaped 6 0 8 1.4 6 "$assets"
+python3 - "$out/renders/manifest.jsonl" <<'PYTHON' > "$out/animations.tsv"
+import json, sys
+for row in map(json.loads, open(sys.argv[1], encoding="utf-8")):
+    moving = sorted((clip for clip in row.get("clips", ()) if clip["motion"] > 0.02
+                     and clip["seconds"] > 0.2 and clip["name"] != row["clip"]),
+                    key=lambda clip: -clip["motion"])
+    for number, clip in enumerate(moving[:4]):
+        print(number, row["name"], row["asset"], clip["name"], sep="\t")
+PYTHON
+elevations=(0 10 0 5) yaws=(3 14 19 9)
+while IFS=$'\t' read -r number name asset animation; do
+    shaped "animation_$number/$name" "${elevations[number]}" "${yaws[number]}" 1.4 \
+        "$((11 + number))" "$asset" --action "$animation" < /dev/null
+done < "$out/animations.tsv"
+for grid in "$out"/shapes/*/*/ "$out"/shapes/animation_*/*/*/; do
+    name=$(echo "${grid#"$out"/shapes/}" | tr / _)
+    [ -e "$grid/transforms.json" ] && [ ! -e "$out/more/$name" ] &&
+        mkdir -p "$out/more" && cp -al "$grid" "$out/more/$name"
+done
+[ -e "$out/shards_more/index.json" ] ||
+    fourdvd data pack "$out/more" -o "$out/shards_more" --low 64 --high 128 --all
+
 [ -e "$out/shards/index.json" ] ||
     fourdvd data pack "$out/grids" -o "$out/shards" --low 64 --high 128 --all
 
 train() { # STAGE FOLDER OPTIONS
-    fourdvd train "$1" "$out/shards" -o "$out/trainings/$2" "${@:3}"
+    fourdvd train "$1" "${shards:-$out/shards}" -o "$out/trainings/$2" "${@:3}"
 }
 train vae vae
 vae=(--vae "$out/trainings/vae") noisy=(--config mini_noisy)
 export OMP_NUM_THREADS=1 # from here on two trainings at a time, each on a core of its own
 (
     train reference-views views_begun "${vae[@]}"
-    train reference-views reference-views "${vae[@]}" --start "$out/trainings/views_begun" \
+    train reference-views views_noisy "${vae[@]}" --start "$out/trainings/views_begun" \
         "${noisy[@]}" --steps 9850
 ) &
 views=$!
@@ -54,10 +89,18 @@ train base base_high_noisy "${vae[@]}" --start "$out/trainings/base_low_noisy" "
     "${high[@]}" --steps 1950
 train base base_low_last "${vae[@]}" --start "$out/trainings/base_high_noisy" "${noisy[@]}" \
     --steps 400
-train base base "${vae[@]}" --start "$out/trainings/base_low_last" "${noisy[@]}" "${high[@]}" \
-    --steps 600
-base=("${vae[@]}" --base "$out/trainings/base")
+train base base_high_last "${vae[@]}" --start "$out/trainings/base_low_last" "${noisy[@]}" \
+    "${high[@]}" --steps 600
 wait "$views"
+unset OMP_NUM_THREADS
+
+shards=$out/shards_more
+train base base_shapes "${vae[@]}" --start "$out/trainings/base_high_last" "${noisy[@]}" \
+    --size high --batch 2 --steps 1100 --lr 1e-3
+train base base "${vae[@]}" --start "$out/trainings/base_shapes" --config mini_more
+train reference-views reference-views "${vae[@]}" --start "$out/trainings/views_noisy" \
+    --config mini_more
+base=("${vae[@]}" --base "$out/trainings/base")
 seen=(--reference-views "$out/trainings/reference-views")
 train coarse coarse "${base[@]}" "${seen[@]}"
 train fine fine "${base[@]}" "${seen[@]}" --coarse "$out/trainings/coarse"

@@ -37,7 +37,9 @@ TrainingOption = Annotated[
 ]
 ConfigOption = Annotated[
     str,
-    typer.Option("--config", metavar="NAME|FILE", help="mini, mini_noisy, paper, or a TOML file."),
+    typer.Option(
+        "--config", metavar="NAME|FILE", help="mini, mini_noisy, mini_more, paper, or a TOML file."
+    ),
 ]
 StepsOption = Annotated[
     int | None,

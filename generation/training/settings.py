@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 from recon.errors import InputError
 
 STAGES = ("vae", "reference-views", "base", "coarse", "fine")
-CONFIGS = ("mini", "mini_noisy", "paper")
+CONFIGS = ("mini", "mini_noisy", "mini_more", "paper")
 PRECISIONS = ("float32", "bfloat16")
 WEIGHTS_PRECISIONS = ("float32", "bfloat16", "float16")
 ON_ERROR = ("raise", "skip")
