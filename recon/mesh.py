@@ -156,7 +156,7 @@ def _without_floaters(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     """Keeps the large parts; the walls of cavities have a negative volume and go as well."""
     parts = mesh.split(only_watertight=False)
     largest = max(part.area for part in parts)
-    kept = [part for part in parts if part.volume > 0 and part.area >= PART_MIN * largest]
+    kept = [part for part in parts if part.area >= PART_MIN * largest and part.volume > 0]
     vertices, faces = trimesh.util.append_faces(
         [part.vertices for part in kept], [part.faces for part in kept]
     )
