@@ -48,7 +48,8 @@ PYTHON
 elevations=(0 10 0 5) yaws=(3 14 19 9)
 while IFS=$'\t' read -r number name asset animation; do
     shaped "animation_$number/$name" "${elevations[number]}" "${yaws[number]}" 1.4 \
-        "$((11 + number))" "$asset" --action "$animation" < /dev/null
+        "$((11 + number))" "$asset" --action "$animation" < /dev/null ||
+        echo "no grid of $name's $animation" >&2
 done < "$out/animations.tsv"
 for grid in "$out"/shapes/*/*/ "$out"/shapes/animation_*/*/*/; do
     name=$(echo "${grid#"$out"/shapes/}" | tr / _)

@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from generation import passes
 from generation.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.cascade_weights import save_branch, save_lora
-from generation.catalogue import published
 from generation.models.clip import ImageTower
 from generation.models.lora import add_lora
 from generation.models.structure_branch import build_branch
@@ -35,10 +33,8 @@ from generation.planning import plan
 from generation.preprocess import PreparedClip
 from generation.recipes import recipes
 from generation.settings import GenerateSettings
-from generation.verification import Verification
-from generation.weights import PublishedWeights
 from tests.benchmarks import machine, markdown
-from tests.generation.tiny_networks import tiny_clip
+from tests.generation.tiny_networks import tiny_clip, tiny_weights
 
 RANK = 16
 
@@ -77,7 +73,7 @@ def measured(clip: PreparedClip, settings: GenerateSettings, channels: int) -> d
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         needed = plan(settings, len(clip.images)).needs(settings)
-        weights = {each: nameless_weights(folder, each) for each in needed}
+        weights = tiny_weights(folder, *needed)
         trained = write_trained(folder, weights["sv4d"].sha256(), settings.device, channels)
 
         def load(weights: Any, config: UNetConfig, *way: Any) -> Networks:
@@ -88,13 +84,6 @@ def measured(clip: PreparedClip, settings: GenerateSettings, channels: int) -> d
             return generate(clip, folder / "grid", settings, weights, trained=trained).report
         finally:
             passes.load_networks = before
-
-
-def nameless_weights(folder: Path, name: str) -> PublishedWeights:
-    """A file that has a hash and nothing else."""
-    path = folder / f"{name}.safetensors"
-    path.write_bytes(name.encode())
-    return PublishedWeights(path, published[name], Verification(path, len(name), 0, ("F32",), 0, 0))
 
 
 def of_width(config: UNetConfig, channels: int) -> UNetConfig:
@@ -113,7 +102,7 @@ def random_networks(
         parts = [ImageEncoder(VAEConfig()), ImageEncoder(VAEConfig()), ImageDecoder(VAEConfig())]
         tower = ImageTower()
     for module in (unet, *parts, tower):
-        freeze(module)
+        module.eval().requires_grad_(False)
     unet.to(dtype)
     tower.to(dtype)
     if device.type == "cuda":
@@ -131,10 +120,6 @@ def write_trained(folder: Path, base: str, device: str, channels: int) -> dict[s
         add_lora(unet, RANK, float(RANK))
     save_lora(folder / LORA_FILE, unet, base)
     return {file: folder / file for file in (LORA_FILE, BRANCH_FILE)}
-
-
-def freeze(module: nn.Module) -> None:
-    module.eval().requires_grad_(False)
 
 
 if __name__ == "__main__":

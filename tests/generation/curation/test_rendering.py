@@ -117,6 +117,7 @@ def test_factors_depend_on_seed_and_name_and_stay_in_their_range():
     assert FAST.factors("7") == [1, 1, 1]
 
 
+@needs_blender
 def test_followed_points_lie_on_the_depth_map_or_behind_it(box):
     grid = read_grid(box)
     points = load_file(box / "tracks.safetensors")["points"]

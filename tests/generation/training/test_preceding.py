@@ -156,7 +156,8 @@ def test_a_sample_is_the_same_in_any_batch(tiny_vae, tiny_base, tiny_shards, orb
         batch = TrainingSample(*(cut(each, place) for each in batch_of(stage, tiny_shards, 4)))
         alone = stage._task(batch, draws := Draws(0, 0, [place]))
         expected, found = together.told.conditionings[place], alone.told.conditionings[0]
-        torch.testing.assert_close(found.reference, expected.reference, rtol=1e-4, atol=1e-4)
+        # Products of another batch are summed in another order, through two networks.
+        torch.testing.assert_close(found.reference, expected.reference, rtol=3e-5, atol=3e-5)
         again = Draws(0, 0, [place])
         again.uniform()
         again.normal(4, 12, 4, 4)

@@ -70,5 +70,6 @@ def test_what_is_not_understood_is_named_with_the_file(tmp_path, text, sentence)
 
 
 def test_a_missing_file_names_the_configurations_that_there_are(tmp_path):
-    with pytest.raises(InputError, match="name one of mini, mini_noisy, mini_more, paper, or"):
+    names = "mini, mini_noisy, mini_more, paper"
+    with pytest.raises(InputError, match=f"name one of {names}, or a TOML file"):
         read_settings(tmp_path / "none.toml", "base", Own)
