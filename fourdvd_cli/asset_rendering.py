@@ -11,7 +11,7 @@ from typing import Any
 
 from fourdvd_cli import console
 from fourdvd_cli.devices import usable_cores
-from generation.curation.asset_files import Asset, find_assets
+from generation.curation.asset_files import find_assets
 from generation.curation.blender_process import find_blender
 from generation.curation.execution import Resources, make_executor
 from generation.curation.inspection import Limits
@@ -24,9 +24,12 @@ from generation.curation.manifest import (
     read_rows,
     row_json,
 )
+from generation.curation.procedural.asset import figure_assets
 from generation.curation.render_settings import RenderSettings
 from generation.curation.rendering import (
     NO_BACKEND,
+    TIMEOUT_S,
+    AnyAsset,
     RenderTask,
     finished_row,
     render_asset,
@@ -57,14 +60,14 @@ class Batch:
     folder: Path
     settings: RenderSettings
     limits: Limits
-    timeout_s: float
+    timeout_s: float = TIMEOUT_S
     workers: int | None = None
     threads: int | None = None
     ray: str | None = None
     overwrite: bool = False
     quiet: bool = False
 
-    def run(self, paths: Sequence[Path], metadata: Path | None) -> dict[str, Any]:
+    def render_files(self, paths: Sequence[Path], metadata: Path | None) -> dict[str, Any]:
         """Renders what is not done yet; what came of all assets, as JSON.
 
         Raises:
@@ -74,7 +77,13 @@ class Batch:
             FourdvdError: every asset failed; or as `render_asset`.
         """
         find_blender()
-        assets = find_assets(paths, metadata)
+        return self._run(find_assets(paths, metadata))
+
+    def render_figures(self, first_seed: int, count: int) -> dict[str, Any]:
+        """Likewise of the figures of `count` seeds, which need no Blender."""
+        return self._run(figure_assets(first_seed, count))
+
+    def _run(self, assets: Sequence[AnyAsset]) -> dict[str, Any]:
         rows = self._finished(assets)
         waiting = [asset for asset in assets if asset.name not in rows]
         before = len(rows)
@@ -87,7 +96,7 @@ class Batch:
         self._tell(ordered, before)
         return self._summary(ordered, before)
 
-    def _finished(self, assets: Sequence[Asset]) -> dict[str, Row]:
+    def _finished(self, assets: Sequence[AnyAsset]) -> dict[str, Row]:
         """The rows of what need not be done again, after a look at what is in the way."""
         known = read_rows(self.folder / MANIFEST_NAME)
         if not known:
@@ -122,7 +131,7 @@ class Batch:
                 "it has other settings or another asset; choose another folder or pass --overwrite",
             ) from error
 
-    def _render(self, assets: Sequence[Asset]) -> Iterator[Row]:
+    def _render(self, assets: Sequence[AnyAsset]) -> Iterator[Row]:
         workers, threads = self._shares(len(assets))
         tasks = [
             RenderTask(

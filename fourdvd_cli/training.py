@@ -6,7 +6,7 @@ Where several processes train together, started by `torchrun -m fourdvd_cli`, th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ class TrainingChoices:
     """What a person chooses about a training; None leaves a number to the configuration.
 
     Attributes:
-        shards: folder that `fourdvd data pack` has made.
+        shards: folders that `fourdvd data pack` has made.
         output: folder of the training.
         config: name or file of the configuration.
         steps: in all.
@@ -41,7 +41,7 @@ class TrainingChoices:
         quiet: show no progress.
     """
 
-    shards: Path
+    shards: Sequence[Path]
     output: Path
     config: str = "mini"
     steps: int | None = None

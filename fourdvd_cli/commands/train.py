@@ -27,7 +27,12 @@ train = typer.Typer(
 )
 
 ShardsArgument = Annotated[
-    Path, typer.Argument(metavar="SHARDS", help="Folder of shards, as `fourdvd data pack` makes.")
+    list[Path],
+    typer.Argument(
+        metavar="SHARDS...",
+        help="Folders of shards, as `fourdvd data pack` makes; one that is named twice is seen "
+        "twice as often. The last samples of the last are held out.",
+    ),
 ]
 TrainingOption = Annotated[
     Path,

@@ -1,6 +1,6 @@
 """Training data: animated assets rendered to grids, filtered, and packed into shards.
 
-    assets ──rendering──▶ grids ──filters──▶ kept grids ──packing──▶ shards
+    assets, figures ──rendering──▶ grids ──filters──▶ kept grids ──packing──▶ shards
 
 asset_files        which files are assets
 asset_origins      where each came from and under which licence
@@ -10,9 +10,11 @@ blender            what runs inside Blender: import, motion, normalisation, Cycl
 blender_process    one Blender for each asset, with a time limit
 baked_asset        an asset after import: the triangles of each frame, with their surfaces
 light              the light of all pictures
+procedural         figures by lot in the place of assets
 fast_renderer      small pictures of a baked asset without Blender
 render_settings    what decides the pictures of an asset
 rendering          one asset to one grid folder
+grid_folder        what such a folder holds
 execution          many of them: a process pool, or a Ray cluster
 manifest           one row for each asset: what came of it
 filters            image quality, motion, completeness, duplicates

@@ -1,16 +1,11 @@
 """One asset to one grid folder.
 
     asset ──inspect──▶ Blender ──▶ images, or triangles ──fast renderer──▶ images ──▶ folder
+    figure ────────────────────────────────▶ triangles ─┘
 
-    transforms.json, images/vVV/tTTT.png   as every grid
-    contact_sheet.png                      for people
-    render.json                            the row of the manifest: settings, clip, placement
-    depth/vVV/tTTT.png                     on request: 16 bits, in units of 1e-4, 0 where nothing is
-    normals/vVV/tTTT.png                   on request: (n + 1) / 2 of the world's normal, 8 bits
-    tracks.safetensors                     on request: points [F, N, 3], vertices followed in time
-
-Depth is measured along the optical axis, at pixel centres, and so are normals. `render_asset`
-answers with a row in any case; only a full disk and its like are raised.
+Beside what `grid_folder` says, the folder has a `render.json`: the row of the manifest, with
+settings, clip and placement. `render_asset` answers with a row in any case; only a full disk and
+its like are raised.
 """
 
 from __future__ import annotations
@@ -23,29 +18,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from safetensors.numpy import save_file
 
 from generation.curation.asset_files import Asset, obj_frames
 from generation.curation.baked_asset import BakedAsset, read_baked
 from generation.curation.blender.request import CyclesRequest, Request, Result
 from generation.curation.blender_process import BlenderFailure, run_blender
 from generation.curation.fast_renderer import FastRenderer
+from generation.curation.grid_folder import write_grid_folder
 from generation.curation.inspection import AssetError, Limits, inspect
 from generation.curation.manifest import Row, Status, parse_row, row_json
+from generation.curation.procedural.asset import FigureAsset
 from generation.curation.render_settings import FOV_DEG, FPS, Renderer, RenderSettings
 from recon.errors import BackendError
-from recon.grid import Grid, grid_from_views
-from recon.grid.contact_sheet import contact_sheet
-from recon.grid.images import read_image, write_png
-from recon.grid.writing import IMAGES, write_posed_images
+from recon.grid.images import read_image
 from recon.native.library import kernels
 from recon.output import output_folder, write_json
 
-DEPTH_UNIT = 1e-4  # world units; 16 bits reach 6.5, twice the cameras' distance
 TIMEOUT_S = 1800.0
+FIGURE_CLIP = "swing"  # of figures, which have one each
 NO_BACKEND = "backend"  # the code of rows that no Blender, kernel or device was there for
 _TEXTURE_ENDINGS = (".png", ".jpg", ".jpeg")
+
+AnyAsset = Asset | FigureAsset
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ class RenderTask:
         threads: for Blender and the fast renderer; 0 means all.
     """
 
-    asset: Asset
+    asset: AnyAsset
     folder: Path
     settings: RenderSettings
     overwrite: bool = False
@@ -99,7 +93,7 @@ def render_asset(task: RenderTask) -> Row:
         return _refused(row, Status.FAILED, str(error), NO_BACKEND, began)
 
 
-def finished_row(folder: Path, asset: Asset, settings: RenderSettings) -> Row | None:
+def finished_row(folder: Path, asset: AnyAsset, settings: RenderSettings) -> Row | None:
     """The row of a folder that holds this asset's grid, made with these settings; None if not."""
     try:
         row = parse_row((folder / "render.json").read_bytes())
@@ -109,7 +103,7 @@ def finished_row(folder: Path, asset: Asset, settings: RenderSettings) -> Row | 
     return row if same_settings and row.asset == str(asset.path) else None
 
 
-def row_of(asset: Asset, settings: RenderSettings) -> Row:
+def row_of(asset: AnyAsset, settings: RenderSettings) -> Row:
     """A row with what is known of an asset before anything was done."""
     return Row(
         name=asset.name, status=Status.FAILED, asset=str(asset.path), source=asset.source,
@@ -118,23 +112,42 @@ def row_of(asset: Asset, settings: RenderSettings) -> Row:
 
 
 def _make(task: RenderTask, folder: Path) -> Result:
+    if isinstance(task.asset, FigureAsset):
+        return _make_figure(task.asset, task, folder)
     inspection = inspect(task.asset, task.limits)
     with tempfile.TemporaryDirectory(prefix="fourdvd-render-") as name:
         scratch = Path(name)
-        result = run_blender(blender_request(task, scratch), task.timeout_s)
+        result = run_blender(blender_request(task.asset, task, scratch), task.timeout_s)
         baked = read_baked(scratch / "baked.npz") if task.settings.needs_triangles else None
         if task.settings.renderer is Renderer.fast:
             assert baked is not None
             images = draw(baked, task.settings, task.threads)
         else:
             images = read_images(scratch / "images", task.settings)
-    grid = grid_from_views(task.settings.cameras(), images, FPS)
-    write_posed_images(grid, folder)
-    write_png(folder / "contact_sheet.png", contact_sheet(grid))
-    warnings = [*inspection.warnings, *result.warnings]
-    if baked is not None:
-        warnings += _write_truth(baked, task.settings, grid, folder)
-    return replace(result, warnings=tuple(warnings))
+    warnings = write_grid_folder(folder, images, task.settings, baked)
+    return replace(result, warnings=(*inspection.warnings, *result.warnings, *warnings))
+
+
+def _make_figure(asset: FigureAsset, task: RenderTask, folder: Path) -> Result:
+    began, settings = time.monotonic(), task.settings
+    baked, world = asset.bake(settings)
+    ready = time.monotonic()
+    images = draw(baked, settings, task.threads)
+    drawn = time.monotonic()
+    mesh = baked.frames[0]
+    return Result(
+        clip=FIGURE_CLIP,
+        source_frames=(0.0, settings.frames - 1.0),
+        source_fps=FPS,
+        centre=tuple(world.centre.tolist()),
+        scale=world.scale,
+        bounds=tuple(tuple(corner) for corner in world.bounds.tolist()),
+        vertices=len(mesh.vertices),
+        triangles=len(mesh.triangles),
+        warnings=tuple(write_grid_folder(folder, images, settings, baked)),
+        import_seconds=ready - began,
+        render_seconds=drawn - ready,
+    )
 
 
 def draw(baked: BakedAsset, settings: RenderSettings, threads: int = 0) -> np.ndarray:
@@ -146,9 +159,9 @@ def draw(baked: BakedAsset, settings: RenderSettings, threads: int = 0) -> np.nd
     return np.stack(frames, axis=1)
 
 
-def blender_request(task: RenderTask, scratch: Path) -> Request:
-    """What Blender is asked for a task; what it makes goes into the folder `scratch`."""
-    settings, asset = task.settings, task.asset
+def blender_request(asset: Asset, task: RenderTask, scratch: Path) -> Request:
+    """What Blender is asked for a task's asset; what it makes goes into the folder `scratch`."""
+    settings = task.settings
     cycles = None
     if settings.renderer is Renderer.cycles:
         cycles = CyclesRequest(
@@ -203,42 +216,6 @@ def read_images(folder: Path, settings: RenderSettings) -> np.ndarray:
         for v in range(settings.views)
     ]
     return np.stack([np.stack([read_image(path) for path in row]) for row in paths])
-
-
-def _write_truth(
-    baked: BakedAsset, settings: RenderSettings, grid: Grid, folder: Path
-) -> list[str]:
-    """Writes the depth, normals and tracks that are asked for; sentences about what cannot be."""
-    renderer = FastRenderer(baked, settings.light, 1)
-    for index in range(len(grid)) if settings.depth or settings.normals else ():
-        view, frame = int(grid.view[index]), int(grid.frame[index])
-        truth = renderer.surface_truth(frame, grid.cameras[view])
-        place = Path(IMAGES.format(view=view, frame=frame)).relative_to("images")
-        if settings.depth:
-            units = np.rint(truth.depth / DEPTH_UNIT).clip(0, 65535).astype(np.uint16)
-            _save(Image.fromarray(units), folder / "depth" / place)
-        if settings.normals:
-            seen = (truth.depth > 0)[..., None]
-            colours = np.where(seen, np.rint((truth.normals + 1) / 2 * 255), 0).astype(np.uint8)
-            _save(Image.fromarray(colours), folder / "normals" / place)
-    if settings.tracks and not baked.is_fixed:
-        return ["no tracks: its vertices change in number"]
-    if settings.tracks:
-        points = followed_points(baked, settings.tracks)
-        save_file({"points": points}, folder / "tracks.safetensors")
-    return []
-
-
-def followed_points(baked: BakedAsset, most: int) -> np.ndarray:
-    """At most so many vertices, evenly chosen, at all times, float32, [F, N, 3]."""
-    count = len(baked.frames[0].vertices)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
-    return np.stack([frame.vertices[chosen] for frame in baked.frames])
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG")
 
 
 def _clip_seconds(result: Result) -> float:

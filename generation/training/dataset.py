@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from generation.curation.shards.shard_files import SampleReader, read_shards
+from generation.curation.shards.shard_files import SampleReader, ShardFolder, read_shards
 from generation.curation.shards.shard_format import ShardError
 from generation.training.epoch_order import Item
 from generation.training.training_choice import COARSE, Choice, Selection, choose
@@ -101,7 +101,7 @@ def over_white(images: Tensor, dtype: torch.dtype = torch.float32) -> Colours:
 
 
 class GridDataset(Dataset[TrainingSample]):
-    """The samples of a folder of shards; see `EpochSampler` for their order.
+    """The samples of folders of shards; see `EpochSampler` for their order.
 
     Only the index is in memory. Nothing is open between two items, so that copies in other
     processes, forked or spawned, do not get into each other's way.
@@ -109,15 +109,15 @@ class GridDataset(Dataset[TrainingSample]):
 
     def __init__(
         self,
-        folder: str | Path,
+        folders: str | Path | Sequence[str | Path],
         selection: Selection = COARSE,
         seed: int = 0,
         on_error: Literal["raise", "skip"] = "raise",
     ):
-        """Opens a folder that `fourdvd data pack` has made.
+        """Opens what `fourdvd data pack` has made.
 
         Args:
-            folder: of the shards.
+            folders: of shards; the samples of one that is named twice are there twice.
             selection: what is chosen from each grid.
             seed: of all choices.
             on_error: what a damaged sample does: raise ShardError, or give way to another one.
@@ -125,19 +125,28 @@ class GridDataset(Dataset[TrainingSample]):
         Raises:
             ShardError: there are no shards, the index is not valid, or a shard is missing.
             InputError: the selection asks for a size that was not packed, or for more views or
-                frames than a grid has.
+                frames than a grid has; or folders have a size in different numbers of pixels.
         """
-        self._shards = read_shards(folder)
+        single = isinstance(folders, str | Path)
+        self._packs = [read_shards(folder) for folder in ([folders] if single else folders)]
+        self._places = [
+            (pack, number) for pack in self._packs for number in range(len(pack.index.samples))
+        ]
         self._selection, self._seed, self._on_error = selection, seed, on_error
         self._check_selection()
 
     def __len__(self) -> int:
-        return len(self._shards.index.samples)
+        return len(self._places)
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of shards, as they were named."""
+        return [pack.path for pack in self._packs]
 
     @property
     def names(self) -> list[str]:
         """Of the grids, by number."""
-        return [sample.name for sample in self._shards.index.samples]
+        return [pack.index.samples[number].name for pack, number in self._places]
 
     def __getitem__(self, item: Item | int) -> TrainingSample:
         """A sample of an epoch; by its number alone, that of epoch 0.
@@ -169,29 +178,42 @@ class GridDataset(Dataset[TrainingSample]):
         raise error
 
     def _sample(self, number: int, asked: Item, replaced: int = 0) -> TrainingSample:
-        entry = self._shards.index.samples[number]
+        pack, place = self._places[number]
+        entry, sizes = pack.index.samples[place], pack.index.sizes
         rng = np.random.default_rng([self._seed, *asked])
         choice = choose(self._selection, entry.views, entry.frames, rng)
-        with self._shards.open_sample(number) as reader:
+        with pack.open_sample(place) as reader:
             images = {size: _read_images(reader, size, choice) for size in self._selection.sizes}
-            return _with_cameras(reader, choice, images, self._shards.index.sizes, replaced)
+            return _with_cameras(reader, choice, images, sizes, replaced)
 
     def _check_selection(self) -> None:
-        index, selection = self._shards.index, self._selection
-        for size in selection.sizes:
-            if size not in index.sizes:
-                raise InputError(
-                    f"no images of size {size!r} are packed, only {', '.join(index.sizes)}",
-                    self._shards.path,
-                )
-        for sample in index.samples:
-            if sample.views < selection.views or sample.frames < selection.needed_frames:
-                raise InputError(
-                    f"{sample.name} has {sample.views} views × {sample.frames} frames, fewer than "
-                    f"the {selection.views} × {selection.needed_frames} that are asked for; "
-                    "leave it out when packing, or choose fewer",
-                    self._shards.path,
-                )
+        first = self._packs[0].index.sizes
+        for pack in self._packs:
+            _check_pack(pack, self._selection)
+            for size in self._selection.sizes:
+                if pack.index.sizes[size] != first[size]:
+                    raise InputError(
+                        f"its {size!r} images have {pack.index.sizes[size]}² pixels, those of "
+                        f"{self._packs[0].path} have {first[size]}²; pack them alike",
+                        pack.path,
+                    )
+
+
+def _check_pack(pack: ShardFolder, selection: Selection) -> None:
+    for size in selection.sizes:
+        if size not in pack.index.sizes:
+            raise InputError(
+                f"no images of size {size!r} are packed, only {', '.join(pack.index.sizes)}",
+                pack.path,
+            )
+    for sample in pack.index.samples:
+        if sample.views < selection.views or sample.frames < selection.needed_frames:
+            raise InputError(
+                f"{sample.name} has {sample.views} views × {sample.frames} frames, fewer than "
+                f"the {selection.views} × {selection.needed_frames} that are asked for; "
+                "leave it out when packing, or choose fewer",
+                pack.path,
+            )
 
 
 class _Images(NamedTuple):

@@ -1,4 +1,4 @@
-"""The training of one stage, from a folder of shards to weights: what happens when.
+"""The training of one stage, from shards to weights: what happens when.
 
     shards ─▶ batches ─▶ optimisation ─▶ log, pictures, checkpoints ─▶ weights
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ OnStep = Callable[[Progress], None]
 def train(
     stage: Stage,
     settings: EngineSettings,
-    shards: str | Path,
+    shards: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     overwrite: bool = False,
@@ -97,7 +97,7 @@ def train(
     Args:
         stage: what is trained.
         settings: how.
-        shards: folder that `fourdvd data pack` has made.
+        shards: folder that `fourdvd data pack` has made, or several, see `GridDataset`.
         output: folder of the training, see `run_folder`.
         overwrite: whether to start again where there is something already.
         on_step: called after each step.
@@ -120,7 +120,7 @@ def train(
         training = _Training(stage, settings, dataset, folder, accelerator)
         accelerator.wait_for_everyone()  # all have looked into the folder
         if training.is_main:
-            begin_run(folder, stage, settings, Path(shards), overwrite)
+            begin_run(folder, stage, settings, dataset.folders, overwrite)
         accelerator.wait_for_everyone()
         training.go_on()
         return training.run(on_step or _ignore, should_stop or _never)

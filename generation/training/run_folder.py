@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def begin_run(
     folder: RunFolder,
     stage: Stage,
     settings: EngineSettings,
-    shards: Path,
+    shards: Sequence[Path],
     overwrite: bool,
 ) -> None:
     """Makes the folder, or takes it up again; after `check_run_folder`, on one process."""
@@ -104,6 +104,6 @@ def begin_run(
         "version": VERSION,
         "identity": identity_of(stage, settings),
         "engine": asdict(settings),
-        "shards": str(shards),
+        "shards": [str(folder) for folder in shards],
     }
     write_json(folder.config, config)

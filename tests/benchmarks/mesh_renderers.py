@@ -102,7 +102,7 @@ def cycles(
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        request = rendering.blender_request(RenderTask(asset, scratch, chosen), scratch)
+        request = rendering.blender_request(asset, RenderTask(asset, scratch, chosen), scratch)
         result = run_blender(request, rendering.TIMEOUT_S)
         images = rendering.read_images(scratch / "images", chosen)
         baked = read_baked(scratch / "baked.npz")

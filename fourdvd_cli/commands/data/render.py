@@ -136,6 +136,6 @@ def render(
         output, settings, Limits(triangles=max_triangles), timeout, workers, threads, ray,
         overwrite, quiet,
     )  # fmt: skip
-    summary = batch.run(assets, metadata)
+    summary = batch.render_files(assets, metadata)
     if json:
         console.print_json(summary)

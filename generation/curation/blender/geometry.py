@@ -1,7 +1,6 @@
-"""What Blender would draw at the current frame, as arrays, and the world it is put into.
+"""What Blender would draw at the current frame, as arrays, and the way into the world.
 
-Letters: N vertices, M triangles. The world: the box around all frames is centred at the origin and
-the farthest vertex of any frame lies at `RADIUS`.
+Letters: N vertices, M triangles. The world: see `placement`.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
-from generation.curation.blender.request import Rejected
+from generation.curation.blender.placement import World
 
-RADIUS = 0.8
 _SURFACES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
 
 
@@ -27,20 +25,6 @@ class Placed(NamedTuple):
     thing: bpy.types.Object
     mesh: bpy.types.Mesh
     T_world_object: np.ndarray
-
-
-class World(NamedTuple):
-    """How an asset was put into the world: x_world = scale · (x − centre).
-
-    Attributes:
-        centre: in the asset's units, after stretch and turn, [3].
-        scale: world units for one of the asset's.
-        bounds: lower and upper corner in the world, [2, 3].
-    """
-
-    centre: np.ndarray
-    scale: float
-    bounds: np.ndarray
 
 
 def placed_meshes() -> Iterator[Placed]:
@@ -72,29 +56,6 @@ def all_vertices() -> np.ndarray:
 def count_triangles() -> int:
     """Of everything visible at the current frame."""
     return sum(len(placed.mesh.loops) - 2 * len(placed.mesh.polygons) for placed in placed_meshes())
-
-
-def put_into_world(shapes: Sequence[np.ndarray]) -> World:
-    """Where the frames of an asset, after stretch and turn, come to lie.
-
-    Args:
-        shapes: vertices of each frame in the asset's units, [N, 3] each.
-
-    Raises:
-        Rejected: there are no vertices, they are not finite, or all are in one place.
-    """
-    if any(len(shape) == 0 for shape in shapes):
-        raise Rejected("no_triangles", "at some time of the clip nothing can be seen")
-    if not all(np.isfinite(shape).all() for shape in shapes):
-        raise Rejected("not_finite", "vertices are NaN or infinite at some time of the clip")
-    lower = np.min([shape.min(axis=0) for shape in shapes], axis=0)
-    upper = np.max([shape.max(axis=0) for shape in shapes], axis=0)
-    centre = (lower + upper) / 2
-    farthest = max(float(np.linalg.norm(shape - centre, axis=1).max()) for shape in shapes)
-    if not 1e-12 < farthest < 1e12:
-        raise Rejected("no_triangles", f"it is {2 * farthest:g} units large")
-    scale = RADIUS / farthest
-    return World(centre, scale, np.stack([lower - centre, upper - centre]) * scale)
 
 
 def stretch_and_turn(stretch: Sequence[float], yaw_deg: float) -> Matrix:

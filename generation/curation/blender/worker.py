@@ -12,7 +12,15 @@ import time
 import bpy
 import numpy as np
 
-from generation.curation.blender import baking, clips, cycles, geometry, importing, request
+from generation.curation.blender import (
+    baking,
+    clips,
+    cycles,
+    geometry,
+    importing,
+    placement,
+    request,
+)
 
 
 def main(request_path: str, result_path: str) -> None:
@@ -46,7 +54,7 @@ def process(asked: request.Request) -> request.Result:
     root.matrix_world = before
     source_frames = [float(frame) for frame in clip.frames(asked.frames)]
     shapes = _shapes(clip, source_frames)
-    world = geometry.put_into_world(shapes)
+    world = placement.put_into_world(shapes)
     root.matrix_world = geometry.world_matrix(world, before)
     _check_placed(clip, source_frames[0], (shapes[0] - world.centre) * world.scale)
     triangles = geometry.count_triangles()

@@ -10,11 +10,11 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from generation.curation.asset_files import Asset, AssetFormat, find_assets
+from generation.curation.grid_folder import DEPTH_UNIT
 from generation.curation.inspection import Limits
 from generation.curation.manifest import Row, Status
 from generation.curation.render_settings import Renderer, RenderSettings
 from generation.curation.rendering import (
-    DEPTH_UNIT,
     RenderTask,
     finished_row,
     loose_texture,

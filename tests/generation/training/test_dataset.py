@@ -345,6 +345,25 @@ def test_more_than_a_grid_has_is_refused_at_once(sound, selection, sentence):
         GridDataset(sound, selection)
 
 
+def test_packs_follow_each_other_and_one_that_is_named_twice_is_there_twice(sound, tmp_path):
+    other = tmp_path / "shards"
+    pack(write_data(tmp_path / "data", count=2), other)
+    both = GridDataset([other, sound, sound], BOTH, seed=1)
+    assert len(both) == 14
+    alone = GridDataset(sound, BOTH, seed=1).names
+    assert both.names == [*GridDataset(other, BOTH).names, *alone, *alone]
+    assert [both[number].name for number in range(14)] == both.names
+    assert_equal(both[1], GridDataset([other], BOTH, seed=1)[1])
+    assert both.folders == [other, sound, sound]
+
+
+def test_packs_with_images_of_other_sizes_cannot_be_mixed(sound, tmp_path):
+    other = tmp_path / "shards"
+    pack(write_data(tmp_path / "data", count=1), other, replace(SETTINGS, low=12))
+    with pytest.raises(InputError, match="'low' images have 12² pixels"):
+        GridDataset([sound, other], LOW)
+
+
 def test_grids_of_other_lengths_share_batches_when_all_have_enough(tmp_path):
     data = write_data(tmp_path / "data", count=1)
     write_grid(data, "longer", V=7, T=5)

@@ -1,0 +1,113 @@
+"""A figure as an imported asset is: the triangles of each frame, in the world, with their colours.
+
+Letters: F frames, N vertices, M triangles. Frame: world. What it does not know: which figures there
+are, images.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from generation.curation.baked_asset import BakedAsset, MeshFrame, Surface
+from generation.curation.blender.placement import World, put_into_world
+from generation.curation.procedural.figure import Figure, Paint, Part, Pattern
+from generation.curation.procedural.solids import Mesh, mesh_of
+
+RINGS = 3.5  # of stripes on a part
+
+
+class BakedFigure(NamedTuple):
+    """What can be drawn, and how it was put into the world.
+
+    Attributes:
+        asset: F frames.
+        world: see `World`.
+    """
+
+    asset: BakedAsset
+    world: World
+
+
+def bake_figure(figure: Figure, frames: int, transform: np.ndarray | None = None) -> BakedFigure:
+    """All frames of a clip, normalised as `data render` normalises assets.
+
+    Args:
+        figure: what.
+        frames: F, evenly over the clip with both ends.
+        transform: linear, of the figure before it is put into the world, [3, 3].
+    """
+    meshes = [mesh_of(part.solid) for part in figure.parts]
+    shapes = [_vertices(figure, meshes, time) for time in np.linspace(0, 1, frames)]
+    if transform is not None:
+        shapes = [shape @ transform.T for shape in shapes]
+    world = put_into_world(shapes)
+    starts = np.cumsum([0, *(len(mesh.points) for mesh in meshes[:-1])])
+    triangles = _joined(
+        [mesh.triangles + start for mesh, start in zip(meshes, starts, strict=True)]
+    )
+    parts = list(zip(figure.parts, meshes, strict=True))
+    smooth = _joined([np.full(len(mesh.triangles), part.smooth) for part, mesh in parts])
+    colours = _joined([_colours(part, mesh) for part, mesh in parts])
+    no_uv = np.zeros((0, len(triangles), 3, 2), np.float32)
+    surface = np.zeros(len(triangles), np.int32)
+    made = []
+    for shape in shapes:
+        vertices = ((shape - world.centre) * world.scale).astype(np.float32)
+        normals = _normals(vertices, triangles, smooth)
+        made.append(MeshFrame(vertices, triangles, normals, no_uv, colours, surface))
+    painted = Surface(base_colour=(1.0, 1.0, 1.0, 1.0), uses_colours=True)
+    return BakedFigure(BakedAsset(tuple(made), (painted,), ()), world)
+
+
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(arrays)
+
+
+def _vertices(figure: Figure, meshes: list[Mesh], time: float) -> np.ndarray:
+    """Of all parts at a time, [N, 3]."""
+    parts = zip(figure.parts, meshes, figure.poses(time), strict=True)
+    return _joined(
+        [pose.joint + pose.rotation.apply(mesh.points + part.offset) for part, mesh, pose in parts]
+    )
+
+
+def _normals(vertices: np.ndarray, triangles: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    """Of the corners, unit, [M, 3, 3]: the triangle's, or where it is smooth the vertex's mean."""
+    corners = vertices[triangles]
+    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    sums = np.zeros_like(vertices)
+    np.add.at(sums, triangles, flat[:, None])
+    normals = np.where(smooth[:, None, None], sums[triangles], flat[:, None])
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    return (normals / np.maximum(length, 1e-20)).astype(np.float32)
+
+
+def _colours(part: Part, mesh: Mesh) -> np.ndarray:
+    """Of the corners, with alpha, linear, [M, 3, 4]; each triangle has one."""
+    centres = mesh.points[mesh.triangles].mean(1) / part.solid.radii  # about −1 … 1
+    other = _is_other(part.paint, centres)[:, None]
+    colours = np.where(other, part.paint.other, part.paint.colour)
+    opaque = np.ones((len(colours), 1))
+    return np.repeat(np.hstack([colours, opaque])[:, None], 3, axis=1).astype(np.float32)
+
+
+def _is_other(paint: Paint, centres: np.ndarray) -> np.ndarray:
+    """Which triangles have the other colour, [M]."""
+    x, y, z = centres.T
+    up = (z + 1) / 2
+    match paint.pattern:
+        case Pattern.end:
+            return up > 1 - paint.share
+        case Pattern.stripes:
+            return up * RINGS % 1 < paint.share
+        case Pattern.belly:
+            return (1 - y) / 2 > 1 - paint.share
+        case Pattern.patches:
+            rng = np.random.default_rng(paint.seed)
+            waves = rng.normal(0, 2.5, (4, 3)) @ np.stack([np.abs(x), y, z])
+            height = np.sin(waves + rng.uniform(0, 2 * np.pi, (4, 1))).sum(0)
+            return height > np.quantile(height, 1 - paint.share)
+        case Pattern.plain:
+            return np.zeros(len(centres), bool)
