@@ -7,6 +7,7 @@ keep their names). What it does not know: what is trained.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
@@ -48,7 +49,10 @@ def started_processes(settings: EngineSettings) -> Iterator[Accelerator]:
     )
     check_sharing(accelerator)
     try:
-        yield accelerator
+        with warnings.catch_warnings():
+            # Weights of 1 × 1 convolutions lie in memory in two ways that are the same.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            yield accelerator
     finally:
         if accelerator.num_processes > 1:
             accelerator.end_training()
