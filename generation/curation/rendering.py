@@ -130,6 +130,7 @@ def _make(task: RenderTask, folder: Path) -> Result:
 
 def _make_figure(asset: FigureAsset, task: RenderTask, folder: Path) -> Result:
     began, settings = time.monotonic(), task.settings
+    assert settings.renderer is Renderer.fast, "Blender knows no figures"
     baked, world = asset.bake(settings)
     ready = time.monotonic()
     images = draw(baked, settings, task.threads)

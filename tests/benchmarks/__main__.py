@@ -23,9 +23,7 @@ def main() -> None:
     rasterizer.main([])
     stages.main([])
     unet.main([])
-    fit.main(
-        ["--seconds", EXAMPLE_SECONDS, "--densification", "relocation", "--section", "fit-example"]
-    )
+    fit.main(["--seconds", EXAMPLE_SECONDS, "--densification", "relocation", "--no-readme"])
     print(THE_REST)
 
 

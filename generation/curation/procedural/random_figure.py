@@ -2,9 +2,9 @@
 
     seed ─▶ palette, body ─▶ head, legs, arms, tail, wings, extras ─▶ Figure
 
-What is drawn for one part does not depend on what figures look like elsewhere, but on the order of
-the draws: a change in this file makes other figures of the same seeds. Lengths are those of a body
-whose size is about 1. What it does not know: how solids are made of triangles.
+Which numbers a part gets depends on the order of the draws: a change in this file makes other
+figures of the same seeds. Lengths are those of a body whose size is about 1. What it does not know:
+how solids are made of triangles.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import numpy as np
 from generation.curation.shards.shard_files import read_shards
 from recon.grid import read_grid
 
-OPTIONS = ["--views", 4, "--frames", 3, "--size", 32, "--workers", 1]
+OPTIONS = ["--views", 4, "--frames", 5, "--size", 32, "--workers", 1]
 
 
 def test_figures_become_grids_that_can_be_packed_and_more_of_them_later(fourdvd, tmp_path):
@@ -19,7 +19,7 @@ def test_figures_become_grids_that_can_be_packed_and_more_of_them_later(fourdvd,
     assert {row["licence"] for row in summary["assets"]} == {"CC0-1.0"}
 
     grids = [read_grid(out / f"figure_{seed:08d}") for seed in range(3)]
-    assert [(grid.V, grid.T, grid.width) for grid in grids] == [(4, 3, 32)] * 3
+    assert [(grid.V, grid.T, grid.width) for grid in grids] == [(4, 5, 32)] * 3
     assert not np.array_equal(grids[0].images, grids[1].images)
     assert all((grid.images[..., 3] > 200).mean() > 0.02 for grid in grids)
 
