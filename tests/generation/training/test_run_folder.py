@@ -19,12 +19,12 @@ IDENTITY = identity_of(ToyStage(), SETTINGS)
 def test_a_training_may_go_on_in_its_own_folder(tmp_path):
     folder = RunFolder(tmp_path / "out")
     check_run_folder(folder, IDENTITY, overwrite=False)
-    begin_run(folder, ToyStage(), SETTINGS, tmp_path, overwrite=False)
+    begin_run(folder, ToyStage(), SETTINGS, [tmp_path], overwrite=False)
     (folder.path / "log.jsonl").write_text("kept")
     check_run_folder(folder, IDENTITY, overwrite=False)
-    begin_run(folder, ToyStage(), SETTINGS, tmp_path, overwrite=False)
+    begin_run(folder, ToyStage(), SETTINGS, [tmp_path], overwrite=False)
     assert (folder.path / "log.jsonl").read_text() == "kept"
-    begin_run(folder, ToyStage(), SETTINGS, tmp_path, overwrite=True)
+    begin_run(folder, ToyStage(), SETTINGS, [tmp_path], overwrite=True)
     assert [path.name for path in folder.path.iterdir()] == ["config.json"]
 
 
