@@ -8,6 +8,17 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.commands.data.picture_options import (
+    AmbientOption,
+    DepthOption,
+    ElevationOption,
+    NormalsOption,
+    SamplesOption,
+    SizeOption,
+    SunOption,
+    TracksOption,
+    ViewsOption,
+)
 from fourdvd_cli.options import (
     JsonOption,
     OverwriteOption,
@@ -30,32 +41,20 @@ def figures(
             "--seed", min=0, max=10**8 - 1, help="Of the first figure; the next has the next seed."
         ),
     ] = 0,
-    views: Annotated[int, typer.Option("--views", min=1, max=256)] = 16,
+    views: ViewsOption = 16,
     frames: Annotated[int, typer.Option("--frames", min=1, max=1000)] = 21,
-    size: Annotated[
-        int, typer.Option("--size", min=4, max=4096, help="Of an image's side in pixels.")
-    ] = 128,
-    elevation: Annotated[
-        float, typer.Option("--elevation", metavar="DEG", min=-89, max=89, help="Of all cameras.")
-    ] = 0.0,
+    size: SizeOption = 128,
+    elevation: ElevationOption = 0.0,
     yaw: Annotated[
         float,
         typer.Option("--yaw", metavar="DEG", help="Turn of the figures, seen from above."),
     ] = 0.0,
-    samples: Annotated[
-        int, typer.Option("--samples", min=1, max=65536, help="A pixel; more is less noise.")
-    ] = 16,
-    ambient: Annotated[
-        float, typer.Option("--ambient", min=0, help="Strength of the light from all around.")
-    ] = 0.55,
-    sun: Annotated[float, typer.Option("--sun", min=0, help="Strength of the sun.")] = 1.6,
-    depth: Annotated[bool, typer.Option("--depth", help="Write depth maps, too.")] = False,
-    normals: Annotated[
-        bool, typer.Option("--normals", help="Write maps of the normals, too.")
-    ] = False,
-    tracks: Annotated[
-        int, typer.Option("--tracks", min=0, metavar="N", help="Follow so many vertices, too.")
-    ] = 0,
+    samples: SamplesOption = 16,
+    ambient: AmbientOption = 0.55,
+    sun: SunOption = 1.6,
+    depth: DepthOption = False,
+    normals: NormalsOption = False,
+    tracks: TracksOption = 0,
     workers: WorkersOption = None,
     ray: RayOption = None,
     json: JsonOption = False,
