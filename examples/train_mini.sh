@@ -121,9 +121,9 @@ train reference-views views_shapes "${vae[@]}" --start "$out/trainings/views_noi
 shards=("$out/shards_figures" "$out/shards_more" "$out/shards_more")
 train reference-views reference-views "${vae[@]}" --start "$out/trainings/views_shapes" \
     --config mini_more --batch 16 --steps 2600 --lr 1e-3
-shards=("$out/shards_whole" "$out/shards_more")
+shards=("$out/shards_whole" "$out/shards_whole" "$out/shards_more")
 base=("${vae[@]}" --base "$out/trainings/base")
 seen=(--reference-views "$out/trainings/reference-views")
-train coarse coarse "${base[@]}" "${seen[@]}"
+train coarse coarse "${base[@]}" "${seen[@]}" --batch 4
 train fine fine "${base[@]}" "${seen[@]}" --coarse "$out/trainings/coarse"
 fourdvd train assemble "$out/trainings" -o "$out/weights"
