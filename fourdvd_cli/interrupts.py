@@ -1,15 +1,19 @@
 """What SIGINT (Ctrl-C) and SIGTERM do: nothing is ever left half-written because of them.
 
 Everywhere a signal raises KeyboardInterrupt, so that the clean-up of every `with` and `finally`
-runs. Inside `stop_request` the first one only asks, for work that can save its state; the second
-one interrupts.
+runs. Where Python cannot let it through (in a destructor or a callback of C code), it comes again a
+moment later. Inside `stop_request` the first signal only asks, for work that can save its state;
+the second one interrupts.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +21,7 @@ from types import FrameType
 EXIT_CODE = 130
 STDERR = 2  # the file descriptor
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MOMENT_SECONDS = 0.01
 
 
 def install() -> None:
@@ -27,6 +32,7 @@ def install() -> None:
     """
     for number in SIGNALS:
         signal.signal(number, _interrupt)
+    sys.unraisablehook = _come_again
 
 
 @contextmanager
@@ -60,3 +66,16 @@ def stop_request() -> Iterator[Callable[[], bool]]:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _come_again(unraisable: sys.UnraisableHookArgs) -> None:
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        # Not threading's: its locks may be held where the signal arrived.
+        _thread.start_new_thread(_send_again, ())
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _send_again() -> None:
+    time.sleep(MOMENT_SECONDS)
+    signal.raise_signal(signal.SIGINT)

@@ -87,8 +87,8 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     path = Path(path).resolve()  # a link to a folder stays a link: its target is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
-    partial.mkdir()
-    try:
+    try:  # a signal may arrive as soon as the folder is there
+        partial.mkdir()
         yield partial
         check_output(path, overwrite)
         _replace_folder(partial, path)
@@ -155,10 +155,13 @@ def _replace_folder(new: Path, path: Path) -> None:
         new.replace(path)
         return
     old = path.with_name(f".{path.name}.replaced-{secrets.token_hex(4)}")
-    path.rename(old)
     try:
+        path.rename(old)
         new.rename(path)
+        shutil.rmtree(old)
     except BaseException:
-        old.rename(path)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(path)
         raise
-    shutil.rmtree(old)

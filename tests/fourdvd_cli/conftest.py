@@ -42,8 +42,9 @@ class Outcome(NamedTuple):
 
 @pytest.fixture
 def fourdvd(monkeypatch, capsys) -> Iterator[Callable[..., Outcome]]:
-    """The real entry point, in this process; signal handlers and logging are put back."""
+    """The real entry point, in this process; signal handlers, hooks and logging are put back."""
     handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    hook = sys.unraisablehook
     root = logging.getLogger()
     root_handlers, root_level = root.handlers, root.level
 
@@ -58,6 +59,7 @@ def fourdvd(monkeypatch, capsys) -> Iterator[Callable[..., Outcome]]:
     yield call
     for number, handler in handlers.items():
         signal.signal(number, handler)
+    sys.unraisablehook = hook
     logging.captureWarnings(False)
     root.handlers = root_handlers
     root.setLevel(root_level)

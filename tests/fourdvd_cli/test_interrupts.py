@@ -1,5 +1,7 @@
 import os
 import signal
+import sys
+import time
 
 import pytest
 
@@ -9,8 +11,10 @@ from fourdvd_cli import interrupts
 @pytest.fixture(autouse=True)
 def installed():
     handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    hook = sys.unraisablehook
     interrupts.install()
     yield
+    sys.unraisablehook = hook
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -19,6 +23,29 @@ def installed():
 def test_a_signal_interrupts(number):
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
+
+
+class _Interrupted:
+    """Where a signal arrives while it is destroyed, from where Python lets no exception through."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_in_a_destructor_interrupts_a_moment_later(capfd):
+    with pytest.raises(KeyboardInterrupt):
+        _Interrupted()
+        time.sleep(10)
+    assert capfd.readouterr().err == ""
+
+
+def test_any_other_error_in_a_destructor_is_shown(capfd):
+    class Faulty:
+        def __del__(self):
+            raise ValueError("of no use")
+
+    Faulty()
+    assert "of no use" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("number", interrupts.SIGNALS)

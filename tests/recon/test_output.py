@@ -1,10 +1,14 @@
 """Results are complete or absent, and nothing existing is lost unasked."""
 
+import contextlib
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from recon import output
 from recon.errors import OutputError, OutputExistsError
 from recon.output import check_output, output_file, output_folder, write_json
 
@@ -29,6 +33,55 @@ def test_an_interruption_leaves_nothing(tmp_path, error):
         (folder / "x").write_text("1")
         raise error
     assert names(tmp_path) == []
+
+
+class _InterruptedAt:
+    """A signal that arrives between any two instructions of the module under test."""
+
+    def __init__(self, instruction: int) -> None:
+        self.left = instruction
+
+    def __call__(self, frame, event, argument):
+        if frame.f_code.co_filename not in (output.__file__, contextlib.__file__):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+@pytest.mark.parametrize("place", [output_folder, output_file])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_interruption_at_any_instruction_leaves_the_old_or_the_new(tmp_path, place, overwrite):
+    def make(number: int) -> None:
+        with place(tmp_path / "result", overwrite) as made:
+            file = made / "x" if place is output_folder else made
+            file.write_text(str(number))
+
+    def content() -> list[str]:
+        return [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+
+    instruction, interrupted = 1, True
+    while interrupted:
+        before = content() if overwrite else []
+        trace = sys.gettrace()
+        sys.settrace(_InterruptedAt(instruction))
+        try:
+            make(instruction)
+            interrupted = False
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(trace)
+        assert names(tmp_path) in ([], ["result"])
+        assert content() in (before, [str(instruction)])
+        if not overwrite:
+            for path in tmp_path.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        instruction += 1
+    assert instruction > 100  # it did trace
 
 
 def test_an_empty_folder_is_filled_and_a_full_one_is_refused(tmp_path):
