@@ -4,6 +4,9 @@
     [STAGE.engine]  other numbers for one   ─┼─▶ EngineSettings ◀─ options of the command line
     [STAGE]         the stage's own         ───▶ a dataclass of the stage
 
+`extends`, in front of the tables, names another configuration: this one then says only what differs
+from it, table by table.
+
 A key that no dataclass has is an error, and so is a value of another type: a misspelt learning rate
 must not cost a night. What it does not know: what a stage does with its settings.
 """
@@ -28,6 +31,8 @@ WEIGHTS_PRECISIONS = ("float32", "bfloat16", "float16")
 ON_ERROR = ("raise", "skip")
 
 Settings = TypeVar("Settings")
+
+_PLACE = resources.files("generation.training") / "configs"
 
 
 @dataclass(frozen=True)
@@ -158,21 +163,41 @@ def read_settings(
         raise InputError(str(error), source) from error
 
 
-def _read_toml(config: str | Path) -> tuple[dict[str, Any], str]:
-    """A file's tables, and its name for messages."""
+def _read_toml(config: str | Path, extended_by: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
+    """A file's tables, over those that it extends, and its name for messages."""
     if str(config) in CONFIGS:
-        source = f"{config}.toml"
-        place = resources.files("generation.training") / "configs" / source
-        return tomllib.loads(place.read_text(encoding="utf-8")), source
-    path = Path(config)
+        path, source = _PLACE / f"{config}.toml", f"{config}.toml"
+    else:
+        path, source = Path(config), str(config)
+    if source in extended_by:
+        raise InputError("extends itself", source)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), str(path)
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
-            f"no such configuration; name one of {', '.join(CONFIGS)}, or a TOML file", path
+            f"no such configuration; name one of {', '.join(CONFIGS)}, or a TOML file", source
         ) from error
     except (OSError, ValueError) as error:
-        raise InputError(f"not a TOML file that can be read ({error})", path) from error
+        raise InputError(f"not a TOML file that can be read ({error})", source) from error
+    extended = tables.pop("extends", None)
+    if extended is None:
+        return tables, source
+    if not isinstance(extended, str):
+        raise InputError(
+            f"expected extends to name a configuration or a TOML file, found {extended!r}", source
+        )
+    beside = extended if extended in CONFIGS else Path(config).parent / extended
+    return _over(tables, _read_toml(beside, (*extended_by, source))[0]), source
+
+
+def _over(tables: dict[str, Any], extended: dict[str, Any]) -> dict[str, Any]:
+    """What two configurations say together; the first one counts more, down to single numbers."""
+    return extended | {
+        name: _over(value, extended[name])
+        if isinstance(value, dict) and isinstance(extended.get(name), dict)
+        else value
+        for name, value in tables.items()
+    }
 
 
 def _table(tables: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A configuration says everything once, and nothing that is not understood."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,24 @@ def test_what_is_said_closer_to_the_stage_counts_more_and_options_most(tmp_path)
     assert read_settings(path, "fine", Own)[0].steps == 1
 
 
+def test_a_configuration_says_only_what_differs_from_the_one_that_it_extends(tmp_path):
+    (tmp_path / "below.toml").write_text(
+        "[engine]\nseed = 3\n[base]\nwidth = 4\nscale = 2\n[base.engine]\nsteps = 5\nbatch = 6\n"
+    )
+    path = write(tmp_path, 'extends = "below.toml"\n[base]\nscale = 3\n[base.engine]\nbatch = 7\n')
+    engine, own = read_settings(path, "base", Own)
+    assert engine == EngineSettings(steps=5, batch=7, seed=3)
+    assert own == Own(4, 3.0)
+
+
+def test_one_that_comes_along_can_be_extended(tmp_path):
+    path = write(tmp_path, 'extends = "mini"\n[vae]\nwidth = 32\n')
+    engine, own = read_settings(path, "vae", AutoencoderSettings)
+    usual_engine, usual = read_settings("mini", "vae", AutoencoderSettings)
+    assert engine == usual_engine
+    assert own == dataclasses.replace(usual, width=32)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_configurations_that_come_along_are_valid(name):
     engine, own = read_settings(name, "vae", AutoencoderSettings)
@@ -59,6 +78,8 @@ def test_the_configurations_that_come_along_are_valid(name):
         ("[engine]\nbetas = [0.9]", "two betas"),
         ("[engine]\nlearning_rate = nan", "a finite learning_rate above 0, found nan"),
         ("[engine]\nprecision = 'float8'", "one of float32, bfloat16, found 'float8'"),
+        ("extends = 3", "expected extends to name a configuration or a TOML file, found 3"),
+        ("extends = 'config.toml'", "extends itself"),
         ("[engine", "not a TOML file that can be read"),
     ],
 )
@@ -71,5 +92,7 @@ def test_what_is_not_understood_is_named_with_the_file(tmp_path, text, sentence)
 
 def test_a_missing_file_names_the_configurations_that_there_are(tmp_path):
     names = "mini, mini_noisy, mini_more, paper"
-    with pytest.raises(InputError, match=f"name one of {names}, or a TOML file"):
-        read_settings(tmp_path / "none.toml", "base", Own)
+    extending = write(tmp_path, 'extends = "none.toml"')
+    for path in (tmp_path / "none.toml", extending):
+        with pytest.raises(InputError, match=f"none.toml.*name one of {names}, or a TOML file"):
+            read_settings(path, "base", Own)
