@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from generation.models.lora import (
@@ -34,6 +33,7 @@ from generation.models.structure_branch import build_branch
 from generation.models.structure_condition import StructureBranch
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.safetensors_header import read_header
+from generation.tensor_file import save_tensors
 from generation.verification import FLOATS
 from generation.weights import load_module
 from recon.errors import WeightsError
@@ -224,4 +224,4 @@ def _save(
         "hyper_parameters": json.dumps(hyper_parameters),
     }
     with output_file(path, overwrite) as partial:
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial, notes)
+        save_tensors(partial, tensors, notes)

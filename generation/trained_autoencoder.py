@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from generation.models.patch_autoencoder import (
@@ -33,6 +32,7 @@ from generation.models.patch_autoencoder import (
     PatchAutoencoderConfig,
     PatchDecoder,
 )
+from generation.tensor_file import save_tensors
 from generation.weights import load_module
 from recon.errors import FourdvdError, WeightsError
 
@@ -80,7 +80,7 @@ def save_autoencoder(
         "config": json.dumps(asdict(config)),
         "scale": repr(scale),
     }
-    save_file(dict(tensors), path, metadata)
+    save_tensors(path, tensors, metadata)
 
 
 def load_autoencoder(path: Path) -> TrainedAutoencoder:

@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.models.unet import UNetConfig
+from generation.tensor_file import save_tensors
 from generation.weights import file_sha256, load_module
 from recon.errors import FourdvdError, WeightsError
 from recon.output import output_file
@@ -79,9 +79,9 @@ def save_network(
         "config": json.dumps(asdict(network.config)),  # type: ignore[arg-type]
         "vae_sha256": vae_sha256,
     }
-    numbers = {name: each.detach().to("cpu", dtype).contiguous() for name, each in tensors.items()}
+    numbers = {name: each.detach().to("cpu", dtype) for name, each in tensors.items()}
     with output_file(path, overwrite=False) as partial:
-        save_file(numbers, partial, notes)
+        save_tensors(partial, numbers, notes)
 
 
 def load_network(path: Path, kind: str, vae_sha256: str | None = None) -> TrainedNetwork:

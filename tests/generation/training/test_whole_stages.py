@@ -25,6 +25,7 @@ from generation.training.whole_stages import (
     ReferenceViewsSettings,
     ReferenceViewsStage,
 )
+from generation.weights import file_sha256
 from recon.errors import InputError, WeightsError
 from tests.generation.training.tiny_stages import (
     BASE,
@@ -73,6 +74,19 @@ def test_training_writes_what_loads_again_and_makes_the_same(
     found = stage.score(held_out.samples, held_out.draws())
     assert found == pytest.approx(trained.scores, rel=1e-5)
     assert set(read_log(tmp_path / "out")[-1]) >= {"held_out_loss", "psnr"}
+
+
+@pytest.mark.parametrize(("kind", "settings"), STAGES)
+def test_a_finished_training_leaves_the_files_that_later_stages_know(
+    kind, settings, tiny_vae, tiny_shards, tmp_path
+):
+    digests = set()
+    for _ in range(4):
+        trained = train(kind(settings, tiny_vae), ENGINE, tiny_shards, tmp_path / "out")
+        digests.add(
+            (file_sha256(trained.weights / UNET_NAME), file_sha256(trained.weights / TOWER_NAME))
+        )
+    assert len(digests) == 1
 
 
 def test_pictures_show_what_is_known_the_truth_and_a_sample(tiny_vae, tiny_shards):
