@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the small cascade `mini` from animated assets: about eight hours on two CPU cores, and five
+# Trains the small cascade `mini` from animated assets: about nine hours on two CPU cores, and five
 # minutes on a GPU where there is one (else six hours more).
 #
 #     examples/train_mini.sh ASSETS OUT        ASSETS: folders of GLB files
@@ -120,10 +120,10 @@ train reference-views views_shapes "${vae[@]}" --start "$out/trainings/views_noi
     --config mini_more
 shards=("$out/shards_figures" "$out/shards_more" "$out/shards_more")
 train reference-views reference-views "${vae[@]}" --start "$out/trainings/views_shapes" \
-    --config mini_more --batch 16 --steps 2600 --lr 1e-3
+    --config mini_more --batch 16 --steps 4900 --lr 1e-3
 shards=("$out/shards_whole" "$out/shards_whole" "$out/shards_more")
 base=("${vae[@]}" --base "$out/trainings/base")
 seen=(--reference-views "$out/trainings/reference-views")
 train coarse coarse "${base[@]}" "${seen[@]}" --batch 4
 train fine fine "${base[@]}" "${seen[@]}" --coarse "$out/trainings/coarse"
-fourdvd train assemble "$out/trainings" -o "$out/weights"
+[ -e "$out/weights" ] || fourdvd train assemble "$out/trainings" -o "$out/weights"
