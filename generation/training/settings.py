@@ -168,8 +168,8 @@ def _read_toml(config: str | Path, extended_by: tuple[str, ...] = ()) -> tuple[d
     if str(config) in CONFIGS:
         path, source = _PLACE / f"{config}.toml", f"{config}.toml"
     else:
-        path, source = Path(config), str(config)
-    if source in extended_by:
+        path, source = Path(config).resolve(), str(config)
+    if str(path) in extended_by:
         raise InputError("extends itself", source)
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -187,7 +187,7 @@ def _read_toml(config: str | Path, extended_by: tuple[str, ...] = ()) -> tuple[d
             f"expected extends to name a configuration or a TOML file, found {extended!r}", source
         )
     beside = extended if extended in CONFIGS else Path(config).parent / extended
-    return _over(tables, _read_toml(beside, (*extended_by, source))[0]), source
+    return _over(tables, _read_toml(beside, (*extended_by, str(path)))[0]), source
 
 
 def _over(tables: dict[str, Any], extended: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class Own:
 
 
 def write(folder: Path, text: str) -> Path:
-    path = folder / "config.toml"
+    path = folder / "config" / "config.toml"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     return path
 
@@ -40,7 +41,9 @@ def test_a_configuration_says_only_what_differs_from_the_one_that_it_extends(tmp
     (tmp_path / "below.toml").write_text(
         "[engine]\nseed = 3\n[base]\nwidth = 4\nscale = 2\n[base.engine]\nsteps = 5\nbatch = 6\n"
     )
-    path = write(tmp_path, 'extends = "below.toml"\n[base]\nscale = 3\n[base.engine]\nbatch = 7\n')
+    path = write(
+        tmp_path, 'extends = "../below.toml"\n[base]\nscale = 3\n[base.engine]\nbatch = 7\n'
+    )
     engine, own = read_settings(path, "base", Own)
     assert engine == EngineSettings(steps=5, batch=7, seed=3)
     assert own == Own(4, 3.0)
@@ -88,6 +91,12 @@ def test_what_is_not_understood_is_named_with_the_file(tmp_path, text, sentence)
     with pytest.raises(InputError, match=sentence) as found:
         read_settings(path, "base", Own)
     assert str(path) in str(found.value)
+
+
+def test_a_circle_is_seen_whatever_its_files_are_called(tmp_path):
+    path = write(tmp_path, "extends = '../config/../config/config.toml'")
+    with pytest.raises(InputError, match="extends itself"):
+        read_settings(path, "base", Own)
 
 
 def test_a_missing_file_names_the_configurations_that_there_are(tmp_path):
