@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -164,21 +165,14 @@ def read_settings(
 
 
 def _read_toml(config: str | Path, extended_by: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
-    """A file's tables, over those that it extends, and its name for messages."""
+    """A configuration's tables, over those that it extends, and its name for messages."""
     if str(config) in CONFIGS:
         path, source = _PLACE / f"{config}.toml", f"{config}.toml"
     else:
         path, source = Path(config).resolve(), str(config)
     if str(path) in extended_by:
         raise InputError("extends itself", source)
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"no such configuration; name one of {', '.join(CONFIGS)}, or a TOML file", source
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"not a TOML file that can be read ({error})", source) from error
+    tables = _parse(path, source)
     extended = tables.pop("extends", None)
     if extended is None:
         return tables, source
@@ -188,6 +182,18 @@ def _read_toml(config: str | Path, extended_by: tuple[str, ...] = ()) -> tuple[d
         )
     beside = extended if extended in CONFIGS else Path(config).parent / extended
     return _over(tables, _read_toml(beside, (*extended_by, str(path)))[0]), source
+
+
+def _parse(path: Traversable, source: str) -> dict[str, Any]:
+    """What one file says."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"no such configuration; name one of {', '.join(CONFIGS)}, or a TOML file", source
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"not a TOML file that can be read ({error})", source) from error
 
 
 def _over(tables: dict[str, Any], extended: dict[str, Any]) -> dict[str, Any]:
