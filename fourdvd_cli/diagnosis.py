@@ -122,8 +122,8 @@ def _h264() -> Finding:
 
 
 def _weights() -> Finding:
-    from generation.catalogue import published
-    from generation.weights import find_weights
+    from generation.weights.catalogue import published
+    from generation.weights.store import find_weights
     from recon.errors import WeightsError
 
     found, missing = [], []

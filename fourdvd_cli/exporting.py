@@ -1,4 +1,4 @@
-"""`recon.export` as the command line runs it: from a scene folder, with progress."""
+"""`recon.exporters` as the command line runs it: from a scene folder, with progress."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from fourdvd_cli import console
 from fourdvd_cli.devices import resolve_device
-from recon.export.folder import export_scene
-from recon.export.options import ExportOptions
-from recon.export.verification import verify_export
+from recon.exporters.folder import export_scene
+from recon.exporters.options import ExportOptions
+from recon.exporters.verification import verify_export
 from recon.scene import load_scene
 
 
@@ -30,7 +30,7 @@ def export(
     Args:
         scene_folder: as `reconstruct` makes it.
         output: gets a folder for each format.
-        formats: keys of `recon.export.exporters`.
+        formats: keys of `recon.exporters.exporters`.
         options: for all of them.
         verify: whether to compare the files with the scene.
         device: "auto", "cpu" or "cuda".

@@ -1,4 +1,4 @@
-"""`recon.free_view` as the command line runs it: from a scene folder to a film, with progress."""
+"""Renders a free-view video of a scene folder, with progress."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fourdvd_cli import console
 from fourdvd_cli.devices import resolve_device
-from recon.film import check_film, write_film
-from recon.free_view import free_view_frames, plan_shot
+from recon.film.free_view import free_view_frames, plan_shot
+from recon.film.writing import check_film, write_film
 from recon.scene import load_scene
 
 
@@ -28,8 +28,8 @@ def film(
 
     Args:
         scene_folder: as `reconstruct` makes it.
-        output: as `recon.film.write_film` takes it.
-        path: of the camera; this and the next three as `recon.free_view.plan_shot`.
+        output: as `recon.film.writing.write_film` takes it.
+        path: of the camera; this and the next three as `recon.film.free_view.plan_shot`.
         fps: frames a second.
         size: pixels along the longer side.
         frames: how many.

@@ -1,4 +1,4 @@
-"""`recon.reconstruction` as the command line runs it: with progress, and stoppable."""
+"""`recon.fitting.reconstruction` as the command line runs it: with progress, and stoppable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fourdvd_cli import console, interrupts
 from fourdvd_cli.devices import resolve_device
 
 if TYPE_CHECKING:
-    from recon.reconstruction import Progress
+    from recon.fitting.reconstruction import Progress
     from recon.scene import Scene
 
 WITHOUT_KERNELS = (
@@ -44,12 +44,12 @@ def fit(
     """Fits a scene to a grid, shows how it goes, and stops with its state saved when asked to.
 
     Raises:
-        FourdvdError: as `recon.reconstruction.reconstruct`; `Interrupted` after a signal.
+        FourdvdError: as `recon.fitting.reconstruction.reconstruct`; `Interrupted` after a signal.
     """
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
-        from recon.fit_config import preset
+        from recon.fitting.config import preset
+        from recon.fitting.reconstruction import reconstruct
         from recon.native.library import built
-        from recon.reconstruction import reconstruct
 
         values: dict[str, Any] = asdict(settings)
         values["device"] = resolve_device(settings.device)

@@ -13,8 +13,8 @@ from fourdvd_cli.devices import resolve_network_device
 from recon.errors import WeightsError
 
 if TYPE_CHECKING:
+    from generation.clip.preparing import ClipOptions, PreparedClip
     from generation.planning import Plan
-    from generation.preprocess import ClipOptions, PreparedClip
     from generation.progress import Progress
     from generation.settings import GenerateSettings
     from recon.grid import Grid
@@ -51,7 +51,7 @@ class Generation:
         Raises:
             InputError: it cannot be used.
         """
-        from generation.preprocess import prepare_clip
+        from generation.clip.preparing import prepare_clip
         from generation.settings import check_size
 
         check_size(self.clip_options.size)
@@ -69,7 +69,7 @@ class Generation:
 
     def find_weights(self) -> dict[str, Path]:
         """Files of the models that are needed, by name; raises WeightsError if one is missing."""
-        from generation.model_files import find_model
+        from generation.weights.model_files import find_model
 
         self.find_trained()  # first: they take days to make, the others minutes to fetch
         return {
@@ -78,7 +78,7 @@ class Generation:
 
     def find_trained(self) -> dict[str, Path]:
         """The cascade's own files; raises WeightsError as `find_weights`."""
-        from generation.model_files import find_cascade_file
+        from generation.weights.model_files import find_cascade_file
 
         return {
             name: find_cascade_file(name, self.plan, self.weights_folder)
@@ -96,8 +96,8 @@ class Generation:
         """
         with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
             from generation.checkpoint import check_folder
-            from generation.model_files import open_models
             from generation.pipeline import generate
+            from generation.weights.model_files import open_models
 
             check_folder(self.folder, self.overwrite)
             device = resolve_network_device(self.settings.device)
@@ -163,7 +163,7 @@ class Generation:
 
     def _files_that_are_here(self) -> dict[str, Path | None]:
         """All files that are needed, by the name of the model or their own; None: not here."""
-        from generation.model_files import find_cascade_file, find_model
+        from generation.weights.model_files import find_cascade_file, find_model
 
         def here(find: Callable[[], Path]) -> Path | None:
             try:
@@ -185,8 +185,8 @@ class Generation:
         """What it would take on the device of the settings; no seconds for one that is not here."""
         import torch
 
-        from generation.estimate import estimate, measured_rate
-        from generation.model_files import trained_sizes
+        from generation.cost import estimate, measured_rate
+        from generation.weights.model_files import trained_sizes
 
         here = settings.device == "cpu" or torch.cuda.is_available()
         rate = measured_rate(settings.device) if here else float("nan")

@@ -39,7 +39,7 @@ class Motion(StrEnum):
 
 
 class Format(StrEnum):
-    """The formats of `recon.export`."""
+    """The formats of `recon.exporters`."""
 
     ply = "ply"
     glb = "glb"
@@ -48,7 +48,7 @@ class Format(StrEnum):
 
 
 class Axes(StrEnum):
-    """The axes of `recon.export.axes`."""
+    """The axes of `recon.exporters.axes`."""
 
     y_down = "y-down"
     y_up = "y-up"
@@ -56,7 +56,7 @@ class Axes(StrEnum):
 
 
 class Model(StrEnum):
-    """The models of `generation.recipes`."""
+    """The models of `generation.presets`."""
 
     mini = "mini"
     sv4d2 = "sv4d2"

@@ -20,11 +20,11 @@ from fourdvd_cli import __version__, console
 from fourdvd_cli.exporting import export
 from fourdvd_cli.fitting import FitSettings, fit
 from fourdvd_cli.generating import Generation
-from generation.preprocess import ClipOptions
-from generation.recipes import recipes
+from generation.clip.preparing import ClipOptions
+from generation.presets import recipes
 from generation.settings import GenerateSettings
 from recon.errors import InputError, OutputExistsError
-from recon.export.options import ExportOptions
+from recon.exporters.options import ExportOptions
 from recon.grid import Grid, has_split, read_grid
 from recon.grid.writing import write_posed_images, write_previews
 from recon.output import check_output, output_folder, write_json
@@ -72,7 +72,7 @@ def run_pipeline(
     Args:
         source: video, GIF, folder of frames, grid folder or its transforms JSON.
         folder: all results; it may hold an unfinished run of the same input and settings.
-        formats: keys of `recon.export.exporters`; those that are there already are kept.
+        formats: keys of `recon.exporters.exporters`; those that are there already are kept.
         settings: of the fit.
         generation: of a grid from a video; not looked at where a grid is handed in.
         weights_folder: looked through first for the generation's weights.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fourdvd_cli import console
-from generation.catalogue import PublishedModel, published
-from generation.fetching import fetch_weights
-from generation.verification import verify_weights
-from generation.weights import find_weights, search_folders
+from generation.weights.catalogue import PublishedModel, published
+from generation.weights.hub import fetch_weights
+from generation.weights.store import find_weights, search_folders
+from generation.weights.verify import verify_weights
 from recon.errors import WeightsError
 
 HEADER = ("model", "file", "size", "gated", "licence", "found in")
@@ -153,7 +153,7 @@ def _check(model: PublishedModel, folder: Path | None, file: Path | None, checke
 
 
 def find_if_here(model: PublishedModel, folder: Path | None) -> Path | None:
-    """As `generation.weights.find_weights`, but None where there are none."""
+    """As `generation.weights.store.find_weights`, but None where there are none."""
     try:
         return find_weights(model, folder)
     except WeightsError:

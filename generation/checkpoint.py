@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from generation.clip_writing import write_clip
-from generation.preprocess import PreparedClip
+from generation.clip.preparing import PreparedClip
+from generation.clip.writing import write_clip
 from recon.errors import InputError, OutputExistsError
 from recon.output import check_output, output_file, output_folder
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from generation.cascade_weights import BRANCH, load_branch, open_cascade_file
 from generation.models.injection import Inject
 from generation.models.structure_condition import Structure, StructureBranch
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.networks import Networks
 from generation.stages import Stage
+from generation.weights.cascade_weights import BRANCH, load_branch, open_cascade_file
 from recon.errors import InputError, WeightsError
 
 

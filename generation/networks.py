@@ -32,7 +32,7 @@ from generation.models.vae import (
     encoder_state,
 )
 from generation.settings import GenerateSettings
-from generation.weights import PublishedWeights, load_module
+from generation.weights.store import PublishedWeights, load_module
 
 VAE = "conditioner.embedders.{}.encoder."
 FRAMES_VAE, REFERENCE_VAE = 1, 4  # of input frames, and of reference views in SV4D's files

@@ -22,21 +22,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
 from generation.checkpoint import check_folder, discard_other, write_input
-from generation.clip_writing import write_clip
+from generation.clip.preparing import PreparedClip
+from generation.clip.silhouettes import cut_silhouette
+from generation.clip.writing import write_clip
 from generation.coarse import CoarseStage
 from generation.fine import FineStage
-from generation.passes import Job, Run, Weights
+from generation.grid_sampler import Job, Run, Weights
 from generation.planning import Plan, plan
-from generation.preprocess import PreparedClip
 from generation.progress import Progress, StepCounter
 from generation.report import generation_report
 from generation.settings import GenerateSettings, check_size
-from generation.silhouettes import cut_silhouette
 from generation.stages import Stage, enlarged
-from generation.trained_weights import BASE, TrainedWeights
-from generation.weights import file_sha256
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
+from generation.weights.store import file_sha256
+from generation.weights.trained_weights import BASE, TrainedWeights
 from recon.errors import OutOfMemoryError
 from recon.grid import Grid, grid_from_views
 from recon.grid.matte import border_colour, matte

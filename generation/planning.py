@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from generation.anchors import Pass
-from generation.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.models.sv4d import SV4DConfig
 from generation.models.unet import UNetConfig
-from generation.recipes import (
+from generation.presets import (
     Recipe,
     even_azimuths,
     orbit_through,
@@ -20,6 +18,8 @@ from generation.recipes import (
     recipes,
 )
 from generation.settings import GenerateSettings
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.windows import Pass
 from recon.errors import InputError
 from recon.grid import Camera, orbit_camera
 

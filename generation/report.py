@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from generation.clip.preparing import PreparedClip
 from generation.networks import working_dtype
 from generation.planning import Plan
-from generation.preprocess import PreparedClip
 from generation.settings import GenerateSettings
 
 FORMAT, VERSION = "fourdvd-generation", 1

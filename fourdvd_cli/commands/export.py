@@ -54,7 +54,7 @@ def export(
     """Scene → PLY sequence, animated GLB, splat files."""
     console.configure(quiet, verbose)
     from fourdvd_cli.exporting import export as export_folder
-    from recon.export.options import ExportOptions
+    from recon.exporters.options import ExportOptions
 
     names = list(dict.fromkeys(name.value for name in formats))
     manifest = export_folder(

@@ -139,8 +139,8 @@ def generate(
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.generating import Generation, dry_run_lines
-    from generation.preprocess import ClipOptions
-    from generation.recipes import recipes
+    from generation.clip.preparing import ClipOptions
+    from generation.presets import recipes
     from generation.settings import GenerateSettings
 
     recipe = recipes[model.key]

@@ -9,7 +9,7 @@ import typer
 
 from fourdvd_cli import console
 from fourdvd_cli.options import JsonOption, QuietOption, VerboseOption
-from generation.catalogue import PublishedModel, find_model, published
+from generation.weights.catalogue import PublishedModel, find_model, published
 
 NAMES = ", ".join(model.label for model in published.values())
 

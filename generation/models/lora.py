@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from generation.models.sv4d import SV4DUNet
-from generation.verification import compare_shapes
+from generation.weights.verify import compare_shapes
 from recon.errors import WeightsError
 
 ADAPTER = "coarse"  # peft can hold several; its name for ours

@@ -1,7 +1,7 @@
 """The results of five trainings as one folder, from which `fourdvd generate` makes grids.
 
     TRAININGS/vae, reference-views, base, coarse, fine    as `fourdvd train` leaves them
-        └─▶ FOLDER, see `generation.trained_weights`
+        └─▶ FOLDER, see `generation.weights.trained_weights`
 
 What it does not know: how good they are.
 """
@@ -11,9 +11,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from generation.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
-from generation.trained_networks import load_network
-from generation.trained_weights import (
+from generation.training.results import SOURCES, trained_file
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
+from generation.weights.store import file_sha256
+from generation.weights.trained_networks import load_network
+from generation.weights.trained_weights import (
     BASE,
     KINDS,
     REFERENCE_VIEWS,
@@ -21,8 +23,6 @@ from generation.trained_weights import (
     UNET_FILES,
     VAE_FILE,
 )
-from generation.training.results import SOURCES, trained_file
-from generation.weights import file_sha256
 from recon.output import output_folder
 
 

@@ -27,12 +27,12 @@ from torch import Tensor
 
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from generation.models.vae import SCALE_FACTOR
-from generation.trained_autoencoder import save_autoencoder
-from generation.trained_weights import VAE_FILE
 from generation.training.dataset import Colours, TrainingSample, over_white
 from generation.training.draws import Draws
 from generation.training.stage import StageLoss
 from generation.training.training_choice import Selection
+from generation.weights.trained_autoencoder import save_autoencoder
+from generation.weights.trained_weights import VAE_FILE
 from recon.errors import InputError
 
 NAME = "vae"

@@ -12,8 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from generation.cascade_files import LORA_FILE
-from generation.cascade_weights import save_lora
 from generation.models.lora import add_lora
 from generation.networks import predictor
 from generation.training.conditions import Told, grid_told
@@ -33,6 +31,8 @@ from generation.training.preceding import (
 )
 from generation.training.stage_networks import Base, StageNetworks
 from generation.training.whole_stages import grid_scale
+from generation.weights.cascade_files import LORA_FILE
+from generation.weights.cascade_weights import save_lora
 from recon.errors import InputError
 
 

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from generation.cascade_files import BRANCH_FILE
-from generation.cascade_weights import save_branch
 from generation.models.structure_branch import build_branch
 from generation.models.structure_condition import Structure, StructureBranch
 from generation.models.sv4d import SV4DUNet
@@ -46,6 +44,8 @@ from generation.training.stage_networks import (
     freeze_without_effect,
 )
 from generation.training.whole_stages import grid_scale
+from generation.weights.cascade_files import BRANCH_FILE
+from generation.weights.cascade_weights import save_branch
 from recon.errors import InputError
 
 

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import torch
 
-from generation.catalogue import published
 from generation.models.sv4d import SV4DUNet
 from generation.models.vae import LATENT_CHANNELS, SCALE_FACTOR
 from generation.networks import load_networks
-from generation.recipes import recipes
+from generation.presets import recipes
 from generation.training.latents import LatentSpace, open_latent_space
 from generation.training.stage_networks import Base, open_base
-from generation.weights import open_weights
+from generation.weights.catalogue import published
+from generation.weights.store import open_weights
 from recon.errors import InputError
 
 PUBLISHED = "sv4d"

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from generation.models.vae import LATENT_SIDE
-from generation.trained_autoencoder import ScaledDecoder, load_autoencoder
-from generation.trained_weights import VAE_FILE
 from generation.training.autoencoder import NAME
 from generation.training.results import trained_file
-from generation.weights import file_sha256
+from generation.weights.store import file_sha256
+from generation.weights.trained_autoencoder import ScaledDecoder, load_autoencoder
+from generation.weights.trained_weights import VAE_FILE
 
 IMAGES_AT_ONCE = 32  # on a CPU; elsewhere as many as have so many pixels
 PIXELS_AT_ONCE = 32 * 576**2

@@ -21,7 +21,7 @@ from generation.training.draws import Draws
 from generation.training.processes import fill, on_device, shared_like, whole
 from generation.training.settings import EngineSettings
 from generation.training.stage import Stage, StageLoss
-from generation.verification import compare_shapes
+from generation.weights.verify import compare_shapes
 from recon.errors import DivergedError, InputError
 
 if TYPE_CHECKING:

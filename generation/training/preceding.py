@@ -23,8 +23,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from generation.cascade_files import LORA_FILE
-from generation.cascade_weights import load_lora
 from generation.conditioning import (
     Conditioning,
     camera_vector,
@@ -44,7 +42,9 @@ from generation.training.draws import Draws
 from generation.training.foundation import Foundation
 from generation.training.results import UNET_NAME, trained_file
 from generation.training.stage_networks import StageNetworks, open_whole
-from generation.weights import file_sha256
+from generation.weights.cascade_files import LORA_FILE
+from generation.weights.cascade_weights import load_lora
+from generation.weights.store import file_sha256
 from recon.errors import InputError
 
 SIZE = "low"  # of coarse views

@@ -10,9 +10,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from generation.cascade_files import BRANCH_FILE, LORA_FILE
-from generation.trained_weights import BASE, REFERENCE_VIEWS, TOWER_FILES, UNET_FILES, VAE_FILE
 from generation.training.run_folder import RunFolder
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.trained_weights import (
+    BASE,
+    REFERENCE_VIEWS,
+    TOWER_FILES,
+    UNET_FILES,
+    VAE_FILE,
+)
 from recon.errors import WeightsError
 
 UNET_NAME, TOWER_NAME = "unet.safetensors", "tower.safetensors"

@@ -17,10 +17,10 @@ from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DUNet
 from generation.models.token_tower import TokenTower
 from generation.models.transformer import TransformerBlock
-from generation.trained_networks import load_network, save_network
 from generation.training.latents import LatentSpace
 from generation.training.processes import whole
 from generation.training.results import TOWER_NAME, UNET_NAME, trained_file
+from generation.weights.trained_networks import load_network, save_network
 
 
 class StageNetworks(nn.Module):
@@ -73,7 +73,7 @@ def open_whole(folder: Path, stage: str, kind: str, space: LatentSpace) -> Whole
     Args:
         folder: of the training, or an assembled one.
         stage: that made them.
-        kind: of the UNet, a key of `generation.trained_networks.KINDS`.
+        kind: of the UNet, a key of `generation.weights.trained_networks.KINDS`.
         space: the latents in which they must work.
 
     Raises:

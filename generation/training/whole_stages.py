@@ -23,7 +23,7 @@ from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.models.unet import UNetConfig
 from generation.networks import predictor
-from generation.recipes import ORBIT_SCALE
+from generation.presets import ORBIT_SCALE
 from generation.training.conditions import Told, grid_told, orbit_told, true_reference_views
 from generation.training.dataset import TrainingSample
 from generation.training.diffusion_stage import DiffusionSettings, DiffusionStage, Task

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from recon.deformation import motion_models
-from recon.densification import GrowAndPrune, Relocation
-from recon.fit_config import QUALITIES, preset
+from recon.fitting.config import QUALITIES, preset
+from recon.fitting.densification import GrowAndPrune, Relocation
 from recon.grid import has_split
 from tests.benchmarks import machine, markdown
 from tests.benchmarks.fitting_curve import Curve, measure

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from recon.evaluation import Evaluation, evaluate_scene
-from recon.fit_config import FitConfig
-from recon.fitting import Fit
+from recon.fitting.config import FitConfig
+from recon.fitting.fit import Fit
 from recon.grid import Grid, read_grid
 from recon.scene import Scene
 from tests.benchmarks import machine

@@ -17,9 +17,8 @@ from typing import Any
 
 import torch
 
-from generation import passes
-from generation.cascade_files import BRANCH_FILE, LORA_FILE
-from generation.cascade_weights import save_branch, save_lora
+from generation import grid_sampler as passes
+from generation.clip.preparing import PreparedClip
 from generation.models.clip import ImageTower
 from generation.models.lora import add_lora
 from generation.models.structure_branch import build_branch
@@ -30,9 +29,10 @@ from generation.models.vae import ImageDecoder, ImageEncoder, VAEConfig
 from generation.networks import Networks
 from generation.pipeline import generate
 from generation.planning import plan
-from generation.preprocess import PreparedClip
-from generation.recipes import recipes
+from generation.presets import recipes
 from generation.settings import GenerateSettings
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.cascade_weights import save_branch, save_lora
 from tests.benchmarks import machine, markdown
 from tests.generation.tiny_networks import tiny_clip, tiny_weights
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from generation.catalogue import PublishedModel, expected_shapes, published
+from generation.weights.catalogue import PublishedModel, expected_shapes, published
 from tests.benchmarks import machine, markdown
 
 BLOCK = 2**24  # numbers, over and over
@@ -94,8 +94,8 @@ def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
     import torch
 
     from generation.networks import load_networks
-    from generation.recipes import ORBIT_CONFIGS, recipes
-    from generation.weights import open_weights
+    from generation.presets import ORBIT_CONFIGS, recipes
+    from generation.weights.store import open_weights
 
     peak = dict.fromkeys(("VmHWM", "RssAnon"), 0)
     done = threading.Event()
@@ -122,7 +122,7 @@ def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
 
 
 def seconds_of_hash(path: Path) -> float:
-    from generation.weights import file_sha256
+    from generation.weights.store import file_sha256
 
     began = time.perf_counter()
     file_sha256(path)

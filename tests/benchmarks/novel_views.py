@@ -29,13 +29,13 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from generation.cascade_files import BRANCH_FILE
-from generation.cropping import Crop
-from generation.model_files import find_cascade_file, open_models
+from generation.clip.cropping import Crop
+from generation.clip.preparing import PreparedClip
 from generation.pipeline import generate
 from generation.planning import plan
-from generation.preprocess import PreparedClip
 from generation.settings import GenerateSettings
+from generation.weights.cascade_files import BRANCH_FILE
+from generation.weights.model_files import find_cascade_file, open_models
 from recon.grid import Camera, Grid, read_grid
 from recon.grid.cameras import viewing_angles_deg
 from recon.grid.grid import composite

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.stages [GRID] [--size 64 128 160]
 
-The iteration is put together here from the parts that `recon.fitting` uses, so that each can be
+The iteration is put together here from the parts that `recon.fitting.fit` uses, so that each can be
 timed: V views of one time, random backgrounds. Not in it: densification, which is rare.
 """
 
@@ -22,11 +22,11 @@ import torch
 
 from recon.deformation import motion_models
 from recon.deformation.interface import deformation_class
-from recon.fit_config import FitConfig, preset
-from recon.fitting import Fit
+from recon.fitting.config import FitConfig, preset
+from recon.fitting.fit import Fit
+from recon.fitting.image_pyramid import ImageLevel, ImagePyramid
 from recon.gaussians import Gaussians
 from recon.grid import Grid, read_grid
-from recon.image_pyramid import ImageLevel, ImagePyramid
 from recon.losses import image_loss
 from recon.rasterizers import rasterize
 from recon.rendering import camera_tensors, view_colors

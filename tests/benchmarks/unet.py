@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from generation.estimate import product_rate
+from generation.cost import product_rate
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.vae import LATENT_SIDE
 from generation.observation import count_flops, peak_bytes

@@ -17,10 +17,11 @@ import torch
 
 from fourdvd_cli import interrupts
 from fourdvd_cli.app import main
-from generation import model_files, passes
-from generation.catalogue import published
-from recon import fit_config
+from generation import grid_sampler as passes
+from generation.weights import model_files
+from generation.weights.catalogue import published
 from recon.deformation.static import StaticDeformation
+from recon.fitting import config as fit_config
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, orbit_camera
 from recon.grid.video import write_video

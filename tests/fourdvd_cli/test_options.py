@@ -17,13 +17,13 @@ from fourdvd_cli.options import (
     Precision,
     parse_degrees,
 )
-from generation.preprocess import ClipOptions
-from generation.recipes import recipes
+from generation.clip.preparing import ClipOptions
+from generation.presets import recipes
 from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettings
 from recon.deformation.interface import motion_models
-from recon.export import exporters
-from recon.export.axes import AXES
-from recon.export.options import ExportOptions
+from recon.exporters import exporters
+from recon.exporters.axes import AXES
+from recon.exporters.options import ExportOptions
 from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
 
 

@@ -12,20 +12,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from generation import passes
-from generation.cascade_files import BRANCH_FILE, LORA_FILE, find_trained
+from generation import grid_sampler as passes
 from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
 from generation.coarse import CoarseStage
 from generation.conditioning import azimuth_rad, camera_vector, polar_rad
 from generation.diffusion.schedule import karras_sigmas
-from generation.passes import Job
+from generation.grid_sampler import Job
 from generation.pipeline import generate, make_at_once, make_in_cascade
 from generation.planning import plan
+from generation.presets import recipes
 from generation.progress import StepCounter
-from generation.recipes import recipes
 from generation.settings import GenerateSettings
 from generation.stages import enlarged
-from generation.weights import PublishedWeights
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE, find_trained
+from generation.weights.store import PublishedWeights
 from recon.errors import Interrupted, OutputExistsError, WeightsError
 from recon.grid import read_grid
 from recon.grid.cameras import viewing_angles_deg
@@ -252,7 +252,7 @@ def test_files_that_were_mixed_up_are_refused(tmp_path):
 
 
 def test_a_branch_of_no_known_name_is_refused(tmp_path):
-    from tests.generation.test_cascade_weights import rewrite
+    from tests.generation.weights.test_cascade_weights import rewrite
 
     trained = write_trained(tmp_path)
     rewrite(trained[BRANCH_FILE], hyper_parameters='{"name": "unet", "roles": "reference_query"}')

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from generation import passes
-from generation.estimate import estimate
+from generation import grid_sampler as passes
+from generation.cost import estimate
 from generation.models.sv4d import SV4DUNet
 from generation.planning import plan
 from generation.settings import GenerateSettings

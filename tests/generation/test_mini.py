@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generation import passes
-from generation.cascade_files import BRANCH_FILE, LORA_FILE
+from generation import grid_sampler as passes
 from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
 from generation.diffusion.sampler import euler
-from generation.model_files import find_cascade_file, open_models
 from generation.pipeline import Generated, generate
 from generation.planning import plan
-from generation.recipes import recipes
+from generation.presets import recipes
 from generation.settings import GenerateSettings
-from generation.trained_weights import BASE, REFERENCE_VIEWS, VAE_FILE
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.model_files import find_cascade_file, open_models
+from generation.weights.trained_weights import BASE, REFERENCE_VIEWS, VAE_FILE
 from recon.errors import InputError, Interrupted, OutputExistsError, WeightsError
 from recon.grid import read_grid
 from recon.grid.cameras import viewing_angles_deg

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generation.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
-from generation.model_files import open_models
 from generation.pipeline import generate
 from generation.planning import plan
-from generation.recipes import recipes
+from generation.presets import recipes
 from generation.settings import GenerateSettings
-from generation.trained_weights import BASE, FILES, mini_folder, open_trained
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
+from generation.weights.model_files import open_models
+from generation.weights.trained_weights import BASE, FILES, mini_folder, open_trained
 from recon.grid import Grid, read_grid
 from recon.metrics import psnr, ssim
 from tests.benchmarks.novel_views import copied, resized, whole_clip

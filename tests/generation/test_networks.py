@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.catalogue import Shape, expected_shapes, published
 from generation.conditioning import Conditioning
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNet
 from generation.networks import predictor
-from generation.recipes import ORBIT_CONFIGS, recipes
+from generation.presets import ORBIT_CONFIGS, recipes
+from generation.weights.catalogue import Shape, expected_shapes, published
 from tests.generation.models.random_weights import numbers
 from tests.generation.models.small_unets import sv3d, sv3d_inputs, sv4d, sv4d_inputs
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from generation import passes
+from generation import grid_sampler as passes
 from generation.checkpoint import UNFINISHED
 from generation.pipeline import generate
 from generation.planning import plan
-from generation.recipes import ORBIT_AZIMUTHS_DEG, recipes
+from generation.presets import ORBIT_AZIMUTHS_DEG, recipes
 from generation.settings import GenerateSettings
 from recon.errors import (
     DivergedError,

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from generation.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.planning import Plan, plan
-from generation.recipes import ORBIT_AZIMUTHS_DEG, even_azimuths, recipes
+from generation.presets import ORBIT_AZIMUTHS_DEG, even_azimuths, recipes
 from generation.settings import CASCADES, MAX_VIEWS, MODELS, GenerateSettings
-from generation.trained_weights import BASE, REFERENCE_VIEWS
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.trained_weights import BASE, REFERENCE_VIEWS
 from recon.errors import InputError
 from recon.grid.cameras import viewing_angles_deg
 

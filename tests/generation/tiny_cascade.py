@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 
-from generation.cascade_files import BRANCH_FILE, LORA_FILE
-from generation.cascade_weights import save_branch, save_lora
 from generation.models.lora import add_lora, lora_parameters
 from generation.models.structure_branch import build_branch
 from generation.models.sv4d import SV4DUNet
 from generation.networks import Networks
-from generation.recipes import recipes
+from generation.presets import recipes
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.cascade_weights import save_branch, save_lora
 from tests.generation.models.random_weights import numbers, with_random_weights
 from tests.generation.tiny_networks import load_tiny, tiny_weights
 

@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from transformers import CLIPVisionConfig
 
-from generation.catalogue import published
-from generation.cropping import Crop
+from generation.clip.cropping import Crop
+from generation.clip.preparing import PreparedClip
 from generation.models.clip import SIDE, ImageTower
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.models.vae import ImageDecoder, ImageEncoder, VAEConfig
 from generation.networks import Networks
-from generation.preprocess import PreparedClip
-from generation.verification import Verification
-from generation.weights import PublishedWeights
+from generation.weights.catalogue import published
+from generation.weights.store import PublishedWeights
+from generation.weights.verify import Verification
 
 TINY = {
     "model_channels": 32,

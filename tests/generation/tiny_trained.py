@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from generation.cascade_files import BRANCH_FILE, LORA_FILE
-from generation.cascade_weights import save_branch, save_lora
 from generation.models.lora import add_lora, lora_parameters
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from generation.models.structure_branch import build_branch
@@ -11,10 +9,18 @@ from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.models.unet import UNetConfig
-from generation.trained_autoencoder import save_autoencoder
-from generation.trained_networks import save_network
-from generation.trained_weights import BASE, REFERENCE_VIEWS, TOWER_FILES, UNET_FILES, VAE_FILE
-from generation.weights import file_sha256
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.cascade_weights import save_branch, save_lora
+from generation.weights.store import file_sha256
+from generation.weights.trained_autoencoder import save_autoencoder
+from generation.weights.trained_networks import save_network
+from generation.weights.trained_weights import (
+    BASE,
+    REFERENCE_VIEWS,
+    TOWER_FILES,
+    UNET_FILES,
+    VAE_FILE,
+)
 from tests.generation.models.random_weights import numbers, with_random_weights
 from tests.generation.tiny_networks import TINY
 
@@ -34,7 +40,7 @@ GRID = SV4DConfig(
 def write_trained_cascade(
     folder: Path, effect: float = 0.3, base_sha256: str | None = None
 ) -> Path:
-    """All files of `generation.trained_weights.FILES`, the same each time.
+    """All files of `generation.weights.trained_weights.FILES`, the same each time.
 
     Args:
         folder: gets them; is made.

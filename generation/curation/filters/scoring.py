@@ -51,7 +51,7 @@ class ScoringSettings:
         Raises:
             OSError: a file cannot be read.
         """
-        from generation.weights import file_sha256
+        from generation.weights.store import file_sha256
 
         return {
             "measures": MEASURES,

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation import passes, weights
-from generation.catalogue import expected_shapes, published
-from generation.weights import PublishedWeights
+from generation import grid_sampler as passes
+from generation.weights import store as weights
+from generation.weights.catalogue import expected_shapes, published
+from generation.weights.store import PublishedWeights
 from recon.errors import InputError
 from recon.grid import read_grid
 from recon.grid.video import write_video
@@ -348,7 +349,7 @@ def test_a_path_that_may_not_be_read_is_told(
     def refused(path, options):
         raise InputError("may not be read (Permission denied)", path)
 
-    monkeypatch.setattr("generation.preprocess.read_clip", refused)
+    monkeypatch.setattr("generation.clip.preparing.read_clip", refused)
     outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *SMALL)
     assert outcome.exit_code == 3
     assert "Permission denied" in outcome.stderr

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import constants
 
 from fourdvd_cli.commands.models import models
-from generation.catalogue import expected_shapes, published
+from generation.weights.catalogue import expected_shapes, published
 from tests.generation.published_files import write_hollow
 
 LABELS = [model.label for model in published.values()]

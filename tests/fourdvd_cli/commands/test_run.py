@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fourdvd_cli import pipeline
-from generation.recipes import recipes
+from generation.presets import recipes
 from recon.errors import Interrupted
 from recon.grid import read_grid, write_grid
 from recon.scene import load_scene
@@ -147,7 +147,7 @@ def test_a_run_from_a_video_goes_on_where_it_was_stopped(
     out = tmp_path / "out"
     options = ["--model", "sv4d2", "--weights", tiny_networks, "--steps", "1", *SPLATS]
     with monkeypatch.context() as patch:
-        patch.setattr("generation.passes.euler", stopped)
+        patch.setattr("generation.grid_sampler.euler", stopped)
         assert fourdvd("run", clip_video, "-o", out, *options).exit_code == 130
     assert record(out)["stages"] == []
     assert fourdvd("run", clip_video, "-o", out, *options).exit_code == 0
@@ -156,7 +156,7 @@ def test_a_run_from_a_video_goes_on_where_it_was_stopped(
 def test_a_video_without_weights_says_what_to_fetch_and_leaves_nothing(
     fourdvd, clip_video, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("generation.weights.find_in_cache", lambda model: None)
+    monkeypatch.setattr("generation.weights.store.find_in_cache", lambda model: None)
     monkeypatch.delenv("FOURDVD_WEIGHTS", raising=False)
     outcome = fourdvd("run", clip_video, "-o", tmp_path / "out", "--model", "sv4d2")
     assert outcome.exit_code == 4

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from fourdvd_cli.commands.train import train
 from fourdvd_cli.errors import failure_of
-from generation.trained_weights import FILES
+from generation.weights.trained_weights import FILES
 from tests.generation.curation.shards.tiny_packs import pack, write_data
 
 SIZES = """

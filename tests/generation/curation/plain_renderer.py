@@ -14,7 +14,7 @@ from generation.curation.light import Light
 from generation.curation.mesh_rasterizer import grid_from_world
 from generation.curation.shadow_maps import sun_directions
 from recon.grid import Camera
-from recon.triangles import draw_triangles
+from recon.rasterizers.mesh_reference import draw_triangles
 
 
 def render_plainly(

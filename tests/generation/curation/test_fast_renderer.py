@@ -8,7 +8,7 @@ from generation.curation.light import Light
 from recon.errors import InputError
 from recon.grid import orbit_camera
 from recon.native.library import kernels
-from recon.triangles import project_points
+from recon.rasterizers.mesh_reference import project_points
 from tests.generation.curation.plain_renderer import render_plainly
 from tests.generation.curation.tiny_meshes import CHECKER, asset, ball, joined, mesh, quad
 

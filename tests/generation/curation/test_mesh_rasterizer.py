@@ -7,7 +7,7 @@ from generation.curation.baked_asset import Surface
 from generation.curation.mesh_rasterizer import DrawableMesh, grid_from_world
 from recon.errors import InputError
 from recon.grid import orbit_camera
-from recon.triangles import look_at_mesh, project_points
+from recon.rasterizers.mesh_reference import look_at_mesh, project_points
 from tests.generation.curation.tiny_meshes import CHECKER, asset, ball, joined, mesh, quad
 
 CAMERA = orbit_camera(30, 20, 3.2, 33.8, 40, 48)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, gelu, interpolate, layer_norm
 from transformers import CLIPVisionConfig
 
-from generation.catalogue import expected_shapes, published
 from generation.models.clip import (
     MEAN,
     SIDE,
@@ -21,6 +20,7 @@ from generation.models.clip import (
     preprocess,
     tower_state,
 )
+from generation.weights.catalogue import expected_shapes, published
 from tests.generation.models.random_weights import error, numbers
 
 WIDTH, INNER, LAYERS, HEADS, PATCH, TOKEN = 24, 40, 3, 3, 56, 10

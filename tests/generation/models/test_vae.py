@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.catalogue import expected_shapes, published
 from generation.models.vae import (
     SCALE_FACTOR,
     ImageDecoder,
@@ -15,6 +14,7 @@ from generation.models.vae import (
     encode_in_chunks,
     encoder_state,
 )
+from generation.weights.catalogue import expected_shapes, published
 from tests.generation.models.random_weights import error, numbers, with_random_weights
 
 SMALL = VAEConfig(32, (1, 2, 1, 1), 1)

@@ -7,10 +7,6 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from generation.trained_autoencoder import load_autoencoder, save_autoencoder
-from generation.trained_networks import load_network, save_network
-from generation.trained_weights import BASE as BASE_NAME
-from generation.trained_weights import FILES, REFERENCE_VIEWS, load_trained, open_trained
 from generation.training.assembling import assemble
 from generation.training.coarse_stage import CoarseStage
 from generation.training.engine import train
@@ -18,6 +14,10 @@ from generation.training.fine_stage import FineStage
 from generation.training.foundation import open_foundation
 from generation.training.results import SOURCES, TOWER_NAME, UNET_NAME, trained_file
 from generation.training.whole_stages import ReferenceViewsStage
+from generation.weights.trained_autoencoder import load_autoencoder, save_autoencoder
+from generation.weights.trained_networks import load_network, save_network
+from generation.weights.trained_weights import BASE as BASE_NAME
+from generation.weights.trained_weights import FILES, REFERENCE_VIEWS, load_trained, open_trained
 from recon.errors import OutputExistsError, WeightsError
 from tests.generation.training.tiny_stages import COARSE, ENGINE, FINE, ORBIT, on_one_thread
 

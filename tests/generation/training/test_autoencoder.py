@@ -9,8 +9,6 @@ import torch
 from torch.utils.data import default_collate
 
 from generation.models.vae import SCALE_FACTOR
-from generation.trained_autoencoder import load_autoencoder
-from generation.trained_weights import VAE_FILE
 from generation.training.autoencoder import (
     AutoencoderSettings,
     AutoencoderStage,
@@ -23,6 +21,8 @@ from generation.training.draws import Draws
 from generation.training.engine import train
 from generation.training.logbook import read_log
 from generation.training.settings import EngineSettings, read_settings
+from generation.weights.trained_autoencoder import load_autoencoder
+from generation.weights.trained_weights import VAE_FILE
 from recon.errors import InputError, WeightsError
 
 TINY = AutoencoderSettings(

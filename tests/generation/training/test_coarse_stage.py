@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from generation.cascade_files import LORA_FILE
-from generation.cascade_weights import load_lora
 from generation.training.coarse_stage import CoarseStage
 from generation.training.draws import Draws
 from generation.training.engine import train
 from generation.training.stage_networks import open_base
 from generation.training.whole_stages import BaseStage
+from generation.weights.cascade_files import LORA_FILE
+from generation.weights.cascade_weights import load_lora
 from recon.errors import InputError, WeightsError
 from tests.generation.training.tiny_stages import (
     BASE,

@@ -8,12 +8,12 @@ from torch.utils.data import default_collate
 
 from generation.conditioning import azimuth_rad, camera_vector, polar_rad
 from generation.models.token_tower import TokenTower, TokenTowerConfig
-from generation.trained_autoencoder import load_autoencoder
-from generation.trained_weights import VAE_FILE
 from generation.training.conditions import grid_told, orbit_told, true_reference_views
 from generation.training.dataset import GridDataset, TrainingSample, over_white
 from generation.training.latents import LatentSpace, open_latent_space
 from generation.training.training_choice import Selection
+from generation.weights.trained_autoencoder import load_autoencoder
+from generation.weights.trained_weights import VAE_FILE
 
 
 @pytest.fixture

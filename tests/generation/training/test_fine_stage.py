@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from generation.cascade_files import BRANCH_FILE
-from generation.cascade_weights import load_branch
 from generation.training.draws import Draws
 from generation.training.engine import train
 from generation.training.fine_stage import FineStage, blurred
 from generation.training.whole_stages import BaseStage
+from generation.weights.cascade_files import BRANCH_FILE
+from generation.weights.cascade_weights import load_branch
 from recon.errors import InputError
 from tests.generation.training.tiny_stages import (
     BASE,

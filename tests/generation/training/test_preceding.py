@@ -10,17 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.cascade_files import LORA_FILE
+from generation.clip.preparing import PreparedClip
 from generation.coarse import CoarseStage as CoarseGrid
-from generation.model_files import find_cascade_file, open_models
-from generation.passes import Job, Run
+from generation.grid_sampler import Job, Run
 from generation.planning import plan
-from generation.preprocess import PreparedClip
+from generation.presets import recipes
 from generation.progress import StepCounter
-from generation.recipes import recipes
 from generation.settings import GenerateSettings
 from generation.stages import SEEDS, reduced
-from generation.trained_weights import BASE as BASE_NAME
 from generation.training.coarse_stage import CoarseStage
 from generation.training.dataset import TrainingSample, over_white
 from generation.training.draws import Draws
@@ -37,6 +34,9 @@ from generation.training.preceding import (
     view_numbers,
 )
 from generation.training.whole_stages import ReferenceViewsStage
+from generation.weights.cascade_files import LORA_FILE
+from generation.weights.model_files import find_cascade_file, open_models
+from generation.weights.trained_weights import BASE as BASE_NAME
 from recon.errors import InputError, WeightsError
 from recon.grid.grid import composite
 from tests.generation.tiny_networks import tiny_clip

@@ -6,8 +6,8 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from generation.anchors import anchored_passes
 from generation.training.training_choice import COARSE, FINE, Choice, Selection, Spacing, choose
+from generation.windows import anchored_passes
 from recon.errors import InputError
 
 VARIED = Selection(4, 3, max_stride=4, random_reference=True, varied=True)

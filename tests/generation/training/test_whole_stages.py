@@ -9,7 +9,6 @@ import torch
 
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DUNet
-from generation.trained_networks import load_network
 from generation.training.conditions import orbit_told
 from generation.training.dataset import GridDataset
 from generation.training.draws import Draws
@@ -25,7 +24,8 @@ from generation.training.whole_stages import (
     ReferenceViewsSettings,
     ReferenceViewsStage,
 )
-from generation.weights import file_sha256
+from generation.weights.store import file_sha256
+from generation.weights.trained_networks import load_network
 from recon.errors import InputError, WeightsError
 from tests.generation.training.tiny_stages import (
     BASE,

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from recon.deformation import load_deformation
 from recon.deformation.bones import BoneDeformation, cluster_centres
-from recon.densification import reindex
 from recon.errors import SceneError
+from recon.fitting.densification import reindex
 from recon.gaussians import Gaussians, gaussians_from_points
 from recon.grid.cameras import orbit_camera
 from recon.rotations import multiply_quats, quats_to_matrices

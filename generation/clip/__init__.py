@@ -1,0 +1,1 @@
+"""A video as square frames with alpha."""

@@ -1,0 +1,250 @@
+"""Frames of a clip of one object, from a video, an animated GIF or a folder of pictures.
+
+    file ──index──▶ times ──choice──▶ T indices ──streaming──▶ T frames
+
+Only the chosen frames are kept, so that a long video needs no more memory than a short one.
+Letters: n frames in the source, T chosen ones, H × W pixels. What it does not know: the object.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from generation.windows import MIN_FRAMES
+from recon.errors import GridError, InputError
+from recon.grid.images import image_size, read_image
+from recon.grid.video import MAX_VIDEO_BYTES, read_video_frames, read_video_times
+
+DEFAULT_FRAMES = 21
+MAX_FPS = 1000.0
+MIN_SIDE = 16
+FOLDER_FPS = 10.0
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class FrameChoice:
+    """Which frames of a clip to take.
+
+    Attributes:
+        frames: T; None for 21, or for all frames of a clip that has fewer.
+        start: where to begin, in seconds.
+        stop: where to end, in seconds; None for the end of the clip.
+        fps: take frames at this rate from `start` on; None to spread them evenly over
+            [start, stop], both ends included.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+
+    frames: int | None = None
+    start: float = 0.0
+    stop: float | None = None
+    fps: float | None = None
+
+    def __post_init__(self):
+        if self.frames is not None and self.frames < MIN_FRAMES:
+            raise InputError(f"expected at least {MIN_FRAMES} frames, found {self.frames}")
+        if not (math.isfinite(self.start) and self.start >= 0):
+            raise InputError(f"expected a start of 0 seconds or more, found {self.start}")
+        if self.stop is not None and not (math.isfinite(self.stop) and self.stop > self.start):
+            raise InputError(
+                f"expected a stop after the start ({self.start:g} seconds), found {self.stop:g}"
+            )
+        if self.fps is not None and not 0 < self.fps <= MAX_FPS:
+            raise InputError(
+                f"expected more than 0 and at most {MAX_FPS:g} frames a second, found {self.fps:g}"
+            )
+
+
+class ClipFrames(NamedTuple):
+    """Chosen frames of a clip.
+
+    Attributes:
+        images: sRGB, with straight alpha if it is not opaque everywhere, uint8, [T, H, W, 3 or 4].
+        fps: frames a second at which they play at the source's speed.
+        source_frames: their indices in the source, T of them.
+    """
+
+    images: np.ndarray
+    fps: float
+    source_frames: tuple[int, ...]
+
+
+class ChosenFrames(NamedTuple):
+    """Which frames are taken: their indices, T of them, and the rate at which they play."""
+
+    indices: tuple[int, ...]
+    fps: float
+
+
+def read_clip(path: str | Path, choice: FrameChoice) -> ClipFrames:
+    """Reads the chosen frames of a video, an animated GIF or a folder of pictures.
+
+    Pictures of a folder come in the order of the numbers in their names; where some names end in a
+    number, those that do not are no frames.
+
+    Raises:
+        InputError: the clip is missing, damaged, absurdly large or small, or has too few frames.
+    """
+    path = Path(path)
+    try:
+        seconds, read = _folder(path) if path.is_dir() else _video(path)
+    except PermissionError as error:
+        raise InputError(f"may not be read ({error.strerror})", path) from error
+    chosen = choose_frames(seconds, choice, path)
+    images = read(chosen.indices)
+    height, width = images.shape[1:3]
+    if min(height, width) < MIN_SIDE:
+        raise InputError(
+            f"{width}×{height} pixels; expected at least {MIN_SIDE} on each side", path
+        )
+    return ClipFrames(images, chosen.fps, chosen.indices)
+
+
+def choose_frames(
+    seconds: np.ndarray, choice: FrameChoice, path: Path | None = None
+) -> ChosenFrames:
+    """The frames whose times are nearest to those that are asked for.
+
+    Args:
+        seconds: when each frame of the source is shown, ascending from 0, [n].
+        choice: what is asked for.
+        path: of the source, for messages.
+
+    Raises:
+        InputError: there are too few frames.
+    """
+    inside = _inside(seconds, choice, path)
+    if choice.fps is None:
+        return _evenly(seconds, inside, choice, path)
+    return _at_rate(seconds, inside, choice, choice.fps, path)
+
+
+def _inside(seconds: np.ndarray, choice: FrameChoice, path: Path | None) -> np.ndarray:
+    """Indices of the frames within [start, stop], at least `MIN_FRAMES`."""
+    if len(seconds) < MIN_FRAMES:
+        raise InputError(
+            f"the clip has {_count(len(seconds))}; at least {MIN_FRAMES} are needed", path
+        )
+    if choice.start > seconds[-1]:
+        raise InputError(
+            f"it starts at {choice.start:g} seconds, but the last frame is at {seconds[-1]:g}", path
+        )
+    slack = 1e-3  # containers keep times in milliseconds
+    stop = math.inf if choice.stop is None else choice.stop
+    inside = np.flatnonzero((seconds >= choice.start - slack) & (seconds <= stop + slack))
+    if len(inside) < MIN_FRAMES:
+        end = seconds[-1] if choice.stop is None else choice.stop
+        raise InputError(
+            f"between {choice.start:g} and {end:g} seconds the clip has {_count(len(inside))}; at "
+            f"least {MIN_FRAMES} are needed",
+            path,
+        )
+    return inside
+
+
+def _evenly(
+    seconds: np.ndarray, inside: np.ndarray, choice: FrameChoice, path: Path | None
+) -> ChosenFrames:
+    T = choice.frames or min(DEFAULT_FRAMES, len(inside))
+    if len(inside) < T:
+        raise InputError(
+            f"expected at least {T} frames, found {len(inside)}; ask for {len(inside)} or fewer",
+            path,
+        )
+    first, last = seconds[inside[0]], seconds[inside[-1]]
+    targets = np.linspace(first, last, T)
+    indices = inside if len(inside) == T else inside[_nearest(seconds[inside], targets)]
+    return ChosenFrames(tuple(indices.tolist()), round(float((T - 1) / (last - first)), 4))
+
+
+def _at_rate(
+    seconds: np.ndarray,
+    inside: np.ndarray,
+    choice: FrameChoice,
+    fps: float,
+    path: Path | None,
+) -> ChosenFrames:
+    first, last = seconds[inside[0]], seconds[inside[-1]]
+    available = math.floor((last - first) * fps + 0.5) + 1
+    T = choice.frames or min(DEFAULT_FRAMES, available)
+    if available < max(T, MIN_FRAMES):
+        raise InputError(
+            f"{last - first:g} seconds hold {_count(available)} at {fps:g} a second; expected at "
+            f"least {max(T, MIN_FRAMES)}",
+            path,
+        )
+    indices = inside[_nearest(seconds[inside], first + np.arange(T) / fps)]
+    if len(np.unique(indices)) < T:
+        own = (len(inside) - 1) / (last - first)
+        raise InputError(
+            f"the clip has {own:.4g} frames a second; {fps:g} a second would show some twice", path
+        )
+    return ChosenFrames(tuple(indices.tolist()), fps)
+
+
+def _nearest(ascending: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """For each target the index of the nearest value; of two that are equally near, the first."""
+    right = np.searchsorted(ascending, targets).clip(1, len(ascending) - 1)
+    is_left = targets - ascending[right - 1] <= ascending[right] - targets + 1e-9
+    return right - is_left
+
+
+_Read = Callable[[Sequence[int]], np.ndarray]
+
+
+def _video(path: Path) -> tuple[np.ndarray, _Read]:
+    if not path.exists():
+        raise InputError("there is no such video or folder", path)
+    return read_video_times(path), partial(read_video_frames, path)
+
+
+def _folder(path: Path) -> tuple[np.ndarray, _Read]:
+    pictures = [
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    ]
+    numbered = [file for file in pictures if file.stem[-1:].isdigit()]
+    files = sorted(numbered or pictures, key=_natural)
+    if not files:
+        raise InputError(f"the folder has no pictures ({', '.join(SUFFIXES)})", path)
+    sizes = [image_size(file) for file in files]
+    for file, (height, width) in zip(files, sizes, strict=True):
+        if (height, width) != sizes[0]:
+            raise InputError(
+                f"{width}×{height} pixels, but {files[0].name} has {sizes[0][1]}×{sizes[0][0]}; "
+                "all frames must be of one size",
+                file,
+            )
+    return np.arange(len(files)) / FOLDER_FPS, partial(_read_pictures, files)
+
+
+def _natural(file: Path) -> list[tuple[int, str]]:
+    """A key that puts frame_2 before frame_10."""
+    parts = re.findall(r"\d+|\D+", file.name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _read_pictures(files: Sequence[Path], indices: Sequence[int]) -> np.ndarray:
+    first = read_image(files[indices[0]])
+    if len(indices) * first.nbytes > MAX_VIDEO_BYTES:
+        raise GridError(
+            f"more than {MAX_VIDEO_BYTES >> 30} GiB of frames; take fewer or smaller ones",
+            files[0].parent,
+        )
+    images = np.stack([first, *(read_image(files[index]) for index in indices[1:])])
+    return images if (images[..., 3] < 255).any() else images[..., :3]
+
+
+def _count(frames: int) -> str:
+    return "1 frame" if frames == 1 else f"{frames} frames"

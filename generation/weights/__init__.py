@@ -1,0 +1,1 @@
+"""Files of network weights: which are published, where they are, what they hold."""

@@ -1,0 +1,166 @@
+"""One animated mesh as GLB: fixed topology, a morph target for each frame after the first.
+
+The base is the first frame, so a reader without animation shows that. Target k is frame k + 1; one
+LINEAR animation of the weights blends each frame into the next, never more than two targets at
+once, which stays within every importer's limit. The colours have the light of the images in them,
+so the material is unlit (KHR_materials_unlit; readers without it get a rough dielectric); normals
+are there for whoever lights it again.
+Letters: T frames, P vertices, F triangles. Axes: glTF's (+Y up).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from recon.errors import InputError
+from recon.exporters.axes import rotation_to
+from recon.exporters.colors import linear_from_srgb, srgb_from_linear
+from recon.exporters.frames import frame_seconds
+from recon.exporters.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbWriter, read_glb
+from recon.exporters.options import ExportOptions
+from recon.mesh.animated_mesh import AnimatedMesh, textured_mesh, vertex_colored_mesh
+from recon.mesh.extraction import extract_mesh
+from recon.scene import Scene
+
+UNLIT = "KHR_materials_unlit"
+LINEAR_FILTER, CLAMP_TO_EDGE = 9729, 33071
+
+
+def glb_files(
+    scene: Scene, times: np.ndarray, options: ExportOptions
+) -> Iterator[tuple[str, bytes]]:
+    """One GLB with the mesh at all times.
+
+    Raises:
+        SceneError: the Gaussians enclose no surface.
+    """
+    surface = extract_mesh(scene.gaussians, options.faces, options.resolution)
+    if options.color == "texture":
+        mesh = textured_mesh(scene, surface, times, options.texture_size)
+    else:
+        mesh = vertex_colored_mesh(scene, surface, times)
+    yield "scene.glb", glb_from_mesh(mesh, frame_seconds(scene, times))
+
+
+def glb_from_mesh(mesh: AnimatedMesh, seconds: np.ndarray) -> bytes:
+    """The GLB of a mesh at T times; inverse of `mesh_from_glb`.
+
+    Args:
+        mesh: in the world.
+        seconds: when each frame is shown, ascending from 0, [T].
+    """
+    writer = GlbWriter()
+    turn = rotation_to("y-up").numpy()
+    positions = (mesh.positions @ turn.T).astype(np.float32)
+    normals = mesh.normals @ turn.T
+    names = [f"frame_{frame:04d}" for frame in range(len(positions))]
+    primitive = {
+        "attributes": _attributes(writer, mesh, positions[0], normals[0]),
+        "indices": writer.accessor(
+            mesh.faces.astype(np.uint32).ravel(), ELEMENT_ARRAY_BUFFER, name="triangles"
+        ),
+        "material": 0,
+    }
+    entry: dict[str, Any] = {"name": "object", "primitives": [primitive]}
+    if len(positions) > 1:
+        primitive["targets"] = [
+            _attributes(writer, None, positions[k] - positions[0], normals[k] - normals[0])
+            for k in range(1, len(positions))
+        ]
+        entry |= {"weights": [0.0] * (len(names) - 1), "extras": {"targetNames": names[1:]}}
+        writer.json["animations"] = [_animation(writer, seconds)]
+    writer.json |= {
+        "extensionsUsed": [UNLIT],
+        "materials": [_material(writer, mesh.texture)],
+        "meshes": [entry],
+        "nodes": [{"name": "object", "mesh": 0}],
+        "scenes": [{"nodes": [0]}],
+        "scene": 0,
+    }
+    return writer.glb()
+
+
+def mesh_from_glb(data: bytes) -> AnimatedMesh:
+    """The mesh of a GLB that `glb_from_mesh` wrote, in the world.
+
+    Raises:
+        InputError: not such a GLB.
+    """
+    glb = read_glb(data)
+    turn = rotation_to("y-up").numpy()
+    try:
+        primitive = glb.json["meshes"][0]["primitives"][0]
+        base = {name: glb.array(index) for name, index in primitive["attributes"].items()}
+        targets = primitive.get("targets", [])
+        positions, normals = (
+            np.stack([base[name], *(base[name] + glb.array(target[name]) for target in targets)])
+            for name in ("POSITION", "NORMAL")
+        )
+        faces = glb.array(primitive["indices"]).astype(np.int64).reshape(-1, 3)
+        texture = None
+        if "TEXCOORD_0" in base:
+            png = glb.view(glb.json["images"][0]["bufferView"])
+            texture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    except (KeyError, IndexError) as error:
+        raise InputError(f"the GLB holds no mesh of ours: {error!r} is missing") from error
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+    colors = base.get("COLOR_0")
+    return AnimatedMesh(
+        positions @ turn,
+        normals @ turn,
+        faces,
+        vertex_colors=None if colors is None else srgb_from_linear(colors),
+        uv=base.get("TEXCOORD_0"),
+        texture=texture,
+    )
+
+
+def _attributes(
+    writer: GlbWriter, mesh: AnimatedMesh | None, positions: np.ndarray, normals: np.ndarray
+) -> dict[str, int]:
+    """Accessors of one frame; with a mesh those of the base, which has colours as well."""
+    attributes = {
+        "POSITION": writer.accessor(positions.astype(np.float32), ARRAY_BUFFER, bounds=True),
+        "NORMAL": writer.accessor(normals.astype(np.float32), ARRAY_BUFFER),
+    }
+    if mesh is not None and mesh.uv is not None:
+        attributes["TEXCOORD_0"] = writer.accessor(mesh.uv.astype(np.float32), ARRAY_BUFFER)
+    if mesh is not None and mesh.vertex_colors is not None:
+        linear = linear_from_srgb(mesh.vertex_colors).astype(np.float32)
+        attributes["COLOR_0"] = writer.accessor(linear, ARRAY_BUFFER)
+    return attributes
+
+
+def _animation(writer: GlbWriter, seconds: np.ndarray) -> dict[str, Any]:
+    """Weights over time: none at the first frame, then one target after another."""
+    frames = len(seconds)
+    weights = np.eye(frames, dtype=np.float32)[:, 1:]
+    sampler = {
+        "input": writer.accessor(seconds.astype(np.float32), bounds=True, name="seconds"),
+        "output": writer.accessor(weights.ravel(), name="weights"),
+        "interpolation": "LINEAR",
+    }
+    channel = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
+    return {"name": "motion", "samplers": [sampler], "channels": [channel]}
+
+
+def _material(writer: GlbWriter, texture: np.ndarray | None) -> dict[str, Any]:
+    surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    if texture is not None:
+        png = io.BytesIO()
+        Image.fromarray(texture).save(png, "PNG")
+        view = writer.buffer_view(png.getvalue())
+        filters = {"magFilter": LINEAR_FILTER, "minFilter": LINEAR_FILTER}
+        wraps = {"wrapS": CLAMP_TO_EDGE, "wrapT": CLAMP_TO_EDGE}
+        writer.json |= {
+            "images": [{"name": "baked", "mimeType": "image/png", "bufferView": view}],
+            "samplers": [filters | wraps],
+            "textures": [{"sampler": 0, "source": 0}],
+        }
+        surface["baseColorTexture"] = {"index": 0}
+    return {"name": "baked light", "pbrMetallicRoughness": surface, "extensions": {UNLIT: {}}}

@@ -1,0 +1,70 @@
+"""The .splat format: 32 bytes a Gaussian, small and quick to read, one static frame each.
+
+Centre (3 × f32), linear scale (3 × f32), sRGB and opacity (4 × u8), quaternion wxyz as
+round(128 q + 128) (4 × u8). No spherical harmonics beyond the constant, and 8 bits for the rest.
+What it does not know: axes; the Gaussians come turned already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from recon.errors import InputError
+from recon.exporters.frames import gaussian_files
+from recon.exporters.options import ExportOptions
+from recon.gaussians import Gaussians, rgb_to_sh0, sh0_to_rgb
+from recon.scene import Scene
+
+RECORD = np.dtype(
+    [("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)]
+)  # 32 bytes
+
+
+def splat_files(
+    scene: Scene, times: np.ndarray, options: ExportOptions
+) -> Iterator[tuple[str, bytes]]:
+    """One .splat for each time."""
+    return gaussian_files(scene, times, options.axes, ".splat", splat_from_gaussians)
+
+
+def splat_from_gaussians(gaussians: Gaussians) -> bytes:
+    """The .splat of N Gaussians.
+
+    The most visible (volume times opacity) come first: readers show the file while it still loads.
+    """
+    g = gaussians.map(lambda tensor: tensor.detach().float().cpu())
+    opacities = g.opacities.sigmoid()
+    visibility = g.scales.sum(dim=1).exp() * opacities
+    order = torch.argsort(visibility, descending=True, stable=True)
+    rgba = torch.cat([sh0_to_rgb(g.sh0[:, 0]), opacities[:, None]], dim=1)
+    quats = F.normalize(g.quats, dim=-1)
+    records = np.empty(len(order), RECORD)
+    records["mean"] = g.means[order].numpy()
+    records["scale"] = g.scales.exp()[order].numpy()
+    records["rgba"] = (255 * rgba[order]).round().clamp(0, 255).numpy()
+    records["quat"] = (128 * quats[order] + 128).round().clamp(0, 255).numpy()
+    return records.tobytes()
+
+
+def gaussians_from_splat(data: bytes) -> Gaussians:
+    """The Gaussians of a .splat, in the order of the file.
+
+    Raises:
+        InputError: the length is not a multiple of 32 bytes.
+    """
+    if len(data) % RECORD.itemsize:
+        raise InputError(f"a .splat has 32 bytes a Gaussian; {len(data)} is not a multiple of that")
+    records = np.frombuffer(data, RECORD)
+    rgba = torch.from_numpy(records["rgba"].astype(np.float32)) / 255
+    return Gaussians(
+        means=torch.from_numpy(records["mean"].copy()),
+        quats=(torch.from_numpy(records["quat"].astype(np.float32)) - 128) / 128,
+        scales=torch.from_numpy(records["scale"].copy()).log(),
+        opacities=torch.logit(rgba[:, 3], eps=1e-4),
+        sh0=rgb_to_sh0(rgba[:, None, :3]),
+        shN=torch.zeros(len(records), 0, 3),
+    )

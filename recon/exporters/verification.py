@@ -1,0 +1,164 @@
+"""Exports read back, drawn and compared with the scene they came from.
+
+A wrong activation or a wrong orientation makes a valid file with a wrong picture, so the pictures
+are compared: each format is decoded by its own reader, turned back into our world, and drawn by
+the scene's cameras. Only `ply` keeps every number; the others lose some on purpose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from recon.errors import FourdvdError, InputError
+from recon.exporters.axes import rotate_gaussians, rotation_to
+from recon.exporters.folder import read_manifest
+from recon.exporters.glb_mesh import mesh_from_glb
+from recon.exporters.glb_splats import gaussians_from_glb
+from recon.exporters.ply import gaussians_from_ply
+from recon.exporters.splat import gaussians_from_splat
+from recon.gaussians import Gaussians
+from recon.grid.cameras import Camera
+from recon.mesh.animated_mesh import AnimatedMesh
+from recon.mesh.texture import sample_texture
+from recon.metrics import psnr
+from recon.rasterizers.mesh_reference import look_at_mesh
+from recon.rendering import render_gaussians
+from recon.scene import Scene
+
+PLY_PSNR_MIN = 45.0  # dB; PLY stores what we store, so less than this is a mistake
+VIEWS, FRAMES = 4, 3  # compared, evenly over the scene's cameras and the exported times
+SUPERSAMPLING = 2  # the z-buffer has hard edges, Gaussians have not
+
+DECODERS: dict[str, Callable[[bytes], Gaussians]] = {
+    "ply": gaussians_from_ply,
+    "splat": gaussians_from_splat,
+    "glb-splats": gaussians_from_glb,
+}
+
+
+class VerificationError(FourdvdError):
+    """An exported file does not show what the scene shows."""
+
+
+class Verification(NamedTuple):
+    """How well one format's files show the scene.
+
+    Attributes:
+        psnr: mean over the images, dB, as `recon.metrics.psnr`.
+        worst_psnr: of the images, dB.
+        images: how many were compared.
+    """
+
+    psnr: float
+    worst_psnr: float
+    images: int
+
+
+def verify_export(
+    scene: Scene, folder: str | Path, formats: Sequence[str] | None = None
+) -> dict[str, Verification]:
+    """Compares exported files with the scene.
+
+    Args:
+        scene: what was exported.
+        folder: with `export.json`.
+        formats: those to look at; all in `export.json` if None.
+
+    Returns:
+        The result of each format.
+
+    Raises:
+        InputError: the folder has no `export.json`, or a format is not in it.
+        VerificationError: a file is missing or changed, or a PLY shows something else.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)["formats"]
+    results = {}
+    for name in manifest if formats is None else formats:
+        if name not in manifest:
+            raise InputError(f"no {name!r} among the exports {', '.join(manifest)}", folder)
+        results[name] = _verify_format(scene, folder, name, manifest[name])
+    if "ply" in results and results["ply"].worst_psnr < PLY_PSNR_MIN:
+        raise VerificationError(
+            f"{folder}: the PLY files show the scene at {results['ply'].worst_psnr:.1f} dB, "
+            f"expected more than {PLY_PSNR_MIN}; was the scene changed? export it again"
+        )
+    return results
+
+
+def draw_mesh(
+    mesh: AnimatedMesh, frame: int, camera: Camera, background: Sequence[float]
+) -> np.ndarray:
+    """One frame of a mesh without light, sRGB in [0, 1], [H, W, 3]."""
+    scale = SUPERSAMPLING
+    large = camera.resized(camera.height * scale, camera.width * scale)
+    fragments = look_at_mesh(mesh.positions[frame], mesh.faces, large)
+    if mesh.texture is not None and mesh.uv is not None:
+        colors = sample_texture(mesh.texture, fragments.interpolate(mesh.faces, mesh.uv)) / 255
+    elif mesh.vertex_colors is not None:
+        colors = fragments.interpolate(mesh.faces, mesh.vertex_colors)
+    else:
+        colors = np.full((*fragments.face.shape, 3), 0.5)
+    colors = np.where((fragments.face >= 0)[..., None], colors, background)
+    return colors.reshape(camera.height, scale, camera.width, scale, 3).mean(axis=(1, 3))
+
+
+def _verify_format(scene: Scene, folder: Path, name: str, entry: dict[str, Any]) -> Verification:
+    files = [_checked_bytes(folder, file) for file in entry["files"]]
+    cameras = [scene.cameras[index] for index in _evenly(len(scene.cameras), VIEWS)]
+    frames = _evenly(len(entry["times"]), FRAMES)
+    draw = _drawer(scene, name, entry, files)
+    psnrs = []
+    for frame in frames:
+        with torch.no_grad():
+            moved = scene.at(entry["times"][frame])
+        for camera in cameras:
+            expected = _draw_gaussians(moved, camera, scene.background)
+            psnrs.append(psnr(draw(frame, camera), expected))
+    return Verification(float(np.mean(psnrs)), float(np.min(psnrs)), len(psnrs))
+
+
+def _drawer(
+    scene: Scene, name: str, entry: dict[str, Any], files: list[bytes]
+) -> Callable[[int, Camera], np.ndarray]:
+    """Draws a frame of the exported files with a camera."""
+    if name == "glb":
+        mesh = mesh_from_glb(files[0])
+        return lambda frame, camera: draw_mesh(mesh, frame, camera, scene.background)
+    back = rotation_to("y-up" if name == "glb-splats" else entry["options"]["axes"]).T
+    decode = DECODERS[name]
+
+    def draw(frame: int, camera: Camera) -> np.ndarray:
+        gaussians = rotate_gaussians(decode(files[frame]), back)
+        return _draw_gaussians(gaussians, camera, scene.background)
+
+    return draw
+
+
+def _draw_gaussians(
+    gaussians: Gaussians, camera: Camera, background: Sequence[float]
+) -> np.ndarray:
+    with torch.no_grad():
+        image = render_gaussians(gaussians, [camera], background).rgb[0]
+    return image.clamp(0, 1).cpu().numpy()
+
+
+def _checked_bytes(folder: Path, file: dict[str, Any]) -> bytes:
+    path = folder / file["path"]
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise VerificationError(f"{path} is missing; export again") from error
+    if hashlib.sha256(data).hexdigest() != file["sha256"]:
+        raise VerificationError(f"{path} is not the file that was exported; export again")
+    return data
+
+
+def _evenly(count: int, wanted: int) -> list[int]:
+    return sorted({int(index) for index in np.linspace(0, count - 1, min(wanted, count)).round()})

@@ -1,0 +1,1 @@
+"""Fits deformable Gaussians to a grid."""

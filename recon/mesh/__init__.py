@@ -1,0 +1,1 @@
+"""Textured, animated meshes from a fitted scene."""

@@ -1,0 +1,187 @@
+"""Saving and resuming unfinished work, and byte-stable safetensors files.
+
+A resumable computation saves its tensors with a description in JSON. The description holds an
+*identity*: everything that must be equal for a saved state to be continued (settings, fingerprints
+of inputs and weights). A state that does not match is never continued silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from recon.errors import InputError, OutputExistsError
+from recon.output import output_file
+
+HEADER_SIZE_BYTES = 8  # little-endian length of the JSON header, at the start of the file
+METADATA = "__metadata__"
+SHOWN_DIFFERENCES = 5
+
+
+class SavedState(NamedTuple):
+    """A state read from disk.
+
+    Attributes:
+        tensors: by name.
+        description: the JSON object saved with them.
+    """
+
+    tensors: dict[str, Tensor]
+    description: dict[str, Any]
+
+
+def fingerprint(*parts: np.ndarray | bytes | str) -> str:
+    """The sha256 of arrays, bytes and texts, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(part.encode())
+        else:
+            digest.update(part.tobytes() if isinstance(part, np.ndarray) else part)
+    return digest.hexdigest()
+
+
+def check_same(
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], path: str | Path, what: str
+) -> None:
+    """Checks that a saved identity is the one wanted.
+
+    Args:
+        saved: identity as read from JSON.
+        wanted: identity of the computation to be resumed; tuples equal lists.
+        path: file or folder of the saved state, for the message.
+        what: name of the computation, e.g. "an unfinished fit".
+
+    Raises:
+        OutputExistsError: they differ; names the first entries that do.
+    """
+    ours, theirs = _flat(json.loads(json.dumps(wanted))), _flat(saved)
+    names = [n for n in dict.fromkeys((*theirs, *ours)) if theirs.get(n) != ours.get(n)]
+    if not names:
+        return
+    listed = [
+        f"{n} is {_short(theirs.get(n))} there, {_short(ours.get(n))} here"
+        for n in names[:SHOWN_DIFFERENCES]
+    ]
+    if len(names) > SHOWN_DIFFERENCES:
+        listed.append(f"and {len(names) - SHOWN_DIFFERENCES} more")
+    raise OutputExistsError(
+        path,
+        f"it holds {what} with different settings or inputs ({'; '.join(listed)}); "
+        "choose another folder, or pass --overwrite to start again",
+    )
+
+
+def save_state(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    description: Mapping[str, Any],
+    *,
+    format: str,
+    version: str,
+) -> None:
+    """Writes a resumable state, replacing an older one atomically.
+
+    Args:
+        path: the file.
+        tensors: by name, on any device.
+        description: JSON object, identity included.
+        format: name of the kind of state.
+        version: of that format.
+
+    Raises:
+        OSError: the file cannot be written; the older state is kept.
+    """
+    header = {"format": format, "version": version, "description": json.dumps(description)}
+    with output_file(path, overwrite=True) as partial:
+        save_tensors(partial, tensors, header)
+
+
+def load_state(path: Path, *, format: str, version: str, device: str = "cpu") -> SavedState | None:
+    """Reads a state written by `save_state`; None if the file does not exist.
+
+    Raises:
+        InputError: the file is damaged, or of another format or version.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt", device=device) as file:
+            description = _description(file.metadata() or {}, path, format, version)
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise InputError(f"the saved state is damaged ({error}); delete it", path) from error
+    return SavedState(tensors, description)
+
+
+def read_description(path: Path, *, format: str, version: str) -> dict[str, Any] | None:
+    """The description of a saved state, without its tensors; arguments as `load_state`."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            return _description(file.metadata() or {}, path, format, version)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise InputError(f"the saved state is damaged ({error}); delete it", path) from error
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file whose bytes depend on nothing but its content.
+
+    The safetensors library writes metadata in arbitrary order, so equal content gives files of
+    different sha256. Here it is sorted.
+
+    Args:
+        path: the file; an existing one is replaced.
+        tensors: by name, on any device.
+        metadata: text by name.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    numbers = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
+    save_file(numbers, path, dict(metadata))
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(HEADER_SIZE_BYTES), "little")
+        header = json.loads(file.read(size))
+        header[METADATA] = dict(sorted(header[METADATA].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        file.seek(HEADER_SIZE_BYTES)
+        file.write(text.ljust(size))  # the same characters in another order: the same length
+
+
+def _description(
+    header: Mapping[str, str], path: Path, format: str, version: str
+) -> dict[str, Any]:
+    found = header.get("format"), header.get("version")
+    if found != (format, version):
+        raise InputError(
+            f"expected {format} version {version}, found {found[0]} version {found[1]}; delete it "
+            "to start again",
+            path,
+        )
+    return json.loads(header["description"])
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, each in value.items():
+        if isinstance(each, dict):
+            flat |= _flat(each, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = each
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"

@@ -1,0 +1,216 @@
+"""Clips become square frames that look over white as SV4D's own preparation makes them."""
+
+import math
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from generation.clip import preparing as preprocess
+from generation.clip.cropping import bounding_box
+from generation.clip.preparing import ClipOptions, prepare_clip
+from recon.errors import InputError
+from recon.grid.grid import composite
+from recon.grid.images import write_png
+from recon.grid.video import write_video
+
+SMALL = ClipOptions(size=64)
+
+
+def moving_disc(T: int = 6, height: int = 72, width: int = 72, speed: float = 2.0) -> np.ndarray:
+    """RGBA of a soft disc of radius 12 that moves right from the middle; green where hidden."""
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    images = np.zeros((T, height, width, 4), np.uint8)
+    images[..., 1] = 255
+    for t in range(T):
+        radius = np.hypot(rows - height / 2, columns - width / 2 - speed * t)
+        alpha = np.clip(12.5 - radius, 0, 1)
+        images[t, alpha > 0, :3] = (200, 120, 30)
+        images[t, ..., 3] = np.rint(255 * alpha)
+    return images
+
+
+def write_frames(folder, images: np.ndarray):
+    folder.mkdir()
+    for t, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{t}.png")
+    return folder
+
+
+def as_the_reference(frames: np.ndarray, size: int, ratio: float) -> np.ndarray:
+    """What SV4D's preparation makes of square frames over white, float64, derived anew."""
+    T, height, width = frames.shape[:3]
+    seen = frames[..., 3] > 0 if frames.shape[-1] == 4 else frames.mean(axis=-1) <= 250
+    _, rows, columns = np.nonzero(seen)
+    middle_row, middle_column = height // 2, width // 2
+    half = max(
+        middle_row - rows.min(),
+        rows.max() + 1 - middle_row,
+        middle_column - columns.min(),
+        columns.max() + 1 - middle_column,
+    )
+    side = int(2 * half / ratio)
+    opaque = np.full((T, height, width, 1), 255, np.uint8)
+    rgba = frames if frames.shape[-1] == 4 else np.concatenate([frames, opaque], axis=-1)
+    results = []
+    for image in rgba:
+        box = image[
+            max(0, middle_row - half) : middle_row + half,
+            max(0, middle_column - half) : middle_column + half,
+        ]
+        canvas = Image.new("RGBA", (side, side))
+        canvas.paste(
+            Image.fromarray(box),
+            (side // 2 - min(half, middle_column), side // 2 - min(half, middle_row)),
+        )
+        resized = np.asarray(canvas.resize((size, size), Image.Resampling.LANCZOS)) / 255
+        results.append(255 * (resized[..., :3] * resized[..., 3:] + 1 - resized[..., 3:]))
+    return np.stack(results)
+
+
+@pytest.mark.parametrize(("side", "ratio"), [(72, 0.9), (73, 0.917), (96, 0.5)])
+@pytest.mark.parametrize("has_alpha", [True, False])
+def test_square_frames_look_over_white_as_the_reference_makes_them(
+    tmp_path, side, ratio, has_alpha
+):
+    frames = moving_disc(height=side, width=side)
+    frames = frames if has_alpha else composite(frames)
+    clip = prepare_clip(write_frames(tmp_path / "x", frames), ClipOptions(size=80, ratio=ratio))
+    assert clip.alpha_known is has_alpha
+    assert clip.images.shape == (6, 80, 80, 4) and clip.images.dtype == np.uint8
+    difference = composite(clip.images) - as_the_reference(frames, 80, ratio)
+    assert np.abs(difference).max() <= 1.5
+
+
+@pytest.mark.parametrize("size", [32, 64, 240])
+def test_alpha_from_white_agrees_with_the_alpha_it_was_made_of(tmp_path, size):
+    frames, options = moving_disc(), ClipOptions(size=size)
+    known = prepare_clip(write_frames(tmp_path / "known", frames), options).images[..., 3]
+    found = prepare_clip(write_frames(tmp_path / "white", composite(frames)), options).images[
+        ..., 3
+    ]
+    assert np.abs(known.astype(int) - found).mean() < 1.5
+    assert ((known > 127) != (found > 127)).mean() < 0.01
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 96), (96, 48)])
+def test_the_middle_of_an_image_that_is_not_square_stays_in_the_middle(tmp_path, height, width):
+    frames = moving_disc(height=height, width=width, speed=0.0)
+    clip = prepare_clip(write_frames(tmp_path / "x", frames), SMALL)
+    top, left, bottom, right = bounding_box(clip.images[0, ..., 3] > 127)
+    assert (top + bottom) / 2 == (left + right) / 2 == 32
+    assert bottom - top == right - left == pytest.approx(0.9 * 64, abs=3)
+
+
+def test_a_video_before_white_is_prepared(tmp_path):
+    write_video(tmp_path / "x.mp4", composite(moving_disc(T=30, speed=0.5)), fps=15)
+    clip = prepare_clip(tmp_path / "x.mp4", SMALL)
+    assert clip.images.shape == (21, 64, 64, 4)
+    assert clip.source_frames[0] == 0 and clip.source_frames[-1] == 29
+    assert clip.fps == pytest.approx(20 / (29 / 15), abs=1e-3)
+    assert not clip.alpha_known and clip.warnings == ()
+    assert (clip.images[:, :2, :, 3] == 0).all()
+    assert np.abs(clip.images[0, 32, 26, :3].astype(int) - [200, 120, 30]).max() < 20
+
+
+def test_a_webm_with_alpha_is_prepared(tmp_path):
+    with av.open(str(tmp_path / "x.webm"), "w") as file:
+        stream = file.add_stream("libvpx-vp9", rate=10)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width, stream.pix_fmt = 72, 72, "yuva420p"
+        for image in moving_disc():
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba")))
+        file.mux(stream.encode())
+    clip = prepare_clip(tmp_path / "x.webm", SMALL)
+    assert clip.alpha_known and clip.fps == 10
+    assert clip.images[0, 32, 24, 3] == 255 and clip.images[0, 0, 0, 3] == 0
+
+
+def test_the_object_keeps_its_motion_unless_the_square_follows_it(tmp_path):
+    folder = write_frames(tmp_path / "x", moving_disc(T=11, width=120))
+    middles = []
+    for recenter in (False, True):
+        clip = prepare_clip(folder, ClipOptions(size=64, recenter=recenter))
+        boxes = np.stack([bounding_box(image[..., 3] > 127) for image in clip.images])
+        middles.append((boxes[:, 1] + boxes[:, 3]) / 2)
+        assert (np.ptp(boxes[:, 3] - boxes[:, 1])) <= 1
+    assert np.ptp(middles[0]) > 15
+    assert np.ptp(middles[1]) <= 1 and middles[1].mean() == pytest.approx(32, abs=1)
+
+
+def test_an_object_cut_by_the_border_is_told(tmp_path):
+    frames = moving_disc(T=8, speed=4.0)
+    assert prepare_clip(write_frames(tmp_path / "inside", frames[:6]), SMALL).warnings == ()
+    (warning,) = prepare_clip(write_frames(tmp_path / "out", frames), SMALL).warnings
+    assert warning == (
+        "the object touches the border of the image (right) in 2 of 8 frames and is cut off there"
+    )
+
+
+def test_frames_without_the_object_are_told(tmp_path):
+    frames = moving_disc(T=6)
+    frames[2, ..., 3] = 0
+    clip = prepare_clip(write_frames(tmp_path / "x", frames), SMALL)
+    assert clip.warnings == ("no object is seen in 1 of 6 frames",)
+    assert (clip.images[2, ..., 3] == 0).all()
+
+
+def test_alpha_that_is_empty_everywhere_is_refused(tmp_path):
+    frames = moving_disc()
+    frames[..., 3] = 0
+    with pytest.raises(InputError, match="alpha is empty in all 6 frames"):
+        prepare_clip(write_frames(tmp_path / "x", frames), SMALL)
+
+
+def test_nothing_but_white_is_refused(tmp_path):
+    frames = np.full((6, 32, 32, 3), 255, np.uint8)
+    with pytest.raises(InputError, match="nothing but white in all 6 frames"):
+        prepare_clip(write_frames(tmp_path / "x", frames), SMALL)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (0, 1, 0), (0.9, 0.9, 0.9)])
+def test_a_background_that_is_not_white_is_refused(tmp_path, colour):
+    frames = composite(moving_disc(), colour)
+    with pytest.raises(InputError, match="not white in 6 of 6 frames; pass --remove-background"):
+        prepare_clip(write_frames(tmp_path / "x", frames), SMALL)
+
+
+def test_a_background_that_is_not_white_can_be_removed(tmp_path, monkeypatch):
+    frames = moving_disc()
+    monkeypatch.setattr(preprocess, "remove_background", lambda images: frames)
+    folder = write_frames(tmp_path / "x", composite(frames, (0, 0, 1)))
+    clip = prepare_clip(folder, ClipOptions(size=64, remove_background=True))
+    known = prepare_clip(write_frames(tmp_path / "known", frames), SMALL)
+    assert clip.alpha_known
+    np.testing.assert_array_equal(clip.images, known.images)
+
+
+def test_a_clip_with_alpha_needs_no_removal(tmp_path, monkeypatch):
+    monkeypatch.setattr(preprocess, "remove_background", None)
+    folder = write_frames(tmp_path / "x", moving_disc())
+    assert prepare_clip(folder, ClipOptions(size=64, remove_background=True)).alpha_known
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"size": 8},
+        {"size": 5000},
+        {"ratio": 0.0},
+        {"ratio": 1.1},
+        {"ratio": math.nan},
+        {"frames": 3},
+        {"fps": math.nan},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(numbers):
+    with pytest.raises(InputError, match="expected"):
+        ClipOptions(**numbers)
+
+
+def test_a_prepared_frame_is_a_picture_for_other_programs(tmp_path):
+    clip = prepare_clip(write_frames(tmp_path / "x", moving_disc()), SMALL)
+    write_png(tmp_path / "frame.png", clip.images[0])
+    over = composite(np.asarray(Image.open(tmp_path / "frame.png")))
+    np.testing.assert_array_equal(over, composite(clip.images[0]))

@@ -1,0 +1,251 @@
+import gc
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from generation import cost as module
+from generation.cost import Estimate, Setting, estimate, measured_rate, step_cost
+from generation.models.sv3d import SV3DUNet
+from generation.models.sv4d import SV4DConfig, SV4DUNet
+from generation.models.unet import UNetConfig
+from generation.observation import PeakMemory, count_flops, peak_bytes
+from generation.pipeline import generate
+from generation.planning import Plan, plan
+from generation.settings import GenerateSettings
+from generation.weights.model_files import find_cascade_file, open_models, trained_sizes
+from tests.generation.tiny_networks import TINY, tiny_clip
+from tests.generation.tiny_trained import GRID, write_trained_cascade
+
+SIZE, RATE = 128, 1e12
+SMALL = replace(SV4DConfig(), **TINY | {"model_channels": 64, "channel_mult": (1, 2, 2, 2)})
+
+
+def grid_input(T: int, V: int, side: int, device: str) -> tuple[torch.Tensor, ...]:
+    """What SMALL is called with, both halves of the guidance."""
+    N = 2 * T * V
+    shapes = (
+        (N, SMALL.in_channels, side, side),
+        (N,),
+        (N, SMALL.adm_in_channels),
+        (2, T, SMALL.context_dim),
+        (2, V, 4, side, side),
+    )
+    return tuple(torch.ones(shape, device=device) for shape in shapes)
+
+
+def allocated_peak(run) -> int:
+    """The most bytes that the CPU's allocator had given out, by its own account."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = run()
+    del result
+    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = [event for event in events if event.name() == "[memory]"]
+    live = peak = 0
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        live += change.nbytes()  # type: ignore[attr-defined]
+        peak = max(peak, live)
+    return peak
+
+
+def planned(settings: GenerateSettings, frames: int) -> Plan:
+    """With a small UNet; image tower and autoencoder are those that are published."""
+    todo = plan(settings, frames)
+    return todo._replace(recipe=replace(todo.recipe, config=SMALL))
+
+
+def estimated(frames: int = 9, low_memory: bool = False, precision: str = "auto") -> Estimate:
+    settings = GenerateSettings(
+        "sv4d2_8views", device="cuda", low_memory=low_memory, precision=precision
+    )
+    return estimate(planned(settings, frames), settings, SIZE, frames, RATE)
+
+
+@pytest.mark.parametrize("tokens", [256, 10**9])
+def test_memory_of_a_call_on_meta_is_what_the_allocator_of_a_cpu_gives_out(tokens):
+    unet = SV4DUNet(SMALL).eval()
+    unet.limit_memory(tokens)
+    inputs = grid_input(3, 4, 16, "cpu")
+    with torch.inference_mode():
+        unet(*inputs)  # threads and their buffers come to be
+        allocated = allocated_peak(lambda: unet(*inputs))
+        on_cpu = peak_bytes(lambda: unet(*inputs), "cpu")
+        unet.to("meta")
+        meta = grid_input(3, 4, 16, "meta")
+        on_meta = peak_bytes(lambda: unet(*meta))
+    assert on_cpu == pytest.approx(allocated, rel=0.15)
+    assert on_meta == pytest.approx(allocated, rel=0.2)
+
+
+def test_memory_that_is_given_back_is_not_counted():
+    with torch.inference_mode(), PeakMemory("cpu") as memory:
+        first = torch.ones(1000)
+        second = first * 2
+        del first
+        third = second.view(10, 100)[3] + 1
+        del second
+    assert memory.live == third.untyped_storage().nbytes() == 400
+    assert memory.peak == 8000
+    del third
+    gc.collect()
+    assert memory.live == 0
+
+
+def test_memory_that_was_there_before_and_views_of_it_do_not_count():
+    x = torch.ones(8, 8)
+    assert peak_bytes(lambda: x.T[1:].unflatten(1, (2, 4)), "cpu") == 0
+
+
+def test_results_on_meta_that_were_seen_before_count_again():
+    x = torch.empty(100, device="meta")
+    assert peak_bytes(lambda: [x + 1, x + 1, x + 1]) == 1200
+
+
+def test_flops_of_layers_are_those_counted_by_hand():
+    with torch.device("meta"):
+        convolution, linear = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 16)
+        image, tokens = torch.empty(2, 3, 10, 12), torch.empty(5, 7, 8)
+        q, k = torch.empty(2, 4, 9, 16), torch.empty(2, 4, 11, 16)
+    attention = nn.functional.scaled_dot_product_attention
+    with torch.inference_mode():
+        assert count_flops(lambda: convolution(image)) == 2 * (2 * 10 * 12) * 8 * (3 * 9)
+        assert count_flops(lambda: linear(tokens)) == 2 * 35 * 8 * 16
+        assert count_flops(lambda: attention(q, k, k)) == 2 * 2 * (2 * 4) * 9 * 11 * 16
+
+
+def test_flops_do_not_depend_on_pieces_or_on_halves_that_come_one_after_the_other():
+    costs = [
+        step_cost(SMALL, 2, 3, Setting(SIZE, torch.float32, low_memory, on_cpu))
+        for low_memory, on_cpu in ((False, False), (False, True), (True, False))
+    ]
+    assert costs[0].flops == costs[1].flops
+    assert costs[2].flops == pytest.approx(costs[0].flops, rel=1e-3)
+
+
+def test_low_memory_and_fewer_bits_take_less():
+    usual, low, wide = estimated(), estimated(low_memory=True), estimated(precision="float32")
+    assert low.device_memory_bytes < 0.7 * usual.device_memory_bytes
+    assert wide.device_memory_bytes > 1.4 * usual.device_memory_bytes
+    assert low.disk_bytes == usual.disk_bytes
+
+
+def test_activations_grow_with_the_frames_of_a_call_and_weights_do_not():
+    costs = [step_cost(SMALL, T, 4, Setting(SIZE, torch.bfloat16, False, False)) for T in (4, 8)]
+    assert costs[1].memory == pytest.approx(2 * costs[0].memory, rel=0.05)
+    assert costs[1].flops == pytest.approx(2 * costs[0].flops, rel=0.05)
+
+
+def test_work_and_disk_grow_with_the_clip_and_memory_hardly():
+    short, long = estimated(9), estimated(17)  # two and four passes of five frames
+    assert long.flops == pytest.approx(2 * short.flops, rel=0.05)
+    assert long.disk_bytes == pytest.approx(17 / 9 * short.disk_bytes, rel=0.05)
+    assert long.device_memory_bytes == pytest.approx(short.device_memory_bytes, rel=0.02)
+    assert long.seconds == long.flops / RATE
+
+
+def test_the_orbit_adds_its_work_and_the_larger_of_the_two_stages_is_the_peak():
+    settings = GenerateSettings(model="sv4d", device="cuda")
+    both = planned(settings, 5)
+    alone = both._replace(orbit_deg=())
+    with_orbit, without = (estimate(each, settings, SIZE, 5, RATE) for each in (both, alone))
+    orbit = step_cost(
+        UNetConfig(adm_in_channels=256), 1, 21, Setting(SIZE, torch.bfloat16, False, False)
+    )
+    assert with_orbit.flops - without.flops == pytest.approx(both.steps * orbit.flops, rel=0.05)
+    assert with_orbit.device_memory_bytes > without.device_memory_bytes + orbit.memory / 2
+    assert with_orbit.disk_bytes > without.disk_bytes
+
+
+def test_no_weights_are_made():
+    step_cost.cache_clear()
+    module._unet.cache_clear()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    settings = GenerateSettings("sv4d2", device="cuda")
+    result = estimate(plan(settings, 5), settings, SIZE, 5, RATE)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert result.device_memory_bytes > 5e9
+    assert after - before < 300_000  # KiB
+
+
+def test_an_orbit_of_the_small_network_runs():
+    small = replace(UNetConfig(adm_in_channels=256), **TINY)
+    assert step_cost(small, 1, 21, Setting(SIZE, torch.float32, False, False)).memory > 0
+    assert isinstance(module._unet(small), SV3DUNet)
+
+
+def test_the_rate_of_this_machine_is_a_rate():
+    assert 1e8 < measured_rate("cpu") < 1e14
+
+
+def test_the_cascade_takes_its_two_grids_and_the_branch():
+    def cost(**others) -> Estimate:
+        settings = GenerateSettings(model="4dvd", device="cuda", views=3, **others)
+        return estimate(planned(settings, 9), settings, 320, 9, RATE)
+
+    both, coarse = cost(), cost(coarse_only=True)
+    settings = GenerateSettings(model="4dvd", device="cuda", views=3)
+    todo = planned(settings, 9)
+    alone = todo._replace(coarse_size=None)
+    fine = estimate(alone, settings, 320, 9, RATE)
+    setting = Setting(320, torch.bfloat16, False, False)
+    costs = {T: module.branch_cost(SMALL, T, 4, setting, 256) for T in (3, 4, 5)}
+    orbit = step_cost(UNetConfig(), 1, 21, setting).flops * 20
+    branches = costs[5].flops + 2 * (2 * costs[4].flops + costs[3].flops)
+    encoded = 9 * 4 * module.encoding_cost(1, setting._replace(size=256)).flops
+    expected = coarse.flops + fine.flops - orbit + branches + encoded
+    assert both.flops == pytest.approx(expected, rel=0.01)
+    assert both.disk_bytes > fine.disk_bytes
+    with_branch, without = (
+        module._grid_stages(each, setting, 9)[-1].memory for each in (todo, alone)
+    )
+    parameters = sum(parameter.numel() for parameter in module._branch(SMALL).parameters())
+    assert with_branch - without == 2 * parameters + 2 * costs[4].memory
+
+
+def test_what_the_sampler_keeps_of_a_branch_is_a_feature_for_each_place():
+    setting = Setting(SIZE, torch.bfloat16, False, False)
+    widths = ((64, 16), (64, 16), (64, 8), (128, 8), (128, 4), (128, 4), (128, 2), (128, 2),
+              (128, 4), (128, 8), (128, 16))  # fmt: skip
+    numbers = sum(width * side**2 for width, side in widths)
+    assert module.branch_cost(SMALL, 2, 3, setting, SIZE).memory == 2 * 6 * numbers
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory) -> Path:
+    return write_trained_cascade(tmp_path_factory.mktemp("cascade"))
+
+
+@pytest.mark.parametrize("coarse_only", [False, True])
+def test_work_of_a_trained_cascade_is_what_is_done(cascade, tmp_path, coarse_only):
+    settings = GenerateSettings("mini", steps=1, views=1, coarse_only=coarse_only)
+    todo = plan(settings, 7)
+    models = open_models(todo, settings, cascade)
+    trained = {name: find_cascade_file(name, todo, cascade) for name in todo.needs_trained}
+    clip = tiny_clip(7, SIZE)
+    done = count_flops(lambda: generate(clip, tmp_path / "grid", settings, models, trained=trained))
+    told = estimate(todo, settings, SIZE, 7, RATE, trained_sizes(todo, cascade))
+    assert told.flops == pytest.approx(done, rel=0.05)
+    assert told.seconds == told.flops / RATE
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_of_a_trained_cascade_grows_with_the_size_and_not_with_the_clip(cascade, device):
+    def memory(size: int, frames: int) -> int:
+        settings = GenerateSettings("mini", device=device, views=3)
+        todo = plan(settings, frames)
+        found = estimate(todo, settings, size, frames, RATE, trained_sizes(todo, cascade))
+        return found.device_memory_bytes
+
+    assert 0 < 2 * memory(64, 5) < memory(128, 5) < memory(256, 5) / 2
+    assert memory(128, 21) == pytest.approx(memory(128, 9), rel=0.1)
+
+
+def test_without_guidance_a_step_takes_half():
+    setting = Setting(SIZE, torch.float32, False, False)
+    both, one = (step_cost(GRID, 2, 3, setting._replace(guided=each)) for each in (True, False))
+    assert both.flops == pytest.approx(2 * one.flops, rel=1e-3)
+    assert both.memory > 1.5 * one.memory

@@ -1,0 +1,153 @@
+"""Passes over clips of any length: the published ones, and what holds for all."""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from generation.presets import recipes
+from generation.windows import MIN_FRAMES, Pass, anchored_passes, chained_passes
+
+LENGTHS = range(MIN_FRAMES, 131)
+METHODS = [
+    pytest.param(partial(method, T=T), T, id=f"{method.__name__}-{T}")
+    for method in (anchored_passes, chained_passes)
+    for T in (5, 12)
+]
+Method = Callable[[int], list[Pass]]
+
+
+def window(start: int, T: int = 5) -> tuple[int, ...]:
+    return tuple(range(start, start + T))
+
+
+def test_21_frames_of_sv4d_are_five_anchors_and_five_windows_both_ways():
+    assert recipes["sv4d"].passes(21) == [
+        Pass((4, 8, 12, 16, 20), reference=0),
+        *(Pass(window(t), reference=t, backward_reference=t + 4) for t in (0, 4, 8, 12, 16)),
+    ]
+
+
+def test_21_frames_of_sv4d2_are_two_chunks_the_second_from_its_first_frame():
+    assert recipes["sv4d2"].passes(21) == [
+        Pass(window(0, 12)),
+        Pass(window(9, 12), reference=9),
+    ]
+
+
+def test_21_frames_of_8_views_are_five_chunks_that_share_a_frame():
+    assert recipes["sv4d2_8views"].passes(21) == [
+        Pass(window(0)),
+        *(Pass(window(t), reference=t) for t in (4, 8, 12, 16)),
+    ]
+
+
+@pytest.mark.parametrize(("method", "T"), METHODS)
+@pytest.mark.parametrize("n", [5, 7, 12])
+def test_a_clip_that_one_pass_holds_is_one_pass(method: Method, T: int, n: int):
+    if n <= T:
+        (only,) = method(n)
+        assert only.frames == tuple(range(n))
+        assert only.reference in (None, 0)
+        assert only.backward_reference is None
+
+
+@pytest.mark.parametrize(("method", "T"), METHODS)
+def test_every_frame_is_made_or_is_the_one_that_is_there(method: Method, T: int):
+    for n in LENGTHS:
+        passes = method(n)
+        made = {frame for each in passes for frame in each.frames}
+        there = {0} if passes[0].reference == 0 else set()
+        assert made | there == set(range(n)), n
+
+
+@pytest.mark.parametrize(("method", "T"), METHODS)
+def test_frames_of_a_pass_ascend_and_are_no_more_than_a_network_makes(method: Method, T: int):
+    for n in LENGTHS:
+        for each in method(n):
+            assert len(each.frames) <= T
+            assert all(a < b for a, b in itertools.pairwise(each.frames)), (n, each)
+
+
+@pytest.mark.parametrize(("method", "T"), METHODS)
+def test_a_pass_leaves_frames_out_only_where_there_are_too_many(method: Method, T: int):
+    for n in LENGTHS:
+        for each in method(n):
+            span = each.frames[-1] - each.frames[0] + 1
+            assert len(each.frames) == min(T, span), (n, each)
+
+
+@pytest.mark.parametrize("T", [5, 12])
+def test_references_of_anchored_passes_are_there_when_they_are_needed(T: int):
+    """Frame 0 comes from SV3D."""
+    for n in LENGTHS:
+        made = {0}
+        for each in anchored_passes(n, T):
+            assert each.reference in made, (n, each)
+            assert each.backward_reference is None or each.backward_reference in made, (n, each)
+            made.update(each.frames)
+
+
+@pytest.mark.parametrize("T", [5, 12])
+def test_references_of_chained_passes_are_there_when_they_are_needed(T: int):
+    for n in LENGTHS:
+        first, *others = chained_passes(n, T)
+        assert first.reference is None
+        made = set(first.frames)
+        for each in others:
+            assert each.reference in made, (n, each)
+            assert each.backward_reference is None
+            made.update(each.frames)
+
+
+@pytest.mark.parametrize(("method", "T"), METHODS)
+def test_a_window_is_told_its_own_ends(method: Method, T: int):
+    for n in LENGTHS:
+        for each in method(n):
+            if each.backward_reference is not None:
+                assert each.backward_reference == each.frames[-1]
+                assert each.reference == each.frames[0]
+            elif each.reference:
+                assert each.reference == each.frames[0]
+
+
+@pytest.mark.parametrize(("method", "T"), METHODS)
+def test_no_pass_is_needless(method: Method, T: int):
+    for n in LENGTHS:
+        made: set[int] = set()
+        for each in method(n):
+            assert set(each.frames) - made - ({0} if each.reference == 0 else set()), (n, each)
+            made.update(each.frames)
+
+
+@pytest.mark.parametrize("T", [5, 12])
+def test_no_two_windows_in_a_row_would_fit_into_one_where_one_lies_between_anchors(T: int):
+    for n in range(MIN_FRAMES, min(T * (T - 1), 130) + 2):
+        for a, b in itertools.pairwise(anchored_passes(n, T)[1:]):
+            assert b.frames[-1] - a.frames[0] >= T, (n, a, b)
+
+
+@pytest.mark.parametrize("T", [5, 12])
+def test_anchors_are_spread_evenly_and_end_with_the_clip(T: int):
+    for n in LENGTHS:
+        anchors = anchored_passes(n, T)[0].frames
+        assert anchors[-1] == n - 1
+        if n > T:
+            gaps = [b - a for a, b in itertools.pairwise((0, *anchors))]
+            assert len(gaps) == T
+            assert max(gaps) - min(gaps) <= 1
+
+
+@pytest.mark.parametrize("T", [5, 12])
+def test_chained_passes_share_one_frame_but_for_the_last_which_ends_with_the_clip(T: int):
+    for n in LENGTHS:
+        passes = chained_passes(n, T)
+        shared = [len(set(a.frames) & set(b.frames)) for a, b in itertools.pairwise(passes)]
+        assert all(count == 1 for count in shared[:-1])
+        assert all(count >= 1 for count in shared)
+        assert passes[-1].frames[-1] == n - 1
+
+
+def test_a_pass_is_called_by_its_first_and_last_frame():
+    assert Pass((4, 8, 12, 16, 20), 0).name == "frames 4–20"

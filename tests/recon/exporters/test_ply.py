@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from recon.errors import InputError
+from recon.exporters.ply import gaussians_from_ply, ply_from_gaussians
+from recon.gaussians import Gaussians, gaussians_from_points
+
+
+def test_a_ply_read_back_is_the_gaussians_with_unit_quaternions(random_gaussians: Gaussians):
+    read = gaussians_from_ply(ply_from_gaussians(random_gaussians))
+    assert torch.equal(read.quats, F.normalize(random_gaussians.quats, dim=-1))
+    for name in ("means", "scales", "opacities", "sh0", "shN"):
+        assert torch.equal(getattr(read, name), getattr(random_gaussians, name))
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_every_degree_survives(degree: int):
+    gaussians = gaussians_from_points(torch.zeros(3, 3), torch.full((3, 3), 0.5), 0.1, 0.5, degree)
+    assert gaussians_from_ply(ply_from_gaussians(gaussians)).sh_degree == degree
+
+
+def test_higher_coefficients_are_stored_channel_by_channel(random_gaussians: Gaussians):
+    data = ply_from_gaussians(random_gaussians)
+    header, body = data.split(b"end_header\n", 1)
+    names = [line.split()[2] for line in header.decode().splitlines() if "property" in line]
+    table = np.frombuffer(body, "<f4").reshape(50, -1)
+    column = names.index("f_rest_17")  # the third of the green ones
+    np.testing.assert_array_equal(table[:, column], random_gaussians.shN[:, 2, 1])
+
+
+def test_another_writers_order_types_and_normals_are_read(random_gaussians: Gaussians):
+    """As 4DGaussians writes `time_00000.ply`, and with doubles, a comment and Windows line ends."""
+    ours = gaussians_from_ply(ply_from_gaussians(random_gaussians))
+    names = ["rot_0", "rot_1", "rot_2", "rot_3", "nx", "x", "y", "z", "opacity"]
+    names += [f"f_rest_{k}" for k in range(45)] + [f"scale_{k}" for k in range(3)]
+    names += [f"f_dc_{k}" for k in range(3)]
+    columns = [ours.quats, torch.zeros(50, 1), ours.means, ours.opacities[:, None]]
+    columns += [ours.shN.transpose(1, 2).flatten(1), ours.scales, ours.sh0[:, 0]]
+    header = ["ply", "format binary_little_endian 1.0", "comment theirs", "element vertex 50"]
+    header += [f"property double {name}" for name in names] + ["end_header\r\n"]
+    data = "\r\n".join(header).encode() + torch.cat(columns, 1).double().numpy().tobytes()
+    for read, expected in zip(gaussians_from_ply(data), ours, strict=True):
+        assert torch.equal(read, expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not a PLY"),
+        (b"ply\nformat ascii 1.0\nend_header\n", "binary_little_endian"),
+        (b"ply\nformat binary_little_endian 1.0\nelement face 2\nend_header\n", "vertex"),
+        (
+            b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nproperty int x\nend_header\n",
+            "without the properties y, z",
+        ),
+    ],
+)
+def test_what_is_no_ply_of_gaussians_is_refused(data: bytes, message: str):
+    with pytest.raises(InputError, match=message):
+        gaussians_from_ply(data)
+
+
+def test_a_ply_cut_short_is_refused(random_gaussians: Gaussians):
+    with pytest.raises(InputError, match="cut short"):
+        gaussians_from_ply(ply_from_gaussians(random_gaussians)[:-1])

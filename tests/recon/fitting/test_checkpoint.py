@@ -1,0 +1,221 @@
+"""A fit that was interrupted does what it would have done, and a bad file is refused."""
+
+import errno
+import functools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from recon.errors import SceneError
+from recon.fitting import fit as fitting
+from recon.fitting.checkpoint import fit_identity, load_checkpoint, read_identity, save_checkpoint
+from recon.fitting.config import FitConfig
+from recon.fitting.densification import GrowAndPrune, Relocation
+from recon.fitting.fit import Fit
+from recon.fitting.visual_hull import visual_hull
+from recon.grid import Grid
+from recon.native.library import built, kernels
+
+CONFIG = FitConfig(
+    iterations=40,
+    initial_gaussians=80,
+    gaussians=100,
+    views=2,
+    static=0.2,
+    growth=0.4,
+    growth_size=12,
+    densification=Relocation(every=7),
+)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A coarse hull, one thread; both are as they were afterwards."""
+    monkeypatch.setattr(fitting, "visual_hull", functools.partial(visual_hull, resolution=24))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    if built():
+        kernels().set_threads(1)
+    yield
+    torch.set_num_threads(before)
+    if built():
+        kernels().set_threads(0)
+
+
+def steps(fit: Fit, until: int) -> Fit:
+    while fit.iteration < until:
+        fit.step()
+    return fit
+
+
+def state(fit: Fit) -> dict[str, torch.Tensor]:
+    tensors = {name: value.detach() for name, value in fit.parameters.items()}
+    tensors |= {f"motion.{k}": v.clone() for k, v in fit.deformation.state_dict().items()}
+    tensors["errors"], tensors["generator"] = fit.frame_errors, fit.generator.get_state()
+    return tensors
+
+
+def assert_same_bits(a: Fit, b: Fit) -> None:
+    found, expected = state(a), state(b)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+def resumed(grid: Grid, config: FitConfig, path: Path) -> Fit:
+    fit = Fit(grid, config)
+    load_checkpoint(fit, path)
+    return fit
+
+
+STOPS = (0, 3, 8, 14, 24, 33, 40)
+POLICIES = [Relocation(every=7), GrowAndPrune(every=7, gradient=1e-6)]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["relocation", "growth"])
+def test_a_resumed_fit_ends_at_the_bits_of_an_uninterrupted_one(
+    policy, tiny_grid: Grid, tmp_path: Path
+):
+    """The stops are in all stages, and where one becomes the next."""
+    config = replace(CONFIG, densification=policy)
+    whole = Fit(tiny_grid, config)
+    identity = fit_identity(tiny_grid, config)
+    for stop in STOPS:
+        save_checkpoint(steps(whole, stop), identity, tmp_path / f"{stop}.safetensors")
+    steps(whole, config.iterations)
+    assert_same_bits(steps(Fit(tiny_grid, config), config.iterations), whole)
+    for stop in STOPS:
+        fit = resumed(tiny_grid, config, tmp_path / f"{stop}.safetensors")
+        assert fit.iteration == stop
+        assert_same_bits(steps(fit, config.iterations), whole)
+
+
+@pytest.mark.parametrize(
+    "motion",
+    ["static", "hexplane", "keyframes"],
+)
+def test_every_motion_model_is_resumed_bit_by_bit(motion: str, tiny_grid: Grid, tmp_path: Path):
+    config = replace(CONFIG, motion=motion, iterations=24, sh_degree=1)
+    fit = steps(Fit(tiny_grid, config), 12)
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(fit, fit_identity(tiny_grid, config), path)
+    other = resumed(tiny_grid, config, path)
+    assert_same_bits(steps(other, config.iterations), steps(fit, config.iterations))
+
+
+def test_a_saved_checkpoint_leaves_nothing_beside_it(tiny_grid: Grid, tmp_path: Path):
+    path = tmp_path / "checkpoint.safetensors"
+    fit = steps(Fit(tiny_grid, CONFIG), 2)
+    save_checkpoint(fit, {}, path)
+    save_checkpoint(steps(fit, 4), {}, path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert resumed(tiny_grid, CONFIG, path).iteration == 4
+
+
+def test_the_identity_is_read_back(tiny_grid: Grid, tmp_path: Path):
+    path = tmp_path / "checkpoint.safetensors"
+    identity = fit_identity(tiny_grid, CONFIG)
+    save_checkpoint(Fit(tiny_grid, CONFIG), identity, path)
+    assert read_identity(path) == json.loads(json.dumps(identity))
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"iterations": 41}, {"motion": "keyframes"}, {"sh_degree": 1}]
+)
+def test_other_settings_are_another_identity(change: dict, tiny_grid: Grid):
+    assert fit_identity(tiny_grid, replace(CONFIG, **change)) != fit_identity(tiny_grid, CONFIG)
+
+
+def test_settings_without_effect_on_the_result_are_the_same_identity(tiny_grid: Grid):
+    other = replace(CONFIG, threads=3, checkpoint_every=7)
+    assert fit_identity(tiny_grid, other) == fit_identity(tiny_grid, CONFIG)
+
+
+def test_other_images_times_or_cameras_are_another_identity(tiny_grid: Grid):
+    images = tiny_grid.images.copy()
+    images[3, 5, 5, 1] ^= 1
+    first = replace(tiny_grid.cameras[0], fl_x=tiny_grid.cameras[0].fl_x * 1.01)
+    others = [
+        replace(tiny_grid, images=images),
+        replace(tiny_grid, times=np.array([0.0, 0.4, 1.0])),
+        replace(tiny_grid, cameras=(first, *tiny_grid.cameras[1:])),
+    ]
+    identity = fit_identity(tiny_grid, CONFIG)
+    assert all(fit_identity(grid, CONFIG) != identity for grid in others)
+    assert fit_identity(replace(tiny_grid, images=tiny_grid.images.copy()), CONFIG) == identity
+
+
+@pytest.fixture
+def saved(tiny_grid: Grid, tmp_path: Path) -> Path:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(steps(Fit(tiny_grid, CONFIG), 10), fit_identity(tiny_grid, CONFIG), path)
+    return path
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
+def test_a_truncated_file_is_refused(share: float, saved: Path, tiny_grid: Grid):
+    data = saved.read_bytes()
+    saved.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(SceneError, match=r"cannot be read as a checkpoint.*delete it"):
+        load_checkpoint(Fit(tiny_grid, CONFIG), saved)
+    with pytest.raises(SceneError, match="delete it"):
+        read_identity(saved)
+
+
+def test_a_file_of_something_else_is_refused(saved: Path):
+    saved.write_bytes(os.urandom(1000))
+    with pytest.raises(SceneError, match="delete it"):
+        read_identity(saved)
+    save_file({"x": torch.zeros(2)}, saved)
+    with pytest.raises(SceneError, match="another version; delete it"):
+        read_identity(saved)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path):
+    with pytest.raises(SceneError, match="cannot be read"):
+        read_identity(tmp_path / "nothing")
+
+
+def test_another_version_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("recon.fitting.checkpoint.VERSION", "another")
+    with pytest.raises(SceneError, match="another version; delete it to start again"):
+        read_identity(saved)
+
+
+def header_of(path: Path) -> dict[str, str]:
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length])["__metadata__"]
+
+
+@pytest.mark.parametrize("missing", ["gaussians.means", "deformation.logits", "generator"])
+def test_a_file_without_one_of_its_tensors_is_refused(missing: str, saved: Path, tiny_grid: Grid):
+    tensors = load_file(saved)
+    del tensors[missing]
+    save_file(tensors, saved, metadata=header_of(saved))
+    with pytest.raises(SceneError, match=r"damaged|missing"):
+        load_checkpoint(Fit(tiny_grid, CONFIG), saved)
+
+
+def test_a_disk_that_fills_up_keeps_the_checkpoint_before(
+    saved: Path, tiny_grid: Grid, monkeypatch: pytest.MonkeyPatch
+):
+    before, write_bytes = saved.read_bytes(), Path.write_bytes
+
+    def half(path: Path, data: bytes) -> int:
+        write_bytes(path, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        save_checkpoint(steps(Fit(tiny_grid, CONFIG), 12), {}, saved)
+    monkeypatch.undo()
+    assert saved.read_bytes() == before
+    load_checkpoint(Fit(tiny_grid, CONFIG), saved)

@@ -1,0 +1,316 @@
+"""Short fits of a few coloured Gaussians that move as one body."""
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from recon.errors import GridError, InputError
+from recon.fitting import fit as fitting
+from recon.fitting.config import FitConfig, preset
+from recon.fitting.densification import GrowAndPrune, Relocation
+from recon.fitting.fit import Fit, Step
+from recon.fitting.visual_hull import visual_hull
+from recon.gaussians import Gaussians, gaussians_from_points
+from recon.grid import Grid, grid_from_views, orbit_camera
+from recon.native.library import built, kernels
+from recon.rendering import render_gaussians
+from recon.rotations import matrices_to_quats, multiply_quats
+
+SIZE, V, T = 32, 6, 3
+CONFIG = FitConfig(
+    iterations=100,
+    initial_gaussians=150,
+    gaussians=180,
+    views=3,
+    static=0.2,
+    growth=0.4,
+    growth_size=16,
+    middle_size=24,
+    densification=Relocation(every=10),
+    threads=1,
+)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A coarse hull, one thread; both are as they were afterwards."""
+    coarse = functools.partial(visual_hull, resolution=32)
+    monkeypatch.setattr(fitting, "visual_hull", coarse)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    set_threads(1)
+    yield
+    torch.set_num_threads(before)
+    set_threads(0)
+
+
+def set_threads(threads: int) -> None:
+    if built():
+        kernels().set_threads(threads)
+
+
+def body() -> Gaussians:
+    """Five coloured blobs."""
+    points = torch.tensor(
+        [[0.0, 0, 0], [0.35, 0, 0.1], [-0.3, 0.1, 0.2], [0, 0.3, -0.3], [0.1, -0.3, 0.35]]
+    )
+    return gaussians_from_points(points, torch.rand(5, 3, generator=seeded()), 0.13, opacity=0.95)
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(4)
+
+
+def at(gaussians: Gaussians, time: float) -> Gaussians:
+    """The body turned about its vertical axis by 50 degrees, and shifted, over the clip."""
+    turn = torch.tensor(Rotation.from_euler("z", 50 * time, degrees=True).as_matrix()).float()
+    shift = torch.tensor([0.15, 0.0, 0.1]) * time
+    return gaussians._replace(
+        means=gaussians.means @ turn.T + shift,
+        quats=multiply_quats(matrices_to_quats(turn), gaussians.quats),
+    )
+
+
+@functools.cache
+def moving_grid(frames: int = T, alpha_known: bool = True) -> Grid:
+    cameras = [orbit_camera(360 * v / V, 15 * (-1) ** v, 3.2, 33.8, SIZE, SIZE) for v in range(V)]
+    images = np.zeros((V, frames, SIZE, SIZE, 4), np.uint8)
+    for frame in range(frames):
+        shown = at(body(), frame / max(frames - 1, 1))
+        rgb, alpha, _ = render_gaussians(shown, cameras, (0.0, 0.0, 0.0), backend="reference")
+        straight = rgb / alpha.clamp_min(1e-6)[..., None]
+        rgba = torch.cat([straight.clamp(0, 1), alpha[..., None]], dim=-1)
+        images[:, frame] = (255 * rgba).round().to(torch.uint8).numpy()
+    return grid_from_views(cameras, images, alpha_known=alpha_known)
+
+
+def run(fit: Fit) -> list[Step]:
+    steps = []
+    while not fit.done:
+        steps.append(fit.step())
+    return steps
+
+
+def images_psnr(fit: Fit) -> float:
+    """Of all images of the grid in full size, over white."""
+    grid, errors = fit.grid, []
+    truth = grid.over().astype(np.float64) / 255
+    with torch.no_grad():
+        for index in range(len(grid)):
+            moved = fit.deformation(fit.gaussians, grid.time_of(index))
+            found = render_gaussians(moved, [grid.camera_of(index)]).rgb[0]
+            errors.append(np.mean((found.numpy() - truth[index]) ** 2))
+    return -10 * math.log10(float(np.mean(errors)))
+
+
+def fitted(config: FitConfig = CONFIG, grid: Grid | None = None) -> Fit:
+    fit = Fit(grid or moving_grid(), config)
+    run(fit)
+    return fit
+
+
+def same_bits(a: Fit, b: Fit) -> bool:
+    pairs = [*zip(a.gaussians, b.gaussians, strict=True)]
+    states = a.deformation.state_dict(), b.deformation.state_dict()
+    return (
+        states[0].keys() == states[1].keys()
+        and all(x.shape == y.shape and torch.equal(x, y) for x, y in pairs)
+        and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    )
+
+
+@pytest.mark.parametrize("motion", ["bones", "keyframes", "hexplane"])
+def test_a_short_fit_is_far_better_than_its_start(motion: str):
+    config = replace(CONFIG, motion=motion, iterations=160)
+    fit = Fit(moving_grid(), config)
+    before = images_psnr(fit)
+    run(fit)
+    assert fit.deformation.name == motion
+    assert images_psnr(fit) > max(before + 6, 22)
+
+
+def test_a_moving_fit_is_better_than_a_static_one():
+    moving, static = (
+        fitted(replace(CONFIG, motion=motion, iterations=160)) for motion in ("bones", "static")
+    )
+    assert images_psnr(moving) > images_psnr(static) + 2
+
+
+@pytest.mark.parametrize(
+    "policy", [Relocation(every=8), GrowAndPrune(every=8, gradient=1e-5, stop_after=0.9)]
+)
+def test_both_policies_improve_the_images_and_respect_the_cap(policy):
+    fit = Fit(moving_grid(), replace(CONFIG, densification=policy))
+    before = images_psnr(fit)
+    steps = run(fit)
+    assert images_psnr(fit) > before + 4
+    assert max(step.gaussians for step in steps) <= CONFIG.gaussians
+    assert max(step.gaussians for step in steps) > CONFIG.initial_gaussians
+    assert len(fit.gaussians.means) == steps[-1].gaussians
+
+
+@pytest.mark.parametrize(
+    "motion",
+    ["bones", "keyframes", "hexplane"],
+)
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(motion: str):
+    config = replace(CONFIG, motion=motion, iterations=30)
+    torch.manual_seed(98)
+    first = fitted(config)
+    torch.manual_seed(99)
+    assert same_bits(first, fitted(config))
+    assert not same_bits(first, fitted(replace(config, seed=1)))
+
+
+@pytest.mark.skipif(not built(), reason="the CPU kernels were not compiled")
+def test_any_number_of_threads_gives_the_same_bits():
+    config = replace(CONFIG, iterations=60)
+    first = fitted(config)
+    for threads in (2, 3):
+        set_threads(threads)
+        assert same_bits(first, fitted(config))
+
+
+def test_a_grid_of_one_frame_is_fitted_without_motion():
+    fit = Fit(moving_grid(frames=1), CONFIG)
+    before = images_psnr(fit)
+    run(fit)
+    assert fit.deformation.name == "static"
+    assert images_psnr(fit) > before + 6
+
+
+@pytest.mark.parametrize("motion", ["bones", "keyframes", "hexplane"])
+def test_two_frames_are_enough_for_a_motion(motion: str):
+    fit = Fit(moving_grid(frames=2), replace(CONFIG, motion=motion, iterations=50))
+    before = images_psnr(fit)
+    run(fit)
+    assert fit.deformation.name == motion
+    assert images_psnr(fit) > before + 2
+
+
+@pytest.mark.parametrize("motion", ["bones", "keyframes", "hexplane"])
+def test_a_sparse_grid_with_one_image_for_each_time_is_fitted(motion: str):
+    """As D-NeRF's: the camera is another one at every time."""
+    full = moving_grid(frames=6)
+    sparse = full.subset(np.array([full.index(t % V, t) for t in range(6)]))
+    fit = Fit(sparse, replace(CONFIG, motion=motion, iterations=50))
+    before = images_psnr(fit)
+    run(fit)
+    assert images_psnr(fit) > before
+
+
+def test_estimated_alpha_is_fitted_too():
+    grid = moving_grid(alpha_known=False)
+    fit = Fit(grid, CONFIG)
+    before = images_psnr(fit)
+    run(fit)
+    assert images_psnr(fit) > before + 5
+
+
+def test_one_view_is_enough_to_run():
+    grid = moving_grid()
+    one = grid.subset(grid.of_view(0))
+    fit = Fit(Grid((one.cameras[0],), one.times, one.images, one.view, one.frame), CONFIG)
+    before = images_psnr(fit)
+    run(fit)
+    assert images_psnr(fit) > before
+
+
+@pytest.mark.parametrize("degree", [1, 3])
+def test_colours_that_depend_on_the_view_are_fitted(degree: int):
+    fit = fitted(replace(CONFIG, sh_degree=degree, iterations=40))
+    assert fit.gaussians.sh_degree == degree
+    assert fit.gaussians.shN.abs().max() > 0
+
+
+def test_steps_count_up_and_report_finite_numbers():
+    steps = run(Fit(moving_grid(), replace(CONFIG, iterations=30)))
+    assert [step.iteration for step in steps] == list(range(1, 31))
+    assert all(math.isfinite(step.psnr) for step in steps)
+
+
+def test_frames_join_outwards_from_the_middle_and_never_leave():
+    fit = Fit(moving_grid(frames=7), replace(CONFIG, iterations=100))
+    seen: list[list[int]] = []
+    while not fit.done:
+        frames = fit.schedule.frames(fit.iteration)
+        if not seen or frames != seen[-1]:
+            seen.append(frames)
+        fit.step()
+    assert seen[0] == [3]
+    assert sorted(seen[-1]) == list(range(7))
+    for before, after in itertools.pairwise(seen):
+        assert after[: len(before)] == before
+        assert max(after) - min(after) + 1 == len(after)
+
+
+def test_image_sizes_do_not_shrink_after_the_growth_and_end_at_the_full_one():
+    fit = Fit(moving_grid(), CONFIG)
+    sizes = [fit.schedule.image_size(i) for i in range(CONFIG.iterations)]
+    grown = int((CONFIG.static + CONFIG.growth) * CONFIG.iterations)
+    assert max(sizes) == sizes[-1] == SIZE
+    assert sizes[grown:] == sorted(sizes[grown:])
+    assert max(sizes[:grown]) <= CONFIG.growth_size
+
+
+def test_learning_rates_stay_positive_and_the_motions_falls_after_the_growth():
+    fit = Fit(moving_grid(), CONFIG)
+    rates: list[dict[str, float]] = []
+    while not fit.done:
+        fit.step()
+        rates.append({str(group["name"]): group["lr"] for group in fit.optimizer.param_groups})
+    assert all(rate > 0 for step in rates for rate in step.values())
+    grown = int((CONFIG.static + CONFIG.growth) * CONFIG.iterations)
+    assert rates[-1]["motion"] < rates[grown + 1]["motion"]
+    assert rates[-1]["means"] < rates[0]["means"]
+
+
+def test_a_motion_model_that_joins_keeps_what_adam_knows_of_the_gaussians():
+    fit = Fit(moving_grid(), CONFIG)
+    steps = 0.0
+    while fit.deformation.name == "static":
+        steps = float(fit.optimizer.state.get(fit.parameters["means"], {}).get("step", 0))
+        fit.step()
+    assert fit.optimizer.state[fit.parameters["means"]]["step"] == steps + 1
+
+
+def test_silhouettes_that_contradict_each_other_are_refused():
+    grid = moving_grid()
+    images = grid.images.copy()
+    contradicting = np.isin(grid.view, (0, 3))  # too many to be outvoted
+    images[contradicting] = 0
+    images[contradicting, :2, :2] = 255
+    with pytest.raises(GridError, match="silhouettes"):
+        Fit(replace(grid, images=images), CONFIG)
+
+
+def test_a_view_that_contradicts_the_others_harms_a_robust_fit_less():
+    true = moving_grid()
+    images = true.images.copy()
+    wrong = np.flatnonzero(true.view == 2)
+    images[wrong] = np.roll(images[wrong], SIZE // 6, axis=2)
+    spoilt = replace(true, images=images)
+
+    def psnr(robust: bool) -> float:
+        fit = fitted(replace(CONFIG, iterations=300, robust=robust), spoilt)
+        fit.grid = true.subset(np.flatnonzero(true.view != 2))
+        return images_psnr(fit)
+
+    assert psnr(robust=True) > psnr(robust=False) + 0.5
+
+
+def test_presets_differ_in_effort_only_and_unknown_ones_are_refused():
+    draft, standard, high = (preset(quality) for quality in ("draft", "standard", "high"))
+    assert draft.iterations < standard.iterations < high.iterations
+    assert draft.gaussians <= standard.gaussians <= high.gaussians
+    assert preset(motion="keyframes", seed=7).seed == 7
+    assert preset(motion="keyframes").motion == "keyframes"
+    with pytest.raises(InputError, match=r"'best'.*draft.*high.*standard"):
+        preset("best")

@@ -1,0 +1,42 @@
+"""The time left follows the pace."""
+
+import pytest
+
+from recon import progress
+from recon.progress import Eta
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_an_even_pace_gives_the_exact_time_left(clock):
+    eta = Eta(10, seconds_before=5.0)
+    for _ in range(4):
+        clock[0] += 2.0
+        eta.tick()
+    assert eta.seconds_left == pytest.approx(12.0)
+    assert eta.seconds == pytest.approx(13.0)
+
+
+def test_the_first_steps_are_averaged_plainly(clock):
+    eta = Eta(4)
+    for seconds in (1.0, 3.0):
+        clock[0] += seconds
+        eta.tick()
+    assert eta.seconds_per_step == pytest.approx(2.0, rel=0.02)
+
+
+def test_later_changes_of_speed_count_more(clock):
+    eta = Eta(2000)
+    for seconds in [1.0] * 500 + [3.0] * 500:
+        clock[0] += seconds
+        eta.tick()
+    assert eta.seconds_per_step == pytest.approx(3.0, rel=0.01)
+
+
+def test_nothing_is_estimated_before_the_first_step():
+    assert Eta(10).seconds_left == 0.0

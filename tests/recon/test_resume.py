@@ -1,0 +1,96 @@
+"""Saved states come back as they were, and only for the computation that they belong to."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from recon.errors import InputError, OutputExistsError
+from recon.resume import (
+    check_same,
+    fingerprint,
+    load_state,
+    read_description,
+    save_state,
+    save_tensors,
+)
+
+TENSORS = {
+    "b": torch.arange(6.0).reshape(2, 3).T,
+    "a": torch.zeros(0),
+    "c": torch.ones(3).half(),
+}
+METADATA = {"version": "1", "format": "kind", "config": '{"a": "ü\n\\"}', "scale": "0.1"}
+KIND = {"format": "fourdvd-test", "version": "1"}
+
+
+def test_the_bytes_of_a_tensor_file_depend_on_its_content_alone(tmp_path):
+    path = tmp_path / "x.safetensors"
+    contents = set()
+    for _ in range(20):  # metadata has 24 orders
+        save_tensors(path, TENSORS, METADATA)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+
+
+def test_a_tensor_file_holds_what_was_saved(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, TENSORS, METADATA)
+    with safe_open(path, framework="pt") as file:
+        assert set(file.keys()) == TENSORS.keys()
+        assert file.metadata() == METADATA
+        for name, tensor in TENSORS.items():
+            found = file.get_tensor(name)
+            assert found.dtype == tensor.dtype
+            assert torch.equal(found, tensor)
+
+
+def test_a_state_comes_back_with_its_description(tmp_path):
+    path = tmp_path / "state.safetensors"
+    description = {"identity": {"seed": 1}, "iteration": 7}
+    save_state(path, TENSORS, description, **KIND)
+    state = load_state(path, **KIND)
+    assert state is not None
+    assert state.description == description == read_description(path, **KIND)
+    assert all(torch.equal(state.tensors[name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_nothing_is_loaded_where_nothing_was_saved(tmp_path):
+    assert load_state(tmp_path / "state.safetensors", **KIND) is None
+    assert read_description(tmp_path / "state.safetensors", **KIND) is None
+
+
+@pytest.mark.parametrize("load", [load_state, read_description])
+def test_another_format_and_damage_are_refused(tmp_path, load):
+    path = tmp_path / "state.safetensors"
+    save_state(path, TENSORS, {}, format="another", version="1")
+    with pytest.raises(InputError, match="another"):
+        load(path, **KIND)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(InputError, match=path.name):
+        load(path, **KIND)
+
+
+def test_an_identity_equals_itself_through_json(tmp_path):
+    identity = {"size": (1, 2), "nested": {"name": "a", "none": None}}
+    check_same(json.loads(json.dumps(identity)), identity, tmp_path, "a fit")
+
+
+def test_what_differs_is_named(tmp_path):
+    saved = {"seed": 1, "fit": {"quality": "draft", "motion": "bones"}}
+    wanted = {"seed": 1, "fit": {"quality": "high", "motion": "bones"}, "extra": 5}
+    with pytest.raises(OutputExistsError) as caught:
+        check_same(saved, wanted, tmp_path, "a fit")
+    message = str(caught.value)
+    assert "fit.quality is 'draft' there, 'high' here" in message
+    assert "extra is None there, 5 here" in message
+    assert "seed" not in message
+    assert "motion" not in message
+
+
+def test_a_fingerprint_is_of_the_content():
+    array = np.arange(6).reshape(2, 3)
+    assert fingerprint(array, "a") == fingerprint(array.copy(), b"a")
+    assert fingerprint(array) != fingerprint(array + 1)
