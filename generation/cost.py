@@ -19,7 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from generation.conditioning import Conditioning
-from generation.models.clip import ImageTower
+from generation.models.image_encoders import (
+    CLIPImageEncoder,
+    ConvImageEncoder,
+    ConvImageEncoderConfig,
+)
 from generation.models.patch_autoencoder import (
     PatchAutoencoderConfig,
     PatchDecoder,
@@ -29,14 +33,13 @@ from generation.models.structure_branch import build_branch
 from generation.models.structure_condition import Structure, StructureBranch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
-from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.models.unet import UNetConfig
 from generation.models.vae import (
     LATENT_CHANNELS,
     LATENT_SIDE,
-    ImageDecoder,
-    ImageEncoder,
     VAEConfig,
+    VAEDecoder,
+    VAEEncoder,
     decode_in_chunks,
     encode_in_chunks,
 )
@@ -107,7 +110,7 @@ class Setting(NamedTuple):
     low_memory: bool
     on_cpu: bool
     autoencoder: VAEConfig | PatchAutoencoderConfig = VAEConfig()
-    tower: TokenTowerConfig | None = None
+    tower: ConvImageEncoderConfig | None = None
     guided: bool = True
 
     @property
@@ -447,20 +450,20 @@ def _branch(config: SV4DConfig) -> StructureBranch:
 def _encoder(config: VAEConfig | PatchAutoencoderConfig) -> nn.Module:
     with torch.device("meta"):
         own = isinstance(config, PatchAutoencoderConfig)
-        return (PatchEncoder(config) if own else ImageEncoder(config)).eval()
+        return (PatchEncoder(config) if own else VAEEncoder(config)).eval()
 
 
 @cache
 def _decoder(config: VAEConfig | PatchAutoencoderConfig) -> nn.Module:
     with torch.device("meta"):
         own = isinstance(config, PatchAutoencoderConfig)
-        return (PatchDecoder(config) if own else ImageDecoder(config)).eval()
+        return (PatchDecoder(config) if own else VAEDecoder(config)).eval()
 
 
 @cache
-def _tower(config: TokenTowerConfig | None) -> ImageTower | TokenTower:
+def _tower(config: ConvImageEncoderConfig | None) -> CLIPImageEncoder | ConvImageEncoder:
     with torch.device("meta"):
-        return (ImageTower() if config is None else TokenTower(config)).eval()
+        return (CLIPImageEncoder() if config is None else ConvImageEncoder(config)).eval()
 
 
 def _weight_bytes(module: nn.Module, dtype: torch.dtype) -> int:

@@ -16,16 +16,15 @@ from torch import Tensor, nn
 
 from generation.conditioning import Conditioning
 from generation.diffusion.denoiser import Predictor
-from generation.models.clip import ImageTower, tower_state
+from generation.models.image_encoders import CLIPImageEncoder, ConvImageEncoder, clip_state
 from generation.models.injection import Inject
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
-from generation.models.token_tower import TokenTower
 from generation.models.unet import UNetConfig
 from generation.models.vae import (
-    ImageDecoder,
-    ImageEncoder,
     VAEConfig,
+    VAEDecoder,
+    VAEEncoder,
     decode_in_chunks,
     decoder_state,
     encode_in_chunks,
@@ -60,7 +59,7 @@ class Networks:
     encoder: nn.Module
     reference_encoder: nn.Module
     decoder: nn.Module
-    tower: ImageTower | TokenTower
+    tower: CLIPImageEncoder | ConvImageEncoder
     device: torch.device
     low_memory: bool = False
 
@@ -183,9 +182,9 @@ def load_networks(
 
     with torch.device("meta"):
         unet = SV4DUNet(config) if isinstance(config, SV4DConfig) else SV3DUNet(config)
-        encoder, reference_encoder = ImageEncoder(VAEConfig()), ImageEncoder(VAEConfig())
-        decoder, tower = ImageDecoder(VAEConfig()), ImageTower()
-    tower.number_positions()
+        encoder, reference_encoder = VAEEncoder(VAEConfig()), VAEEncoder(VAEConfig())
+        decoder, tower = VAEDecoder(VAEConfig()), CLIPImageEncoder()
+    tower.init_position_ids()
     load_module(unet, state("model.diffusion_model.", dtype))
     if device.type == "cuda":
         unet.to_channels_last()
@@ -195,5 +194,5 @@ def load_networks(
     else:
         reference_encoder = encoder
     load_module(decoder, decoder_state(state("first_stage_model.")))
-    load_module(tower, tower_state(state(TOWER, dtype)))
+    load_module(tower, clip_state(state(TOWER, dtype)))
     return Networks(unet, encoder, reference_encoder, decoder, tower, device, low_memory)

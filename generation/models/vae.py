@@ -52,7 +52,7 @@ class VAEConfig:
         return tuple(self.channels * multiple for multiple in self.channel_mult)
 
 
-class ImageEncoder(nn.Module):
+class VAEEncoder(nn.Module):
     """Images to latents: the mode of the posterior, not scaled."""
 
     def __init__(self, config: VAEConfig):
@@ -71,7 +71,7 @@ class ImageEncoder(nn.Module):
         return moments[:, :LATENT_CHANNELS]
 
 
-class ImageDecoder(nn.Module):
+class VAEDecoder(nn.Module):
     """Latents, scaled as the diffusion sees them, to images."""
 
     def __init__(self, config: VAEConfig):
@@ -89,7 +89,7 @@ class ImageDecoder(nn.Module):
 
 
 def encoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published encoder's tensors under the names of `ImageEncoder`.
+    """A published encoder's tensors under the names of `VAEEncoder`.
 
     Args:
         published: `encoder.*` and `quant_conv.*`; whatever else is there is left out.
@@ -103,7 +103,7 @@ def encoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def decoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published decoder's tensors, `decoder.*`, under the names of `ImageDecoder`.
+    """A published decoder's tensors, `decoder.*`, under the names of `VAEDecoder`.
 
     Published decoders count their levels from the fine end, diffusers from the coarse one.
     """

@@ -19,12 +19,11 @@ from generation.conditioning import (
     grid_conditioning,
     orbit_conditioning,
 )
-from generation.models.clip import ImageTower
-from generation.models.token_tower import TokenTower
+from generation.models.image_encoders import CLIPImageEncoder, ConvImageEncoder
 from generation.training.dataset import TrainingSample, over_white
 from generation.training.latents import LatentSpace
 
-Tower = TokenTower | ImageTower
+Tower = ConvImageEncoder | CLIPImageEncoder
 
 
 class Told(NamedTuple):

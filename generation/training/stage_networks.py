@@ -12,10 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from generation.models.clip import ImageTower
+from generation.models.image_encoders import CLIPImageEncoder, ConvImageEncoder
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DUNet
-from generation.models.token_tower import TokenTower
 from generation.models.transformer import TransformerBlock
 from generation.training.latents import LatentSpace
 from generation.training.processes import whole
@@ -33,7 +32,10 @@ class StageNetworks(nn.Module):
     """
 
     def __init__(
-        self, unet: SV3DUNet | SV4DUNet, tower: TokenTower | ImageTower, space: LatentSpace
+        self,
+        unet: SV3DUNet | SV4DUNet,
+        tower: ConvImageEncoder | CLIPImageEncoder,
+        space: LatentSpace,
     ):
         super().__init__()
         self.unet, self.tower, self.space = unet, tower, space
@@ -49,7 +51,7 @@ class Base(NamedTuple):
     """
 
     unet: SV4DUNet
-    tower: TokenTower | ImageTower
+    tower: ConvImageEncoder | CLIPImageEncoder
     sha256: str
 
 
@@ -63,7 +65,7 @@ class Whole(NamedTuple):
     """
 
     unet: SV3DUNet | SV4DUNet
-    tower: TokenTower
+    tower: ConvImageEncoder
     sha256: str
 
 

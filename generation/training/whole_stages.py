@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from generation.diffusion.guidance import orbit_scale, space_time_scale
+from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
-from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.models.unet import UNetConfig
 from generation.networks import predictor
 from generation.presets import ORBIT_SCALE
@@ -52,7 +52,7 @@ class WholeSettings(DiffusionSettings):
         attention_resolutions: see there.
         num_head_channels: see there.
         context_dim: see there; width of the tower's tokens.
-        tower_side: see `TokenTowerConfig`.
+        tower_side: see `ConvImageEncoderConfig`.
         tower_widths: see there.
 
     Raises:
@@ -68,9 +68,9 @@ class WholeSettings(DiffusionSettings):
     tower_side: int = 64
     tower_widths: tuple[int, ...] = (32, 64, 64, 64)
 
-    def tower(self) -> TokenTowerConfig:
+    def tower(self) -> ConvImageEncoderConfig:
         """Sizes of the tower."""
-        return TokenTowerConfig(self.tower_side, self.tower_widths, self.context_dim)
+        return ConvImageEncoderConfig(self.tower_side, self.tower_widths, self.context_dim)
 
     def unet(self, latent_channels: int) -> dict[str, Any]:
         """Fields of the UNet's sizes.
@@ -145,7 +145,7 @@ class WholeStage(DiffusionStage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             unet = self._unet(settings, space.channels)
-            networks = StageNetworks(unet, TokenTower(settings.tower()), space)
+            networks = StageNetworks(unet, ConvImageEncoder(settings.tower()), space)
         train_whole(networks)
         origins = {"vae_sha256": space.sha256}
         super().__init__(settings, networks, settings.selection(), origins)

@@ -21,9 +21,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
-from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.models.unet import UNetConfig
 from generation.weights.store import file_sha256, load_module
 from recon.errors import FourdvdError, WeightsError
@@ -34,7 +34,7 @@ FORMAT, VERSION = "fourdvd-network", "1"
 KINDS: dict[str, tuple[type[nn.Module], type[Any]]] = {
     "sv3d": (SV3DUNet, UNetConfig),
     "sv4d": (SV4DUNet, SV4DConfig),
-    "token-tower": (TokenTower, TokenTowerConfig),
+    "token-tower": (ConvImageEncoder, ConvImageEncoderConfig),
 }
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
+from generation.models.image_encoders import ConvImageEncoderConfig
 from generation.models.patch_autoencoder import PatchAutoencoderConfig
 from generation.models.sv4d import SV4DConfig
-from generation.models.token_tower import TokenTowerConfig
 from generation.models.unet import UNetConfig
 from generation.networks import Networks
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
@@ -66,7 +66,7 @@ class TrainedWeights:
     tower: Path
     vae: Path
     config: UNetConfig | SV4DConfig
-    tower_config: TokenTowerConfig
+    tower_config: ConvImageEncoderConfig
     autoencoder: PatchAutoencoderConfig
 
     def sha256(self) -> str:

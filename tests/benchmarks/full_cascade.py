@@ -19,13 +19,13 @@ import torch
 
 from generation import grid_sampler as passes
 from generation.clip.preparing import PreparedClip
-from generation.models.clip import ImageTower
+from generation.models.image_encoders import CLIPImageEncoder
 from generation.models.lora import add_lora
 from generation.models.structure_branch import build_branch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
-from generation.models.vae import ImageDecoder, ImageEncoder, VAEConfig
+from generation.models.vae import VAEConfig, VAEDecoder, VAEEncoder
 from generation.networks import Networks
 from generation.pipeline import generate
 from generation.planning import plan
@@ -99,8 +99,8 @@ def random_networks(
     home = torch.device("cpu") if low_memory else device
     with home:
         unet = (SV4DUNet if isinstance(config, SV4DConfig) else SV3DUNet)(config)  # type: ignore[arg-type]
-        parts = [ImageEncoder(VAEConfig()), ImageEncoder(VAEConfig()), ImageDecoder(VAEConfig())]
-        tower = ImageTower()
+        parts = [VAEEncoder(VAEConfig()), VAEEncoder(VAEConfig()), VAEDecoder(VAEConfig())]
+        tower = CLIPImageEncoder()
     for module in (unet, *parts, tower):
         module.eval().requires_grad_(False)
     unet.to(dtype)

@@ -20,12 +20,12 @@ from generation.diffusion.denoiser import Denoiser, coefficients, guided_denoise
 from generation.diffusion.guidance import linear_scale, orbit_scale, space_time_scale
 from generation.diffusion.sampler import euler, reversed_in_time, start
 from generation.diffusion.schedule import karras_sigmas
-from generation.models.clip import preprocess
 from generation.models.embedding import sinusoidal_embedding
+from generation.models.image_encoders import clip_preprocess
 from generation.models.vae import (
-    ImageDecoder,
-    ImageEncoder,
     VAEConfig,
+    VAEDecoder,
+    VAEEncoder,
     decoder_state,
     encoder_state,
 )
@@ -206,7 +206,7 @@ def test_parity_of_the_image_towers_preprocessing(fixture: Fixture):
     assert names
     for name in names:
         images = tensors[f"{name}.in_uint8"].float() / 255 * 2 - 1
-        assert float((preprocess(images) - tensors[f"{name}.out"]).abs().max()) < IMAGE
+        assert float((clip_preprocess(images) - tensors[f"{name}.out"]).abs().max()) < IMAGE
 
 
 @pytest.mark.parametrize("fixture", fixtures_of("conditioner", "embedders_and_constants"))
@@ -230,7 +230,7 @@ def test_parity_of_the_autoencoder(fixture: Fixture):
     published: dict[str, Tensor] = {}
     for name in meta["weights"]:
         published |= load_file(fixture.path.with_name(name))
-    encoder, decoder = ImageEncoder(config).eval(), ImageDecoder(config).eval()
+    encoder, decoder = VAEEncoder(config).eval(), VAEDecoder(config).eval()
     encoder.load_state_dict(encoder_state(_part(published, "conditioner.embedders.1.encoder.")))
     decoder.load_state_dict(decoder_state(_part(published, "first_stage_model.")))
     io = fixture.tensors(".io.safetensors")

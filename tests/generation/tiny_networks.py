@@ -9,11 +9,11 @@ from transformers import CLIPVisionConfig
 
 from generation.clip.cropping import Crop
 from generation.clip.preparing import PreparedClip
-from generation.models.clip import SIDE, ImageTower
+from generation.models.image_encoders import CLIP_SIDE, CLIPImageEncoder
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
-from generation.models.vae import ImageDecoder, ImageEncoder, VAEConfig
+from generation.models.vae import VAEConfig, VAEDecoder, VAEEncoder
 from generation.networks import Networks
 from generation.weights.catalogue import published
 from generation.weights.store import PublishedWeights
@@ -33,7 +33,7 @@ TINY_TOWER = CLIPVisionConfig(
     num_hidden_layers=1,
     num_attention_heads=2,
     patch_size=56,
-    image_size=SIDE,
+    image_size=CLIP_SIDE,
     projection_dim=8,
 )
 
@@ -49,8 +49,8 @@ def load_tiny(
     small = replace(config, **TINY)
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        parts = [ImageEncoder(TINY_VAE), ImageEncoder(TINY_VAE), ImageDecoder(TINY_VAE)]
-        tower = ImageTower(TINY_TOWER)
+        parts = [VAEEncoder(TINY_VAE), VAEEncoder(TINY_VAE), VAEDecoder(TINY_VAE)]
+        tower = CLIPImageEncoder(TINY_TOWER)
         unet = SV4DUNet(small) if isinstance(small, SV4DConfig) else SV3DUNet(small)
     for module in (unet, *parts, tower):
         module.eval().requires_grad_(False)

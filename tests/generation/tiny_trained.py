@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
 from generation.models.lora import add_lora, lora_parameters
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from generation.models.structure_branch import build_branch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
-from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.models.unet import UNetConfig
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.weights.cascade_weights import save_branch, save_lora
@@ -26,7 +26,7 @@ from tests.generation.tiny_networks import TINY
 
 CHANNELS, SCALE = 12, 0.8
 AUTOENCODER = PatchAutoencoderConfig(8, CHANNELS, 8, 1, 1)
-TOWER = TokenTowerConfig(8, (32,), TINY["context_dim"])
+TOWER = ConvImageEncoderConfig(8, (32,), TINY["context_dim"])
 SIZES = {**TINY, "in_channels": 2 * CHANNELS, "out_channels": CHANNELS, "adm_in_channels": 1280}
 ORBIT = UNetConfig(**SIZES)
 GRID = SV4DConfig(
@@ -77,9 +77,9 @@ def write_unet(folder: Path, name: str, seed: int = 0) -> None:
 
 def write_tower(folder: Path, name: str, seed: int = 0) -> None:
     """An image tower for the folder's autoencoder in the place of what is there."""
-    _write(folder, TOWER_FILES[name], with_random_weights(TokenTower(TOWER), seed))
+    _write(folder, TOWER_FILES[name], with_random_weights(ConvImageEncoder(TOWER), seed))
 
 
-def _write(folder: Path, file: str, network: SV3DUNet | SV4DUNet | TokenTower) -> None:
+def _write(folder: Path, file: str, network: SV3DUNet | SV4DUNet | ConvImageEncoder) -> None:
     (folder / file).unlink(missing_ok=True)
     save_network(folder / file, network, network.state_dict(), file_sha256(folder / VAE_FILE))

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from generation.models.vae import (
     SCALE_FACTOR,
-    ImageDecoder,
-    ImageEncoder,
     VAEConfig,
+    VAEDecoder,
+    VAEEncoder,
     decode_in_chunks,
     decoder_state,
     encode_in_chunks,
@@ -46,7 +46,7 @@ def test_every_published_tensor_of_an_encoder_has_its_place_and_every_place_its_
     part = published_part(name, prefix)
     read = [key for key in part if key.startswith(("encoder.", "quant_conv."))]
     with torch.device("meta"):
-        expected = ImageEncoder(VAEConfig()).state_dict()
+        expected = VAEEncoder(VAEConfig()).state_dict()
     found = encoder_state(part)
     assert shapes(found) == shapes(expected)
     assert len(found) == len(read) < len(part)
@@ -56,7 +56,7 @@ def test_every_published_tensor_of_an_encoder_has_its_place_and_every_place_its_
 def test_every_published_tensor_of_the_decoder_has_its_place_and_every_place_its_tensor(name: str):
     part = published_part(name, DECODER)
     with torch.device("meta"):
-        expected = ImageDecoder(VAEConfig()).state_dict()
+        expected = VAEDecoder(VAEConfig()).state_dict()
     found = decoder_state(part)
     assert shapes(found) == shapes(expected)
     assert len(found) == len(part)
@@ -79,7 +79,7 @@ def test_a_1x1_convolution_of_the_attention_is_the_same_linear_map():
 
 
 def test_an_encoder_gives_the_mode_and_an_eighth_of_the_side():
-    encoder, images = with_random_weights(ImageEncoder(SMALL)).eval(), numbers(2, 3, 16, 24)
+    encoder, images = with_random_weights(VAEEncoder(SMALL)).eval(), numbers(2, 3, 16, 24)
     found = encoder(images)
     assert found.shape == (2, 4, 2, 3)
     moments = torch.arange(8.0)  # of means, then of log-variances
@@ -90,7 +90,7 @@ def test_an_encoder_gives_the_mode_and_an_eighth_of_the_side():
 
 
 def test_a_decoder_takes_latents_as_the_diffusion_scales_them():
-    decoder, latents = with_random_weights(ImageDecoder(SMALL)).eval(), numbers(2, 4, 2, 3)
+    decoder, latents = with_random_weights(VAEDecoder(SMALL)).eval(), numbers(2, 4, 2, 3)
     found = decoder(SCALE_FACTOR * latents)
     assert found.shape == (2, 3, 16, 24)
     torch.testing.assert_close(found, decoder.decoder(latents), rtol=1e-4, atol=1e-4)
@@ -98,8 +98,8 @@ def test_a_decoder_takes_latents_as_the_diffusion_scales_them():
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 8])
 def test_images_that_go_through_in_pieces_are_the_same(chunk: int):
-    encoder = with_random_weights(ImageEncoder(SMALL)).eval().double()
-    decoder = with_random_weights(ImageDecoder(SMALL)).eval().double()
+    encoder = with_random_weights(VAEEncoder(SMALL)).eval().double()
+    decoder = with_random_weights(VAEDecoder(SMALL)).eval().double()
     images, latents = numbers(3, 3, 8, 16), numbers(3, 4, 1, 2)
     with torch.inference_mode():
         assert error(encode_in_chunks(encoder, images, chunk), encoder(images)) < 1e-6
@@ -107,8 +107,8 @@ def test_images_that_go_through_in_pieces_are_the_same(chunk: int):
 
 
 def test_an_autoencoder_of_another_type_takes_and_gives_float32():
-    encoder = with_random_weights(ImageEncoder(SMALL)).eval().bfloat16()
-    decoder = with_random_weights(ImageDecoder(SMALL)).eval().bfloat16()
+    encoder = with_random_weights(VAEEncoder(SMALL)).eval().bfloat16()
+    decoder = with_random_weights(VAEDecoder(SMALL)).eval().bfloat16()
     with torch.inference_mode():
         latents = encode_in_chunks(encoder, numbers(1, 3, 16, 16), 1)
         images = decode_in_chunks(decoder, latents, 1)

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import default_collate
 
 from generation.conditioning import azimuth_rad, camera_vector, polar_rad
-from generation.models.token_tower import TokenTower, TokenTowerConfig
+from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
 from generation.training.conditions import grid_told, orbit_told, true_reference_views
 from generation.training.dataset import GridDataset, TrainingSample, over_white
 from generation.training.latents import LatentSpace, open_latent_space
@@ -22,8 +22,8 @@ def space(tiny_vae) -> LatentSpace:
 
 
 @pytest.fixture
-def tower() -> TokenTower:
-    return TokenTower(TokenTowerConfig(8, (32,), 8)).requires_grad_(False)
+def tower() -> ConvImageEncoder:
+    return ConvImageEncoder(ConvImageEncoderConfig(8, (32,), 8)).requires_grad_(False)
 
 
 def batch_of(shards, **choice) -> TrainingSample:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
 from generation.models.sv4d import SV4DConfig, SV4DUNet
-from generation.models.token_tower import TokenTower, TokenTowerConfig
 from generation.weights.store import file_sha256
 from generation.weights.trained_networks import FORMAT, VERSION, load_network, save_network
 from recon.errors import OutputExistsError, WeightsError
@@ -34,21 +34,21 @@ def test_a_network_is_read_with_its_sizes_and_numbers(path):
 
 
 def test_half_precision_is_read_as_float32(path):
-    tower = TokenTower(TokenTowerConfig(8, (32,), 8))
+    tower = ConvImageEncoder(ConvImageEncoderConfig(8, (32,), 8))
     save_network(path, tower, tower.state_dict(), "abc", torch.float16)
     found = load_network(path, "token-tower").network
     assert {each.dtype for each in found.parameters()} == {torch.float32}
 
 
 def test_an_existing_file_is_kept(path):
-    tower = TokenTower(TokenTowerConfig(8, (32,), 8))
+    tower = ConvImageEncoder(ConvImageEncoderConfig(8, (32,), 8))
     save_network(path, tower, tower.state_dict(), "abc")
     with pytest.raises(OutputExistsError):
         save_network(path, tower, tower.state_dict(), "abc")
 
 
 def test_another_kind_or_autoencoder_is_refused(path):
-    tower = TokenTower(TokenTowerConfig(8, (32,), 8))
+    tower = ConvImageEncoder(ConvImageEncoderConfig(8, (32,), 8))
     save_network(path, tower, tower.state_dict(), "abc")
     with pytest.raises(WeightsError, match="expected sv4d as its kind, found token-tower"):
         load_network(path, "sv4d")

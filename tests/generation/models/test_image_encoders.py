@@ -1,4 +1,4 @@
-"""The image tower against a vision transformer written from its definition, and its input."""
+"""CLIP against a vision transformer written from its definition, and the small encoder."""
 
 import math
 from typing import Any
@@ -11,16 +11,19 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, gelu, interpolate, layer_norm
 from transformers import CLIPVisionConfig
 
-from generation.models.clip import (
-    MEAN,
-    SIDE,
-    STD,
+from generation.models.image_encoders import (
+    CLIP_MEAN,
+    CLIP_SIDE,
+    CLIP_STD,
     VIT_H_14,
-    ImageTower,
-    preprocess,
-    tower_state,
+    CLIPImageEncoder,
+    ConvImageEncoder,
+    ConvImageEncoderConfig,
+    clip_preprocess,
+    clip_state,
 )
 from generation.weights.catalogue import expected_shapes, published
+from recon.errors import InputError
 from tests.generation.models.random_weights import error, numbers
 
 WIDTH, INNER, LAYERS, HEADS, PATCH, TOKEN = 24, 40, 3, 3, 56, 10
@@ -35,13 +38,13 @@ CONFIG: dict[str, Any] = VIT_H_14 | {
 PREFIX = "conditioner.embedders.0.open_clip.model.visual."
 
 
-def small_tower() -> ImageTower:
-    return ImageTower(CLIPVisionConfig(**CONFIG)).eval()
+def small_clip() -> CLIPImageEncoder:
+    return CLIPImageEncoder(CLIPVisionConfig(**CONFIG)).eval()
 
 
 def openclip_weights() -> dict[str, Tensor]:
     """Random, under OpenCLIP's names."""
-    positions = (SIDE // PATCH) ** 2 + 1
+    positions = (CLIP_SIDE // PATCH) ** 2 + 1
     shapes: dict[str, tuple[int, ...]] = {
         "class_embedding": (WIDTH,),
         "positional_embedding": (positions, WIDTH),
@@ -97,12 +100,12 @@ def vision_transformer(weights: dict[str, Tensor], pixels: Tensor) -> Tensor:
 
 
 def test_the_tower_is_openclips_vision_transformer():
-    tower, weights = small_tower(), openclip_weights()
-    tower.load_state_dict(tower_state(weights))
-    images = numbers(2, 3, SIDE, SIDE).clamp(-1, 1)
+    tower, weights = small_clip(), openclip_weights()
+    tower.load_state_dict(clip_state(weights))
+    images = numbers(2, 3, CLIP_SIDE, CLIP_SIDE).clamp(-1, 1)
     with torch.inference_mode():
         found = tower(images)
-        expected = vision_transformer(weights, preprocess(images))
+        expected = vision_transformer(weights, clip_preprocess(images))
     assert found.shape == (2, TOKEN)
     assert error(found, expected) < 1e-5
     assert float(expected.norm(dim=-1).sub(1).abs().min()) > 0.1  # it is not normalised
@@ -116,8 +119,8 @@ def test_every_published_tensor_has_its_place_and_every_place_its_tensor(name: s
         if key.startswith(PREFIX)
     }
     with torch.device("meta"):
-        expected = ImageTower().state_dict()
-    found = tower_state(part)
+        expected = CLIPImageEncoder().state_dict()
+    found = clip_state(part)
     assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in expected.items()}
     q_k_and_v_of_one = 2 * sum(".in_proj_" in key for key in part)
     assert len(found) == len(part) + q_k_and_v_of_one
@@ -125,28 +128,30 @@ def test_every_published_tensor_has_its_place_and_every_place_its_tensor(name: s
 
 def test_a_tower_from_the_meta_device_counts_its_patches():
     with torch.device("meta"):
-        tower = ImageTower(CLIPVisionConfig(**CONFIG)).eval()
-    tower.number_positions()
-    tower.load_state_dict(tower_state(openclip_weights()), assign=True)
-    usual = small_tower()
-    usual.load_state_dict(tower_state(openclip_weights()))
+        tower = CLIPImageEncoder(CLIPVisionConfig(**CONFIG)).eval()
+    tower.init_position_ids()
+    tower.load_state_dict(clip_state(openclip_weights()), assign=True)
+    usual = small_clip()
+    usual.load_state_dict(clip_state(openclip_weights()))
     images = numbers(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(tower(images), usual(images))
 
 
-@pytest.mark.parametrize("size", [(SIDE, SIDE), (576, 576), (64, 100), (300, 500)])
+@pytest.mark.parametrize("size", [(CLIP_SIDE, CLIP_SIDE), (576, 576), (64, 100), (300, 500)])
 def test_an_image_of_one_colour_stays_one_and_is_normalised(size: tuple[int, int]):
     colour = torch.tensor([-1.0, 0.2, 1.0])[:, None, None]
-    found = preprocess(colour.expand(1, 3, *size))
-    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    found = clip_preprocess(colour.expand(1, 3, *size))
+    mean, std = torch.tensor(CLIP_MEAN)[:, None, None], torch.tensor(CLIP_STD)[:, None, None]
     expected = ((colour + 1) / 2 - mean) / std
-    torch.testing.assert_close(found, expected.expand(1, 3, SIDE, SIDE), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        found, expected.expand(1, 3, CLIP_SIDE, CLIP_SIDE), rtol=0, atol=1e-4
+    )
 
 
 def test_an_image_of_the_right_size_is_only_normalised():
-    image = numbers(1, 3, SIDE, SIDE).clamp(-1, 1)
-    restored = denormalised(preprocess(image))
+    image = numbers(1, 3, CLIP_SIDE, CLIP_SIDE).clamp(-1, 1)
+    restored = denormalised(clip_preprocess(image))
     torch.testing.assert_close(restored, image, rtol=0, atol=1e-4)
 
 
@@ -157,11 +162,33 @@ def test_a_larger_image_is_blurred_as_much_as_each_side_shrinks():
         kernel = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
         blurred = convolve1d(blurred, kernel / kernel.sum(), axis=axis, mode="mirror")
     expected = interpolate(
-        torch.from_numpy(blurred), (SIDE, SIDE), mode="bicubic", align_corners=True
+        torch.from_numpy(blurred), (CLIP_SIDE, CLIP_SIDE), mode="bicubic", align_corners=True
     )
-    assert error(denormalised(preprocess(image)), expected) < 2e-4
+    assert error(denormalised(clip_preprocess(image)), expected) < 2e-4
 
 
 def denormalised(pixels: Tensor) -> Tensor:
-    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    mean, std = torch.tensor(CLIP_MEAN)[:, None, None], torch.tensor(CLIP_STD)[:, None, None]
     return (pixels * std + mean) * 2 - 1
+
+
+SMALL = ConvImageEncoderConfig(16, (32, 64), 12)
+
+
+def test_images_of_any_size_give_tokens_of_one_width():
+    encoder = ConvImageEncoder(SMALL)
+    for side in (8, 16, 40):
+        assert encoder(torch.rand(3, 3, side, side)).shape == (3, 12)
+
+
+def test_a_larger_copy_of_an_image_has_about_its_token():
+    encoder, image = ConvImageEncoder(SMALL), torch.rand(1, 3, 16, 16)
+    larger = image.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    similar = (encoder(larger) - encoder(image)).norm()
+    assert similar < 0.5 * (encoder(torch.rand(1, 3, 16, 16)) - encoder(image)).norm()
+
+
+@pytest.mark.parametrize("wrong", [{"widths": (20,)}, {"side": 10}])
+def test_sizes_that_do_not_fit_are_refused(wrong):
+    with pytest.raises(InputError):
+        ConvImageEncoderConfig(**{"side": 16, "widths": (32, 32), **wrong})
