@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fourdvd_cli.devices import resolve_device
+from recon.devices import resolve_device
 from recon.errors import InputError
 from recon.evaluation import Evaluation, evaluate_grids, evaluate_scene
 from recon.grid import Grid, grid_from_views, read_grid

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fourdvd_cli import console
-from fourdvd_cli.devices import resolve_device
+from recon.devices import resolve_device
 from recon.exporters.folder import export_scene
 from recon.exporters.options import ExportOptions
 from recon.exporters.verification import verify_export

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fourdvd_cli import console
-from fourdvd_cli.devices import resolve_device
+from recon.devices import resolve_device
 from recon.film.free_view import free_view_frames, plan_shot
 from recon.film.writing import check_film, write_film
 from recon.scene import load_scene

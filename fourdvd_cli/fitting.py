@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourdvd_cli import console, interrupts
-from fourdvd_cli.devices import resolve_device
+from recon.devices import resolve_device
 
 if TYPE_CHECKING:
     from recon.fitting.reconstruction import Progress

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourdvd_cli import console, interrupts
-from fourdvd_cli.devices import resolve_network_device
+from recon.devices import resolve_network_device
 from recon.errors import WeightsError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourdvd_cli import console, interrupts
-from fourdvd_cli.devices import resolve_network_device
+from recon.devices import resolve_network_device
 
 if TYPE_CHECKING:
     from generation.training.engine import Progress

@@ -39,7 +39,7 @@ from generation.weights.store import file_sha256
 from generation.weights.trained_weights import BASE, TrainedWeights
 from recon.errors import OutOfMemoryError
 from recon.grid import Grid, grid_from_views
-from recon.grid.matte import border_colour, matte
+from recon.grid.matte import border_color, matte
 from recon.grid.writing import write_posed_images, write_previews
 from recon.output import output_folder, write_json
 
@@ -209,7 +209,7 @@ def _grid(clip: PreparedClip, views: Tensor, settings: GenerateSettings, todo: P
 
 def _cutter(generated: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Gives alpha to images of the same background as all of [V, n, H, W, 3]."""
-    background = border_colour(generated.reshape(-1, *generated.shape[-3:]))
+    background = border_color(generated.reshape(-1, *generated.shape[-3:]))
     return partial(matte, background=WHITE if background is None else background)
 
 

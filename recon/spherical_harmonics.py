@@ -1,19 +1,21 @@
-"""Real spherical harmonics up to degree 3, as 3D Gaussian splatting uses them.
+"""Functions on the sphere: real spherical harmonics up to degree 3, and evenly spread directions.
 
-Letters: K = (degree + 1)² coefficients, in order of degree, then from −l to l. With the
-Condon-Shortley phase, so that degree 1 is proportional to (−y, z, −x).
+The harmonics are those of 3D Gaussian splatting. Letters: K = (degree + 1)² coefficients, ordered
+by degree l, then from −l to l, with the Condon-Shortley phase: degree 1 is proportional to
+(−y, z, −x).
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from recon.sphere import fibonacci_sphere
+GOLDEN_ANGLE = np.pi * (3.0 - np.sqrt(5.0))
 
 
 def sh_basis(directions: Tensor, degree: int) -> Tensor:
-    """Values of the basis functions in unit directions, [..., 3] → [..., (degree + 1)²]."""
+    """Evaluate the basis functions in unit directions, [..., 3] → [..., (degree + 1)²]."""
     x, y, z = directions.unbind(-1)
     values = [torch.full_like(x, 0.28209479177387814)]
     if degree >= 1:
@@ -40,14 +42,14 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
 
 
 def sh_to_rgb(coefficients: Tensor, directions: Tensor) -> Tensor:
-    """Colours seen along directions.
+    """Evaluate view-dependent colors.
 
     Args:
         coefficients: [N, K, 3] with K in 1, 4, 9, 16.
-        directions: from the camera to the Gaussian, any length, [..., N, 3].
+        directions: from the camera to each Gaussian, any length, [..., N, 3].
 
     Returns:
-        sRGB, 0.5 added and clamped below at 0 as in gsplat, [..., N, 3].
+        sRGB colors, [..., N, 3]: 0.5 is added and negative values are clamped to 0, as in gsplat.
     """
     degree = {1: 0, 4: 1, 9: 2, 16: 3}[coefficients.shape[-2]]
     unit = torch.nn.functional.normalize(directions, dim=-1)
@@ -56,14 +58,14 @@ def sh_to_rgb(coefficients: Tensor, directions: Tensor) -> Tensor:
 
 
 def rotate_sh(coefficients: Tensor, rotation: Tensor) -> Tensor:
-    """Coefficients of the turned function: what was seen along d is then seen along `rotation @ d`.
+    """Rotate a function on the sphere: its value along d moves to the direction `rotation @ d`.
 
-    The rotated function is sampled in fixed directions and its coefficients are solved for. A
+    The coefficients are solved for from samples of the rotated function in fixed directions. A
     rotation maps each degree onto itself, so the solution is exact.
 
     Args:
         coefficients: [N, K, 3] with K in 1, 4, 9, 16.
-        rotation: a rotation matrix, [3, 3].
+        rotation: rotation matrix, [3, 3].
 
     Returns:
         Coefficients of the same shape and dtype.
@@ -75,3 +77,12 @@ def rotate_sh(coefficients: Tensor, rotation: Tensor) -> Tensor:
     after = sh_basis(directions @ rotation.to(directions).T, degree)
     matrix = torch.linalg.lstsq(after, before).solution
     return (matrix @ coefficients.to(matrix)).to(coefficients)
+
+
+def fibonacci_sphere(count: int) -> np.ndarray:
+    """Spread unit vectors evenly on a golden-angle spiral from +Z to −Z, [count, 3]."""
+    index = np.arange(count)
+    z = 1 - (2 * index + 1) / count
+    radius = np.sqrt(1 - z * z)
+    angle = GOLDEN_ANGLE * index
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=-1)

@@ -16,7 +16,7 @@ import torch
 
 from recon.errors import InputError
 from recon.film.camera_path import read_camera_path
-from recon.grid.cameras import Camera
+from recon.grid.cameras import Camera, common_focus
 from recon.rendering import render_gaussians
 from recon.scene import Scene
 
@@ -152,19 +152,12 @@ def free_view_frames(
 
 
 def pivot(scene: Scene) -> np.ndarray:
-    """The point nearest to the optical axes of all fitted cameras, [3].
+    """Find the point that the fitted cameras look at, [3].
 
-    Cameras that all look the same way have no such point; then it is the point on the axis of the
-    first one that is as deep as the middle of the Gaussians.
+    If they all look the same way, it is as deep as the mean of the Gaussians.
     """
-    poses = np.stack([camera.T_world_camera for camera in scene.cameras])
-    axes, positions = -poses[:, :3, 2], poses[:, :3, 3]
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]  # projects onto the normal plane
-    total = across.sum(axis=0)
-    if np.linalg.cond(total) < 1e4:
-        return np.linalg.solve(total, np.einsum("vij,vj->i", across, positions))
     middle = scene.gaussians.means.detach().mean(dim=0).cpu().numpy().astype(np.float64)
-    return positions[0] + axes[0] * (axes[0] @ (middle - positions[0]))
+    return common_focus(scene.cameras, near=middle)
 
 
 def _shot_of_file(scene: Scene, path: str, fps: float | None, frames: int | None) -> Shot:

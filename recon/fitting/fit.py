@@ -72,7 +72,7 @@ class Fit:
         self.iteration = 0
         self.joined = 1  # frames that have a motion
         self.frame_errors = torch.where(torch.from_numpy(images) > 0, 1e-2, 0.0)
-        self.trust = ImageTrust(grid.frame, grid.filmed)
+        self.trust = ImageTrust(grid.frame, grid.is_input)
         self.gradient_sum = torch.zeros(0)
         hull = visual_hull(grid, self.schedule.first)
         self.radius = float(np.linalg.norm(hull.points - hull.points.mean(0), axis=1).max())
@@ -277,9 +277,9 @@ def _gaussians_in(hull: Hull, config: FitConfig, generator: torch.Generator) -> 
     chosen = torch.multinomial(
         weights, count, replacement=count > len(weights), generator=generator
     )
-    jitter = (torch.rand(count, 3, generator=generator) - 0.5) * hull.voxel
+    jitter = (torch.rand(count, 3, generator=generator) - 0.5) * hull.voxel_size
     points = torch.from_numpy(hull.points[chosen]).float() + jitter
-    volume = len(hull.points) * hull.voxel**3
+    volume = len(hull.points) * hull.voxel_size**3
     sigma = 0.6 * (volume / count) ** (1 / 3)
     rgb = torch.from_numpy(hull.rgb[chosen]).float()
     return gaussians_from_points(points, rgb, sigma, opacity=0.5, sh_degree=config.sh_degree)

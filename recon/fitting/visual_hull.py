@@ -1,153 +1,171 @@
-"""The visual hull: what all silhouettes of one time have in common, as points inside the object.
+"""The visual hull: the points that lie inside all silhouettes of one frame.
 
-Silhouettes that were generated one by one do not fit each other to the pixel, and what all of them
-have in common may lack a leg that one of them has elsewhere. Then some views are outvoted: as few
-as give a hull that fills most of each silhouette; those that were filmed never. Letters: V views, M
-points. Frame: world. It knows no motion.
+Silhouettes that were generated one by one do not agree to the pixel, and their intersection may
+lack a limb that one of them shows elsewhere. A tolerance lets some views disagree: as few as give
+a hull that fills most of each silhouette. The silhouette of the input view always counts. Letters:
+V views, M points. Frame: world.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from recon.errors import GridError
-from recon.grid.cameras import Camera
+from recon.grid.cameras import Camera, common_focus
 from recon.grid.grid import Grid
 
-RESOLUTION = 96  # voxels along an edge of the cube that the cameras see
+RESOLUTION = 96  # voxels along an edge of the cube around the common sphere
 ALPHA_INSIDE = 0.5
-FILLED = 0.9  # of the silhouettes' pixels, before any view is outvoted
-OUTVOTED = 0.25  # of the views at most
+MIN_COVERAGE = 0.9  # of the silhouettes' pixels; below it one more view may disagree
+MAX_TOLERANCE = 0.25  # largest share of the views that may disagree
 
 
 class Hull(NamedTuple):
-    """Voxels of the hull.
+    """Voxels inside the hull.
 
     Attributes:
-        points: centres of the voxels, [M, 3].
-        rgb: mean colour of the pixels that see the voxel, in [0, 1], [M, 3].
-        on_surface: whether a neighbour of the voxel is outside, [M].
-        voxel: edge of a voxel in world units.
+        points: voxel centers in world coordinates, [M, 3].
+        rgb: mean sRGB color of the pixels that see each voxel, in [0, 1], [M, 3].
+        on_surface: whether a neighbor of the voxel is outside, bool, [M].
+        voxel_size: edge length of a voxel in world units.
     """
 
     points: np.ndarray
     rgb: np.ndarray
     on_surface: np.ndarray
-    voxel: float
+    voxel_size: float
+
+
+class _Silhouettes(NamedTuple):
+    """The posed images of one frame.
+
+    Attributes:
+        cameras: V cameras.
+        images: RGBA, uint8, straight alpha, [V, H, W, 4].
+        is_input: which of them belong to the input view, bool, [V].
+    """
+
+    cameras: list[Camera]
+    images: np.ndarray
+    is_input: np.ndarray
 
 
 def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
-    """Carves a sphere with the silhouettes of one frame.
+    """Carve the sphere that all cameras see with the silhouettes of one frame.
 
-    A point outside of an image is not carved by it, but half of the images must see it.
+    A view does not carve points outside its image, but at least half of the views must see a
+    point.
+
+    Args:
+        grid: posed images.
+        frame: index of the time.
+        resolution: voxels along the diameter of the sphere.
 
     Raises:
-        GridError: no voxel is inside most silhouettes, so cameras and masks contradict each other.
+        GridError: no voxel lies inside most silhouettes, so cameras and masks contradict each
+            other.
     """
-    images = grid.at_frame(frame)
-    cameras = [grid.camera_of(index) for index in images]
-    centre, radius = common_sphere(list(grid.cameras))
-    axis = (np.arange(resolution) + 0.5) / resolution * 2 - 1
-    cube = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    cube = cube[(cube**2).sum(1) <= 1]
-    points = centre + radius * cube
-    outside = np.zeros(len(points), dtype=int)
-    views = np.zeros(len(points), dtype=int)
-    for camera, index in zip(cameras, images, strict=True):
-        mask = _grown_mask(grid.images[index])
-        columns, rows, seen = pixels_of(points, camera)
-        votes = len(images) if grid.filmed[index] else 1  # nobody outvotes what was filmed
-        outside += votes * (seen & ~mask[rows, columns])
-        views += seen
-    outside[2 * views < len(images)] = len(images)
-    voxel, outvoted = 2 * radius / resolution, 0
-    while _filled(
-        points[outside <= outvoted], voxel, grid, images, cameras
-    ) < FILLED and outvoted + 1 <= OUTVOTED * len(images):
-        outvoted += 1
-    inside = outside <= outvoted
+    indices = grid.at_frame(frame)
+    views = _Silhouettes(
+        [grid.camera_of(index) for index in indices], grid.images[indices], grid.is_input[indices]
+    )
+    center, radius = common_sphere(grid.cameras)
+    cells = _cells_in_sphere(resolution)
+    points, voxel_size = center + radius * cells, 2 * radius / resolution
+    inside = _carve(points, views, voxel_size)
     if not inside.any():
         raise GridError(
-            f"no point lies inside the silhouettes of most of the {len(images)} views of frame "
+            f"no point lies inside the silhouettes of most of the {len(indices)} views of frame "
             f"{frame}; cameras and images do not belong together, or the masks are empty"
         )
     points = points[inside]
-    occupied = np.zeros((resolution,) * 3, dtype=bool)
-    cells = np.floor((cube[inside] + 1) / 2 * resolution).astype(int)
-    occupied[tuple(cells.T)] = True
-    surface = occupied & np.logical_not(ndimage.binary_erosion(occupied))
     return Hull(
-        points, _mean_colour(points, grid, images, cameras), surface[tuple(cells.T)],
-        voxel,
-    )  # fmt: skip
+        points, _mean_color(points, views), _on_surface(cells[inside], resolution), voxel_size
+    )
 
 
-def _filled(
-    points: np.ndarray, voxel: float, grid: Grid, images: np.ndarray, cameras: list[Camera]
-) -> float:
+def common_sphere(cameras: Sequence[Camera]) -> tuple[np.ndarray, float]:
+    """Return center and radius of the sphere around the common focus that all cameras see whole.
+
+    Images that are not square are filled along their longer edge.
+    """
+    center = common_focus(cameras)
+    distances = np.linalg.norm([camera.position - center for camera in cameras], axis=1)
+    tangents = np.array([max(c.width / 2 / c.fl_x, c.height / 2 / c.fl_y) for c in cameras])
+    return center, float((distances * np.sin(np.arctan(tangents))).min())
+
+
+def _cells_in_sphere(resolution: int) -> np.ndarray:
+    """Voxel centers of the cube [−1, 1]³ that lie inside the unit sphere, [M, 3]."""
+    axis = (np.arange(resolution) + 0.5) / resolution * 2 - 1
+    cube = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    return cube[(cube**2).sum(1) <= 1]
+
+
+def _carve(points: np.ndarray, views: _Silhouettes, voxel_size: float) -> np.ndarray:
+    """Which points lie inside the silhouettes, but for the tolerance, bool, [M]."""
+    V = len(views.cameras)
+    disagreeing, seeing = np.zeros(len(points), dtype=int), np.zeros(len(points), dtype=int)
+    for camera, image, is_input in zip(*views, strict=True):
+        # One pixel more, so that thin parts survive the rounding to voxels.
+        mask = ndimage.binary_dilation(image[..., 3] > 255 * ALPHA_INSIDE)
+        rows, columns, seen = _pixels(points, camera)
+        weight = V if is_input else 1  # no tolerance for the input view
+        disagreeing += weight * (seen & np.logical_not(mask[rows, columns]))
+        seeing += seen
+    disagreeing[2 * seeing < V] = V
+    tolerance = 0
+    while (
+        tolerance + 1 <= MAX_TOLERANCE * V
+        and _coverage(points[disagreeing <= tolerance], views, voxel_size) < MIN_COVERAGE
+    ):
+        tolerance += 1
+    return disagreeing <= tolerance
+
+
+def _coverage(points: np.ndarray, views: _Silhouettes, voxel_size: float) -> float:
     """Share of its silhouette that voxels cover in three of four views at least, in [0, 1]."""
     shares = []
-    for camera, index in zip(cameras, images, strict=True):
-        mask = grid.images[index][..., 3] > 255 * ALPHA_INSIDE
+    for camera, image in zip(views.cameras, views.images, strict=True):
+        mask = image[..., 3] > 255 * ALPHA_INSIDE
         if not mask.any():
             continue
-        columns, rows, seen = pixels_of(points, camera)
-        drawn = np.zeros_like(mask)
-        drawn[rows[seen], columns[seen]] = True
+        rows, columns, seen = _pixels(points, camera)
+        covered = np.zeros_like(mask)
+        covered[rows[seen], columns[seen]] = True
         distance = np.linalg.norm(camera.position - points.mean(0)) if len(points) else 1.0
-        reach = math.ceil(voxel * camera.fl_x / distance / 2) + 1
-        covered = ndimage.binary_dilation(drawn, iterations=reach)
+        radius_px = math.ceil(voxel_size * camera.fl_x / distance / 2) + 1
+        covered = ndimage.binary_dilation(covered, iterations=radius_px)
         shares.append(float(covered[mask].mean()))
     return float(np.quantile(shares, 0.25)) if shares else 0.0
 
 
-def common_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
-    """Centre and radius of a sphere that fills the images of all cameras.
-
-    The centre is the point nearest to all optical axes; a single camera is given the distance of
-    two world units along its own.
-    """
-    origins = np.stack([camera.position for camera in cameras])
-    axes = -np.stack([camera.T_world_camera[:3, 2] for camera in cameras])
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    normal = across.sum(0)
-    if np.linalg.cond(normal) > 1e6:
-        centre = origins.mean(0) + 2 * axes.mean(0)
-    else:
-        centre = np.linalg.solve(normal, (across @ origins[:, :, None]).sum(0)[:, 0])
-    distances = np.linalg.norm(origins - centre, axis=1)
-    tangents = np.array([max(c.width / 2 / c.fl_x, c.height / 2 / c.fl_y) for c in cameras])
-    return centre, float((distances * np.sin(np.arctan(tangents))).min())
+def _pixels(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and visibility of points [M, 3] in an image, [M] each; (0, 0) if not visible."""
+    x, y = np.moveaxis(camera.project(points)[0], -1, 0)
+    seen = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
+    return np.where(seen, y, 0).astype(int), np.where(seen, x, 0).astype(int), seen
 
 
-def pixels_of(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Columns, rows and whether inside the image, of points [M, 3] in a camera, [M] each."""
-    viewmat = camera.viewmat
-    in_camera = points @ viewmat[:3, :3].T + viewmat[:3, 3]
-    depth = np.where(in_camera[:, 2] > 1e-6, in_camera[:, 2], np.nan)
-    columns = camera.fl_x * in_camera[:, 0] / depth + camera.cx
-    rows = camera.fl_y * in_camera[:, 1] / depth + camera.cy
-    seen = (columns >= 0) & (columns < camera.width) & (rows >= 0) & (rows < camera.height)
-    whole = [np.where(seen, values, 0).astype(int) for values in (columns, rows)]
-    return whole[0], whole[1], seen
+def _on_surface(cells: np.ndarray, resolution: int) -> np.ndarray:
+    """Which cells of [−1, 1]³, [M, 3], have an empty neighbor, bool, [M]."""
+    occupied = np.zeros((resolution,) * 3, dtype=bool)
+    index = tuple(np.floor((cells + 1) / 2 * resolution).astype(int).T)
+    occupied[index] = True
+    return (occupied & np.logical_not(ndimage.binary_erosion(occupied)))[index]
 
 
-def _grown_mask(image: np.ndarray) -> np.ndarray:
-    # One pixel more, so that thin parts survive the voxels' rounding.
-    return ndimage.binary_dilation(image[..., 3] > 255 * ALPHA_INSIDE)
-
-
-def _mean_colour(
-    points: np.ndarray, grid: Grid, images: np.ndarray, cameras: list[Camera]
-) -> np.ndarray:
+def _mean_color(points: np.ndarray, views: _Silhouettes) -> np.ndarray:
+    """Alpha-weighted mean color of the pixels that see each point, in [0, 1], [M, 3]."""
     total, weight = np.zeros((len(points), 3)), np.full((len(points), 1), 1e-6)
-    for camera, index in zip(cameras, images, strict=True):
-        columns, rows, seen = pixels_of(points, camera)
-        pixels = grid.images[index][rows, columns].astype(np.float64) / 255
+    for camera, image in zip(views.cameras, views.images, strict=True):
+        rows, columns, seen = _pixels(points, camera)
+        pixels = image[rows, columns].astype(np.float64) / 255
         alpha = pixels[:, 3:] * seen[:, None]
         total += pixels[:, :3] * alpha
         weight += alpha

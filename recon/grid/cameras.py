@@ -1,21 +1,24 @@
-"""Pinhole cameras, and the one place where camera axes are converted.
+"""Pinhole cameras: axes, projection, the common focus of several cameras, JSON.
 
-Frames: world, right-handed, +Z up; camera in OpenGL axes (+X right, +Y up, looks along −Z) as
-stored in JSON; camera in OpenCV axes (+X right, +Y down, looks along +Z) as rasterizers want it.
-Pixels: the centre of the first pixel is at (0.5, 0.5). Lengths are world units, angles degrees
-where the name says so.
+Frames: world, right-handed, +Z up; camera in OpenGL axes (+X right, +Y up, looking along −Z), as
+stored in JSON; camera in OpenCV axes (+X right, +Y down, looking along +Z), as rasterizers expect
+it. Pixel coordinates: the center of the first pixel is at (0.5, 0.5). Lengths are in world units;
+angles are in degrees where the name says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
-MAX_LENGTH = 1e6  # world units; float32 has nothing left to resolve an object that far away
+MAX_LENGTH = 1e6  # world units; float32 cannot resolve an object that far from the origin
+MIN_DEPTH = 1e-6
+MAX_FOCUS_CONDITION = 1e4  # reached by two optical axes about 1° apart
+DEFAULT_FOCUS_DEPTH = 2.0
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,13 @@ class Camera:
     """A pinhole camera without distortion.
 
     Attributes:
-        T_world_camera: camera-to-world, OpenGL axes, float64, [4, 4].
-        fl_x: focal length in pixels, horizontally.
-        fl_y: focal length in pixels, vertically.
+        T_world_camera: camera-to-world matrix, OpenGL axes, float64, [4, 4].
+        fl_x: horizontal focal length in pixels.
+        fl_y: vertical focal length in pixels.
         cx: principal point in pixels from the left edge.
         cy: principal point in pixels from the upper edge.
-        width: of the image in pixels.
-        height: of the image in pixels.
+        width: image width in pixels.
+        height: image height in pixels.
     """
 
     T_world_camera: np.ndarray
@@ -42,7 +45,7 @@ class Camera:
 
     @property
     def viewmat(self) -> np.ndarray:
-        """World-to-camera in OpenCV axes, as rasterizers want it, float64, [4, 4]."""
+        """World-to-camera matrix, OpenCV axes, as rasterizers expect it, float64, [4, 4]."""
         return np.linalg.inv(self.T_world_camera @ OPENGL_FROM_OPENCV)
 
     @property
@@ -52,11 +55,27 @@ class Camera:
 
     @property
     def position(self) -> np.ndarray:
-        """Centre of projection in the world, [3]."""
+        """Center of projection in world coordinates, [3]."""
         return self.T_world_camera[:3, 3]
 
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Project world points into the image.
+
+        Args:
+            points: world coordinates, [..., 3].
+
+        Returns:
+            Pixel coordinates (x to the right, y down), [..., 2], and depths along the optical
+            axis, [...]. Points at or behind the camera have no image: their pixel coordinates are
+            NaN.
+        """
+        viewmat = self.viewmat
+        x, y, depth = np.moveaxis(points @ viewmat[:3, :3].T + viewmat[:3, 3], -1, 0)
+        z = np.where(depth > MIN_DEPTH, depth, np.nan)
+        return np.stack([self.fl_x * x / z + self.cx, self.fl_y * y / z + self.cy], axis=-1), depth
+
     def resized(self, height: int, width: int) -> Camera:
-        """The same camera with another number of pixels over the same field of view."""
+        """Return the camera with another image size and the same field of view."""
         sx, sy = width / self.width, height / self.height
         return Camera(
             self.T_world_camera,
@@ -77,10 +96,16 @@ def orbit_camera(
     height: int,
     width: int,
 ) -> Camera:
-    """A camera that looks at the origin from a sphere around it.
+    """Place a camera on a sphere around the origin, looking at the origin.
 
-    Azimuth 0 is on the −Y axis (the front of an object) and grows counter-clockwise seen from
-    above, so that 90 is on +X; elevation above 0 is above the horizon. `fov_deg` is horizontal.
+    Args:
+        azimuth_deg: 0 is on the −Y axis (the front of an object); angles grow counter-clockwise
+            seen from above, so that 90 is on +X.
+        elevation_deg: angle above the horizon, in [−90, 90].
+        distance: distance from the origin in world units.
+        fov_deg: horizontal field of view, in (0, 180).
+        height: image height in pixels.
+        width: image width in pixels.
     """
     az, el = np.radians(azimuth_deg), np.radians(elevation_deg)
     backward = np.array([np.sin(az) * np.cos(el), -np.cos(az) * np.cos(el), np.sin(el)])
@@ -92,11 +117,36 @@ def orbit_camera(
     return Camera(pose, focal, focal, width / 2, height / 2, width, height)
 
 
+def common_focus(cameras: Sequence[Camera], near: np.ndarray | None = None) -> np.ndarray:
+    """Find the point that cameras look at: the point nearest to all optical axes.
+
+    Axes that are parallel within about 1°, and a single axis, have no such point. Then it is a
+    point on their mean axis.
+
+    Args:
+        cameras: V ≥ 1 cameras.
+        near: a point whose depth the focus gets where the axes are parallel, [3]; None:
+            `DEFAULT_FOCUS_DEPTH` world units in front of the cameras.
+
+    Returns:
+        World coordinates, [3].
+    """
+    origins = np.stack([camera.position for camera in cameras])
+    axes = -np.stack([camera.T_world_camera[:3, 2] for camera in cameras])
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]  # projections onto the normal planes
+    normal_matrix = across.sum(0)
+    if np.linalg.cond(normal_matrix) < MAX_FOCUS_CONDITION:
+        return np.linalg.solve(normal_matrix, (across @ origins[:, :, None]).sum(0)[:, 0])
+    origin, axis = origins.mean(0), axes.mean(0)
+    depth = DEFAULT_FOCUS_DEPTH if near is None else axis @ (near - origin)
+    return origin + depth * axis
+
+
 def viewing_angles_deg(camera: Camera) -> tuple[float, float]:
-    """Azimuth in [0, 360) and elevation in [−90, 90] from which a camera looks.
+    """Return the azimuth in [0, 360) and the elevation in [−90, 90] of a camera.
 
     They are those of the reversed viewing direction, so they agree with `orbit_camera` and are
-    defined for cameras that do not look at the origin too.
+    also defined for cameras that do not look at the origin.
     """
     x, y, z = camera.T_world_camera[:3, 2]
     azimuth = np.degrees(np.arctan2(x, -y))
@@ -105,23 +155,27 @@ def viewing_angles_deg(camera: Camera) -> tuple[float, float]:
 
 
 def rigid_pose(matrix: Any, tolerance: float = 1e-3) -> np.ndarray:
-    """A camera-to-world matrix as float64 [4, 4], if it is a rotation and a translation.
+    """Check that a camera-to-world matrix is a rotation and a translation.
 
     Args:
         matrix: nested lists or an array of numbers.
-        tolerance: how far the axes may be from orthonormal.
+        tolerance: largest deviation from orthonormal axes.
+
+    Returns:
+        The matrix as float64, [4, 4].
 
     Raises:
-        ValueError: it has another shape, holds NaN, is singular, scaled, skewed or mirrored.
-        TypeError: it holds something else than numbers.
+        ValueError: the matrix has another shape, contains NaN, is singular, scaled, skewed or
+            mirrored.
+        TypeError: the matrix contains something else than numbers.
     """
     pose = np.asarray(matrix, dtype=np.float64)
     if pose.shape != (4, 4):
         raise ValueError(f"the camera matrix must be 4×4, found shape {pose.shape}")
     if not np.isfinite(pose).all():
-        raise ValueError("the camera matrix holds NaN or infinite numbers")
+        raise ValueError("the camera matrix contains NaN or infinite numbers")
     if np.abs(pose).max() > MAX_LENGTH:
-        raise ValueError(f"the camera matrix holds numbers beyond {MAX_LENGTH:g}")
+        raise ValueError(f"the camera matrix contains numbers beyond {MAX_LENGTH:g}")
     if abs(np.linalg.det(pose)) < 1e-9:
         raise ValueError("the camera matrix is singular")
     axes = pose[:3, :3]
@@ -135,7 +189,7 @@ def rigid_pose(matrix: Any, tolerance: float = 1e-3) -> np.ndarray:
 
 
 def camera_to_json(camera: Camera) -> dict[str, Any]:
-    """A camera under the keys of nerfstudio's `transforms.json`; inverse of `camera_from_json`."""
+    """Convert a camera to the keys of nerfstudio's `transforms.json`."""
     return {
         "fl_x": camera.fl_x, "fl_y": camera.fl_y, "cx": camera.cx, "cy": camera.cy,
         "w": camera.width, "h": camera.height, "transform_matrix": camera.T_world_camera.tolist(),
@@ -143,7 +197,7 @@ def camera_to_json(camera: Camera) -> dict[str, Any]:
 
 
 def camera_from_json(values: Mapping[str, Any]) -> Camera:
-    """The camera of `camera_to_json`.
+    """Convert the output of `camera_to_json` back to a camera.
 
     Raises:
         KeyError, TypeError, ValueError: a key is missing or not a number of the right shape.

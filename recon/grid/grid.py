@@ -81,8 +81,8 @@ class Grid:
         return self.images.shape[2]
 
     @property
-    def filmed(self) -> np.ndarray:
-        """Which images are the input's where there is an input view, bool, [M]."""
+    def is_input(self) -> np.ndarray:
+        """Which images belong to the input view, bool, [M]; none without an input view."""
         return self.view == (-1 if self.input_view is None else self.input_view)
 
     @property

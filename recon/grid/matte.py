@@ -19,7 +19,7 @@ BAND_PX = 2.0
 WINDOW_PX = 2  # neighbours up to so far in rows and columns
 
 
-def border_colour(images: np.ndarray) -> np.ndarray | None:
+def border_color(images: np.ndarray) -> np.ndarray | None:
     """The colour that surrounds the object in all images, or None if it is not one colour.
 
     Args:

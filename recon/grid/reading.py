@@ -19,7 +19,7 @@ from recon.grid.cameras import Camera
 from recon.grid.grid import Grid
 from recon.grid.grouping import group_frames, group_views
 from recon.grid.images import image_size, read_image
-from recon.grid.matte import border_colour, matte
+from recon.grid.matte import border_color, matte
 from recon.grid.transforms import PosedImage, read_transforms
 
 MAX_GRID_BYTES = 8 * 2**30
@@ -160,7 +160,7 @@ def _with_alpha(images: np.ndarray) -> tuple[np.ndarray, bool]:
     opaque = np.flatnonzero((images[..., 3] == 255).all(axis=(1, 2)))
     if len(opaque) == 0:
         return images, True
-    background = border_colour(images[opaque])
+    background = border_color(images[opaque])
     if background is not None:
         for index in opaque:
             images[index] = matte(images[index], background)

@@ -15,7 +15,7 @@ import numpy as np
 from recon.errors import GridError
 from recon.grid.cameras import orbit_camera
 from recon.grid.grid import Grid, grid_from_views
-from recon.grid.matte import border_colour, matte
+from recon.grid.matte import border_color, matte
 from recon.grid.video import read_video
 
 SV4D_FOV_DEG = 33.8
@@ -106,7 +106,7 @@ def grid_from_videos(
 def _cut_out(videos: Sequence[np.ndarray]) -> np.ndarray:
     """RGBA of RGB videos, from their common background, opaque where it is not of one colour."""
     images = np.full((len(videos), *videos[0].shape[:3], 4), 255, dtype=np.uint8)
-    background = border_colour(np.concatenate(videos))
+    background = border_color(np.concatenate(videos))
     for video, target in zip(videos, images, strict=True):
         for index, frame in enumerate(video):
             target[index] = np.dstack([frame, target[index][..., 3]])

@@ -11,7 +11,7 @@ import numpy as np
 
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera, orbit_camera
-from recon.sphere import fibonacci_sphere
+from recon.spherical_harmonics import fibonacci_sphere
 
 FOV_DEG = 33.8  # that of the grids
 MARGIN = 1.15  # free space around the object

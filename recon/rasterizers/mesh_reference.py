@@ -106,11 +106,8 @@ def look_at_mesh(vertices: np.ndarray, faces: np.ndarray, camera: Camera) -> Fra
 
 def project_points(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Pixels [P, 2] and depths along the optical axis [P] of points in the world, [P, 3]."""
-    in_camera = points @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
-    depth = in_camera[:, 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pixels = (in_camera @ camera.K.T)[:, :2] / depth[:, None]
-    return np.nan_to_num(pixels, nan=-1e6, posinf=-1e6, neginf=-1e6), depth
+    pixels, depth = camera.project(points)
+    return np.nan_to_num(pixels, nan=-1e6), depth
 
 
 def _barycentric(corners: np.ndarray, at: np.ndarray) -> np.ndarray:

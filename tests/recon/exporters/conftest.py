@@ -13,7 +13,7 @@ from recon.gaussians import Gaussians, gaussians_from_points
 from recon.grid.cameras import orbit_camera
 from recon.rotations import multiply_quats, quats_to_matrices
 from recon.scene import Scene
-from recon.sphere import fibonacci_sphere
+from recon.spherical_harmonics import fibonacci_sphere
 
 
 class Swing(Deformation):

@@ -1,6 +1,7 @@
 """Cameras look where they should, and come back from JSON as they were."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,17 +9,11 @@ import pytest
 from recon.grid.cameras import (
     camera_from_json,
     camera_to_json,
+    common_focus,
     orbit_camera,
     rigid_pose,
     viewing_angles_deg,
 )
-
-
-def project(camera, points):
-    """Pixels of world points, [N, 2]."""
-    homogeneous = np.concatenate([points, np.ones((len(points), 1))], axis=1)
-    pixels = (camera.viewmat @ homogeneous.T)[:3].T @ camera.K.T
-    return pixels[:, :2] / pixels[:, 2:]
 
 
 @pytest.mark.parametrize(
@@ -32,21 +27,21 @@ def test_azimuth_counts_from_the_front_towards_plus_x(azimuth, elevation, positi
 
 def test_the_origin_is_in_the_middle_and_up_is_up():
     camera = orbit_camera(30, 20, 3.2, 33.8, 100, 200)
-    middle, above = project(camera, np.array([[0, 0, 0], [0, 0, 0.1]]))
+    (middle, above), _ = camera.project(np.array([[0, 0, 0], [0, 0, 0.1]]))
     np.testing.assert_allclose(middle, [100, 50], atol=1e-9)
     assert above[1] < 50 and above[0] == pytest.approx(100)
 
 
 def test_the_field_of_view_is_horizontal():
     camera = orbit_camera(0, 0, 2, 90, 100, 200)
-    np.testing.assert_allclose(project(camera, np.array([[2.0, 0, 0]])), [[200, 50]], atol=1e-9)
+    np.testing.assert_allclose(camera.project(np.array([2.0, 0, 0]))[0], [200, 50], atol=1e-9)
 
 
 def test_a_resized_camera_sees_the_same_at_other_pixels():
     camera = orbit_camera(75, -10, 3.2, 33.8, 64, 48)
     points = np.random.default_rng(0).normal(size=(9, 3)) * 0.3
     np.testing.assert_allclose(
-        project(camera.resized(32, 96), points), project(camera, points) * [2, 0.5]
+        camera.resized(32, 96).project(points)[0], camera.project(points)[0] * [2, 0.5]
     )
 
 
@@ -79,3 +74,47 @@ def test_json_gives_the_same_camera_back():
 def test_matrices_that_are_no_poses_are_refused(matrix, message):
     with pytest.raises(ValueError, match=message):
         rigid_pose(matrix)
+
+
+def test_projection_agrees_with_the_matrices():
+    rng = np.random.default_rng(0)
+    camera = replace(orbit_camera(70, -20, 3.0, 40, 60, 80), cx=35.0, cy=33.0, fl_y=70.0)
+    points = rng.uniform(-0.5, 0.5, (4, 5, 3))
+    pixels, depth = camera.project(points)
+    homogeneous = np.concatenate([points, np.ones((4, 5, 1))], axis=-1)
+    expected = homogeneous @ camera.viewmat[:3].T @ camera.K.T
+    np.testing.assert_allclose(pixels, expected[..., :2] / expected[..., 2:])
+    np.testing.assert_allclose(depth, expected[..., 2])
+
+
+def test_points_at_or_behind_a_camera_have_no_pixel():
+    camera = orbit_camera(0, 0, 3.0, 33.8, 40, 40)
+    pixels, depth = camera.project(np.array([[0, -9.0, 0], [0, -3.0, 0], [0, 0, 0]]))
+    assert np.isnan(pixels[:2]).all()
+    np.testing.assert_allclose(pixels[2], [20, 20])
+    np.testing.assert_allclose(depth, [-6, 0, 3], atol=1e-12)
+
+
+def moved(camera, offset):
+    pose = camera.T_world_camera.copy()
+    pose[:3, 3] += offset
+    return replace(camera, T_world_camera=pose)
+
+
+@pytest.mark.parametrize("point", [(0.0, 0.0, 0.0), (1.0, -2.0, 0.5), (100.0, 0.0, -30.0)])
+@pytest.mark.parametrize("views", [2, 5, 16])
+def test_the_common_focus_is_the_point_that_all_cameras_look_at(point, views):
+    ring = [orbit_camera(300 * v / views, 15.0, 3.2, 33.8, 40, 40) for v in range(views)]
+    focus = common_focus([moved(camera, point) for camera in ring])
+    np.testing.assert_allclose(focus, point, atol=1e-6)
+
+
+def test_parallel_cameras_focus_on_their_mean_axis():
+    camera = orbit_camera(30, 20, 3.2, 33.8, 16, 16)
+    axis = -camera.T_world_camera[:3, 2]
+    for cameras in ([camera], [camera, camera]):
+        np.testing.assert_allclose(common_focus(cameras), camera.position + 2 * axis)
+        near = np.array([0.2, 0.3, 0.1])
+        offset = common_focus(cameras, near) - camera.position
+        np.testing.assert_allclose(np.cross(offset, axis), 0, atol=1e-9)
+        assert offset @ axis == pytest.approx((near - camera.position) @ axis)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recon.grid.grid import composite
-from recon.grid.matte import border_colour, matte
+from recon.grid.matte import border_color, matte
 
 
 def soft_disc(colour=(200, 120, 30), size: int = 40) -> np.ndarray:
@@ -47,17 +47,17 @@ def test_noise_of_compression_does_not_hurt():
     assert (found[:5, :, 3] == 0).all()
 
 
-def test_the_border_colour_is_found_though_the_object_leaves_the_image():
+def test_the_border_color_is_found_though_the_object_leaves_the_image():
     image = np.full((20, 20, 3), (10, 200, 30), np.uint8)
     image[8:, 5:15] = 90
-    found = border_colour(image[None])
+    found = border_color(image[None])
     assert found is not None
     np.testing.assert_allclose(255 * found, [10, 200, 30])
 
 
 def test_a_busy_border_has_no_colour():
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
-    assert border_colour(images) is None
+    assert border_color(images) is None
 
 
 def test_an_object_that_fills_the_image_is_opaque():

@@ -72,13 +72,13 @@ def test_numbers_of_views_and_frames_need_not_be_consecutive(tiny_grid, tmp_path
 
 
 def test_the_input_view_is_told_by_its_number(tiny_grid, tmp_path):
-    assert not tiny_grid.filmed.any()
+    assert not tiny_grid.is_input.any()
     grid = dataclasses.replace(tiny_grid, view_numbers=(1, 4, 5, 9), input_view=1)
     write_posed_images(grid, tmp_path)
     assert json.loads((tmp_path / "transforms.json").read_text())["input_view"] == 4
     found = read_grid(tmp_path)
     assert found.input_view == 1
-    assert (found.filmed == (found.view == 1)).all()
+    assert (found.is_input == (found.view == 1)).all()
 
 
 def test_an_input_view_without_images_is_that_of_another_split(tiny_grid, tiny_grid_folder):

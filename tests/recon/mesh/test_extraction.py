@@ -7,7 +7,7 @@ from recon.errors import SceneError
 from recon.gaussians import Gaussians, gaussians_from_points
 from recon.mesh.extraction import density_grid, extract_mesh
 from recon.rotations import quats_to_matrices
-from recon.sphere import fibonacci_sphere
+from recon.spherical_harmonics import fibonacci_sphere
 
 
 def shell(count: int = 400, centre: tuple = (0, 0, 0), opacity: float = 0.9) -> Gaussians:

@@ -13,7 +13,7 @@ from recon.mesh.texture import (
     surface_colors,
     unwrap,
 )
-from recon.sphere import fibonacci_sphere
+from recon.spherical_harmonics import fibonacci_sphere
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import torch
 from recon.gaussians import gaussians_from_points
 from recon.mesh.viewpoints import surrounding_cameras
 from recon.rasterizers.mesh_reference import project_points
-from recon.sphere import fibonacci_sphere
+from recon.spherical_harmonics import fibonacci_sphere
 
 
 def test_every_camera_has_the_whole_object_in_its_image():

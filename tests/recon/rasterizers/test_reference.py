@@ -235,3 +235,14 @@ def test_the_probe_holds_the_gradient_of_the_projected_centres():
             values.append((draw(scene, means2d=shift).rgb * weights).sum())
         slope = (values[1] - values[0]) / (2 * step)
         torch.testing.assert_close(probe.grad[view, index, axis], slope, rtol=1e-5, atol=1e-6)
+
+
+def test_the_projected_means_are_those_of_the_camera():
+    scene, camera = random_scene(), orbit_camera(30, 20, 2.5, 40, HEIGHT, WIDTH)
+    viewmats, Ks = camera_tensors([camera], scene.means)
+    found = reference.project(
+        scene.means, scene.quats, scene.scales, viewmats[0], Ks[0], HEIGHT, WIDTH
+    )
+    pixels, depth = camera.project(scene.means.numpy())
+    np.testing.assert_allclose(found.means2d.numpy(), pixels)
+    np.testing.assert_allclose(found.depths.numpy(), depth)

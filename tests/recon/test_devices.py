@@ -3,7 +3,7 @@ import importlib.util
 import pytest
 import torch
 
-from fourdvd_cli.devices import resolve_device
+from recon.devices import resolve_device
 from recon.errors import BackendError
 
 

@@ -1,0 +1,58 @@
+"""Which device a computation runs on: "auto" takes CUDA where it can be used, else the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+
+from recon.errors import BackendError
+
+NO_GSPLAT = "gsplat is not installed; run `pip install 'fourdvd[cuda]'`"
+
+_log = logging.getLogger(__name__)
+
+
+def resolve_device(name: str = "auto") -> str:
+    """Choose the device for rendering and fitting Gaussians, which need gsplat on CUDA.
+
+    Args:
+        name: "cpu", "cuda" or "auto". Where there is a CUDA device but no gsplat, "auto" takes the
+            CPU and logs a warning.
+
+    Returns:
+        "cpu" or "cuda".
+
+    Raises:
+        BackendError: "cuda" was requested and cannot be used.
+        ValueError: the name is another one.
+    """
+    device = resolve_network_device(name)
+    if device == "cuda" and importlib.util.find_spec("gsplat") is None:
+        if name == "cuda":
+            raise BackendError(f"{NO_GSPLAT}, or use the device cpu")
+        _log.warning("running on the CPU although there is a CUDA device: %s", NO_GSPLAT)
+        return "cpu"
+    return device
+
+
+def resolve_network_device(name: str = "auto") -> str:
+    """Choose the device for networks; as `resolve_device`, but CUDA needs no gsplat."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"expected the device auto, cpu or cuda, found {name!r}")
+    if name == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "auto":
+        return "cpu"
+    if torch.version.cuda is None:
+        raise BackendError(
+            f"CUDA needs a CUDA build of torch, found {torch.__version__}; install one from "
+            "pytorch.org, or use the device cpu"
+        )
+    raise BackendError(
+        "CUDA needs an NVIDIA GPU and its driver, torch finds none; check `nvidia-smi`, or use the "
+        "device cpu"
+    )
