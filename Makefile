@@ -1,14 +1,22 @@
-# Everything the project needs is installed into .venv; nothing else on the machine is touched.
+# `make` lists the targets. Everything is installed into .venv; nothing else on the machine changes.
+#
+#   PYTHON=python3.12    interpreter that makes .venv (3.11 or newer; Blender's module needs 3.11)
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES_OF_THE_INSTALL := pyproject.toml constraints.txt fourdvd_cli/__init__.py \
 	$(wildcard hatch_build.py recon/native/src/*)
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: setup demo test check bench clean
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check bench clean
 
-## setup: make .venv with everything; takes seconds when it is there already
+## help: list the targets
+help:
+	@sed -n 's/^## //p' Makefile
+
+## setup: install the package and everything for its development into .venv; does nothing if it is up to date
 setup: $(STAMP)
 
 $(STAMP): $(SOURCES_OF_THE_INSTALL)
@@ -19,26 +27,30 @@ $(STAMP): $(SOURCES_OF_THE_INSTALL)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev,data,cluster]"
 	@touch $@
 
-## demo: a 4D asset from the bundled video, in out/demo
+## demo: make a 4D asset from the bundled video in out/demo (about 2 minutes after the install)
 demo: setup
 	$(BIN)/fourdvd run examples/robot.mp4 -o out/demo --format ply --format glb
 
-## test: the tests that need no GPU and no weights
+## test: run the tests that need no GPU and no downloaded weights (at most 5 minutes on two cores)
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
-## check: format, lint, types, and who may import whom
+## test-slow: run the tests marked `slow`, which `make test` leaves out
+test-slow: setup
+	$(PYTEST) -m "slow and not gpu and not weights"
+
+## check: formatter, linter, type checker and import rules
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-## bench: the tables of the README, measured on this machine
+## bench: run the short benchmarks and write their tables into docs/benchmarks.md
 bench: setup
 	$(BIN)/python -m tests.benchmarks
 
-## clean: remove what the other targets made
+## clean: remove .venv, out and caches
 clean:
 	rm -rf .venv out .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,13 +1,16 @@
 """What must agree across the project's own files."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 import fourdvd_cli
+from tests.benchmarks.harness import PAGE, replace_section
 
 ROOT = Path(__file__).parents[1]
+BENCHMARKS = sorted(path.stem for path in (ROOT / "tests" / "benchmarks").glob("[a-z]*.py"))
 
 
 def test_the_top_version_of_the_changelog_is_that_of_the_package():
@@ -16,7 +19,7 @@ def test_the_top_version_of_the_changelog_is_that_of_the_package():
 
 
 @pytest.mark.parametrize("target", ["setup", "demo", "test", "check", "bench", "clean"])
-def test_the_makefile_has_the_targets_that_people_are_told_of(target):
+def test_the_makefile_has_the_documented_targets(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
@@ -26,3 +29,27 @@ def test_continuous_integration_runs_what_people_run():
     assert {"make test", "make check"} <= {
         line.split(" #")[0].strip() for line in script.read_text().splitlines()
     }
+
+
+def test_the_readme_fits_on_a_few_screens():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_can_be_imported(name):
+    importlib.import_module(f"tests.benchmarks.{name}")
+
+
+def test_a_benchmark_replaces_only_its_own_section():
+    text = "a\n<!-- bench:x -->\nold\n<!-- /bench:x -->\nb\n"
+    assert replace_section(text, "x", "new") == text.replace("old", "new")
+    assert replace_section(text, "y", "new") is None
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["novel-views", "fit", "rasterizer", "fit-step", "unet", "loading", "mesh-renderers",
+     "dataset"],
+)  # fmt: skip
+def test_the_page_of_benchmarks_has_the_section(section):
+    assert replace_section(PAGE.read_text(), section, "") is not None

@@ -1,7 +1,7 @@
 """The scene of the rasterizer benchmark: a ball of random Gaussians, seen from around it.
 
-It is defined by numpy's generator and the order of the draws, so that another program can be given
-the same one. Letters: N Gaussians, V cameras, images of S × S pixels.
+It depends only on numpy's generator and the order of the draws, so that another program can build
+the same scene. Letters: N Gaussians, V cameras, images of S × S pixels.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor
 RADIUS = 0.8
 DISTANCE = 3.2
 FOV_DEG = 33.8
-SCALE_MEDIAN, SCALE_SPREAD = 0.02, 0.4  # of log-normal standard deviations
+SCALE_MEDIAN, SCALE_SPREAD = 0.02, 0.4  # of the log-normal standard deviations
 OPACITIES = 0.1, 0.95
 
 
 class Ball(NamedTuple):
-    """Activated parameters as `recon.rasterizers.rasterize` takes them, leaves that want gradients.
+    """Activated parameters for `recon.rasterizers.rasterize`: leaf tensors that require gradients.
 
     Attributes:
         means: uniform in the ball, [N, 3].
         quats: uniform, not normalised, wxyz, [N, 4].
-        scales: [N, 3].
-        opacities: [N].
+        scales: standard deviations in world units, [N, 3].
+        opacities: in [0, 1], [N].
         colors: uniform in [0, 1], [N, 3].
     """
 
@@ -38,7 +38,7 @@ class Ball(NamedTuple):
 
 
 def ball(N: int, seed: int = 0) -> Ball:
-    """N random Gaussians, float32."""
+    """Draw N random Gaussians, float32."""
     rng = np.random.default_rng(seed)
     directions = rng.normal(size=(N, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)

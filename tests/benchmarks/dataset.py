@@ -1,10 +1,10 @@
-"""How fast training samples come out of shards, by number of workers.
+"""Measure how fast training samples are read from shards, by number of workers.
 
-    python -m tests.benchmarks.dataset DIR [--workers 0 1 2] [--seconds 5] [--no-readme]
+    python -m tests.benchmarks.dataset DIR [--workers 0 1 2] [--seconds 5] [--no-page]
 
-DIR is made by `fourdvd data pack`. The two stages of the paper are measured where the pack has what
-they take: all 16 views at low size, and 4 views at both sizes, five frames each. Images are counted
-as they are decoded, megabytes as the uint8 of the samples.
+`fourdvd data pack` makes DIR. Both stages of the paper are measured if the shards have what they
+need: all 16 views at the low size, and 4 views at both sizes, five frames each. Images are counted
+as decoded, megabytes as uint8 samples.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from generation.training.dataset import GridDataset, TrainingSample
 from generation.training.epoch_order import EpochSampler
 from generation.training.training_choice import COARSE, FINE, Selection
 from recon.errors import InputError
-from tests.benchmarks import machine, markdown
+from tests.benchmarks import harness
 
 STAGES = {"coarse": COARSE, "fine": FINE}
 HEADER = ("stage, workers", "samples/s", "images/s", "MB/s")
@@ -31,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.dataset")
     parser.add_argument("folder", metavar="DIR", type=Path)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each number of workers")
+    parser.add_argument("--seconds", type=float, default=5.0, help="per number of workers")
     parser.add_argument("--batch", type=int, default=1)
-    markdown.add_options(parser, "dataset")
+    harness.add_options(parser, "dataset")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rows = []
@@ -47,14 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             speed = measure(dataset, selection, workers, options.batch, options.seconds)
             rows.append([f"{stage}, {workers}", *(f"{value:.1f}" for value in speed)])
     index = f"{options.folder.name}, batches of {options.batch}"
-    body = f"{markdown.table(HEADER, rows)}\n\n{index}. {machine.describe('cpu')}"
-    markdown.publish(options.section, body, options.readme)
+    body = f"{harness.table(HEADER, rows)}\n\n{index}. {harness.describe_machine('cpu')}"
+    harness.publish(options.section, body, options.page)
 
 
 def measure(
     dataset: GridDataset, selection: Selection, workers: int, batch: int, seconds: float
 ) -> tuple[float, float, float]:
-    """Samples, images and megabytes a second, after a first epoch that starts the workers."""
+    """Samples, images and megabytes per second, after a first epoch that starts the workers."""
     batch = min(batch, len(dataset))
     sampler = EpochSampler(len(dataset))
     loader = DataLoader(
@@ -77,7 +77,7 @@ def measure(
 
 
 def count_images(batch: TrainingSample, number: int, selection: Selection) -> int:
-    """How many different images one sample of a batch shows."""
+    """Count the distinct images in one sample of a batch."""
     views, frames = batch.views[number].tolist(), batch.frames[number].tolist()
     shown = {(view, frame) for view in views for frame in frames}
     reference_views = torch.as_tensor(batch.reference_view)
@@ -88,7 +88,7 @@ def count_images(batch: TrainingSample, number: int, selection: Selection) -> in
 
 
 def count_bytes(batch: TrainingSample) -> int:
-    """Of all images of a batch."""
+    """Bytes of all images of a batch."""
     parts = (batch.reference_video, batch.reference_views, batch.target)
     return sum(tensor.nbytes for part in parts for tensor in part.values())
 

@@ -1,9 +1,9 @@
-"""How good a fit is after how long: motion models and densifications on held-out views.
+"""Measure held-out quality over fitting time for motion models and densification policies.
 
     python -m tests.benchmarks.fit [GRID ...] [--seconds 60] [--motion bones …]
 
-One process after the other, each with all processors. `--seconds` gives every fit the same time by
-the number of its iterations; without it they have the iterations of the quality.
+The fits run one after the other in processes of their own, each with all cores. `--seconds` gives
+every fit about the same time by choosing its number of iterations; else the quality decides.
 """
 
 from __future__ import annotations
@@ -23,19 +23,23 @@ from recon.deformation import motion_models
 from recon.fitting.config import QUALITIES, preset
 from recon.fitting.densification import GrowAndPrune, Relocation
 from recon.grid import has_split
-from tests.benchmarks import machine, markdown
+from tests.benchmarks import harness
+from tests.benchmarks.fit_step import EXAMPLE
 from tests.benchmarks.fitting_curve import Curve, measure
-from tests.benchmarks.stages import EXAMPLE
 
 DENSIFICATIONS = {"relocation": Relocation(), "grow-and-prune": GrowAndPrune()}
-SECONDS = {"draft": 60.0, "standard": 300.0, "high": 900.0}  # what the qualities are meant to take
+SECONDS = {
+    "draft": 60.0,
+    "standard": 300.0,
+    "high": 900.0,
+}  # intended, on two cores
 COLUMNS = 5  # evaluations in the table; the last one is the end
-EVALUATIONS = 10  # in the time that a fit is meant to take; a multiple of the columns
+EVALUATIONS = 10  # over the intended duration; a multiple of the columns
 MISSING = "–"
 
 
 class Case(NamedTuple):
-    """What is fitted how."""
+    """A grid, and how it is fitted."""
 
     grid: Path
     motion: str
@@ -52,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for case in cases(options):
         print(f"fit: {case}", file=sys.stderr, flush=True)
         curves[case] = run(case, options, nominal_s)
-    markdown.publish(options.section, section(curves, options, nominal_s), options.readme)
+    harness.publish(options.section, section(curves, options, nominal_s), options.page)
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -64,12 +68,12 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--densification", nargs="+", choices=list(DENSIFICATIONS), default=list(DENSIFICATIONS),
         dest="densifications")  # fmt: skip
     add("--quality", choices=list(QUALITIES), default="standard", help="default: %(default)s")
-    add("--seconds", type=float, help="of each fit (default: the iterations of the quality)")
+    add("--seconds", type=float, help="duration of each fit (default: iterations of the quality)")
     add("--psnr", nargs="+", type=float, default=[25, 28, 31], dest="levels",
-        help="held-out dB whose times are told (default: 25 28 31)")  # fmt: skip
+        help="report the time to reach these dB (default: 25 28 31)")  # fmt: skip
     add("--device", choices=["cpu", "cuda"], default="cpu")
     add("--seed", type=int, default=0)
-    markdown.add_options(parser, "fit")
+    harness.add_options(parser, "fit")
     options = parser.parse_args(arguments)
     for grid in options.grids:
         if not has_split(grid, "test"):
@@ -87,7 +91,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
 
 
 def run(case: Case, options: argparse.Namespace, nominal_s: float) -> Curve:
-    """The fit, in a process of its own."""
+    """Run the fit in its own process."""
     config = preset(options.quality, case.motion, options.device, options.seed)
     config = replace(config, densification=DENSIFICATIONS[case.densification])
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
@@ -99,7 +103,7 @@ def run(case: Case, options: argparse.Namespace, nominal_s: float) -> Curve:
 
 
 def section(curves: dict[Case, Curve], options: argparse.Namespace, nominal_s: float) -> str:
-    """The README's section."""
+    """Format the section of docs/benchmarks.md."""
     moments = np.linspace(0, nominal_s, COLUMNS + 1)[1:-1].tolist()
     header = [
         "held-out PSNR, dB, after", *map(duration, moments), "the end",
@@ -113,7 +117,7 @@ def section(curves: dict[Case, Curve], options: argparse.Namespace, nominal_s: f
         f"foreground: over the object's box; settings of `--quality {options.quality}`"
         + (f", iterations for {options.seconds:g} s each." if options.seconds else ".")
     )
-    return f"{markdown.table(header, rows)}\n\n{caption} {machine.describe(options.device)}"
+    return f"{harness.table(header, rows)}\n\n{caption} {harness.describe_machine(options.device)}"
 
 
 def row(case: Case, curve: Curve, moments: Sequence[float], levels: Sequence[float]) -> list[str]:

@@ -1,7 +1,7 @@
-"""One fit, and how good it was when: held-out quality against the seconds that were spent fitting.
+"""Run one fit and record its held-out quality over the seconds spent fitting.
 
-Evaluations are not counted; the initial Gaussians (visual hull) are. `measure` is called in a
-process of its own, so that its peak memory is that of one fit.
+The time of evaluations is excluded, that of the initial Gaussians (visual hull) included. `measure`
+runs in its own process, so that its peak memory is that of one fit.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from recon.fitting.config import FitConfig
 from recon.fitting.fit import Fit
 from recon.grid import Grid, read_grid
 from recon.scene import Scene
-from tests.benchmarks import machine
+from tests.benchmarks import harness
 
-REHEARSAL = 60  # iterations of the whole schedule in small, to find out how long one takes
+REHEARSAL = 60  # iterations of a shortened schedule, to estimate the time per iteration
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What one fit did.
+    """Result of one fit.
 
     Attributes:
-        seconds: of fitting at each evaluation, ascending; the last one is the end.
-        psnr: held-out, mean over the images, dB, at these times.
+        seconds: fitting time at each evaluation, ascending; the last one is the end of the fit.
+        psnr: held-out PSNR at these times, mean over the images, dB.
         final: the last evaluation.
-        iterations: in all.
+        iterations: total number.
         gaussians: N at the end.
-        peak_mib: largest resident memory of the process, evaluations included.
-        peak_gpu_mib: likewise of the tensors on the GPU; None without one.
+        peak_mib: peak RSS of the process, evaluations included, MiB.
+        peak_gpu_mib: peak memory of tensors on the GPU, MiB; None without one.
     """
 
     seconds: tuple[float, ...]
@@ -49,11 +49,11 @@ class Curve:
     peak_gpu_mib: float | None
 
     def psnr_at(self, seconds: float) -> float | None:
-        """Held-out PSNR of the first evaluation at `seconds` or later, None if there was none."""
+        """Held-out PSNR of the first evaluation at `seconds` or later; None if there is none."""
         return next((p for t, p in zip(self.seconds, self.psnr, strict=True) if t >= seconds), None)
 
     def seconds_to(self, psnr: float) -> float | None:
-        """When it was reached first, interpolated between evaluations; None if it never was."""
+        """Seconds until `psnr` was reached, interpolated between evaluations; None if never."""
         above = next((i for i, found in enumerate(self.psnr) if found >= psnr), None)
         if not above:
             return None if above is None else self.seconds[0]
@@ -62,16 +62,16 @@ class Curve:
 
 
 def measure(path: Path, config: FitConfig, every_s: float, budget_s: float | None) -> Curve:
-    """Fits and evaluates on the way.
+    """Fit a grid and evaluate it on the way.
 
     Args:
-        path: a grid with a test split.
-        config: of the fit.
-        every_s: seconds of fitting between two evaluations; the end is evaluated anyway.
-        budget_s: seconds into which the whole schedule is fitted by the number of its iterations;
-            None keeps that of `config`.
+        path: grid with a test split.
+        config: settings of the fit.
+        every_s: seconds of fitting between evaluations; the end is always evaluated.
+        budget_s: seconds that the fit should take; sets the number of iterations. None keeps the
+            number of `config`.
     """
-    machine.use_threads(config.threads)
+    harness.use_threads(config.threads)
     train, test = read_grid(path), read_grid(path, "test")
     if budget_s is not None:
         iterations = max(1, round(budget_s / seconds_per_iteration(train, config)))
@@ -100,7 +100,7 @@ def measure(path: Path, config: FitConfig, every_s: float, budget_s: float | Non
 
 
 class Clock:
-    """Seconds since it was made, without those in which it was paused."""
+    """Stopwatch in seconds that can be paused."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -112,7 +112,7 @@ class Clock:
         return now - self._start
 
     def paused(self) -> Clock:
-        """A context in which it stands still."""
+        """Context in which the clock is paused."""
         return self
 
     def __enter__(self) -> None:
@@ -125,9 +125,9 @@ class Clock:
 
 
 def seconds_per_iteration(grid: Grid, config: FitConfig) -> float:
-    """Mean over a short fit that goes through all stages with the final number of Gaussians."""
+    """Mean over a short fit through the whole schedule with the final number of Gaussians."""
     fit = Fit(grid, replace(config, iterations=REHEARSAL, initial_gaussians=config.gaussians))
-    fit.step()  # not counted: it loads libraries
+    fit.step()  # warm-up: loads libraries
     start = time.monotonic()
     while not fit.done:
         fit.step()
@@ -135,7 +135,7 @@ def seconds_per_iteration(grid: Grid, config: FitConfig) -> float:
 
 
 def scene_of(fit: Fit) -> Scene:
-    """The scene as it is now."""
+    """Build the scene at the current iteration."""
     return Scene(
         fit.gaussians.map(torch.Tensor.detach),
         fit.deformation,
@@ -146,7 +146,7 @@ def scene_of(fit: Fit) -> Scene:
 
 
 def peak_mib() -> float:
-    """Largest resident memory of this process so far."""
+    """Peak RSS of this process in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / MIB if sys.platform == "darwin" else peak / 1024
 

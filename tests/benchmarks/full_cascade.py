@@ -1,9 +1,9 @@
-"""What the full-size cascade takes on a GPU, from 21 frames to 16 views of each.
+"""Measure time and memory of the full-size cascade: 21 frames to 16 views of each.
 
     python -m tests.benchmarks.full_cascade [--size 576] [--low-memory]
 
-All networks have their full width and random weights, which take as long as trained ones. On a CPU
-`--channels 32 --size 64 --frames 5 --steps 1` shows that it works.
+All networks have their full width and random weights, which take as long as trained ones. On a
+CPU, `--channels 32 --size 64 --frames 5 --steps 1` shows that it runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from generation.presets import recipes
 from generation.settings import GenerateSettings
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.weights.cascade_weights import save_branch, save_lora
-from tests.benchmarks import machine, markdown
+from tests.benchmarks import harness
 from tests.generation.tiny_networks import tiny_clip, tiny_weights
 
 RANK = 16
@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.full_cascade")
     parser.add_argument("--size", type=int, default=576, help="default: %(default)s")
     parser.add_argument("--frames", type=int, default=21, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, help="of the sampler")
+    parser.add_argument("--steps", type=int, help="denoising steps per window")
     parser.add_argument("--channels", type=int, default=320, help="default: %(default)s")
     parser.add_argument("--low-memory", action="store_true")
-    markdown.add_options(parser, "full-cascade")
+    harness.add_options(parser, "full-cascade")
     options = parser.parse_args(arguments)
     settings = GenerateSettings(
         "4dvd", steps=options.steps, device="cuda" if on_cuda else "cpu",
@@ -59,16 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     loading = sum(seconds for part, seconds in parts.items() if part.endswith("load"))
     rows = [[part, f"{seconds:.1f}"] for part, seconds in parts.items()]
     rows.append(["all but loading", f"{sum(parts.values()) - loading:.1f}"])
-    body = markdown.table(["part", "s"], rows)
-    memory = f"{report['peak_memory_bytes'] / 1e9:.1f} GB at the peak"
-    note = (
-        f"16 × {options.frames} at {options.size}², {memory}. {machine.describe(settings.device)}"
-    )
-    markdown.publish(options.section, f"{body}\n\n{note}", options.readme)
+    body = harness.table(["part", "s"], rows)
+    memory = f"peak memory {report['peak_memory_bytes'] / 1e9:.1f} GB"
+    machine = harness.describe_machine(settings.device)
+    note = f"16 × {options.frames} at {options.size}², {memory}. {machine}"
+    harness.publish(options.section, f"{body}\n\n{note}", options.page)
 
 
 def measured(clip: PreparedClip, settings: GenerateSettings, channels: int) -> dict[str, Any]:
-    """The report of a generation with networks of random weights."""
+    """Generate with networks of random weights and return the report."""
     before = passes.load_networks
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -87,7 +86,7 @@ def measured(clip: PreparedClip, settings: GenerateSettings, channels: int) -> d
 
 
 def of_width(config: UNetConfig, channels: int) -> UNetConfig:
-    """The same network with other channels at its first level."""
+    """Change the number of channels at the first level of a network."""
     head = min(channels, config.num_head_channels)
     return replace(config, model_channels=channels, num_head_channels=head)
 
@@ -95,7 +94,7 @@ def of_width(config: UNetConfig, channels: int) -> UNetConfig:
 def random_networks(
     config: UNetConfig, device: torch.device, dtype: torch.dtype, low_memory: bool = False
 ) -> Networks:
-    """All networks that a published file holds."""
+    """Build all networks that a published file holds."""
     home = torch.device("cpu") if low_memory else device
     with home:
         unet = (SV4DUNet if isinstance(config, SV4DConfig) else SV3DUNet)(config)  # type: ignore[arg-type]
@@ -111,7 +110,7 @@ def random_networks(
 
 
 def write_trained(folder: Path, base: str, device: str, channels: int) -> dict[str, Path]:
-    """A LoRA and a branch as training finds them."""
+    """Write an untrained LoRA and an untrained branch."""
     config = of_width(recipes["4dvd"].config, channels)
     assert isinstance(config, SV4DConfig)
     with torch.device(device):

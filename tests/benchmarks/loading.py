@@ -1,9 +1,9 @@
-"""What loading a published file takes: one of full size with random numbers, written and deleted.
+"""Measure time and memory of loading a published file: full size, random numbers, then deleted.
 
     python -m tests.benchmarks.loading [--model sv4d2] [--folder /tmp]
 
-Each loading is a process of its own. Memory is told twice: all that the process has mapped, the
-file's own pages included, which the system takes back when others need it; and what is its own.
+Each load runs in its own process. Peak RSS includes the mapped pages of the file, which the system
+reclaims when other programs need memory; anonymous RSS is what the process itself allocated.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import NamedTuple
 import numpy as np
 
 from generation.weights.catalogue import PublishedModel, expected_shapes, published
-from tests.benchmarks import machine, markdown
+from tests.benchmarks import harness
 
 BLOCK = 2**24  # numbers, over and over
 GIB = 2**30
 
 
 class Loading(NamedTuple):
-    """What one process took: seconds, and bytes at the peak."""
+    """Cost of one load: seconds, peak RSS and peak anonymous RSS in bytes."""
 
     seconds: float
     resident: int
@@ -42,8 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.loading")
     parser.add_argument("--model", choices=published, default="sv4d2")
     parser.add_argument("--folder", type=Path, help="where 12 GB are written, and deleted")
-    parser.add_argument("--load", nargs=2, metavar=("FILE", "DTYPE"), help="what each process does")
-    markdown.add_options(parser, "loading")
+    parser.add_argument(
+        "--load", nargs=2, metavar=("FILE", "DTYPE"), help="what each child process loads"
+    )
+    harness.add_options(parser, "loading")
     options = parser.parse_args(arguments)
     model = published[options.model]
     if options.load:
@@ -54,18 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_random(path, model)
         rows = [row(dtype, measure(model, path, dtype)) for dtype in ("float32", "bfloat16")]
         size, hashing = path.stat().st_size, seconds_of_hash(path)
-    header = ("networks in", "s", "mapped, at the peak", "its own, at the peak")
+    header = ("networks in", "s", "peak RSS", "peak anonymous RSS")
     caption = (
         f"{model.label}, a file of {size / GIB:.1f} GiB in float32, read once before; networks on "
-        f"the CPU. Its sha256 takes {hashing:.0f} s more. {machine.describe('cpu')}"
+        f"the CPU. Its sha256 takes {hashing:.0f} s more. {harness.describe_machine('cpu')}"
     )
-    markdown.publish(
-        options.section, f"{markdown.table(header, rows)}\n\n{caption}", options.readme
-    )
+    harness.publish(options.section, f"{harness.table(header, rows)}\n\n{caption}", options.page)
 
 
 def write_random(path: Path, model: PublishedModel) -> None:
-    """A published file but for its numbers, one tensor after the other."""
+    """Write a file with the tensors of a published one, filled with random numbers."""
     shapes, end = expected_shapes(model.name), 0
     header = {}
     for key, shape in shapes.items():
@@ -90,7 +90,7 @@ def measure(model: PublishedModel, path: Path, dtype: str) -> Loading:
 
 
 def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
-    """Loads all networks of a file, in this process."""
+    """Load all networks of a file in this process."""
     import torch
 
     from generation.networks import load_networks
@@ -113,7 +113,7 @@ def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
     config = recipes[model.name].config if model.name in recipes else ORBIT_CONFIGS[model.name]
     weights = open_weights(path, model)
     networks = load_networks(weights, config, torch.device("cpu"), getattr(torch, dtype))
-    total = sum(float(p.sum()) for p in networks.unet.parameters())  # looks at every number
+    total = sum(float(p.sum()) for p in networks.unet.parameters())  # touches every page
     seconds = time.perf_counter() - began
     assert total == total
     done.set()

@@ -1,10 +1,10 @@
-"""How long a training image takes, and how alike the fast renderer's and Cycles' images are.
+"""Compare the fast renderer with Cycles: milliseconds per image, and how similar the images are.
 
     python -m tests.benchmarks.mesh_renderers ASSET ... [--size 128] [--samples 16]
 
-Blender bakes each asset and draws it with Cycles, twice: with the samples that are timed, and with
-many, which is what both are compared with. The fast renderer draws the same images. Times are of
-images alone, without import, bake and PNG files of the fast renderer. Letters: V views, F frames.
+Blender bakes each asset and renders it with Cycles twice: with the samples per pixel that are
+timed, and with many as the ground truth of both. The fast renderer draws the same images. Times
+exclude import and baking, and the PNG files of the fast renderer. Letters: V views, F frames.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from generation.curation.baked_asset import BakedAsset, read_baked
 from generation.curation.blender_process import run_blender
 from generation.curation.render_settings import Renderer, RenderSettings
 from generation.curation.rendering import RenderTask
-from tests.benchmarks import machine, markdown
-from tests.benchmarks.timing import Timing, three_digits, timing
+from tests.benchmarks import harness
+from tests.benchmarks.harness import Timing, three_digits, timing
 
 ORACLE_SAMPLES = 256
 DRAWINGS = 5
 
 
 class Likeness(NamedTuple):
-    """The least over all images.
+    """The worst similarity over all images.
 
     Attributes:
         psnr: over white, dB.
@@ -45,7 +45,7 @@ class Likeness(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Of one asset; times in milliseconds an image."""
+    """Results of one asset; times in milliseconds per image."""
 
     name: str
     triangles: int
@@ -59,10 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.mesh_renderers")
     parser.add_argument("assets", nargs="+", type=Path, help="animated 3D assets, or folders")
     parser.add_argument("--size", type=int, default=128, help="pixels (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=16, help="a pixel (default: %(default)s)")
+    parser.add_argument(
+        "--samples", type=int, default=16, help="samples per pixel (default: %(default)s)"
+    )
     parser.add_argument("--views", type=int, default=8, help="V (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=3, help="F (default: %(default)s)")
-    markdown.add_options(parser, "mesh-renderers")
+    harness.add_options(parser, "mesh-renderers")
     options = parser.parse_args(arguments)
     settings = RenderSettings(
         views=options.views, frames=options.frames, size=options.size, samples=options.samples,
@@ -72,11 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for asset in find_assets(options.assets):
         print(f"mesh renderers: {asset.name}", file=sys.stderr, flush=True)
         results.append(measure(asset, settings))
-    markdown.publish(options.section, section(results, settings), options.readme)
+    harness.publish(options.section, section(results, settings), options.page)
 
 
 def measure(asset: Asset, settings: RenderSettings) -> Measured:
-    """Both renderers on one asset."""
+    """Run both renderers on one asset."""
     truth, _, _ = cycles(asset, settings, ORACLE_SAMPLES)
     images, milliseconds, baked = cycles(asset, settings, settings.samples)
     drawings = []
@@ -95,7 +97,7 @@ def measure(asset: Asset, settings: RenderSettings) -> Measured:
 def cycles(
     asset: Asset, settings: RenderSettings, samples: int
 ) -> tuple[np.ndarray, float, BakedAsset]:
-    """Images [V, F, H, W, 4], milliseconds an image, and the baked asset."""
+    """Render with Cycles: images [V, F, H, W, 4], milliseconds per image, and the baked asset."""
     chosen = RenderSettings(
         views=settings.views, frames=settings.frames, size=settings.size, samples=samples,
         elevation_deg=settings.elevation_deg, device="cpu", renderer=Renderer.cycles, depth=True,
@@ -110,7 +112,7 @@ def cycles(
 
 
 def likeness(images: np.ndarray, truth: np.ndarray) -> Likeness:
-    """How alike images [V, F, H, W, 4] and the true ones are."""
+    """Compare images [V, F, H, W, 4] with the true ones."""
     images, truth = (x.reshape(-1, *x.shape[2:]) for x in (images, truth))
     error = np.mean((over_white(images) - over_white(truth)) ** 2, axis=(1, 2, 3))
     one, other = images[..., 3] > 127, truth[..., 3] > 127
@@ -137,11 +139,12 @@ def section(results: Sequence[Measured], settings: RenderSettings) -> str:
         )
         for m in results
     ]  # fmt: skip
+    machine = harness.describe_machine()
     return (
-        f"Milliseconds an image of {settings.size}² at {settings.samples} samples, minimum "
-        f"(median); PSNR over white in dB and overlap of silhouettes, the least over "
+        f"Milliseconds per image of {settings.size}² at {settings.samples} samples per pixel, "
+        f"minimum (median); PSNR over white in dB and IoU of silhouettes, the worst of "
         f"{settings.views} × {settings.frames} images, both against Cycles with "
-        f"{ORACLE_SAMPLES} samples.\n\n{markdown.table(header, rows)}\n\n{machine.describe()}"
+        f"{ORACLE_SAMPLES} samples.\n\n{harness.table(header, rows)}\n\n{machine}"
     )
 
 

@@ -1,18 +1,18 @@
-"""How near generated grids come to the truth, beside what needs no network, and the ablations.
+"""Compare generated grids with the truth, next to two methods without a network and ablations.
 
     python -m tests.benchmarks.novel_views GRID ... [--weights DIR] [--branches NAME=FILE ...]
 
 Each GRID is a rendered one with cameras all around, such as `fourdvd data render` makes. Its view 0
-is the input, at its own framing, so that cameras and truth agree; views 1 … 15 of all 21 frames are
-compared over white. The rows beside the cascade's:
+is the input, uncropped, so that the cameras match the truth; views 1 … 15 of all 21 frames are
+compared over white. Methods beside the cascade:
 
-    copy        the input view in the place of every view
-    inflation   the silhouette of each frame as a body as deep as it is wide, whose back has the
-                colours of its front
-    coarse      the cascade's own first stage, enlarged
+    copy        the input view in place of every view
+    inflation   the silhouette of each frame inflated to a body as deep as it is wide, with the
+                colors of its front on its back
+    coarse      the first stage of the cascade, enlarged
 
-and one for each further branch, a file of `fourdvd train fine --branch … --roles …` on the same
-base. LPIPS is left out: there are no weights for it here.
+and one for each further branch: a file of `fourdvd train fine --branch … --roles …` on the same
+base.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from recon.grid import Camera, Grid, read_grid
 from recon.grid.cameras import viewing_angles_deg
 from recon.grid.grid import composite
 from recon.metrics import psnr, ssim
-from tests.benchmarks import machine, markdown
+from tests.benchmarks import harness
 
 HEADER = ("grid", "method", "PSNR", "SSIM", "seconds")
 FINER = 3  # points of the inflated body along a side of a pixel
@@ -48,12 +48,12 @@ RIM_LAYERS = 48  # of points between front and back, where they do not meet
 
 
 class Quality(NamedTuple):
-    """Means over the images of views 1 and on.
+    """Means over the images of all views but the input view.
 
     Attributes:
-        psnr: in dB.
+        psnr: dB.
         ssim: at most 1.
-        seconds: that it took to make them.
+        seconds: time to make the grid.
     """
 
     psnr: float
@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", metavar="DIR", type=Path)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--branches", metavar="NAME=FILE", nargs="*", default=[])
-    parser.add_argument("--keep", metavar="DIR", type=Path, help="for the grids that are made")
-    markdown.add_options(parser, "novel-views")
+    parser.add_argument("--keep", metavar="DIR", type=Path, help="keep the generated grids here")
+    harness.add_options(parser, "novel-views")
     options = parser.parse_args(arguments)
     branches = dict(each.split("=", 1) for each in options.branches)
     rows: dict[str, list[Quality]] = {}
@@ -85,12 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 table.append(row(path.name, name, found))
                 print(*table[-1], flush=True)
     table += [row("mean", name, mean(each)) for name, each in rows.items()]
-    body = f"{markdown.table(HEADER, table)}\n\n{options.size}². {machine.describe('cpu')}"
-    markdown.publish(options.section, body, options.readme)
+    body = f"{harness.table(HEADER, table)}\n\n{options.size}². {harness.describe_machine('cpu')}"
+    harness.publish(options.section, body, options.page)
 
 
 def resized(grid: Grid, size: int) -> Grid:
-    """The grid in images of size²."""
+    """Resize the images of a grid to size²."""
     images = [
         Image.fromarray(image).resize((size, size), Image.Resampling.BOX) for image in grid.images
     ]
@@ -101,7 +101,7 @@ def resized(grid: Grid, size: int) -> Grid:
 def methods(
     truth: Grid, folder: Path, weights: Path | None, branches: dict[str, str]
 ) -> dict[str, Callable[[], np.ndarray]]:
-    """What makes RGBA images [V, T, H, W, 4] from view 0 of a grid, by name."""
+    """Functions by name that make RGBA images [V, T, H, W, 4] from view 0 of a grid."""
     found: dict[str, Callable[[], np.ndarray]] = {
         "copy": lambda: copied(truth),
         "inflation": lambda: inflated(truth),
@@ -123,12 +123,12 @@ def view_of(grid: Grid, view: int) -> np.ndarray:
 
 
 def copied(truth: Grid) -> np.ndarray:
-    """The input in the place of every view."""
+    """Repeat the input view for every view."""
     return np.stack([view_of(truth, 0)] * truth.V)
 
 
 def inflated(truth: Grid) -> np.ndarray:
-    """The inflated silhouettes of the input, drawn from all cameras."""
+    """Draw the inflated silhouettes of the input from all cameras."""
     cameras = [truth.camera_of(truth.index(view, 0)) for view in range(truth.V)]
     frames = [truth.image(0, frame) for frame in range(truth.T)]
     bodies = [inflated_body(image, cameras[0]) for image in frames]
@@ -136,9 +136,9 @@ def inflated(truth: Grid) -> np.ndarray:
 
 
 def inflated_body(image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the world and their colours, front and back of a body behind an image.
+    """World points and colors of the front and back of the body behind an image.
 
-    Its half depth at a pixel is that of a ball that touches the silhouette there from inside.
+    Its half depth at a pixel is that of the ball that touches the silhouette there from inside.
     """
     fine = np.repeat(np.repeat(image, FINER, 0), FINER, 1)
     inside = fine[..., 3] > 127
@@ -149,21 +149,21 @@ def inflated_body(image: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.nda
     half = np.sqrt(np.clip(2 * widest * margin - margin**2, 0, None)) * unit
     rim = margin == 1
     layers = [(inside, 1.0), (inside, -1.0)]
-    layers += [(rim, share) for share in np.linspace(-1, 1, RIM_LAYERS)]  # which closes the body
-    points, colours = [], []
+    layers += [(rim, share) for share in np.linspace(-1, 1, RIM_LAYERS)]  # closes the body
+    points, colors = [], []
     for where, share in layers:
         rows, columns = np.nonzero(where)
         z = depth + share * half[rows, columns]
         x = ((columns + 0.5) / FINER - camera.cx) / camera.fl_x
         y = ((rows + 0.5) / FINER - camera.cy) / camera.fl_y
         points.append(np.stack([x * z, -y * z, -z, np.ones_like(z)]))
-        colours.append(fine[rows, columns, :3])
+        colors.append(fine[rows, columns, :3])
     world = camera.T_world_camera @ np.concatenate(points, axis=1)
-    return world[:3].T, np.concatenate(colours)
+    return world[:3].T, np.concatenate(colors)
 
 
-def drawn(points: np.ndarray, colours: np.ndarray, camera: Camera) -> np.ndarray:
-    """Points as an RGBA image, nearer ones before others; a point covers 2 × 2 pixels."""
+def drawn(points: np.ndarray, colors: np.ndarray, camera: Camera) -> np.ndarray:
+    """Draw points as an RGBA image, nearest on top; a point covers 2 × 2 pixels."""
     seen = camera.viewmat[:3, :3] @ points.T + camera.viewmat[:3, 3:]
     order = np.argsort(-seen[2])
     u = seen[0] / seen[2] * camera.fl_x + camera.cx
@@ -174,7 +174,7 @@ def drawn(points: np.ndarray, colours: np.ndarray, camera: Camera) -> np.ndarray
             rows = np.floor(v + row_shift / 2).astype(int)[order]
             columns = np.floor(u + column_shift / 2).astype(int)[order]
             held = (rows >= 0) & (rows < camera.height) & (columns >= 0) & (columns < camera.width)
-            image[rows[held], columns[held], :3] = colours[order][held]
+            image[rows[held], columns[held], :3] = colors[order][held]
             image[rows[held], columns[held], 3] = 255
     return image
 
@@ -187,7 +187,7 @@ def cascade(
     branch: Path | None = None,
     coarse_only: bool = False,
 ) -> np.ndarray:
-    """What the trained cascade makes of view 0."""
+    """Generate all views from view 0 with the trained cascade."""
     cameras = [truth.camera_of(truth.index(view, 0)) for view in range(truth.V)]
     front, elevation = viewing_angles_deg(cameras[0])
     azimuths = tuple((viewing_angles_deg(camera)[0] - front) % 360 for camera in cameras[1:])
@@ -206,14 +206,14 @@ def cascade(
 
 
 def whole_clip(images: np.ndarray) -> PreparedClip:
-    """Frames as they are: nothing is cut, so that the truth's cameras are right."""
+    """Wrap frames without cropping them, so that the cameras of the truth apply."""
     T, side = images.shape[:2]
     crop = Crop(((side / 2, side / 2),) * T, side, side / 2)
     return PreparedClip(images, 10.0, True, tuple(range(T)), crop, ())
 
 
 def compare(images: np.ndarray, truth: Grid, seconds: float) -> Quality:
-    """Means over all frames of all views but the input's."""
+    """Average over all frames of all views but the input view."""
     pairs = [
         (composite(images[view, frame]) / 255, composite(truth.image(view, frame)) / 255)
         for view in range(1, truth.V)
@@ -227,12 +227,12 @@ def compare(images: np.ndarray, truth: Grid, seconds: float) -> Quality:
 
 
 def mean(found: Sequence[Quality]) -> Quality:
-    """Over grids."""
+    """Average over grids."""
     return Quality(*np.mean(np.asarray(found), axis=0))
 
 
 def row(grid: str, method: str, found: Quality) -> list[str]:
-    """Of the table."""
+    """Format one row of the table."""
     return [grid, method, f"{found.psnr:.2f}", f"{found.ssim:.4f}", f"{found.seconds:.0f}"]
 
 

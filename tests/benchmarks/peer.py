@@ -1,8 +1,8 @@
-"""Another program's rasterizer, timed by itself.
+"""Run another program that times its own rasterizer.
 
-The variable FOURDVD_PEER_BENCH names an executable that prints lines `N S milliseconds`, each one
-forward + backward of an S × S image of the N Gaussians of `tests.benchmarks.ball`;
-FOURDVD_PEER_NAME is what the table calls it.
+FOURDVD_PEER_BENCH names an executable that prints lines `N S milliseconds`, each the forward and
+backward pass of an S × S image of the N Gaussians of `tests.benchmarks.ball`. FOURDVD_PEER_NAME is
+its name in the table.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ Samples = dict[tuple[int, int], list[float]]
 
 
 def peer_name() -> str | None:
-    """Of the program to compare with, None if there is none."""
+    """Name of the program to compare with; None if there is none."""
     if not os.environ.get("FOURDVD_PEER_BENCH"):
         return None
     return os.environ.get("FOURDVD_PEER_NAME", "peer")
 
 
 def run_peer() -> Samples:
-    """Milliseconds by (N, S).
+    """Run the program and return milliseconds by (N, S).
 
     Raises:
         subprocess.CalledProcessError: the program failed.
-        ValueError: a line is something else than two integers and a number.
+        ValueError: a line is not two integers and a number.
     """
     command = [os.environ["FOURDVD_PEER_BENCH"]]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

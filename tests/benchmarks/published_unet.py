@@ -1,7 +1,7 @@
-"""The published implementation of SV4D's network, where a checkout of it is on this machine.
+"""The published implementation of SV4D's UNet, if a checkout of it is on this machine.
 
-The variable FOURDVD_GENERATIVE_MODELS names the checkout. Packages that it imports and a call of
-the network does not need are stood in for where they are missing.
+FOURDVD_GENERATIVE_MODELS names the checkout. Packages that it imports but does not need for a call
+of the network are replaced by mocks if they are missing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FIXED = {
 
 
 class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds packages of `NOT_NEEDED` that nobody else finds; all that is in them is a mock."""
+    """Import hook that provides missing packages of `NOT_NEEDED` as mocks."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None):
         if fullname.partition(".")[0] in NOT_NEEDED:
@@ -66,12 +66,12 @@ def _mock(name: str) -> MagicMock:
 
 
 def is_here() -> bool:
-    """Whether there is a checkout to compare with."""
+    """Whether a checkout to compare with is configured."""
     return bool(os.environ.get(VARIABLE))
 
 
 def published_unet(config: SV4DConfig, weights: dict[str, Tensor]) -> nn.Module:
-    """Their network of the first version of SV4D with our weights, which have the same names."""
+    """Build the published UNet of the first SV4D with our weights, which have the same names."""
     sys.path.insert(0, os.environ[VARIABLE])
     sys.meta_path.append(StandIns())
     from sgm.modules.diffusionmodules.video_model import (  # type: ignore[import-not-found]
@@ -90,7 +90,7 @@ def published_unet(config: SV4DConfig, weights: dict[str, Tensor]) -> nn.Module:
 def call_published(
     unet: nn.Module, x: Tensor, noise: Tensor, vector: Tensor, context: Tensor, reference: Tensor
 ) -> Tensor:
-    """What `SV4DUNet` returns for the same arguments with b = 1."""
+    """Call the published UNet with the arguments of `SV4DUNet.forward`, for a batch of 1."""
     T, F = context.shape[1], len(x)
     return unet(
         x,
@@ -98,7 +98,7 @@ def call_published(
         context=context,
         y=vector,
         cond_view=reference[0],
-        cond_motion=x.new_zeros(T, *reference.shape[2:]),  # not looked at
+        cond_motion=x.new_zeros(T, *reference.shape[2:]),  # ignored
         time_context=None,
         num_video_frames=F,
         time_step=None,

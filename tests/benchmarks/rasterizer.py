@@ -1,8 +1,9 @@
-"""How long an image takes: the CPU kernel, plain PyTorch, another program.
+"""Time one image of the CPU kernel, of the plain PyTorch rasterizer and of another program.
 
     python -m tests.benchmarks.rasterizer [--repeats 10]
 
-All run in turns in one process; the other program (see `tests.benchmarks.peer`) before and after.
+Ours run in turns in one process; the other program (see `tests.benchmarks.peer`) runs before and
+after them.
 Letters: N Gaussians, V views in a call, images of S × S pixels.
 """
 
@@ -17,17 +18,17 @@ from typing import NamedTuple
 import torch
 
 from recon.rasterizers import rasterize
-from tests.benchmarks import machine, markdown
+from tests.benchmarks import harness
 from tests.benchmarks.ball import ball, cameras
+from tests.benchmarks.harness import Timing, in_turns, three_digits, timing
 from tests.benchmarks.peer import Samples, peer_name, run_peer
-from tests.benchmarks.timing import Timing, in_turns, three_digits, timing
 
 REFERENCE = "plain PyTorch"
 MISSING = "–"
 
 
 class Shape(NamedTuple):
-    """What is drawn in one call."""
+    """What one call renders: N Gaussians, V views of S × S pixels."""
 
     N: int
     S: int
@@ -43,14 +44,14 @@ SHAPES = (SMALL, Shape(5000, 128), Shape(20000, 256), Shape(20000, 576), Shape(1
 
 
 class Call(NamedTuple):
-    """Milliseconds of one call: forward, and forward with the backward after it."""
+    """Milliseconds of one call: forward alone, and forward with backward."""
 
     forward: float
     both: float
 
 
 class Timings(NamedTuple):
-    """Of one rasterizer and shape; `forward` is None where another program does not tell it."""
+    """Results of one rasterizer and shape; `forward` is None if the program does not print it."""
 
     forward: Timing | None
     both: Timing
@@ -65,7 +66,7 @@ WARM_UPS = 4
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.rasterizer")
     parser.add_argument("--repeats", type=int, default=10, help="rounds (default: %(default)s)")
-    markdown.add_options(parser, "rasterizer")
+    harness.add_options(parser, "rasterizer")
     options = parser.parse_args(arguments)
     peer = peer_name()
     before = run_peer() if peer else {}
@@ -75,21 +76,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results |= measure(shape, options.repeats)
     if peer:
         results |= of_peer(peer, before, run_peer())
-    markdown.publish(options.section, section(results, peer, options.repeats), options.readme)
+    harness.publish(options.section, section(results, peer, options.repeats), options.page)
 
 
 # -- measuring
 
 
 def measure(shape: Shape, repeats: int) -> Results:
-    """All rasterizers of ours that can draw the shape."""
+    """Time all our rasterizers that can render the shape."""
     draw = drawing(shape)
-    best = machine.instruction_sets()[-1]
+    best = harness.instruction_sets()[-1]
     cases = {kernel_name(*key): kernel_case(draw, *key) for key in kernel_settings()}
     if shape == SMALL:
         cases[REFERENCE] = reference_case(draw)
     calls = in_turns(cases, repeats)
-    machine.use_instruction_set(best)
+    harness.use_instruction_set(best)
     return {
         (name, shape): Timings(
             timing(call.forward for call in found), timing(call.both for call in found)
@@ -99,9 +100,9 @@ def measure(shape: Shape, repeats: int) -> Results:
 
 
 def kernel_settings() -> list[tuple[str, int]]:
-    """Instruction set and threads, the fastest last."""
-    threads = sorted({1, machine.CORES})
-    return [(name, count) for name in machine.instruction_sets() for count in threads]
+    """Pairs of instruction set and number of threads, the fastest last."""
+    threads = sorted({1, harness.CORES})
+    return [(name, count) for name in harness.instruction_sets() for count in threads]
 
 
 def kernel_name(instruction_set: str, threads: int) -> str:
@@ -109,10 +110,10 @@ def kernel_name(instruction_set: str, threads: int) -> str:
 
 
 def drawing(shape: Shape) -> Callable[[str], Call]:
-    """A function that draws the shape with a backend, and differentiates a fixed loss of it."""
+    """Make a function that renders the shape with a backend and differentiates a fixed loss."""
     scene, (viewmats, Ks) = ball(shape.N), cameras(shape.V, shape.S)
     backgrounds = torch.ones(shape.V, 3)
-    # Planar in memory, as the gradient of the fit's image loss is.
+    # planar in memory, like the gradient of the image loss in a fit
     planar = torch.rand(shape.V, 3, shape.S, shape.S, generator=torch.Generator().manual_seed(0))
     d_rgb = planar.permute(0, 2, 3, 1)
 
@@ -130,11 +131,11 @@ def drawing(shape: Shape) -> Callable[[str], Call]:
 def kernel_case(
     draw: Callable[[str], Call], instruction_set: str, threads: int
 ) -> Callable[[], Call]:
-    """A call of the kernel after some that do not count: in a fit threads and caches are warm."""
+    """Time a kernel call after warm-up calls: in a fit, threads and caches are warm."""
 
     def run() -> Call:
-        machine.use_instruction_set(instruction_set)
-        machine.use_threads(threads)
+        harness.use_instruction_set(instruction_set)
+        harness.use_threads(threads)
         for _ in range(WARM_UPS):
             draw("cpu")
         return draw("cpu")
@@ -144,14 +145,14 @@ def kernel_case(
 
 def reference_case(draw: Callable[[str], Call]) -> Callable[[], Call]:
     def run() -> Call:
-        torch.set_num_threads(machine.CORES)
+        torch.set_num_threads(harness.CORES)
         return draw("reference")
 
     return run
 
 
 def of_peer(name: str, before: Samples, after: Samples) -> Results:
-    """Both runs of the other program together."""
+    """Merge both runs of the other program."""
     return {
         (name, shape): Timings(None, timing(before[shape.N, shape.S] + after[shape.N, shape.S]))
         for shape in SHAPES
@@ -163,7 +164,7 @@ def of_peer(name: str, before: Samples, after: Samples) -> Results:
 
 
 def section(results: Results, peer: str | None, repeats: int) -> str:
-    """The README's section: one table of both directions with the ratios, one of the forward."""
+    """Format the section of docs/benchmarks.md: forward + backward with ratios, then forward."""
     names = list(dict.fromkeys(name for name, _ in results))
     fastest = kernel_name(*kernel_settings()[-1])
     both = [[name, *(both_cell(results, name, shape) for shape in SHAPES)] for name in names]
@@ -179,9 +180,9 @@ def section(results: Results, peer: str | None, repeats: int) -> str:
     )
     return "\n\n".join(
         (
-            markdown.table(["forward + backward, ms", *shapes], both),
-            markdown.table(["forward, ms", *shapes], forward),
-            f"{caption} {machine.describe()}",
+            harness.table(["forward + backward, ms", *shapes], both),
+            harness.table(["forward, ms", *shapes], forward),
+            f"{caption} {harness.describe_machine()}",
         )
     )
 

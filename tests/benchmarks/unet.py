@@ -1,11 +1,11 @@
-"""What a call of SV4D's UNet takes against views, times and size.
+"""Time one call of SV4D's UNet over numbers of views and frames and image sizes.
 
     python -m tests.benchmarks.unet [--repeats 3] [--channels 128]
 
 On CUDA the network has its full width, in bfloat16; on a CPU it is narrower, in float32. Where the
 variable FOURDVD_GENERATIVE_MODELS names a checkout of the published implementation, that one is
 called in turns with ours, in the same process and with the same weights.
-Letters: V views, T times, S² pixels of an image, (S/8)² latent pixels.
+Letters: V views, T frames, S² pixels of an image, (S/8)² latent pixels.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from generation.cost import product_rate
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.vae import LATENT_SIDE
 from generation.observation import count_flops, peak_bytes
-from tests.benchmarks import machine, markdown
+from tests.benchmarks import harness
+from tests.benchmarks.harness import Timing, in_turns, three_digits, timing
 from tests.benchmarks.published_unet import call_published, is_here, published_unet
-from tests.benchmarks.timing import Timing, in_turns, three_digits, timing
 
 OURS, THEIRS = "ours", "published"
 MISSING = "–"
@@ -34,7 +34,7 @@ LARGEST_DIFFERENCE = 1e-3  # of the two implementations, relative to the largest
 
 
 class Case(NamedTuple):
-    """One call, without guidance's other half."""
+    """One call, without the second half of classifier-free guidance."""
 
     V: int
     T: int
@@ -49,7 +49,7 @@ ON_CUDA = (Case(4, 12, 576), Case(8, 5, 256), Case(8, 5, 576), Case(16, 5, 576))
 
 
 class Measured(NamedTuple):
-    """Of one case: times of each implementation, peak bytes of tensors beside the weights, work."""
+    """Results of one case: times per implementation, peak bytes beside the weights, operations."""
 
     times: dict[str, Timing]
     memory: int
@@ -57,7 +57,7 @@ class Measured(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Floating-point operations in a second, at the best."""
+        """Floating-point operations per second of the fastest call."""
         return 1e3 * self.flops / self.times[OURS].minimum
 
 
@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.unet")
     parser.add_argument("--repeats", type=int, default=3, help="rounds (default: %(default)s)")
     parser.add_argument("--channels", type=int, default=320 if on_cuda else 128,
-                        help="of the first level (default: %(default)s)")  # fmt: skip
-    markdown.add_options(parser, "unet-cuda" if on_cuda else "unet")
+                        help="channels of the first level (default: %(default)s)")  # fmt: skip
+    harness.add_options(parser, "unet-cuda" if on_cuda else "unet")
     options = parser.parse_args(arguments)
     device = torch.device("cuda" if on_cuda else "cpu")
     dtype = torch.bfloat16 if on_cuda else torch.float32
@@ -89,14 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             results[case] = measure(unets, case, options.repeats)
         rate = max(rate, product_rate(device, dtype, 8192 if on_cuda else 1024))
     body = section(results, rate, config.model_channels, dtype, options.repeats)
-    markdown.publish(options.section, f"{body} {machine.describe(device.type)}", options.readme)
+    harness.publish(
+        options.section, f"{body} {harness.describe_machine(device.type)}", options.page
+    )
 
 
 # -- measuring
 
 
 def random_unet(config: SV4DConfig, device: torch.device, dtype: torch.dtype) -> SV4DUNet:
-    """Matrices and kernels of zeros are what such networks begin with; these have numbers."""
+    """Build a network with random numbers also where training starts from zeros."""
     torch.manual_seed(0)
     unet = SV4DUNet(config)
     for parameter in unet.parameters():
@@ -109,7 +111,7 @@ def random_unet(config: SV4DConfig, device: torch.device, dtype: torch.dtype) ->
 
 
 def inputs(case: Case, config: SV4DConfig, like: Tensor) -> Inputs:
-    """Random arguments of a call."""
+    """Make random arguments of a call."""
     F, side = case.V * case.T, case.S // LATENT_SIDE
     return (
         torch.randn(F, config.in_channels, side, side).to(like),
@@ -121,7 +123,7 @@ def inputs(case: Case, config: SV4DConfig, like: Tensor) -> Inputs:
 
 
 def measure(unets: dict[str, nn.Module], case: Case, repeats: int) -> Measured:
-    """All implementations in turns, after a call of each that does not count."""
+    """Time all implementations in turns, after one warm-up call of each."""
     ours = unets[OURS]
     assert isinstance(ours, SV4DUNet)
     arguments = inputs(case, ours.config, next(ours.parameters()))
@@ -142,7 +144,7 @@ def check_agreement(results: list[Tensor]) -> None:
 
 
 def timer(call: Callable[[], Tensor]) -> Callable[[], float]:
-    """Milliseconds of a call."""
+    """Make a function that times one call in milliseconds."""
 
     def run() -> float:
         began = time.perf_counter()
@@ -154,7 +156,7 @@ def timer(call: Callable[[], Tensor]) -> Callable[[], float]:
 
 
 def memory_of(call: Callable[[], Tensor]) -> int:
-    """Bytes of tensors at the peak; what was there before does not count."""
+    """Measure the peak bytes of tensors beyond those that existed before the call."""
     if not torch.cuda.is_available():
         return peak_bytes(call, "cpu")
     before = torch.cuda.memory_allocated()
@@ -169,7 +171,7 @@ def memory_of(call: Callable[[], Tensor]) -> int:
 def section(
     results: dict[Case, Measured], rate: float, channels: int, dtype: torch.dtype, repeats: int
 ) -> str:
-    """The README's section."""
+    """Format the section of docs/benchmarks.md."""
     compared = any(THEIRS in measured.times for measured in results.values())
     header = ["V × T, S²", "ours, s", "memory", "TFLOP", "TFLOP/s", "of a matrix product"]
     if compared:
@@ -180,7 +182,7 @@ def section(
         f"(median) of {repeats} calls, in turns; ratios: of the minima (of the medians). Memory: "
         f"tensors beside the weights. A product of large matrices reaches {tera(rate)} TFLOP/s."
     )
-    return f"{markdown.table(header, rows)}\n\n{caption}"
+    return f"{harness.table(header, rows)}\n\n{caption}"
 
 
 def row(case: Case, measured: Measured, rate: float, compared: bool) -> list[str]:

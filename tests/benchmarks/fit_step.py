@@ -1,9 +1,9 @@
-"""Where the time of one iteration of a fit goes, for several sizes of the images.
+"""Time the parts of one iteration of a fit for several image sizes.
 
-    python -m tests.benchmarks.stages [GRID] [--size 64 128 160]
+    python -m tests.benchmarks.fit_step [GRID] [--size 64 128 160]
 
-The iteration is put together here from the parts that `recon.fitting.fit` uses, so that each can be
-timed: V views of one time, random backgrounds. Not in it: densification, which is rare.
+The iteration is assembled here from the parts that `recon.fitting.fit` uses, so that each can be
+timed: some views of one time over random backgrounds. Densification is rare and left out.
 """
 
 from __future__ import annotations
@@ -30,42 +30,42 @@ from recon.grid import Grid, read_grid
 from recon.losses import image_loss
 from recon.rasterizers import rasterize
 from recon.rendering import camera_tensors, view_colors
-from tests.benchmarks import machine, markdown
-from tests.benchmarks.timing import Timing, three_digits, timing
+from tests.benchmarks import harness
+from tests.benchmarks.harness import Timing, three_digits, timing
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "robot"
 WARM_UP = 5  # iterations that are not counted
-STAGES = ("deformation", "rasterizer", "loss", "backward", "optimiser")
+PARTS = ("deformation", "rasterizer", "loss", "backward", "optimizer")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.stages")
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fit_step")
     parser.add_argument("grid", nargs="?", type=Path, default=EXAMPLE, help="default: %(default)s")
     parser.add_argument("--size", nargs="+", type=int, default=[64, 128, 160], dest="sizes",
                         help="longer edges in pixels (default: 64 128 160)")  # fmt: skip
     parser.add_argument("--motion", choices=sorted(motion_models), default=None,
                         help="motion model (default: that of a fit)")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=40, help="iterations (default: %(default)s)")
-    markdown.add_options(parser, "stages")
+    harness.add_options(parser, "fit-step")
     options = parser.parse_args(arguments)
-    machine.use_threads(0)
+    harness.use_threads(0)
     grid = read_grid(options.grid)
     config = preset(motion=options.motion)
     config = replace(config, initial_gaussians=config.gaussians)
     iteration = Iteration(grid, config)
     timings = {}
     for size in sorted({min(size, max(grid.height, grid.width)) for size in options.sizes}):
-        print(f"stages: {size}²", file=sys.stderr, flush=True)
+        print(f"fit step: {size}²", file=sys.stderr, flush=True)
         timings[size] = iteration.measure(size, options.repeats)
-    markdown.publish(options.section, section(timings, config, options.grid.name), options.readme)
+    harness.publish(options.section, section(timings, config, options.grid.name), options.page)
 
 
 class Iteration:
-    """One step of a fit in timed parts.
+    """One iteration of a fit, in timed parts.
 
     Args:
-        grid: images.
-        config: of the fit whose iteration it is; N is its `initial_gaussians`.
+        grid: training images.
+        config: settings of the fit; N is its `initial_gaussians`.
     """
 
     def __init__(self, grid: Grid, config: FitConfig):
@@ -75,23 +75,23 @@ class Iteration:
         times = [float(time) for time in grid.times]
         self.deformation = deformation_class(config.motion).for_fit(self.gaussians, times)
         groups = [{"params": list(self.gaussians)}, *self.deformation.parameter_groups()]
-        # so slow that all iterations find about the same Gaussians
+        # a learning rate so small that all iterations see about the same Gaussians
         groups = [group | {"lr": 1e-6} for group in groups]
         self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
         self.rng = np.random.default_rng(config.seed)
 
     def measure(self, size: int, repeats: int) -> dict[str, Timing]:
-        """Milliseconds of each stage with images of `size` pixels."""
+        """Measure the milliseconds of each part with images of `size` pixels."""
         level = self.pyramid.level(size)
         for _ in range(WARM_UP):
             self.run(level, Stopwatch())
         watch = Stopwatch()
         for _ in range(repeats):
             self.run(level, watch)
-        return {stage: timing(watch.elapsed_ms[stage]) for stage in STAGES}
+        return {part: timing(watch.elapsed_ms[part]) for part in PARTS}
 
     def run(self, level: ImageLevel, watch: Stopwatch) -> None:
-        """One iteration at a random time."""
+        """Run one iteration at a random time."""
         frame = int(self.rng.integers(self.grid.T))
         images = self.rng.permutation(self.grid.at_frame(frame))[: self.config.views]
         backgrounds, time = torch.rand(len(images), 3), float(self.grid.times[frame])
@@ -112,12 +112,12 @@ class Iteration:
         with watch("backward"):
             self.optimizer.zero_grad(set_to_none=True)
             (loss.total + penalty).backward()
-        with watch("optimiser"):
+        with watch("optimizer"):
             self.optimizer.step()
 
 
 class Stopwatch:
-    """Milliseconds of named stretches of code, each time they run."""
+    """Milliseconds of named code sections, one number per run."""
 
     def __init__(self) -> None:
         self.elapsed_ms: dict[str, list[float]] = defaultdict(list)
@@ -130,13 +130,11 @@ class Stopwatch:
 
 
 def section(timings: dict[int, dict[str, Timing]], config: FitConfig, grid: str) -> str:
-    """The README's section."""
-    totals = {
-        size: sum(stage.median for stage in found.values()) for size, found in timings.items()
-    }
+    """Format the section of docs/benchmarks.md."""
+    totals = {size: sum(part.median for part in found.values()) for size, found in timings.items()}
     rows = [
-        [stage, *(share(timings[size][stage].median, totals[size]) for size in timings)]
-        for stage in STAGES
+        [part, *(share(timings[size][part].median, totals[size]) for size in timings)]
+        for part in PARTS
     ]
     rows.append(["all", *(f"{three_digits(total)} ms" for total in totals.values())])
     header = ["an iteration's time", *(f"{size}²" for size in timings)]
@@ -144,7 +142,7 @@ def section(timings: dict[int, dict[str, Timing]], config: FitConfig, grid: str)
         f"Medians; `{grid}`, {config.motion}, {config.initial_gaussians} Gaussians, "
         f"{config.views} views in an iteration."
     )
-    return f"{markdown.table(header, rows)}\n\n{caption} {machine.describe()}"
+    return f"{harness.table(header, rows)}\n\n{caption} {harness.describe_machine()}"
 
 
 def share(part: float, total: float) -> str:
