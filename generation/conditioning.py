@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from generation.models.embedding import sinusoidal_embedding
+from generation.models.layers import sinusoidal_embedding
 
 AUGMENTATION = 1e-5  # the noise on conditioning images that the networks are told
 SIGMA_WIDTH, ANGLE_WIDTH = 256, 512

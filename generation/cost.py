@@ -29,8 +29,7 @@ from generation.models.patch_autoencoder import (
     PatchDecoder,
     PatchEncoder,
 )
-from generation.models.structure_branch import build_branch
-from generation.models.structure_condition import Structure, StructureBranch
+from generation.models.structure_branch import Structure, StructureBranch, build_branch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig

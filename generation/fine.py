@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from generation.models.injection import Inject
-from generation.models.structure_condition import Structure, StructureBranch
+from generation.models.structure_branch import Structure, StructureBranch
 from generation.models.sv4d import SV4DConfig, SV4DUNet
+from generation.models.unet import FeatureResiduals
 from generation.networks import Networks
 from generation.stages import Stage
 from generation.weights.cascade_weights import BRANCH, load_branch, open_cascade_file
@@ -56,7 +56,9 @@ class FineStage(Stage):
         self.latents = latents.unflatten(0, self.coarse.shape[:2])
 
     @torch.inference_mode()
-    def inject(self, networks: Networks, latents: Tensor, frames: Sequence[int]) -> Inject:
+    def inject(
+        self, networks: Networks, latents: Tensor, frames: Sequence[int]
+    ) -> FeatureResiduals:
         """See `Stage`."""
         structure = Structure(self.latents[frames].unsqueeze(0), latents[frames].unsqueeze(0))
         return self.branch(Structure(*(part.to(networks.device) for part in structure)))

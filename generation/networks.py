@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from generation.conditioning import Conditioning
 from generation.diffusion.denoiser import Predictor
 from generation.models.image_encoders import CLIPImageEncoder, ConvImageEncoder, clip_state
-from generation.models.injection import Inject
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
-from generation.models.unet import UNetConfig
+from generation.models.unet import FeatureResiduals, UNetConfig
 from generation.models.vae import (
     VAEConfig,
     VAEDecoder,
@@ -130,12 +129,14 @@ def working_dtype(settings: GenerateSettings) -> torch.dtype:
     return getattr(torch, settings.precision)
 
 
-def predictor(unet: SV3DUNet | SV4DUNet, inject: Inject | None = None) -> Predictor:
+def predictor(
+    unet: SV3DUNet | SV4DUNet, feature_residuals: FeatureResiduals | None = None
+) -> Predictor:
     """A network as the sampler calls it: one call for b conditionings.
 
     Args:
         unet: the network.
-        inject: what is added to the features of SV4D's; see `generation.models.injection`.
+        feature_residuals: what is added to the features of SV4D's.
     """
     if isinstance(unet, SV3DUNet):
 
@@ -151,7 +152,7 @@ def predictor(unet: SV3DUNet | SV4DUNet, inject: Inject | None = None) -> Predic
         context = torch.stack([each.context for each in conditionings])
         references = [each.reference for each in conditionings]
         told = torch.stack(references)  # type: ignore[arg-type]
-        return unet(x, noise, vector, context, told, inject)
+        return unet(x, noise, vector, context, told, feature_residuals)
 
     return predict_grid
 

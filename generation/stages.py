@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from generation.checkpoint import STATE
-from generation.models.injection import Inject
+from generation.models.unet import FeatureResiduals
 from generation.networks import Networks
 
 SEEDS = 1_000_003  # passes that one seed has noise for
@@ -48,7 +48,9 @@ class Stage:
             WeightsError: its own weights do not fit them.
         """
 
-    def inject(self, networks: Networks, latents: Tensor, frames: Sequence[int]) -> Inject | None:
+    def inject(
+        self, networks: Networks, latents: Tensor, frames: Sequence[int]
+    ) -> FeatureResiduals | None:
         """What is added to the features of the network while it makes some frames.
 
         Args:

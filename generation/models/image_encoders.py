@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from generation.models.normalization import GROUPS, GroupNorm
+from generation.models.layers import GROUPS, GroupNorm
 from recon.errors import InputError
 
 CLIP_SIDE = 224

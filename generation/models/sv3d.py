@@ -1,8 +1,8 @@
-"""SV3D's network: one object at one time, F views of an orbit.
+"""SV3D's UNet: F views of an orbit around one object at one time.
 
 Letters: b batch, F frames (views of the orbit), N = b·F, C channels, h × w latent pixels, E width
-of the embedding. Frames see each other in the convolutions along F and in one attention along F
-for each pixel.
+of the embedding. Frames see each other in the convolutions along F and in the attention along F at
+each pixel.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from generation.models.embedding import embedding_mlp, sinusoidal_embedding
-from generation.models.normalization import GroupNorm
-from generation.models.residual import FrameBlock, SpaceTimeBlock
-from generation.models.transformer import Mixer, SequenceBlock, TransformerBlock
-from generation.models.unet import (
-    Conditioned,
-    UNet,
-    UNetConfig,
+from generation.models.layers import (
+    FrameBlock,
+    GroupNorm,
+    Mixer,
+    SpaceTimeBlock,
+    embedding_mlp,
     pixels_as_tokens,
+    sinusoidal_embedding,
     tokens_as_pixels,
 )
+from generation.models.transformer import SequenceBlock, TransformerBlock
+from generation.models.unet import ConditionedLayer, UNet, UNetConfig
 
 
 class SV3DConditions(NamedTuple):
-    """What the layers are told.
+    """Conditioning of the layers.
 
     Attributes:
-        emb: noise level and vector, [N, E].
-        context: CLIP token of each frame, [N, context_dim].
+        emb: embedding of noise level and vector conditioning, [N, E].
+        context: image encoder's token of each frame, [N, context_dim].
         frames: F.
-        still: bool, [N]: frames that the blocks along F leave as they are; none if None.
+        still: bool, [N]: frames that the blocks along F leave unchanged; none if None.
     """
 
     emb: Tensor
@@ -41,8 +42,8 @@ class SV3DConditions(NamedTuple):
     still: Tensor | None
 
 
-class SV3DResidual(Conditioned[SV3DConditions], SpaceTimeBlock):
-    """A residual block in space and one along the views."""
+class SV3DResidual(ConditionedLayer[SV3DConditions], SpaceTimeBlock):
+    """A residual block in space, blended with one along the views."""
 
     def __init__(self, channels_in: int, channels: int, embedding: int):
         super().__init__(channels_in, channels, embedding)
@@ -55,8 +56,8 @@ class SV3DResidual(Conditioned[SV3DConditions], SpaceTimeBlock):
         return self.blend(h, along_frames, conditions.still)
 
 
-class SV3DTransformer(Conditioned[SV3DConditions]):
-    """Attention over the pixels of a frame, then over the frames at a pixel."""
+class SV3DTransformer(ConditionedLayer[SV3DConditions]):
+    """Attention over the pixels of each frame, then over the frames at each pixel."""
 
     def __init__(self, channels: int, config: UNetConfig):
         super().__init__()
@@ -85,17 +86,17 @@ class SV3DTransformer(Conditioned[SV3DConditions]):
 
     @property
     def _blocks(self) -> tuple[TransformerBlock, SequenceBlock]:
-        """Those in space and along the frames; the published lists have one of each."""
+        """The blocks in space and along the frames; the published lists have one of each."""
         return cast(Any, (self.transformer_blocks[0], self.time_stack[0]))
 
     def _positions(self, frames: int, like: Tensor) -> Tensor:
-        """Embedding of the frame's index, [F, 1, C]."""
+        """Embeds the index of each frame, [F, 1, C]."""
         index = torch.arange(frames, device=like.device)
         return self.time_pos_embed(sinusoidal_embedding(index, like.shape[-1]).to(like))[:, None]
 
 
 class SV3DUNet(UNet[UNetConfig, SV3DConditions]):
-    """The network of SV3D_u and SV3D_p, which differ in the width of the vector."""
+    """The UNet of SV3D_u and SV3D_p, which differ in the width of the vector conditioning."""
 
     def _residual(self, channels_in: int, channels: int) -> SV3DResidual:
         return SV3DResidual(channels_in, channels, self.config.embedding)
@@ -112,17 +113,17 @@ class SV3DUNet(UNet[UNetConfig, SV3DConditions]):
         frames: int,
         still: Tensor | None = None,
     ) -> Tensor:
-        """Predicts for all views of an orbit at once.
+        """Predicts all views of an orbit at once.
 
         Args:
-            x: noisy latents times c_in, and the conditioning latents, [N, in_channels, h, w]; h
-                and w divisible by `config.downsampling`.
+            x: noisy latents times c_in, concatenated with the conditioning latents,
+                [N, in_channels, h, w]; h and w divisible by `config.downsampling`.
             noise: c_noise of each frame, [N].
-            vector: [N, adm_in_channels].
-            context: CLIP token of each frame, [N, context_dim].
+            vector: vector conditioning, [N, adm_in_channels].
+            context: image encoder's token of each frame, [N, context_dim].
             frames: F.
-            still: bool, [N]: frames that are not mixed with others (the reference's
-                `image_only_indicator`); none if None.
+            still: bool, [N]: frames that are not mixed with others (`image_only_indicator` in the
+                published code); none if None.
 
         Returns:
             [N, out_channels, h, w].

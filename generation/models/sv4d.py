@@ -1,11 +1,10 @@
-"""SV4D's network, of both versions: T times × V views of one moving object.
+"""SV4D's UNet, of both versions: T times × V views of one moving object.
 
 Letters: b batch, T times, V views, F = T·V frames with the time outermost (f = t·V + v), N = b·F,
 C channels, h × w latent pixels, P = h·w, E width of the embedding. Frames see each other in
-  - the convolutions along the flat list of F frames, in which neighbours are mostly views,
-  - an attention over the views of one time at one pixel (or what stands in its place, see
-    `attend_pixel_groups`),
-  - an attention over the times of one view at one pixel, which is told the view's reference image.
+  - the convolutions along the flat list of F frames, in which neighbors are mostly views,
+  - an attention over the views of one time at one pixel (or its variant `attend_pixel_groups`),
+  - an attention over the times of one view at one pixel, conditioned on the view's reference image.
 """
 
 from __future__ import annotations
@@ -17,29 +16,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from generation.models.embedding import embedding_mlp, sinusoidal_embedding
-from generation.models.injection import Inject
-from generation.models.normalization import GroupNorm
-from generation.models.residual import FrameBlock, SpaceTimeBlock
-from generation.models.transformer import Mixer, SequenceBlock, TransformerBlock
-from generation.models.unet import (
-    Conditioned,
-    UNet,
-    UNetConfig,
+from generation.models.layers import (
+    FrameBlock,
+    GroupNorm,
+    Mixer,
+    SpaceTimeBlock,
+    embedding_mlp,
     pixels_as_tokens,
+    sinusoidal_embedding,
     tokens_as_pixels,
 )
+from generation.models.transformer import SequenceBlock, TransformerBlock
+from generation.models.unet import ConditionedLayer, FeatureResiduals, UNet, UNetConfig
 
 
 @dataclass(frozen=True)
 class SV4DConfig(UNetConfig):
-    """Sizes and variants of SV4D's network; the defaults are those of the first version.
+    """Sizes and variants of SV4D's UNet; the defaults are those of the first version.
 
     Attributes:
         motion_context_dim: channels of the reference views' latents.
-        use_camera_emb: the embedding of a view comes from its camera, not from its index.
-        use_3d_attention: groups of neighbouring pixels in the place of the views of a pixel.
-        separate_motion_merge_factor: the motion block has a mixer of its own.
+        use_camera_emb: whether a view is embedded by its camera instead of its index.
+        use_3d_attention: whether the attention over views runs over groups of neighboring pixels
+            instead, see `attend_pixel_groups`.
+        separate_motion_merge_factor: whether the motion block has a mixer of its own.
     """
 
     motion_context_dim: int = 4
@@ -49,11 +49,11 @@ class SV4DConfig(UNetConfig):
 
 
 class SV4DConditions(NamedTuple):
-    """What the layers are told.
+    """Conditioning of the layers.
 
     Attributes:
-        emb: noise level and vector, [N, E].
-        context: CLIP token of each time of the input video, [b, T, context_dim].
+        emb: embedding of noise level and vector conditioning, [N, E].
+        context: image encoder's token of each time of the input video, [b, T, context_dim].
         reference: latents of the reference views, [b, V, motion_context_dim, H, W].
     """
 
@@ -72,8 +72,8 @@ class SV4DConditions(NamedTuple):
         return self.reference.shape[1]
 
 
-class SV4DResidual(Conditioned[SV4DConditions], SpaceTimeBlock):
-    """A residual block in space and one along the flat list of all times and views."""
+class SV4DResidual(ConditionedLayer[SV4DConditions], SpaceTimeBlock):
+    """A residual block in space, blended with one along the flat list of times and views."""
 
     def __init__(self, channels_in: int, channels: int, embedding: int):
         super().__init__(channels_in, channels, embedding)
@@ -86,8 +86,8 @@ class SV4DResidual(Conditioned[SV4DConditions], SpaceTimeBlock):
         return self.blend(h, self.time_mix_blocks(h, conditions.emb, frames))
 
 
-class SV4DTransformer(Conditioned[SV4DConditions]):
-    """Attention in space, then over views, then over times; each blended with what was before."""
+class SV4DTransformer(ConditionedLayer[SV4DConditions]):
+    """Attention in space, then over views, then over times; the last two are blended in."""
 
     def __init__(self, channels: int, config: SV4DConfig):
         super().__init__()
@@ -114,7 +114,7 @@ class SV4DTransformer(Conditioned[SV4DConditions]):
         grid = self.proj_in(pixels_as_tokens(self.norm(x))).unflatten(0, (-1, T, V))
         times = self.time_mix_motion_embed(_indices(T, grid))[:, None, None]
         views = self._views(grid, conditions)
-        reference = _resized(conditions.reference, height, width)
+        reference = _resize(conditions.reference, height, width)
         space, over_views, over_times = self._blocks
         grid = attend_space(space, grid, conditions.context)
         seen = self.attend_views(over_views, grid + views, conditions.context)
@@ -125,12 +125,12 @@ class SV4DTransformer(Conditioned[SV4DConditions]):
 
     @property
     def _blocks(self) -> tuple[TransformerBlock, SequenceBlock, SequenceBlock]:
-        """Those in space, over views, over times; the published lists have one of each."""
+        """The blocks in space, over views, over times; the published lists have one of each."""
         lists = (self.transformer_blocks, self.time_mix_blocks, self.motion_blocks)
         return cast(Any, tuple(blocks[0] for blocks in lists))
 
     def _views(self, grid: Tensor, conditions: SV4DConditions) -> Tensor:
-        """Embedding of each view, [b or 1, 1, V, 1, C]."""
+        """Embeds each view, [b or 1, 1, V, 1, C]."""
         V = conditions.views
         if self.use_camera_emb:
             camera = conditions.emb.unflatten(0, (-1, conditions.times, V))[:, 0]
@@ -140,7 +140,7 @@ class SV4DTransformer(Conditioned[SV4DConditions]):
 
 
 class SV4DUNet(UNet[SV4DConfig, SV4DConditions]):
-    """The network of SV4D, SV4D 2.0 and its 8-view form."""
+    """The UNet of SV4D, SV4D 2.0 and its 8-view form."""
 
     def _residual(self, channels_in: int, channels: int) -> SV4DResidual:
         return SV4DResidual(channels_in, channels, self.config.embedding)
@@ -155,19 +155,19 @@ class SV4DUNet(UNet[SV4DConfig, SV4DConditions]):
         vector: Tensor,
         context: Tensor,
         reference: Tensor,
-        inject: Inject | None = None,
+        feature_residuals: FeatureResiduals | None = None,
     ) -> Tensor:
-        """Predicts for all times and views at once.
+        """Predicts all times and views at once.
 
         Args:
-            x: noisy latents times c_in, and the input video's latents, time-major,
+            x: noisy latents times c_in, concatenated with the input video's latents, time-major,
                 [N, in_channels, h, w]; h and w divisible by `config.downsampling`.
             noise: c_noise of each frame, [N].
-            vector: [N, adm_in_channels].
-            context: CLIP token of each time of the input video, [b, T, context_dim].
-            reference: latents of the reference views, not scaled, [b, V, 4, H, W]; zeros where
-                there are none.
-            inject: what is added to the features; see `injection`.
+            vector: vector conditioning, [N, adm_in_channels].
+            context: image encoder's token of each time of the input video, [b, T, context_dim].
+            reference: unscaled latents of the reference views, [b, V, motion_context_dim, H, W];
+                zeros where there are none.
+            feature_residuals: computes what is added to the features, e.g. a structure branch's.
 
         Returns:
             [N, out_channels, h, w].
@@ -175,14 +175,14 @@ class SV4DUNet(UNet[SV4DConfig, SV4DConditions]):
         conditions = SV4DConditions(
             self._embed(noise, vector), context.to(self.dtype), reference.to(self.dtype)
         )
-        return self._run(x, conditions, inject)
+        return self._run(x, conditions, feature_residuals)
 
 
 def attend_space(block: TransformerBlock, grid: Tensor, context: Tensor) -> Tensor:
     """Runs a block over the pixels of each frame.
 
     Args:
-        block: the spatial block.
+        block: the block in space.
         grid: tokens, [b, T, V, P, C].
         context: [b, T, context_dim].
 
@@ -203,15 +203,16 @@ def attend_views(block: SequenceBlock, grid: Tensor, context: Tensor) -> Tensor:
 def attend_pixel_groups(block: SequenceBlock, grid: Tensor, context: Tensor) -> Tensor:
     """Runs a block over V neighbouring pixels of one frame; arguments as `attend_space`.
 
-    The published SV4D 2.0 was trained with its "3-D attention", which comes down to this: the flat
-    list of a time's V·P positions is cut into P groups of V. Its CLIP tokens are listed in another
-    order than the groups, so that group g of time t is told the token of time ⌊(g·T + t) / P⌋.
+    This is what the "3-D attention" with which SV4D 2.0 was published amounts to: the flat list of
+    a time's V·P positions is cut into P groups of V. The tokens of the image encoder are repeated
+    in another order than the groups, so that group g of time t gets the token of time
+    ⌊(g·T + t) / P⌋.
     """
     b, T, V, P, C = grid.shape
     group = torch.arange(P, device=grid.device)
     time = torch.arange(T, device=grid.device)
-    told = (group * T + time[:, None]) // P  # [T, P]
-    attended = block.attn2(context)[:, told].reshape(-1, 1, 1, C)
+    token_time = (group * T + time[:, None]) // P  # [T, P]
+    attended = block.attn2(context)[:, token_time].reshape(-1, 1, 1, C)
     return block(grid.reshape(b * T * P, V, 1, C), attended).view(grid.shape)
 
 
@@ -231,13 +232,13 @@ def attend_times(block: SequenceBlock, grid: Tensor, reference: Tensor) -> Tenso
 
 
 def _indices(count: int, like: Tensor) -> Tensor:
-    """Sinusoids of 0 … count − 1, [count, C]."""
+    """Sinusoidal embeddings of 0 … count − 1, [count, C]."""
     index = torch.arange(count, device=like.device)
     return sinusoidal_embedding(index, like.shape[-1]).to(like)
 
 
-def _resized(reference: Tensor, height: int, width: int) -> Tensor:
-    """Latents [b, V, c, H, W] at another size, as tokens, [b, V, P, c]."""
+def _resize(reference: Tensor, height: int, width: int) -> Tensor:
+    """Resizes latents [b, V, c, H, W] and returns them as tokens, [b, V, P, c]."""
     small = interpolate(
         reference.flatten(0, 1), (height, width), mode="bilinear", align_corners=False
     )

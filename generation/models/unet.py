@@ -1,16 +1,22 @@
-"""The UNet that SV3D and SV4D share: what is different between them is how frames see each other.
+"""The UNet that SV3D and SV4D share; they differ in how frames see each other.
 
     x ─▶ input blocks ──▶ middle block ─▶ output blocks ─▶ out
-             └─────── skips ───────────────────┘
+           │ + input_i      │ + middle_0      │ + output_i
+           └────── skips, + skip_i ───────────┘
 
-Letters: N frames of all batch items, C channels, h × w latent pixels, E width of the embedding.
+Features can be added from outside at the points marked +, as ControlNet does (`FeatureResiduals`).
+`input_i` continues through the encoder and into the skip connection; `skip_i` reaches the decoder
+only. The index i is that of the block that computes the feature.
+
+Letters: N frames of all batch items, C channels, h × w latent pixels, E width of the embedding;
+level l has 1/2ˡ of the latent's height and width.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -18,12 +24,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
-from generation.models.chunks import Chunk
-from generation.models.embedding import embedding_mlp, sinusoidal_embedding
-from generation.models.injection import Inject, add
-from generation.models.normalization import GroupNorm
+from generation.models.layers import Chunk, GroupNorm, embedding_mlp, sinusoidal_embedding
 
-EMBEDDING_WIDENING = 4
+EMBEDDING_EXPANSION = 4
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ class UNetConfig:
     """Sizes of a UNet; the defaults are those of the published networks.
 
     Attributes:
-        in_channels: of the noisy latent and the concatenated conditioning latent.
-        out_channels: of the prediction.
+        in_channels: channels of the noisy latent and the concatenated conditioning latent.
+        out_channels: channels of the prediction.
         model_channels: channels of the first level.
         channel_mult: channels of each level as multiples of `model_channels`.
-        num_res_blocks: residual blocks of a level on the way down; one more on the way up.
-        attention_resolutions: down-sampling factors at which there are transformers.
-        num_head_channels: d of the attention.
-        context_dim: width of the CLIP token.
+        num_res_blocks: residual blocks per level of the encoder; the decoder has one more.
+        attention_resolutions: downsampling factors of the levels that have transformers.
+        num_head_channels: d, channels of an attention head.
+        context_dim: width of the image encoder's token.
         adm_in_channels: width of the vector conditioning.
     """
 
@@ -54,21 +57,97 @@ class UNetConfig:
 
     @property
     def embedding(self) -> int:
-        """E, the width of the noise level's and the vector's embedding."""
-        return EMBEDDING_WIDENING * self.model_channels
+        """E, the width of the embedding of noise level and vector conditioning."""
+        return EMBEDDING_EXPANSION * self.model_channels
 
     @property
     def downsampling(self) -> int:
-        """By which h and w must be divisible."""
+        """The number by which h and w must be divisible."""
         return 2 ** (len(self.channel_mult) - 1)
 
 
 Conditions = TypeVar("Conditions")
 Config = TypeVar("Config", bound=UNetConfig)
 
+FeatureResiduals = Callable[[Tensor, Any], Mapping[str, Tensor]]
+"""Computes what is added to a UNet's features, by the name of the feature point.
 
-class Conditioned(nn.Module, ABC, Generic[Conditions]):
-    """A layer that is told the conditions, not only the features."""
+Called once per network call, with the UNet's input and its layers' conditioning.
+"""
+
+
+@dataclass(frozen=True)
+class FeaturePoint:
+    """A feature of the UNet to which a residual can be added.
+
+    Attributes:
+        part: "input", "skip", "middle" or "output".
+        index: index of the block that computes the feature.
+        channels: C.
+        level: l.
+    """
+
+    part: str
+    index: int
+    channels: int
+    level: int
+
+    @property
+    def name(self) -> str:
+        """Key of the residual, e.g. "skip_3"."""
+        return f"{self.part}_{self.index}"
+
+
+def input_points(config: UNetConfig) -> list[FeaturePoint]:
+    """The features of the encoder, each of which is a skip connection as well."""
+    first, last_level = config.model_channels, len(config.channel_mult) - 1
+    sizes = [(first, 0)]
+    for level, multiple in enumerate(config.channel_mult):
+        sizes += [(multiple * first, level)] * config.num_res_blocks
+        if level < last_level:
+            sizes.append((multiple * first, level + 1))
+    return [FeaturePoint("input", index, *size) for index, size in enumerate(sizes)]
+
+
+def skip_points(config: UNetConfig) -> list[FeaturePoint]:
+    """The same features where the decoder reads them."""
+    return [replace(point, part="skip") for point in input_points(config)]
+
+
+def middle_point(config: UNetConfig) -> FeaturePoint:
+    """The feature of the middle block."""
+    return replace(input_points(config)[-1], part="middle", index=0)
+
+
+def upsampled_points(config: UNetConfig) -> list[FeaturePoint]:
+    """The upsampled feature with which each level of the decoder begins, except the deepest."""
+    blocks, levels = config.num_res_blocks + 1, len(config.channel_mult)
+    return [
+        FeaturePoint(
+            "output",
+            (levels - level) * blocks - 1,
+            config.channel_mult[level] * config.model_channels,
+            level - 1,
+        )
+        for level in range(levels - 1, 0, -1)
+    ]
+
+
+def add_residual(x: Tensor, residual: Tensor | None) -> Tensor:
+    """Adds a residual to a feature.
+
+    Args:
+        x: [N, C, h, w].
+        residual: [N, C, h, w]; or [N / r, C, h, w], which is repeated for r equal parts of the
+            batch, such as the two halves of classifier-free guidance; or None.
+    """
+    if residual is None:
+        return x
+    return (x.unflatten(0, (-1, len(residual))) + residual.to(x.dtype)).flatten(0, 1)
+
+
+class ConditionedLayer(nn.Module, ABC, Generic[Conditions]):
+    """A layer that takes the conditioning beside the features."""
 
     @abstractmethod
     def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
@@ -100,18 +179,18 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module, ABC, Generic[Config, Conditions]):
-    """The skeleton: subclasses say what a residual block and a transformer are.
+    """Encoder, middle block and decoder; subclasses define residual blocks and transformers.
 
     Attributes:
-        config: its sizes.
-        recompute: whether a gradient computes the features inside of blocks again, instead of
-            keeping them from the way there.
+        config: sizes of the network.
+        gradient_checkpointing: whether the backward pass recomputes the features inside of blocks
+            instead of storing them.
     """
 
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        self.recompute = False
+        self.gradient_checkpointing = False
         first, embedding = config.model_channels, config.embedding
         self.time_embed = embedding_mlp(first, embedding, embedding)
         self.label_emb = nn.Sequential(embedding_mlp(config.adm_in_channels, embedding, embedding))
@@ -122,7 +201,7 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
         last_level = len(config.channel_mult) - 1
         for level, multiple in enumerate(config.channel_mult):
             for _ in range(config.num_res_blocks):
-                self.input_blocks.append(self._stage(channels, multiple * first, level))
+                self.input_blocks.append(self._block_layers(channels, multiple * first, level))
                 channels = multiple * first
                 skips.append(channels)
             if level < last_level:
@@ -138,11 +217,11 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
         self.output_blocks = nn.ModuleList()
         for level, multiple in reversed(list(enumerate(config.channel_mult))):
             for index in range(config.num_res_blocks + 1):
-                stage = self._stage(channels + skips.pop(), multiple * first, level)
+                layers = self._block_layers(channels + skips.pop(), multiple * first, level)
                 channels = multiple * first
                 if level > 0 and index == config.num_res_blocks:
-                    stage.append(Upsample(channels))
-                self.output_blocks.append(stage)
+                    layers.append(Upsample(channels))
+                self.output_blocks.append(layers)
         self.out = nn.Sequential(
             GroupNorm(channels),
             nn.SiLU(),
@@ -150,36 +229,37 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
         )
 
     @abstractmethod
-    def _residual(self, channels_in: int, channels: int) -> Conditioned[Conditions]:
-        """A residual block of this network."""
+    def _residual(self, channels_in: int, channels: int) -> ConditionedLayer[Conditions]:
+        """Builds a residual block of this network."""
 
     @abstractmethod
-    def _transformer(self, channels: int) -> Conditioned[Conditions]:
-        """A transformer of this network."""
+    def _transformer(self, channels: int) -> ConditionedLayer[Conditions]:
+        """Builds a transformer of this network."""
 
-    def _stage(self, channels_in: int, channels: int, level: int) -> nn.ModuleList:
-        stage: list[nn.Module] = [self._residual(channels_in, channels)]
+    def _block_layers(self, channels_in: int, channels: int, level: int) -> nn.ModuleList:
+        layers: list[nn.Module] = [self._residual(channels_in, channels)]
         if 2**level in self.config.attention_resolutions:
-            stage.append(self._transformer(channels))
-        return nn.ModuleList(stage)
+            layers.append(self._transformer(channels))
+        return nn.ModuleList(layers)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters and the features."""
+        """Data type of the parameters and the features."""
         return next(self.parameters()).dtype
 
     def to_channels_last(self) -> None:
-        """Lays the convolutions' weights out as the features lie; for CUDA."""
+        """Stores the convolutions' weights in the memory format of the features, for CUDA."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 weight = module.weight.data
                 module.weight.data = weight.contiguous(memory_format=torch.channels_last)
 
     def limit_memory(self, tokens: int | None) -> None:
-        """Sets how many tokens or pixels go through a layer at once, where that is exact.
+        """Limits how many tokens or pixels pass through a layer at once, where that is exact.
 
         Args:
-            tokens: as many, or one whole sequence or frame; None: what is fastest.
+            tokens: the limit; a layer that needs a whole sequence or frame still takes it. None
+                chooses what is fastest.
         """
         for module in self.modules():
             chunk = getattr(module, "chunk", None)
@@ -187,48 +267,40 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
                 chunk.tokens = tokens
 
     def _embed(self, noise: Tensor, vector: Tensor) -> Tensor:
-        """Noise level [N] and vector conditioning [N, adm_in_channels] as [N, E]."""
+        """Embeds noise levels [N] and vector conditioning [N, adm_in_channels] as [N, E]."""
         level = sinusoidal_embedding(noise, self.config.model_channels).to(self.dtype)
         return self.time_embed(level) + self.label_emb(vector.to(self.dtype))
 
-    def _run(self, x: Tensor, conditions: Conditions, inject: Inject | None = None) -> Tensor:
-        """[N, in_channels, h, w] to [N, out_channels, h, w]; see `injection` for what is added."""
+    def _run(
+        self, x: Tensor, conditions: Conditions, feature_residuals: FeatureResiduals | None = None
+    ) -> Tensor:
+        """Maps [N, in_channels, h, w] to [N, out_channels, h, w]."""
         h = x.to(self.dtype, memory_format=torch.channels_last)
-        added = {} if inject is None else inject(h, conditions)
+        residuals = {} if feature_residuals is None else feature_residuals(h, conditions)
         skips: list[Tensor] = []
         for index, block in enumerate(self.input_blocks):
-            h = add(self._block(block, h, conditions), added.get(f"input_{index}"))
+            h = add_residual(self._block(block, h, conditions), residuals.get(f"input_{index}"))
             skips.append(h)
-        h = add(self._block(self.middle_block, h, conditions), added.get("middle_0"))
+        h = add_residual(self._block(self.middle_block, h, conditions), residuals.get("middle_0"))
         for index, block in enumerate(self.output_blocks):
-            skip = add(skips.pop(), added.get(f"skip_{len(skips)}"))
+            skip = add_residual(skips.pop(), residuals.get(f"skip_{len(skips)}"))
             h = self._block(block, torch.cat([h, skip], dim=1), conditions)
-            h = add(h, added.get(f"output_{index}"))
+            h = add_residual(h, residuals.get(f"output_{index}"))
         return self.out(h)
 
     def _block(self, block: nn.Module, x: Tensor, conditions: Conditions) -> Tensor:
-        if self.recompute and torch.is_grad_enabled():
+        if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(run_block, block, x, conditions, use_reentrant=False)  # type: ignore[return-value]
         return run_block(block, x, conditions)
 
 
 def run_block(block: nn.Module, x: Tensor, conditions: Any) -> Tensor:
-    """Runs the layers of one block; only some of them are told the conditions."""
+    """Runs the layers of one block; only some of them take the conditioning."""
     for layer in _layers(block):
-        x = layer(x, conditions) if isinstance(layer, Conditioned) else layer(x)
+        x = layer(x, conditions) if isinstance(layer, ConditionedLayer) else layer(x)
     return x
 
 
 def _layers(block: nn.Module) -> Iterator[nn.Module]:
     assert isinstance(block, nn.ModuleList)
     return iter(block)
-
-
-def pixels_as_tokens(x: Tensor) -> Tensor:
-    """[N, C, h, w] as [N, h·w, C], without a copy in channels-last memory."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def tokens_as_pixels(tokens: Tensor, height: int, width: int) -> Tensor:
-    """The inverse of `pixels_as_tokens`: [N, h·w, C] as [N, C, h, w]."""
-    return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)

@@ -131,7 +131,7 @@ class DiffusionStage(ABC):
         """
         self.module, self.selection = module, selection
         self._settings, self._origins = settings, dict(origins)
-        module.unet.recompute = settings.recompute
+        module.unet.gradient_checkpointing = settings.recompute
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from generation.models.structure_branch import build_branch
-from generation.models.structure_condition import Structure, StructureBranch
+from generation.models.structure_branch import Structure, StructureBranch, build_branch
 from generation.models.sv4d import SV4DUNet
 from generation.networks import predictor
 from generation.training.conditions import Told, grid_told, time_major
@@ -136,7 +135,7 @@ class FineStage(DiffusionStage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             made = build_branch(branch, opened.unet.config, roles)
-        made.start_from(opened.unet)
+        made.init_from_unet(opened.unet)
         freeze_without_effect(made)
         trainings = {ORBIT_STAGE: reference_views, COARSE_STAGE: coarse}
         preceding = open_preceding(settings, foundation, trainings)

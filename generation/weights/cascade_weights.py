@@ -29,8 +29,7 @@ from generation.models.lora import (
     lora_state,
     merge_lora,
 )
-from generation.models.structure_branch import build_branch
-from generation.models.structure_condition import StructureBranch
+from generation.models.structure_branch import StructureBranch, build_branch
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.weights.header import read_header
 from generation.weights.store import load_module

@@ -20,8 +20,8 @@ from generation.diffusion.denoiser import Denoiser, coefficients, guided_denoise
 from generation.diffusion.guidance import linear_scale, orbit_scale, space_time_scale
 from generation.diffusion.sampler import euler, reversed_in_time, start
 from generation.diffusion.schedule import karras_sigmas
-from generation.models.embedding import sinusoidal_embedding
 from generation.models.image_encoders import clip_preprocess
+from generation.models.layers import sinusoidal_embedding
 from generation.models.vae import (
     VAEConfig,
     VAEDecoder,

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from generation.models.attention import SelfAttention, SingleKeyAttention
-from generation.models.feed_forward import FeedForward
-from generation.models.transformer import SequenceBlock, TransformerBlock
+from generation.models.transformer import (
+    FeedForward,
+    SelfAttention,
+    SequenceBlock,
+    SingleKeyAttention,
+    TransformerBlock,
+)
 
 
 def plain_attention(

@@ -12,7 +12,7 @@ from generation.models.appearance_propagation import (
     FeatureQuery,
     ReferenceQuery,
 )
-from generation.models.normalization import GroupNorm
+from generation.models.layers import GroupNorm
 from tests.generation.models.plain_blocks import linear
 from tests.generation.models.random_weights import error, frames, gradients, with_random_weights
 

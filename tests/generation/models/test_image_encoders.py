@@ -112,7 +112,7 @@ def test_the_tower_is_openclips_vision_transformer():
 
 
 @pytest.mark.parametrize("name", published)
-def test_every_published_tensor_has_its_place_and_every_place_its_tensor(name: str):
+def test_every_published_tensor_has_its_place_and_every_point_its_tensor(name: str):
     part = {
         key.removeprefix(PREFIX): torch.empty(shape, device="meta")
         for key, shape in expected_shapes(name).items()

@@ -64,7 +64,7 @@ def test_it_lies_on_the_attention_of_all_three_kinds_of_block_and_on_nothing_els
         key for key, module in sv4d(name).named_modules() if hasattr(module, "transformer_blocks")
     ]
     assert found == {
-        f"{place}.{kind}.0.{layer}" for place in transformers for kind in kinds for layer in WRAPPED
+        f"{point}.{kind}.0.{layer}" for point in transformers for kind in kinds for layer in WRAPPED
     }
     assert len(lora_parameters(with_lora(name))) == 2 * len(found)
 

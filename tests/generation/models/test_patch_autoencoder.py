@@ -30,8 +30,8 @@ def quarter_means(images: np.ndarray, patch: int) -> np.ndarray:
     made, half = np.empty_like(images), patch // 2
     for top in range(0, images.shape[2], half):
         for left in range(0, images.shape[3], half):
-            place = (..., slice(top, top + half), slice(left, left + half))
-            made[place] = images[place].mean((2, 3), keepdims=True)
+            point = (..., slice(top, top + half), slice(left, left + half))
+            made[point] = images[point].mean((2, 3), keepdims=True)
     return made
 
 

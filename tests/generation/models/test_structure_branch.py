@@ -1,4 +1,4 @@
-"""What a branch adds: nothing at first, then features in the right places, views in any order."""
+"""What a branch adds: nothing at first, then features in the right points, views in any order."""
 
 from dataclasses import replace
 
@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from generation.models.appearance_propagation import ROLES, AppearancePropagation
-from generation.models.injection import input_places, upsampled_places
-from generation.models.structure_branch import BRANCHES, build_branch
-from generation.models.structure_condition import Structure, StructureBranch
+from generation.models.structure_branch import BRANCHES, Structure, StructureBranch, build_branch
 from generation.models.sv4d import SV4DConditions, SV4DConfig, SV4DUNet
+from generation.models.unet import input_points, upsampled_points
 from recon.errors import InputError
 from tests.generation.models.random_weights import error, frames, numbers, with_random_weights
 from tests.generation.models.small_unets import SV4D, sv4d, sv4d_inputs
@@ -51,8 +50,8 @@ def call(config: SV4DConfig, b: int = 1, h: int = 4, w: int = 6, V: int = V):
 def test_a_fresh_branch_changes_nothing_bit_for_bit(name: str, roles: str):
     network, inputs = sv4d("sv4d"), sv4d_inputs()
     branch = build_branch(name, CONFIG, roles)
-    branch.start_from(network)
-    found = network(**inputs, inject=branch(structure()))
+    branch.init_from_unet(network)
+    found = network(**inputs, feature_residuals=branch(structure()))
     assert torch.equal(found, network(**inputs))
 
 
@@ -60,23 +59,23 @@ def test_a_fresh_branch_changes_nothing_bit_for_bit(name: str, roles: str):
 def test_the_first_level_may_be_wider_than_the_first_convolution(name: str, roles: str):
     network, inputs = with_random_weights(SV4DUNet(WIDE)), sv4d_inputs()
     branch, told = build_branch(name, WIDE, roles), structure()
-    branch.start_from(network)
+    branch.init_from_unet(network)
     expected = network(**inputs)
-    assert torch.equal(network(**inputs, inject=branch(told)), expected)
-    found = network(**inputs, inject=with_random_weights(branch)(told))
+    assert torch.equal(network(**inputs, feature_residuals=branch(told)), expected)
+    found = network(**inputs, feature_residuals=with_random_weights(branch)(told))
     assert error(found, expected) > 1e-2
 
 
 def test_a_trained_branch_changes_the_prediction_by_what_it_is_told(name: str):
     network, inputs, branch = sv4d("sv4d"), sv4d_inputs(), trained(name)
     told = structure()
-    found = network(**inputs, inject=branch(told))
+    found = network(**inputs, feature_residuals=branch(told))
     assert error(found, network(**inputs)) > 1e-2
     for other in (
         told._replace(coarse=told.coarse + numbers(*told.coarse.shape, seed=7)),
         told._replace(video=told.video + numbers(*told.video.shape, seed=8)),
     ):
-        assert error(network(**inputs, inject=branch(other)), found) > 1e-4
+        assert error(network(**inputs, feature_residuals=branch(other)), found) > 1e-4
 
 
 @pytest.mark.parametrize("size", [(4, 12), (20, 8)])
@@ -86,18 +85,18 @@ def test_features_come_in_the_right_places_and_sizes_whatever_the_network(
     h, w = size
     for config in (DEEP, WIDE, replace(SV4DConfig(), **TINY)):
         added = build_branch(name, config)(structure(h=h, w=w))(*call(config, h=h, w=w))
-        assert added.keys() == expected_places(name, config)
-        sizes = {f"{kind}_{p.index}": p for kind in ("input", "skip") for p in input_places(config)}
-        sizes |= {place.name: place for place in upsampled_places(config)}
-        sizes["middle_0"] = input_places(config)[-1]
+        assert added.keys() == expected_points(name, config)
+        sizes = {f"{kind}_{p.index}": p for kind in ("input", "skip") for p in input_points(config)}
+        sizes |= {point.name: point for point in upsampled_points(config)}
+        sizes["middle_0"] = input_points(config)[-1]
         for key, feature in added.items():
-            place = sizes[key]
-            wanted = (T * V, place.channels, h >> place.level, w >> place.level)
+            point = sizes[key]
+            wanted = (T * V, point.channels, h >> point.level, w >> point.level)
             assert feature.shape == wanted
             assert feature.is_contiguous(memory_format=torch.channels_last)
 
 
-def expected_places(name: str, config: SV4DConfig) -> set[str]:
+def expected_points(name: str, config: SV4DConfig) -> set[str]:
     levels, blocks = len(config.channel_mult), config.num_res_blocks
     skips = range(levels * (blocks + 1))
     match name:
@@ -110,11 +109,11 @@ def expected_places(name: str, config: SV4DConfig) -> set[str]:
             return {f"input_{(level + 1) * (blocks + 1) - 1}" for level in range(levels)}
 
 
-def test_every_place_has_its_map_in_the_asked_roles(name: str):
+def test_every_point_has_its_map_in_the_asked_roles(name: str):
     for roles, kind in ROLES.items():
         branch = build_branch(name, DEEP, roles)
         found = [m for m in branch.modules() if isinstance(m, AppearancePropagation)]
-        assert len(found) == len(expected_places(name, DEEP))
+        assert len(found) == len(expected_points(name, DEEP))
         assert {type(each) for each in found} == {kind}
 
 
@@ -149,8 +148,8 @@ def test_one_structure_serves_all_batch_items_of_a_call(name: str):
     """As guidance calls the network: the same frames twice, under two conditionings."""
     network, inputs, branch, one = sv4d("sv4d"), sv4d_inputs(b=2), trained(name), structure()
     twice = Structure(*(torch.cat([each, each]) for each in one))
-    found = network(**inputs, inject=branch(one))
-    assert error(found, network(**inputs, inject=branch(twice))) < 1e-5
+    found = network(**inputs, feature_residuals=branch(one))
+    assert error(found, network(**inputs, feature_residuals=branch(twice))) < 1e-5
 
 
 def test_a_coarse_grid_of_another_size_is_brought_to_that_of_the_video(name: str):
@@ -165,9 +164,9 @@ def test_a_coarse_grid_of_another_size_is_brought_to_that_of_the_video(name: str
 
 @pytest.mark.parametrize("name", ["layerwise", "t2i_adapter"])
 def test_branches_that_do_not_see_the_noise_compute_once_for_all_steps(name: str):
-    inject = build_branch(name, CONFIG)(structure())
+    residuals = build_branch(name, CONFIG)(structure())
     x, conditions = call(CONFIG)
-    first, second = inject(x, conditions), inject(-x, conditions)
+    first, second = residuals(x, conditions), residuals(-x, conditions)
     assert all(first[key] is second[key] for key in first)
 
 
@@ -183,7 +182,7 @@ def test_the_controlnets_copy_sees_the_noisy_latents_the_conditions_and_the_stru
 
 def test_a_controlnet_starts_as_a_copy_of_the_way_down_that_shares_nothing_with_it():
     network, branch = sv4d("sv4d"), build_branch("controlnet", CONFIG)
-    branch.start_from(network)
+    branch.init_from_unet(network)
     state, copied = network.state_dict(), 0
     for key, tensor in branch.state_dict().items():
         if key.startswith(("input_blocks.", "middle_block.")):
@@ -195,7 +194,7 @@ def test_a_controlnet_starts_as_a_copy_of_the_way_down_that_shares_nothing_with_
 
 def test_the_fine_stage_trains_all_of_the_branch_and_leaves_the_base_as_it_was(name: str):
     network, inputs, branch = sv4d("sv4d").requires_grad_(False), sv4d_inputs(), trained(name)
-    network(**inputs, inject=branch(structure())).square().mean().backward()
+    network(**inputs, feature_residuals=branch(structure())).square().mean().backward()
     assert all(parameter.grad is None for parameter in network.parameters())
     without = {key for key, p in branch.named_parameters() if not reached(p.grad)}
     assert without == {key for key, _ in branch.named_parameters() if unused(key)}
@@ -218,7 +217,7 @@ def test_a_few_steps_of_training_from_a_fresh_branch_lower_the_loss(name: str):
     losses = []
     for _ in range(4):
         optimizer.zero_grad()
-        loss = (network(**inputs, inject=branch(told)) - 1).square().mean()
+        loss = (network(**inputs, feature_residuals=branch(told)) - 1).square().mean()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -230,7 +229,7 @@ def fresh(name: str, network: SV4DUNet) -> StructureBranch:
     with torch.random.fork_rng():
         torch.manual_seed(5)
         branch = build_branch(name, CONFIG)
-    branch.start_from(network)
+    branch.init_from_unet(network)
     return branch
 
 
@@ -262,7 +261,7 @@ def test_names_that_do_not_exist_are_told_with_those_that_do():
 def test_all_that_is_added_comes_out_of_zeroed_convolutions(name: str):
     branch = build_branch(name, CONFIG)
     outs = [module for key, module in branch.named_modules() if key.endswith(".out")]
-    assert len(outs) == len(expected_places(name, CONFIG))
+    assert len(outs) == len(expected_points(name, CONFIG))
     for out in outs:
         assert isinstance(out, nn.Conv2d)
         assert out.kernel_size == (1, 1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from generation.models.embedding import sinusoidal_embedding
+from generation.models.layers import sinusoidal_embedding
 from generation.models.sv3d import SV3DConditions, SV3DTransformer
 from tests.generation.models.plain_blocks import linear, plain_block
 from tests.generation.models.random_weights import error, frames, numbers, with_random_weights

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from generation.models.embedding import sinusoidal_embedding
+from generation.models.layers import sinusoidal_embedding
 from generation.models.sv4d import (
     SV4DConditions,
     SV4DTransformer,

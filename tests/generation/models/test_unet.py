@@ -1,7 +1,8 @@
-"""What holds for the UNets of SV3D and SV4D alike: skeleton, memory, types, gradients."""
+"""The UNet and its feature points."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,18 +10,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from generation.models.normalization import GroupNorm
-from generation.models.residual import FrameConvolution
+from generation.models.layers import (
+    FrameConvolution,
+    GroupNorm,
+    pixels_as_tokens,
+    tokens_as_pixels,
+)
 from generation.models.sv3d import SV3DUNet
-from generation.models.sv4d import SV4DUNet
+from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import (
-    Conditioned,
+    ConditionedLayer,
     Downsample,
     UNet,
     UNetConfig,
     Upsample,
-    pixels_as_tokens,
-    tokens_as_pixels,
+    add_residual,
+    input_points,
+    middle_point,
+    skip_points,
+    upsampled_points,
 )
 from tests.generation.models.random_weights import (
     error,
@@ -29,6 +37,7 @@ from tests.generation.models.random_weights import (
     with_random_weights,
 )
 from tests.generation.models.small_unets import (
+    SMALL,
     SV3D,
     SV4D,
     WITHOUT_EFFECT,
@@ -133,7 +142,7 @@ def test_features_stay_channels_last_through_every_layer(name: str):
 
         return hook
 
-    kinds = (Conditioned, GroupNorm, nn.Conv2d, FrameConvolution, Downsample, Upsample)
+    kinds = (ConditionedLayer, GroupNorm, nn.Conv2d, FrameConvolution, Downsample, Upsample)
     for label, module in network.named_modules():
         if isinstance(module, kinds):
             module.register_forward_hook(look(label))
@@ -249,3 +258,121 @@ def test_tokens_are_the_memory_of_pixels_and_the_way_back_is_the_inverse():
     back = tokens_as_pixels(tokens, 3, 4)
     assert back.data_ptr() == x.data_ptr()
     assert torch.equal(back, x)
+
+
+UNEVEN = SV4DConfig(**{**SMALL, "channel_mult": (1, 3, 2), "num_res_blocks": 2})
+
+
+@pytest.mark.parametrize("config", [UNEVEN, *SV4D.values()], ids=["uneven", *SV4D])
+@pytest.mark.parametrize("size", [(4, 12), (20, 8)])
+def test_feature_points_have_the_sizes_of_the_features_that_a_call_makes(
+    config: SV4DConfig, size: tuple[int, int]
+):
+    network = SV4DUNet(config)
+    made: dict[str, Tensor] = {}
+    blocks = {f"input_{i}": block for i, block in enumerate(network.input_blocks)}
+    blocks |= {f"output_{i}": block for i, block in enumerate(network.output_blocks)}
+    blocks["middle_0"] = network.middle_block
+    for name, block in blocks.items():
+        last_layer(block).register_forward_hook(partial(note, made, name))
+    h, w = size
+    with torch.inference_mode():
+        network(**sv4d_inputs(T=1, V=2, h=h, w=w))
+    points = [*input_points(config), middle_point(config), *upsampled_points(config)]
+    for point in points:
+        expected = (point.channels, h >> point.level, w >> point.level)
+        assert made[point.name].shape[1:] == expected, point
+    assert len(input_points(config)) == len(network.input_blocks)
+    grown = [f"output_{i}" for i, b in enumerate(network.output_blocks) if grows(b)]
+    assert [point.name for point in upsampled_points(config)] == grown
+
+
+def note(made: dict[str, Tensor], name: str, layer: nn.Module, inputs: tuple, out: Tensor) -> None:
+    """A hook that keeps what a layer made."""
+    made[name] = out
+
+
+def last_layer(block: nn.Module) -> nn.Module:
+    return list(block.children())[-1]
+
+
+def grows(block: nn.Module) -> bool:
+    return type(last_layer(block)).__name__ == "Upsample"
+
+
+def test_the_published_network_has_twelve_skips_and_three_upsampled_features():
+    config = UNetConfig()
+    assert [point.level for point in input_points(config)] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [point.name for point in upsampled_points(config)] == [
+        "output_2",
+        "output_5",
+        "output_8",
+    ]
+    assert [point.channels for point in upsampled_points(config)] == [1280, 1280, 640]
+
+
+def test_adding_nothing_is_the_plain_network_bit_for_bit():
+    network, inputs = sv4d("sv4d"), sv4d_inputs()
+    plain = network(**inputs)
+    assert torch.equal(network(**inputs, feature_residuals=lambda x, conditions: {}), plain)
+    zeros = {
+        point.name: torch.zeros(12, point.channels, 4 >> point.level, 6 >> point.level)
+        for point in every_point(network.config)
+    }
+    assert torch.equal(network(**inputs, feature_residuals=lambda x, conditions: zeros), plain)
+
+
+def every_point(config: UNetConfig):
+    return [
+        *input_points(config),
+        *skip_points(config),
+        middle_point(config),
+        *upsampled_points(config),
+    ]
+
+
+def test_what_is_added_anywhere_is_seen_in_the_prediction():
+    network, inputs = sv4d("sv4d"), sv4d_inputs()
+    plain, found = network(**inputs), {}
+    for point in every_point(network.config):
+        feature = frames(12, point.channels, 4 >> point.level, 6 >> point.level)
+        found[point.name] = network(
+            **inputs, feature_residuals=lambda x, c, p=point, f=feature: {p.name: f}
+        )
+        assert error(found[point.name], plain) > 1e-3, point
+    for point in input_points(network.config)[:-1]:
+        assert not torch.equal(found[point.name], found[f"skip_{point.index}"])
+
+
+def test_a_skip_is_not_seen_on_the_way_down():
+    network, inputs = sv4d("sv4d"), sv4d_inputs()
+    feature = frames(12, 64, 4, 6)
+    made: dict[str, Tensor] = {}
+    for name in ("nothing", "skip_0", "input_0"):
+        handle = last_layer(network.middle_block).register_forward_hook(partial(note, made, name))
+        network(**inputs, feature_residuals=lambda x, conditions, n=name: {n: feature})
+        handle.remove()
+    assert torch.equal(made["skip_0"], made["nothing"])
+    assert not torch.equal(made["input_0"], made["nothing"])
+
+
+def test_batch_items_share_what_is_made_for_one():
+    x, added = frames(6, 64, 2, 4), frames(3, 64, 2, 4, seed=1)
+    found = add_residual(x, added)
+    assert torch.equal(found, x + torch.cat([added, added]))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert add_residual(x, None) is x
+
+
+def test_residuals_get_the_input_and_the_conditions_and_take_the_features_dtype():
+    network, inputs = sv4d("sv4d").bfloat16(), sv4d_inputs()
+    told: list[Any] = []
+
+    def residuals(x: Tensor, conditions: Any) -> dict[str, Tensor]:
+        told.append((x, conditions))
+        return {"input_1": frames(12, 64, 4, 6)}
+
+    assert network(**inputs, feature_residuals=residuals).dtype == torch.bfloat16
+    [(x, conditions)] = told
+    assert torch.equal(x, inputs["x"].bfloat16())
+    assert (conditions.times, conditions.views) == (3, 4)

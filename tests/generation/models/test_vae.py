@@ -40,7 +40,7 @@ def shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(("name", "prefix"), ENCODERS)
-def test_every_published_tensor_of_an_encoder_has_its_place_and_every_place_its_tensor(
+def test_every_published_tensor_of_an_encoder_has_its_place_and_every_point_its_tensor(
     name: str, prefix: str
 ):
     part = published_part(name, prefix)
@@ -53,7 +53,7 @@ def test_every_published_tensor_of_an_encoder_has_its_place_and_every_place_its_
 
 
 @pytest.mark.parametrize("name", published)
-def test_every_published_tensor_of_the_decoder_has_its_place_and_every_place_its_tensor(name: str):
+def test_every_published_tensor_of_the_decoder_has_its_place_and_every_point_its_tensor(name: str):
     part = published_part(name, DECODER)
     with torch.device("meta"):
         expected = VAEDecoder(VAEConfig()).state_dict()
