@@ -17,7 +17,7 @@ from generation.models.lora import merge_lora
 from generation.models.sv4d import SV4DUNet
 from generation.networks import Networks
 from generation.stages import SEEDS, Stage, reduced
-from generation.weights.cascade_weights import load_lora
+from generation.weights.files import load_lora
 
 
 class CoarseStage(Stage):

@@ -16,13 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from generation.models.structure_branch import Structure, StructureBranch
-from generation.models.sv4d import SV4DConfig, SV4DUNet
+from generation.models.structure_branch import Structure
+from generation.models.sv4d import SV4DUNet
 from generation.models.unet import FeatureResiduals
 from generation.networks import Networks
 from generation.stages import Stage
-from generation.weights.cascade_weights import BRANCH, load_branch, open_cascade_file
-from recon.errors import InputError, WeightsError
+from generation.weights.files import load_branch
 
 
 class FineStage(Stage):
@@ -49,7 +48,7 @@ class FineStage(Stage):
         """
         assert isinstance(networks.unet, SV4DUNet)
         unet = networks.unet
-        self.branch = read_branch(
+        self.branch = load_branch(
             self.file, unet.config, self.base_sha256, unet.dtype, networks.device
         )
         latents = networks.latents(self.coarse.flatten(0, 1))
@@ -62,25 +61,3 @@ class FineStage(Stage):
         """See `Stage`."""
         structure = Structure(self.latents[frames].unsqueeze(0), latents[frames].unsqueeze(0))
         return self.branch(Structure(*(part.to(networks.device) for part in structure)))
-
-
-def read_branch(
-    path: Path,
-    config: SV4DConfig,
-    base_sha256: str,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> StructureBranch:
-    """The branch of a file, whichever of the paper's or the ablations' it says it is.
-
-    Args: as `load_branch`.
-
-    Raises:
-        WeightsError: as `load_branch`, and where it is none that is known.
-    """
-    told = open_cascade_file(path, BRANCH, base_sha256).hyper_parameters
-    name, roles = str(told.get("name")), str(told.get("roles"))
-    try:
-        return load_branch(path, config, base_sha256, name, roles, dtype, device)
-    except InputError as error:
-        raise WeightsError(f"{path}: {error}; the file is damaged") from error

@@ -13,13 +13,14 @@ Source: 4DVD, §3.3; Hu et al. 2022, "LoRA", §4.1.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from generation.models.sv4d import SV4DUNet
 from generation.weights.verify import compare_shapes
-from recon.errors import WeightsError
+from recon.errors import InputError, WeightsError
 
 ADAPTER = "coarse"  # peft can hold several; its name for ours
 TARGETS = (
@@ -28,16 +29,28 @@ TARGETS = (
 )
 
 
-class LoraSettings(NamedTuple):
-    """Hyper-parameters of a LoRA.
+@dataclass(frozen=True)
+class LoraSettings:
+    """Hyperparameters of a LoRA.
 
     Attributes:
         rank: rows of A, at least 1.
         alpha: the product B A is scaled by alpha / rank.
+
+    Raises:
+        InputError: the rank is not a positive integer, or alpha is not a number.
     """
 
     rank: int
     alpha: float
+
+    def __post_init__(self):
+        positive = isinstance(self.rank, int) and self.rank > 0
+        if not (positive and isinstance(self.alpha, int | float)):
+            raise InputError(
+                f"expected a rank of at least 1 and a number as alpha, "
+                f"found {self.rank!r} and {self.alpha!r}"
+            )
 
 
 def add_lora(unet: SV4DUNet, rank: int, alpha: float) -> None:

@@ -22,12 +22,14 @@ of latents. What it does not know: the diffusion in its latents, and their scale
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle, silu
 
+from generation.models.vae import SCALE_FACTOR
 from recon.errors import InputError
 
 COLOURS, QUARTERS = 3, 4
@@ -44,6 +46,7 @@ class PatchAutoencoderConfig:
         width: channels of the residual blocks.
         encoder_blocks: how many the encoder has.
         decoder_blocks: likewise.
+        latent_scale: latents times this have a mean square of 1.
 
     Raises:
         InputError: a number is out of its range.
@@ -54,6 +57,7 @@ class PatchAutoencoderConfig:
     width: int = 160
     encoder_blocks: int = 2
     decoder_blocks: int = 4
+    latent_scale: float = SCALE_FACTOR
 
     def __post_init__(self):
         if self.patch < 2 or self.patch % 2 or self.latent_channels < COLOURS * QUARTERS:
@@ -63,6 +67,8 @@ class PatchAutoencoderConfig:
             )
         if min(self.width, self.encoder_blocks, self.decoder_blocks) < 1:
             raise InputError("width and blocks must be at least 1")
+        if not 0 < self.latent_scale < math.inf:
+            raise InputError(f"expected a latent scale above 0, found {self.latent_scale}")
 
     @property
     def numbers(self) -> int:
@@ -135,6 +141,22 @@ class PatchDecoder(nn.Module):
         latents = along_channels(self.unmix, latents) + self.white
         patches = self.straight(latents) + self.last(self.blocks(self.first(latents)))
         return pixel_shuffle(patches, self.patch)
+
+
+class ScaledDecoder(nn.Module):
+    """Decodes latents that are scaled to a mean square of 1, as the diffusion networks have them.
+
+    Args:
+        network: the autoencoder; its decoder is shared.
+    """
+
+    def __init__(self, network: PatchAutoencoder):
+        super().__init__()
+        self.decoder, self.scale = network.decoder, network.config.latent_scale
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """[N, c, s, s] to [N, 3, S, S]."""
+        return self.decoder(latents / self.scale)
 
 
 class Residual(nn.Module):

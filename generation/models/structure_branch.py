@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, cast
@@ -66,6 +67,19 @@ class Structure(NamedTuple):
         return coarse, video
 
 
+@dataclass(frozen=True)
+class StructureBranchSettings:
+    """Arguments of `build_branch` beside the configuration of the UNet.
+
+    Attributes:
+        name: key of `BRANCHES`.
+        roles: roles of its MAP modules, a key of `appearance_propagation.ROLES`.
+    """
+
+    name: str
+    roles: str
+
+
 class StructureBranch(nn.Module, ABC):
     """The interface of all branches.
 
@@ -81,6 +95,11 @@ class StructureBranch(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.roles = roles
+
+    @property
+    def settings(self) -> StructureBranchSettings:
+        """What `build_branch` needs beside the configuration of the UNet."""
+        return StructureBranchSettings(self.name, self.roles)
 
     @abstractmethod
     def forward(self, structure: Structure) -> FeatureResiduals:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from generation.training.results import SOURCES, trained_file
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
+from generation.weights.files import describe
 from generation.weights.store import file_sha256
-from generation.weights.trained_networks import load_network
 from generation.weights.trained_weights import (
     BASE,
     KINDS,
@@ -48,8 +48,10 @@ def assemble(trainings: Path, folder: Path, overwrite: bool = False) -> dict[str
     }
     vae = file_sha256(found[VAE_FILE])
     for network in (REFERENCE_VIEWS, BASE):
-        load_network(found[UNET_FILES[network]], KINDS[network], vae)
-        load_network(found[TOWER_FILES[network]], "token-tower", vae)
+        for file, kind in ((UNET_FILES, KINDS[network]), (TOWER_FILES, "image-encoder")):
+            weights = describe(found[file[network]], kind)
+            weights.check_requires(vae=vae)
+            weights.build()
     own = {name: found[name] for name in (LORA_FILE, BRANCH_FILE)}
     check_trained(own, file_sha256(found[UNET_FILES[BASE]]))
     with output_folder(folder, overwrite) as partial:

@@ -17,7 +17,7 @@ Latent Diffusion Models, 2022, appendix G.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from generation.training.dataset import Colours, TrainingSample, over_white
 from generation.training.draws import Draws
 from generation.training.stage import StageLoss
 from generation.training.training_choice import Selection
-from generation.weights.trained_autoencoder import save_autoencoder
+from generation.weights.files import save_weights
 from generation.weights.trained_weights import VAE_FILE
 from recon.errors import InputError
 
@@ -168,11 +168,8 @@ class AutoencoderStage:
             "encoder.mix": mix,
             "decoder.unmix": torch.linalg.inv(mix),
         }
-        tensors = {
-            name: tensor.detach().to("cpu", dtype).clone().contiguous()
-            for name, tensor in {**weights, **counted}.items()
-        }
-        save_autoencoder(folder / VAE_FILE, self._settings.network(), 1 / LATENT_SIZE, tensors)
+        config = replace(self._settings.network(), latent_scale=1 / LATENT_SIZE)
+        save_weights(folder / VAE_FILE, config, {**weights, **counted}, dtype=dtype)
 
     def _loss_of(self, images: Tensor, mask: Tensor, draws: Draws) -> dict[str, Tensor]:
         """The parts of the loss of [B, N, 3, S, S], with alpha [B, N, 1, S, S], each []."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from generation.models.lora import add_lora
+from generation.models.lora import add_lora, lora_settings, lora_state
 from generation.networks import predictor
 from generation.training.conditions import Told, grid_told
 from generation.training.dataset import TrainingSample
@@ -32,7 +32,7 @@ from generation.training.preceding import (
 from generation.training.stage_networks import Base, StageNetworks
 from generation.training.whole_stages import grid_scale
 from generation.weights.cascade_files import LORA_FILE
-from generation.weights.cascade_weights import save_lora
+from generation.weights.files import save_weights
 from recon.errors import InputError
 
 
@@ -118,7 +118,10 @@ class CoarseStage(DiffusionStage):
         dtype: torch.dtype,
     ) -> None:
         """Writes the LoRA."""
-        save_lora(folder / LORA_FILE, self._base.unet, self._base.sha256, dtype=dtype)
+        unet, requires = self._base.unet, {"base": self._base.sha256}
+        save_weights(
+            folder / LORA_FILE, lora_settings(unet), lora_state(unet), requires, dtype=dtype
+        )
 
     def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
         networks, size = self.module, self._settings.size

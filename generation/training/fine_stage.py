@@ -7,7 +7,6 @@ the base was trained. Source: 4DVD, §3.4 and eq. 5.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,7 @@ from generation.training.stage_networks import (
 )
 from generation.training.whole_stages import grid_scale
 from generation.weights.cascade_files import BRANCH_FILE
-from generation.weights.cascade_weights import save_branch
+from generation.weights.files import save_weights
 from recon.errors import InputError
 
 
@@ -155,8 +154,10 @@ class FineStage(DiffusionStage):
         dtype: torch.dtype,
     ) -> None:
         """Writes the branch."""
-        branch = copy.deepcopy(self.module.branch).to(dtype)
-        save_branch(folder / BRANCH_FILE, branch, self._base_sha256)
+        branch, requires = self.module.branch, {"base": self._base_sha256}
+        save_weights(
+            folder / BRANCH_FILE, branch.settings, branch.state_dict(), requires, dtype=dtype
+        )
 
     def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
         networks, size = self.module, self._settings.size

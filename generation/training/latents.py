@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from generation.models.patch_autoencoder import PatchAutoencoder, ScaledDecoder
 from generation.models.vae import LATENT_SIDE
 from generation.training.autoencoder import NAME
 from generation.training.results import trained_file
-from generation.weights.store import file_sha256
-from generation.weights.trained_autoencoder import ScaledDecoder, load_autoencoder
+from generation.weights.files import describe
 from generation.weights.trained_weights import VAE_FILE
 
 IMAGES_AT_ONCE = 32  # on a CPU; elsewhere as many as have so many pixels
@@ -75,10 +75,10 @@ def open_latent_space(folder: Path) -> LatentSpace:
     Raises:
         WeightsError: the autoencoder is missing, damaged or none of ours.
     """
-    path = trained_file(folder, VAE_FILE, NAME)
-    network, scale = load_autoencoder(path)
-    decoder, channels = ScaledDecoder(network.decoder, scale), network.config.latent_channels
-    return LatentSpace(network.encoder, decoder, scale, channels, file_sha256(path))
+    file = describe(trained_file(folder, VAE_FILE, NAME), "vae")
+    vae: PatchAutoencoder = file.build()
+    scale, channels = vae.config.latent_scale, vae.config.latent_channels
+    return LatentSpace(vae.encoder, ScaledDecoder(vae), scale, channels, file.sha256)
 
 
 def _at_once(images: Tensor, side: int = 1) -> int:

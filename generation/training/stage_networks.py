@@ -19,7 +19,7 @@ from generation.models.transformer import TransformerBlock
 from generation.training.latents import LatentSpace
 from generation.training.processes import whole
 from generation.training.results import TOWER_NAME, UNET_NAME, trained_file
-from generation.weights.trained_networks import load_network, save_network
+from generation.weights.files import describe, save_weights
 
 
 class StageNetworks(nn.Module):
@@ -75,15 +75,17 @@ def open_whole(folder: Path, stage: str, kind: str, space: LatentSpace) -> Whole
     Args:
         folder: of the training, or an assembled one.
         stage: that made them.
-        kind: of the UNet, a key of `generation.weights.trained_networks.KINDS`.
+        kind: of the UNet, a key of `generation.weights.files.KINDS`.
         space: the latents in which they must work.
 
     Raises:
         WeightsError: they are missing, damaged or for another autoencoder.
     """
-    unet = load_network(trained_file(folder, UNET_NAME, stage), kind, space.sha256)
-    tower = load_network(trained_file(folder, TOWER_NAME, stage), "token-tower", space.sha256)
-    return Whole(unet.network, tower.network, unet.sha256)
+    unet = describe(trained_file(folder, UNET_NAME, stage), kind)
+    image_encoder = describe(trained_file(folder, TOWER_NAME, stage), "image-encoder")
+    for file in (unet, image_encoder):
+        file.check_requires(vae=space.sha256)
+    return Whole(unet.build(), image_encoder.build(), unet.sha256)
 
 
 def open_base(folder: Path, space: LatentSpace) -> Base:
@@ -124,4 +126,5 @@ def save_whole(
             for key, tensor in network.state_dict().items()
         }
         complete = {key: whole(tensor) for key, tensor in tensors.items()}
-        save_network(folder / name, network, complete, networks.space.sha256, dtype)
+        requires = {"vae": networks.space.sha256}
+        save_weights(folder / name, network.config, complete, requires, dtype=dtype)

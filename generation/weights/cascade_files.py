@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from generation.weights.cascade_weights import BRANCH, LORA, open_cascade_file
+from generation.weights.files import describe
 from generation.weights.store import FOLDER_VARIABLE, search_folders
 from recon.errors import WeightsError
 
 LORA_FILE, BRANCH_FILE = "4dvd_lora.safetensors", "4dvd_branch.safetensors"
-KINDS = {LORA_FILE: LORA, BRANCH_FILE: BRANCH}
+KINDS = {LORA_FILE: "lora", BRANCH_FILE: "structure-branch"}
 
 
 def find_trained(name: str, folder: str | Path | None = None) -> Path:
@@ -46,7 +46,7 @@ def check_trained(files: Mapping[str, Path], base_sha256: str) -> None:
         base_sha256: of the published file that is used with them.
 
     Raises:
-        WeightsError: as `generation.weights.cascade_weights.open_cascade_file`.
+        WeightsError: a file is damaged, of another kind or for another base.
     """
     for name, path in files.items():
-        open_cascade_file(path, KINDS[name], base_sha256)
+        describe(path, KINDS[name]).check_requires(base=base_sha256)

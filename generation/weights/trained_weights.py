@@ -20,18 +20,13 @@ from pathlib import Path
 import torch
 
 from generation.models.image_encoders import ConvImageEncoderConfig
-from generation.models.patch_autoencoder import PatchAutoencoderConfig
+from generation.models.patch_autoencoder import PatchAutoencoderConfig, ScaledDecoder
 from generation.models.sv4d import SV4DConfig
 from generation.models.unet import UNetConfig
 from generation.networks import Networks
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.files import describe
 from generation.weights.store import file_sha256
-from generation.weights.trained_autoencoder import (
-    ScaledDecoder,
-    load_autoencoder,
-    read_autoencoder_config,
-)
-from generation.weights.trained_networks import load_network, read_sizes
 from recon.errors import WeightsError
 
 VAE_FILE = "vae.safetensors"
@@ -121,9 +116,9 @@ def open_trained(folder: Path, name: str) -> TrainedWeights:
         unet,
         tower,
         vae,
-        read_sizes(unet, KINDS[name]),
-        read_sizes(tower, "token-tower"),
-        read_autoencoder_config(vae),
+        describe(unet, KINDS[name]).config,
+        describe(tower, "image-encoder").config,
+        describe(vae, "vae").config,
     )
 
 
@@ -162,11 +157,12 @@ def load_trained(
     Raises:
         WeightsError: a file is damaged, or they do not fit each other.
     """
-    sha256 = file_sha256(weights.vae)
-    unet = load_network(weights.path, KINDS[weights.name], sha256).network.to(dtype)
-    tower = load_network(weights.tower, "token-tower", sha256).network.to(dtype)
-    vae, scale = load_autoencoder(weights.vae)
+    vae_file = describe(weights.vae, "vae")
+    files = describe(weights.path, KINDS[weights.name]), describe(weights.tower, "image-encoder")
+    for file in files:
+        file.check_requires(vae=vae_file.sha256)
+    unet, tower = (file.build(dtype) for file in files)
+    vae = vae_file.build()
     if device.type == "cuda":
         unet.to_channels_last()
-    decoder = ScaledDecoder(vae.decoder, scale)
-    return Networks(unet, vae.encoder, vae.encoder, decoder, tower, device, low_memory)
+    return Networks(unet, vae.encoder, vae.encoder, ScaledDecoder(vae), tower, device, low_memory)

@@ -20,7 +20,7 @@ import torch
 from generation import grid_sampler as passes
 from generation.clip.preparing import PreparedClip
 from generation.models.image_encoders import CLIPImageEncoder
-from generation.models.lora import add_lora
+from generation.models.lora import add_lora, lora_settings, lora_state
 from generation.models.structure_branch import build_branch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
@@ -32,7 +32,7 @@ from generation.planning import plan
 from generation.presets import recipes
 from generation.settings import GenerateSettings
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
-from generation.weights.cascade_weights import save_branch, save_lora
+from generation.weights.files import save_weights
 from tests.benchmarks import harness
 from tests.generation.tiny_networks import tiny_clip, tiny_weights
 
@@ -114,10 +114,12 @@ def write_trained(folder: Path, base: str, device: str, channels: int) -> dict[s
     config = of_width(recipes["4dvd"].config, channels)
     assert isinstance(config, SV4DConfig)
     with torch.device(device):
-        save_branch(folder / BRANCH_FILE, build_branch("layerwise", config), base)
+        branch = build_branch("layerwise", config)
         unet = SV4DUNet(config)
         add_lora(unet, RANK, float(RANK))
-    save_lora(folder / LORA_FILE, unet, base)
+    requires = {"base": base}
+    save_weights(folder / BRANCH_FILE, branch.settings, branch.state_dict(), requires)
+    save_weights(folder / LORA_FILE, lora_settings(unet), lora_state(unet), requires)
     return {file: folder / file for file in (LORA_FILE, BRANCH_FILE)}
 
 

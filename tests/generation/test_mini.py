@@ -182,7 +182,7 @@ def test_an_unfinished_run_of_another_cascade_is_kept(weights, tmp_path):
 def test_files_for_another_base_are_refused_before_any_step(tmp_path):
     other = write_trained_cascade(tmp_path / "cascade", base_sha256=64 * "0")
     steps: list[int] = []
-    with pytest.raises(WeightsError, match="base_sha256"):
+    with pytest.raises(WeightsError, match="base of sha256"):
         make(other, tmp_path / "grid", on_step=lambda each: steps.append(each.step))
     assert not steps
 
@@ -191,7 +191,7 @@ def test_networks_of_another_autoencoder_are_refused_before_any_step(tmp_path):
     other = write_trained_cascade(tmp_path / "cascade")
     write_autoencoder(other / VAE_FILE, seed=9)
     steps: list[int] = []
-    with pytest.raises(WeightsError, match="vae_sha256"):
+    with pytest.raises(WeightsError, match="vae of sha256"):
         make(other, tmp_path / "grid", on_step=lambda each: steps.append(each.step))
     assert not steps
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 
-from generation.models.lora import add_lora, lora_parameters
+from generation.models.lora import add_lora, lora_parameters, lora_settings, lora_state
 from generation.models.structure_branch import build_branch
 from generation.models.sv4d import SV4DUNet
 from generation.networks import Networks
 from generation.presets import recipes
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
-from generation.weights.cascade_weights import save_branch, save_lora
+from generation.weights.files import save_weights
 from tests.generation.models.random_weights import numbers, with_random_weights
 from tests.generation.tiny_networks import load_tiny, tiny_weights
 
@@ -43,10 +43,15 @@ def write_trained(
     branch = build_branch(name, unet.config, roles)
     if effect:
         with_random_weights(branch)
-    save_branch(folder / BRANCH_FILE, branch, base, overwrite=True)
+    requires = {"base": base}
+    save_weights(
+        folder / BRANCH_FILE, branch.settings, branch.state_dict(), requires, overwrite=True
+    )
     add_lora(unet, 2, 2.0)
     if effect:
         for index, parameter in enumerate(lora_parameters(unet)):
             parameter.data = effect * numbers(*parameter.shape, seed=index)
-    save_lora(folder / LORA_FILE, unet, base, overwrite=True)
+    save_weights(
+        folder / LORA_FILE, lora_settings(unet), lora_state(unet), requires, overwrite=True
+    )
     return {file: folder / file for file in (LORA_FILE, BRANCH_FILE)}

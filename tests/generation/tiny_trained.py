@@ -3,17 +3,15 @@
 from pathlib import Path
 
 from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
-from generation.models.lora import add_lora, lora_parameters
+from generation.models.lora import add_lora, lora_parameters, lora_settings, lora_state
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from generation.models.structure_branch import build_branch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
-from generation.weights.cascade_weights import save_branch, save_lora
+from generation.weights.files import save_weights
 from generation.weights.store import file_sha256
-from generation.weights.trained_autoencoder import save_autoencoder
-from generation.weights.trained_networks import save_network
 from generation.weights.trained_weights import (
     BASE,
     REFERENCE_VIEWS,
@@ -25,7 +23,7 @@ from tests.generation.models.random_weights import numbers, with_random_weights
 from tests.generation.tiny_networks import TINY
 
 CHANNELS, SCALE = 12, 0.8
-AUTOENCODER = PatchAutoencoderConfig(8, CHANNELS, 8, 1, 1)
+AUTOENCODER = PatchAutoencoderConfig(8, CHANNELS, 8, 1, 1, latent_scale=SCALE)
 TOWER = ConvImageEncoderConfig(8, (32,), TINY["context_dim"])
 SIZES = {**TINY, "in_channels": 2 * CHANNELS, "out_channels": CHANNELS, "adm_in_channels": 1280}
 ORBIT = UNetConfig(**SIZES)
@@ -54,19 +52,24 @@ def write_trained_cascade(
         write_tower(folder, name, seed)
     base = base_sha256 or file_sha256(folder / UNET_FILES[BASE])
     branch = with_random_weights(build_branch("layerwise", GRID))
-    save_branch(folder / BRANCH_FILE, branch, base, overwrite=True)
+    requires = {"base": base}
+    save_weights(
+        folder / BRANCH_FILE, branch.settings, branch.state_dict(), requires, overwrite=True
+    )
     unet = SV4DUNet(GRID)
     add_lora(unet, 2, 2.0)
     for index, parameter in enumerate(lora_parameters(unet)):
         parameter.data = effect * numbers(*parameter.shape, seed=index)
-    save_lora(folder / LORA_FILE, unet, base, overwrite=True)
+    save_weights(
+        folder / LORA_FILE, lora_settings(unet), lora_state(unet), requires, overwrite=True
+    )
     return folder
 
 
 def write_autoencoder(path: Path, seed: int = 0) -> None:
     """An autoencoder of random numbers in the place of what is there."""
     network = with_random_weights(PatchAutoencoder(AUTOENCODER), seed)
-    save_autoencoder(path, AUTOENCODER, SCALE, network.state_dict())
+    save_weights(path, AUTOENCODER, network.state_dict(), overwrite=True)
 
 
 def write_unet(folder: Path, name: str, seed: int = 0) -> None:
@@ -81,5 +84,5 @@ def write_tower(folder: Path, name: str, seed: int = 0) -> None:
 
 
 def _write(folder: Path, file: str, network: SV3DUNet | SV4DUNet | ConvImageEncoder) -> None:
-    (folder / file).unlink(missing_ok=True)
-    save_network(folder / file, network, network.state_dict(), file_sha256(folder / VAE_FILE))
+    requires = {"vae": file_sha256(folder / VAE_FILE)}
+    save_weights(folder / file, network.config, network.state_dict(), requires, overwrite=True)

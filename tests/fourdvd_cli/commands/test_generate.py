@@ -194,7 +194,7 @@ def test_weights_of_the_cascade_for_another_base_end_with_the_same_code(
     out = tmp_path / "grid"
     outcome = fourdvd("generate", clip_video, "-o", out, "--weights", tiny_networks, *CASCADE)
     assert outcome.exit_code == 4
-    assert "base_sha256" in outcome.stderr
+    assert "base of sha256" in outcome.stderr
 
 
 def test_a_dry_run_of_the_cascade_tells_both_grids_and_all_files(

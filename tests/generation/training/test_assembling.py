@@ -1,6 +1,7 @@
 """Five trainings become one folder of copies if they fit each other, and nothing if they do not."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,7 @@ from generation.training.fine_stage import FineStage
 from generation.training.foundation import open_foundation
 from generation.training.results import SOURCES, TOWER_NAME, UNET_NAME, trained_file
 from generation.training.whole_stages import ReferenceViewsStage
-from generation.weights.trained_autoencoder import load_autoencoder, save_autoencoder
-from generation.weights.trained_networks import load_network, save_network
+from generation.weights.files import describe, save_weights
 from generation.weights.trained_weights import BASE as BASE_NAME
 from generation.weights.trained_weights import FILES, REFERENCE_VIEWS, load_trained, open_trained
 from recon.errors import OutputExistsError, WeightsError
@@ -57,10 +57,9 @@ def refuse(trainings: Path, sentence: str) -> WeightsError:
 
 def change_a_little(path: Path, kind: str) -> None:
     """Another network of the same sizes and autoencoder."""
-    network, vae_sha256, _ = load_network(path, kind)
-    path.unlink()
-    state = {name: 1.01 * tensor for name, tensor in network.state_dict().items()}
-    save_network(path, network, state, vae_sha256)
+    file = describe(path, kind)
+    state = {name: 1.01 * tensor for name, tensor in file.tensors().items()}
+    save_weights(path, file.config, state, file.requires, overwrite=True)
 
 
 def test_the_folder_has_all_files_of_a_cascade_each_a_copy(sound, tmp_path):
@@ -99,31 +98,31 @@ def test_a_training_that_has_not_come_to_its_end_is_told(trainings, stage):
 
 def test_networks_in_the_latents_of_another_autoencoder_are_refused(trainings):
     path = trainings / "vae" / "weights" / "vae.safetensors"
-    network, scale = load_autoencoder(path)
-    save_autoencoder(path, network.config, 2 * scale, network.state_dict())
-    refuse(trainings, "as its vae_sha256")
+    file = describe(path)
+    config = replace(file.config, latent_scale=2 * file.config.latent_scale)
+    save_weights(path, config, file.tensors(), overwrite=True)
+    refuse(trainings, "trained with the vae")
 
 
 @pytest.mark.parametrize("stage", ["reference-views", "base"])
-@pytest.mark.parametrize(("name", "kind"), [(UNET_NAME, None), (TOWER_NAME, "token-tower")])
+@pytest.mark.parametrize(("name", "kind"), [(UNET_NAME, None), (TOWER_NAME, "image-encoder")])
 def test_each_network_must_be_for_this_autoencoder(trainings, stage, name, kind):
     path = trainings / stage / "weights" / name
     kind = kind or ("sv4d" if stage == "base" else "sv3d")
-    network = load_network(path, kind).network
-    path.unlink()
-    save_network(path, network, network.state_dict(), "0" * 64)
-    refuse(trainings, rf"{name}: expected \w+ as its vae_sha256, found 0000")
+    file = describe(path, kind)
+    save_weights(path, file.config, file.tensors(), {"vae": "0" * 64}, overwrite=True)
+    refuse(trainings, f"{name}: .*found 0000")
 
 
 def test_lora_and_branch_of_another_base_are_refused(trainings):
     change_a_little(trainings / "base" / "weights" / UNET_NAME, "sv4d")
-    refuse(trainings, "as its base_sha256")
+    refuse(trainings, "trained with the base")
 
 
 def test_another_stages_network_is_no_base(trainings):
     shutil.rmtree(trainings / "base")
     shutil.copytree(trainings / "reference-views", trainings / "base")
-    refuse(trainings, "expected sv4d as its kind, found sv3d")
+    refuse(trainings, "kind sv4d, found sv3d")
 
 
 def test_a_damaged_file_is_refused(trainings):

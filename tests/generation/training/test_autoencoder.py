@@ -21,7 +21,7 @@ from generation.training.draws import Draws
 from generation.training.engine import train
 from generation.training.logbook import read_log
 from generation.training.settings import EngineSettings, read_settings
-from generation.weights.trained_autoencoder import load_autoencoder
+from generation.weights.files import describe
 from generation.weights.trained_weights import VAE_FILE
 from recon.errors import InputError, WeightsError
 
@@ -68,7 +68,7 @@ def test_training_makes_images_come_back_better(trained):
 
 
 def test_the_file_is_the_network_whose_scores_were_told(trained, tiny_shards):
-    network, _ = load_autoencoder(trained / "weights" / VAE_FILE)
+    network = describe(trained / "weights" / VAE_FILE, "vae").build()
     dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).selection)
     last = default_collate([dataset[7], dataset[8]])
     images = over_white(last.target["low"].flatten(0, 2)).rgb
@@ -79,16 +79,16 @@ def test_the_file_is_the_network_whose_scores_were_told(trained, tiny_shards):
 
 
 def test_scaled_latents_have_a_mean_square_of_1_and_white_is_0(trained, tiny_shards):
-    network, scale = load_autoencoder(trained / "weights" / VAE_FILE)
+    network = describe(trained / "weights" / VAE_FILE, "vae").build()
     dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).selection)
     last = default_collate([dataset[7], dataset[8]])
     latents = [
         network.encoder(over_white(target.flatten(0, 2)).rgb).flatten()
         for target in last.target.values()
     ]
-    scaled = torch.cat(latents) * scale
+    scaled = torch.cat(latents) * network.config.latent_scale
     assert float(scaled.square().mean()) == pytest.approx(1, abs=1e-4)
-    white = scale * network.encoder(torch.ones(1, 3, 8, 8))
+    white = network.config.latent_scale * network.encoder(torch.ones(1, 3, 8, 8))
     assert float(white[:, :, 1, 1].abs().max()) < 1e-5
 
 
@@ -170,7 +170,7 @@ def test_a_file_that_is_none_of_ours_is_told(tmp_path, content):
     if content is not None:
         (tmp_path / VAE_FILE).write_bytes(content)
     with pytest.raises(WeightsError, match=VAE_FILE):
-        load_autoencoder(tmp_path / VAE_FILE)
+        describe(tmp_path / VAE_FILE, "vae")
 
 
 def test_half_precision_is_read_again(trained, tiny_shards, tmp_path):
@@ -178,7 +178,7 @@ def test_half_precision_is_read_again(trained, tiny_shards, tmp_path):
     dataset = GridDataset(tiny_shards, stage.selection)
     weights = dict(stage.module.named_parameters())
     stage.save(tmp_path, weights, default_collate([dataset[0]]), torch.float16)
-    network, _ = load_autoencoder(tmp_path / VAE_FILE)
+    network = describe(tmp_path / VAE_FILE, "vae").build()
     for name, tensor in network.named_parameters():
         assert torch.equal(tensor, weights[name].detach().half().float())
 

@@ -11,7 +11,7 @@ from generation.training.engine import train
 from generation.training.stage_networks import open_base
 from generation.training.whole_stages import BaseStage
 from generation.weights.cascade_files import LORA_FILE
-from generation.weights.cascade_weights import load_lora
+from generation.weights.files import load_lora
 from recon.errors import InputError, WeightsError
 from tests.generation.training.tiny_stages import (
     BASE,
@@ -53,7 +53,7 @@ def test_training_writes_a_lora_for_this_base(tiny_vae, tiny_base, tiny_shards, 
     before = again.loss(batch, Draws(0, 0, range(2))).loss.item()
     again.module.unet = base.unet
     assert again.loss(batch, Draws(0, 0, range(2))).loss.item() != before
-    with pytest.raises(WeightsError, match="base_sha256"):
+    with pytest.raises(WeightsError, match=f"found {base.sha256}"):
         load_lora(trained.weights / LORA_FILE, open_base(tiny_base, stage.module.space).unet, "0")
 
 
@@ -61,7 +61,7 @@ def test_a_base_for_another_autoencoder_is_refused(tiny_vae, tiny_base, tiny_sha
     from generation.training.autoencoder import AutoencoderStage
 
     train(AutoencoderStage(VAE, seed=1), ENGINE, tiny_shards, tmp_path / "vae")
-    with pytest.raises(WeightsError, match="vae_sha256"):
+    with pytest.raises(WeightsError, match="vae of sha256"):
         CoarseStage(COARSE, tmp_path / "vae", tiny_base)
     with pytest.raises(WeightsError, match="not there"):
         CoarseStage(COARSE, tiny_vae, tmp_path)

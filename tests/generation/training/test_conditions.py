@@ -12,7 +12,7 @@ from generation.training.conditions import grid_told, orbit_told, true_reference
 from generation.training.dataset import GridDataset, TrainingSample, over_white
 from generation.training.latents import LatentSpace, open_latent_space
 from generation.training.training_choice import Selection
-from generation.weights.trained_autoencoder import load_autoencoder
+from generation.weights.files import describe
 from generation.weights.trained_weights import VAE_FILE
 
 
@@ -66,7 +66,7 @@ def test_an_orbit_ends_with_the_reference_view(space, tower, tiny_shards):
 
 
 def test_latents_and_images_are_those_of_the_autoencoder(space, tiny_vae, tiny_shards):
-    network, _ = load_autoencoder(tiny_vae / "weights" / VAE_FILE)
+    network = describe(tiny_vae / "weights" / VAE_FILE, "vae").build()
     images = over_white(batch_of(tiny_shards, views=2, frames=1).target["low"]).rgb
     latents = space.latents(images)
     assert latents.shape == (3, 2, 1, 12, 4, 4)

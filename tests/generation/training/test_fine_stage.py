@@ -10,7 +10,7 @@ from generation.training.engine import train
 from generation.training.fine_stage import FineStage, blurred
 from generation.training.whole_stages import BaseStage
 from generation.weights.cascade_files import BRANCH_FILE
-from generation.weights.cascade_weights import load_branch
+from generation.weights.files import load_branch
 from recon.errors import InputError
 from tests.generation.training.tiny_stages import (
     BASE,
@@ -40,7 +40,8 @@ def test_training_writes_a_branch_that_loads_again(stage, tiny_shards, tmp_path)
     trained = train(stage, ENGINE, tiny_shards, tmp_path / "out")
     name, config = stage.module.branch.name, stage.module.unet.config
     sha256 = stage.settings["base_sha256"]
-    branch = load_branch(trained.weights / BRANCH_FILE, config, sha256, name)
+    branch = load_branch(trained.weights / BRANCH_FILE, config, sha256)
+    assert branch.name == name
     assert set(branch.state_dict()) == set(stage.module.branch.state_dict())
     assert trained.scores["psnr"] > 0
 

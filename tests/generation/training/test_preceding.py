@@ -236,7 +236,7 @@ def test_trainings_are_named_if_and_only_if_they_are_asked_for(tiny_vae, tiny_ba
 
 def test_a_coarse_stage_of_another_base_is_refused(tiny_vae, tiny_base, orbit, coarse, tmp_path):
     other = write_trained_cascade(tmp_path / "other")
-    with pytest.raises(WeightsError, match="base_sha256"):
+    with pytest.raises(WeightsError, match="base of sha256"):
         FineStage(
             replace(FINE, generated=0.5, orbit_views=4),
             tiny_vae, tiny_base, reference_views=orbit, coarse=other,

@@ -24,8 +24,8 @@ from generation.training.whole_stages import (
     ReferenceViewsSettings,
     ReferenceViewsStage,
 )
+from generation.weights.files import describe
 from generation.weights.store import file_sha256
-from generation.weights.trained_networks import load_network
 from recon.errors import InputError, WeightsError
 from tests.generation.training.tiny_stages import (
     BASE,
@@ -65,8 +65,10 @@ def test_training_writes_what_loads_again_and_makes_the_same(
     trained = train(stage, ENGINE, tiny_shards, tmp_path / "out")
     name = "sv3d" if kind is ReferenceViewsStage else "sv4d"
     space: LatentSpace = stage.module.space
-    unet = load_network(trained.weights / UNET_NAME, name, space.sha256).network
-    tower = load_network(trained.weights / TOWER_NAME, "token-tower").network
+    unet_file = describe(trained.weights / UNET_NAME, name)
+    unet_file.check_requires(vae=space.sha256)
+    unet = unet_file.build()
+    tower = describe(trained.weights / TOWER_NAME, "image-encoder").build()
     assert isinstance(unet, SV3DUNet if kind is ReferenceViewsStage else SV4DUNet)
     assert unet.config == stage.module.unet.config
     stage.module.unet, stage.module.tower = unet, tower

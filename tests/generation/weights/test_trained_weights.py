@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from generation.weights import trained_autoencoder, trained_networks
+from generation.weights import files
 from generation.weights.cascade_files import LORA_FILE
 from generation.weights.store import file_sha256
 from generation.weights.trained_weights import (
@@ -75,8 +75,7 @@ def test_all_files_of_a_cascade_are_there(folder):
 
 @pytest.mark.parametrize(("name", "config"), [(REFERENCE_VIEWS, ORBIT), (BASE, GRID)])
 def test_opening_tells_the_sizes_and_reads_no_tensor(folder, monkeypatch, name, config):
-    for module in (trained_networks, trained_autoencoder):
-        monkeypatch.setattr(module, "safe_open", NotesAlone)
+    monkeypatch.setattr(files, "safe_open", NotesAlone)
     found = open_trained(folder, name)
     assert (found.name, found.path) == (name, folder / UNET_FILES[name])
     assert (found.config, found.tower_config, found.autoencoder) == (config, TOWER, AUTOENCODER)
@@ -121,14 +120,14 @@ def test_networks_of_another_autoencoder_are_refused(folder):
     write_autoencoder(folder / VAE_FILE, seed=9)
     expected = file_sha256(folder / VAE_FILE)
     for name in (REFERENCE_VIEWS, BASE):
-        with pytest.raises(WeightsError, match=f"expected {expected} as its vae_sha256"):
+        with pytest.raises(WeightsError, match=f"vae of sha256 {expected}"):
             load_trained(open_trained(folder, name), CPU, torch.float32)
 
 
 def test_the_tower_too_must_be_of_the_autoencoder(folder):
     write_autoencoder(folder / VAE_FILE, seed=9)
     write_unet(folder, BASE)
-    with pytest.raises(WeightsError, match=f"{TOWER_FILES[BASE]}.*vae_sha256"):
+    with pytest.raises(WeightsError, match=f"{TOWER_FILES[BASE]}.*vae of sha256"):
         load_trained(open_trained(folder, BASE), CPU, torch.float32)
 
 
@@ -149,7 +148,7 @@ def test_a_damaged_file_is_named(folder, file):
 
 def test_files_that_were_mixed_up_are_refused(folder):
     (folder / UNET_FILES[REFERENCE_VIEWS]).replace(folder / UNET_FILES[BASE])
-    with pytest.raises(WeightsError, match="expected sv4d as its kind, found sv3d"):
+    with pytest.raises(WeightsError, match="kind sv4d, found sv3d"):
         open_trained(folder, BASE)
 
 
@@ -163,7 +162,7 @@ def test_the_packages_own_folder_is_taken_else(tmp_path):
     for published in ("sv4d2.safetensors", "sv4d.safetensors", LORA_FILE):
         (tmp_path / published).touch()
     assert trained_folder(tmp_path) == trained_folder() == mini_folder()
-    assert mini_folder().parent == Path(trained_networks.__file__).parent
+    assert mini_folder().parent == Path(files.__file__).parent.parent
 
 
 def test_a_named_folder_that_is_not_there_is_refused(tmp_path):

@@ -1,0 +1,318 @@
+"""Weights that fourdvd writes: one safetensors format, whose metadata describes the file.
+
+    format    "fourdvd-weights"
+    version   "1"
+    kind      a key of `KINDS`
+    config    JSON: the fields of the kind's configuration, from which the network is built
+    requires  JSON: {role: sha256} of the files that the weights were trained with, "vae" for UNets
+              and image encoders, "base" (the UNet of SV4D) for LoRAs and structure branches
+
+Files of the four formats that older versions wrote are read, too; see `_current_metadata`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
+from generation.models.lora import LoraSettings, add_lora, load_lora_state, merge_lora
+from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
+from generation.models.structure_branch import (
+    StructureBranch,
+    StructureBranchSettings,
+    build_branch,
+)
+from generation.models.sv3d import SV3DUNet
+from generation.models.sv4d import SV4DConfig, SV4DUNet
+from generation.models.unet import UNetConfig
+from generation.weights.header import read_header
+from generation.weights.store import file_sha256, load_module
+from generation.weights.verify import FLOATS
+from recon.errors import InputError, WeightsError
+from recon.output import output_file
+from recon.resume import save_tensors
+
+FORMAT, VERSION = "fourdvd-weights", "1"
+
+
+class Kind(NamedTuple):
+    """A kind of weights.
+
+    Attributes:
+        config: dataclass of the configuration; each kind has its own.
+        network: built from the configuration alone; None where it needs the base network as well.
+    """
+
+    config: type[Any]
+    network: type[nn.Module] | None
+
+
+KINDS: dict[str, Kind] = {
+    "vae": Kind(PatchAutoencoderConfig, PatchAutoencoder),
+    "sv3d": Kind(UNetConfig, SV3DUNet),
+    "sv4d": Kind(SV4DConfig, SV4DUNet),
+    "image-encoder": Kind(ConvImageEncoderConfig, ConvImageEncoder),
+    "lora": Kind(LoraSettings, None),
+    "structure-branch": Kind(StructureBranchSettings, None),
+}
+
+
+def save_weights(
+    path: str | Path,
+    config: Any,
+    tensors: Mapping[str, Tensor],
+    requires: Mapping[str, str] | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    overwrite: bool = False,
+) -> None:
+    """Writes weights; equal content gives equal bytes.
+
+    Args:
+        path: the file.
+        config: a configuration of one of `KINDS`, whose class decides the kind of the file.
+        tensors: state of the network by name, on any device.
+        requires: sha256 of the files that the weights were trained with, by role.
+        dtype: floating-point type of the tensors in the file.
+        overwrite: whether to replace an existing file.
+
+    Raises:
+        OutputExistsError, OutputError: as `recon.output.output_file`.
+
+    Example:
+        >>> save_weights("sv4d.safetensors", unet.config, unet.state_dict(), {"vae": vae.sha256})
+    """
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": next(name for name, kind in KINDS.items() if type(config) is kind.config),
+        "config": json.dumps(asdict(config)),
+        "requires": json.dumps(dict(requires or {}), sort_keys=True),
+    }
+    numbers = {name: each.detach().to("cpu", dtype) for name, each in tensors.items()}
+    with output_file(path, overwrite) as partial:
+        save_tensors(partial, numbers, metadata)
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights, of which only the header has been read.
+
+    Attributes:
+        path: the file.
+        kind: a key of `KINDS`.
+        config: configuration, an instance of the kind's class.
+        requires: sha256 of the files that the weights were trained with, by role.
+    """
+
+    path: Path
+    kind: str
+    config: Any
+    requires: Mapping[str, str]
+
+    @cached_property
+    def sha256(self) -> str:
+        """The file's sha256 in hexadecimal digits, computed once."""
+        return file_sha256(self.path)
+
+    def check_requires(self, **sha256: str) -> None:
+        """Checks that the weights were trained with the files they are used with.
+
+        Args:
+            sha256: of the file in use, by role, e.g. `vae=…`.
+
+        Raises:
+            WeightsError: they were trained with another file.
+        """
+        for role, expected in sha256.items():
+            found = self.requires.get(role)
+            if found != expected:
+                raise WeightsError(
+                    f"{self.path}: expected weights trained with the {role} of sha256 {expected}, "
+                    f"found {found}",
+                    hint=f"use the {role} they were trained with, or train them with this one",
+                )
+
+    def tensors(
+        self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> dict[str, Tensor]:
+        """All tensors by name.
+
+        Args:
+            dtype: floating-point type to convert to.
+            device: target device.
+
+        Raises:
+            WeightsError: the file cannot be read.
+        """
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return {
+                    name: file.get_tensor(name).to(device=device, dtype=dtype)
+                    for name in file.keys()  # noqa: SIM118
+                }
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{self.path}: the tensors cannot be read ({error})") from error
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Any:
+        """The network with its weights, in evaluation mode and without gradients.
+
+        Only for kinds that have a `Kind.network`; see `load_lora` and `load_branch` for the others.
+
+        Raises:
+            WeightsError: the tensors do not fit the configuration.
+        """
+        network_class = KINDS[self.kind].network
+        assert network_class is not None, f"{self.kind} is not a network of its own"
+        try:
+            with torch.device("meta"):
+                network = network_class(self.config)
+            return load_module(network, self.tensors(dtype, device))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise WeightsError(f"{self.path}: no network has this config ({error})") from error
+        except WeightsError as error:
+            raise WeightsError(f"{self.path}: {error}") from error
+
+
+def describe(path: str | Path, kind: str | None = None) -> WeightsFile:
+    """Reads what a file of weights says about itself; no tensor is read.
+
+    Args:
+        path: the file.
+        kind: the expected kind, a key of `KINDS`; any kind if None.
+
+    Raises:
+        WeightsError: the file is missing or damaged, was not written by fourdvd, or is of another
+            kind.
+    """
+    path = Path(path)
+    for key, entry in read_header(path).items():
+        if entry.dtype not in FLOATS:
+            raise WeightsError(f"{path}: expected floating-point tensors, {key} is {entry.dtype}")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    try:
+        metadata = _current_metadata(metadata)
+        found = metadata["kind"]
+        if kind not in (None, found):
+            raise WeightsError(
+                f"{path}: expected weights of kind {kind}, found {found}",
+                hint="check whether two files were confused",
+            )
+        config = _parse_config(KINDS[found].config, _json_object(metadata["config"]))
+        requires = _json_object(metadata["requires"])
+    except (ValueError, KeyError, TypeError, InputError) as error:
+        raise WeightsError(
+            f"{path}: expected metadata of {FORMAT} version {VERSION}, found {error}",
+            hint="name a file that this version of fourdvd has written",
+        ) from error
+    return WeightsFile(path, found, config, requires)
+
+
+def load_lora(path: str | Path, unet: SV4DUNet, base_sha256: str) -> None:
+    """Adds a saved LoRA to a UNet.
+
+    Args:
+        path: the file.
+        unet: the base network, without a LoRA; unchanged if this fails.
+        base_sha256: sha256 of the file with the base network's weights.
+
+    Raises:
+        WeightsError: the file is damaged, is not a LoRA, was trained on another base or does not
+            fit the network.
+    """
+    file = describe(path, "lora")
+    file.check_requires(base=base_sha256)
+    add_lora(unet, file.config.rank, file.config.alpha)
+    try:
+        load_lora_state(unet, file.tensors())
+    except WeightsError as error:
+        merge_lora(unet)  # it has no effect yet, so merging restores the network
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def load_branch(
+    path: str | Path,
+    config: SV4DConfig,
+    base_sha256: str,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> StructureBranch:
+    """Loads a structure branch, in evaluation mode and without gradients.
+
+    Args:
+        path: the file.
+        config: configuration of the base network.
+        base_sha256: sha256 of the file with the base network's weights.
+        dtype: floating-point type of its parameters.
+        device: target device.
+
+    Raises:
+        WeightsError: the file is damaged, is not a structure branch, was trained on another base
+            or does not fit the network.
+    """
+    file = describe(path, "structure-branch")
+    file.check_requires(base=base_sha256)
+    try:
+        with torch.device("meta"):
+            branch = build_branch(file.config.name, config, file.config.roles)
+        return load_module(branch, file.tensors(dtype, device))
+    except (InputError, WeightsError) as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def _current_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """Metadata of the current format or of an older one, in terms of the current one.
+
+    Older formats, all of version 1: "fourdvd-network" (UNets and image encoders), "fourdvd-vae",
+    "fourdvd-lora" and "fourdvd-structure-branch".
+
+    Raises:
+        ValueError: format or version are unknown.
+        KeyError: an entry is missing.
+    """
+    format, version = metadata.get("format"), metadata.get("version")
+    if version == "1":
+        if format == FORMAT:
+            return metadata
+        if format == "fourdvd-network":
+            kind, requires = metadata["kind"], {"vae": metadata["vae_sha256"]}
+            kind = "image-encoder" if kind == "token-tower" else kind
+            return _metadata(kind, metadata["config"], requires)
+        if format == "fourdvd-vae":
+            config = _json_object(metadata["config"])
+            config["latent_scale"] = float(metadata["scale"])
+            return _metadata("vae", json.dumps(config), {})
+        if format in ("fourdvd-lora", "fourdvd-structure-branch"):
+            kind = format.removeprefix("fourdvd-")
+            requires = {"base": metadata["base_sha256"]}
+            return _metadata(kind, metadata["hyper_parameters"], requires)
+    raise ValueError(f"format {format!r} version {version!r}")
+
+
+def _metadata(kind: str, config: str, requires: Mapping[str, str]) -> dict[str, str]:
+    return {"kind": kind, "config": config, "requires": json.dumps(requires)}
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text!r} instead of a JSON object")
+    return value
+
+
+def _parse_config(config: type[Any], values: Mapping[str, Any]) -> Any:
+    """A configuration from JSON, which has lists in the place of tuples."""
+    names = {field.name for field in fields(config)}
+    if set(values) != names:
+        raise ValueError(f"config with {sorted(values)} instead of {sorted(names)}")
+    return config(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})
