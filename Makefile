@@ -10,7 +10,7 @@ SOURCES_OF_THE_INSTALL := pyproject.toml constraints.txt fourdvd_cli/__init__.py
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench clean
+.PHONY: help setup demo test test-slow check docs bench clean
 
 ## help: list the targets
 help:
@@ -45,6 +45,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+## docs: write docs/cli.md from the help of the commands
+docs: setup
+	$(BIN)/python -m fourdvd_cli.reference
 
 ## bench: run the short benchmarks and write their tables into docs/benchmarks.md
 bench: setup

@@ -87,43 +87,43 @@ vae=(--vae "$out/trainings/vae") noisy=(--config mini_noisy)
 export OMP_NUM_THREADS=1 # from here on two trainings at a time, each on a core of its own
 (
     train reference-views views_begun "${vae[@]}"
-    train reference-views views_noisy "${vae[@]}" --start "$out/trainings/views_begun" \
+    train reference-views views_noisy "${vae[@]}" --init-from "$out/trainings/views_begun" \
         "${noisy[@]}" --steps 9850
 ) &
 views=$!
-high=(--size high --batch 1)
+high=(--resolution high --batch-size 1)
 train base base_low "${vae[@]}"
-train base base_high "${vae[@]}" --start "$out/trainings/base_low" "${high[@]}" \
+train base base_high "${vae[@]}" --init-from "$out/trainings/base_low" "${high[@]}" \
     --steps 700 --lr 6e-4
-train base base_low_again "${vae[@]}" --start "$out/trainings/base_high" --steps 900 --lr 8e-4
-train base base_high_again "${vae[@]}" --start "$out/trainings/base_low_again" "${high[@]}" \
+train base base_low_again "${vae[@]}" --init-from "$out/trainings/base_high" --steps 900 --lr 8e-4
+train base base_high_again "${vae[@]}" --init-from "$out/trainings/base_low_again" "${high[@]}" \
     --steps 250 --lr 1e-3
-train base base_low_more "${vae[@]}" --start "$out/trainings/base_high_again" --steps 1100 --lr 8e-4
-train base base_high_more "${vae[@]}" --start "$out/trainings/base_low_more" "${high[@]}" \
+train base base_low_more "${vae[@]}" --init-from "$out/trainings/base_high_again" --steps 1100 --lr 8e-4
+train base base_high_more "${vae[@]}" --init-from "$out/trainings/base_low_more" "${high[@]}" \
     --steps 600 --lr 8e-4
-train base base_low_noisy "${vae[@]}" --start "$out/trainings/base_high_more" "${noisy[@]}" \
+train base base_low_noisy "${vae[@]}" --init-from "$out/trainings/base_high_more" "${noisy[@]}" \
     --steps 850
-train base base_high_noisy "${vae[@]}" --start "$out/trainings/base_low_noisy" "${noisy[@]}" \
+train base base_high_noisy "${vae[@]}" --init-from "$out/trainings/base_low_noisy" "${noisy[@]}" \
     "${high[@]}" --steps 1950
-train base base_low_last "${vae[@]}" --start "$out/trainings/base_high_noisy" "${noisy[@]}" \
+train base base_low_last "${vae[@]}" --init-from "$out/trainings/base_high_noisy" "${noisy[@]}" \
     --steps 400
-train base base_high_last "${vae[@]}" --start "$out/trainings/base_low_last" "${noisy[@]}" \
+train base base_high_last "${vae[@]}" --init-from "$out/trainings/base_low_last" "${noisy[@]}" \
     "${high[@]}" --steps 600
 wait "$views"
 unset OMP_NUM_THREADS
 
 shards=("$out/shards_more")
-train base base_shapes "${vae[@]}" --start "$out/trainings/base_high_last" "${noisy[@]}" \
-    --size high --batch 2 --steps 1100 --lr 1e-3
-train base base "${vae[@]}" --start "$out/trainings/base_shapes" --config mini_more
-train reference-views views_shapes "${vae[@]}" --start "$out/trainings/views_noisy" \
+train base base_shapes "${vae[@]}" --init-from "$out/trainings/base_high_last" "${noisy[@]}" \
+    --resolution high --batch-size 2 --steps 1100 --lr 1e-3
+train base base "${vae[@]}" --init-from "$out/trainings/base_shapes" --config mini_more
+train reference-views views_shapes "${vae[@]}" --init-from "$out/trainings/views_noisy" \
     --config mini_more
 shards=("$out/shards_figures" "$out/shards_more" "$out/shards_more")
-train reference-views reference-views "${vae[@]}" --start "$out/trainings/views_shapes" \
-    --config mini_more --batch 16 --steps 4900 --lr 1e-3
+train reference-views reference-views "${vae[@]}" --init-from "$out/trainings/views_shapes" \
+    --config mini_more --batch-size 16 --steps 4900 --lr 1e-3
 shards=("$out/shards_whole" "$out/shards_whole" "$out/shards_more")
 base=("${vae[@]}" --base "$out/trainings/base")
 seen=(--reference-views "$out/trainings/reference-views")
-train coarse coarse "${base[@]}" "${seen[@]}" --batch 4
+train coarse coarse "${base[@]}" "${seen[@]}" --batch-size 4
 train fine fine "${base[@]}" "${seen[@]}" --coarse "$out/trainings/coarse"
 [ -e "$out/weights" ] || fourdvd train assemble "$out/trainings" -o "$out/weights"

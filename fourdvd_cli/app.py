@@ -1,4 +1,4 @@
-"""The `fourdvd` command: its sub-commands, and the only place where exceptions are caught."""
+"""The `fourdvd` command: its subcommands, and the only place where exceptions become exit codes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,31 @@ from fourdvd_cli.commands.reconstruct import reconstruct
 from fourdvd_cli.commands.render import render
 from fourdvd_cli.commands.run import run
 from fourdvd_cli.commands.train import train
-from fourdvd_cli.errors import failure_of
+from fourdvd_cli.errors import EXIT_CODES, failure_of
+from fourdvd_cli.help import ASSETS, LOOKING, MACHINE, MODELS, Command, Group
+from fourdvd_cli.options import renamed
 
 app = typer.Typer(
     name="fourdvd",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,  # help through rich takes twice the time
+    rich_markup_mode=None,  # fourdvd_cli.help draws the help
     pretty_exceptions_enable=False,  # an unknown exception keeps Python's own traceback
+    context_settings=renamed(),
+    epilog="Exit codes: "
+    + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+    + ".",
 )
-for command in (run, generate, grid, reconstruct, export, render, evaluate, doctor):
-    app.command()(command)
-app.add_typer(models)
-app.add_typer(data)
-app.add_typer(train)
+for panel, commands in (
+    (ASSETS, (run, generate, grid, reconstruct, export)),
+    (LOOKING, (render, evaluate)),
+):
+    for command in commands:
+        app.command(cls=Command, rich_help_panel=panel)(command)
+for group in (models, data, train):
+    app.add_typer(group, rich_help_panel=MODELS)
+app.command(cls=Command, rich_help_panel=MACHINE)(doctor)
 
 
 def _print_version(wanted: bool) -> None:
@@ -50,17 +61,15 @@ def fourdvd(
         ),
     ] = False,
 ) -> None:
-    """One monocular video of a moving object in, a 4D asset out.
+    """Turn a monocular video of a moving object into a 4D asset.
 
-    Results go to the folder named by -o, progress to stderr.
-
-    Exit codes: 0 done, 1 failure, 2 usage, 3 input not valid, 4 weights missing, 5 device not
-    available, 6 out of GPU memory, 130 interrupted (state saved).
+    Results are written to the folder named by -o; progress and messages go to stderr. `fourdvd
+    COMMAND --help` explains a command.
     """
 
 
 def main() -> None:
-    """Runs the command line of this process and leaves it with the exit code."""
+    """Run the command line of this process and exit with its exit code."""
     interrupts.install()
     try:
         app(prog_name="fourdvd")  # leaves by SystemExit, usage errors and --help included

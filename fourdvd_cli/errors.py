@@ -1,15 +1,6 @@
 """Which exception ends a command with which exit code, and what to try next.
 
-    0    done
-    1    a failure that is known: the message says what happened
-    2    wrong usage (typer's own)
-    3    what was handed in is not valid
-    4    weights missing, corrupt or of another model
-    5    a device or backend is not available
-    6    the accelerator's memory is spent
-    130  interrupted, state saved
-
-An exception that is not in the table is a mistake of ours and keeps its traceback.
+An exception that is not in the table is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -19,13 +10,24 @@ from typing import NamedTuple
 
 from recon import errors
 
+EXIT_CODES = {
+    0: "done",
+    1: "failed",
+    2: "wrong usage",  # typer's own
+    3: "input not valid",
+    4: "weights missing, corrupt or of another model",
+    5: "device or backend not available",
+    6: "out of GPU memory",
+    130: "interrupted, with resumable work saved",
+}
+
 
 class Failure(NamedTuple):
     """How a command ends.
 
     Attributes:
-        exit_code: of the process.
-        message: what happened, one sentence.
+        exit_code: exit code of the process, a key of `EXIT_CODES`.
+        message: what happened, in one sentence.
         hint: what to try next, or None where the message says it.
     """
 
@@ -34,11 +36,11 @@ class Failure(NamedTuple):
     hint: str | None = None
 
 
-_DOCTOR = "`fourdvd doctor` shows what this machine can do"
-_WEIGHTS = "`fourdvd models list` shows which weights are here"
+_DOCTOR = "`fourdvd doctor` shows what this machine supports"
+_WEIGHTS = "`fourdvd models list` shows which weights are on this machine"
 _SMALLER = "try --device cpu, --quality draft or smaller images"
 
-_TABLE: tuple[tuple[type[BaseException], int, str | None], ...] = (  # the first match counts
+_TABLE: tuple[tuple[type[BaseException], int, str | None], ...] = (  # the first match applies
     (errors.Interrupted, 130, None),
     (errors.InputError, 3, None),
     (errors.WeightsError, 4, _WEIGHTS),
@@ -51,9 +53,9 @@ _TABLE: tuple[tuple[type[BaseException], int, str | None], ...] = (  # the first
 
 
 def failure_of(error: BaseException) -> Failure | None:
-    """How a command ends because of an error; None if the error is not a known one."""
+    """Return how a command ends because of an error, or None for an unknown kind of error."""
     if _is_torch_out_of_memory(error):
-        return Failure(6, "the accelerator has too little memory for this", _SMALLER)
+        return Failure(6, "the GPU has too little memory for this", _SMALLER)
     for kind, exit_code, hint in _TABLE:
         if isinstance(error, kind):
             return Failure(exit_code, _sentence(error), getattr(error, "hint", None) or hint)
@@ -61,7 +63,7 @@ def failure_of(error: BaseException) -> Failure | None:
 
 
 def _is_torch_out_of_memory(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")  # never imported for this alone
+    torch = sys.modules.get("torch")  # not imported for this check alone
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 

@@ -1,7 +1,8 @@
-"""The options that several commands share, and the names they accept.
+"""The options that several commands share, and the choices they offer.
 
-The names stand here once more, beside the tables of the libraries, because `--help` must not import
-them; a test compares the two.
+The choices repeat tables of the libraries, because `--help` must not import them; a test compares
+the two. Each name means the same number in every command; names of older versions are accepted
+without being shown.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from fourdvd_cli.help import CAMERAS, FIT, MACHINE, MODEL, OUTPUT
+
 
 class Device(StrEnum):
-    """Where tensors live."""
+    """Where a command computes."""
 
     auto = "auto"
     cpu = "cpu"
@@ -23,7 +26,7 @@ class Device(StrEnum):
 
 
 class Quality(StrEnum):
-    """How long a fit takes on two CPU cores: about 1, 5 or 15 minutes."""
+    """Presets of a fit, in `recon.fitting.config`."""
 
     draft = "draft"
     standard = "standard"
@@ -31,7 +34,7 @@ class Quality(StrEnum):
 
 
 class Motion(StrEnum):
-    """The models of `recon.deformation` that can be fitted."""
+    """The motion models of `recon.deformation`."""
 
     bones = "bones"
     hexplane = "hexplane"
@@ -66,19 +69,19 @@ class Model(StrEnum):
 
     @property
     def key(self) -> str:
-        """As the libraries call it."""
+        """The name in the libraries."""
         return self.value.replace("-", "_")
 
 
 class OrbitModel(StrEnum):
-    """The models that make the views of the first frame for SV4D."""
+    """The published orbit models, which generate the reference views."""
 
     sv3d_u = "sv3d_u"
     sv3d_p = "sv3d_p"
 
 
 class Precision(StrEnum):
-    """The numbers that networks compute with."""
+    """Floating-point formats of the networks."""
 
     auto = "auto"
     float32 = "float32"
@@ -87,29 +90,53 @@ class Precision(StrEnum):
 
 
 class TrainingSize(StrEnum):
-    """The sizes at which grids are packed for training."""
+    """The image sizes of packed training data."""
 
     low = "low"
     high = "high"
 
 
 class Renderer(StrEnum):
-    """What draws assets, as in `generation.curation.render_settings`."""
+    """The renderers of `generation.curation.render_settings`."""
 
     cycles = "cycles"
     fast = "fast"
 
 
 class Direction(StrEnum):
-    """How azimuths count, seen from above."""
+    """The direction in which azimuths increase, seen from above."""
 
     ccw = "ccw"
     cw = "cw"
 
 
+RENAMED = {
+    "radius": "distance",
+    "elevations": "elevation",
+    "faces": "max-faces",
+    "max-triangles": "max-faces",
+    "max-size": "max-file-size",
+    "licence": "license",
+    "accept-licence": "accept-license",
+    "batch": "batch-size",
+}
+"""Options of older versions and their names of today, in all commands."""
+
+
+def renamed(names: dict[str, str] = RENAMED) -> dict[str, Any]:
+    """Context settings of a command that accepts the older names of its options."""
+    return {"token_normalize_func": lambda name: names.get(name, name)}
+
+
+def one_of(choices: type[StrEnum]) -> str:
+    """The choices in a sentence: "auto, cpu or cuda"."""
+    *others, last = choices
+    return f"{', '.join(others)} or {last}"
+
+
 @dataclass(frozen=True)
 class Degrees:
-    """Angles that were written as numbers with commas between them."""
+    """Angles in degrees, as read from numbers with commas between them."""
 
     values: tuple[float, ...]
 
@@ -118,7 +145,7 @@ class Degrees:
 
 
 def parse_degrees(text: str | Degrees) -> Degrees:
-    """The angles in a text like "0,22.5,45"; typer hands its default over as it is."""
+    """Parse a text like "0,22.5,45"; typer passes a default of this type unchanged."""
     if isinstance(text, Degrees):
         return text
     try:
@@ -128,66 +155,158 @@ def parse_degrees(text: str | Degrees) -> Degrees:
 
 
 SceneArgument = Annotated[
-    Path, typer.Argument(metavar="SCENE", help="Scene folder, as `fourdvd reconstruct` makes it.")
+    Path,
+    typer.Argument(metavar="SCENE", help="Scene folder, as written by `fourdvd reconstruct`."),
+]
+FovOption = Annotated[
+    float,
+    typer.Option(
+        "--fov",
+        metavar="DEG",
+        help="Horizontal field of view of the cameras in degrees.",
+        rich_help_panel=CAMERAS,
+    ),
+]
+DistanceOption = Annotated[
+    float,
+    typer.Option(
+        "--distance",
+        metavar="UNITS",
+        help="Distance of the cameras from the object in world units.",
+        rich_help_panel=CAMERAS,
+    ),
 ]
 DeviceOption = Annotated[
-    Device, typer.Option("--device", help="auto takes CUDA where it can be used.")
+    Device,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help=f"{one_of(Device)}; auto uses CUDA where it is available, else the CPU.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, help="The same seed gives the same result on a CPU.")
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        help="Random seed; on a CPU the same seed gives the same result.",
+        rich_help_panel=MODEL,
+    ),
+]
+FitSeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        help="Random seed; on a CPU the same seed gives the same result.",
+        rich_help_panel=FIT,
+    ),
 ]
 ModelOption = Annotated[
-    Model, typer.Option("--model", help="Networks to use; all but mini need weights.")
+    Model,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help=f"{one_of(Model)}; the weights of all but mini are fetched by `fourdvd models fetch`.",
+        rich_help_panel=MODEL,
+    ),
 ]
 WeightsOption = Annotated[
     Path | None,
     typer.Option(
         "--weights",
         metavar="DIR",
-        help="Folder of weights; else FOURDVD_WEIGHTS and the Hugging Face cache.",
+        help="Folder of network weights.",
+        show_default="FOURDVD_WEIGHTS, then the Hugging Face cache",
+        rich_help_panel=MODEL,
     ),
 ]
 StepsOption = Annotated[
     int | None,
-    typer.Option("--steps", min=1, max=1000, help="Of a sampling run.", show_default="the model's"),
+    typer.Option(
+        "--steps",
+        metavar="N",
+        min=1,
+        max=1000,
+        help="Denoising steps per window.",
+        show_default="the model's",
+        rich_help_panel=MODEL,
+    ),
 ]
 LowMemoryOption = Annotated[
-    bool, typer.Option("--low-memory", help="Slower, with less GPU memory; the same result.")
+    bool,
+    typer.Option(
+        "--low-memory",
+        help="Use less GPU memory and more time, for the same result.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 QualityOption = Annotated[
-    Quality, typer.Option("--quality", help="About 1, 5 or 15 minutes on two CPU cores.")
+    Quality,
+    typer.Option(
+        "--quality",
+        metavar="NAME",
+        help=f"{one_of(Quality)}: about 1, 5 or 15 minutes on two CPU cores at 256 x 256 pixels.",
+        rich_help_panel=FIT,
+    ),
 ]
 MotionOption = Annotated[
     Motion | None,
-    typer.Option("--motion", help="Motion model.", show_default="the best one for the device"),
+    typer.Option(
+        "--motion",
+        metavar="NAME",
+        help=f"Motion model: {one_of(Motion)}.",
+        show_default="bones",
+        rich_help_panel=FIT,
+    ),
 ]
 ShDegreeOption = Annotated[
     int,
     typer.Option(
-        "--sh-degree", min=0, max=3, help="Above 0, colours depend on the view: for shiny things."
+        "--sh-degree",
+        metavar="N",
+        min=0,
+        max=3,
+        help="Degree of spherical harmonics; above 0, colors depend on the view, for shiny "
+        "surfaces.",
+        rich_help_panel=FIT,
     ),
 ]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
         "--workers",
+        metavar="N",
         min=1,
-        help="How many at once on this machine.",
-        show_default="as many as it has cores",
+        help="Processes at a time on this machine.",
+        show_default="one per core",
+        rich_help_panel=MACHINE,
     ),
 ]
 RayOption = Annotated[
     str | None,
     typer.Option(
-        "--ray", metavar="ADDRESS", help="Run on a Ray cluster; local starts one on this machine."
+        "--ray",
+        metavar="ADDRESS",
+        help="Run on a Ray cluster; `local` starts one on this machine.",
+        rich_help_panel=MACHINE,
     ),
 ]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is there once the new result is complete.")
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace an existing result once the new one is complete.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what goes wrong.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show only warnings and errors.")]
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say more, with tracebacks of known failures.")
+    bool,
+    typer.Option("--verbose", "-v", help="Show log messages and the tracebacks of known errors."),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")

@@ -9,7 +9,7 @@ from fourdvd_cli.options import JsonOption
 
 
 def doctor(json: JsonOption = False) -> None:
-    """What this machine can do, and what to install for more."""
+    """Show what this machine supports, and what to install for more."""
     from fourdvd_cli.diagnosis import diagnose
 
     findings = diagnose(Path.cwd())

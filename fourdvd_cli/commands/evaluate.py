@@ -1,4 +1,4 @@
-"""`fourdvd evaluate`: scene, grid or videos against a grid → metrics."""
+"""`fourdvd evaluate`: compare a scene, a grid or videos with a ground-truth grid."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.help import INPUT
 from fourdvd_cli.options import Device, DeviceOption, JsonOption, QuietOption, VerboseOption
 
 
@@ -15,20 +16,27 @@ def evaluate(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A", help="A scene, a grid, or one video for each view in the order of views."
+            metavar="A...", help="A scene, a grid, or one video per view, in the order of views."
         ),
     ],
     against: Annotated[
-        Path, typer.Option("--against", metavar="B", help="Grid folder or its transforms JSON.")
+        Path,
+        typer.Option(
+            "--against",
+            metavar="B",
+            help="Ground truth: a grid folder or its transforms JSON.",
+            rich_help_panel=INPUT,
+        ),
     ],
     device: DeviceOption = Device.auto,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Scene, grid or videos against a grid → metrics.
+    """Compare a scene, a grid or videos with a ground-truth grid.
 
-    PSNR, SSIM and IoU of the silhouettes, over white: a table, or with --json one object.
+    Prints PSNR, SSIM and the IoU of the silhouettes over a white background, as a table or with
+    --json as one object.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.evaluating import HEADER, evaluate_paths, table_rows

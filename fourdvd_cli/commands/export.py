@@ -1,4 +1,4 @@
-"""`fourdvd export`: scene → files of other programs."""
+"""`fourdvd export`: write a scene as files for other programs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.help import MESH, OUTPUT
 from fourdvd_cli.options import (
     Axes,
     Device,
@@ -18,40 +19,88 @@ from fourdvd_cli.options import (
     QuietOption,
     SceneArgument,
     VerboseOption,
+    one_of,
 )
 
 
 def export(
     scene: SceneArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Each format gets a folder in it.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder for the files, with one subfolder per format.",
+            rich_help_panel=OUTPUT,
+        ),
     ],
     formats: Annotated[
-        list[Format], typer.Option("--format", "-f", help="May be given several times.")
+        list[Format],
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help=f"{one_of(Format)}; may be repeated.",
+            rich_help_panel=OUTPUT,
+        ),
     ],
     frames: Annotated[
         int | None,
-        typer.Option("--frames", min=1, help="Number of frames.", show_default="the fitted ones"),
+        typer.Option(
+            "--frames",
+            metavar="N",
+            min=1,
+            help="Number of frames.",
+            show_default="the fitted frames",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     axes: Annotated[
-        Axes, typer.Option("--axes", help="Axes of ply and splat; 3DGS viewers expect y-down.")
+        Axes,
+        typer.Option(
+            "--axes",
+            metavar="NAME",
+            help=f"Axes of ply and splat: {one_of(Axes)}; 3DGS viewers expect y-down.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = Axes.y_down,
-    faces: Annotated[
-        int, typer.Option("--faces", min=4, help="Triangles of the mesh in glb, at most.")
+    overwrite: OverwriteOption = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Read the files back and report the PSNR of their renderings against the scene.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    max_faces: Annotated[
+        int,
+        typer.Option(
+            "--max-faces",
+            metavar="N",
+            min=4,
+            help="Maximum number of triangles of the mesh (glb).",
+            rich_help_panel=MESH,
+        ),
     ] = 20_000,
     texture_size: Annotated[
-        int, typer.Option("--texture-size", min=16, max=8192, help="Pixels a side, of glb.")
+        int,
+        typer.Option(
+            "--texture-size",
+            metavar="PIXELS",
+            min=16,
+            max=8192,
+            help="Side of the texture in pixels (glb).",
+            rich_help_panel=MESH,
+        ),
     ] = 1024,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read the files again and compare with the scene.")
-    ] = False,
     device: DeviceOption = Device.auto,
-    overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Scene → PLY sequence, animated GLB, splat files."""
+    """Export a scene as a PLY sequence, an animated GLB mesh, or splat files."""
     console.configure(quiet, verbose)
     from fourdvd_cli.exporting import export as export_folder
     from recon.exporters.options import ExportOptions
@@ -61,7 +110,7 @@ def export(
         scene,
         output,
         names,
-        ExportOptions(frames=frames, axes=axes.value, faces=faces, texture_size=texture_size),
+        ExportOptions(frames=frames, axes=axes.value, faces=max_faces, texture_size=texture_size),
         verify=verify,
         device=device.value,
         overwrite=overwrite,

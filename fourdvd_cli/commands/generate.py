@@ -1,4 +1,4 @@
-"""`fourdvd generate`: video → grid."""
+"""`fourdvd generate`: generate a grid from a video."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.help import CAMERAS, INPUT, MACHINE, MODEL, OUTPUT
 from fourdvd_cli.options import (
     Degrees,
     Device,
     DeviceOption,
     Direction,
+    DistanceOption,
+    FovOption,
     JsonOption,
     LowMemoryOption,
     Model,
@@ -25,117 +28,190 @@ from fourdvd_cli.options import (
     StepsOption,
     VerboseOption,
     WeightsOption,
+    one_of,
     parse_degrees,
 )
 
 
 def generate(
     video: Annotated[
-        Path, typer.Argument(metavar="VIDEO", help="Video, GIF or folder of frames, one object.")
+        Path,
+        typer.Argument(metavar="VIDEO", help="Video, GIF or folder of frames of one object."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="GRID", help="Grid folder.")],
-    model: ModelOption = Model.mini,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="GRID",
+            help="Grid folder to write.",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
+    overwrite: OverwriteOption = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Prepare the input and tell the cost; no network runs."),
+        typer.Option(
+            "--dry-run",
+            help="Prepare the input and report the cost without running a network.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
+    model: ModelOption = Model.mini,
     steps: StepsOption = None,
     seed: SeedOption = 0,
-    views: Annotated[
-        int | None,
-        typer.Option(
-            "--views",
-            min=1,
-            max=20,
-            help="Generated views, evenly around, beside the input's own.",
-            show_default="the model's",
-        ),
-    ] = None,
-    azimuths: Annotated[
-        Degrees | None,
-        typer.Option(
-            "--azimuths",
-            metavar="DEG,DEG,…",
-            parser=parse_degrees,
-            help="Of the generated views, from the input view.",
-            show_default="the model's",
-        ),
-    ] = None,
-    elevation: Annotated[
-        float | None,
-        typer.Option(
-            "--elevation",
-            min=-90,
-            max=90,
-            help="Degrees of the input's camera above the horizon.",
-            show_default="10 for sv4d and 4dvd, else 0",
-        ),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option("--frames", help="Number of frames, 5 or more.", show_default="21, or all"),
-    ] = None,
-    start: Annotated[float, typer.Option("--start", help="Seconds into the video.")] = 0.0,
-    stop: Annotated[
-        float | None,
-        typer.Option("--stop", help="Seconds into the video.", show_default="its end"),
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option("--fps", help="Take frames at this rate.", show_default="evenly to the end"),
-    ] = None,
-    recenter: Annotated[
-        bool, typer.Option("--recenter", help="Follow an object that travels.")
-    ] = False,
-    remove_background: Annotated[
-        bool, typer.Option("--remove-background", help="Cut the object out, through rembg.")
-    ] = False,
     size: Annotated[
         int | None,
         typer.Option(
             "--size",
+            metavar="PIXELS",
             min=64,
             max=1024,
-            help="Pixels a side, a multiple of 64.",
+            help="Side of the images in pixels, a multiple of 64.",
             show_default="128 for mini, else 576",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     orbit_model: Annotated[
         OrbitModel | None,
         typer.Option(
             "--orbit-model",
-            help="Makes the first frame's views for sv4d and 4dvd.",
+            metavar="NAME",
+            help=f"Model of the reference views for sv4d and 4dvd: {one_of(OrbitModel)}.",
             show_default="sv3d_p for 4dvd, else sv3d_u",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     coarse_only: Annotated[
-        bool, typer.Option("--coarse-only", help="End mini or 4dvd with its first stage, enlarged.")
+        bool,
+        typer.Option(
+            "--coarse-only",
+            help="Skip the fine stage of mini and 4dvd, and upsample the coarse grid.",
+            rich_help_panel=MODEL,
+        ),
     ] = False,
-    fov: Annotated[
-        float, typer.Option("--fov", help="Horizontal field of view of the cameras in degrees.")
-    ] = 33.8,
-    radius: Annotated[
-        float, typer.Option("--radius", help="From the cameras to the object, world units.")
-    ] = 2.0,
+    weights: WeightsOption = None,
+    start: Annotated[
+        float,
+        typer.Option(
+            "--start",
+            metavar="SECONDS",
+            help="Where to start in the video, in seconds.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 0.0,
+    stop: Annotated[
+        float | None,
+        typer.Option(
+            "--stop",
+            metavar="SECONDS",
+            help="Where to stop in the video, in seconds.",
+            show_default="its end",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            metavar="N",
+            help="Number of frames to use, at least 5.",
+            show_default="21, or all of a shorter video",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps",
+            metavar="HZ",
+            help="Rate at which to take frames, in frames per second.",
+            show_default="evenly spaced from start to stop",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    recenter: Annotated[
+        bool,
+        typer.Option(
+            "--recenter",
+            help="Crop around the object in each frame, for objects that travel.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    remove_background: Annotated[
+        bool,
+        typer.Option(
+            "--remove-background",
+            help="Remove the background with rembg, if the video has no alpha channel.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            "--views",
+            metavar="N",
+            min=1,
+            max=20,
+            help="Number of generated views, evenly spaced around the object; the input view comes "
+            "on top.",
+            show_default="the model's",
+            rich_help_panel=CAMERAS,
+        ),
+    ] = None,
+    azimuths: Annotated[
+        Degrees | None,
+        typer.Option(
+            "--azimuths",
+            metavar="DEG,DEG,...",
+            parser=parse_degrees,
+            help="Azimuths of the generated views in degrees, ascending from the input view.",
+            show_default="the model's",
+            rich_help_panel=CAMERAS,
+        ),
+    ] = None,
     direction: Annotated[
         Direction,
-        typer.Option("--azimuth-direction", help="How azimuths count, seen from above."),
+        typer.Option(
+            "--azimuth-direction",
+            metavar="DIR",
+            help=f"Direction in which azimuths increase, seen from above: {one_of(Direction)}.",
+            rich_help_panel=CAMERAS,
+        ),
     ] = Direction.ccw,
-    weights: WeightsOption = None,
+    elevation: Annotated[
+        float | None,
+        typer.Option(
+            "--elevation",
+            metavar="DEG",
+            min=-90,
+            max=90,
+            help="Elevation of the input view above the horizon in degrees.",
+            show_default="10 for sv4d and 4dvd, else 0",
+            rich_help_panel=CAMERAS,
+        ),
+    ] = None,
+    fov: FovOption = 33.8,
+    distance: DistanceOption = 2.0,
+    device: DeviceOption = Device.auto,
     precision: Annotated[
-        Precision, typer.Option("--precision", help="auto: bfloat16 on CUDA, float32 on a CPU.")
+        Precision,
+        typer.Option(
+            "--precision",
+            metavar="NAME",
+            help=f"{one_of(Precision)}; auto is bfloat16 on CUDA and float32 on a CPU.",
+            rich_help_panel=MACHINE,
+        ),
     ] = Precision.auto,
     low_memory: LowMemoryOption = False,
-    device: DeviceOption = Device.auto,
-    overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Video of one object → grid of views.
+    """Generate a grid of views x frames from a video of one object.
 
-    The object must be on white, or cut out (alpha). Ctrl-C stops; the same command goes on after
-    the last finished pass.
+    The object must be in front of white or cut out with an alpha channel; --remove-background cuts
+    it out. Ctrl-C stops the command; run it again to resume after the last finished window.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.generating import Generation, dry_run_lines
@@ -166,7 +242,7 @@ def generate(
             views=views,
             elevation_deg=elevation,
             fov_deg=fov,
-            distance=radius,
+            distance=distance,
             clockwise=direction is Direction.cw,
             precision=precision.value,
             low_memory=low_memory,

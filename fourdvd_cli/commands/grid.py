@@ -1,4 +1,4 @@
-"""`fourdvd grid`: per-view videos of another model → grid."""
+"""`fourdvd grid`: make a grid from the per-view videos of another model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.help import CAMERAS, INPUT, OUTPUT
 from fourdvd_cli.options import (
     Degrees,
+    DistanceOption,
+    FovOption,
     OverwriteOption,
     QuietOption,
     VerboseOption,
@@ -19,44 +22,61 @@ from fourdvd_cli.options import (
 
 def grid(
     videos: Annotated[
-        list[Path], typer.Argument(metavar="VIDEO", help="One video for each view, in order.")
+        list[Path],
+        typer.Argument(metavar="VIDEO...", help="One video per view, in the order of views."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="GRID", help="Grid folder.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="GRID",
+            help="Grid folder to write.",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
+    overwrite: OverwriteOption = False,
     azimuths: Annotated[
         Degrees | None,
         typer.Option(
             "--azimuths",
-            metavar="DEG,DEG,…",
+            metavar="DEG,DEG,...",
             parser=parse_degrees,
-            help="Counter-clockwise from the front, seen from above; one for each video.",
-            show_default="evenly around, the first in front",
+            help="Azimuth of each camera in degrees, counter-clockwise seen from above; 0 is the "
+            "front.",
+            show_default="evenly spaced, the first in front",
+            rich_help_panel=CAMERAS,
         ),
     ] = None,
     elevations: Annotated[
         Degrees,
         typer.Option(
-            "--elevations",
             "--elevation",
-            metavar="DEG,DEG,…",
+            metavar="DEG,...",
             parser=parse_degrees,
-            help="Above the horizon; one for each video, or one for all.",
+            help="Elevation of the cameras above the horizon in degrees; one for all, or one per "
+            "video.",
+            rich_help_panel=CAMERAS,
         ),
     ] = Degrees((0.0,)),
-    fov: Annotated[
-        float, typer.Option("--fov", help="Horizontal field of view in degrees.")
-    ] = 33.8,
-    distance: Annotated[
-        float, typer.Option("--distance", help="From the cameras to the object, world units.")
-    ] = 2.0,
+    fov: FovOption = 33.8,
+    distance: DistanceOption = 2.0,
     fps: Annotated[
         float | None,
-        typer.Option("--fps", min=1, max=240, help="Frames a second.", show_default="the videos'"),
+        typer.Option(
+            "--fps",
+            metavar="HZ",
+            min=1,
+            max=240,
+            help="Frame rate of the grid in frames per second.",
+            show_default="that of the videos",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
-    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Per-view videos of any other model → grid folder."""
+    """Make a grid from the per-view videos of another multi-view model."""
     console.configure(quiet, verbose)
     from recon.grid import write_grid
     from recon.grid.view_videos import grid_from_videos

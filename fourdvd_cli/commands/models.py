@@ -1,4 +1,4 @@
-"""`fourdvd models`: the published networks and their weights on this machine."""
+"""`fourdvd models`: weights of the published networks on this machine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
-from fourdvd_cli.options import JsonOption, QuietOption, VerboseOption
+from fourdvd_cli.help import MODEL, Command, Group
+from fourdvd_cli.options import JsonOption, QuietOption, VerboseOption, WeightsOption
 from generation.weights.catalogue import PublishedModel, find_model, published
 
 NAMES = ", ".join(model.label for model in published.values())
 
 models = typer.Typer(
     name="models",
-    help="Weights of the published networks: list, fetch, verify.",
+    cls=Group,
+    help="List, download and verify the weights of published networks.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -23,30 +25,21 @@ models = typer.Typer(
 
 
 def parse_model(name: str | PublishedModel) -> PublishedModel:
-    """The model of a name, with - or _ in it; typer hands its default over as it is."""
+    """Find a model by its name, with - or _; typer passes a default of this type unchanged."""
     model = name if isinstance(name, PublishedModel) else find_model(name)
     if model is None:
-        raise typer.BadParameter(f"{name!r} is none of {NAMES}")
+        raise typer.BadParameter(f"expected one of {NAMES}, found {name!r}")
     return model
 
 
 ModelArgument = Annotated[
     PublishedModel, typer.Argument(metavar="NAME", parser=parse_model, help=f"One of {NAMES}.")
 ]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights",
-        metavar="DIR",
-        help="Folder of weights.",
-        show_default="FOURDVD_WEIGHTS, then the Hugging Face cache",
-    ),
-]
 
 
-@models.command("list")
+@models.command("list", cls=Command)
 def list_models(weights: WeightsOption = None, json: JsonOption = False) -> None:
-    """The known models and where their weights are."""
+    """List the published networks and where their weights are on this machine."""
     from fourdvd_cli.weights_listing import list_weights, listing_lines
 
     listed = list_weights(weights)
@@ -56,25 +49,26 @@ def list_models(weights: WeightsOption = None, json: JsonOption = False) -> None
         console.print_lines(listing_lines(listed))
 
 
-@models.command()
+@models.command(cls=Command)
 def fetch(
     model: ModelArgument,
     weights: WeightsOption = None,
     accept_licence: Annotated[
         bool,
         typer.Option(
-            "--accept-licence",
             "--accept-license",
-            help="You have read the licence of the weights and accept it.",
+            help="Confirm that you have read and accept the license of the weights.",
+            rich_help_panel=MODEL,
         ),
     ] = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Download the weights of a model and print where they are.
+    """Download the weights of a published network and print their path.
 
-    They go to --weights, FOURDVD_WEIGHTS or the Hugging Face cache. Run again to go on with an
-    unfinished download. HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are honoured.
+    They are stored in --weights, FOURDVD_WEIGHTS or the Hugging Face cache. Run the command again
+    to resume an unfinished download. HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are
+    respected.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.weights_listing import fetch_with_progress
@@ -83,33 +77,38 @@ def fetch(
     console.print_lines([str(path)])
 
 
-@models.command()
+@models.command(cls=Command)
 def verify(
     names: Annotated[
         list[PublishedModel] | None,
         typer.Argument(
-            metavar="NAME",
+            metavar="NAME...",
             parser=parse_model,
-            help=f"Some of {NAMES}.",
-            show_default="all that are found",
+            help=f"Any of {NAMES}.",
+            show_default="all on this machine",
         ),
     ] = None,
     weights: WeightsOption = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", metavar="FILE", help="This file instead, of the one model named."),
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="Verify this file as the weights of the one network named.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Check that files hold their models' tensors.
+    """Verify that weights files hold the tensors of their network.
 
-    All that are read must be there in the right shapes. Only headers are looked at, so it takes a
-    moment. Exit code 4 if one file is not sound.
+    Checks the names and shapes of all tensors that are loaded. Reads only the headers of the files,
+    so it is quick. Exits with 4 if a file is not valid.
     """
     console.configure(quiet=False, verbose=verbose)
     if file is not None and len(names or []) != 1:
-        raise typer.BadParameter("needs exactly one model beside it", param_hint="--file")
+        raise typer.BadParameter("expected exactly one NAME with it", param_hint="--file")
     from fourdvd_cli.weights_listing import check_weights, report_lines
 
     checked = check_weights(names or [], weights, file)

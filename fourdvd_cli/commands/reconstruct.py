@@ -1,4 +1,4 @@
-"""`fourdvd reconstruct`: grid → scene."""
+"""`fourdvd reconstruct`: fit a scene to a grid."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.help import OUTPUT
 from fourdvd_cli.options import (
     Device,
     DeviceOption,
+    FitSeedOption,
     JsonOption,
     MotionOption,
     OverwriteOption,
     Quality,
     QualityOption,
     QuietOption,
-    SeedOption,
     ShDegreeOption,
     VerboseOption,
 )
@@ -27,23 +28,33 @@ def reconstruct(
     grid: Annotated[
         Path,
         typer.Argument(
-            metavar="GRID", help="Grid, D-NeRF or nerfstudio folder, or its transforms JSON."
+            metavar="GRID",
+            help="Folder of a grid, or of a D-NeRF or nerfstudio data set; or its transforms JSON.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="SCENE", help="Scene folder.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="SCENE",
+            help="Scene folder to write.",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
+    overwrite: OverwriteOption = False,
     quality: QualityOption = Quality.standard,
     motion: MotionOption = None,
-    device: DeviceOption = Device.auto,
-    seed: SeedOption = 0,
     sh_degree: ShDegreeOption = 0,
-    overwrite: OverwriteOption = False,
+    seed: FitSeedOption = 0,
+    device: DeviceOption = Device.auto,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Grid of views → scene of deformable Gaussians.
+    """Fit a scene of deformable 3D Gaussians to a grid.
 
-    Ctrl-C saves the state; the same command goes on from there.
+    Ctrl-C saves the state of the fit; run the same command again to resume it.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.fitting import FitSettings, fit

@@ -1,4 +1,4 @@
-"""`fourdvd render`: scene → free-view film."""
+"""`fourdvd render`: render a scene as a free-view video."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.help import CAMERAS, OUTPUT
 from fourdvd_cli.options import (
     Device,
     DeviceOption,
@@ -23,43 +24,64 @@ def render(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILM", help=".mp4, .gif, or a folder for PNG files."
+            "--output",
+            "-o",
+            metavar="VIDEO",
+            help="Video to write: .mp4, .gif, or a folder for PNG files.",
+            rich_help_panel=OUTPUT,
         ),
     ],
+    overwrite: OverwriteOption = False,
     camera: Annotated[
         str,
         typer.Option(
             "--camera",
-            metavar="orbit|swing|fixed|fixed:VIEW|FILE",
-            help="Path of the camera; FILE is nerfstudio's camera path or a transforms JSON.",
+            metavar="PATH",
+            help="Camera path: orbit, swing, fixed, fixed:VIEW (a view number), or a file with a "
+            "nerfstudio camera path or a transforms JSON.",
+            rich_help_panel=CAMERAS,
         ),
     ] = "orbit",
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            "--fps", min=1, max=240, help="Frames a second.", show_default="24, or the file's"
-        ),
-    ] = None,
     size: Annotated[
         int | None,
         typer.Option(
             "--size",
+            metavar="PIXELS",
             min=16,
             max=8192,
-            help="Pixels along the longer side.",
+            help="Longer side of the images in pixels.",
             show_default="that of the fitted views",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps",
+            metavar="HZ",
+            min=1,
+            max=240,
+            help="Frame rate in frames per second.",
+            show_default="24, or that of the camera file",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option("--frames", min=1, help="Number of frames.", show_default="whole clips"),
+        typer.Option(
+            "--frames",
+            metavar="N",
+            min=1,
+            help="Number of frames.",
+            show_default="whole repetitions of the motion",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     device: DeviceOption = Device.auto,
-    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Scene → film in which the camera and time move together."""
+    """Render a scene as a video in which camera and time move together."""
     console.configure(quiet, verbose)
     from fourdvd_cli.filming import film
 

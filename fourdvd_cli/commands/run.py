@@ -1,4 +1,4 @@
-"""`fourdvd run`: the whole way in one command."""
+"""`fourdvd run`: video to exported files in one command."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.help import OUTPUT
 from fourdvd_cli.options import (
     Device,
     DeviceOption,
@@ -25,6 +26,7 @@ from fourdvd_cli.options import (
     StepsOption,
     VerboseOption,
     WeightsOption,
+    one_of,
 )
 
 
@@ -33,35 +35,48 @@ def run(
         Path,
         typer.Argument(
             metavar="INPUT",
-            help="Video, GIF or folder of frames; or a grid folder, or its transforms JSON.",
+            help="Video, GIF or folder of frames of one moving object; or a grid folder or its "
+            "transforms JSON.",
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT", help="Gets grid, scene and export.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder for the results: grid, scene, export.",
+            rich_help_panel=OUTPUT,
+        ),
     ],
     formats: Annotated[
         list[Format] | None,
         typer.Option(
-            "--format", "-f", help="May be given several times.", show_default="ply and glb"
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help=f"{one_of(Format)}; may be repeated.",
+            show_default="ply and glb",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    quality: QualityOption = Quality.standard,
-    motion: MotionOption = None,
-    device: DeviceOption = Device.auto,
-    seed: SeedOption = 0,
-    sh_degree: ShDegreeOption = 0,
+    overwrite: OverwriteOption = False,
     model: ModelOption = Model.mini,
     steps: StepsOption = None,
+    seed: SeedOption = 0,
     weights: WeightsOption = None,
+    quality: QualityOption = Quality.standard,
+    motion: MotionOption = None,
+    sh_degree: ShDegreeOption = 0,
+    device: DeviceOption = Device.auto,
     low_memory: LowMemoryOption = False,
-    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Video → grid → scene → exported files, in one folder; a grid skips the first step.
+    """Run generate, reconstruct and export in one folder; a grid as INPUT skips generate.
 
-    Run again with the same OUT to go on where it stopped, or to add formats. Cut the video first,
-    or call the commands one by one, for more choices.
+    Run the command again with the same OUT to resume it where it stopped, or to add formats. For
+    more options, such as the part of the video to use, run the three commands one by one.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.fitting import FitSettings

@@ -1,4 +1,4 @@
-"""`fourdvd train`: the networks of the cascade, one command a stage."""
+"""`fourdvd train`: train the networks of the cascade, one command per network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.help import MACHINE, MODEL, OUTPUT, TRAINING, Command, Group
 from fourdvd_cli.options import (
+    RENAMED,
     Device,
     DeviceOption,
     JsonOption,
@@ -16,61 +18,118 @@ from fourdvd_cli.options import (
     QuietOption,
     TrainingSize,
     VerboseOption,
+    one_of,
+    renamed,
 )
+
+CONFIGURED = "that of the configuration"
 
 train = typer.Typer(
     name="train",
-    help="Train the networks of the cascade, stage by stage.",
+    cls=Group,
+    help="Train the networks of the cascade, one command per network.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    context_settings=renamed(RENAMED | {"start": "init-from", "size": "resolution"}),
 )
 
 ShardsArgument = Annotated[
     list[Path],
     typer.Argument(
         metavar="SHARDS...",
-        help="Folders of shards, as `fourdvd data pack` makes; one that is named twice is seen "
-        "twice as often. The last samples of the last are held out.",
+        help="Folders of shards, as written by `fourdvd data pack`; a folder that is named twice "
+        "is sampled twice as often. The last samples of the last folder are held out.",
     ),
 ]
 TrainingOption = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", metavar="OUT", help="Folder of the training; an older one goes on."
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="Folder of the training; an unfinished training in it is resumed.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+AgainOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Start again and discard the training in the folder.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 ConfigOption = Annotated[
     str,
     typer.Option(
-        "--config", metavar="NAME|FILE", help="mini, mini_noisy, mini_more, paper, or a TOML file."
+        "--config",
+        metavar="NAME|FILE",
+        help="Configuration: mini, mini_noisy, mini_more, paper, or a TOML file.",
+        rich_help_panel=TRAINING,
     ),
 ]
 StepsOption = Annotated[
     int | None,
-    typer.Option("--steps", min=1, help="In all.", show_default="the configuration's"),
+    typer.Option(
+        "--steps",
+        metavar="N",
+        min=1,
+        help="Total number of optimizer steps.",
+        show_default=CONFIGURED,
+        rich_help_panel=TRAINING,
+    ),
 ]
 BatchOption = Annotated[
     int | None,
     typer.Option(
-        "--batch", min=1, help="Grids of a step, of all processes.", show_default="likewise"
+        "--batch-size",
+        metavar="N",
+        min=1,
+        help="Grids per optimizer step, summed over all processes.",
+        show_default=CONFIGURED,
+        rich_help_panel=TRAINING,
     ),
 ]
 LearningRateOption = Annotated[
-    float | None, typer.Option("--lr", help="After the warm-up.", show_default="likewise")
+    float | None,
+    typer.Option(
+        "--lr",
+        metavar="RATE",
+        help="Learning rate after the warm-up.",
+        show_default=CONFIGURED,
+        rich_help_panel=TRAINING,
+    ),
 ]
 TrainingSeedOption = Annotated[
     int | None,
-    typer.Option("--seed", min=0, help="Of everything random.", show_default="likewise"),
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        help="Random seed.",
+        show_default=CONFIGURED,
+        rich_help_panel=TRAINING,
+    ),
 ]
 ReadersOption = Annotated[
     int | None,
-    typer.Option("--workers", min=0, help="Processes that read samples.", show_default="likewise"),
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=0,
+        help="Processes that read samples.",
+        show_default=CONFIGURED,
+        rich_help_panel=MACHINE,
+    ),
 ]
 VaeOption = Annotated[
     Path,
     typer.Option(
-        "--vae", metavar="DIR", help="Output folder of `fourdvd train vae`, or an assembled one."
+        "--vae",
+        metavar="DIR",
+        help="Autoencoder: the output of `fourdvd train vae` or of `fourdvd train assemble`.",
+        rich_help_panel=MODEL,
     ),
 ]
 BaseOption = Annotated[
@@ -78,7 +137,9 @@ BaseOption = Annotated[
     typer.Option(
         "--base",
         metavar="DIR|FILE",
-        help="Output folder of `fourdvd train base`, an assembled one, or SV4D's published file.",
+        help="Base network: the output of `fourdvd train base` or of `fourdvd train assemble`, or "
+        "SV4D's published file.",
+        rich_help_panel=MODEL,
     ),
 ]
 BaseVaeOption = Annotated[
@@ -86,17 +147,19 @@ BaseVaeOption = Annotated[
     typer.Option(
         "--vae",
         metavar="DIR",
-        help="Output folder of `fourdvd train vae`, or an assembled one.",
-        show_default="that of a published base",
+        help="Autoencoder: the output of `fourdvd train vae` or of `fourdvd train assemble`.",
+        show_default="that of a published base network",
+        rich_help_panel=MODEL,
     ),
 ]
 StartOption = Annotated[
     Path | None,
     typer.Option(
-        "--start",
+        "--init-from",
         metavar="DIR",
-        help="Output folder of another training of this stage, whose networks to start from.",
-        show_default="fresh networks",
+        help="Training of the same network whose weights to start from.",
+        show_default="random weights",
+        rich_help_panel=MODEL,
     ),
 ]
 ViewsOption = Annotated[
@@ -104,8 +167,9 @@ ViewsOption = Annotated[
     typer.Option(
         "--reference-views",
         metavar="DIR",
-        help="Output folder of `fourdvd train reference-views`, whose views to be told.",
-        show_default="true views",
+        help="Training of reference-views whose outputs are the conditioning.",
+        show_default="ground-truth views",
+        rich_help_panel=MODEL,
     ),
 ]
 CoarseOption = Annotated[
@@ -113,29 +177,47 @@ CoarseOption = Annotated[
     typer.Option(
         "--coarse",
         metavar="DIR",
-        help="Output folder of `fourdvd train coarse`, whose views to be told.",
-        show_default="true views",
+        help="Training of coarse whose outputs are the conditioning.",
+        show_default="ground-truth views",
+        rich_help_panel=MODEL,
     ),
 ]
 BranchOption = Annotated[
-    str, typer.Option("--branch", metavar="NAME", help="layerwise, controlnet or t2i_adapter.")
+    str,
+    typer.Option(
+        "--branch",
+        metavar="NAME",
+        help="Structure branch: layerwise, controlnet or t2i_adapter.",
+        rich_help_panel=MODEL,
+    ),
 ]
 RolesOption = Annotated[
-    str, typer.Option("--roles", metavar="NAME", help="reference_query or feature_query.")
+    str,
+    typer.Option(
+        "--roles",
+        metavar="NAME",
+        help="Which features are the query of the appearance attention: reference_query or "
+        "feature_query.",
+        rich_help_panel=MODEL,
+    ),
 ]
 SizeOption = Annotated[
     TrainingSize | None,
-    typer.Option("--size", help="Of the images.", show_default="the configuration's"),
-]
-AgainOption = Annotated[
-    bool, typer.Option("--overwrite", help="Start again, and lose what was trained before.")
+    typer.Option(
+        "--resolution",
+        metavar="NAME",
+        help=f"Which of the packed image sizes to train on: {one_of(TrainingSize)}.",
+        show_default=CONFIGURED,
+        rich_help_panel=TRAINING,
+    ),
 ]
 
 
-@train.command()
+@train.command(cls=Command)
 def vae(
     shards: ShardsArgument,
     output: TrainingOption,
+    overwrite: AgainOption = False,
     config: ConfigOption = "mini",
     steps: StepsOption = None,
     batch: BatchOption = None,
@@ -143,14 +225,13 @@ def vae(
     seed: TrainingSeedOption = None,
     device: DeviceOption = Device.auto,
     workers: ReadersOption = None,
-    overwrite: AgainOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Image autoencoder, in whose latents the other stages work.
+    """Train the image autoencoder, in whose latent space the other networks work.
 
-    Ctrl-C saves the state; the same command goes on from there.
+    Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.training import TrainingChoices, train_vae
@@ -164,11 +245,12 @@ def vae(
         console.print_json(told)
 
 
-@train.command("reference-views")
+@train.command("reference-views", cls=Command)
 def reference_views(
     shards: ShardsArgument,
     output: TrainingOption,
     vae: VaeOption,
+    overwrite: AgainOption = False,
     config: ConfigOption = "mini",
     start: StartOption = None,
     steps: StepsOption = None,
@@ -177,14 +259,13 @@ def reference_views(
     seed: TrainingSeedOption = None,
     device: DeviceOption = Device.auto,
     workers: ReadersOption = None,
-    overwrite: AgainOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """SV3D, which makes views of the first frame.
+    """Train SV3D, which generates the reference views.
 
-    Ctrl-C saves the state; the same command goes on from there.
+    Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.training import TrainingChoices, train_reference_views
@@ -198,11 +279,12 @@ def reference_views(
         console.print_json(told)
 
 
-@train.command("base")
+@train.command("base", cls=Command)
 def base_network(
     shards: ShardsArgument,
     output: TrainingOption,
     vae: VaeOption,
+    overwrite: AgainOption = False,
     config: ConfigOption = "mini",
     start: StartOption = None,
     size: SizeOption = None,
@@ -212,14 +294,13 @@ def base_network(
     seed: TrainingSeedOption = None,
     device: DeviceOption = Device.auto,
     workers: ReadersOption = None,
-    overwrite: AgainOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """SV4D, which makes all frames of few views, on which the cascade stands.
+    """Train SV4D, the base network of the cascade, which generates all frames of a few views.
 
-    Ctrl-C saves the state; the same command goes on from there.
+    Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.training import TrainingChoices, train_base
@@ -233,11 +314,12 @@ def base_network(
         console.print_json(told)
 
 
-@train.command()
+@train.command(cls=Command)
 def coarse(
     shards: ShardsArgument,
     output: TrainingOption,
     base: BaseOption,
+    overwrite: AgainOption = False,
     vae: BaseVaeOption = None,
     reference_views: ViewsOption = None,
     config: ConfigOption = "mini",
@@ -247,14 +329,13 @@ def coarse(
     seed: TrainingSeedOption = None,
     device: DeviceOption = Device.auto,
     workers: ReadersOption = None,
-    overwrite: AgainOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """LoRA with which the base makes all views at the low size.
+    """Train the LoRA of the coarse stage, which generates all views at the low resolution.
 
-    Ctrl-C saves the state; the same command goes on from there.
+    Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.training import TrainingChoices, train_coarse
@@ -268,11 +349,12 @@ def coarse(
         console.print_json(told)
 
 
-@train.command()
+@train.command(cls=Command)
 def fine(
     shards: ShardsArgument,
     output: TrainingOption,
     base: BaseOption,
+    overwrite: AgainOption = False,
     vae: BaseVaeOption = None,
     reference_views: ViewsOption = None,
     coarse: CoarseOption = None,
@@ -285,14 +367,13 @@ def fine(
     seed: TrainingSeedOption = None,
     device: DeviceOption = Device.auto,
     workers: ReadersOption = None,
-    overwrite: AgainOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Branch with which the base makes the high size after the coarse views.
+    """Train the structure branch of the fine stage, which refines the coarse grid.
 
-    Ctrl-C saves the state; the same command goes on from there.
+    Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.training import TrainingChoices, train_fine
@@ -306,24 +387,31 @@ def fine(
         console.print_json(told)
 
 
-@train.command()
+@train.command(cls=Command)
 def assemble(
     trainings: Annotated[
         Path,
         typer.Argument(
             metavar="TRAININGS",
-            help="Folder with those of vae, reference-views, base, coarse and fine in it.",
+            help="Folder that holds the trainings vae, reference-views, base, coarse and fine.",
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="WEIGHTS", help="Folder to make.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="WEIGHTS",
+            help="Folder of weights to write.",
+            rich_help_panel=OUTPUT,
+        ),
     ],
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Five finished trainings → weights for `generate --model mini --weights WEIGHTS`."""
+    """Assemble five finished trainings into weights for `fourdvd generate --weights`."""
     console.configure(quiet, verbose)
     from generation.training.assembling import assemble as collect
 

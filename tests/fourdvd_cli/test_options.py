@@ -45,7 +45,7 @@ def test_the_axes_are_those_of_the_exporters():
 
 def test_the_defaults_of_export_are_those_of_the_library():
     options = {field.name: field.default for field in dataclasses.fields(ExportOptions)}
-    assert default_of(export, "faces") == options["faces"]
+    assert default_of(export, "max_faces") == options["faces"]
     assert default_of(export, "texture_size") == options["texture_size"]
     assert default_of(export, "axes").value == options["axes"]
     assert default_of(export, "frames") == options["frames"]
@@ -73,7 +73,7 @@ def test_the_defaults_of_generate_are_those_of_the_library():
     assert default_of(run, "model").key == settings.model
     assert default_of(generate, "orbit_model") is settings.orbit_model is None
     assert default_of(generate, "fov") == settings.fov_deg
-    assert default_of(generate, "radius") == settings.distance
+    assert default_of(generate, "distance") == settings.distance
     for name in ("size", "elevation", "steps", "views"):  # the model's own
         assert default_of(generate, name) is None
     sizes = {name: recipe.size for name, recipe in recipes.items()}

@@ -1,4 +1,4 @@
-"""`fourdvd data`: training data from animated assets, one command a file."""
+"""`fourdvd data`: training data from animated assets, one command per file."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from fourdvd_cli.commands.data.filter import filter_grids
 from fourdvd_cli.commands.data.objaverse import objaverse
 from fourdvd_cli.commands.data.pack import pack
 from fourdvd_cli.commands.data.render import render
+from fourdvd_cli.help import Command, Group
+from fourdvd_cli.options import RENAMED, renamed
 
 data = typer.Typer(
     name="data",
-    help="Training data: fetch or make animated assets, render, filter and pack them.",
+    cls=Group,
+    help="Download or generate animated assets; render, filter and pack them for training.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
-data.command()(objaverse)
-data.command()(render)
-data.command()(figures)
-data.command("filter")(filter_grids)
-data.command()(pack)
+data.command(cls=Command)(objaverse)
+data.command(cls=Command)(render)
+data.command(cls=Command)(figures)
+data.command("filter", cls=Command)(filter_grids)
+data.command(cls=Command, context_settings=renamed(RENAMED | {"quality": "webp-quality"}))(pack)

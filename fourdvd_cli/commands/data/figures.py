@@ -1,4 +1,4 @@
-"""`fourdvd data figures`: animated figures by lot → grids."""
+"""`fourdvd data figures`: render grids of procedurally generated characters."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from fourdvd_cli.commands.data.picture_options import (
     AmbientOption,
     DepthOption,
     ElevationOption,
+    FramesOption,
     NormalsOption,
     SamplesOption,
     SizeOption,
     SunOption,
     TracksOption,
     ViewsOption,
+    YawOption,
 )
+from fourdvd_cli.help import INPUT, OUTPUT
 from fourdvd_cli.options import (
     JsonOption,
     OverwriteOption,
@@ -32,23 +35,42 @@ from fourdvd_cli.options import (
 def figures(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Each figure gets a folder in it."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder for the grids, with one subfolder per character.",
+            rich_help_panel=OUTPUT,
+        ),
     ],
-    count: Annotated[int, typer.Option("--count", min=1, max=10**6, help="How many.")] = 100,
+    overwrite: OverwriteOption = False,
+    count: Annotated[
+        int,
+        typer.Option(
+            "--count",
+            metavar="N",
+            min=1,
+            max=10**6,
+            help="Number of characters.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 100,
     seed: Annotated[
         int,
         typer.Option(
-            "--seed", min=0, max=10**8 - 1, help="Of the first figure; the next has the next seed."
+            "--seed",
+            metavar="N",
+            min=0,
+            max=10**8 - 1,
+            help="Random seed of the first character; the others have the seeds that follow.",
+            rich_help_panel=INPUT,
         ),
     ] = 0,
     views: ViewsOption = 16,
-    frames: Annotated[int, typer.Option("--frames", min=1, max=1000)] = 21,
+    frames: FramesOption = 21,
     size: SizeOption = 128,
     elevation: ElevationOption = 0.0,
-    yaw: Annotated[
-        float,
-        typer.Option("--yaw", metavar="DEG", help="Turn of the figures, seen from above."),
-    ] = 0.0,
+    yaw: YawOption = 0.0,
     samples: SamplesOption = 16,
     ambient: AmbientOption = 0.55,
     sun: SunOption = 1.6,
@@ -58,14 +80,13 @@ def figures(
     workers: WorkersOption = None,
     ray: RayOption = None,
     json: JsonOption = False,
-    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Animated figures by lot → grids with cameras, as `data render` makes them; no Blender.
+    """Render grids of procedurally generated, animated characters; needs no Blender.
 
-    A figure depends on its seed alone, and no two are alike. Run again to go on, also with a larger
-    count; what is done is not done again.
+    Each character is determined by its seed alone. Run the command again to resume it, also with a
+    larger --count; finished grids are kept.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.asset_rendering import Batch

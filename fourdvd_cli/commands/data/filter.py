@@ -1,4 +1,4 @@
-"""`fourdvd data filter`: rendered grids → which of them are fit for training, and why not."""
+"""`fourdvd data filter`: select the rendered grids that are fit for training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.help import LIMITS, MEASURES, OUTPUT
 from fourdvd_cli.options import (
     Device,
     DeviceOption,
@@ -22,78 +23,164 @@ from fourdvd_cli.options import (
 
 def filter_grids(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder of grids, as `fourdvd data render` fills.")
+        Path,
+        typer.Argument(metavar="DIR", help="Folder of grids, as written by `fourdvd data render`."),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="REPORT", help="Report folder.", show_default="DIR/filter"
+            "--output",
+            "-o",
+            metavar="REPORT",
+            help="Folder of the report to write.",
+            show_default="DIR/filter",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
+    overwrite: OverwriteOption = False,
     min_motion: Annotated[
         float,
         typer.Option(
             "--min-motion",
+            metavar="SHARE",
             min=0,
-            help="Mean displacement a frame at least, in diagonals of the object.",
+            help="Minimum mean displacement per frame, as a share of the object's diagonal.",
+            rich_help_panel=LIMITS,
         ),
     ] = 0.0015,
     max_motion: Annotated[
         float,
         typer.Option(
             "--max-motion",
+            metavar="SHARE",
             min=0,
-            help="Displacement of the fastest parts in the fastest frame at most, likewise.",
+            help="Maximum displacement of the fastest parts in the fastest frame, as a share of "
+            "the object's diagonal.",
+            rich_help_panel=LIMITS,
         ),
     ] = 0.13,
     min_smoothness: Annotated[
         float,
         typer.Option(
             "--min-smoothness",
+            metavar="RATIO",
             min=0,
             max=2,
-            help="Displacement over two frames by that over one: 2 steady, 1 flicker.",
+            help="Minimum ratio of the displacement over two frames to that over one: 2 is steady "
+            "motion, 1 is flicker.",
+            rich_help_panel=LIMITS,
         ),
     ] = 1.15,
     min_coverage: Annotated[
         float,
         typer.Option(
-            "--min-coverage", min=0, max=1, help="Share of an image that the object fills at least."
+            "--min-coverage",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Minimum share of each image that the object covers.",
+            rich_help_panel=LIMITS,
         ),
     ] = 0.005,
     max_cut_off: Annotated[
         float,
         typer.Option(
-            "--max-cut-off", min=0, max=1, help="Share of images in which it reaches the border."
+            "--max-cut-off",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Maximum share of images in which the object reaches the border.",
+            rich_help_panel=LIMITS,
         ),
     ] = 0.25,
     min_sharpness: Annotated[
-        float, typer.Option("--min-sharpness", min=0, max=1, help="Blurry below it.")
+        float,
+        typer.Option(
+            "--min-sharpness",
+            metavar="SCORE",
+            min=0,
+            max=1,
+            help="Minimum sharpness of the sharpest regions; lower is blurry.",
+            rich_help_panel=LIMITS,
+        ),
     ] = 0.25,
     max_clutter: Annotated[
-        float, typer.Option("--max-clutter", min=0, max=1, help="Chaotic above it.")
+        float,
+        typer.Option(
+            "--max-clutter",
+            metavar="SCORE",
+            min=0,
+            max=1,
+            help="Maximum amount of fine detail overall; higher is cluttered.",
+            rich_help_panel=LIMITS,
+        ),
     ] = 0.25,
     max_grain: Annotated[
-        float, typer.Option("--max-grain", min=0, max=1, help="Noisy above it.")
+        float,
+        typer.Option(
+            "--max-grain",
+            metavar="SCORE",
+            min=0,
+            max=1,
+            help="Maximum image noise.",
+            rich_help_panel=LIMITS,
+        ),
     ] = 0.07,
+    duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--duplicates/--no-duplicates",
+            help="Remove near-duplicates.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = True,
+    duplicate_distance: Annotated[
+        int,
+        typer.Option(
+            "--duplicate-distance",
+            metavar="BITS",
+            min=0,
+            help="Maximum Hamming distance between near-duplicates, of 1056 bits.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 16,
     lpips: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
             "--lpips",
             metavar="VGG HEADS",
-            help="Measure LPIPS, too: torchvision's vgg16 weights and LPIPS 0.1's vgg.pth.",
+            help="Measure LPIPS to a quarter of the resolution, with torchvision's vgg16 weights "
+            "and LPIPS 0.1's vgg.pth.",
+            rich_help_panel=MEASURES,
         ),
     ] = None,
     min_lpips: Annotated[
-        float | None, typer.Option("--min-lpips", min=0, help="No detail below it; needs --lpips.")
+        float | None,
+        typer.Option(
+            "--min-lpips",
+            metavar="DISTANCE",
+            min=0,
+            help="Minimum LPIPS; lower has no detail. Needs --lpips.",
+            rich_help_panel=MEASURES,
+        ),
     ] = None,
     max_lpips: Annotated[
-        float | None, typer.Option("--max-lpips", min=0, help="Chaotic above it; needs --lpips.")
+        float | None,
+        typer.Option(
+            "--max-lpips",
+            metavar="DISTANCE",
+            min=0,
+            help="Maximum LPIPS; higher is cluttered. Needs --lpips.",
+            rich_help_panel=MEASURES,
+        ),
     ] = None,
     raft: Annotated[
         Path | None,
         typer.Option(
-            "--raft", metavar="FILE", help="Optical flow by RAFT, with torchvision's raft_large."
+            "--raft",
+            metavar="FILE",
+            help="Estimate optical flow with RAFT, with torchvision's raft_large weights.",
+            rich_help_panel=MEASURES,
         ),
     ] = None,
     llm: Annotated[
@@ -101,8 +188,9 @@ def filter_grids(
         typer.Option(
             "--llm",
             metavar="MODEL",
-            help="Ask this multimodal language model whether objects are complete: "
-            "a folder, a name on the hub, or what --llm-url calls it.",
+            help="Ask a multimodal language model whether objects are complete: a folder, a name "
+            "on the Hugging Face Hub, or the name that --llm-url uses.",
+            rich_help_panel=MEASURES,
         ),
     ] = None,
     llm_url: Annotated[
@@ -110,40 +198,37 @@ def filter_grids(
         typer.Option(
             "--llm-url",
             metavar="URL",
-            help="Server of the model, as http://localhost:8000/v1; key in OPENAI_API_KEY.",
+            help="OpenAI-compatible server of that model, such as http://localhost:8000/v1; its "
+            "key is read from OPENAI_API_KEY.",
+            rich_help_panel=MEASURES,
         ),
     ] = None,
     llm_download: Annotated[
-        bool, typer.Option("--llm-download", help="Fetch the model if it is not here.")
+        bool,
+        typer.Option(
+            "--llm-download",
+            help="Download that model if it is not on this machine.",
+            rich_help_panel=MEASURES,
+        ),
     ] = False,
     device: DeviceOption = Device.auto,
-    duplicate_distance: Annotated[
-        int,
-        typer.Option(
-            "--duplicate-distance", min=0, help="Bits of 1056 in which duplicates may differ."
-        ),
-    ] = 16,
-    duplicates: Annotated[
-        bool, typer.Option("--duplicates/--no-duplicates", help="Throw duplicates out.")
-    ] = True,
     workers: WorkersOption = None,
     ray: RayOption = None,
-    overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Rendered grids → which are fit for training: sharp, moving, complete, seen once.
+    """Select the rendered grids that are fit for training: sharp, moving, complete, deduplicated.
 
-    The report holds kept.txt (for `fourdvd data pack`), scores.jsonl, filter.json, report.html and
-    sheets of small images. DIR is not changed otherwise. Scores of an older report are used again
-    while grids and measures are the same, so other limits take a moment; pass --overwrite.
+    The report holds kept.txt (input of `fourdvd data pack`), scores.jsonl, filter.json, report.html
+    and contact sheets; the grids are not changed. Scores of an earlier report are reused while
+    grids and measures are the same, so --overwrite with other limits is quick.
     """
     console.configure(quiet, verbose)
     if llm_url is not None and llm is None:
-        raise typer.BadParameter("needs --llm beside it", param_hint="--llm-url")
+        raise typer.BadParameter("expected --llm with it", param_hint="--llm-url")
     if lpips is None and not (min_lpips is max_lpips is None):
-        raise typer.BadParameter("need --lpips beside them", param_hint="--min-lpips, --max-lpips")
+        raise typer.BadParameter("expected --lpips with it", param_hint="--min-lpips, --max-lpips")
     from fourdvd_cli.filtering import JudgeChoice, report_folder, run_filters
     from generation.curation.filters import FilterJob, ScoringSettings, Thresholds
 

@@ -1,4 +1,4 @@
-"""`fourdvd data objaverse`: animated objects of Objaverse, with their licences and credits."""
+"""`fourdvd data objaverse`: download animated objects of Objaverse with licenses and credits."""
 
 from __future__ import annotations
 
@@ -8,64 +8,133 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.help import INPUT, MACHINE, OUTPUT
 from fourdvd_cli.options import JsonOption, QuietOption, VerboseOption
 
 
 def objaverse(
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder to fill.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder to fill; required without --dry-run.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Download only the metadata, and count the matching objects.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     count: Annotated[
         int | None,
         typer.Option(
             "--count",
+            metavar="N",
             min=1,
-            help="How many to draw from those that match.",
+            help="Number of objects to draw at random from those that match.",
             show_default="100, or all of --uids",
+            rich_help_panel=INPUT,
         ),
     ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            min=0,
+            help="Random seed of the draw.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 0,
     uids: Annotated[
         Path | None,
-        typer.Option("--uids", metavar="FILE", help="Only these: one a line, or a JSON list."),
+        typer.Option(
+            "--uids",
+            metavar="FILE",
+            help="Consider only the objects in this file: one UID per line, or a JSON list.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     licence: Annotated[
         list[str],
         typer.Option(
-            "--licence",
             "--license",
             metavar="SLUG",
-            help="Licence that is good enough, such as by-sa or by-nc; may be repeated.",
+            help="Accepted license, such as by-sa or by-nc; may be repeated.",
+            rich_help_panel=INPUT,
         ),
     ] = ["cc0", "by"],  # noqa: B006  (typer copies it)
     min_animations: Annotated[
-        int, typer.Option("--min-animations", min=0, help="Animations at least.")
+        int,
+        typer.Option(
+            "--min-animations",
+            metavar="N",
+            min=0,
+            help="Minimum number of animations.",
+            rich_help_panel=INPUT,
+        ),
     ] = 1,
-    min_faces: Annotated[int, typer.Option("--min-faces", min=0, help="Faces at least.")] = 100,
-    max_faces: Annotated[int, typer.Option("--max-faces", min=1, help="Faces at most.")] = 500_000,
-    max_size: Annotated[
-        int, typer.Option("--max-size", metavar="MB", min=1, help="Of the GLB file.")
+    min_faces: Annotated[
+        int,
+        typer.Option(
+            "--min-faces",
+            metavar="N",
+            min=0,
+            help="Minimum number of faces.",
+            rich_help_panel=INPUT,
+        ),
     ] = 100,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draw.")] = 0,
+    max_faces: Annotated[
+        int,
+        typer.Option(
+            "--max-faces",
+            metavar="N",
+            min=1,
+            help="Maximum number of faces.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 500_000,
+    max_size: Annotated[
+        int,
+        typer.Option(
+            "--max-file-size",
+            metavar="MB",
+            min=1,
+            help="Maximum size of the GLB file in megabytes.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 100,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, max=32, help="Downloads at once.")
+        int,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            max=32,
+            help="Downloads at a time.",
+            rich_help_panel=MACHINE,
+        ),
     ] = 4,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only count what matches; fetches only metadata.")
-    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Animated objects of Objaverse 1.0 → folder of GLB files.
+    """Download animated objects of Objaverse 1.0 as GLB files.
 
-    Beside them are objects.jsonl (where each is from, its licence) and ATTRIBUTION.md (the credits
-    that licences ask for). Age-restricted objects are left out. Metadata and files are kept in
-    ~/.objaverse, too. Run again to go on with an unfinished download.
+    Writes objects.jsonl (source and license of each object) and ATTRIBUTION.md (the credits that
+    the licenses require) beside them. Age-restricted objects are left out. Run the command again to
+    resume an unfinished download.
     """
     console.configure(quiet, verbose)
     if output is None and not dry_run:
-        raise typer.BadParameter("is needed without --dry-run", param_hint="-o")
+        raise typer.BadParameter("expected a folder, unless --dry-run is given", param_hint="-o")
     from fourdvd_cli.objaverse_download import Draw, count_objects, fetch_objects
     from generation.curation.objaverse.licences import check_slugs
     from generation.curation.objaverse.selection import Criteria, read_uids

@@ -1,4 +1,4 @@
-"""`fourdvd data pack`: rendered grids → shards for training."""
+"""`fourdvd data pack`: pack rendered grids into shards for training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
-from fourdvd_cli.options import JsonOption, OverwriteOption, QuietOption, VerboseOption
+from fourdvd_cli.help import IMAGES, INPUT, OUTPUT
+from fourdvd_cli.options import JsonOption, OverwriteOption, QuietOption, VerboseOption, one_of
 
 
 class Codec(StrEnum):
@@ -23,7 +24,7 @@ class Codec(StrEnum):
 
 @dataclass(frozen=True)
 class Bytes:
-    """A number of bytes that was written with a unit."""
+    """A number of bytes, and the text with a unit that it was read from."""
 
     number: int
     text: str
@@ -33,7 +34,7 @@ class Bytes:
 
 
 def parse_bytes(text: str | Bytes) -> Bytes:
-    """The size in a text like "256MB"; typer hands its default over as it is."""
+    """Parse a text like "256MB"; typer passes a default of this type unchanged."""
     if isinstance(text, Bytes):
         return text
     from fourdvd_cli import packing
@@ -46,61 +47,141 @@ def parse_bytes(text: str | Bytes) -> Bytes:
 
 def pack(
     data: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder of grids, as `fourdvd data render` fills.")
+        Path,
+        typer.Argument(metavar="DIR", help="Folder of grids, as written by `fourdvd data render`."),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="SHARDS", help="Folder to make.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="SHARDS",
+            help="Folder of shards to write.",
+            rich_help_panel=OUTPUT,
+        ),
     ],
-    low: Annotated[
-        int, typer.Option("--low", min=8, help="Side of the images of the coarse stage in pixels.")
-    ] = 256,
-    high: Annotated[int, typer.Option("--high", min=8, help="Likewise of the fine stage.")] = 576,
-    low_only: Annotated[
-        bool, typer.Option("--low-only", help="Leave out the images of the fine stage.")
-    ] = False,
-    codec: Annotated[
-        Codec, typer.Option("--codec", help="webp is the only one that loses anything.")
-    ] = Codec.webp_lossless,
-    quality: Annotated[
-        int | None,
-        typer.Option("--quality", min=0, max=100, help="Of webp.", show_default="90"),
-    ] = None,
+    overwrite: OverwriteOption = False,
     shard_size: Annotated[
         Bytes,
-        typer.Option("--shard-size", metavar="SIZE", parser=parse_bytes, help="Of a file at most."),
+        typer.Option(
+            "--shard-size",
+            metavar="SIZE",
+            parser=parse_bytes,
+            help="Maximum size of a shard file, with its unit.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = Bytes(256_000_000, "256MB"),
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            min=0,
+            help="Random seed of the order of the grids in the shards.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = 0,
     kept: Annotated[
         Path | None,
         typer.Option(
             "--kept",
             metavar="FILE",
-            help="Names of the grids to pack, one a line.",
-            show_default="DIR/filter/kept.txt, or all",
+            help="Names of the grids to pack, one per line.",
+            show_default="DIR/filter/kept.txt if it exists, else all",
+            rich_help_panel=INPUT,
         ),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All grids, whatever the filters said.")
+        bool,
+        typer.Option(
+            "--all",
+            help="Pack all grids, whatever `fourdvd data filter` decided.",
+            rich_help_panel=INPUT,
+        ),
     ] = False,
     min_views: Annotated[
-        int, typer.Option("--min-views", min=1, help="Grids with fewer are left out.")
+        int,
+        typer.Option(
+            "--min-views",
+            metavar="N",
+            min=1,
+            help="Minimum number of views; grids with fewer are left out.",
+            rich_help_panel=INPUT,
+        ),
     ] = 4,
-    min_frames: Annotated[int, typer.Option("--min-frames", min=1, help="Likewise.")] = 5,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order in the shards.")] = 0,
+    min_frames: Annotated[
+        int,
+        typer.Option(
+            "--min-frames",
+            metavar="N",
+            min=1,
+            help="Minimum number of frames; grids with fewer are left out.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 5,
+    low: Annotated[
+        int,
+        typer.Option(
+            "--low",
+            metavar="PIXELS",
+            min=8,
+            help="Side of the images for the coarse stage in pixels.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = 256,
+    high: Annotated[
+        int,
+        typer.Option(
+            "--high",
+            metavar="PIXELS",
+            min=8,
+            help="Side of the images for the fine stage in pixels.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = 576,
+    low_only: Annotated[
+        bool,
+        typer.Option(
+            "--low-only",
+            help="Leave out the images for the fine stage.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = False,
+    codec: Annotated[
+        Codec,
+        typer.Option(
+            "--codec",
+            metavar="NAME",
+            help=f"{one_of(Codec)}; only webp is lossy.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = Codec.webp_lossless,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            "--webp-quality",
+            metavar="N",
+            min=0,
+            max=100,
+            help="Quality of lossy webp.",
+            show_default="90",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
     json: JsonOption = False,
-    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Rendered grids → shards for training, at the sizes of both stages.
+    """Pack rendered grids into shards for training, at the image sizes of both stages.
 
-    The shards are WebDatasets: tar files of images and JSON. index.json names what is in them, with
-    licences and credits, and the grids that had to be left out.
+    The shards are WebDatasets: tar files of images and JSON. SHARDS/index.json lists their content
+    with licenses and credits, and the grids that were left out with the reason.
     """
     console.configure(quiet, verbose)
     if everything and kept is not None:
-        raise typer.BadParameter("says otherwise than --kept", param_hint="--all")
+        raise typer.BadParameter("cannot be combined with --kept", param_hint="--all")
     if quality is not None and codec is not Codec.webp:
-        raise typer.BadParameter("is for --codec webp alone", param_hint="--quality")
+        raise typer.BadParameter("expected --codec webp with it", param_hint="--webp-quality")
     from fourdvd_cli.packing import names_to_pack, run_packing
     from generation.curation.shards import packed_images
     from generation.curation.shards.packing import PackSettings

@@ -1,0 +1,197 @@
+"""Help of the commands: what it says, and how rich draws it, with one panel per group of options.
+
+typer's own panels have seven columns, which leaves 23 characters for the text on a terminal of 80.
+Here an option takes two columns: its names with the placeholder of its value, and its meaning.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, NamedTuple
+
+from typer.core import TyperCommand, TyperGroup
+
+# Titles of panels, for `rich_help_panel`. Panels of options are shown in the order in which the
+# parameters of a command first name them.
+ARGUMENTS = "Arguments"
+INPUT = "Input"
+MODEL = "Model"
+CAMERAS = "Cameras"
+IMAGES = "Images"
+FIT = "Fit"
+MESH = "Mesh"
+TRAINING = "Training"
+LIMITS = "Limits"
+MEASURES = "Optional measures"
+OUTPUT = "Output"
+MACHINE = "Machine"
+TERMINAL = "Terminal"  # always last; --help is here
+
+ASSETS = "Make an asset"
+LOOKING = "Look and measure"
+MODELS = "Weights, data, training"
+COMMANDS = "Commands"
+
+NARROWEST_TEXT = 40  # characters for the meanings, where the names are long
+FRAME_WIDTH = 6  # characters around the two columns of a panel
+
+_FACTS = re.compile(r"\s*\[([^\[\]]*)\]$")
+_RANGE = re.compile(r"(-?[\d.]+)<=x<=([\d.]+)")
+
+
+class Row(NamedTuple):
+    """One option, argument or command.
+
+    Attributes:
+        name: how it is written, with the placeholder of its value: "-o, --output GRID".
+        text: its meaning.
+        facts: "required" or the default, and the range: "default: 0; at least 0"; may be empty.
+    """
+
+    name: str
+    text: str
+    facts: str = ""
+
+
+class Description(NamedTuple):
+    """What the help of a command says.
+
+    Attributes:
+        usage: "fourdvd export SCENE -o DIR -f FORMAT [OPTIONS]".
+        paragraphs: the description; the first paragraph is a summary.
+        panels: rows by the title of their panel, in the order in which they are shown.
+        epilog: closing lines; may be empty.
+    """
+
+    usage: str
+    paragraphs: list[str]
+    panels: dict[str, list[Row]]
+    epilog: list[str]
+
+
+class Command(TyperCommand):
+    """A command whose help is drawn by `render`."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the arguments, then the required options, then a word for the others."""
+        arguments, required = [], []
+        for parameter in self.get_params(ctx):
+            name = _name(parameter, ctx)
+            if name and parameter.param_type_name == "argument":
+                arguments.append(name if parameter.required else f"[{name}]")
+            elif name and parameter.required:
+                required.append(f"{parameter.opts[-1]} {name.split()[-1]}")
+        return [*arguments, *required, "[OPTIONS]"]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help into click's formatter."""
+        formatter.write(render(describe(self, ctx)))
+
+
+class Group(TyperGroup):
+    """A group of commands whose help is drawn by `render`."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help into click's formatter."""
+        formatter.write(render(describe(self, ctx)))
+
+
+def describe(command: Any, ctx: Any) -> Description:
+    """Collect what the help of a command or of a group of commands says.
+
+    Args:
+        command: a `Command` or a `Group`.
+        ctx: click's context of it.
+    """
+    panels: dict[str, list[Row]] = {title: [] for title in (ASSETS, LOOKING, MODELS, ARGUMENTS)}
+    for name in command.list_commands(ctx) if isinstance(command, Group) else ():
+        member: Any = command.get_command(ctx, name)
+        panel = getattr(member, "rich_help_panel", None) or COMMANDS
+        panels.setdefault(panel, []).append(Row(name, _paragraphs(member.help)[0]))
+    terminal: list[Row] = []
+    parameters: list[Any] = command.get_params(ctx)
+    for parameter in parameters:
+        name = _name(parameter, ctx)
+        if name is None:
+            continue
+        _, text = parameter.get_help_record(ctx)
+        row = _row(name, text)
+        if parameter.param_type_name == "argument":
+            panels[ARGUMENTS].append(row)
+        elif panel := getattr(parameter, "rich_help_panel", None):
+            panels.setdefault(panel, []).append(row)
+        else:
+            terminal.append(row)
+    panels[TERMINAL] = terminal
+    pieces = " ".join(command.collect_usage_pieces(ctx))
+    return Description(
+        f"{ctx.command_path} {pieces}",
+        _paragraphs(command.help),
+        {title: rows for title, rows in panels.items() if rows},
+        inspect.cleandoc(command.epilog or "").splitlines(),
+    )
+
+
+def render(description: Description) -> str:
+    """Draw a help text as wide as the terminal, in color if stdout is a terminal."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    longest = max(len(row.name) for rows in description.panels.values() for row in rows)
+    name_width = min(longest, console.width - NARROWEST_TEXT - FRAME_WIDTH)
+    with console.capture() as capture:
+        console.print(Padding(Text(f"Usage: {description.usage}", style="bold"), 1))
+        for paragraph in description.paragraphs:
+            console.print(Padding(_marked(paragraph), (0, 1, 1, 1)))
+        for title, rows in description.panels.items():
+            table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+            table.add_column(width=name_width, overflow="fold")
+            table.add_column(ratio=1)
+            for row in rows:
+                text = _marked(row.text)
+                if row.facts:
+                    text.append(f" [{row.facts}]", style="dim")
+                table.add_row(Text(row.name, style="bold cyan"), text)
+            console.print(Panel(table, title=title, title_align="left", border_style="dim"))
+        for line in description.epilog:
+            console.print(Padding(_marked(line), (0, 1)))
+    return capture.get()
+
+
+def _marked(text: str) -> Any:
+    """The text as rich's, with the options that it names in color."""
+    from rich.text import Text
+
+    marked = Text(text)
+    marked.highlight_regex(r"(?<![\w-])--?[a-z][\w-]*", "cyan")
+    return marked
+
+
+def _name(parameter: Any, ctx: Any) -> str | None:
+    """How a parameter is written, without the type of an argument; None if it is hidden."""
+    record = parameter.get_help_record(ctx)
+    if record is None:
+        return None
+    return record[0].split(" <")[0] if parameter.param_type_name == "argument" else record[0]
+
+
+def _row(name: str, text: str) -> Row:
+    """The row of click's help record: "Meaning.  [default: (the model's); 1<=x<=20]"."""
+    found = _FACTS.search(text)
+    if found is None:
+        return Row(name, text)
+    facts = _RANGE.sub(r"\1 to \2", found[1]).replace("x>=", "at least ")
+    facts = facts.removesuffix("at least 0").removesuffix("; ")  # goes without saying
+    if facts.startswith("default: ("):
+        facts = facts.replace("(", "", 1).replace(")", "", 1)
+    return Row(name, text[: found.start()], facts)
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    blocks = inspect.cleandoc(text or "").split("\n\n")
+    return [" ".join(block.split()) for block in blocks]
