@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from recon.errors import InputError
-from recon.grid.images import MAX_SIDE
+from recon.media import MAX_SIDE
 
 MAX_SQUARE = 2 * MAX_SIDE
 

@@ -20,8 +20,7 @@ import numpy as np
 
 from generation.windows import MIN_FRAMES
 from recon.errors import GridError, InputError
-from recon.grid.images import image_size, read_image
-from recon.grid.video import MAX_VIDEO_BYTES, read_video_frames, read_video_times
+from recon.media import MAX_VIDEO_BYTES, image_size, read_image, read_video_frames, read_video_times
 
 DEFAULT_FRAMES = 21
 MAX_FPS = 1000.0

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from generation.clip.preparing import PreparedClip
-from recon.grid.images import write_png
+from recon.media import write_png
 
 NAME = "t{frame:03d}.png"
 COLUMNS = 7

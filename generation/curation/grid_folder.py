@@ -15,7 +15,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from safetensors.numpy import save_file
 
 from generation.curation.baked_asset import BakedAsset
@@ -23,8 +22,8 @@ from generation.curation.fast_renderer import FastRenderer
 from generation.curation.render_settings import FPS, RenderSettings
 from recon.grid import Grid, grid_from_views
 from recon.grid.contact_sheet import contact_sheet
-from recon.grid.images import write_png
 from recon.grid.writing import IMAGES, write_posed_images
+from recon.media import write_png
 
 DEPTH_UNIT = 1e-4  # world units; 16 bits reach 6.5, twice the cameras' distance
 
@@ -63,11 +62,11 @@ def _write_truth(
         place = Path(IMAGES.format(view=view, frame=frame)).relative_to("images")
         if settings.depth:
             units = np.rint(truth.depth / DEPTH_UNIT).clip(0, 65535).astype(np.uint16)
-            _save(Image.fromarray(units), folder / "depth" / place)
+            _save(units, folder / "depth" / place)
         if settings.normals:
             seen = (truth.depth > 0)[..., None]
             colours = np.where(seen, np.rint((truth.normals + 1) / 2 * 255), 0).astype(np.uint8)
-            _save(Image.fromarray(colours), folder / "normals" / place)
+            _save(colours, folder / "normals" / place)
     if settings.tracks and not baked.is_fixed:
         return ["no tracks: its vertices change in number"]
     if settings.tracks:
@@ -83,6 +82,6 @@ def followed_points(baked: BakedAsset, most: int) -> np.ndarray:
     return np.stack([frame.vertices[chosen] for frame in baked.frames])
 
 
-def _save(image: Image.Image, path: Path) -> None:
+def _save(image: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG")
+    write_png(path, image)

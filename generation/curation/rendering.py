@@ -30,7 +30,7 @@ from generation.curation.manifest import Row, Status, parse_row, row_json
 from generation.curation.procedural.asset import FigureAsset
 from generation.curation.render_settings import FOV_DEG, FPS, Renderer, RenderSettings
 from recon.errors import BackendError
-from recon.grid.images import read_image
+from recon.media import read_image
 from recon.native.library import kernels
 from recon.output import output_folder, write_json
 

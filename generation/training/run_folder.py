@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from generation.training.checkpoints import check_identity
 from generation.training.settings import EngineSettings
 from generation.training.stage import Stage
 from recon.errors import InputError
+from recon.media import write_png
 from recon.output import check_output, output_file, write_json
 
 CONFIG_NAME = "config.json"
@@ -56,7 +56,7 @@ class RunFolder:
         """Writes what a stage has drawn, uint8 RGB, [H, W, 3], and returns the file."""
         place = self.path / "samples" / f"step_{step:08d}.png"
         with output_file(place, overwrite=True) as partial:
-            Image.fromarray(picture).save(partial)
+            write_png(partial, picture)
         return place
 
 

@@ -10,12 +10,10 @@ Letters: T frames, P vertices, F triangles. Axes: glTF's (+Y up).
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from recon.errors import InputError
 from recon.exporters.axes import rotation_to
@@ -23,6 +21,7 @@ from recon.exporters.colors import linear_from_srgb, srgb_from_linear
 from recon.exporters.frames import frame_seconds
 from recon.exporters.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbWriter, read_glb
 from recon.exporters.options import ExportOptions
+from recon.media import decode_image, encode_image
 from recon.mesh.animated_mesh import AnimatedMesh, textured_mesh, vertex_colored_mesh
 from recon.mesh.extraction import extract_mesh
 from recon.scene import Scene
@@ -105,7 +104,7 @@ def mesh_from_glb(data: bytes) -> AnimatedMesh:
         texture = None
         if "TEXCOORD_0" in base:
             png = glb.view(glb.json["images"][0]["bufferView"])
-            texture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+            texture = decode_image(png, "PNG", mode="RGB")
     except (KeyError, IndexError) as error:
         raise InputError(f"the GLB holds no mesh of ours: {error!r} is missing") from error
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
@@ -152,9 +151,7 @@ def _animation(writer: GlbWriter, seconds: np.ndarray) -> dict[str, Any]:
 def _material(writer: GlbWriter, texture: np.ndarray | None) -> dict[str, Any]:
     surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
     if texture is not None:
-        png = io.BytesIO()
-        Image.fromarray(texture).save(png, "PNG")
-        view = writer.buffer_view(png.getvalue())
+        view = writer.buffer_view(encode_image(texture, ".png"))
         filters = {"magFilter": LINEAR_FILTER, "minFilter": LINEAR_FILTER}
         wraps = {"wrapS": CLAMP_TO_EDGE, "wrapT": CLAMP_TO_EDGE}
         writer.json |= {

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from recon.errors import OutputError
-from recon.grid.images import write_png
-from recon.grid.video import write_video
+from recon.media import write_gif, write_png, write_video
 from recon.output import check_output, check_output_file, output_file, output_folder
 
 
@@ -55,13 +53,6 @@ def write_film(
         _writers[path.suffix.lower()](partial, frames, fps)
 
 
-def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    images = (Image.fromarray(frame) for frame in frames)
-    first = next(images)
-    milliseconds = 10 * max(2, round(100 / fps))  # readers play anything shorter at 100 ms
-    first.save(path, save_all=True, append_images=images, duration=milliseconds, loop=0)
-
-
 def _write_pngs(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     for index, frame in enumerate(frames):
         write_png(path / f"frame_{index:04d}.png", frame)
@@ -69,6 +60,6 @@ def _write_pngs(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
 
 _writers: dict[str, Callable[[Path, Iterable[np.ndarray], float], None]] = {
     ".mp4": write_video,
-    ".gif": _write_gif,
+    ".gif": write_gif,
     "": _write_pngs,
 }

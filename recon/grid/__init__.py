@@ -6,8 +6,6 @@ transforms     the keys of the JSON files, here and nowhere else
 grouping       which images share a camera or a time
 reading        folders to grids
 writing        grids to folders
-images         PNG and its like
-video          videos as arrays and back
 view_videos    grids from one video for each view
 matte          alpha where files have none
 contact_sheet  one picture of a grid, for people

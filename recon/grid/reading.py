@@ -18,9 +18,9 @@ from recon.errors import GridError
 from recon.grid.cameras import Camera
 from recon.grid.grid import Grid
 from recon.grid.grouping import group_frames, group_views
-from recon.grid.images import image_size, read_image
 from recon.grid.matte import border_color, matte
 from recon.grid.transforms import PosedImage, read_transforms
+from recon.media import image_size, read_image
 
 MAX_GRID_BYTES = 8 * 2**30
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

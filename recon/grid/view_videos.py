@@ -16,7 +16,7 @@ from recon.errors import GridError
 from recon.grid.cameras import orbit_camera
 from recon.grid.grid import Grid, grid_from_views
 from recon.grid.matte import border_color, matte
-from recon.grid.video import read_video
+from recon.media import read_video
 
 SV4D_FOV_DEG = 33.8
 SV4D_DISTANCE = 2.0

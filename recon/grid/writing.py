@@ -17,9 +17,8 @@ import numpy as np
 
 from recon.grid.contact_sheet import contact_sheet
 from recon.grid.grid import Grid
-from recon.grid.images import write_png
 from recon.grid.transforms import transforms_json
-from recon.grid.video import write_video
+from recon.media import write_png, write_video
 from recon.output import output_folder, write_json
 
 IMAGES = "images/v{view:02d}/t{frame:03d}.png"

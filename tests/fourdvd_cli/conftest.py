@@ -24,7 +24,7 @@ from recon.deformation.static import StaticDeformation
 from recon.fitting import config as fit_config
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, orbit_camera
-from recon.grid.video import write_video
+from recon.media import write_video
 from recon.scene import Scene, save_scene
 from tests.generation.tiny_networks import load_tiny, tiny_clip, tiny_weights
 from tests.generation.tiny_trained import write_trained_cascade

@@ -13,7 +13,6 @@ What it does not know: where the model runs.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from dataclasses import dataclass, fields
@@ -26,6 +25,7 @@ from PIL import Image
 from generation.curation.filters.clips import OPAQUE, evenly
 from recon.grid import read_grid
 from recon.grid.grid import composite
+from recon.media import encode_image
 
 PROMPT = """The picture shows one 3D model from four sides. Decide whether it is a complete object.
 
@@ -121,9 +121,7 @@ def picture_for_judge(folder: Path) -> bytes:
         cut_out = _cut_out(grid.images[images[len(images) // 2]])
         tile = cut_out.resize((TILE_PX, TILE_PX), Image.Resampling.BICUBIC)
         sheet.paste(tile, (place % 2 * TILE_PX, place // 2 * TILE_PX))
-    file = io.BytesIO()
-    sheet.save(file, format="PNG")
-    return file.getvalue()
+    return encode_image(np.asarray(sheet), ".png")
 
 
 def _cut_out(rgba: np.ndarray) -> Image.Image:

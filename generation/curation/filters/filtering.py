@@ -9,7 +9,6 @@ how scores come about, what a report looks like.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -49,6 +48,7 @@ from generation.curation.filters.scoring import (
 from generation.curation.filters.thresholds import Thresholds
 from generation.curation.filters.verdicts import Verdict, verdicts_by_scores, with_judgement
 from recon.errors import OutputError, OutputExistsError
+from recon.media import decode_image
 from recon.output import check_output
 
 UNFINISHED_NAME = "unfinished"
@@ -197,7 +197,7 @@ class _Work:
     def _asked(self, verdict: Verdict, picture: Completed[bytes], judge: Judge) -> Verdict:
         if picture.value is None:
             return replace(verdict, reasons=(f"cannot be shown to the model: {picture.failure}",))
-        image = Image.open(io.BytesIO(picture.value)).convert("RGB")
+        image = Image.fromarray(decode_image(picture.value, "PNG", mode="RGB"))
         judged = with_judgement(verdict, judge_completeness(image, judge))
         self._keep(judged.record)
         return judged

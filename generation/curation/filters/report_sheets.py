@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from recon.media import decode_image, write_png
 
 COLUMNS, ROWS = 4, 6
 CELL_WIDTH, STRIP_HEIGHT = 384, 192
@@ -28,7 +31,7 @@ def write_sheets(cells: Sequence[Cell], folder: Path, name: str) -> None:
     digits = max(2, len(str(len(pages))))
     for number, start in enumerate(pages, start=1):
         page = _page(cells[start : start + on_a_page])
-        page.save(folder / f"{name}_{number:0{digits}d}.png")
+        write_png(folder / f"{name}_{number:0{digits}d}.png", np.asarray(page))
 
 
 def _page(cells: Sequence[Cell]) -> Image.Image:
@@ -40,8 +43,8 @@ def _page(cells: Sequence[Cell]) -> Image.Image:
         left = GAP_PX + place % COLUMNS * width
         top = GAP_PX + place // COLUMNS * height
         if strip is not None:
-            with Image.open(strip, formats=["JPEG"]) as image:
-                page.paste(image.convert("RGB"), (left, top))
+            image = decode_image(strip.read_bytes(), "JPEG", mode="RGB")
+            page.paste(Image.fromarray(image), (left, top))
         for line, text in enumerate([name, *reasons][:TEXT_LINES]):
             colour = "#222222" if line == 0 else "#b00020"
             at = (left, top + STRIP_HEIGHT + line * LINE_PX)

@@ -5,7 +5,6 @@ Letters: V views, T frames. What it does not know: limits, reports, who calls it
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from generation.curation.filters.optical_flow import Flow, dis_flow, raft_flow
 from generation.curation.filters.scores import Scores
 from recon.errors import GridError
 from recon.grid import Grid, read_grid
+from recon.media import encode_image
 
 MEASURES = 1  # raised whenever the same grid would get other scores
 STRIP_FRAMES = 2
@@ -137,6 +137,4 @@ def _strip(grid: Grid) -> bytes:
             for image in grid.over(STRIP_BACKGROUND, found):
                 small = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
                 strip[row * side :, column * side :][:side, :side] = np.asarray(small)
-    file = io.BytesIO()
-    Image.fromarray(strip).save(file, format="JPEG", quality=88)
-    return file.getvalue()
+    return encode_image(strip, ".jpg", quality=88)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import io
 import json
 import os
 import time
@@ -18,9 +17,11 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from recon.errors import BackendError, InputError
+from recon.media import encode_image
 
 ANSWER_TOKENS = 512  # some models think first
 MOST_ANSWER_BYTES = 1 << 20
@@ -81,9 +82,8 @@ class ServerJudge:
         raise AssertionError("the last attempt returns or raises")
 
     def _request(self, picture: Image.Image, prompt: str) -> urllib.request.Request:
-        file = io.BytesIO()
-        picture.save(file, format="PNG")
-        image = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+        png = encode_image(np.asarray(picture), ".png")
+        image = "data:image/png;base64," + base64.b64encode(png).decode()
         content = [
             {"type": "image_url", "image_url": {"url": image}},
             {"type": "text", "text": prompt},

@@ -11,7 +11,7 @@ from generation.weights.catalogue import expected_shapes, published
 from generation.weights.store import PublishedWeights
 from recon.errors import InputError
 from recon.grid import read_grid
-from recon.grid.video import write_video
+from recon.media import write_video
 from tests.generation.published_files import write_hollow
 from tests.generation.tiny_cascade import write_trained
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from recon.grid import orbit_camera
-from recon.grid.video import read_video
+from recon.media import read_video
 
 
 @pytest.mark.parametrize("camera", ["orbit", "swing", "fixed", "fixed:2"])

@@ -12,8 +12,7 @@ from generation.clip.cropping import bounding_box
 from generation.clip.preparing import ClipOptions, prepare_clip
 from recon.errors import InputError
 from recon.grid.grid import composite
-from recon.grid.images import write_png
-from recon.grid.video import write_video
+from recon.media import write_png, write_video
 
 SMALL = ClipOptions(size=64)
 

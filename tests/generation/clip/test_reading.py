@@ -10,10 +10,9 @@ from PIL import Image
 from generation.clip import reading as clip_reading
 from generation.clip.reading import FrameChoice, choose_frames, read_clip
 from recon.errors import InputError
-from recon.grid import images as images_module
-from recon.grid import video as video_module
-from recon.grid.images import write_png
-from recon.grid.video import write_video
+from recon.media import images as images_module
+from recon.media import videos as video_module
+from recon.media import write_png, write_video
 
 
 def numbered_frames(T: int, height: int = 32, width: int = 48, channels: int = 3) -> np.ndarray:

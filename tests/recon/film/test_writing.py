@@ -5,7 +5,7 @@ from PIL.GifImagePlugin import GifImageFile
 
 from recon.errors import OutputError, OutputExistsError
 from recon.film.writing import check_film, write_film
-from recon.grid.video import read_video
+from recon.media import read_video
 
 
 def moving_bar(frames: int = 4, height: int = 16, width: int = 24) -> list[np.ndarray]:

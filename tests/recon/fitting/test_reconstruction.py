@@ -26,8 +26,8 @@ from recon.fitting.densification import Relocation
 from recon.fitting.reconstruction import Progress, reconstruct
 from recon.fitting.visual_hull import visual_hull
 from recon.grid import Grid
-from recon.grid.video import read_video
 from recon.grid.writing import write_posed_images
+from recon.media import read_video
 from recon.native.library import built, kernels
 from recon.scene import load_scene
 

@@ -329,7 +329,7 @@ def png_of_size(width: int, height: int) -> bytes:
         (b"version https://git-lfs.github.com/spec/v1\n", "not a PNG"),
         (png_of_size(24, 24), "truncated or damaged"),
         (png_of_size(9000, 9000), "9000×9000 pixels; at most 8192"),
-        (png_of_size(60000, 60000), "absurdly large|at most 8192"),
+        (png_of_size(60000, 60000), "too large|at most 8192"),
         (png_of_size(24, 25), "24×25 pixels, but t000.png has 24×24"),
     ],
 )

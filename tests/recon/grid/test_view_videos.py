@@ -5,8 +5,8 @@ import pytest
 
 from recon.errors import GridError
 from recon.grid.cameras import viewing_angles_deg
-from recon.grid.video import write_video
 from recon.grid.view_videos import grid_from_videos
+from recon.media import write_video
 
 AZIMUTHS = [0.0, 90.0, 180.0]
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from recon.errors import OutputExistsError
 from recon.grid import grid_from_views, orbit_camera, read_grid, write_grid
-from recon.grid.video import read_video
 from recon.grid.writing import write_posed_images
+from recon.media import read_video
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,14 @@
-"""Videos as arrays: any container that FFmpeg reads, written as H.264 for every player.
+"""Videos and animated GIFs: written through imageio, decoded with PyAV.
 
-Letters: T frames, H × W pixels. Frames stand as players show them: turned where the file says so.
-Decoding streams: only frames that are asked for are converted and kept. What it does not know:
-cameras.
+Decoding uses PyAV itself, because imageio's pyav plugin
+
+- returns arrays without the decoder's flag for damaged frames, which would pass for good ones;
+- does not apply the display rotation of phone videos;
+- always takes FFmpeg's own VP8 and VP9 decoders, which drop the alpha channel;
+- has no presentation times of all frames without decoding them;
+- converts every frame on the way to a chosen one, which takes longer than decoding it.
+
+Letters: T frames, H × W pixels. Pixels are 8-bit sRGB.
 """
 
 from __future__ import annotations
@@ -16,45 +22,84 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import imageio.v3 as iio
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from imageio.plugins.pillow import PillowPlugin
+from imageio.plugins.pyav import PyAVPlugin
 
 from recon.errors import GridError
-from recon.grid.images import MAX_SIDE
+from recon.media.images import MAX_SIDE
 
 MAX_VIDEO_BYTES = 8 * 2**30
-MAX_RATE_DENOMINATOR = 1001  # what 29.97 frames a second take
-_UNREADABLE = (OSError, FFmpegError, ValueError, StopIteration, IndexError)
-# FFmpeg's own decoders of these codecs drop the alpha that WebM keeps beside the picture.
+MAX_RATE_DENOMINATOR = 1001  # 29.97 frames per second are 30000/1001
+GIF_MIN_DELAY_CS = 2  # players show a frame with a shorter delay for a tenth of a second
+_BAD_VIDEO = (OSError, FFmpegError, ValueError, StopIteration, IndexError)
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _ALL = range(sys.maxsize)
 _LOCAL = {"protocol_whitelist": "file"}  # a playlist in disguise reaches no network
 
 
 class Video(NamedTuple):
-    """The frames of a video.
+    """A decoded video.
 
     Attributes:
-        frames: sRGB, with straight alpha where the video has any, uint8, [T, H, W, 3 or 4].
-        fps: frames a second.
+        frames: sRGB, with straight alpha if any frame is not opaque, uint8, [T, H, W, 3 or 4].
+        fps: frames per second.
     """
 
     frames: np.ndarray
     fps: float
 
 
+def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Write an animated GIF that loops forever.
+
+    Args:
+        path: Output file, replaced if it exists.
+        frames: Each uint8, [H, W, 3], at least one.
+        fps: Frames per second; GIF rounds the delay between frames to hundredths of a second.
+    """
+    delay_ms = 10 * max(GIF_MIN_DELAY_CS, round(100 / fps))
+    with iio.imopen(path, "w", plugin="pillow", extension=".gif") as file:
+        assert isinstance(file, PillowPlugin)
+        for frame in frames:
+            file.write(frame, is_batch=False, duration=delay_ms, loop=0)
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Write an H.264 video in yuv420p, which every player supports.
+
+    The pixel format needs even sides; the last row or column of an odd side is repeated.
+
+    Args:
+        path: Output file ending in .mp4, replaced if it exists.
+        frames: Each uint8, [H, W, 3], all of one size.
+        fps: Frames per second.
+    """
+    rate = Fraction(fps).limit_denominator(MAX_RATE_DENOMINATOR)
+    with iio.imopen(path, "w", plugin="pyav") as file:
+        assert isinstance(file, PyAVPlugin)
+        file.init_video_stream("libx264", fps=float(rate), pixel_format="yuv420p")
+        for frame in frames:
+            height, width = frame.shape[:2]
+            is_even = height % 2 == width % 2 == 0
+            padding = ((0, height % 2), (0, width % 2), (0, 0))
+            file.write_frame(frame if is_even else np.pad(frame, padding, mode="edge"))
+
+
 def read_video(path: str | Path) -> Video:
-    """Reads all frames of a video or an animated GIF.
+    """Read all frames of a video or an animated GIF.
 
     Raises:
-        GridError: it is missing, empty, damaged or absurdly large.
+        GridError: The file is missing, damaged or too large, or has no frames.
     """
     path = Path(path)
-    with _opened(path) as (container, stream):
+    with _opened_video(path) as (container, stream):
         fps = _frame_rate(stream, path)
         frames = list(_decoded(container, stream, path, keep=_ALL))
     if not frames:
@@ -63,107 +108,80 @@ def read_video(path: str | Path) -> Video:
 
 
 def read_video_times(path: str | Path) -> np.ndarray:
-    """When the frames of a video are shown, from the file's index, without decoding.
+    """Read the presentation times of a video's frames from its index, without decoding.
 
     Returns:
         Seconds since the first frame, ascending, float64, [T]; T may be 0.
 
     Raises:
-        GridError: it is missing, damaged or absurdly large.
+        GridError: The file is missing, damaged or too large.
     """
     path = Path(path)
-    with _opened(path) as (container, stream):
+    with _opened_video(path) as (container, stream):
         fps = _frame_rate(stream, path)
         stamps = [
             packet.pts
             for packet in container.demux(stream)
-            if packet.size and not packet.is_discard  # what an edit cut off is still in the file
+            if packet.size and not packet.is_discard  # frames before an edit list's start
         ]
         known = sorted(stamp for stamp in stamps if stamp is not None)
         if len(known) == len(stamps) == len(set(known)) and stream.time_base is not None:
-            return float(stream.time_base) * (
-                np.array(known, dtype=np.float64) - min(known, default=0)
-            )
+            ticks = np.array(known, dtype=np.float64) - min(known, default=0)
+            return float(stream.time_base) * ticks
         return np.arange(len(stamps)) / fps
 
 
 def read_video_frames(path: str | Path, indices: Sequence[int]) -> np.ndarray:
-    """Some frames of a video; the memory needed grows with their number, not with the video's.
+    """Read some frames of a video; memory grows with their number, not with the video's length.
 
     Args:
-        path: of the video.
-        indices: of the frames in the order of `read_video_times`, in any order, at least one.
+        path: Video or animated GIF.
+        indices: Frames in the order of `read_video_times`, in any order, at least one.
 
     Returns:
-        sRGB, with straight alpha if it is not opaque in all of them, uint8,
-        [len(indices), H, W, 3 or 4].
+        sRGB, with straight alpha if any frame is not opaque, uint8, [len(indices), H, W, 3 or 4].
 
     Raises:
-        GridError: as `read_video`, or the video has fewer frames.
+        GridError: As `read_video`, or the video has fewer frames.
     """
     path = Path(path)
     wanted = sorted(set(indices))
-    with _opened(path) as (container, stream):
+    with _opened_video(path) as (container, stream):
         frames = list(_decoded(container, stream, path, keep=wanted, last=wanted[-1]))
     if len(frames) < len(wanted):
         raise GridError(
-            f"frame {wanted[len(frames)]} cannot be decoded; the video is damaged or of a rare "
-            "kind, convert it to H.264 first",
+            f"frame {wanted[len(frames)]} cannot be decoded; the video is damaged or its codec is "
+            "not supported, convert it to H.264 first",
             path,
         )
     return _stack([frames[wanted.index(index)] for index in indices])
 
 
-def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Writes an H.264 video (yuv420p, plays everywhere).
-
-    Odd sizes are made even by repeating the last row or column, as the pixel format asks for.
-
-    Args:
-        path: ends in .mp4; an existing file is replaced, so go through `output_file` for results.
-        frames: each uint8, [H, W, 3], all of one size.
-        fps: frames a second.
-    """
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(
-            "libx264", rate=Fraction(fps).limit_denominator(MAX_RATE_DENOMINATOR)
-        )
-        for frame in frames:
-            height, width = frame.shape[:2]
-            even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            if not stream.codec_context.is_open:
-                stream.height, stream.width = even.shape[:2]
-                stream.pix_fmt = "yuv420p"
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its first video stream, after a look at the header."""
+def _opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a video, check its header, and yield the container and its first video stream."""
     try:
         if not path.is_file():
             raise GridError("the video is missing", path)
-        _check_end(path)
+        _check_gif_end(path)
         with av.open(str(path.resolve()), options=_LOCAL) as container:
             if not container.streams.video:
-                raise GridError("there is no video in it", path)
+                raise GridError("there is no video stream in it", path)
             stream = container.streams.video[0]
             _check_header(stream, path)
             yield container, stream
-    except _UNREADABLE as error:
+    except _BAD_VIDEO as error:
         raise GridError(f"cannot be read as a video ({error})", path) from error
 
 
-def _check_end(path: Path) -> None:
-    """Refuses a GIF that is cut off: FFmpeg would show the frames that are left, as if all."""
+def _check_gif_end(path: Path) -> None:
+    """Refuse a truncated GIF: FFmpeg would decode the frames that are left without complaint."""
     with path.open("rb") as file:
         if file.read(4) != b"GIF8":
             return
         file.seek(max(4, path.stat().st_size - 512))
         if not file.read().rstrip(b"\0").endswith(b";"):
-            raise GridError("cannot be read as a video (the GIF is cut off in the middle)", path)
+            raise GridError("cannot be read as a video (the GIF is truncated)", path)
 
 
 def _check_header(stream: VideoStream, path: Path) -> None:
@@ -179,7 +197,7 @@ def _check_header(stream: VideoStream, path: Path) -> None:
 def _frame_rate(stream: VideoStream, path: Path) -> float:
     fps = float(stream.guessed_rate or math.nan)
     if not (math.isfinite(fps) and fps > 0):
-        raise GridError("the video does not say how many frames a second it has", path)
+        raise GridError("the video has no frame rate", path)
     return fps
 
 
@@ -190,16 +208,16 @@ def _decoded(
     keep: Container[int],
     last: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """The frames to keep in the order of their times, up to the index `last`, [H, W, 3 or 4]."""
+    """Yield the frames to keep in presentation order, up to the index `last`, [H, W, 3 or 4]."""
     kept_bytes, shape = 0, None
-    for index, frame in enumerate(_pictures(container, stream)):
+    for index, frame in enumerate(_video_frames(container, stream)):
         if index in keep:
             if frame.is_corrupt:
                 raise GridError(f"frame {index} of the video is damaged", path)
             array = _array(frame)
             shape = shape or array.shape
             if array.shape != shape:
-                raise GridError(f"frame {index} of the video has another size than the first", path)
+                raise GridError(f"frame {index} of the video differs in size from the first", path)
             kept_bytes += array.nbytes
             if kept_bytes > MAX_VIDEO_BYTES:
                 raise GridError(
@@ -210,7 +228,7 @@ def _decoded(
             return
 
 
-def _pictures(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _video_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     decoder = _ALPHA_DECODERS.get(stream.codec_context.name)
     if decoder is None or stream.metadata.get("alpha_mode") != "1":
         stream.thread_type = "AUTO"
@@ -229,6 +247,6 @@ def _array(frame: VideoFrame) -> np.ndarray:
 
 
 def _stack(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """All frames in one array, without alpha where it is opaque in all of them."""
+    """Stack frames; alpha is dropped if it is opaque in all of them."""
     has_alpha = frames[0].shape[-1] == 4 and any((frame[..., 3] < 255).any() for frame in frames)
     return np.stack([frame if has_alpha else frame[..., :3] for frame in frames])

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from recon.errors import GridError
-from recon.grid import video as video_module
-from recon.grid.video import read_video, read_video_frames, read_video_times, write_video
+from recon.media import read_video, read_video_frames, read_video_times, videos, write_video
 
 
 def moving_gradient(T: int, height: int, width: int) -> np.ndarray:
@@ -127,7 +126,7 @@ def test_a_gif_that_is_cut_off_is_refused(tmp_path):
     data = (tmp_path / "x.gif").read_bytes()
     (tmp_path / "x.gif").write_bytes(data[: len(data) * 2 // 3])
     for read in (read_video, read_video_times):
-        with pytest.raises(GridError, match="cut off"):
+        with pytest.raises(GridError, match="truncated"):
             read(tmp_path / "x.gif")
 
 
@@ -177,9 +176,9 @@ def test_missing_and_absurd_videos_are_refused(tmp_path, monkeypatch):
     with pytest.raises(GridError, match="missing"):
         read_video(tmp_path / "x.mp4")
     write_video(tmp_path / "x.mp4", moving_gradient(4, 48, 64), fps=10)
-    monkeypatch.setattr(video_module, "MAX_VIDEO_BYTES", 3 * 48 * 64 * 3)
+    monkeypatch.setattr(videos, "MAX_VIDEO_BYTES", 3 * 48 * 64 * 3)
     with pytest.raises(GridError, match="GiB"):
         read_video(tmp_path / "x.mp4")
-    monkeypatch.setattr(video_module, "MAX_SIDE", 63)
+    monkeypatch.setattr(videos, "MAX_SIDE", 63)
     with pytest.raises(GridError, match="64×48"):
         read_video(tmp_path / "x.mp4")

@@ -1,0 +1,35 @@
+"""Images, GIFs and videos: the only package that reads and writes their files. Needs no torch."""
+
+from recon.media.images import (
+    MAX_SIDE,
+    decode_image,
+    encode_image,
+    image_size,
+    read_image,
+    write_png,
+)
+from recon.media.videos import (
+    MAX_VIDEO_BYTES,
+    Video,
+    read_video,
+    read_video_frames,
+    read_video_times,
+    write_gif,
+    write_video,
+)
+
+__all__ = [
+    "MAX_SIDE",
+    "MAX_VIDEO_BYTES",
+    "Video",
+    "decode_image",
+    "encode_image",
+    "image_size",
+    "read_image",
+    "read_video",
+    "read_video_frames",
+    "read_video_times",
+    "write_gif",
+    "write_png",
+    "write_video",
+]
