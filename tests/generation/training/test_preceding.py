@@ -156,8 +156,12 @@ def test_a_sample_is_the_same_in_any_batch(tiny_vae, tiny_base, tiny_shards, orb
         batch = TrainingSample(*(cut(each, place) for each in batch_of(stage, tiny_shards, 4)))
         alone = stage._task(batch, draws := Draws(0, 0, [place]))
         expected, found = together.told.conditionings[place], alone.told.conditionings[0]
-        # Products of another batch are summed in another order, through two networks.
-        torch.testing.assert_close(found.reference, expected.reference, rtol=3e-5, atol=3e-5)
+        # Matrix products of another batch size are summed in another order, through two networks:
+        # single numbers differ by processor, the whole hardly does.
+        assert found.reference is not None
+        assert expected.reference is not None
+        difference = (found.reference - expected.reference).norm() / expected.reference.norm()
+        assert difference < 1e-5
         again = Draws(0, 0, [place])
         again.uniform()
         again.normal(4, 12, 4, 4)
