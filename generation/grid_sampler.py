@@ -33,10 +33,15 @@ from generation.conditioning import (
     relative_polar_rad,
     without_image,
 )
-from generation.diffusion.denoiser import Denoiser, guided_denoiser
-from generation.diffusion.guidance import orbit_scale
-from generation.diffusion.sampler import euler, reversed_in_time, start
-from generation.diffusion.schedule import karras_sigmas
+from generation.diffusion import (
+    Denoiser,
+    euler,
+    guided_denoiser,
+    karras_sigmas,
+    orbit_scale,
+    reversed_in_time,
+    start,
+)
 from generation.models.vae import LATENT_SIDE
 from generation.networks import Networks, load_networks, predictor, working_dtype
 from generation.planning import Plan, orbit_model

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from generation.conditioning import Conditioning
-from generation.diffusion.denoiser import Predictor
+from generation.diffusion import Predictor
 from generation.models.image_encoders import CLIPImageEncoder, ConvImageEncoder, clip_state
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet

@@ -15,7 +15,7 @@ from functools import partial
 
 from torch import Tensor
 
-from generation.diffusion.guidance import linear_scale, space_time_scale
+from generation.diffusion import linear_scale, space_time_scale
 from generation.models.sv4d import SV4DConfig
 from generation.models.unet import UNetConfig
 from generation.windows import Pass, anchored_passes, chained_passes

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from generation.conditioning import Conditioning, without_image
-from generation.diffusion.denoiser import Predictor, coefficients
+from generation.diffusion import Predictor, coefficients
 from generation.training.draws import Draws
 
 

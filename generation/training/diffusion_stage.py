@@ -21,9 +21,7 @@ import torch
 from torch import Tensor
 
 from generation.conditioning import without_image
-from generation.diffusion.denoiser import Predictor, guided_denoiser
-from generation.diffusion.sampler import euler, start
-from generation.diffusion.schedule import karras_sigmas
+from generation.diffusion import Predictor, euler, guided_denoiser, karras_sigmas, start
 from generation.training.conditions import Told
 from generation.training.dataset import TrainingSample
 from generation.training.denoising_loss import denoising_loss, draw_sigmas, keep_some

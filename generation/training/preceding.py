@@ -29,9 +29,7 @@ from generation.conditioning import (
     grid_conditioning,
     orbit_conditioning,
 )
-from generation.diffusion.denoiser import plain_denoiser
-from generation.diffusion.sampler import euler, start
-from generation.diffusion.schedule import karras_sigmas
+from generation.diffusion import euler, karras_sigmas, plain_denoiser, start
 from generation.models.lora import merge_lora
 from generation.networks import predictor
 from generation.stages import enlarged, reduced

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from generation.diffusion.guidance import orbit_scale, space_time_scale
+from generation.diffusion import orbit_scale, space_time_scale
 from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet

@@ -16,7 +16,7 @@ from generation import grid_sampler as passes
 from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
 from generation.coarse import CoarseStage
 from generation.conditioning import azimuth_rad, camera_vector, polar_rad
-from generation.diffusion.schedule import karras_sigmas
+from generation.diffusion import karras_sigmas
 from generation.grid_sampler import Job
 from generation.pipeline import generate, make_at_once, make_in_cascade
 from generation.planning import plan

@@ -11,7 +11,7 @@ import pytest
 
 from generation import grid_sampler as passes
 from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
-from generation.diffusion.sampler import euler
+from generation.diffusion import euler
 from generation.pipeline import Generated, generate
 from generation.planning import plan
 from generation.presets import recipes

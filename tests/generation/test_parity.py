@@ -16,10 +16,18 @@ from generation.conditioning import (
     orbit_conditioning,
     without_image,
 )
-from generation.diffusion.denoiser import Denoiser, coefficients, guided_denoiser
-from generation.diffusion.guidance import linear_scale, orbit_scale, space_time_scale
-from generation.diffusion.sampler import euler, reversed_in_time, start
-from generation.diffusion.schedule import karras_sigmas
+from generation.diffusion import (
+    Denoiser,
+    coefficients,
+    euler,
+    guided_denoiser,
+    karras_sigmas,
+    linear_scale,
+    orbit_scale,
+    reversed_in_time,
+    space_time_scale,
+    start,
+)
 from generation.models.image_encoders import clip_preprocess
 from generation.models.layers import sinusoidal_embedding
 from generation.models.vae import (

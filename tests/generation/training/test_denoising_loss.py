@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from generation.conditioning import Conditioning, camera_vector, without_image
-from generation.diffusion.denoiser import coefficients
+from generation.diffusion import coefficients
 from generation.training.denoising_loss import denoising_loss, draw_sigmas, keep_some
 from generation.training.draws import Draws
 
