@@ -14,7 +14,7 @@ from recon.errors import WeightsError
 
 if TYPE_CHECKING:
     from generation.clip.preparing import ClipOptions, PreparedClip
-    from generation.planning import Plan
+    from generation.presets import Plan
     from generation.progress import Progress
     from generation.settings import GenerateSettings
     from recon.grid import Grid
@@ -63,18 +63,16 @@ class Generation:
     @cached_property
     def plan(self) -> Plan:
         """What will be done."""
-        from generation.planning import plan
+        from generation.presets import make_plan
 
-        return plan(self.settings, len(self.clip.images))
+        return make_plan(self.settings, len(self.clip.images))
 
     def find_weights(self) -> dict[str, Path]:
         """Files of the models that are needed, by name; raises WeightsError if one is missing."""
         from generation.weights.model_files import find_model
 
         self.find_trained()  # first: they take days to make, the others minutes to fetch
-        return {
-            name: find_model(name, self.weights_folder) for name in self.plan.needs(self.settings)
-        }
+        return {name: find_model(name, self.weights_folder) for name in self.plan.models}
 
     def find_trained(self) -> dict[str, Path]:
         """The cascade's own files; raises WeightsError as `find_weights`."""
@@ -82,7 +80,7 @@ class Generation:
 
         return {
             name: find_cascade_file(name, self.plan, self.weights_folder)
-            for name in self.plan.needs_trained
+            for name in self.plan.cascade_files
         }
 
     def run(self) -> dict[str, Any]:
@@ -152,9 +150,9 @@ class Generation:
             "views": 1 + len(plan.azimuths_deg),
             "azimuths_deg": [0.0, *plan.azimuths_deg],
             "elevation_deg": plan.elevation_deg,
-            "grids": plan.grids(clip.images.shape[1]),
-            "passes": [each.name for each in plan.passes],
-            "steps": plan.all_steps,
+            "grids": plan.stage_sizes(clip.images.shape[1]),
+            "passes": [each.name for each in plan.windows],
+            "steps": plan.total_steps,
             "device": device,
             "estimate": costs,
             "weights": {name: None if path is None else str(path) for name, path in found.items()},
@@ -174,11 +172,11 @@ class Generation:
         plan, folder = self.plan, self.weights_folder
         found = {
             name.replace("_8views", "-8views"): here(partial(find_model, name, folder))
-            for name in plan.needs(self.settings)
+            for name in plan.models
         }
         return found | {
             name: here(partial(find_cascade_file, name, plan, folder))
-            for name in plan.needs_trained
+            for name in plan.cascade_files
         }
 
     def _estimate(self, settings: GenerateSettings) -> dict[str, Any]:

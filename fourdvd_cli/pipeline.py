@@ -21,7 +21,7 @@ from fourdvd_cli.exporting import export
 from fourdvd_cli.fitting import FitSettings, fit
 from fourdvd_cli.generating import Generation
 from generation.clip.preparing import ClipOptions
-from generation.presets import recipes
+from generation.presets import presets
 from generation.settings import GenerateSettings
 from recon.errors import InputError, OutputExistsError
 from recon.exporters.options import ExportOptions
@@ -89,8 +89,8 @@ def run_pipeline(
     # done was left by an older run, or by this one just before it was stopped.
     if "grid" not in run.stages:
         if is_video:
-            recipe = recipes[generation.model]
-            clip = ClipOptions(size=recipe.size, ratio=recipe.ratio)
+            preset = presets[generation.model]
+            clip = ClipOptions(size=preset.size, ratio=preset.ratio)
             made = Generation(
                 source, folder / "grid", clip, generation, weights_folder, True, quiet
             )

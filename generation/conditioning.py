@@ -1,8 +1,8 @@
-"""What the networks are told: latents, CLIP tokens and camera angles of one clip.
+"""Conditioning inputs of the networks: latents, image tokens and camera angles.
 
-Letters: T times, V views, F frames of one call (SV3D: views of an orbit; SV4D: T·V, the time
-outermost), c channels and h × w pixels of latents. Angles are those of the networks: the polar
-angle is counted from the zenith, the azimuth from the input view, both in radians.
+Letters: T frames, V views, N samples of one call (SV3D: the V views of an orbit; SV4D: T·V, frames
+outermost), C channels and h × w pixels of latents, D numbers of a token. Angles are in radians: the
+polar angle from the zenith, the azimuth from the input view.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor
 
 from generation.models.layers import sinusoidal_embedding
 
-AUGMENTATION = 1e-5  # the noise on conditioning images that the networks are told
+AUGMENTATION = 1e-5  # noise augmentation level of the conditioning images
 SIGMA_WIDTH, ANGLE_WIDTH = 256, 512
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Of F frames.
+    """Conditioning of N samples.
 
     Attributes:
-        concat: latents, not scaled, that each frame's noisy latent is joined with, [F, c, h, w].
-        context: CLIP tokens: of each frame [F, d] (SV3D), of each time [T, d] (SV4D).
-        vector: augmentation, polar angle and azimuth of each frame, as sinusoids, [F, width].
-        reference: latents, not scaled, of the reference views, [V, c, h, w]; None for SV3D.
+        concat: unscaled latents, concatenated with the noisy latents along channels, [N, C, h, w].
+        context: image tokens for cross-attention, [N, D] (SV3D) or [T, D] (SV4D).
+        vector: sinusoidal embeddings of augmentation level, polar angle and azimuth, [N, width].
+        reference: unscaled latents of the reference views, [V, C, h, w]; None for SV3D.
     """
 
     concat: Tensor
@@ -37,7 +37,7 @@ class Conditioning:
     reference: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Conditioning:
-        """The same on a device."""
+        """Return a copy on a device."""
         tensors = {
             name: value.to(device) for name, value in vars(self).items() if value is not None
         }
@@ -49,15 +49,15 @@ def camera_vector(
     azimuth_rad: Tensor,
     widths: tuple[int, int, int] = (SIGMA_WIDTH, ANGLE_WIDTH, ANGLE_WIDTH),
 ) -> Tensor:
-    """Augmentation, polar angle and azimuth of frames as one vector each.
+    """Embed augmentation level, polar angle and azimuth of each camera.
 
     Args:
-        polar_rad: [F].
-        azimuth_rad: [F].
-        widths: of the three parts.
+        polar_rad: polar angles, [N].
+        azimuth_rad: azimuths, [N].
+        widths: widths of the three embeddings.
 
     Returns:
-        float32, [F, sum(widths)].
+        float32, [N, sum(widths)].
     """
     parts = (torch.full_like(polar_rad, AUGMENTATION), polar_rad, azimuth_rad)
     return torch.cat(
@@ -65,51 +65,55 @@ def camera_vector(
     )
 
 
-def augmentation_vector(frames: int, width: int = SIGMA_WIDTH) -> Tensor:
-    """The vector of a network without cameras (SV3D_u), float32, [F, width]."""
-    return sinusoidal_embedding(torch.full((frames,), AUGMENTATION), width)
+def augmentation_vector(samples: int, width: int = SIGMA_WIDTH) -> Tensor:
+    """Embed the augmentation level alone, for networks without cameras (SV3D_u), [N, width]."""
+    return sinusoidal_embedding(torch.full((samples,), AUGMENTATION), width)
 
 
 def orbit_conditioning(latent: Tensor, token: Tensor, vector: Tensor) -> Conditioning:
-    """SV3D's: every view of the orbit is told the same image.
+    """Condition SV3D: every view of the orbit on the same image.
 
     Args:
-        latent: of the image, [c, h, w].
-        token: of the image, [d].
-        vector: [F, width].
+        latent: unscaled latent of the image, [C, h, w].
+        token: token of the image, [D].
+        vector: embedding of each view, [V, width].
     """
-    F = len(vector)
-    return Conditioning(latent.expand(F, -1, -1, -1), token.expand(F, -1), vector)
+    V = len(vector)
+    return Conditioning(latent.expand(V, -1, -1, -1), token.expand(V, -1), vector)
 
 
 def grid_conditioning(
     latents: Tensor, tokens: Tensor, vector: Tensor, reference: Tensor
 ) -> Conditioning:
-    """SV4D's: every view of a time is told the input video's frame of that time.
+    """Condition SV4D: all views of a frame on the input video's frame.
 
     Args:
-        latents: of the input video's frames, [T, c, h, w].
-        tokens: of the same, [T, d].
-        vector: of the V views, the same at every time, [V, width].
-        reference: latents of the V reference views, [V, c, h, w].
+        latents: unscaled latents of the input video's frames, [T, C, h, w].
+        tokens: tokens of the same frames, [T, D].
+        vector: embedding of each view, the same at every frame, [V, width].
+        reference: unscaled latents of the reference views, [V, C, h, w].
     """
     T, V = len(tokens), len(vector)
     return Conditioning(latents.repeat_interleave(V, dim=0), tokens, vector.repeat(T, 1), reference)
 
 
-def without_image(conditioning: Conditioning, told_sigma: int = SIGMA_WIDTH) -> Conditioning:
-    """What guidance leads away from: the cameras alone.
+def without_image(
+    conditioning: Conditioning, augmentation_width: int = SIGMA_WIDTH
+) -> Conditioning:
+    """Return the unconditional half of classifier-free guidance: the cameras alone.
 
-    SV4D's augmentation comes out of the same embedder as the image and vanishes with it; SV3D's has
-    an embedder of its own and stays.
+    SV4D embeds the augmentation level together with the image and drops both; SV3D has a separate
+    embedder, whose output stays.
 
     Args:
-        conditioning: of SV3D (without reference) or SV4D.
-        told_sigma: width of the vector's first part.
+        conditioning: conditioning of SV3D (without reference) or SV4D.
+        augmentation_width: width of the first part of the vector.
     """
     vector, reference = conditioning.vector, conditioning.reference
     if reference is not None:
-        vector = torch.cat([torch.zeros_like(vector[:, :told_sigma]), vector[:, told_sigma:]], -1)
+        vector = torch.cat(
+            [torch.zeros_like(vector[:, :augmentation_width]), vector[:, augmentation_width:]], -1
+        )
         reference = torch.zeros_like(reference)
     return Conditioning(
         torch.zeros_like(conditioning.concat),
@@ -120,16 +124,16 @@ def without_image(conditioning: Conditioning, told_sigma: int = SIGMA_WIDTH) -> 
 
 
 def polar_rad(elevations_deg: Sequence[float]) -> Tensor:
-    """Polar angles of elevations above the horizon, float64, [len]."""
+    """Convert elevations above the horizon to polar angles, float64, [len]."""
     return torch.tensor([math.radians(90.0 - value) for value in elevations_deg]).double()
 
 
 def relative_polar_rad(elevations_deg: Sequence[float], input_elevation_deg: float) -> Tensor:
-    """SV4D 2.0's polar angles: π/2 at the elevation of the input view, float64, [len]."""
+    """Convert elevations to SV4D 2.0's polar angles, π/2 at the input view; float64, [len]."""
     difference = polar_rad(elevations_deg) - polar_rad([input_elevation_deg])
     return (difference + math.pi / 2) % (2 * math.pi)
 
 
 def azimuth_rad(azimuths_deg: Sequence[float]) -> Tensor:
-    """Azimuths in [0, 2π), float64, [len]."""
+    """Convert azimuths to radians in [0, 2π), float64, [len]."""
     return torch.tensor([math.radians(value % 360.0) for value in azimuths_deg]).double()

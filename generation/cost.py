@@ -50,12 +50,11 @@ from generation.networks import (
     working_dtype,
 )
 from generation.observation import count_flops, peak_bytes
-from generation.planning import Plan, orbit_model
-from generation.presets import ORBIT_CONFIGS, UNGUIDED
+from generation.presets import ORBIT_CONFIGS, UNGUIDED, Plan
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import published
 from generation.weights.trained_weights import TrainedWeights
-from generation.windows import Pass
+from generation.windows import Window
 
 PNG_BYTES_PER_PIXEL = 0.5  # RGBA; rendered objects before nothing take 0.2 to 0.35
 VIDEO_BYTES_PER_PIXEL = 0.02
@@ -138,7 +137,7 @@ def estimate(
     """What a generation will take.
 
     Args:
-        plan: of `generation.planning.plan`.
+        plan: of `generation.presets.make_plan`.
         settings: the same that made the plan.
         size: S.
         frames: n.
@@ -150,19 +149,19 @@ def estimate(
     """
     setting = Setting(
         size, working_dtype(settings), settings.low_memory, settings.device == "cpu",
-        guided=plan.recipe.guided,
+        guided=plan.preset.guided,
     )  # fmt: skip
-    base, orbit = plan.recipe.model, orbit_model(settings)
+    base, orbit = plan.preset.model, plan.orbit_model
     if trained:
         own = trained[base]
         plan = plan.with_network(own.config)
         setting = setting._replace(autoencoder=own.autoencoder, tower=own.tower_config)
     stages = _grid_stages(plan, setting, frames)
-    if plan.orbit_deg:
+    if orbit is not None:
         config = trained[orbit].config if trained else ORBIT_CONFIGS[orbit]
         setting = setting._replace(
-            guided=plan.recipe.orbit_scale != UNGUIDED,
-            size=min(size, plan.recipe.orbit_size or size),
+            guided=plan.preset.orbit_guidance != UNGUIDED,
+            size=min(size, plan.preset.orbit_size or size),
         )
         stages.append(_orbit_stage(plan, config, setting))
     flops = sum(stage.flops for stage in stages)
@@ -226,22 +225,22 @@ def _fine_stage(plan: Plan, setting: Setting, small: Setting, frames: int) -> Co
 
     The branch is taken to be the paper's; which it is stands in a file that may not be there yet.
     """
-    V, config = len(plan.network_azimuths_deg), plan.recipe.config
+    V, config = len(plan.network_azimuths_deg), plan.preset.config
     grid = _grid_stage(plan, setting, frames)
     calls = Counter[int]()
-    for each in plan.passes:
+    for each in plan.windows:
         calls[len(each.frames)] += _directions(each)
     costs = {T: branch_cost(config, T, V, setting, small.size) for T in calls}
     flops = sum(count * costs[T].flops for T, count in calls.items())
     flops += frames * V * encoding_cost(1, small).flops
     held = _weight_bytes(_branch(config), setting.dtype)
-    held += max(_directions(each) * costs[len(each.frames)].memory for each in plan.passes)
+    held += max(_directions(each) * costs[len(each.frames)].memory for each in plan.windows)
     return Cost(grid.memory + held, grid.flops + flops)
 
 
 def _grid_stage(plan: Plan, setting: Setting, frames: int) -> Cost:
     """Input frames in, views out; between them the passes."""
-    V, config = len(plan.network_azimuths_deg), plan.recipe.config
+    V, config = len(plan.network_azimuths_deg), plan.preset.config
     steps = {T: step_cost(config, T, V, setting) for T in _lengths(plan)}
     flops = sum(
         passes * plan.steps * steps[T].flops for T, passes in _lengths(plan).items()
@@ -251,8 +250,8 @@ def _grid_stage(plan: Plan, setting: Setting, frames: int) -> Cost:
     flops += V * (frames + made) * decoding_cost(1, setting).flops
     flops += frames * token_cost(1, setting).flops
     step = max(step.memory for step in steps.values())
-    separate = plan.recipe.needs_download and (
-        REFERENCE_VAE in published[plan.recipe.model].conditioning_vaes
+    separate = plan.preset.published and (
+        REFERENCE_VAE in published[plan.preset.model].conditioning_vaes
     )
     return Cost(_peak(config, setting, step, frames, V, 1 + separate), flops)
 
@@ -260,7 +259,7 @@ def _grid_stage(plan: Plan, setting: Setting, frames: int) -> Cost:
 def _orbit_stage(plan: Plan, config: UNetConfig, setting: Setting) -> Cost:
     """One image in, some views of its orbit out."""
     V = len(plan.azimuths_deg)
-    step = step_cost(config, 1, len(plan.orbit_deg), setting)
+    step = step_cost(config, 1, len(plan.orbit_azimuths_deg), setting)
     flops = plan.orbit_steps * step.flops + V * decoding_cost(1, setting).flops
     flops += encoding_cost(1, setting).flops + token_cost(1, setting).flops
     return Cost(_peak(config, setting, step.memory, 1, V, 1), flops)
@@ -289,25 +288,25 @@ def _peak(
     return sum(weights) + (encoders - 1) * weights[1] + max(work)
 
 
-def _directions(this: Pass) -> int:
+def _directions(this: Window) -> int:
     """In how many directions of time the network sees a pass."""
     return 1 if this.backward_reference is None else 2
 
 
 def _lengths(plan: Plan) -> Counter[int]:
     """T of the passes and how many have it."""
-    return Counter(len(each.frames) for each in plan.passes)
+    return Counter(len(each.frames) for each in plan.windows)
 
 
 def _references(plan: Plan) -> tuple[int, int]:
     """Frames whose views are shown to the network again, and those of them that are decoded."""
     shown = [
         frame
-        for each in plan.passes
+        for each in plan.windows
         for frame in (each.reference, each.backward_reference)
         if frame is not None
     ]
-    from_orbit = shown.count(0) if plan.orbit_deg else 0
+    from_orbit = shown.count(0) if plan.orbit_azimuths_deg else 0
     return len(shown), len(shown) - from_orbit
 
 
@@ -319,9 +318,9 @@ def _disk_bytes(plan: Plan, size: int, frames: int) -> int:
     if plan.coarse_size is not None:
         sides.append(min(plan.coarse_size, size) // LATENT_SIDE)
     kept = len(plan.network_azimuths_deg)
-    channels = plan.recipe.config.out_channels
+    channels = plan.preset.config.out_channels
     latents = sum(frames * kept * channels * side**2 * 4 for side in sides)
-    orbit = views * 3 * pixels * 4 if plan.orbit_deg else 0
+    orbit = views * 3 * pixels * 4 if plan.orbit_azimuths_deg else 0
     return round(images) + latents + len(sides) * orbit
 
 

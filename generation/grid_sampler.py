@@ -44,14 +44,13 @@ from generation.diffusion import (
 )
 from generation.models.vae import LATENT_SIDE
 from generation.networks import Networks, load_networks, predictor, working_dtype
-from generation.planning import Plan, orbit_model
-from generation.presets import ORBIT_CONFIGS, pick_from_orbit
+from generation.presets import ORBIT_CONFIGS, Plan, pick_from_orbit
 from generation.progress import StepCounter
 from generation.settings import GenerateSettings
 from generation.stages import SEEDS, Stage, enlarged, reduced
 from generation.weights.store import PublishedWeights
 from generation.weights.trained_weights import TrainedWeights, load_trained
-from generation.windows import Pass
+from generation.windows import Window
 from recon.errors import DivergedError
 from recon.grid.grid import composite
 
@@ -91,7 +90,7 @@ class Job:
     @property
     def inputs_own(self) -> int:
         """How many of the network's views are the input's, 0 or 1."""
-        return int(self.plan.recipe.makes_input_view)
+        return int(self.plan.preset.denoises_input_view)
 
 
 class Sampling(NamedTuple):
@@ -132,20 +131,20 @@ class Run:
 
     def views(self) -> Tensor:
         """Images of all frames and views of the network in [−1, 1], [n, V, 3, H, W]."""
-        if self.plan.orbit_deg and self.state.orbit is None:
+        if self.plan.orbit_model and self.state.orbit is None:
             with self._timed("orbit"):
-                networks = self._networks(orbit_model(self.settings))
+                networks = self._networks(self.plan.orbit_model)
                 self.state.orbit = self._orbit(networks)
                 del networks  # the next ones take its place on the device
             self._save()
         with self._timed("load"):
-            networks = self._networks(self.plan.recipe.model)
+            networks = self._networks(self.plan.preset.model)
             self.stage.prepare(networks)
         with self._timed("encode"):
             latents, tokens = networks.latents(self.video), networks.tokens(self.video)
-        for number in range(self.state.passes, len(self.plan.passes)):
+        for number in range(self.state.passes, len(self.plan.windows)):
             with self._timed("sample"):
-                this = self.plan.passes[number]
+                this = self.plan.windows[number]
                 self._run_pass(networks, this, number, latents, tokens)
                 self.state.passes = number + 1
             self._save()
@@ -153,16 +152,16 @@ class Run:
             return torch.stack([self._images(networks, frame) for frame in range(len(self.video))])
 
     def _orbit(self, networks: Networks) -> Tensor:
-        """Generated views of frame 0 at the plan's azimuths and the recipe's size, [·, 3, H, W]."""
+        """Generated views of frame 0 at the plan's azimuths and the preset's size, [·, 3, H, W]."""
         settings, todo = self.settings, self.plan
-        image, views = self.job.video[:1], len(todo.orbit_deg)
-        if todo.recipe.orbit_size is not None:
-            image = reduced(image, todo.recipe.orbit_size)
-        if orbit_model(settings) == "sv3d_u":
+        image, views = self.job.video[:1], len(todo.orbit_azimuths_deg)
+        if todo.preset.orbit_size is not None:
+            image = reduced(image, todo.preset.orbit_size)
+        if todo.orbit_model == "sv3d_u":
             vector = augmentation_vector(views)
         else:
             polar = polar_rad([todo.elevation_deg] * views)
-            vector = camera_vector(polar, azimuth_rad(todo.orbit_deg))
+            vector = camera_vector(polar, azimuth_rad(todo.orbit_azimuths_deg))
         conditioning = orbit_conditioning(
             networks.latents(image)[0], networks.tokens(image)[0], vector
         ).to(self.device)
@@ -170,16 +169,18 @@ class Run:
             networks.predict,
             conditioning,
             without_image(conditioning),
-            orbit_scale(views, *todo.recipe.orbit_scale),
+            orbit_scale(views, *todo.preset.orbit_guidance),
             together=not settings.low_memory,
         )
         shape = (views, *conditioning.concat.shape[1:])
         what = Sampling("orbit of frame 0", shape, ORBIT_SEED, todo.orbit_steps, 0)
         latents = self._sample(networks, [denoise], what)
-        return networks.images(latents[list(pick_from_orbit(todo.azimuths_deg, todo.orbit_deg))])
+        return networks.images(
+            latents[list(pick_from_orbit(todo.azimuths_deg, todo.orbit_azimuths_deg))]
+        )
 
     def _run_pass(
-        self, networks: Networks, this: Pass, number: int, latents: Tensor, tokens: Tensor
+        self, networks: Networks, this: Window, number: int, latents: Tensor, tokens: Tensor
     ) -> None:
         """Makes the frames of one pass."""
         T, V = len(this.frames), len(self.plan.network_azimuths_deg)
@@ -216,7 +217,7 @@ class Run:
             seen = torch.zeros_like(self.state.latents[0])
         else:
             seen = networks.reference_latents(self._images(networks, reference))
-        polars = polar_rad if todo.recipe.from_orbit else self._relative_polar_rad
+        polars = polar_rad if todo.preset.uses_orbit_model else self._relative_polar_rad
         vector = camera_vector(polars([todo.elevation_deg] * len(azimuths)), azimuth_rad(azimuths))
         conditioning = grid_conditioning(latents[frames], tokens[frames], vector, seen)
         conditioning = conditioning.to(self.device)
@@ -224,7 +225,7 @@ class Run:
             predictor(networks.unet, self.stage.inject(networks, latents, frames)),
             conditioning,
             without_image(conditioning),
-            todo.recipe.scale(len(frames), len(azimuths)),
+            todo.preset.guidance(len(frames), len(azimuths)),
             together=not self.settings.low_memory,
         )
 
@@ -263,17 +264,17 @@ class Run:
         return torch.cat([self.video[frame : frame + own], views])
 
     def _networks(self, name: str) -> Networks:
-        weights, recipe = self.job.weights[name], self.plan.recipe
+        weights, preset = self.job.weights[name], self.plan.preset
         way = (self.device, working_dtype(self.settings), self.settings.low_memory)
         if isinstance(weights, TrainedWeights):
             return load_trained(weights, *way)
-        config = recipe.config if name == recipe.model else ORBIT_CONFIGS[name]
+        config = preset.config if name == preset.model else ORBIT_CONFIGS[name]
         return load_networks(weights, config, *way)
 
     def _fresh_state(self, orbit: Tensor | None) -> State:
         n, V = len(self.video), len(self.plan.network_azimuths_deg)
         height, width = (side // LATENT_SIDE for side in self.video.shape[-2:])
-        channels = self.plan.recipe.config.out_channels
+        channels = self.plan.preset.config.out_channels
         latents = torch.zeros(n, V, channels, height, width)
         return State(latents, torch.zeros(n, dtype=torch.bool), orbit, 0, {})
 

@@ -29,7 +29,7 @@ from generation.clip.writing import write_clip
 from generation.coarse import CoarseStage
 from generation.fine import FineStage
 from generation.grid_sampler import Job, Run, Weights
-from generation.planning import Plan, plan
+from generation.presets import Plan, make_plan
 from generation.progress import Progress, StepCounter
 from generation.report import generation_report
 from generation.settings import GenerateSettings, check_size
@@ -72,7 +72,7 @@ def generate(
         folder: of the grid; complete at the end, resumable after each pass until then.
         settings: what to make.
         weights: of the models that `Plan.needs` names.
-        trained: files that `Plan.needs_trained` names, of the cascade.
+        trained: files that `Plan.cascade_files` names, of the cascade.
         overwrite: whether a finished folder, or an unfinished one of other settings, may be
             replaced.
         on_step: called after every step of the sampler.
@@ -96,14 +96,14 @@ def generate(
     identity = identity_of(clip, settings, weights, ours)
     if overwrite:
         discard_other(folder, identity)
-    todo = _sized(plan(settings, len(clip.images)), weights)
+    todo = _sized(make_plan(settings, len(clip.images)), weights)
     write_input(folder, clip)
-    counter = StepCounter(todo.all_steps, on_step, should_stop)
+    counter = StepCounter(todo.total_steps, on_step, should_stop)
     job = Job(clip, folder, settings, todo, weights, identity, counter)
     with ThreadPoolExecutor() as pool, _memory_errors(settings):
         hashes = {name: pool.submit(file.sha256) for name, file in weights.items()}
-        if todo.needs_trained:
-            made = make_in_cascade(job, trained, hashes[todo.recipe.model].result())
+        if todo.cascade_files:
+            made = make_in_cascade(job, trained, hashes[todo.preset.model].result())
         else:
             made = make_at_once(job)
         grid = _grid(clip, made.views, settings, todo)
@@ -147,7 +147,7 @@ def make_in_cascade(job: Job, trained: Mapping[str, Path], base_sha256: str) -> 
 
     Args:
         job: of a model that has a coarse stage.
-        trained: files by the names that `Plan.needs_trained` has.
+        trained: files by the names that `Plan.cascade_files` has.
         base_sha256: of the published file of the network.
 
     Raises:
@@ -199,11 +199,11 @@ def _grid(clip: PreparedClip, views: Tensor, settings: GenerateSettings, todo: P
     """The input and the generated views [n, V, 3, H, W] with their cameras."""
     pixels = ((views + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     generated = pixels.permute(1, 0, 3, 4, 2).numpy()  # [V, n, H, W, 3]
-    cut = cut_silhouette if todo.recipe.fades else _cutter(generated)
+    cut = cut_silhouette if todo.preset.soft_silhouettes else _cutter(generated)
     images = np.concatenate(
         [clip.images[None], [[cut(each) for each in view] for view in generated]]
     )
-    cameras = todo.cameras(settings, views.shape[-1])
+    cameras = todo.cameras(views.shape[-1])
     return grid_from_views(cameras, images, clip.fps, alpha_known=False, input_view=0)
 
 

@@ -1,16 +1,19 @@
-"""How each model is sampled: its network, its cameras, its guidance, its passes.
+"""How each model is sampled: the table of presets, and the plan that a preset and options give.
 
-The numbers are those of the published sampling scripts where they differ from the published
-configuration files; those of 4dvd are the paper's (§3.3, §3.4), or SV4D's where it has none; those
-of mini are what it was trained with, without guidance. Letters: T times and V views of one pass,
-n frames of the clip.
+    GenerateSettings (options) + Preset (table) + n frames ──make_plan──▶ Plan
+
+The numbers of SV4D and SV4D 2.0 are those of the published sampling scripts where these differ from
+the configuration files; those of 4dvd are the paper's (§3.3, §3.4), or SV4D's where it gives none;
+those of mini are the ones it was trained with, without guidance.
+
+Letters: n frames of the clip, T frames and V views of a window.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Tensor
@@ -18,14 +21,20 @@ from torch import Tensor
 from generation.diffusion import linear_scale, space_time_scale
 from generation.models.sv4d import SV4DConfig
 from generation.models.unet import UNetConfig
-from generation.windows import Pass, anchored_passes, chained_passes
+from generation.settings import GenerateSettings
+from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.windows import Window, anchor_and_fill_windows, chained_windows
+from recon.errors import InputError
+from recon.grid import Camera, orbit_camera
 
 ORBIT_VIEWS = 21
-ORBIT_SCALE = (1.0, 2.5)
+ORBIT_GUIDANCE = (1.0, 2.5)
 ORBIT_STEPS = 20
 UNGUIDED = (1.0, 1.0)
 ORBIT_AZIMUTHS_DEG = tuple(360.0 * (k + 1) / ORBIT_VIEWS for k in range(ORBIT_VIEWS))
-"""SV3D's orbit; the last is the input view."""
+"""Azimuths of SV3D's orbit; the last is the input view."""
+
+ORBIT_CONFIGS = {"sv3d_u": UNetConfig(adm_in_channels=256), "sv3d_p": UNetConfig()}
 
 MINI_CONFIG = SV4DConfig(
     in_channels=32,
@@ -40,173 +49,324 @@ MINI_CONFIG = SV4DConfig(
     use_camera_emb=True,
     separate_motion_merge_factor=True,
 )
-"""Of the cascade that is part of this package; another one may be smaller or larger."""
-
-ORBIT_CONFIGS = {"sv3d_u": UNetConfig(adm_in_channels=256), "sv3d_p": UNetConfig()}
+"""Default sizes of mini's network; weights files say their own."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One way from a video to views.
+class Preset:
+    """Sampling of one model.
 
     Attributes:
-        model: the network, or the base it is made from: a key of
-            `generation.weights.catalogue.published`, or a name of
-            `generation.weights.trained_weights`.
-        config: of the network.
-        times: T of one pass.
-        azimuths_deg: of the generated views, relative to the input view, ascending in [0, 360).
-        steps: of a pass.
-        ratio: share of the image's side that the object takes.
-        elevation_deg: of the input view, where the user does not say.
-        from_orbit: whether the views of frame 0 come from SV3D, and elevations are absolute.
-        scale: guidance of the frames of a pass from T and V, [T·V].
-        passes: from n.
-        orbit_model: makes the views of frame 0, where the user does not say.
-        makes_input_view: whether the network makes the input's own view, too, as its view 0. What
-            it makes of that one is never looked at.
-        coarse_size: pixels a side of the grid that is made first, at most, of which a structure
-            branch tells the network that makes the grid; None: there is no such stage.
-        size: pixels a side of the grid, where the user does not say.
-        orbit_deg: the azimuths at which SV3D is used to make views, ascending to 360.
-        orbit_scale: lowest and highest guidance of SV3D's views.
-        orbit_steps: of SV3D.
-        orbit_size: pixels a side of SV3D's views, at most; None: those of the input.
-        fades: whether the objects that it makes fade out where their edges should be, see
-            `generation.clip.silhouettes`.
-        needs_download: whether somebody else has published the networks.
+        model: name of the network, or of its base: a key of
+            `generation.weights.catalogue.published`, or of our own networks.
+        config: sizes of the network.
+        window_frames: T, number of frames of a full window.
+        azimuths_deg: default azimuths of the generated views relative to the input view, ascending
+            within (0, 360).
+        steps: default number of denoising steps per window.
+        ratio: longest side of the object over the side of the image.
+        elevation_deg: default elevation of the input view.
+        uses_orbit_model: whether the reference views, those of frame 0, come from the orbit model;
+            elevations are then absolute.
+        guidance: function of T and V that gives the guidance scale of each sample, [T·V].
+        windows: function of n that gives the windows.
+        orbit_model: default orbit model.
+        denoises_input_view: whether the network also denoises the input view, as its view 0. That
+            result is never used: the input itself takes its place.
+        coarse_size: side of the coarse stage's images in pixels, at most; None: a single stage.
+        size: default side of the grid's images in pixels.
+        orbit_azimuths_deg: default azimuths of the orbit model, ascending to 360.
+        orbit_guidance: lowest and highest guidance scale of the orbit model.
+        orbit_steps: default number of denoising steps of the orbit model.
+        orbit_size: side of the orbit model's images in pixels, at most; None: that of the input.
+        soft_silhouettes: whether objects fade out softly at their edges, so that alpha is estimated
+            by `generation.clip.matting.cut_soft_silhouette`.
+        published: whether the weights are published by others and downloaded.
     """
 
     model: str
     config: SV4DConfig
-    times: int
+    window_frames: int
     azimuths_deg: tuple[float, ...]
     steps: int
     ratio: float
     elevation_deg: float
-    from_orbit: bool
-    scale: Callable[[int, int], Tensor]
-    passes: Callable[[int], list[Pass]]
+    uses_orbit_model: bool
+    guidance: Callable[[int, int], Tensor]
+    windows: Callable[[int], list[Window]]
     orbit_model: str = "sv3d_u"
-    makes_input_view: bool = False
+    denoises_input_view: bool = False
     coarse_size: int | None = None
     size: int = 576
-    orbit_deg: tuple[float, ...] = ORBIT_AZIMUTHS_DEG
-    orbit_scale: tuple[float, float] = ORBIT_SCALE
+    orbit_azimuths_deg: tuple[float, ...] = ORBIT_AZIMUTHS_DEG
+    orbit_guidance: tuple[float, float] = ORBIT_GUIDANCE
     orbit_steps: int = ORBIT_STEPS
     orbit_size: int | None = None
-    fades: bool = False
-    needs_download: bool = True
+    soft_silhouettes: bool = False
+    published: bool = True
 
     @property
     def guided(self) -> bool:
-        """Whether any frame of the grid is led away from what happens without conditioning."""
-        return bool((self.scale(self.times, len(self.azimuths_deg)) != 1).any())
+        """Whether classifier-free guidance is used for any sample of a window."""
+        return bool((self.guidance(self.window_frames, len(self.azimuths_deg)) != 1).any())
 
 
 def _linear(low: float, high: float) -> Callable[[int, int], Tensor]:
-    return lambda times, views: linear_scale(times * views, low, high)
+    return lambda frames, views: linear_scale(frames * views, low, high)
 
 
-recipes: dict[str, Recipe] = {
-    "sv4d": Recipe(
+presets: dict[str, Preset] = {
+    "sv4d": Preset(
         "sv4d",
         SV4DConfig(),
-        times=5,
+        window_frames=5,
         azimuths_deg=tuple(360.0 * k / ORBIT_VIEWS for k in (2, 5, 7, 9, 12, 14, 16, 19)),
         steps=20,
         ratio=0.917,
         elevation_deg=10.0,
-        from_orbit=True,
-        scale=partial(space_time_scale, low=1.0, high=2.0),
-        passes=partial(anchored_passes, T=5),
+        uses_orbit_model=True,
+        guidance=partial(space_time_scale, low=1.0, high=2.0),
+        windows=partial(anchor_and_fill_windows, T=5),
     ),
-    "sv4d2": Recipe(
+    "sv4d2": Preset(
         "sv4d2",
         SV4DConfig(use_camera_emb=True, use_3d_attention=True, separate_motion_merge_factor=True),
-        times=12,
+        window_frames=12,
         azimuths_deg=(60.0, 120.0, 180.0, 240.0),
         steps=50,
         ratio=0.9,
         elevation_deg=0.0,
-        from_orbit=False,
-        scale=_linear(1.0, 2.0),
-        passes=partial(chained_passes, T=12),
+        uses_orbit_model=False,
+        guidance=_linear(1.0, 2.0),
+        windows=partial(chained_windows, T=12),
     ),
-    "sv4d2_8views": Recipe(
+    "sv4d2_8views": Preset(
         "sv4d2_8views",
         SV4DConfig(use_camera_emb=True, separate_motion_merge_factor=True),
-        times=5,
+        window_frames=5,
         azimuths_deg=(30.0, 75.0, 120.0, 165.0, 210.0, 255.0, 300.0, 330.0),
         steps=50,
         ratio=0.9,
         elevation_deg=0.0,
-        from_orbit=False,
-        scale=partial(space_time_scale, low=1.5, high=2.5),
-        passes=partial(chained_passes, T=5),
+        uses_orbit_model=False,
+        guidance=partial(space_time_scale, low=1.5, high=2.5),
+        windows=partial(chained_windows, T=5),
     ),
-    "4dvd": Recipe(
+    "4dvd": Preset(
         "sv4d",
         SV4DConfig(),
-        times=5,
+        window_frames=5,
         azimuths_deg=tuple(22.5 * k for k in range(1, 16)),
         steps=10,
         ratio=0.917,
         elevation_deg=10.0,
-        from_orbit=True,
-        scale=partial(space_time_scale, low=1.0, high=2.0),
-        passes=partial(anchored_passes, T=5),
+        uses_orbit_model=True,
+        guidance=partial(space_time_scale, low=1.0, high=2.0),
+        windows=partial(anchor_and_fill_windows, T=5),
         orbit_model="sv3d_p",
-        makes_input_view=True,
+        denoises_input_view=True,
         coarse_size=256,
     ),
-    "mini": Recipe(
+    "mini": Preset(
         "mini",
         MINI_CONFIG,
-        times=5,
+        window_frames=5,
         azimuths_deg=tuple(22.5 * k for k in range(1, 16)),
         steps=1,
         ratio=0.6,
         elevation_deg=0.0,
-        from_orbit=True,
-        scale=partial(space_time_scale, low=1.0, high=1.0),
-        passes=partial(anchored_passes, T=5),
+        uses_orbit_model=True,
+        guidance=partial(space_time_scale, low=1.0, high=1.0),
+        windows=partial(anchor_and_fill_windows, T=5),
         orbit_model="mini_sv3d",
-        makes_input_view=True,
+        denoises_input_view=True,
         coarse_size=64,
         size=128,
-        orbit_deg=tuple(22.5 * k for k in range(1, 17)),
-        orbit_scale=UNGUIDED,
+        orbit_azimuths_deg=tuple(22.5 * k for k in range(1, 17)),
+        orbit_guidance=UNGUIDED,
         orbit_steps=1,
         orbit_size=64,
-        fades=True,
-        needs_download=False,
+        soft_silhouettes=True,
+        published=False,
     ),
 }
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Everything that determines a grid of a given clip: a preset resolved with the options.
+
+    Attributes:
+        preset: sampling of the model.
+        orbit_model: name of the orbit model; None where the preset uses none.
+        azimuths_deg: azimuths of the generated views, V or V − 1 of them.
+        orbit_azimuths_deg: azimuths that the orbit model denoises; empty without one.
+        elevation_deg: elevation of all cameras.
+        fov_deg: horizontal field of view of all cameras.
+        distance: distance of all cameras from the object, world units.
+        clockwise: whether azimuths count clockwise seen from above.
+        windows: the windows of each stage, in order.
+        steps: denoising steps per window.
+        orbit_steps: denoising steps of the orbit model.
+        coarse_size: side of the coarse stage's images in pixels, at most; None: a single stage.
+        fine: whether the grid at full size is made.
+        seed: seed of all noise.
+    """
+
+    preset: Preset
+    orbit_model: str | None
+    azimuths_deg: tuple[float, ...]
+    orbit_azimuths_deg: tuple[float, ...]
+    elevation_deg: float
+    fov_deg: float
+    distance: float
+    clockwise: bool
+    windows: tuple[Window, ...]
+    steps: int
+    orbit_steps: int
+    coarse_size: int | None
+    fine: bool
+    seed: int
+
+    @property
+    def total_steps(self) -> int:
+        """Denoising steps of the orbit model and of all windows of all stages."""
+        return self.steps_before(self.fine + (self.coarse_size is not None))
+
+    def steps_before(self, stages: int, windows: int = 0) -> int:
+        """Denoising steps before a window of a stage, those of the orbit model included.
+
+        Args:
+            stages: number of complete stages before it.
+            windows: number of windows before it in its own stage.
+        """
+        orbit = self.orbit_steps if self.orbit_model else 0
+        return orbit + self.steps * (stages * len(self.windows) + windows)
+
+    @property
+    def network_azimuths_deg(self) -> tuple[float, ...]:
+        """Azimuths of the V views that the network denoises; the first may be the input view."""
+        own = (0.0,) if self.preset.denoises_input_view else ()
+        return (*own, *self.azimuths_deg)
+
+    def with_network(self, config: UNetConfig) -> Plan:
+        """Return the plan for a network of other sizes, those read from the weights."""
+        assert isinstance(config, SV4DConfig), "the kind of the file was checked when it was read"
+        return replace(self, preset=replace(self.preset, config=config))
+
+    def cameras(self, size: int) -> list[Camera]:
+        """Place the cameras of view 0, the input view, and of the generated views.
+
+        Args:
+            size: side of the images in pixels.
+        """
+        sign = -1.0 if self.clockwise else 1.0
+        return [
+            orbit_camera(
+                sign * azimuth, self.elevation_deg, self.distance, self.fov_deg, size, size
+            )
+            for azimuth in (0.0, *self.azimuths_deg)
+        ]
+
+    def stage_sizes(self, size: int) -> list[int]:
+        """Side in pixels of each stage's images, for a clip of size² pixels, in order."""
+        coarse = [] if self.coarse_size is None else [min(self.coarse_size, size)]
+        return coarse + [size] * self.fine
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models whose weights are used, in order of use."""
+        return (*([self.orbit_model] if self.orbit_model else []), self.preset.model)
+
+    @property
+    def cascade_files(self) -> tuple[str, ...]:
+        """Names of the weights files of the cascade itself that are used."""
+        if self.coarse_size is None:
+            return ()
+        return (LORA_FILE, BRANCH_FILE) if self.fine else (LORA_FILE,)
+
+
+def make_plan(settings: GenerateSettings, frames: int) -> Plan:
+    """Resolve the options for a clip.
+
+    Args:
+        settings: the options.
+        frames: n, number of frames of the clip.
+
+    Raises:
+        InputError: the orbit model has no separate view for each azimuth.
+    """
+    preset = presets[settings.model]
+    azimuths = settings.azimuths_deg or preset.azimuths_deg
+    if not settings.azimuths_deg and settings.views not in (None, len(azimuths)):
+        azimuths = even_azimuths(settings.views or 0)
+    orbit_model, orbit = None, ()
+    if preset.uses_orbit_model:
+        orbit_model = settings.orbit_model or preset.orbit_model
+        azimuths, orbit = _orbit(settings.model, orbit_model, azimuths)
+    elevation = settings.elevation_deg
+    return Plan(
+        preset=preset,
+        orbit_model=orbit_model,
+        azimuths_deg=azimuths,
+        orbit_azimuths_deg=orbit,
+        elevation_deg=preset.elevation_deg if elevation is None else elevation,
+        fov_deg=settings.fov_deg,
+        distance=settings.distance,
+        clockwise=settings.clockwise,
+        windows=tuple(preset.windows(frames)),
+        steps=settings.steps or preset.steps,
+        orbit_steps=settings.steps or preset.orbit_steps,
+        coarse_size=preset.coarse_size,
+        fine=not settings.coarse_only,
+        seed=settings.seed,
+    )
+
+
+def _orbit(
+    model: str, orbit_model: str, azimuths: tuple[float, ...]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Choose the orbit of the reference views; returns the azimuths it offers and all of its own.
+
+    SV3D_u knows no cameras, so its views are the nearest ones of its fixed orbit.
+    """
+    default = presets[model].orbit_azimuths_deg
+    if len(azimuths) >= len(default):
+        raise InputError(
+            f"expected at most {len(default) - 1} views for {model}, found {len(azimuths)}"
+        )
+    orbit = default if orbit_model == "sv3d_u" else orbit_through(azimuths, default)
+    picked = tuple(orbit[index] for index in pick_from_orbit(azimuths, orbit))
+    if len(set(picked) - {orbit[-1]}) < len(azimuths):
+        raise InputError(
+            f"{orbit_model} makes a view every {360 / len(default):.2f}°, which is too coarse for "
+            f"azimuths {azimuths}; choose other azimuths, or --orbit-model sv3d_p"
+        )
+    return picked, orbit
+
+
 def even_azimuths(views: int) -> tuple[float, ...]:
-    """Azimuths of generated views that share the circle evenly with the input view, degrees."""
+    """Return azimuths in degrees that divide the circle evenly together with the input view."""
     return tuple(360.0 * (view + 1) / (views + 1) for view in range(views))
 
 
 def orbit_through(
-    azimuths_deg: tuple[float, ...], usual_deg: tuple[float, ...] = ORBIT_AZIMUTHS_DEG
+    azimuths_deg: tuple[float, ...], default_deg: tuple[float, ...] = ORBIT_AZIMUTHS_DEG
 ) -> tuple[float, ...]:
-    """An orbit for SV3D_p or mini: azimuths, the wanted ones among them and the input view last.
+    """Choose an orbit for SV3D_p or mini that contains given azimuths and ends at the input view.
 
     Args:
-        azimuths_deg: fewer than the usual orbit has, distinct, within (0, 360).
-        usual_deg: the orbit at which the network is used where nobody asks for another one.
+        azimuths_deg: fewer than the default orbit has, distinct, within (0, 360).
+        default_deg: the default orbit.
 
     Returns:
-        Ascending degrees; the usual orbit where it has all that are wanted, else the widest gaps
-        are halved until there are as many.
+        Ascending degrees, as many as the default orbit has: that orbit itself if it contains all
+        azimuths, else the azimuths with the widest gaps halved.
     """
-    if all(_nearest(azimuth, usual_deg)[1] < 1e-6 for azimuth in azimuths_deg):
-        return usual_deg
+    if all(_nearest(azimuth, default_deg)[1] < 1e-6 for azimuth in azimuths_deg):
+        return default_deg
     orbit = [0.0, *sorted(azimuths_deg), 360.0]
-    while len(orbit) < len(usual_deg) + 1:
+    while len(orbit) < len(default_deg) + 1:
         gaps = [after - before for before, after in itertools.pairwise(orbit)]
         widest = gaps.index(max(gaps))
         orbit.insert(widest + 1, orbit[widest] + gaps[widest] / 2)
@@ -216,11 +376,11 @@ def orbit_through(
 def pick_from_orbit(
     azimuths_deg: tuple[float, ...], orbit_deg: tuple[float, ...]
 ) -> tuple[int, ...]:
-    """Index in an orbit of the view nearest to each azimuth."""
+    """Return the index of the orbit's nearest view for each azimuth."""
     return tuple(_nearest(azimuth, orbit_deg)[0] for azimuth in azimuths_deg)
 
 
 def _nearest(azimuth: float, orbit: tuple[float, ...]) -> tuple[int, float]:
-    """Index of the nearest azimuth and its distance in degrees."""
+    """Return the index of the nearest azimuth, and its distance in degrees."""
     distances = [abs((azimuth - other + 180.0) % 360.0 - 180.0) for other in orbit]
     return distances.index(min(distances)), min(distances)

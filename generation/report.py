@@ -14,7 +14,7 @@ import torch
 
 from generation.clip.preparing import PreparedClip
 from generation.networks import working_dtype
-from generation.planning import Plan
+from generation.presets import Plan
 from generation.settings import GenerateSettings
 
 FORMAT, VERSION = "fourdvd-generation", 1
@@ -53,7 +53,7 @@ def generation_report(
         "dtype": str(working_dtype(settings)).removeprefix("torch."),
         "azimuths_deg": [0.0, *plan.azimuths_deg],
         "elevation_deg": plan.elevation_deg,
-        "passes": [asdict(each) for each in plan.passes],
+        "passes": [asdict(each) for each in plan.windows],
         "input": {
             "frames": list(clip.source_frames),
             "fps": clip.fps,

@@ -1,25 +1,33 @@
-"""Which frames each call of a network makes, and from which reference: clips of any length.
+"""Which frames each sampler run denoises: windows over clips of any length.
 
-A network makes T frames at once, T being what it was trained with. Longer clips are made in passes,
-each of which sees views that earlier passes made. Frame numbers count from 0 to n − 1.
+A network denoises T frames at a time, the number it was trained with. Longer clips are denoised in
+several windows; each is conditioned on the views of frames that earlier windows made. There are two
+kinds:
+
+    anchor  forward in time, from the views of one reference frame (or of none)
+    fill    between two known frames; the steps alternate between forward in time from the first
+            one and backward in time from the last one
+
+Letters: n frames of the clip, numbered 0 to n − 1; T frames of a full window.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 MIN_FRAMES = 5
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One run of the sampler.
+class Window:
+    """Frames that are denoised together in one sampler run.
 
     Attributes:
-        frames: numbers of the frames that are made, ascending.
-        reference: the frame whose views are shown to the network; None: zeros in their place.
-        backward_reference: if not None, steps take turns: one runs with time reversed and the views
-            of this frame as the reference, the next as usual.
+        frames: frame numbers, ascending, at most T.
+        reference: frame whose views condition the network; None: zeros instead of reference views.
+        backward_reference: frame whose views condition the steps that run backward in time; None
+            for an anchor window.
     """
 
     frames: tuple[int, ...]
@@ -27,53 +35,58 @@ class Pass:
     backward_reference: int | None = None
 
     @property
+    def kind(self) -> Literal["anchor", "fill"]:
+        """Kind of the window, see the module."""
+        return "anchor" if self.backward_reference is None else "fill"
+
+    @property
     def name(self) -> str:
-        """For people."""
+        """Name in progress messages, e.g. "frames 4–20"."""
         return f"frames {self.frames[0]}–{self.frames[-1]}"
 
 
-def anchored_passes(n: int, T: int = 5) -> list[Pass]:
-    """SV4D's: T anchor frames spread over the clip, then what lies between them.
+def anchor_and_fill_windows(n: int, T: int = 5) -> list[Window]:
+    """Plan the windows of SV4D: T anchor frames spread over the clip, then fills between them.
 
-    The views of frame 0 must be there already. With n = 21 these are the passes of the published
-    sampling: anchors 4, 8, 12, 16, 20, then five windows of five frames. Longer clips get windows
-    inside of windows, shorter ones fewer of them; a window with nothing missing is left out.
+    The views of frame 0 must exist already. For n = 21 these are the windows of the published
+    sampling script: anchors 4, 8, 12, 16, 20, then five fills of five frames. Longer clips get
+    fills inside of fills, shorter ones fewer; a fill with nothing missing is left out.
 
     Args:
-        n: frames of the clip, at least `MIN_FRAMES`.
-        T: frames of one pass.
+        n: number of frames of the clip, at least `MIN_FRAMES`.
+        T: number of frames of a full window.
     """
     if n <= T:
-        return [Pass(tuple(range(n)), reference=0)]
+        return [Window(tuple(range(n)), reference=0)]
     anchors = _spread(0, n - 1, T + 1)[1:]
-    passes = [Pass(tuple(anchors), reference=0)]
-    return passes + _filled(0, n - 1, T, {0, *anchors})
+    windows = [Window(tuple(anchors), reference=0)]
+    return windows + _fills(0, n - 1, T, {0, *anchors})
 
 
-def chained_passes(n: int, T: int) -> list[Pass]:
-    """SV4D 2.0's: windows of T frames, each beginning with a frame of the one before.
+def chained_windows(n: int, T: int) -> list[Window]:
+    """Plan the windows of SV4D 2.0: anchors of T frames, each starting in the one before.
 
     The first has no reference. The last is moved back so that it ends with the clip.
 
     Args:
-        n: frames of the clip, at least `MIN_FRAMES`.
-        T: frames of one pass.
+        n: number of frames of the clip, at least `MIN_FRAMES`.
+        T: number of frames of a full window.
     """
-    passes = [Pass(tuple(range(min(n, T))))]
+    windows = [Window(tuple(range(min(n, T))))]
     start = 0
     while start + T < n:
         start = min(start + T - 1, n - T)
-        passes.append(Pass(tuple(range(start, start + T)), reference=start))
-    return passes
+        windows.append(Window(tuple(range(start, start + T)), reference=start))
+    return windows
 
 
-def _filled(first: int, last: int, T: int, known: set[int]) -> list[Pass]:
-    """Passes that make what is missing between two known frames; they become known, too.
+def _fills(first: int, last: int, T: int, known: set[int]) -> list[Window]:
+    """Plan windows for the frames missing between two known frames, and add them to `known`.
 
-    Each reaches from a known frame to the farthest known one that a pass can hold. Where there is
-    none, frames in between are made first.
+    Each fill reaches from a known frame to the farthest known one within a window. Where there is
+    none, frames in between are denoised first.
     """
-    passes, start = [], first
+    windows, start = [], first
     while start < last:
         ahead = [frame for frame in known if start < frame <= last]
         near = [frame for frame in ahead if frame < start + T]
@@ -81,11 +94,11 @@ def _filled(first: int, last: int, T: int, known: set[int]) -> list[Pass]:
         if not known.issuperset(range(start, end)):
             frames = _spread(start, end, min(T, end - start + 1))
             known.update(frames)
-            passes += [Pass(tuple(frames), start, end), *_filled(start, end, T, known)]
+            windows += [Window(tuple(frames), start, end), *_fills(start, end, T, known)]
         start = end
-    return passes
+    return windows
 
 
 def _spread(first: int, last: int, count: int) -> list[int]:
-    """`count` whole numbers from first to last, both included, as even as can be."""
+    """Return `count` integers from first to last, both included, as evenly spaced as possible."""
     return [round(first + (last - first) * index / (count - 1)) for index in range(count)]

@@ -216,10 +216,10 @@ def generate(
     console.configure(quiet, verbose)
     from fourdvd_cli.generating import Generation, dry_run_lines
     from generation.clip.preparing import ClipOptions
-    from generation.presets import recipes
+    from generation.presets import presets
     from generation.settings import GenerateSettings
 
-    recipe = recipes[model.key]
+    preset = presets[model.key]
     generation = Generation(
         video,
         output,
@@ -228,8 +228,8 @@ def generate(
             start,
             stop,
             fps,
-            size or recipe.size,
-            recipe.ratio,
+            size or preset.size,
+            preset.ratio,
             recenter,
             remove_background,
         ),

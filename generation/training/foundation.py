@@ -16,7 +16,7 @@ import torch
 from generation.models.sv4d import SV4DUNet
 from generation.models.vae import LATENT_CHANNELS, SCALE_FACTOR
 from generation.networks import load_networks
-from generation.presets import recipes
+from generation.presets import presets
 from generation.training.latents import LatentSpace, open_latent_space
 from generation.training.stage_networks import Base, open_base
 from generation.weights.catalogue import published
@@ -64,7 +64,7 @@ def open_foundation(base: Path, vae: Path | None) -> Foundation:
 
 def _published(path: Path) -> Foundation:
     weights = open_weights(path, published[PUBLISHED])
-    config = recipes[PUBLISHED].config
+    config = presets[PUBLISHED].config
     networks = load_networks(weights, config, torch.device("cpu"), torch.float32)
     assert isinstance(networks.unet, SV4DUNet)
     sha256 = weights.sha256()

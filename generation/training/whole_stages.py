@@ -23,7 +23,7 @@ from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.networks import predictor
-from generation.presets import ORBIT_SCALE
+from generation.presets import ORBIT_GUIDANCE
 from generation.training.conditions import Told, grid_told, orbit_told, true_reference_views
 from generation.training.dataset import TrainingSample
 from generation.training.diffusion_stage import DiffusionSettings, DiffusionStage, Task
@@ -194,7 +194,7 @@ class ReferenceViewsStage(WholeStage):
         return Task(told, predictor(networks.unet))
 
     def _guidance(self, told: Told) -> Tensor:
-        return orbit_scale(told.images.shape[1], *ORBIT_SCALE)
+        return orbit_scale(told.images.shape[1], *ORBIT_GUIDANCE)
 
 
 class BaseStage(WholeStage):

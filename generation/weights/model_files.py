@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from generation.grid_sampler import Weights
-from generation.planning import Plan
+from generation.presets import Plan
 from generation.settings import GenerateSettings
 from generation.weights.cascade_files import find_trained
 from generation.weights.catalogue import published
@@ -41,7 +41,7 @@ def find_cascade_file(name: str, todo: Plan, folder: Path | None = None) -> Path
     """One of the cascade's own files.
 
     Args:
-        name: one of those in `Plan.needs_trained`.
+        name: one of those in `Plan.cascade_files`.
         todo: the plan: files must lie beside the networks that they were trained on, if these are
             ours.
         folder: looked through first.
@@ -49,7 +49,7 @@ def find_cascade_file(name: str, todo: Plan, folder: Path | None = None) -> Path
     Raises:
         WeightsError: as `find_model`.
     """
-    if todo.recipe.needs_download:
+    if todo.preset.published:
         return find_trained(name, folder)
     return trained_path(trained_folder(folder), name)
 
@@ -62,7 +62,7 @@ def open_models(
     Raises:
         WeightsError: a file is not here, not whole or of another model.
     """
-    found = {name: find_model(name, folder) for name in todo.needs(settings)}
+    found = {name: find_model(name, folder) for name in todo.models}
     return {
         name: open_trained(path.parent, name)
         if name in UNET_FILES
@@ -77,7 +77,7 @@ def trained_sizes(todo: Plan, folder: Path | None = None) -> dict[str, TrainedWe
     Raises:
         WeightsError: as `open_models`.
     """
-    if todo.recipe.needs_download:
+    if todo.preset.published:
         return {}
     place = trained_folder(folder)
     return {name: open_trained(place, name) for name in (REFERENCE_VIEWS, BASE)}

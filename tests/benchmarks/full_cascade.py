@@ -28,8 +28,7 @@ from generation.models.unet import UNetConfig
 from generation.models.vae import VAEConfig, VAEDecoder, VAEEncoder
 from generation.networks import Networks
 from generation.pipeline import generate
-from generation.planning import plan
-from generation.presets import recipes
+from generation.presets import make_plan, presets
 from generation.settings import GenerateSettings
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.weights.files import save_weights
@@ -71,7 +70,7 @@ def measured(clip: PreparedClip, settings: GenerateSettings, channels: int) -> d
     before = passes.load_networks
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        needed = plan(settings, len(clip.images)).needs(settings)
+        needed = make_plan(settings, len(clip.images)).models
         weights = tiny_weights(folder, *needed)
         trained = write_trained(folder, weights["sv4d"].sha256(), settings.device, channels)
 
@@ -111,7 +110,7 @@ def random_networks(
 
 def write_trained(folder: Path, base: str, device: str, channels: int) -> dict[str, Path]:
     """Write an untrained LoRA and an untrained branch."""
-    config = of_width(recipes["4dvd"].config, channels)
+    config = of_width(presets["4dvd"].config, channels)
     assert isinstance(config, SV4DConfig)
     with torch.device(device):
         branch = build_branch("layerwise", config)

@@ -94,7 +94,7 @@ def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
     import torch
 
     from generation.networks import load_networks
-    from generation.presets import ORBIT_CONFIGS, recipes
+    from generation.presets import ORBIT_CONFIGS, presets
     from generation.weights.store import open_weights
 
     peak = dict.fromkeys(("VmHWM", "RssAnon"), 0)
@@ -110,7 +110,7 @@ def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
     thread = threading.Thread(target=watch)
     thread.start()
     began = time.perf_counter()
-    config = recipes[model.name].config if model.name in recipes else ORBIT_CONFIGS[model.name]
+    config = presets[model.name].config if model.name in presets else ORBIT_CONFIGS[model.name]
     weights = open_weights(path, model)
     networks = load_networks(weights, config, torch.device("cpu"), getattr(torch, dtype))
     total = sum(float(p.sum()) for p in networks.unet.parameters())  # touches every page

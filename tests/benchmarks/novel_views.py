@@ -32,7 +32,7 @@ from scipy.ndimage import distance_transform_edt
 from generation.clip.cropping import Crop
 from generation.clip.preparing import PreparedClip
 from generation.pipeline import generate
-from generation.planning import plan
+from generation.presets import make_plan
 from generation.settings import GenerateSettings
 from generation.weights.cascade_files import BRANCH_FILE
 from generation.weights.model_files import find_cascade_file, open_models
@@ -194,8 +194,8 @@ def cascade(
     settings = GenerateSettings(
         "mini", azimuths_deg=azimuths, elevation_deg=elevation, coarse_only=coarse_only
     )
-    todo = plan(settings, truth.T)
-    trained = {name: find_cascade_file(name, todo, weights) for name in todo.needs_trained}
+    todo = make_plan(settings, truth.T)
+    trained = {name: find_cascade_file(name, todo, weights) for name in todo.cascade_files}
     if branch is not None:
         trained[BRANCH_FILE] = branch
     models = open_models(todo, settings, weights)

@@ -18,7 +18,7 @@ from fourdvd_cli.options import (
     parse_degrees,
 )
 from generation.clip.preparing import ClipOptions
-from generation.presets import recipes
+from generation.presets import presets
 from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettings
 from recon.deformation.interface import motion_models
 from recon.exporters import exporters
@@ -62,7 +62,7 @@ def test_degrees_read_back_as_they_are_shown():
 
 def test_the_choices_of_generate_are_those_of_the_library():
     assert tuple(model.key for model in Model) == MODELS
-    assert set(MODELS) == set(recipes)
+    assert set(MODELS) == set(presets)
     assert tuple(model.value for model in OrbitModel) == ORBIT_MODELS
     assert tuple(precision.value for precision in Precision) == PRECISIONS
 
@@ -76,7 +76,7 @@ def test_the_defaults_of_generate_are_those_of_the_library():
     assert default_of(generate, "distance") == settings.distance
     for name in ("size", "elevation", "steps", "views"):  # the model's own
         assert default_of(generate, name) is None
-    sizes = {name: recipe.size for name, recipe in recipes.items()}
+    sizes = {name: preset.size for name, preset in presets.items()}
     assert sizes == dict.fromkeys(MODELS, clip.size) | {"mini": 128}
     for name in ("frames", "start", "stop", "fps", "recenter", "remove_background"):
         assert default_of(generate, name) == getattr(clip, name)

@@ -19,8 +19,7 @@ from generation.conditioning import azimuth_rad, camera_vector, polar_rad
 from generation.diffusion import karras_sigmas
 from generation.grid_sampler import Job
 from generation.pipeline import generate, make_at_once, make_in_cascade
-from generation.planning import plan
-from generation.presets import recipes
+from generation.presets import make_plan, presets
 from generation.progress import StepCounter
 from generation.settings import GenerateSettings
 from generation.stages import enlarged
@@ -41,7 +40,7 @@ SIZE, COARSE = 64, 32
 def tiny(monkeypatch):
     """Tiny networks and sizes."""
     monkeypatch.setattr(passes, "load_networks", load_tiny)
-    monkeypatch.setitem(recipes, "4dvd", replace(recipes["4dvd"], coarse_size=COARSE))
+    monkeypatch.setitem(presets, "4dvd", replace(presets["4dvd"], coarse_size=COARSE))
 
 
 def settings(**others) -> GenerateSettings:
@@ -58,9 +57,9 @@ def make(folder: Path, trained: dict[str, Path], T: int = 5, name: str = "grid",
 
 def job(folder: Path, T: int, name: str) -> Job:
     chosen = settings()
-    todo = plan(chosen, T)
-    weights = tiny_weights(folder, *todo.needs(chosen))
-    counter = StepCounter(todo.all_steps, None, None)
+    todo = make_plan(chosen, T)
+    weights = tiny_weights(folder, *todo.models)
+    counter = StepCounter(todo.total_steps, None, None)
     return Job(tiny_clip(T, SIZE), folder / name, chosen, todo, weights, {}, counter)
 
 

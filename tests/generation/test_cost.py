@@ -15,7 +15,7 @@ from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.observation import PeakMemory, count_flops, peak_bytes
 from generation.pipeline import generate
-from generation.planning import Plan, plan
+from generation.presets import Plan, make_plan
 from generation.settings import GenerateSettings
 from generation.weights.model_files import find_cascade_file, open_models, trained_sizes
 from tests.generation.tiny_networks import TINY, tiny_clip
@@ -54,8 +54,8 @@ def allocated_peak(run) -> int:
 
 def planned(settings: GenerateSettings, frames: int) -> Plan:
     """With a small UNet; image tower and autoencoder are those that are published."""
-    todo = plan(settings, frames)
-    return todo._replace(recipe=replace(todo.recipe, config=SMALL))
+    todo = make_plan(settings, frames)
+    return replace(todo, preset=replace(todo.preset, config=SMALL))
 
 
 def estimated(frames: int = 9, low_memory: bool = False, precision: str = "auto") -> Estimate:
@@ -150,7 +150,7 @@ def test_work_and_disk_grow_with_the_clip_and_memory_hardly():
 def test_the_orbit_adds_its_work_and_the_larger_of_the_two_stages_is_the_peak():
     settings = GenerateSettings(model="sv4d", device="cuda")
     both = planned(settings, 5)
-    alone = both._replace(orbit_deg=())
+    alone = replace(both, orbit_model=None, orbit_azimuths_deg=())
     with_orbit, without = (estimate(each, settings, SIZE, 5, RATE) for each in (both, alone))
     orbit = step_cost(
         UNetConfig(adm_in_channels=256), 1, 21, Setting(SIZE, torch.bfloat16, False, False)
@@ -165,7 +165,7 @@ def test_no_weights_are_made():
     module._unet.cache_clear()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     settings = GenerateSettings("sv4d2", device="cuda")
-    result = estimate(plan(settings, 5), settings, SIZE, 5, RATE)
+    result = estimate(make_plan(settings, 5), settings, SIZE, 5, RATE)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert result.device_memory_bytes > 5e9
     assert after - before < 300_000  # KiB
@@ -189,7 +189,7 @@ def test_the_cascade_takes_its_two_grids_and_the_branch():
     both, coarse = cost(), cost(coarse_only=True)
     settings = GenerateSettings(model="4dvd", device="cuda", views=3)
     todo = planned(settings, 9)
-    alone = todo._replace(coarse_size=None)
+    alone = replace(todo, coarse_size=None)
     fine = estimate(alone, settings, 320, 9, RATE)
     setting = Setting(320, torch.bfloat16, False, False)
     costs = {T: module.branch_cost(SMALL, T, 4, setting, 256) for T in (3, 4, 5)}
@@ -222,9 +222,9 @@ def cascade(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("coarse_only", [False, True])
 def test_work_of_a_trained_cascade_is_what_is_done(cascade, tmp_path, coarse_only):
     settings = GenerateSettings("mini", steps=1, views=1, coarse_only=coarse_only)
-    todo = plan(settings, 7)
+    todo = make_plan(settings, 7)
     models = open_models(todo, settings, cascade)
-    trained = {name: find_cascade_file(name, todo, cascade) for name in todo.needs_trained}
+    trained = {name: find_cascade_file(name, todo, cascade) for name in todo.cascade_files}
     clip = tiny_clip(7, SIZE)
     done = count_flops(lambda: generate(clip, tmp_path / "grid", settings, models, trained=trained))
     told = estimate(todo, settings, SIZE, 7, RATE, trained_sizes(todo, cascade))
@@ -236,7 +236,7 @@ def test_work_of_a_trained_cascade_is_what_is_done(cascade, tmp_path, coarse_onl
 def test_memory_of_a_trained_cascade_grows_with_the_size_and_not_with_the_clip(cascade, device):
     def memory(size: int, frames: int) -> int:
         settings = GenerateSettings("mini", device=device, views=3)
-        todo = plan(settings, frames)
+        todo = make_plan(settings, frames)
         found = estimate(todo, settings, size, frames, RATE, trained_sizes(todo, cascade))
         return found.device_memory_bytes
 

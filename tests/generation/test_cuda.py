@@ -8,7 +8,7 @@ import torch
 from generation import grid_sampler as passes
 from generation.cost import estimate
 from generation.models.sv4d import SV4DUNet
-from generation.planning import plan
+from generation.presets import make_plan
 from generation.settings import GenerateSettings
 from tests.generation.parity_fixtures import BUNDLED, Fixture, call, error, read_network
 from tests.generation.test_pipeline import make
@@ -54,11 +54,11 @@ def test_a_generation_on_cuda_is_that_of_the_cpu(tmp_path, monkeypatch, low_memo
 @torch.inference_mode()
 def test_the_peak_of_a_full_size_call_is_as_estimated_and_below_30_gb(views, low_memory):
     settings = GenerateSettings(model="sv4d", views=views, low_memory=low_memory, device="cuda")
-    todo = plan(settings, 5)
+    todo = make_plan(settings, 5)
     with torch.device("cuda"):
         torch.set_default_dtype(torch.bfloat16)
         try:
-            network = SV4DUNet(todo.recipe.config).eval()
+            network = SV4DUNet(todo.preset.config).eval()
         finally:
             torch.set_default_dtype(torch.float32)
     network.to_channels_last()

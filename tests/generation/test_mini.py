@@ -13,8 +13,7 @@ from generation import grid_sampler as passes
 from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
 from generation.diffusion import euler
 from generation.pipeline import Generated, generate
-from generation.planning import plan
-from generation.presets import recipes
+from generation.presets import make_plan, presets
 from generation.settings import GenerateSettings
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.weights.model_files import find_cascade_file, open_models
@@ -38,7 +37,7 @@ def weights(tmp_path_factory) -> Path:
 def small() -> Iterator[None]:
     """A coarse grid that is smaller than the clip is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(recipes, "mini", replace(recipes["mini"], coarse_size=COARSE))
+        patch.setitem(presets, "mini", replace(presets["mini"], coarse_size=COARSE))
         yield
 
 
@@ -55,8 +54,8 @@ def make(
     given = ("overwrite", "on_step", "should_stop")
     told = {key: others.pop(key) for key in given if key in others}
     chosen = GenerateSettings("mini", steps=2, views=views, **others)
-    todo = plan(chosen, T)
-    trained = {name: find_cascade_file(name, todo, weights) for name in todo.needs_trained}
+    todo = make_plan(chosen, T)
+    trained = {name: find_cascade_file(name, todo, weights) for name in todo.cascade_files}
     models = open_models(todo, chosen, weights)
     return generate(tiny_clip(T, size), folder, chosen, models, trained=trained, **told)
 
@@ -111,7 +110,7 @@ def test_views_of_frame_0_are_made_at_the_size_that_their_network_knows(
         return euler(denoisers, x, sigmas, on_step)
 
     monkeypatch.setattr(passes, "euler", recording)
-    monkeypatch.setitem(recipes, "mini", replace(recipes["mini"], orbit_size=16))
+    monkeypatch.setitem(presets, "mini", replace(presets["mini"], orbit_size=16))
     make(weights, tmp_path / "grid")
     sides = [shape[-1] for shape in seen]
     assert sides == [2, 4, 8]  # latents of the orbit, of the coarse grid and of the fine one
@@ -129,7 +128,7 @@ def test_the_same_seed_makes_the_same_grid_and_another_seed_another(weights, tmp
 def test_little_memory_makes_the_same_grid(weights, small, tmp_path, monkeypatch):
     monkeypatch.setattr("generation.networks.LOW_MEMORY_TOKENS", 50)
     # Silhouettes have edges, where a rounding may decide.
-    monkeypatch.setitem(recipes, "mini", replace(recipes["mini"], fades=False))
+    monkeypatch.setitem(presets, "mini", replace(presets["mini"], soft_silhouettes=False))
     usual = make(weights, tmp_path / "a").grid.images
     little = make(weights, tmp_path / "b", low_memory=True).grid.images
     assert np.abs(usual[..., :3].astype(int) - little[..., :3]).max() <= 1

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from generation.pipeline import generate
-from generation.planning import plan
-from generation.presets import recipes
+from generation.presets import make_plan, presets
 from generation.settings import GenerateSettings
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
 from generation.weights.model_files import open_models
@@ -27,7 +26,7 @@ def test_all_files_are_there_and_together_below_40_megabytes():
 
 def test_the_files_belong_together_and_have_the_sizes_of_the_recipe():
     base = open_trained(mini_folder(), BASE)
-    assert base.config == recipes["mini"].config
+    assert base.config == presets["mini"].config
     check_trained({name: mini_folder() / name for name in (LORA_FILE, BRANCH_FILE)}, base.sha256())
 
 
@@ -46,10 +45,10 @@ def generated(truth: Grid, folder: Path, coarse_only: bool = False) -> Grid:
     """Of the input view at a few frames."""
     seen = np.stack([truth.image(0, frame) for frame in FRAMES])
     chosen = GenerateSettings("mini", elevation_deg=10.0, coarse_only=coarse_only)
-    todo = plan(chosen, len(FRAMES))
+    todo = make_plan(chosen, len(FRAMES))
     return generate(
         whole_clip(seen), folder / "grid", chosen, open_models(todo, chosen),
-        trained={name: mini_folder() / name for name in todo.needs_trained},
+        trained={name: mini_folder() / name for name in todo.cascade_files},
     ).grid  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNet
 from generation.networks import predictor
-from generation.presets import ORBIT_CONFIGS, recipes
+from generation.presets import ORBIT_CONFIGS, presets
 from generation.weights.catalogue import Shape, expected_shapes, published
 from tests.generation.models.random_weights import numbers
 from tests.generation.models.small_unets import sv3d, sv3d_inputs, sv4d, sv4d_inputs
@@ -27,7 +27,7 @@ PARAMETERS = {  # as the description of the reference counts them
 
 
 def full_size(name: str) -> UNet:
-    config = recipes[name].config if name in recipes else ORBIT_CONFIGS[name]
+    config = presets[name].config if name in presets else ORBIT_CONFIGS[name]
     with torch.device("meta"):
         return SV4DUNet(config) if isinstance(config, SV4DConfig) else SV3DUNet(config)
 
@@ -47,7 +47,7 @@ def test_a_full_size_unet_has_the_published_tensors_and_no_others(name: str):
 
 @pytest.mark.parametrize("name", published)
 def test_every_recipe_is_of_a_published_model(name: str):
-    assert (name in recipes) != (name in ORBIT_CONFIGS)
+    assert (name in presets) != (name in ORBIT_CONFIGS)
 
 
 def conditionings_of(inputs: dict, per_clip: int) -> list[Conditioning]:

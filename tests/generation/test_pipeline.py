@@ -8,8 +8,7 @@ import torch
 from generation import grid_sampler as passes
 from generation.checkpoint import UNFINISHED
 from generation.pipeline import generate
-from generation.planning import plan
-from generation.presets import ORBIT_AZIMUTHS_DEG, recipes
+from generation.presets import ORBIT_AZIMUTHS_DEG, make_plan, presets
 from generation.settings import GenerateSettings
 from recon.errors import (
     DivergedError,
@@ -35,7 +34,7 @@ def settings(model: str = "sv4d2_8views", **others) -> GenerateSettings:
 
 
 def make(tmp_path, chosen: GenerateSettings, T: int = 5, name: str = "grid", **others):
-    weights = tiny_weights(tmp_path, *plan(chosen, T).needs(chosen))
+    weights = tiny_weights(tmp_path, *make_plan(chosen, T).models)
     return generate(tiny_clip(T), tmp_path / name, chosen, weights, **others)
 
 
@@ -197,7 +196,7 @@ def test_sv4d_sees_time_backwards_with_the_other_end_as_its_reference(tmp_path, 
     clip, chosen = tiny_clip(9), settings("sv4d", views=None)
     make(tmp_path, chosen, T=9)
     weights = tiny_weights(tmp_path, "sv4d")["sv4d"]
-    networks = load_tiny(weights, recipes["sv4d"].config, torch.device("cpu"), torch.float32)
+    networks = load_tiny(weights, presets["sv4d"].config, torch.device("cpu"), torch.float32)
     video = torch.from_numpy(passes.composite(clip.images)).permute(0, 3, 1, 2) / 127.5 - 1
     latents, tokens = networks.latents(video), networks.tokens(video)
     orbit, anchors, *windows = told

@@ -6,16 +6,16 @@ from functools import partial
 
 import pytest
 
-from generation.presets import recipes
-from generation.windows import MIN_FRAMES, Pass, anchored_passes, chained_passes
+from generation.presets import presets
+from generation.windows import MIN_FRAMES, Window, anchor_and_fill_windows, chained_windows
 
 LENGTHS = range(MIN_FRAMES, 131)
 METHODS = [
     pytest.param(partial(method, T=T), T, id=f"{method.__name__}-{T}")
-    for method in (anchored_passes, chained_passes)
+    for method in (anchor_and_fill_windows, chained_windows)
     for T in (5, 12)
 ]
-Method = Callable[[int], list[Pass]]
+Method = Callable[[int], list[Window]]
 
 
 def window(start: int, T: int = 5) -> tuple[int, ...]:
@@ -23,23 +23,23 @@ def window(start: int, T: int = 5) -> tuple[int, ...]:
 
 
 def test_21_frames_of_sv4d_are_five_anchors_and_five_windows_both_ways():
-    assert recipes["sv4d"].passes(21) == [
-        Pass((4, 8, 12, 16, 20), reference=0),
-        *(Pass(window(t), reference=t, backward_reference=t + 4) for t in (0, 4, 8, 12, 16)),
+    assert presets["sv4d"].windows(21) == [
+        Window((4, 8, 12, 16, 20), reference=0),
+        *(Window(window(t), reference=t, backward_reference=t + 4) for t in (0, 4, 8, 12, 16)),
     ]
 
 
 def test_21_frames_of_sv4d2_are_two_chunks_the_second_from_its_first_frame():
-    assert recipes["sv4d2"].passes(21) == [
-        Pass(window(0, 12)),
-        Pass(window(9, 12), reference=9),
+    assert presets["sv4d2"].windows(21) == [
+        Window(window(0, 12)),
+        Window(window(9, 12), reference=9),
     ]
 
 
 def test_21_frames_of_8_views_are_five_chunks_that_share_a_frame():
-    assert recipes["sv4d2_8views"].passes(21) == [
-        Pass(window(0)),
-        *(Pass(window(t), reference=t) for t in (4, 8, 12, 16)),
+    assert presets["sv4d2_8views"].windows(21) == [
+        Window(window(0)),
+        *(Window(window(t), reference=t) for t in (4, 8, 12, 16)),
     ]
 
 
@@ -79,20 +79,20 @@ def test_a_pass_leaves_frames_out_only_where_there_are_too_many(method: Method, 
 
 
 @pytest.mark.parametrize("T", [5, 12])
-def test_references_of_anchored_passes_are_there_when_they_are_needed(T: int):
+def test_references_of_anchor_and_fill_windows_are_there_when_they_are_needed(T: int):
     """Frame 0 comes from SV3D."""
     for n in LENGTHS:
         made = {0}
-        for each in anchored_passes(n, T):
+        for each in anchor_and_fill_windows(n, T):
             assert each.reference in made, (n, each)
             assert each.backward_reference is None or each.backward_reference in made, (n, each)
             made.update(each.frames)
 
 
 @pytest.mark.parametrize("T", [5, 12])
-def test_references_of_chained_passes_are_there_when_they_are_needed(T: int):
+def test_references_of_chained_windows_are_there_when_they_are_needed(T: int):
     for n in LENGTHS:
-        first, *others = chained_passes(n, T)
+        first, *others = chained_windows(n, T)
         assert first.reference is None
         made = set(first.frames)
         for each in others:
@@ -124,14 +124,14 @@ def test_no_pass_is_needless(method: Method, T: int):
 @pytest.mark.parametrize("T", [5, 12])
 def test_no_two_windows_in_a_row_would_fit_into_one_where_one_lies_between_anchors(T: int):
     for n in range(MIN_FRAMES, min(T * (T - 1), 130) + 2):
-        for a, b in itertools.pairwise(anchored_passes(n, T)[1:]):
+        for a, b in itertools.pairwise(anchor_and_fill_windows(n, T)[1:]):
             assert b.frames[-1] - a.frames[0] >= T, (n, a, b)
 
 
 @pytest.mark.parametrize("T", [5, 12])
 def test_anchors_are_spread_evenly_and_end_with_the_clip(T: int):
     for n in LENGTHS:
-        anchors = anchored_passes(n, T)[0].frames
+        anchors = anchor_and_fill_windows(n, T)[0].frames
         assert anchors[-1] == n - 1
         if n > T:
             gaps = [b - a for a, b in itertools.pairwise((0, *anchors))]
@@ -140,9 +140,9 @@ def test_anchors_are_spread_evenly_and_end_with_the_clip(T: int):
 
 
 @pytest.mark.parametrize("T", [5, 12])
-def test_chained_passes_share_one_frame_but_for_the_last_which_ends_with_the_clip(T: int):
+def test_chained_windows_share_one_frame_but_for_the_last_which_ends_with_the_clip(T: int):
     for n in LENGTHS:
-        passes = chained_passes(n, T)
+        passes = chained_windows(n, T)
         shared = [len(set(a.frames) & set(b.frames)) for a, b in itertools.pairwise(passes)]
         assert all(count == 1 for count in shared[:-1])
         assert all(count >= 1 for count in shared)
@@ -150,4 +150,4 @@ def test_chained_passes_share_one_frame_but_for_the_last_which_ends_with_the_cli
 
 
 def test_a_pass_is_called_by_its_first_and_last_frame():
-    assert Pass((4, 8, 12, 16, 20), 0).name == "frames 4–20"
+    assert Window((4, 8, 12, 16, 20), 0).name == "frames 4–20"

@@ -8,7 +8,7 @@ from generation.models.lora import add_lora, lora_parameters, lora_settings, lor
 from generation.models.structure_branch import build_branch
 from generation.models.sv4d import SV4DUNet
 from generation.networks import Networks
-from generation.presets import recipes
+from generation.presets import presets
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.weights.files import save_weights
 from tests.generation.models.random_weights import numbers, with_random_weights
@@ -18,7 +18,7 @@ from tests.generation.tiny_networks import load_tiny, tiny_weights
 def tiny_sv4d(folder: Path) -> Networks:
     """The networks that every stage finds in the file of SV4D."""
     weights = tiny_weights(folder, "sv4d")["sv4d"]
-    return load_tiny(weights, recipes["4dvd"].config, torch.device("cpu"), torch.float32)
+    return load_tiny(weights, presets["4dvd"].config, torch.device("cpu"), torch.float32)
 
 
 def write_trained(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fourdvd_cli import pipeline
-from generation.presets import recipes
+from generation.presets import presets
 from recon.errors import Interrupted
 from recon.grid import read_grid, write_grid
 from recon.scene import load_scene
@@ -98,7 +98,7 @@ def small_clips(monkeypatch):
     """Clips are prepared at 64², and the cascade makes three views of them."""
     views = {"coarse_size": 32, "azimuths_deg": (90.0, 180.0, 270.0)}
     for name, others in (("sv4d2", {}), ("mini", views)):
-        monkeypatch.setitem(recipes, name, replace(recipes[name], size=64, **others))
+        monkeypatch.setitem(presets, name, replace(presets[name], size=64, **others))
 
 
 def test_a_video_becomes_grid_scene_and_export(

@@ -13,8 +13,7 @@ from torch import Tensor
 from generation.clip.preparing import PreparedClip
 from generation.coarse import CoarseStage as CoarseGrid
 from generation.grid_sampler import Job, Run
-from generation.planning import plan
-from generation.presets import recipes
+from generation.presets import make_plan, presets
 from generation.progress import StepCounter
 from generation.settings import GenerateSettings
 from generation.stages import SEEDS, reduced
@@ -87,7 +86,7 @@ class NoiseOfThePipeline(Draws):
 
 @pytest.mark.parametrize(("orbit_size", "atol"), [("low", 2e-3), ("high", 0.05)])
 def test_views_and_coarse_grid_are_those_of_the_pipeline(tmp_path, monkeypatch, orbit_size, atol):
-    monkeypatch.setitem(recipes, "mini", replace(recipes["mini"], orbit_size=None))
+    monkeypatch.setitem(presets, "mini", replace(presets["mini"], orbit_size=None))
     folder = write_trained_cascade(tmp_path / "weights")
     clip = tiny_clip(5, SIZE * (1 if orbit_size == "low" else 2))
     run = coarse_run(clip, folder, tmp_path / "grid")
@@ -106,9 +105,9 @@ def test_views_and_coarse_grid_are_those_of_the_pipeline(tmp_path, monkeypatch, 
 def coarse_run(clip: PreparedClip, weights: Path, folder: Path) -> Run:
     """The pipeline's coarse stage on a clip."""
     settings = GenerateSettings("mini", steps=STEPS, elevation_deg=ELEVATION_DEG, coarse_only=True)
-    todo = plan(settings, 5).with_network(GRID)
+    todo = make_plan(settings, 5).with_network(GRID)
     models = open_models(todo, settings, weights)
-    counter = StepCounter(todo.all_steps, None, None)
+    counter = StepCounter(todo.total_steps, None, None)
     job = Job(clip, folder, settings, todo, models, {}, counter)
     lora = find_cascade_file(LORA_FILE, todo, weights)
     return Run(job, CoarseGrid(SIZE, lora, models[BASE_NAME].sha256()))

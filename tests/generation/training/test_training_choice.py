@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from generation.training.training_choice import COARSE, FINE, Choice, Selection, Spacing, choose
-from generation.windows import anchored_passes
+from generation.windows import anchor_and_fill_windows
 from recon.errors import InputError
 
 VARIED = Selection(4, 3, max_stride=4, random_reference=True, varied=True)
@@ -37,7 +37,7 @@ def test_the_fine_stage_sees_four_views_each_as_often_as_any_other():
 @pytest.mark.parametrize("T", [6, 21, 42])
 def test_anchors_are_those_of_sampling(T):
     (choice,) = draws(Selection(spacing=Spacing.ANCHORS), T=T, count=1)
-    first = anchored_passes(T, 5)[0]
+    first = anchor_and_fill_windows(T, 5)[0]
     assert choice.frames == first.frames
     assert choice.reference_frame == first.reference
 

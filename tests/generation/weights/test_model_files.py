@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from generation.planning import plan
+from generation.presets import make_plan
 from generation.settings import GenerateSettings
 from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
 from generation.weights.catalogue import expected_shapes
@@ -67,8 +67,8 @@ def test_files_of_a_trained_cascade_lie_beside_its_networks(folder, tmp_path, mo
     (tmp_path / LORA_FILE).touch()
     (tmp_path / BRANCH_FILE).touch()
     monkeypatch.setenv("FOURDVD_WEIGHTS", str(tmp_path))
-    mini, published = plan(MINI, 5), plan(CASCADE, 5)
-    for name in mini.needs_trained:
+    mini, published = make_plan(MINI, 5), make_plan(CASCADE, 5)
+    for name in mini.cascade_files:
         assert find_cascade_file(name, mini, folder) == folder / name
     (folder / BRANCH_FILE).unlink()
     assert find_cascade_file(BRANCH_FILE, published, folder) == tmp_path / BRANCH_FILE
@@ -78,19 +78,19 @@ def test_files_of_a_trained_cascade_lie_beside_its_networks(folder, tmp_path, mo
 
 
 def test_all_models_of_a_plan_are_opened(folder, tmp_path):
-    found = open_models(plan(MINI, 5), MINI, folder)
+    found = open_models(make_plan(MINI, 5), MINI, folder)
     assert list(found) == [REFERENCE_VIEWS, BASE]
     assert all(isinstance(each, TrainedWeights) for each in found.values())
     settings = GenerateSettings(model="sv4d2")
     write_hollow(tmp_path / "sv4d2.safetensors", expected_shapes("sv4d2"))
-    published = open_models(plan(settings, 5), settings, tmp_path)
+    published = open_models(make_plan(settings, 5), settings, tmp_path)
     assert list(published) == ["sv4d2"]
     assert isinstance(published["sv4d2"], PublishedWeights)
 
 
 def test_sizes_are_told_of_a_trained_cascade_alone(folder):
-    found = trained_sizes(plan(MINI, 5), folder)
+    found = trained_sizes(make_plan(MINI, 5), folder)
     assert (found[REFERENCE_VIEWS].config, found[BASE].config) == (ORBIT, GRID)
     assert {each.autoencoder for each in found.values()} == {AUTOENCODER}
     assert {each.tower_config for each in found.values()} == {TOWER}
-    assert trained_sizes(plan(CASCADE, 5), folder) == {}
+    assert trained_sizes(make_plan(CASCADE, 5), folder) == {}
