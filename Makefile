@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES_OF_THE_INSTALL := pyproject.toml constraints.txt fourdvd_cli/__init__.py \
 	$(wildcard hatch_build.py recon/native/src/*)
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow check docs bench clean

@@ -78,4 +78,8 @@ def _come_again(unraisable: sys.UnraisableHookArgs) -> None:
 
 def _send_again() -> None:
     time.sleep(MOMENT_SECONDS)
-    signal.raise_signal(signal.SIGINT)
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, signal.SIGINT)  # also ends a system call in which it waits
+    else:
+        signal.raise_signal(signal.SIGINT)

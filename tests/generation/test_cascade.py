@@ -205,7 +205,9 @@ def test_little_memory_makes_the_same_grid(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("stop_after", "goes_on_at", "saved"),
-    [(1, 1, set()), (6, 5, {COARSE_STATE}), (11, 11, {COARSE_STATE}),
+    [pytest.param(1, 1, set(), marks=pytest.mark.slow),
+     (6, 5, {COARSE_STATE}),
+     pytest.param(11, 11, {COARSE_STATE}, marks=pytest.mark.slow),
      (14, 13, {COARSE_STATE, STATE})],
 )  # fmt: skip
 def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(

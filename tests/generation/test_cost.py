@@ -126,6 +126,7 @@ def test_flops_do_not_depend_on_pieces_or_on_halves_that_come_one_after_the_othe
     assert costs[2].flops == pytest.approx(costs[0].flops, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_low_memory_and_fewer_bits_take_less():
     usual, low, wide = estimated(), estimated(low_memory=True), estimated(precision="float32")
     assert low.device_memory_bytes < 0.7 * usual.device_memory_bytes
@@ -181,6 +182,7 @@ def test_the_rate_of_this_machine_is_a_rate():
     assert 1e8 < measured_rate("cpu") < 1e14
 
 
+@pytest.mark.slow
 def test_the_cascade_takes_its_two_grids_and_the_branch():
     def cost(**others) -> Estimate:
         settings = GenerateSettings(model="4dvd", device="cuda", views=3, **others)
@@ -219,7 +221,7 @@ def cascade(tmp_path_factory) -> Path:
     return write_trained_cascade(tmp_path_factory.mktemp("cascade"))
 
 
-@pytest.mark.parametrize("coarse_only", [False, True])
+@pytest.mark.parametrize("coarse_only", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_work_of_a_trained_cascade_is_what_is_done(cascade, tmp_path, coarse_only):
     settings = GenerateSettings("mini", steps=1, views=1, coarse_only=coarse_only)
     todo = make_plan(settings, 7)
@@ -232,7 +234,7 @@ def test_work_of_a_trained_cascade_is_what_is_done(cascade, tmp_path, coarse_onl
     assert told.seconds == told.flops / RATE
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.slow)])
 def test_memory_of_a_trained_cascade_grows_with_the_size_and_not_with_the_clip(cascade, device):
     def memory(size: int, frames: int) -> int:
         settings = GenerateSettings("mini", device=device, views=3)

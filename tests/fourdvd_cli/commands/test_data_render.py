@@ -97,6 +97,7 @@ def test_a_device_that_blender_does_not_find_is_told_by_the_exit_code(fourdvd, a
 
 
 @needs_blender
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_node_renders_every_asset_once(start, tmp_path):
     pytest.importorskip("ray", reason="needs pip install 'fourdvd[cluster]'")
     from ray.cluster_utils import Cluster
@@ -125,6 +126,7 @@ def test_a_cluster_that_loses_a_node_renders_every_asset_once(start, tmp_path):
 
 
 @needs_blender
+@pytest.mark.slow
 def test_ray_can_be_started_on_this_machine(fourdvd, assets, tmp_path):
     pytest.importorskip("ray", reason="needs pip install 'fourdvd[cluster]'")
     options = [*OPTIONS, "--ray", "local", "--json"]

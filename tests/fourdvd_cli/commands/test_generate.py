@@ -197,6 +197,7 @@ def test_weights_of_the_cascade_for_another_base_end_with_the_same_code(
     assert "base of sha256" in outcome.stderr
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_the_cascade_tells_both_grids_and_all_files(
     fourdvd, clip_video, tiny_networks, tmp_path
 ):

@@ -17,7 +17,7 @@ from generation.curation.execution.ray_connection import QUIET
 from recon.errors import BackendError
 
 ray = pytest.importorskip("ray", reason="needs pip install 'fourdvd[cluster]'")
-
+pytestmark = pytest.mark.slow  # starts and stops clusters
 
 ONE_CPU = Resources(cpus=1)
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
