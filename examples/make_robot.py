@@ -1,9 +1,9 @@
-"""Makes the bundled example: a grid with fewer pixels, as palette images.
+"""Make the bundled example: a grid with fewer pixels, as palette images.
 
     python examples/make_robot.py path/to/grids/robot examples/robot
 
-Areas are averaged in premultiplied alpha, so edges keep their colours. A palette of 256 RGBA
-colours for each image takes a third of the bytes; over white it is 43 dB from the full colours.
+Areas are averaged in premultiplied alpha, so edges keep their colors. A palette of 256 RGBA
+colors per image takes a third of the bytes; over white it is 43 dB from the full colors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recon.grid.writing import IMAGES, write_posed_images
 from recon.output import output_folder
 
 SIZE_PX = 160
-OPAQUE = 248  # the quantiser mixes 255 with its neighbours; nearly opaque becomes opaque again
+OPAQUE = 248  # the quantizer mixes 255 with its neighbors; nearly opaque becomes opaque again
 CHANGES = f"""
 Changes made for this copy: images reduced to {SIZE_PX} x {SIZE_PX} pixels and palettes of 256
 colours; videos, contact sheet and surface points left out.

@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# Trains the small cascade `mini` from animated assets: about nine hours on two CPU cores, and five
-# minutes on a GPU where there is one (else six hours more).
+# Train the small cascade `mini` from animated assets: about nine hours on two CPU cores, and five
+# minutes on a GPU (without one, six hours more).
 #
-#     examples/train_mini.sh ASSETS OUT        ASSETS: folders of GLB files
+#     examples/train_mini.sh ASSETS OUT        ASSETS: folder of GLB files
 #
-# Run it again to go on where it stopped. The weights come to lie in OUT/weights:
+# Run it again to resume. The weights are written to OUT/weights:
 #
 #     fourdvd generate VIDEO -o GRID --weights OUT/weights
 #
-# What ships was trained for as many steps in more parts, with less noise in some of those that are
-# `noisy` here, and on some of the shapes only: examples/mini_training.
+# The weights that ship were trained for as many steps in more parts, with less noise in some of the
+# parts that are `noisy` here, and on some of the shapes only. Logs: examples/mini_training, model
+# card: docs/models.md.
 set -euo pipefail
 assets=$1 out=$2
 
-# Each asset from 16 cameras at the horizon, and once more turned and from above.
+# 1. Render each asset from 16 cameras at elevation 0°, and again rotated and at 10°.
 fourdvd data render "$assets" -o "$out/renders" --size 128 --renderer fast
 fourdvd data render "$assets" -o "$out/renders_above" --size 128 --renderer fast \
     --elevation 10 --yaw 34
@@ -25,7 +26,7 @@ for place in renders renders_above; do
     done
 done
 
-# Six times more in other shapes, and up to four other animations of each.
+# 2. Render six stretched versions of each asset, and up to four more of its animations.
 shaped() { # FOLDER ELEVATION YAW STRETCH SEED ASSETS AND OPTIONS
     fourdvd data render "${@:6}" -o "$out/shapes/$1" --size 128 --renderer fast \
         --elevation "$2" --yaw "$3" --stretch "$4" --seed "$5"
@@ -49,7 +50,7 @@ elevations=(0 10 0 5) yaws=(3 14 19 9)
 while IFS=$'\t' read -r number name asset animation; do
     shaped "animation_$number/$name" "${elevations[number]}" "${yaws[number]}" 1.4 \
         "$((11 + number))" "$asset" --action "$animation" < /dev/null ||
-        echo "no grid of $name's $animation" >&2
+        echo "not rendered: $animation of $name" >&2
 done < "$out/animations.tsv"
 for grid in "$out"/shapes/*/*/ "$out"/shapes/animation_*/*/*/; do
     name=$(echo "${grid#"$out"/shapes/}" | tr / _)
@@ -62,8 +63,8 @@ done
 [ -e "$out/shards/index.json" ] ||
     fourdvd data pack "$out/grids" -o "$out/shards" --low 64 --high 128 --all
 
-# Figures by lot, of which there is no end: small ones for SV3D in six poses each, and whole ones for
-# the stages that are told what SV3D makes; on those it has not seen it is as good as at the end.
+# 3. Generate procedural characters: small ones in six poses for SV3D, others at both sizes for the
+# coarse and fine stage. SV3D has not seen the latter: its views of them are those of inference.
 figures() { # FOLDER COUNT SEED OPTIONS
     local elevations=(0 5 10 15 20 -5)
     for number in "${!elevations[@]}"; do
@@ -78,13 +79,14 @@ figures figures_whole 70 100000
 [ -e "$out/shards_whole/index.json" ] ||
     fourdvd data pack "$out/figures_whole" -o "$out/shards_whole" --low 64 --high 128 --all
 
+# 4. Train the five networks. Each training starts from the one before (--start).
 shards=("$out/shards")
 train() { # STAGE FOLDER OPTIONS
     fourdvd train "$1" "${shards[@]}" -o "$out/trainings/$2" "${@:3}"
 }
 train vae vae
 vae=(--vae "$out/trainings/vae") noisy=(--config mini_noisy)
-export OMP_NUM_THREADS=1 # from here on two trainings at a time, each on a core of its own
+export OMP_NUM_THREADS=1 # two trainings at a time, each on one core
 (
     train reference-views views_begun "${vae[@]}"
     train reference-views views_noisy "${vae[@]}" --init-from "$out/trainings/views_begun" \
