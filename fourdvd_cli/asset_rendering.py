@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from fourdvd_cli import console
-from fourdvd_cli.devices import usable_cores
 from generation.curation.asset_files import find_assets
 from generation.curation.blender_process import find_blender
 from generation.curation.execution import Resources, make_executor
@@ -35,6 +34,7 @@ from generation.curation.rendering import (
     render_asset,
     row_of,
 )
+from recon.devices import usable_cores
 from recon.errors import BackendError, FourdvdError, InputError, OutputExistsError
 from recon.output import check_output
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourdvd_cli import console
-from fourdvd_cli.devices import usable_cores
-from recon.devices import resolve_network_device
+from recon.devices import resolve_network_device, usable_cores
 
 if TYPE_CHECKING:
     from generation.curation.filters import FilterJob, Summary

@@ -1,9 +1,10 @@
-"""Which device a computation runs on: "auto" takes CUDA where it can be used, else the CPU."""
+"""Which device a computation runs on, and how many processor cores it may use."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 
 from recon.errors import BackendError
 
@@ -56,3 +57,10 @@ def resolve_network_device(name: str = "auto") -> str:
         "CUDA needs an NVIDIA GPU and its driver, torch finds none; check `nvidia-smi`, or use the "
         "device cpu"
     )
+
+
+def usable_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

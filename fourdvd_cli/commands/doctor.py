@@ -1,4 +1,4 @@
-"""`fourdvd doctor`: what this machine can do."""
+"""`fourdvd doctor`: what this machine supports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fourdvd_cli.options import JsonOption
 
 def doctor(json: JsonOption = False) -> None:
     """Show what this machine supports, and what to install for more."""
-    from fourdvd_cli.diagnosis import diagnose
+    from fourdvd_cli.doctor import diagnose
 
     findings = diagnose(Path.cwd())
     if json:

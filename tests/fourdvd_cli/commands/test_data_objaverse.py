@@ -106,7 +106,7 @@ def test_a_download_tells_what_came_of_it_as_json_and_nothing_else(hub, command,
 
 
 def test_other_licences_come_only_when_named(hub, command, tmp_path):
-    command("-o", tmp_path / "out", "--licence", "by-nc", "--quiet")
+    command("-o", tmp_path / "out", "--license", "by-nc", "--quiet")
     assert [path.stem for path in (tmp_path / "out").glob("*.glb")] == [uid_of(5)]
     assert "CC-BY-NC-4.0" in (tmp_path / "out" / "ATTRIBUTION.md").read_text()
 
@@ -146,7 +146,7 @@ def test_nothing_that_matches_is_an_error_of_the_input(hub, command, tmp_path):
 
 
 def test_an_unknown_licence_is_an_error_of_the_input(hub, command):
-    assert exit_code(command("--dry-run", "--licence", "gpl")) == 3
+    assert exit_code(command("--dry-run", "--license", "gpl")) == 3
     assert hub.requests == []
 
 

@@ -94,8 +94,8 @@ def test_filters_a_list_or_all_decide_what_is_packed(command, data, tmp_path):
 
 def test_codec_sizes_and_shard_size_are_heeded(command, data, tmp_path):
     result = command(
-        data, "-o", tmp_path / "out", "--low", 12, "--low-only", "--codec", "webp", "--quality", 50,
-        "--shard-size", "1KB", "--min-frames", 2, "--quiet",
+        data, "-o", tmp_path / "out", "--low", 12, "--low-only", "--codec", "webp",
+        "--webp-quality", 50, "--shard-size", "1KB", "--min-frames", 2, "--quiet",
     )  # fmt: skip
     assert result.exit_code == 0
     index = read_shards(tmp_path / "out").index
@@ -125,7 +125,7 @@ def test_enlarging_is_an_error_of_the_input(command, data, tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        ("--codec", "png", "--quality", 3),
+        ("--codec", "png", "--webp-quality", 3),
         ("--all", "--kept", "names.txt"),
         ("--shard-size", "many"),
         ("--codec", "jpeg"),

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from fourdvd_cli import diagnosis
+from fourdvd_cli import doctor
 from recon.errors import BackendError
 from recon.native import library
 
@@ -21,17 +21,17 @@ def test_the_findings_are_one_json_object(fourdvd):
     assert outcome.stderr == ""
 
 
-def test_for_people_there_is_a_line_for_each_finding(fourdvd):
+def test_without_json_each_finding_is_a_line(fourdvd):
     lines = fourdvd("doctor").stdout.splitlines()
-    assert [line.split()[1] for line in lines] == list(diagnosis.diagnose(diagnosis.Path.cwd()))
+    assert [line.split()[1] for line in lines] == list(doctor.diagnose(doctor.Path.cwd()))
 
 
-def test_whatever_is_missing_comes_with_advice(tmp_path):
-    for finding in diagnosis.diagnose(tmp_path).values():
+def test_a_missing_part_comes_with_advice(tmp_path):
+    for finding in doctor.diagnose(tmp_path).values():
         assert finding.ok or finding.advice
 
 
-def test_kernels_that_were_not_built_are_told_with_what_to_do(fourdvd, monkeypatch):
+def test_kernels_that_were_not_built_come_with_advice(fourdvd, monkeypatch):
     def kernels():
         raise BackendError("the CPU kernels were not compiled; run this")
 
@@ -44,6 +44,6 @@ def test_kernels_that_were_not_built_are_told_with_what_to_do(fourdvd, monkeypat
 
 
 @pytest.mark.parametrize("compiler", ["/opt/cuda/bin/nvcc", None])
-def test_the_cuda_toolkit_is_looked_for_where_the_environment_says(monkeypatch, compiler):
-    monkeypatch.setattr(diagnosis.shutil, "which", lambda name, path=None: compiler)
-    assert diagnosis.diagnose(diagnosis.Path.cwd())["cuda_toolkit"].ok == (compiler is not None)
+def test_the_cuda_toolkit_is_found_by_the_environment(monkeypatch, compiler):
+    monkeypatch.setattr(doctor.shutil, "which", lambda name, path=None: compiler)
+    assert doctor.diagnose(doctor.Path.cwd())["cuda_toolkit"].ok == (compiler is not None)

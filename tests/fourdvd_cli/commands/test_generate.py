@@ -42,7 +42,7 @@ def test_a_video_becomes_a_grid_that_reconstruct_reads(
 
 def test_options_reach_the_cameras(fourdvd, clip_video, tiny_networks, tmp_path):
     out = tmp_path / "grid"
-    options = ["--azimuths", "90,200", "--elevation", "15", "--fov", "40", "--radius", "3"]
+    options = ["--azimuths", "90,200", "--elevation", "15", "--fov", "40", "--distance", "3"]
     common = ["--model", "sv4d2", "--size", "64", "--steps", "1", "--quiet", "--frames", "5"]
     arguments = ["generate", clip_video, "-o", out, "--weights", tiny_networks, *options, *common]
     assert fourdvd(*arguments).exit_code == 0
@@ -367,7 +367,7 @@ def test_a_path_that_may_not_be_read_is_told(
         ["--model", "mini", "--orbit-model", "sv3d_u"],
         ["--size", "100"],
         ["--fov", "180"],
-        ["--radius", "0"],
+        ["--distance", "0"],
         ["--frames", "4"],
         ["--stop", "-1"],
         ["--fps", "nan"],

@@ -18,7 +18,7 @@ def test_videos_become_a_grid_of_evenly_spaced_views(fourdvd, videos, tmp_path):
 
 
 def test_azimuths_and_elevations_can_be_given(fourdvd, videos, tmp_path):
-    angles = ["--azimuths", "0,30,-60,180", "--elevations", "10,20,30,-5"]
+    angles = ["--azimuths", "0,30,-60,180", "--elevation", "10,20,30,-5"]
     assert fourdvd("grid", *videos, "-o", tmp_path / "grid", *angles).exit_code == 0
     found = [viewing_angles_deg(camera) for camera in read_grid(tmp_path / "grid").cameras]
     np.testing.assert_allclose(np.mod(found, 360), [[0, 10], [30, 20], [300, 30], [180, 355]])

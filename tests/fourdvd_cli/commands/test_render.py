@@ -93,7 +93,7 @@ def test_cuda_where_there_is_none_exits_with_5_and_what_to_do(fourdvd, scene_fol
         "render", scene_folder, "-o", tmp_path / "film.mp4", "--device", "cuda", "--quiet"
     )
     assert outcome.exit_code == 5
-    assert "--device cpu" in outcome.stderr
+    assert "cpu" in outcome.stderr
     assert not (tmp_path / "film.mp4").exists()
 
 

@@ -86,7 +86,19 @@ def test_the_result_is_told_as_json_and_nothing_else(command, tmp_path):
 
 
 def test_options_count_more_than_the_configuration(command, tmp_path):
-    options = ("--steps", 2, "--batch", 1, "--lr", 0.01, "--seed", 7, "--workers", 0, "--quiet")
+    options = (
+        "--steps",
+        2,
+        "--batch-size",
+        1,
+        "--lr",
+        0.01,
+        "--seed",
+        7,
+        "--workers",
+        0,
+        "--quiet",
+    )
     assert command(*options).exit_code == 0
     engine = json.loads((tmp_path / "out" / "config.json").read_text())["engine"]
     assert (engine["steps"], engine["batch"], engine["seed"]) == (2, 1, 7)

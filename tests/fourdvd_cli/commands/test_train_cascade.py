@@ -115,14 +115,14 @@ def test_each_stage_stands_on_those_before_and_together_they_are_a_cascade(comma
 @pytest.mark.parametrize("size", ["low", "high"])
 def test_the_base_is_trained_at_the_size_that_is_asked_for(command, tmp_path, size):
     assert command("vae").exit_code == 0
-    result = command("base", "--vae", tmp_path / "vae", "--size", size)
+    result = command("base", "--vae", tmp_path / "vae", "--resolution", size)
     assert result.exit_code == 0, result.exception
     settings = json.loads((tmp_path / "base" / "config.json").read_text())["identity"]["base"]
     assert settings["size"] == size
 
 
 def test_a_size_that_is_not_packed_is_a_usage_error(command, tmp_path):
-    assert command("base", "--vae", tmp_path / "vae", "--size", "huge").exit_code == 2
+    assert command("base", "--vae", tmp_path / "vae", "--resolution", "huge").exit_code == 2
 
 
 def test_trainings_that_are_not_there_are_told_when_assembled(command, tmp_path):

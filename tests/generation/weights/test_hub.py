@@ -80,7 +80,7 @@ class Machine:
         return process.returncode, stdout, stderr
 
     def fetch(self, *arguments: object, **environment: str) -> tuple[int | None, str, str]:
-        return self.run("fetch", "sv4d2", "--accept-licence", *arguments, **environment)
+        return self.run("fetch", "sv4d2", "--accept-license", *arguments, **environment)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_one_broken_connection_is_mended_without_being_told(machine, hub, conten
 
 def test_a_download_that_was_interrupted_goes_on(machine, hub, content):
     hub.breaks = [-(CHUNK + 5)]
-    arguments = ("fetch", "sv4d2", "--accept-licence", "--weights", machine.folder)
+    arguments = ("fetch", "sv4d2", "--accept-license", "--weights", machine.folder)
     with machine.start(*arguments) as process:
         deadline = time.monotonic() + 30
         while not any(p.stat().st_size >= CHUNK for p in machine.folder.glob(".*.unfinished")):
@@ -181,7 +181,7 @@ def test_a_download_that_was_interrupted_goes_on(machine, hub, content):
 
 
 def test_two_downloads_at_once_are_one(machine, hub, content):
-    arguments = ("fetch", "sv4d2", "--accept-licence", "--weights", machine.folder)
+    arguments = ("fetch", "sv4d2", "--accept-license", "--weights", machine.folder)
     processes = [machine.start(*arguments) for _ in range(2)]
     for process in processes:
         with process:

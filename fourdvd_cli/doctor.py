@@ -1,7 +1,7 @@
-"""What this machine can do: the facts behind `fourdvd doctor`.
+"""What this machine supports: the checks of `fourdvd doctor`.
 
-Each check is a function that returns one line of facts and, where something is missing, what to do
-about it. Nothing here is needed by the other commands.
+Each check is a function that returns one line of facts and, where something is missing, what to
+install for it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import fourdvd_cli
-from fourdvd_cli.devices import usable_cores
+from recon.devices import usable_cores
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        ok: whether it is there and can be used.
-        found: the facts, one line.
-        advice: what to do where something is missing that would help; else None.
+        ok: whether the thing is installed and usable.
+        found: facts about it, in one line.
+        advice: what to do where it is missing and would help; else None.
     """
 
     ok: bool
@@ -33,19 +33,19 @@ class Finding(NamedTuple):
     advice: str | None = None
 
     def line(self, name: str) -> str:
-        """The finding for people."""
+        """Return the finding as a line of text."""
         advice = f" → {self.advice}" if self.advice else ""
         return f"{'✓' if self.ok else '–'} {name:14}{self.found}{advice}"
 
 
 def diagnose(folder: Path) -> dict[str, Finding]:
-    """Looks at everything that decides what fourdvd can do here.
+    """Run all checks.
 
     Args:
-        folder: where results would go; its free space is told.
+        folder: the folder whose free disk space is reported.
 
     Returns:
-        Findings by name, in the order in which they are shown.
+        Findings by the name of their check, in the order in which they are shown.
     """
     checks: dict[str, Callable[[], Finding]] = {
         "fourdvd": lambda: Finding(True, fourdvd_cli.__version__),
@@ -78,7 +78,7 @@ def _cuda() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Finding(False, "no device", "not needed: everything works on the CPU, more slowly")
+        return Finding(False, "no device", "optional: everything also runs on the CPU, more slowly")
     device = torch.cuda.get_device_properties(0)
     free, total = torch.cuda.mem_get_info(0)
     return Finding(True, f"{device.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
@@ -89,7 +89,7 @@ def _cuda_toolkit() -> Finding:
     nvcc = shutil.which("nvcc", path=None if home is None else str(Path(home) / "bin"))
     if nvcc:
         return Finding(True, nvcc)
-    return Finding(False, "no nvcc", "only for gsplat without a prebuilt wheel: set CUDA_HOME")
+    return Finding(False, "no nvcc", "needed only without a prebuilt gsplat wheel: set CUDA_HOME")
 
 
 def _gsplat() -> Finding:
@@ -104,9 +104,11 @@ def _cpu_kernel() -> Finding:
 
     try:
         return Finding(True, f"built, instruction set in use: {kernels().variant}")
-    except BackendError as error:  # the message says what to do
+    except BackendError as error:  # its message says what to do
         return Finding(
-            False, "not usable; plain PyTorch stands in, a hundred times slower", f"{error}"
+            False,
+            "not usable; the PyTorch reference is used instead, a hundred times slower",
+            f"{error}",
         )
 
 
@@ -133,7 +135,9 @@ def _weights() -> Finding:
         except WeightsError:
             missing.append(model.label)
     facts = [*found, *([f"not found: {', '.join(missing)}"] if missing else [])]
-    advice = None if found else "only for generate: fourdvd models fetch sv4d2 --accept-licence"
+    advice = (
+        None if found else "all but mini need them: fourdvd models fetch sv4d2 --accept-license"
+    )
     return Finding(bool(found), "; ".join(facts), advice)
 
 
@@ -149,7 +153,7 @@ def _data() -> Finding:
         there = importlib.util.find_spec(module) is not None
         (parts if there else missing).append(module if there else f"{module} [{extra}]")
     facts = [*parts, *([f"not found: {', '.join(missing)}"] if missing else [])]
-    advice = "only for fourdvd data: pip install 'fourdvd[data,cluster]'" if missing else None
+    advice = "needed for fourdvd data: pip install 'fourdvd[data,cluster]'" if missing else None
     return Finding(not missing, "; ".join(facts), advice)
 
 
