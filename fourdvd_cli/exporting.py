@@ -8,7 +8,7 @@ from typing import Any
 
 from fourdvd_cli import console
 from recon.devices import resolve_device
-from recon.exporters.folder import export_scene
+from recon.exporters.folder import export as write_export
 from recon.exporters.options import ExportOptions
 from recon.exporters.verification import verify_export
 from recon.scene import load_scene
@@ -41,7 +41,7 @@ def export(
         The content of `export.json`; where verified, each format has `verification` besides.
 
     Raises:
-        FourdvdError: as `export_scene` and `verify_export`.
+        FourdvdError: as `recon.export` and `verify_export`.
     """
     scene = load_scene(scene_folder, resolve_device(device))
     written: list[str] = []
@@ -51,7 +51,7 @@ def export(
             written.append(path)
             report(len(written), None, path)
 
-        manifest = export_scene(scene, output, formats, options, on_step, overwrite)
+        manifest = write_export(scene, output, formats, options, on_step, overwrite)
     console.say(f"wrote {len(written)} files to {output}")
     if verify:
         for name, found in verify_export(scene, output, formats).items():

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from fourdvd_cli import __version__, console
+from fourdvd_cli.commands.reconstruct import reconstruct_with_progress
 from fourdvd_cli.exporting import export
-from fourdvd_cli.fitting import FitSettings, fit
 from fourdvd_cli.generating import Generation
 from generation.clip.preparing import ClipOptions
 from generation.presets import presets
@@ -60,7 +60,7 @@ def run_pipeline(
     source: Path,
     folder: Path,
     formats: Sequence[str],
-    settings: FitSettings,
+    settings: dict[str, Any],
     generation: GenerateSettings,
     *,
     weights_folder: Path | None = None,
@@ -73,7 +73,7 @@ def run_pipeline(
         source: video, GIF, folder of frames, grid folder or its transforms JSON.
         folder: all results; it may hold an unfinished run of the same input and settings.
         formats: keys of `recon.exporters.exporters`; those that are there already are kept.
-        settings: of the fit.
+        settings: further arguments of `recon.reconstruct`.
         generation: of a grid from a video; not looked at where a grid is handed in.
         weights_folder: looked through first for the generation's weights.
         overwrite: start again, replacing what an earlier run left.
@@ -103,7 +103,9 @@ def run_pipeline(
             _write_splits(splits, folder / "grid")
         _finish(run, "grid", folder)
     if "scene" not in run.stages:
-        fit(folder / "grid", folder / "scene", settings, overwrite=True, quiet=quiet)
+        reconstruct_with_progress(
+            folder / "grid", folder / "scene", settings, overwrite=True, quiet=quiet
+        )
         _finish(run, "scene", folder)
     for name in dict.fromkeys(formats):
         if name not in run.formats:
@@ -112,7 +114,7 @@ def run_pipeline(
                 folder / "export",
                 [name],
                 ExportOptions(),
-                device=settings.device,
+                device=settings["device"],
                 overwrite=True,
                 quiet=quiet,
             )
@@ -149,13 +151,13 @@ def _is_video(source: Path) -> bool:
 def _begin(
     source: Path,
     folder: Path,
-    settings: FitSettings,
+    settings: dict[str, Any],
     generation: GenerateSettings | None,
     overwrite: bool,
 ) -> Run:
     """The run to go on with, or a new one, of which nothing is written yet."""
     made_with = None if generation is None else _decisive(generation)
-    wanted = Run(str(source.resolve()), asdict(settings), made_with)
+    wanted = Run(str(source.resolve()), settings, made_with)
     record = folder / RECORD
     if record.is_file() and not overwrite:
         found = _read(record)

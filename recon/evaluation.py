@@ -1,42 +1,43 @@
-"""How well a scene, or another grid, agrees with the images of a grid.
+"""Metrics of a scene, a grid or videos against the true images of a grid.
 
 All images are compared over white at the size of the true ones. Letters: M images, H × W pixels.
-What it does not know: where results are printed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from recon.errors import GridError
-from recon.grid.cameras import Camera
-from recon.grid.grid import Grid
+from recon.devices import resolve_device
+from recon.errors import GridError, InputError
+from recon.grid import Camera, Grid, grid_from_views, read_grid
+from recon.grid.view_videos import read_view_videos
 from recon.metrics import bounding_box, psnr, silhouette_iou, ssim
 from recon.rendering import render_gaussians
-from recon.scene import Scene
+from recon.scene import DESCRIPTION, Scene, load_scene
 
 SAME_ANGLE_DEG = 1.0
-SAME_POSITION = 0.01  # of the distance of the true camera from the origin
+SAME_POSITION = 0.01  # relative to the distance of the true camera from the origin
 SAME_TIME = 1e-3
-SAME_FOCAL = 0.01
+SAME_FOCAL = 0.01  # relative
 
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """How well one image agrees.
+    """Metrics of one image.
 
     Attributes:
-        view: number of the camera, as the grid's file has it.
-        frame: number of the time, as the grid's file has it.
-        psnr: dB over the whole image; 100 if equal.
-        ssim: in [−1, 1].
-        iou: of the silhouettes (alpha above a half), in [0, 1].
-        psnr_foreground: dB over the box around the true alpha; None if nothing is there.
+        view: number of the camera in the file of the true grid.
+        frame: number of the time in the file of the true grid.
+        psnr: PSNR over the whole image in dB; 100 if equal.
+        ssim: structural similarity, in [−1, 1].
+        iou: intersection over union of the silhouettes (alpha above 0.5), in [0, 1].
+        psnr_foreground: PSNR over the bounding box of the true alpha in dB; None if it is empty.
     """
 
     view: int
@@ -49,11 +50,11 @@ class ImageMetrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of all images that were compared, at least one.
+    """Metrics of all images that were compared, at least one.
 
     Attributes:
-        images: in the order of the true grid.
-        missing: number of true images that had no counterpart.
+        images: metrics of each image, in the order of the true grid.
+        missing: number of true images without a counterpart.
     """
 
     images: tuple[ImageMetrics, ...]
@@ -61,32 +62,40 @@ class Evaluation:
 
     @property
     def psnr(self) -> float:
-        """Mean over the images, dB."""
+        """Mean PSNR in dB."""
         return float(np.mean([image.psnr for image in self.images]))
 
     @property
     def ssim(self) -> float:
-        """Mean over the images."""
+        """Mean SSIM."""
         return float(np.mean([image.ssim for image in self.images]))
 
     @property
     def iou(self) -> float:
-        """Mean over the images."""
+        """Mean IoU of the silhouettes."""
         return float(np.mean([image.iou for image in self.images]))
 
     @property
     def psnr_foreground(self) -> float | None:
-        """Mean over the images in which something is to be seen, dB."""
+        """Mean foreground PSNR in dB over the images that show something; None if none does."""
         found = [i.psnr_foreground for i in self.images if i.psnr_foreground is not None]
         return float(np.mean(found)) if found else None
 
     @property
     def worst_psnr(self) -> float:
-        """Of the image that agrees least, dB."""
+        """PSNR of the worst image in dB."""
         return min(image.psnr for image in self.images)
 
+    def by_view(self) -> dict[int, Evaluation]:
+        """Split by view number, in ascending order."""
+        views = sorted({image.view for image in self.images})
+        return {
+            view: Evaluation(tuple(image for image in self.images if image.view == view))
+            for view in views
+        }
+
     def to_json(self) -> dict[str, Any]:
-        """What `evaluate --json` prints and `metrics.json` holds for a split."""
+        """Return what `evaluate --json` prints and `metrics.json` stores for a split."""
         return {
             "psnr": self.psnr,
             "ssim": self.ssim,
@@ -98,36 +107,64 @@ class Evaluation:
         }
 
 
+def evaluate(
+    paths: Sequence[str | Path] | str | Path, against: str | Path, device: str = "auto"
+) -> Evaluation:
+    """Compare files with a grid folder.
+
+    Example:
+        >>> evaluate("out/scene", against="examples/robot").psnr
+
+    Args:
+        paths: one scene folder, one grid folder or its JSON, or one video for each view of the
+            grid in the order of the views.
+        against: grid folder, or its JSON, with the true images.
+        device: device on which a scene is rendered, see `recon.devices.resolve_device`.
+
+    Raises:
+        InputError: a file cannot be read, or does not match the true images.
+        BackendError: the device is not available.
+    """
+    truth = read_grid(against)
+    paths = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    first = paths[0]
+    if first.is_file() and first.suffix.lower() != ".json":
+        return evaluate_grid(_grid_of_videos(paths, truth), truth)
+    if len(paths) > 1:
+        raise InputError(f"expected one scene or grid, or videos, found {len(paths)} paths")
+    if (first / DESCRIPTION).is_file():
+        device = resolve_device(device)
+        return evaluate_scene(load_scene(first, device), truth, device)
+    return evaluate_grid(read_grid(first), truth)
+
+
 def evaluate_scene(
     scene: Scene,
-    grid: Grid,
+    truth: Grid,
     device: str | torch.device = "cpu",
     backend: str = "auto",
     batch: int = 4,
 ) -> Evaluation:
-    """Renders a scene into the cameras of a grid at its times and compares.
+    """Compare renderings of a scene with all images of a grid.
 
     Args:
-        scene: what to look at.
-        grid: the true images.
-        device: where to render.
+        scene: the scene.
+        truth: the true images with their cameras and times.
+        device: device on which the scene is rendered.
         backend: see `recon.rasterizers.rasterize`.
         batch: images that are rendered at once; memory grows with it.
-
-    Returns:
-        The metrics of every image of the grid.
     """
     metrics = {}
-    for index, rgb, alpha in _renderings(scene, grid, device, backend, batch):
-        metrics[index] = _compare(rgb, alpha, grid, index)
-    return Evaluation(tuple(metrics[index] for index in range(len(grid))))
+    for index, rgb, alpha in _renderings(scene, truth, device, backend, batch):
+        metrics[index] = _compare(rgb, alpha, truth, index)
+    return Evaluation(tuple(metrics[index] for index in range(len(truth))))
 
 
-def evaluate_grids(grid: Grid, truth: Grid) -> Evaluation:
-    """Compares the images of a grid with those of another from the same camera at the same time.
+def evaluate_grid(grid: Grid, truth: Grid) -> Evaluation:
+    """Compare the images of a grid with those of another of the same camera and time.
 
     Raises:
-        GridError: the images differ in size, or no two belong together.
+        GridError: the images differ in size, or no two have the same camera and time.
     """
     if (grid.height, grid.width) != (truth.height, truth.width):
         raise GridError(
@@ -160,7 +197,7 @@ def _render(
 def _renderings(
     scene: Scene, grid: Grid, device: str | torch.device, backend: str, batch: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Index of each image of the grid, and the scene there: rgb over white and alpha."""
+    """Yield the index of each image of the grid with the scene's rgb over white and alpha."""
     for frame in range(grid.T):
         indices = grid.at_frame(frame)
         for start in range(0, len(indices), batch):
@@ -172,7 +209,7 @@ def _renderings(
 
 
 def _over_white(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """RGBA, uint8 [H, W, 4], as rgb over white [H, W, 3] and alpha [H, W], float in [0, 1]."""
+    """Split RGBA, uint8 [H, W, 4], into rgb over white [H, W, 3] and alpha [H, W], in [0, 1]."""
     values = image.astype(np.float64) / 255
     rgb, alpha = values[..., :3], values[..., 3:]
     return rgb * alpha + (1 - alpha), alpha[..., 0]
@@ -192,7 +229,7 @@ def _compare(rgb: np.ndarray, alpha: np.ndarray, truth: Grid, index: int) -> Ima
 
 
 def _partner(grid: Grid, camera: Camera, time: float) -> int | None:
-    """The image of a grid that was taken by the same camera at the same time, if there is one."""
+    """Index of the image of a grid with the given camera and time, if there is one."""
     views = {v for v, other in enumerate(grid.cameras) if _same_camera(other, camera)}
     for index in range(len(grid)):
         if grid.view[index] in views and abs(grid.time_of(index) - time) <= SAME_TIME:
@@ -210,3 +247,11 @@ def _same_camera(camera: Camera, truth: Camera) -> bool:
         and moved <= SAME_POSITION * max(float(np.linalg.norm(truth.position)), 1e-6)
         and zoomed <= SAME_FOCAL
     )
+
+
+def _grid_of_videos(paths: Sequence[Path], truth: Grid) -> Grid:
+    """One video for each view of the true grid, with its cameras."""
+    if len(paths) != truth.V:
+        raise InputError(f"expected one video for each of the {truth.V} views, found {len(paths)}")
+    videos = read_view_videos(paths)
+    return grid_from_views(truth.cameras, videos.images, videos.fps, videos.alpha_known)

@@ -1,7 +1,7 @@
-"""A 4D scene: canonical Gaussians, their deformation, and what is needed to look at them.
+"""A 4D scene: canonical Gaussians, their deformation, and the cameras and times of their fit.
 
 On disk a scene is a folder: `scene.safetensors` holds the tensors (`gaussians.*`, `deformation.*`),
-`scene.json` everything else. Only these two are read; never a pickle.
+`scene.json` everything else. Only these two files are read; never a pickle.
 
 Letters: N Gaussians, V cameras, T times. Frame: world, +Z up. Times are in [0, 1].
 """
@@ -9,7 +9,7 @@ Letters: N Gaussians, V cameras, T times. Frame: world, +Z up. Times are in [0, 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recon.deformation import Deformation, load_deformation
-from recon.errors import SceneError
+from recon.errors import InputError, SceneError
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera, camera_from_json, camera_to_json
+from recon.output import output_folder
+from recon.rendering import render_gaussians
 
 FORMAT = "fourdvd-scene"
 VERSION = 1
@@ -32,17 +34,21 @@ DESCRIPTION = "scene.json"
 
 @dataclass
 class Scene:
-    """Deformable Gaussians and the setting they were fitted in.
+    """Deformable Gaussians and the setting in which they were fitted.
+
+    Example:
+        >>> scene = load_scene("out/scene")
+        >>> image = scene.render(scene.cameras[0], time=0.5)
 
     Attributes:
-        gaussians: the canonical ones.
-        deformation: moves them to any time.
-        times: times of the fitted frames in [0, 1], [T].
+        gaussians: the canonical Gaussians.
+        deformation: the motion, which moves them to any time.
+        times: times of the fitted frames in [0, 1], ascending, [T].
         cameras: cameras of the fitted views, V of them.
-        fps: frames a second at which the T frames are meant to be played.
-        background: colour behind the object in previews, sRGB in [0, 1].
-        provenance: JSON-able record of where the scene comes from (grid, configuration, versions).
-        metrics: JSON-able metrics of the fit, as in `metrics.json`.
+        fps: frames per second at which the T frames are meant to be played.
+        background: color behind the object in previews, sRGB in [0, 1].
+        provenance: JSON-able record of the origin of the scene (grid, settings, versions).
+        metrics: JSON-able metrics of the fit, as in `metrics.json` without the single images.
     """
 
     gaussians: Gaussians
@@ -55,22 +61,63 @@ class Scene:
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def at(self, time: float) -> Gaussians:
-        """The Gaussians at a time in [0, 1]; what every consumer of a scene asks for."""
+        """Return the Gaussians at a time in [0, 1]; between fitted times they are interpolated."""
         return self.deformation(self.gaussians, time)
 
+    def render(
+        self, camera: Camera, time: float, background: Sequence[float] | None = None
+    ) -> np.ndarray:
+        """Render an image.
+
+        Images are bytes, as those of a `Grid` and as image writers expect them. For floats, alpha,
+        depth or gradients call `recon.rendering.render_gaussians(scene.at(time), [camera])`.
+
+        Args:
+            camera: any camera; its height and width are those of the image.
+            time: time in [0, 1].
+            background: sRGB in [0, 1]; the scene's own if None.
+
+        Returns:
+            sRGB, uint8, [H, W, 3].
+
+        Raises:
+            InputError: the time is outside [0, 1].
+            BackendError: the scene is on a GPU for which no rasterizer is available.
+        """
+        if not 0 <= time <= 1:
+            raise InputError(f"expected a time in [0, 1], found {time}")
+        colors = self.background if background is None else background
+        with torch.no_grad():
+            rgb = render_gaussians(self.at(float(time)), [camera], colors).rgb[0]
+        return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> None:
+        """Write a scene folder, complete or not at all; `load_scene` reads it.
+
+        Args:
+            folder: folder to create.
+            overwrite: whether a folder that is not empty may be replaced.
+
+        Raises:
+            OutputExistsError, OutputError: the folder cannot be created or replaced.
+            OSError: the disk is full or not writable.
+        """
+        with output_folder(folder, overwrite) as partial:
+            write_scene(self, partial)
+
     def to(self, device: str | torch.device) -> Scene:
-        """The same scene with its tensors on another device."""
+        """Move the tensors to another device, in place; return the scene."""
         self.gaussians = self.gaussians.map(lambda tensor: tensor.to(device))
         self.deformation.to(device)
         return self
 
 
-def save_scene(scene: Scene, folder: Path) -> None:
-    """Writes `scene.safetensors` and `scene.json` into an existing folder."""
+def write_scene(scene: Scene, folder: Path) -> None:
+    """Write `scene.safetensors` and `scene.json` into an existing folder."""
     tensors = {f"gaussians.{k}": v for k, v in scene.gaussians._asdict().items()}
     tensors |= {f"deformation.{k}": v for k, v in scene.deformation.state_dict().items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    # one entry: safetensors writes several in random order, and equal scenes shall be equal files
+    # A single entry: safetensors writes several in random order, and equal scenes give equal files.
     save_file(tensors, folder / TENSORS, metadata={"format": f"{FORMAT} {VERSION}"})
     description = {
         "format": FORMAT,
@@ -90,7 +137,11 @@ def save_scene(scene: Scene, folder: Path) -> None:
 
 
 def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
-    """Reads a scene folder.
+    """Read a scene folder.
+
+    Args:
+        folder: as `Scene.save` and `fourdvd reconstruct` write it.
+        device: target device of the tensors.
 
     Raises:
         SceneError: the folder, its JSON or its tensors are missing or not valid.
@@ -125,7 +176,7 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
     rows = {len(parameter) for parameter in deformation.gaussian_parameters()}
     if not rows <= {len(gaussians.means)}:
         raise SceneError(
-            f"the motion is that of {rows} Gaussians, found {len(gaussians.means)}",
+            f"the motion has tensors of {sorted(rows)} Gaussians, expected {len(gaussians.means)}",
             folder / TENSORS,
         )
     return scene
@@ -174,7 +225,7 @@ def _checked_gaussians(tensors: Mapping[str, torch.Tensor], folder: Path) -> Gau
             )
     gaussians = Gaussians(**{name: tensors[name].float() for name in Gaussians._fields})
     if not all(torch.isfinite(tensor).all() for tensor in gaussians):
-        raise SceneError("Gaussians with NaN or infinite numbers", folder / TENSORS)
+        raise SceneError("the Gaussians contain NaN or infinite numbers", folder / TENSORS)
     return gaussians
 
 

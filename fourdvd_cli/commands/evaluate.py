@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fourdvd_cli import console
 from fourdvd_cli.help import INPUT
 from fourdvd_cli.options import Device, DeviceOption, JsonOption, QuietOption, VerboseOption
+
+if TYPE_CHECKING:
+    from recon import Evaluation
+
+HEADER = ("view", "images", "PSNR", "PSNR foreground", "worst PSNR", "SSIM", "IoU")
 
 
 def evaluate(
@@ -39,10 +44,24 @@ def evaluate(
     --json as one object.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.evaluating import HEADER, evaluate_paths, table_rows
+    from recon import evaluate as evaluate_files
 
-    evaluation = evaluate_paths(paths, against, device.value)
+    evaluation = evaluate_files(paths, against, device.value)
     if json:
         console.print_json(evaluation.to_json())
-    else:
-        console.print_table(HEADER, table_rows(evaluation))
+        return
+    rows = [_row(str(view), part) for view, part in evaluation.by_view().items()]
+    console.print_table(HEADER, [*rows, _row("all", evaluation)])
+
+
+def _row(name: str, part: Evaluation) -> tuple[str, ...]:
+    foreground = "–" if part.psnr_foreground is None else f"{part.psnr_foreground:.2f}"
+    return (
+        name,
+        str(len(part.images)),
+        f"{part.psnr:.2f}",
+        foreground,
+        f"{part.worst_psnr:.2f}",
+        f"{part.ssim:.4f}",
+        f"{part.iou:.4f}",
+    )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fourdvd_cli import console
+from fourdvd_cli import console, interrupts
 from fourdvd_cli.help import OUTPUT
 from fourdvd_cli.options import (
     Device,
@@ -22,6 +22,9 @@ from fourdvd_cli.options import (
     ShDegreeOption,
     VerboseOption,
 )
+
+if TYPE_CHECKING:
+    from recon import Progress, Scene
 
 
 def reconstruct(
@@ -57,9 +60,55 @@ def reconstruct(
     Ctrl-C saves the state of the fit; run the same command again to resume it.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.fitting import FitSettings, fit
-
-    settings = FitSettings(quality.value, motion and motion.value, device.value, seed, sh_degree)
-    scene = fit(grid, output, settings, overwrite=overwrite, quiet=quiet)
+    settings = {
+        "quality": quality.value,
+        "motion": motion and motion.value,
+        "device": device.value,
+        "seed": seed,
+        "sh_degree": sh_degree,
+    }
+    scene = reconstruct_with_progress(grid, output, settings, overwrite, quiet)
     if json:
         console.print_json(scene.metrics)
+
+
+def reconstruct_with_progress(
+    grid: Path, output: Path, settings: dict[str, Any], overwrite: bool, quiet: bool
+) -> Scene:
+    """Call `recon.reconstruct` with a progress bar; the first signal stops it with its state saved.
+
+    Args:
+        grid: see `recon.reconstruct`.
+        output: see `recon.reconstruct`.
+        settings: further arguments of `recon.reconstruct`.
+        overwrite: see `recon.reconstruct`.
+        quiet: show no progress.
+    """
+    with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
+        from recon import reconstruct as reconstruct_scene
+
+        with console.progress("fitting", quiet) as report:
+            scene = reconstruct_scene(
+                grid,
+                output,
+                **settings,
+                overwrite=overwrite,
+                on_step=lambda step: report(step.step, step.steps, _step_note(step)),
+                should_stop=should_stop,
+            )
+    split = "test" if "test" in scene.metrics else "train"
+    views = "held-out" if split == "test" else "training"
+    console.say(
+        f"wrote {output}: {len(scene.gaussians.means)} Gaussians, "
+        f"{scene.metrics[split]['psnr']:.2f} dB on the {views} views"
+    )
+    return scene
+
+
+def _step_note(step: Progress) -> str:
+    """Phase, PSNR, number of Gaussians and time left, in a few words."""
+    minutes, seconds = divmod(round(step.seconds_left or 0), 60)
+    return (
+        f"{step.phase} · {step.metrics['psnr']:.1f} dB · {step.metrics['gaussians']:.0f} Gaussians"
+        f" · {minutes}:{seconds:02d} left"
+    )

@@ -79,11 +79,16 @@ def run(
     more options, such as the part of the video to use, run the three commands one by one.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.fitting import FitSettings
     from fourdvd_cli.pipeline import run_pipeline
     from generation.settings import GenerateSettings
 
-    settings = FitSettings(quality.value, motion and motion.value, device.value, seed, sh_degree)
+    settings = {
+        "quality": quality.value,
+        "motion": motion and motion.value,
+        "device": device.value,
+        "seed": seed,
+        "sh_degree": sh_degree,
+    }
     names = [name.value for name in formats or (Format.ply, Format.glb)]
     run_pipeline(
         source,

@@ -42,7 +42,7 @@ class BoneDeformation(Deformation):
         times: of the fitted images, ascending, T ≥ 1 of them.
         centres: of the bones in the canonical state, [K, 3].
         logits: of the weights, [N, K].
-        rigidity: weight of the gaps between neighbouring bones in `regularisation`, per world unit.
+        rigidity: weight of the gaps between neighbouring bones in `regularization`, per world unit.
     """
 
     name: ClassVar[str] = "bones"
@@ -116,7 +116,7 @@ class BoneDeformation(Deformation):
         self.translations[index].copy_(guess.translations)
         self.rotations[index].copy_(guess.quats)
 
-    def regularisation(self, gaussians: Gaussians, time: float) -> Tensor:
+    def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
         """How far neighbouring bones tear apart: each predicts where its neighbours' centres go.
 
         The term of embedded deformation (Sumner et al. 2007, eq. 7), with norms instead of squares
@@ -132,7 +132,7 @@ class BoneDeformation(Deformation):
         return self.rigidity * (gaps + 1e-8).sqrt().mean()
 
     def configuration(self) -> dict[str, Any]:
-        """The fitted times and the weight of the regularisation."""
+        """The fitted times and the weight of the regularization."""
         return {"times": list(self.times), "rigidity": self.rigidity}
 
     @classmethod

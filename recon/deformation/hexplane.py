@@ -128,7 +128,7 @@ class HexPlaneDeformation(Deformation):
         places = torch.cat([space, space.new_full((len(space), 1), moment)], dim=1)
         return torch.cat([_sampled_product(level, places) for level in self.levels], dim=1)
 
-    def regularisation(self, gaussians: Gaussians, time: float) -> Tensor:
+    def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
         """Total variation of all space planes and curvature in time of all time planes."""
         total = gaussians.means.new_zeros(())
         for level in self.levels:

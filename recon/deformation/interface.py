@@ -71,7 +71,7 @@ class Deformation(nn.Module):
         """
         raise NotImplementedError
 
-    def regularisation(self, gaussians: Gaussians, time: float) -> Tensor:
+    def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
         """What keeps the motion plausible around `time`, a scalar added to the image loss."""
         return gaussians.means.new_zeros(())
 

@@ -1,6 +1,6 @@
 """Keyframes: every Gaussian has a translation and a rotation of its own at every fitted time.
 
-The freest motion model and a cheap one. Nothing but `regularisation` ties the Gaussians together:
+The freest motion model and a cheap one. Nothing but `regularization` ties the Gaussians together:
 it asks each of them to carry its neighbours along as a rigid body, and to move evenly.
 
 Letters: N Gaussians, T fitted times, k neighbours, d translations, R rotations.
@@ -40,9 +40,9 @@ class KeyframeDeformation(Deformation):
     Args:
         times: of the fitted images, ascending, T ≥ 1 of them.
         count: N.
-        rigidity: weight in `regularisation` of the mean deviation of the neighbours from a rigid
+        rigidity: weight in `regularization` of the mean deviation of the neighbours from a rigid
             motion, as a fraction of their mean distance.
-        smoothness: weight in `regularisation` of the mean distance of a translation from even
+        smoothness: weight in `regularization` of the mean distance of a translation from even
             motion between the times before and after it, as a fraction of the object's radius.
 
     Raises:
@@ -103,7 +103,7 @@ class KeyframeDeformation(Deformation):
         self.translations[index].copy_(guess.translations)
         self.rotations[index].copy_(guess.quats)
 
-    def regularisation(self, gaussians: Gaussians, time: float) -> Tensor:
+    def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
         """Deviation from a motion that is rigid around each Gaussian and even in time.
 
         The canonical means are taken as they are: the gradient goes to the motion alone. Neighbours
@@ -159,7 +159,7 @@ class KeyframeDeformation(Deformation):
         return (d1 - even).norm(dim=-1).mean() / radius
 
     def configuration(self) -> dict[str, Any]:
-        """The fitted times and the weights of the regularisation."""
+        """The fitted times and the weights of the regularization."""
         return {
             "times": list(self.times),
             "rigidity": self.rigidity,

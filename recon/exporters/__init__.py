@@ -1,7 +1,7 @@
 """Scenes as files of other programs.
 
 One module for each format, one table by name. An exporter takes `(scene, times, options)` and
-yields the name and the bytes of one file after another; `recon.exporters.folder.export_scene` puts
+yields the name and the bytes of one file after another; `recon.exporters.folder.export` puts
 them on disk and `recon.exporters.verification.verify_export` reads them back and looks at them.
 """
 

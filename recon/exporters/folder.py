@@ -29,7 +29,7 @@ MANIFEST = "export.json"
 Exporter = Callable[[Scene, np.ndarray, ExportOptions], Iterator[tuple[str, bytes]]]
 
 
-def export_scene(
+def export(
     scene: Scene,
     folder: str | Path,
     formats: Sequence[str],

@@ -1,53 +1,127 @@
-"""The state of an unfinished fit as one safetensors file.
+"""Checkpoint and log of an unfinished fit, in the folder `train/` of its scene.
 
-It holds the parameters, the deformation, Adam's moments and the random generator as tensors, and
-a JSON
-text in the header: which fit it is of, how far it is, and which motion model it has. A fit that
-goes on from it does what it would have done without the interruption.
+    SCENE/train/checkpoint.safetensors   parameters, motion, Adam's moments, random generator
+    SCENE/train/log.jsonl                one JSON object every few iterations
+
+A fit resumed from a checkpoint gives the same bits as one that was never interrupted.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from recon.deformation import load_deformation
-from recon.errors import SceneError
+from recon.errors import InputError, OutputExistsError
 from recon.fitting.config import FitConfig
 from recon.fitting.fit import Fit
 from recon.gaussians import Gaussians
 from recon.grid.grid import Grid
+from recon.resume import check_same, fingerprint, load_state, read_description, save_state
 
-CHECKPOINT = "checkpoint.safetensors"
-PARTIAL = CHECKPOINT + ".partial"  # while it is written
-FORMAT, VERSION = "fourdvd-checkpoint", "2"
+TRAIN, CHECKPOINT, LOG = "train", "checkpoint.safetensors", "log.jsonl"
+FORMAT, VERSION = "fourdvd-checkpoint", "3"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 WITHOUT_EFFECT = ("threads", "checkpoint_every", "device")  # on the result of a fit
+LOG_EVERY = 20  # iterations
+
+
+class TrainFolder:
+    """The folder `train/` of an unfinished scene.
+
+    Args:
+        scene_folder: folder of the scene; it may not exist yet.
+        identity: the result of `fit_identity`.
+    """
+
+    def __init__(self, scene_folder: Path, identity: dict[str, Any]):
+        self.folder = scene_folder / TRAIN
+        self.checkpoint, self.log = self.folder / CHECKPOINT, self.folder / LOG
+        self._identity = identity
+
+    def check(self, overwrite: bool) -> None:
+        """Check that a checkpoint, if there is one, is of the same fit; with `overwrite`, drop it.
+
+        Raises:
+            OutputExistsError: the checkpoint is of another fit and `overwrite` is False.
+            InputError: the checkpoint is damaged or of another version, and `overwrite` is False.
+        """
+        try:
+            description = read_description(self.checkpoint, format=FORMAT, version=VERSION)
+            if description is not None:
+                scene_folder = self.folder.parent
+                check_same(
+                    description["identity"], self._identity, scene_folder, "an unfinished fit"
+                )
+        except (InputError, OutputExistsError):
+            if not overwrite:
+                raise
+            shutil.rmtree(self.folder)
+
+    def resume(self, fit: Fit) -> float:
+        """Restore the state of a fit, if there is one; return the seconds it took so far."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        load_checkpoint(fit, self.checkpoint)
+        return _trim_log(self.log, fit.iteration)
+
+    def record(self, fit: Fit, psnr: float, seconds: float) -> None:
+        """Append a line to the log every few iterations.
+
+        Args:
+            fit: after a step.
+            psnr: running mean over the training images in dB.
+            seconds: duration of the fit so far.
+        """
+        if fit.iteration % LOG_EVERY and not fit.done:
+            return
+        line = {
+            "iteration": fit.iteration,
+            "phase": fit.phase,
+            "size": fit.schedule.image_size(fit.iteration),
+            "psnr": round(psnr, 3),
+            "gaussians": len(fit.gaussians.means),
+            "seconds": round(seconds, 2),
+        }
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def save(self, fit: Fit) -> None:
+        """Replace the checkpoint by the state of a fit."""
+        save_checkpoint(fit, self._identity, self.checkpoint)
+
+
+def is_unfinished(scene_folder: Path) -> bool:
+    """Whether a folder contains a fit in progress and nothing else."""
+    train = scene_folder / TRAIN
+    if not train.is_dir() or {path.name for path in scene_folder.iterdir()} != {TRAIN}:
+        return False
+    # A process that was killed while it saved leaves a partial file beside the checkpoint.
+    stem = Path(CHECKPOINT).stem
+    return all(
+        path.is_file() and (path.name == LOG or path.name.lstrip(".").startswith(f"{stem}."))
+        for path in train.iterdir()
+    )
 
 
 def fit_identity(grid: Grid, config: FitConfig) -> dict[str, Any]:
-    """What makes two fits the same one: their settings and a hash of their images and cameras."""
-    digest = hashlib.sha256(grid.images.tobytes())
-    for array in (grid.view, grid.frame, grid.times):
-        digest.update(array.tobytes())
+    """Return what determines the result of a fit: its settings and the hash of its grid."""
+    arrays = [grid.images, grid.view, grid.frame, grid.times]
     for camera in grid.cameras:
-        digest.update(camera.T_world_camera.tobytes())
-        digest.update(camera.K.tobytes())
+        arrays += [camera.T_world_camera, camera.K]
     settings = {k: v for k, v in asdict(config).items() if k not in WITHOUT_EFFECT}
-    return {"grid": digest.hexdigest(), "settings": settings}
+    return {"grid": fingerprint(*arrays), "settings": settings}
 
 
-def save_checkpoint(fit: Fit, identity: dict[str, Any], path: Path) -> None:
-    """Writes the state aside and puts it in the place of the last one."""
+def save_checkpoint(fit: Fit, identity: Mapping[str, Any], path: Path) -> None:
+    """Write the state of a fit, replacing an older one atomically."""
     description = {
         "identity": identity,
         "iteration": fit.iteration,
@@ -55,86 +129,64 @@ def save_checkpoint(fit: Fit, identity: dict[str, Any], path: Path) -> None:
         "motion": fit.deformation.name,
         "deformation": fit.deformation.configuration(),
     }
-    header = {"format": FORMAT, "version": VERSION, "description": json.dumps(description)}
-    partial = path.with_name(PARTIAL)
-    partial.write_bytes(save(_tensors(fit), metadata=header))
-    partial.replace(path)
-
-
-def read_identity(path: Path) -> dict[str, Any]:
-    """The identity of the fit that a checkpoint is of.
-
-    Raises:
-        SceneError: the file is not a checkpoint of this version.
-    """
-    return _read_header(path)["identity"]
+    save_state(path, _tensors(fit), description, format=FORMAT, version=VERSION)
 
 
 def load_checkpoint(fit: Fit, path: Path) -> None:
-    """Puts a freshly made fit of the same identity into the saved state.
+    """Restore a saved state into a new fit of the same identity; do nothing without a file.
 
     Raises:
-        SceneError: the file is not a checkpoint of this version, or is damaged.
+        InputError: the file is damaged or of another version.
     """
-    description = _read_header(path)
+    saved = load_state(path, format=FORMAT, version=VERSION, device=fit.config.device)
+    if saved is None:
+        return
+    tensors, description = saved
     try:
-        with safe_open(path, "pt", device=fit.config.device) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         parameters = {name: tensors[f"gaussians.{name}"] for name in Gaussians._fields}
         fit.parameters = {name: nn.Parameter(value) for name, value in parameters.items()}
-        prefix = "deformation."
-        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         fit.deformation = load_deformation(
-            description["motion"], description["deformation"], state
+            description["motion"], description["deformation"], _part(tensors, "deformation.")
         ).to(fit.config.device)
         _restore_buffers(fit, tensors)
         fit.iteration, fit.joined = description["iteration"], description["joined"]
         fit.frame_errors = tensors["frame_errors"].cpu()
-        fit.trust.errors = tensors["image_errors"].cpu()
-        fit.gradient_sum = tensors["gradient_sum"].cpu()
+        fit.image_weights.errors = tensors["image_errors"].cpu()
+        fit.statistics = {k: v.cpu() for k, v in _part(tensors, "densification.").items()}
         fit.generator.set_state(tensors["generator"].cpu())
         fit.optimizer = fit.new_optimizer()
         _restore_moments(fit, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise SceneError(f"the checkpoint is damaged ({error}); delete it", path) from error
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise SceneError(f"cannot be read as a checkpoint ({error}); delete it", path) from error
-    if (header.get("format"), header.get("version")) != (FORMAT, VERSION):
-        raise SceneError("is a checkpoint of another version; delete it to start again", path)
-    try:
-        return json.loads(header["description"])
-    except (KeyError, json.JSONDecodeError) as error:
-        raise SceneError(f"the checkpoint is damaged ({error!r}); delete it", path) from error
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, InputError) as error:
+        raise InputError(f"the checkpoint is damaged ({error}); delete it", path) from error
 
 
 def _tensors(fit: Fit) -> dict[str, Tensor]:
-    tensors = {f"gaussians.{name}": value.detach() for name, value in fit.parameters.items()}
+    tensors = {f"gaussians.{name}": value for name, value in fit.parameters.items()}
     tensors |= {f"deformation.{k}": v for k, v in fit.deformation.state_dict().items()}
     tensors |= {f"buffer.{name}": value for name, value in fit.deformation.named_buffers()}
+    tensors |= {f"densification.{name}": value for name, value in fit.statistics.items()}
     for index, parameter in _indexed(fit):
         for key in MOMENTS:
             if key in fit.optimizer.state.get(parameter, {}):
                 tensors[f"optimizer.{index}.{key}"] = fit.optimizer.state[parameter][key]
-    tensors["frame_errors"], tensors["gradient_sum"] = fit.frame_errors, fit.gradient_sum
-    tensors["image_errors"] = fit.trust.errors
+    tensors["frame_errors"], tensors["image_errors"] = fit.frame_errors, fit.image_weights.errors
     tensors["generator"] = fit.generator.get_state()
-    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    # Clones, because safetensors refuses tensors that share memory.
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
 
 
-def _restore_buffers(fit: Fit, tensors: dict[str, Tensor]) -> None:
-    """Those that a scene does not keep, too: they were derived at another time than now."""
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _restore_buffers(fit: Fit, tensors: Mapping[str, Tensor]) -> None:
+    """Restore the buffers that scenes do not store: they were derived from an earlier state."""
     for name, _ in list(fit.deformation.named_buffers()):
         module, _, leaf = name.rpartition(".")
         setattr(fit.deformation.get_submodule(module), leaf, tensors[f"buffer.{name}"])
 
 
-def _restore_moments(fit: Fit, tensors: dict[str, Tensor]) -> None:
+def _restore_moments(fit: Fit, tensors: Mapping[str, Tensor]) -> None:
     for index, parameter in _indexed(fit):
         state = {
             key: tensors[f"optimizer.{index}.{key}"].clone()
@@ -145,6 +197,20 @@ def _restore_moments(fit: Fit, tensors: dict[str, Tensor]) -> None:
             fit.optimizer.state[parameter] = state
 
 
-def _indexed(fit: Fit) -> Iterator[tuple[int, torch.Tensor]]:
+def _indexed(fit: Fit) -> Iterator[tuple[int, Tensor]]:
     groups = fit.optimizer.param_groups
     return enumerate(parameter for group in groups for parameter in group["params"])
+
+
+def _trim_log(log: Path, iteration: int) -> float:
+    """Drop lines of work that was lost after the checkpoint; return the seconds up to there."""
+    kept, seconds = [], 0.0
+    if log.exists():
+        for line in log.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
+                values = json.loads(line)
+                if values["iteration"] <= iteration:
+                    kept.append(line)
+                    seconds = float(values["seconds"])
+    log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    return seconds

@@ -1,93 +1,99 @@
-"""What decides how a fit goes: its settings, and the usual ones by name.
-
-Letters: N Gaussians. It knows neither images nor tensors.
-"""
+"""The settings of a fit, and the usual ones by quality. Letters: N Gaussians, T frames."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
 from recon.errors import InputError
-from recon.fitting.densification import GrowAndPrune, Relocation
+from recon.fitting.densification import DensificationPolicy, Relocation
 from recon.losses import LossWeights
+
+DEFAULT_QUALITY = "standard"
+DEFAULT_MOTION = "bones"  # on every device
+REFERENCE_SIZE = 256  # pixels: the longer image edge that the settings are tuned for
+GPU_VIEWS_PER_STEP = 16  # hardly slower than two on a GPU
 
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Adam's, for an object of radius about 1.
+    """Learning rates of Adam, for an object of radius about 1.
 
     Attributes:
-        means: at the start; falls exponentially to `means_end` over the fit.
-        means_end: at the end.
-        scales: of the logarithmic scales.
-        quats: of the rotations.
-        opacities: of the logits.
-        sh0: of the constant colour.
-        shN: of the colour that depends on the view.
-        end: factor of all but the means at the end, reached exponentially after the growth.
-        motion_start: by how much the motion of a frame is fitted faster when it has just joined.
-        motion_end: factor of the motion's own rates at the end, reached likewise.
+        means: rate of the means at the start.
+        means_final: rate of the means at the end, reached exponentially over the whole fit.
+        scales: rate of the logarithmic scales.
+        quats: rate of the rotations.
+        opacities: rate of the logit opacities.
+        sh0: rate of the constant color coefficient.
+        shN: rate of the view-dependent color coefficients.
+        final_factor: factor of all rates but that of the means at the end, reached exponentially
+            during refinement.
+        new_frame_boost: the motion of a frame that has just joined is fitted 1 + this times faster.
+        motion_final_factor: factor of the motion's rates at the end, reached exponentially during
+            refinement.
     """
 
     means: float = 1e-3
-    means_end: float = 3e-5
+    means_final: float = 3e-5
     scales: float = 6e-3
     quats: float = 4e-3
     opacities: float = 4e-2
     sh0: float = 4e-3
     shN: float = 2e-4
-    end: float = 0.3
-    motion_start: float = 4.0
-    motion_end: float = 0.1
+    final_factor: float = 0.3
+    new_frame_boost: float = 4.0
+    motion_final_factor: float = 0.1
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """All that decides what a fit does; `preset` makes the usual ones.
+    """All settings of a fit; `fit_config` makes the usual ones.
 
     Attributes:
-        motion: key of `recon.deformation.motion_models`.
-        iterations: in all.
-        initial_gaussians: drawn from the visual hull; N until all frames have joined.
-        gaussians: cap on N afterwards.
-        views: in one step.
-        sh_degree: of the spherical harmonics, 0 to 3.
-        static: fraction of the iterations on one frame.
-        growth: fraction of the iterations in which the other frames join one by one.
-        newest: fraction of the growth's steps that draw the frames that joined last.
-        stiff_start: by how much the motion of a frame is stiffer when it has just joined.
-        growth_size: longer edge of the images in pixels until the growth is over.
-        middle_size: likewise at the beginning of the rest; the last part has the full size.
-        middle: fraction of the iterations at `middle_size`.
-        weights: of the loss.
-        rates: of the optimiser.
-        densification: policy.
-        robust: whether images that contradict the others of their time count less, and those of a
-            generated grid's input view more.
-        random_background: whether images are compared over random colours (else over white).
-        threads: of the CPU kernels; 0 means all processors.
-        device: of the tensors.
-        seed: of everything random.
+        motion: motion model, a key of `recon.deformation.motion_models`.
+        iterations: number of optimization steps.
+        initial_gaussians: number drawn from the visual hull; cap on N until refinement.
+        max_gaussians: cap on N during refinement.
+        views_per_step: number of images in one step, all of one time.
+        sh_degree: degree of the spherical harmonics, 0 to 3.
+        static_fraction: fraction of the iterations spent on a single frame.
+        motion_fraction: fraction of the iterations during which the other frames join.
+        newest_frame_prob: probability that a step of the motion phase draws the newest frames.
+        new_frame_stiffness: the motion of a frame that has just joined is regularized 1 + this
+            times as strongly.
+        motion_image_size: longer image edge in pixels during the static and the motion phase.
+        middle_image_size: longer image edge in pixels in the first part of refinement; full size
+            afterwards.
+        middle_fraction: fraction of the iterations at `middle_image_size`.
+        loss_weights: weights of the terms of the image loss.
+        learning_rates: learning rates of Adam.
+        densification: policy that adds, moves and removes Gaussians.
+        robust_weights: whether images that contradict the others of their time count less, and
+            those of the input view more.
+        random_background: whether images are compared over random colors instead of white.
+        threads: threads of the CPU kernels; 0 takes all processors.
+        device: "cpu" or "cuda".
+        seed: seed of all random choices.
         checkpoint_every: iterations between two checkpoints.
     """
 
-    motion: str = "bones"
+    motion: str = DEFAULT_MOTION
     iterations: int = 9000
     initial_gaussians: int = 5000
-    gaussians: int = 10000
-    views: int = 2
+    max_gaussians: int = 10000
+    views_per_step: int = 2
     sh_degree: int = 0
-    static: float = 0.1
-    growth: float = 0.5
-    newest: float = 0.6
-    stiff_start: float = 9.0
-    growth_size: int = 128
-    middle_size: int = 256
-    middle: float = 0.1
-    weights: LossWeights = field(default_factory=LossWeights)
-    rates: LearningRates = field(default_factory=LearningRates)
-    densification: Relocation | GrowAndPrune = field(default_factory=Relocation)
-    robust: bool = True
+    static_fraction: float = 0.1
+    motion_fraction: float = 0.5
+    newest_frame_prob: float = 0.6
+    new_frame_stiffness: float = 9.0
+    motion_image_size: int = 128
+    middle_image_size: int = 256
+    middle_fraction: float = 0.1
+    loss_weights: LossWeights = field(default_factory=LossWeights)
+    learning_rates: LearningRates = field(default_factory=LearningRates)
+    densification: DensificationPolicy = field(default_factory=Relocation)
+    robust_weights: bool = True
     random_background: bool = True
     threads: int = 0
     device: str = "cpu"
@@ -95,44 +101,43 @@ class FitConfig:
     checkpoint_every: int = 500
 
     def for_images(self, edge: int) -> FitConfig:
-        """The same settings for images of another size than 256 pixels, which `preset` is made for.
+        """Scale the number of Gaussians to images with a longer edge of `edge` pixels.
 
-        Larger images show more, so the number of Gaussians grows with their edge.
+        Larger images show more detail. The other settings stay as they are.
         """
-        factor = edge / 256
+        factor = edge / REFERENCE_SIZE
         return replace(
             self,
             initial_gaussians=round(self.initial_gaussians * min(1.0, factor)),
-            gaussians=round(self.gaussians * factor),
+            max_gaussians=round(self.max_gaussians * factor),
         )
 
 
 QUALITIES: dict[str, FitConfig] = {
-    "draft": FitConfig(iterations=3000, initial_gaussians=4000, gaussians=6000),
+    "draft": FitConfig(iterations=3000, initial_gaussians=4000, max_gaussians=6000),
     "standard": FitConfig(),
-    "high": FitConfig(iterations=22000, initial_gaussians=8000, gaussians=20000),
+    "high": FitConfig(iterations=22000, initial_gaussians=8000, max_gaussians=20000),
 }
-ALL_VIEWS = 16  # in one step on a GPU, which is hardly slower than two
 
 
-def preset(
-    quality: str = "standard",
+def fit_config(
+    quality: str = DEFAULT_QUALITY,
     motion: str | None = None,
     device: str = "cpu",
     seed: int = 0,
     sh_degree: int = 0,
 ) -> FitConfig:
-    """The usual settings.
+    """Return the usual settings of a quality.
 
     Args:
         quality: "draft", "standard" or "high": about 1, 5 or 15 minutes on two CPU cores at 256².
-        motion: key of `recon.deformation.motion_models`; bones if None.
+        motion: motion model, a key of `recon.deformation.motion_models`; None: `DEFAULT_MOTION`.
         device: "cpu" or "cuda".
-        seed: of everything random.
-        sh_degree: of the spherical harmonics, 0 to 3; above 0 the colour depends on the view.
+        seed: seed of all random choices.
+        sh_degree: degree of the spherical harmonics, 0 to 3; above 0 colors depend on the view.
 
     Raises:
-        InputError: there is no such quality or degree.
+        InputError: the quality or the degree does not exist.
     """
     if quality not in QUALITIES:
         raise InputError(f"unknown quality {quality!r}; expected one of {sorted(QUALITIES)}")
@@ -140,9 +145,9 @@ def preset(
         raise InputError(f"expected a degree of spherical harmonics from 0 to 3, found {sh_degree}")
     config = replace(
         QUALITIES[quality],
-        motion=motion or "bones",
+        motion=motion or DEFAULT_MOTION,
         device=device,
         seed=seed,
         sh_degree=sh_degree,
     )
-    return config if device == "cpu" else replace(config, views=ALL_VIEWS)
+    return config if device == "cpu" else replace(config, views_per_step=GPU_VIEWS_PER_STEP)

@@ -1,11 +1,13 @@
-"""Where Gaussians go while they are fitted: moved from where they do nothing, or cloned and pruned.
+"""Adaptive number and placement of Gaussians during a fit: two policies and their mechanics.
 
-Policies are frozen dataclasses of thresholds; mechanics are functions that keep parameters and the
-optimiser's state in step. `Relocation` keeps their number and moves dead ones, as 3D Gaussian
-splatting as Markov chain Monte Carlo does (Kheradmand et al. 2024); `GrowAndPrune` is the adaptive
-density control of 3D Gaussian splatting (Kerbl et al. 2023) with gsplat's thresholds.
+`Relocation` moves dead Gaussians onto live ones and adds new ones up to a cap, as 3D Gaussian
+splatting as Markov chain Monte Carlo (Kheradmand et al. 2024). `GrowAndPrune` is the adaptive
+density control of 3D Gaussian splatting (Kerbl et al. 2023) with gsplat's thresholds. A policy is a
+frozen dataclass of thresholds whose methods a fit calls after every backward pass; its running
+statistics live in a dictionary of tensors that the fit keeps and saves.
 
-Letters: N Gaussians; "rows" are the first axis of all parameters that belong to single Gaussians.
+Letters: N Gaussians, N' after a step, V views; a row is the part of all per-Gaussian parameters
+that belongs to one Gaussian.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,47 +23,172 @@ from torch import Tensor, nn
 from recon.gaussians import Gaussians
 from recon.rotations import quats_to_matrices
 
-LARGEST_RATIO = (
-    51  # copies of one Gaussian in one relocation beyond which the formula is not evaluated
-)
+MAX_COPIES = 51  # of one Gaussian in one relocation; beyond it the formula is not evaluated
+SPLIT_SHRINKAGE = 1.6
+
+
+class GaussianRows(NamedTuple):
+    """All parameters with one row per Gaussian, and the optimizer that owns them.
+
+    Attributes:
+        canonical: the fields of `Gaussians` by name.
+        motion: parameters of the deformation, [N, ...] each.
+        optimizer: an Adam over all of them.
+    """
+
+    canonical: dict[str, nn.Parameter]
+    motion: Sequence[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The canonical Gaussians."""
+        return Gaussians(**self.canonical)
+
+    def reindex(self, rows: Tensor, fresh: Tensor) -> None:
+        """Replace all rows by former ones, see `reindex`."""
+        reindex([*self.canonical.values(), *self.motion], self.optimizer, rows, fresh)
+
+    @torch.no_grad()
+    def assign(self, **values: Tensor) -> None:
+        """Overwrite canonical parameters by name, keeping the optimizer's moments."""
+        for name, value in values.items():
+            self.canonical[name].copy_(value)
+
+
+class Limits(NamedTuple):
+    """What bounds a densification step.
+
+    Attributes:
+        max_gaussians: cap on N.
+        radius: radius of the object in world units.
+    """
+
+    max_gaussians: int
+    radius: float
 
 
 @dataclass(frozen=True)
-class Relocation:
-    """Dead Gaussians are moved onto live ones; the number grows to its cap.
+class DensificationPolicy:
+    """The interface of the policies, and the thresholds that all of them have.
 
     Attributes:
-        every: iterations between two rounds.
-        stop_after: fraction of the fit after which nothing is moved.
-        dead_opacity: below it a Gaussian is dead.
-        growth: factor by which the number grows in each round until the cap.
+        every: iterations between two steps.
+        stop_after: fraction of the fit after which nothing changes, in [0, 1].
+        dead_opacity: opacity below which a Gaussian is dead, in [0, 1].
     """
 
     every: int = 100
     stop_after: float = 0.85
     dead_opacity: float = 0.02
-    growth: float = 1.15
+
+    def means2d_probe(self, views: int, means: Tensor) -> Tensor | None:
+        """Return zeros [V, N, 2] that receive the gradients of the projected means, if needed."""
+        return None
+
+    def observe(
+        self, statistics: dict[str, Tensor], probe: Tensor | None, height: int, width: int
+    ) -> None:
+        """Update the running statistics after a backward pass.
+
+        Args:
+            statistics: tensors by name on the CPU, empty at first; changed in place.
+            probe: the tensor of `means2d_probe` with its gradient.
+            height: image height in pixels.
+            width: image width in pixels.
+        """
+
+    def step(
+        self,
+        rows: GaussianRows,
+        statistics: dict[str, Tensor],
+        limits: Limits,
+        generator: torch.Generator,
+    ) -> None:
+        """Add, move and remove Gaussians, in place.
+
+        Args:
+            rows: the parameters and their optimizer.
+            statistics: as `observe` left them; changed in place.
+            limits: what bounds the step.
+            generator: source of randomness, on the CPU.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class GrowAndPrune:
-    """Gaussians with a large image gradient are cloned or split, transparent ones pruned.
+class Relocation(DensificationPolicy):
+    """Dead Gaussians move onto live ones, and the number grows to its cap.
 
     Attributes:
-        every: iterations between two rounds.
-        stop_after: fraction of the fit after which nothing changes.
-        dead_opacity: below it a Gaussian is pruned.
-        gradient: mean norm of the loss's gradient by the projected centre, in units of half images,
-            above which a Gaussian is duplicated.
-        small: largest standard deviation, as a fraction of the object's radius, of a Gaussian that
-            is cloned; larger ones are split in two.
+        growth: factor by which the number grows in each step until it reaches the cap.
     """
 
-    every: int = 100
+    growth: float = 1.15
+
+    def step(
+        self,
+        rows: GaussianRows,
+        statistics: dict[str, Tensor],
+        limits: Limits,
+        generator: torch.Generator,
+    ) -> None:
+        """See `DensificationPolicy.step`."""
+        before = rows.gaussians
+        sources = relocation_plan(before.opacities, self, limits.max_gaussians, generator)
+        opacities, scales = share_opacity(before, sources)
+        copied = torch.bincount(sources, minlength=len(before.means))[sources] > 1
+        rows.reindex(sources, fresh=copied)
+        rows.assign(opacities=opacities, scales=scales)
+
+
+@dataclass(frozen=True)
+class GrowAndPrune(DensificationPolicy):
+    """Gaussians with a large image gradient are cloned or split, transparent ones are pruned.
+
+    Attributes:
+        gradient: mean norm of the loss gradient with respect to the projected mean, in units of
+            half images, above which a Gaussian is duplicated.
+        small: largest standard deviation of a Gaussian that is cloned, as a fraction of the
+            object's radius; larger ones are split in two.
+    """
+
     stop_after: float = 0.6
-    dead_opacity: float = 0.02
     gradient: float = 2e-4
     small: float = 0.01
+
+    def means2d_probe(self, views: int, means: Tensor) -> Tensor:
+        """See `DensificationPolicy.means2d_probe`."""
+        return means.new_zeros(views, len(means), 2, requires_grad=True)
+
+    def observe(
+        self, statistics: dict[str, Tensor], probe: Tensor | None, height: int, width: int
+    ) -> None:
+        """Add gradient norms and the number of views that see each Gaussian to the statistics."""
+        assert probe is not None and probe.grad is not None
+        views, count, _ = probe.shape
+        half_images = probe.new_tensor([width, height]) / 2 * views
+        norms = (probe.grad * half_images).norm(dim=-1).cpu()
+        for name, values in (("gradient_norm", norms), ("view_count", (norms > 0).float())):
+            total = statistics.get(name, torch.zeros(0))
+            total = total if len(total) == count else torch.zeros(count)
+            statistics[name] = total + values.sum(0)
+
+    def step(
+        self,
+        rows: GaussianRows,
+        statistics: dict[str, Tensor],
+        limits: Limits,
+        generator: torch.Generator,
+    ) -> None:
+        """See `DensificationPolicy.step`."""
+        gradients = statistics["gradient_norm"] / statistics["view_count"].clamp_min(1)
+        gradients = gradients.to(rows.gaussians.means.device)
+        sources, halves = density_plan(rows.gaussians, gradients, self, limits)
+        rows.reindex(sources, fresh=halves)
+        means, scales = split(rows.gaussians, halves, generator)
+        rows.assign(means=means, scales=scales)
+        statistics.clear()
 
 
 @torch.no_grad()
@@ -70,13 +198,13 @@ def reindex(
     rows: Tensor,
     fresh: Tensor,
 ) -> None:
-    """Row i of each parameter becomes its former row `rows[i]`; Adam's moments follow.
+    """Make row i of each parameter its former row `rows[i]`, with Adam's moments.
 
     Args:
-        parameters: all that have one row for each Gaussian; they stay the same objects.
-        optimizer: holds them.
-        rows: former indices, of any number, [N'].
-        fresh: which of the new rows start with zero moments, [N'].
+        parameters: all parameters with one row per Gaussian; they stay the same objects.
+        optimizer: an Adam over them.
+        rows: former indices, any number of them, [N'].
+        fresh: which of the new rows start with zero moments, bool, [N'].
     """
     for parameter in parameters:
         state = optimizer.state.get(parameter, {})
@@ -90,43 +218,43 @@ def reindex(
 
 @torch.no_grad()
 def relocation_plan(
-    opacities: Tensor, policy: Relocation, cap: int, generator: torch.Generator
+    opacities: Tensor, policy: Relocation, max_gaussians: int, generator: torch.Generator
 ) -> Tensor:
-    """Which Gaussian each row shall be taken from, [N'] with N' ≥ N.
+    """Choose the former row of each new row, [N'] with N' ≥ N.
 
-    Dead rows, and new rows up to the cap, take a live one with probability proportional to opacity;
-    live rows stay themselves.
+    Dead rows, and new rows up to the cap, take a live one with probability proportional to its
+    opacity; live rows stay as they are.
     """
     count = len(opacities)
     alpha = opacities.sigmoid()
     alive = (alpha > policy.dead_opacity).nonzero()[:, 0]
-    rows = torch.arange(max(count, min(cap, math.ceil(count * policy.growth))))
+    rows = torch.arange(max(count, min(max_gaussians, math.ceil(count * policy.growth))))
     if len(alive) == 0:
         return rows[:count]
-    wanted = torch.cat([(alpha <= policy.dead_opacity).nonzero()[:, 0].cpu(), rows[count:]])
-    if len(wanted):
+    replaced = torch.cat([(alpha <= policy.dead_opacity).nonzero()[:, 0].cpu(), rows[count:]])
+    if len(replaced):
         draws = torch.multinomial(
-            alpha[alive].cpu(), len(wanted), replacement=True, generator=generator
+            alpha[alive].cpu(), len(replaced), replacement=True, generator=generator
         )
-        rows[wanted] = alive.cpu()[draws]
+        rows[replaced] = alive.cpu()[draws]
     return rows.to(opacities.device)
 
 
 @torch.no_grad()
 def share_opacity(gaussians: Gaussians, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Opacities and scales with which copies look like the one Gaussian that they were.
+    """Compute opacities and scales with which copies together look like the original Gaussian.
 
-    Kheradmand et al. 2024, eq. 9: with n of them in one place, 1 − (1 − o')^n = o, and the scales
-    keep the integral along a ray through the centre.
+    For n copies in one place, 1 − (1 − o')^n = o, and the scales keep the integral along a ray
+    through the center. Source: Kheradmand et al. 2024, eq. 9.
 
     Args:
-        gaussians: before the rows are taken.
-        rows: as of `relocation_plan`.
+        gaussians: N Gaussians before the rows are replaced.
+        rows: the result of `relocation_plan`, [N'].
 
     Returns:
         Logit opacities [N'] and logarithmic scales [N', 3] of the new rows.
     """
-    copies = torch.bincount(rows, minlength=len(gaussians.means)).clamp(max=LARGEST_RATIO)
+    copies = torch.bincount(rows, minlength=len(gaussians.means)).clamp(max=MAX_COPIES)
     opacity = gaussians.opacities.sigmoid().clamp(max=1 - 1e-6)
     shared = 1 - (1 - opacity) ** (1 / copies.clamp_min(1))
     integral = torch.zeros_like(opacity, dtype=torch.float64)
@@ -144,41 +272,46 @@ def share_opacity(gaussians: Gaussians, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def density_plan(
-    gaussians: Gaussians, gradients: Tensor, policy: GrowAndPrune, radius: float, cap: int
+    gaussians: Gaussians, gradients: Tensor, policy: GrowAndPrune, limits: Limits
 ) -> tuple[Tensor, Tensor]:
-    """Which Gaussian each row shall be taken from, and which rows are halves of a split one.
+    """Choose the former row of each new row, and which rows are halves of a split Gaussian.
 
     Args:
-        gaussians: N of them.
-        gradients: mean norm of the gradient by the projected centre, half images, [N].
+        gaussians: N Gaussians.
+        gradients: mean gradient norm of each projected mean in half images, [N].
         policy: thresholds.
-        radius: of the object in world units.
-        cap: largest number of Gaussians; those with the largest gradients go first.
+        limits: where the cap leaves no room for all, those with the largest gradients go first.
 
     Returns:
-        Rows [N'] and a mask [N'] of the halves.
+        Rows [N'] and a mask of the halves, bool, [N'].
     """
     opacity, extent = gaussians.opacities.sigmoid(), gaussians.scales.exp().amax(dim=1)
     kept = opacity > policy.dead_opacity
     duplicated = kept & (gradients > policy.gradient)
-    room = max(0, cap - int(kept.sum()))
+    room = max(0, limits.max_gaussians - int(kept.sum()))
     if int(duplicated.sum()) > room:
         order = torch.where(duplicated, gradients, -1).argsort(descending=True, stable=True)
         duplicated = torch.zeros_like(duplicated).index_fill_(0, order[:room], True)
     rows = torch.cat([kept.nonzero()[:, 0], duplicated.nonzero()[:, 0]])
-    return rows, (duplicated & (extent > policy.small * radius))[rows]
+    return rows, (duplicated & (extent > policy.small * limits.radius))[rows]
 
 
 @torch.no_grad()
 def split(
     gaussians: Gaussians, halves: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Means and logarithmic scales after the rows in `halves` were drawn from their own density.
+    """Draw the means of halves from the density of the split Gaussian, and shrink their scales.
 
-    Their scales shrink by 1.6, as in 3D Gaussian splatting.
+    Args:
+        gaussians: N Gaussians.
+        halves: which rows are halves, bool, [N].
+        generator: source of randomness, on the CPU.
+
+    Returns:
+        Means [N, 3] and logarithmic scales [N, 3] of all rows.
     """
     noise = torch.randn(gaussians.means.shape, generator=generator).to(gaussians.means)
     offsets = quats_to_matrices(gaussians.quats) @ (gaussians.scales.exp() * noise)[..., None]
     means = torch.where(halves[:, None], gaussians.means + offsets[..., 0], gaussians.means)
-    scales = torch.where(halves[:, None], gaussians.scales - math.log(1.6), gaussians.scales)
-    return means, scales
+    smaller = gaussians.scales - math.log(SPLIT_SHRINKAGE)
+    return means, torch.where(halves[:, None], smaller, gaussians.scales)

@@ -1,6 +1,6 @@
-"""The images of a grid in several sizes, as a fit wants them.
+"""The images of a grid at several sizes, for coarse-to-fine fitting.
 
-Letters: M images, H × W pixels. Straight alpha; averages are taken of premultiplied colours.
+Letters: M images, H × W pixels. Alpha is straight; averages are taken of premultiplied colors.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import Tensor
 from recon.grid.cameras import Camera
 from recon.grid.grid import Grid
 
-BOX_MARGIN = 0.03  # of the image's longer edge, around the object
+BOX_MARGIN = 0.03  # around the object, as a fraction of the longer image edge
 
 
 @dataclass(frozen=True)
 class ImageLevel:
-    """All images of a grid in one size.
+    """All images of a grid at one size.
 
     Attributes:
-        images: RGBA bytes, straight alpha, [M, H, W, 4].
-        cameras: of each image, M of them.
-        boxes: x0, y0, x1, y1 of the object with a margin, half open, int32, [M, 4].
+        images: RGBA, uint8, straight alpha, [M, H, W, 4].
+        cameras: the camera of each image, M of them.
+        boxes: bounding box of the object with a margin, x0, y0, x1, y1, half open, int32, [M, 4].
         height: H.
         width: W.
     """
@@ -38,14 +38,19 @@ class ImageLevel:
 
 
 class ImagePyramid:
-    """Sizes of a grid's images, made when they are first asked for."""
+    """Sizes of a grid's images, computed on first use.
+
+    Args:
+        grid: posed images.
+        device: device of the image tensors.
+    """
 
     def __init__(self, grid: Grid, device: str = "cpu"):
         self._grid, self._device = grid, device
         self._levels: dict[int, ImageLevel] = {}
 
     def level(self, size: int) -> ImageLevel:
-        """The images with a longer edge of `size` pixels, not larger than they are."""
+        """Return the images with a longer edge of `size` pixels, or at full size if it is less."""
         longer = max(self._grid.height, self._grid.width)
         size = min(size, longer)
         if size not in self._levels:
@@ -75,7 +80,11 @@ def _shrink(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def object_boxes(images: Tensor) -> Tensor:
-    """Where alpha is not zero, with a margin, int32, [M, 4]; empty boxes for empty images."""
+    """Return the boxes around non-zero alpha with a margin, int32, [M, 4]; zeros if all is empty.
+
+    Args:
+        images: RGBA, uint8, [M, H, W, 4].
+    """
     height, width = images.shape[1:3]
     margin = max(2, round(BOX_MARGIN * max(height, width)))
     boxes = torch.zeros(len(images), 4, dtype=torch.int32)

@@ -1,279 +1,242 @@
-"""From a grid's folder to a scene's folder: a fit that can be stopped, gone on with and watched.
+"""From a grid to a scene: `fit` in memory, and `reconstruct` into a folder, resumable.
 
-    SCENE/train/checkpoint.safetensors   while unfinished
-    SCENE/train/log.jsonl                a line of JSON every few steps
-    SCENE/scene.safetensors, scene.json, preview.mp4, metrics.json   all at once, when finished
-
-What it does not know: who looks at the progress, and how.
+SCENE/train/                         checkpoint and log while unfinished
+SCENE/scene.safetensors, scene.json, preview.mp4, metrics.json   all at once, when finished
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
-import time
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
-from recon.errors import Interrupted, OutOfMemoryError, OutputExistsError
+from recon.devices import resolve_device
+from recon.errors import Interrupted, OutOfMemoryError
 from recon.evaluation import evaluate_scene
 from recon.film.free_view import free_view_frames, plan_shot
 from recon.film.writing import write_film
-from recon.fitting.checkpoint import (
-    CHECKPOINT,
-    PARTIAL,
-    fit_identity,
-    load_checkpoint,
-    read_identity,
-    save_checkpoint,
-)
-from recon.fitting.config import FitConfig
-from recon.fitting.fit import Fit, Step
+from recon.fitting.checkpoint import LOG, TRAIN, TrainFolder, fit_identity, is_unfinished
+from recon.fitting.config import DEFAULT_QUALITY, FitConfig, fit_config
+from recon.fitting.fit import Fit
 from recon.grid import Grid, has_split, read_grid
 from recon.native.library import built, kernels
 from recon.output import check_output, output_folder, write_json
-from recon.scene import Scene, save_scene
+from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
+from recon.scene import Scene, write_scene
 
-LOG_EVERY = 20  # iterations
-METRIC_IMAGES = 48  # of the training views, evenly chosen; all held-out ones are measured
-TRAIN, LOG = "train", "log.jsonl"
+WITHOUT_KERNELS = (
+    "the CPU kernels are not compiled, so the fit runs in plain PyTorch, hundreds of times slower; "
+    "install a C++ compiler and run `python -m recon.native.build`"
+)
+METRIC_IMAGES = 48  # of the training views, evenly chosen; all held-out images are measured
+PSNR_SMOOTHING = 0.98
 
-
-class Progress(NamedTuple):
-    """How far a fit is.
-
-    Attributes:
-        iteration: number of iterations made.
-        iterations: number of all.
-        psnr: running mean over the training images, dB.
-        gaussians: N.
-        seconds_left: estimate for the rest of the iterations.
-        stage: "static", "motion" or "refinement".
-    """
-
-    iteration: int
-    iterations: int
-    psnr: float
-    gaussians: int
-    seconds_left: float
-    stage: str
+_log = logging.getLogger(__name__)
 
 
-def reconstruct(
-    grid_path: Path,
-    folder: Path,
-    config: FitConfig,
+def fit(
+    grid: Grid | str | Path,
     *,
-    overwrite: bool = False,
-    on_step: Callable[[Progress], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    quality: str = DEFAULT_QUALITY,
+    motion: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    sh_degree: int = 0,
+    config: FitConfig | None = None,
+    test_grid: Grid | None = None,
+    on_step: OnStep | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Scene:
-    """Fits a scene to a grid, or goes on with a fit that was interrupted.
+    """Fit deformable 3D Gaussians to a grid of posed images.
+
+    Example:
+        >>> scene = fit("examples/robot", quality="draft", on_step=print)
+        >>> scene.metrics["train"]["psnr"]
+        >>> scene.save("out/scene")
 
     Args:
-        grid_path: as of `recon.grid.read_grid`; held-out views beside it are measured at the end.
-        folder: of the scene; complete at the end, resumable until then.
-        config: of the fit, for images of 256²; it is scaled to those of the grid.
-        overwrite: whether a finished scene, or an unfinished one of other settings, may be
-            replaced.
-        on_step: called after every iteration.
-        should_stop: asked after every iteration; True saves the state and stops.
+        grid: a grid, or the path of one as `recon.grid.read_grid` takes it; held-out views beside
+            the latter are measured, too.
+        quality: "draft", "standard" or "high": about 1, 5 or 15 minutes on two CPU cores at 256².
+        motion: motion model: "bones" (the default, None), "hexplane", "keyframes" or "static".
+        device: "auto", "cpu" or "cuda", see `recon.devices.resolve_device`.
+        seed: seed of all random choices; on a CPU the same seed gives the same scene.
+        sh_degree: degree of the spherical harmonics, 0 to 3; above 0 colors depend on the view.
+        config: all settings at once, instead of the five before; for images of 256², its number
+            of Gaussians is scaled to those of the grid.
+        test_grid: held-out views to measure.
+        on_step: called after every iteration; metrics are `psnr` (running mean over the training
+            images in dB) and `gaussians` (their number).
+        should_stop: asked after every iteration.
 
     Returns:
-        The finished scene, as written.
+        The scene, on the device of the fit, with `metrics` for "train" and, if there are held-out
+        views, "test".
 
     Raises:
         GridError: the grid is not valid.
-        OutputExistsError: the folder holds something else and `overwrite` is False.
-        Interrupted: `should_stop` said so; the state is saved.
-        OutOfMemoryError: the accelerator's memory is spent; the last checkpoint is kept.
+        InputError: a setting is not valid.
+        BackendError: the device is not available.
+        Interrupted: `should_stop` returned True; nothing is saved.
+        OutOfMemoryError: the GPU has too little memory.
+    """
+    source = None if isinstance(grid, Grid) else Path(grid)
+    if source is not None:
+        grid, found = _read_splits(source)
+        test_grid = found if test_grid is None else test_grid
+    config = config or fit_config(quality, motion, resolve_device(device), seed, sh_degree)
+    config = config.for_images(max(grid.height, grid.width))
+    with _kernel_threads(config), _memory_errors():
+        running = Fit(grid, config)
+        seconds = _run(running, on_step, should_stop, None)
+        return _measured_scene(running, seconds, source, test_grid)[0]
+
+
+def reconstruct(
+    grid_path: str | Path,
+    folder: str | Path,
+    *,
+    quality: str = DEFAULT_QUALITY,
+    motion: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    sh_degree: int = 0,
+    config: FitConfig | None = None,
+    overwrite: bool = False,
+    on_step: OnStep | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Scene:
+    """Fit a scene to a grid folder and write it, or resume a fit that was interrupted.
+
+    Example:
+        >>> scene = reconstruct("examples/robot", "out/scene", quality="draft")
+
+    Args:
+        grid_path: path of a grid as `recon.grid.read_grid` takes it; held-out views beside it are
+            measured at the end.
+        folder: folder of the scene; complete at the end, resumable until then.
+        quality: see `fit`.
+        motion: see `fit`.
+        device: see `fit`.
+        seed: see `fit`.
+        sh_degree: see `fit`.
+        config: see `fit`.
+        overwrite: whether a finished scene, or an unfinished one with other settings, may be
+            replaced.
+        on_step: see `fit`.
+        should_stop: asked after every iteration; True saves the state and raises `Interrupted`.
+
+    Returns:
+        The scene as written, on the device of the fit.
+
+    Raises:
+        GridError: the grid is not valid.
+        InputError: a setting is not valid, or the checkpoint is damaged.
+        BackendError: the device is not available.
+        OutputExistsError: the folder contains something else and `overwrite` is False.
+        Interrupted: `should_stop` returned True; the state is saved.
+        OutOfMemoryError: the GPU has too little memory; the last checkpoint is kept.
     """
     grid_path, folder = Path(grid_path), Path(folder)
-    if not _unfinished(folder):
+    if not is_unfinished(folder):
         check_output(folder, overwrite)
-    grid = read_grid(grid_path)
+    config = config or fit_config(quality, motion, resolve_device(device), seed, sh_degree)
+    grid, test_grid = _read_splits(grid_path)
     config = config.for_images(max(grid.height, grid.width))
-    identity = fit_identity(grid, config)
-    _check_identity(folder, identity, overwrite)
+    train = TrainFolder(folder, fit_identity(grid, config))
+    train.check(overwrite)
     with _kernel_threads(config), _memory_errors():
-        fit = Fit(grid, config)
-        seconds = _run(fit, identity, folder, on_step, should_stop or (lambda: False))
-        scene = _scene(fit, grid_path)
-        with torch.no_grad():
-            metrics = _metrics(scene, grid, grid_path, config.device)
-            metrics |= {
-                "seconds": seconds,
-                "iterations": config.iterations,
-                "gaussians": len(fit.gaussians.means),
-            }
-            scene.metrics = _summary(metrics)
-            _finish(scene, metrics, folder)
+        running = Fit(grid, config)
+        seconds = _run(running, on_step, should_stop, train)
+        scene, metrics = _measured_scene(running, seconds, grid_path, test_grid)
+        _finish(scene, metrics, folder)
     return scene
 
 
-def _unfinished(folder: Path) -> bool:
-    """Whether nothing is there but a fit in progress: the folder will be replaced by the scene."""
-    ours = {TRAIN, *(f"{TRAIN}/{name}" for name in (CHECKPOINT, PARTIAL, LOG))}
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    return TRAIN in found and found <= ours
-
-
-def _check_identity(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
-    checkpoint = folder / TRAIN / CHECKPOINT
-    if not checkpoint.exists():
-        return
-    # Through JSON, as the saved one went: tuples become lists.
-    if read_identity(checkpoint) == json.loads(json.dumps(identity)):
-        return
-    if not overwrite:
-        raise OutputExistsError(
-            folder,
-            "it holds an unfinished fit of another grid or with other settings; "
-            "choose another folder, or pass --overwrite to start again",
-        )
-    shutil.rmtree(checkpoint.parent)
+def _read_splits(path: Path) -> tuple[Grid, Grid | None]:
+    """Read a grid and its held-out views, if there are any."""
+    test_grid = None
+    if has_split(path, "test"):
+        test_grid = read_grid(path if path.is_dir() else path.parent, "test")
+    return read_grid(path), test_grid
 
 
 def _run(
-    fit: Fit,
-    identity: dict[str, Any],
-    folder: Path,
-    on_step: Callable[[Progress], None] | None,
-    should_stop: Callable[[], bool],
+    fit: Fit, on_step: OnStep | None, should_stop: ShouldStop | None, train: TrainFolder | None
 ) -> float:
-    """All iterations that are left; returns the seconds of all, earlier runs included."""
-    train = folder / TRAIN
-    train.mkdir(parents=True, exist_ok=True)
-    checkpoint, log = train / CHECKPOINT, train / LOG
-    if checkpoint.exists():
-        load_checkpoint(fit, checkpoint)
-    earlier = _trim_log(log, fit.iteration)
-    clock = Clock(fit.config.iterations - fit.iteration, earlier)
-    psnr = 0.0
-    with log.open("a", encoding="utf-8") as lines:
-        while not fit.done:
-            step = fit.step()
-            psnr = step.psnr if step.iteration < 2 or psnr == 0 else 0.98 * psnr + 0.02 * step.psnr
-            clock.tick()
-            if step.iteration % LOG_EVERY == 0 or fit.done:
-                lines.write(json.dumps(_log_line(step, psnr, fit, clock)) + "\n")
-            if on_step:
-                on_step(_progress(step, psnr, fit, clock))
-            stop = should_stop()
-            if stop or step.iteration % fit.config.checkpoint_every == 0:
-                lines.flush()
-                save_checkpoint(fit, identity, checkpoint)
-            if stop:
-                raise Interrupted(
-                    f"stopped at iteration {step.iteration} of {fit.config.iterations}; "
-                    f"the state is saved in {folder}, and the same command goes on from there"
-                )
-    return clock.seconds
+    """Run the iterations that are left; return the seconds of all, earlier runs included."""
+    on_step, should_stop = on_step or ignore_progress, should_stop or never_stop
+    earlier = train.resume(fit) if train else 0.0
+    iterations = fit.config.iterations
+    eta = Eta(iterations - fit.iteration, earlier)
+    psnr = None
+    while not fit.done:
+        step = fit.step()
+        eta.tick()
+        kept = 0.0 if psnr is None else PSNR_SMOOTHING
+        psnr = kept * (psnr or 0.0) + (1 - kept) * step.psnr
+        metrics = {"psnr": psnr, "gaussians": step.gaussians}
+        if train:
+            train.record(fit, psnr, eta.seconds)
+        on_step(Progress(fit.phase, step.iteration, iterations, eta.seconds_left, metrics))
+        stop = should_stop()
+        if train and (stop or step.iteration % fit.config.checkpoint_every == 0):
+            train.save(fit)
+        if stop:
+            state = "the state is not saved"
+            if train:
+                state = f"the state is saved in {train.folder.parent}; run again to resume"
+            raise Interrupted(f"stopped at iteration {step.iteration} of {iterations}; {state}")
+    return eta.seconds
 
 
-class Clock:
-    """Seconds that a fit has taken, and what the rest will take at the pace of late."""
-
-    def __init__(self, steps: int, earlier: float):
-        self._left, self._earlier = steps, earlier
-        self._start = self._last = time.monotonic()
-        self._pace = 0.0
-
-    def tick(self) -> None:
-        """One more step is made."""
-        now = time.monotonic()
-        pace = now - self._last
-        self._pace = pace if self._pace == 0 else 0.98 * self._pace + 0.02 * pace
-        self._last, self._left = now, self._left - 1
-
-    @property
-    def seconds(self) -> float:
-        """Since the very beginning, earlier runs included."""
-        return self._earlier + self._last - self._start
-
-    @property
-    def seconds_left(self) -> float:
-        """At the pace of late; steps get slower when the images become larger."""
-        return self._pace * self._left
-
-
-def _progress(step: Step, psnr: float, fit: Fit, clock: Clock) -> Progress:
-    count = fit.config.iterations
-    return Progress(step.iteration, count, psnr, step.gaussians, clock.seconds_left, fit.stage)
-
-
-def _log_line(step: Step, psnr: float, fit: Fit, clock: Clock) -> dict[str, Any]:
-    return {
-        "iteration": step.iteration,
-        "stage": fit.stage,
-        "size": fit.schedule.image_size(fit.iteration),
-        "psnr": round(psnr, 3),
-        "gaussians": step.gaussians,
-        "seconds": round(clock.seconds, 2),
-    }
-
-
-def _trim_log(log: Path, iteration: int) -> float:
-    """Drops lines of work that was lost after the checkpoint; returns the seconds up to there."""
-    kept, seconds = [], 0.0
-    if log.exists():
-        for line in log.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
-                values = json.loads(line)
-                if values["iteration"] <= iteration:
-                    kept.append(line)
-                    seconds = float(values["seconds"])
-    log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    return seconds
-
-
-def _scene(fit: Fit, grid_path: Path) -> Scene:
+def _measured_scene(
+    fit: Fit, seconds: float, source: Path | None, test_grid: Grid | None
+) -> tuple[Scene, dict[str, Any]]:
+    """The scene of a finished fit with its metrics, and the metrics with those of every image."""
     grid = fit.grid
-    provenance = {
-        "grid": str(grid_path.resolve()),
-        "settings": asdict(fit.config),
-        "torch": torch.__version__,
-    }
     fit.deformation.requires_grad_(False)
-    return Scene(
+    scene = Scene(
         gaussians=fit.gaussians.map(lambda tensor: tensor.detach()),
         deformation=fit.deformation,
         times=grid.times,
         cameras=grid.cameras,
         fps=grid.fps,
-        provenance=provenance,
+        provenance={
+            "grid": None if source is None else str(source.resolve()),
+            "settings": asdict(fit.config),
+            "torch": torch.__version__,
+        },
     )
-
-
-def _metrics(scene: Scene, grid: Grid, grid_path: Path, device: str) -> dict[str, Any]:
     chosen = np.unique(np.linspace(0, len(grid) - 1, METRIC_IMAGES).round().astype(int))
-    splits = {"train": grid.subset(chosen)}
-    if has_split(grid_path, "test"):
-        splits["test"] = read_grid(grid_path if grid_path.is_dir() else grid_path.parent, "test")
-    return {name: evaluate_scene(scene, split, device).to_json() for name, split in splits.items()}
-
-
-def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics without the single images."""
-    return {
-        name: {k: v for k, v in value.items() if k != "images"}
-        if isinstance(value, dict)
-        else value
-        for name, value in metrics.items()
+    splits = {"train": grid.subset(chosen)} | ({} if test_grid is None else {"test": test_grid})
+    measured = {
+        name: evaluate_scene(scene, split, fit.config.device).to_json()
+        for name, split in splits.items()
     }
+    totals = {
+        "seconds": seconds,
+        "iterations": fit.config.iterations,
+        "gaussians": len(scene.gaussians.means),
+    }
+    scene.metrics = totals | {
+        name: {k: v for k, v in metrics.items() if k != "images"}
+        for name, metrics in measured.items()
+    }
+    return scene, measured | totals
 
 
 def _finish(scene: Scene, metrics: dict[str, Any], folder: Path) -> None:
-    """Puts the finished scene into the place of the unfinished one."""
+    """Put the finished scene in the place of the unfinished one."""
     log = (folder / TRAIN / LOG).read_bytes()
     with output_folder(folder, overwrite=True) as partial:
-        save_scene(scene, partial)
+        write_scene(scene, partial)
         write_json(partial / "metrics.json", metrics)
         shot = plan_shot(scene)
         write_film(
@@ -285,9 +248,11 @@ def _finish(scene: Scene, metrics: dict[str, Any], folder: Path) -> None:
 
 @contextlib.contextmanager
 def _kernel_threads(config: FitConfig) -> Iterator[None]:
-    """Gives the processors to the kernels: PyTorch's own threads would spin beside them."""
+    """Give the processors to the kernels: PyTorch's own threads would spin beside them."""
     before = torch.get_num_threads()
-    if config.device == "cpu" and built():
+    if config.device == "cpu" and not built():
+        _log.warning(WITHOUT_KERNELS)
+    elif config.device == "cpu":
         kernels().set_threads(config.threads)
         torch.set_num_threads(1)
     try:
@@ -302,6 +267,6 @@ def _memory_errors() -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfMemoryError(
-            "the GPU has too little free memory for this fit; close other programs, choose "
-            "--quality draft, or pass --device cpu; the same command goes on where it stopped"
+            "the GPU has too little free memory for this fit; close other programs, choose the "
+            "quality draft, or run on the CPU"
         ) from error

@@ -1,10 +1,10 @@
-"""When a fit does what: everything here follows from the number of the iteration.
+"""The schedule of a fit: phase, frames, image size and learning rates of every iteration.
 
-    static    one frame, near the middle of the clip
-    motion    the other frames join in rounds, one before and one after those that are there
-    refinement   all frames, at last in full size
+    static       one frame, near the middle of the clip
+    motion       the other frames join in rounds, one before and one after those that have joined
+    refinement   all frames, finally at full size
 
-Letters: T frames. What it does not know: images, Gaussians, how a frame is fitted.
+Letters: T frames.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ import numpy as np
 
 from recon.fitting.config import FitConfig
 
+DECAY_PER_ROUND = 0.1  # of what is special about a new frame
+
 
 class Schedule:
-    """The course of a fit.
+    """The course of a fit as a function of the iteration.
 
     Args:
-        config: its fractions and sizes are taken.
+        config: settings; only fractions, sizes and rates are used.
         images: number of images of each frame, [T].
-        full_size: longer edge of the images in pixels.
+        full_size: longer image edge in pixels.
 
     Attributes:
-        order: the frames in the order in which they join.
+        first: index of the frame that is fitted first.
+        order: all frames in the order in which they join.
     """
 
     def __init__(self, config: FitConfig, images: np.ndarray, full_size: int):
@@ -35,84 +38,99 @@ class Schedule:
             range(len(images)), key=lambda frame: (abs(frame - self.first), frame < self.first)
         )
         moving = len(images) > 1 and config.motion != "static"
-        self._growth_begins = config.static
-        self._growth_ends = config.static + (config.growth if moving else 0.0)
-        self._rounds = self._joins(self.order[-1]) if moving else 0
+        self._motion_begin = config.static_fraction
+        self._motion_end = config.static_fraction + (config.motion_fraction if moving else 0.0)
+        self._rounds = self._joining_round(self.order[-1]) if moving else 0
 
     def progress(self, iteration: int) -> float:
-        """Fraction of the iterations that are made."""
+        """Return the fraction of the iterations that are done, in [0, 1]."""
         return iteration / self._config.iterations
 
+    def phase(self, iteration: int) -> str:
+        """Return "static", "motion" or "refinement"."""
+        progress = self.progress(iteration)
+        if progress < self._motion_begin:
+            return "static"
+        return "motion" if progress < self._motion_end else "refinement"
+
     def frames(self, iteration: int) -> list[int]:
-        """Frames that have joined, in the order in which they did."""
-        joined = int(self._round(iteration))
-        return [frame for frame in self.order if self._joins(frame) <= joined]
+        """Return the frames that have joined, in the order in which they did."""
+        current = int(self._round(iteration))
+        return [frame for frame in self.order if self._joining_round(frame) <= current]
 
     def newest(self, iteration: int) -> list[int]:
-        """The frames of the present round; none before and after the growth."""
-        if not self._growth_begins <= self.progress(iteration) < self._growth_ends:
+        """Return the frames that joined in the current round; none outside the motion phase."""
+        if not self._motion_begin <= self.progress(iteration) < self._motion_end:
             return []
-        joined = int(self._round(iteration))
-        return [frame for frame in self.order if self._joins(frame) == joined]
-
-    def stage(self, iteration: int) -> str:
-        """What is going on: "static", "motion" or "refinement"."""
-        progress = self.progress(iteration)
-        if progress < self._growth_begins:
-            return "static"
-        return "motion" if progress < self._growth_ends else "refinement"
+        current = int(self._round(iteration))
+        return [frame for frame in self.order if self._joining_round(frame) == current]
 
     def image_size(self, iteration: int) -> int:
-        """Longer edge of the images in pixels."""
+        """Return the longer image edge in pixels."""
         config, progress = self._config, self.progress(iteration)
-        if progress < self._growth_ends:
-            return min(config.growth_size, self._full_size)
-        if progress < self._growth_ends + config.middle:
-            return min(config.middle_size, self._full_size)
+        if progress < self._motion_end:
+            return min(config.motion_image_size, self._full_size)
+        if progress < self._motion_end + config.middle_fraction:
+            return min(config.middle_image_size, self._full_size)
         return self._full_size
 
-    def gaussians(self, iteration: int) -> int:
-        """Cap on their number: small images need fewer, and a step takes the longer the more."""
-        growing = self.progress(iteration) < self._growth_ends
-        cap = self._config.gaussians
-        return min(self._config.initial_gaussians, cap) if growing else cap
+    def max_gaussians(self, iteration: int) -> int:
+        """Return the cap on their number, lower before refinement: small images need fewer."""
+        config = self._config
+        if self.progress(iteration) < self._motion_end:
+            return min(config.initial_gaussians, config.max_gaussians)
+        return config.max_gaussians
 
-    def rate(self, iteration: int, group: dict[str, Any]) -> float:
-        """Adam's learning rate of a parameter group with `name`, `motion` and maybe `time`."""
-        rates, progress = self._config.rates, self.progress(iteration)
-        settled = max(0.0, progress - self._growth_ends) / max(1e-9, 1 - self._growth_ends)
+    def learning_rate(self, iteration: int, group: dict[str, Any]) -> float:
+        """Return the learning rate of one of Adam's parameter groups.
+
+        Args:
+            iteration: number of iterations done.
+            group: with `name`, `motion` (whether it belongs to the deformation), `initial_lr`, and
+                `time` (index of its frame) where it belongs to a single one.
+        """
+        rates, progress = self._config.learning_rates, self.progress(iteration)
+        refined = max(0.0, progress - self._motion_end) / max(1e-9, 1 - self._motion_end)
         if group["name"] == "means":
-            factor = (rates.means_end / rates.means) ** progress
+            factor = (rates.means_final / rates.means) ** progress
         elif not group["motion"]:
-            factor = rates.end**settled
+            factor = rates.final_factor**refined
         else:
-            factor = rates.motion_end**settled
+            factor = rates.motion_final_factor**refined
         if "time" in group:
-            factor *= 1 + rates.motion_start * 0.1 ** self._age(iteration, group["time"])
+            novelty = DECAY_PER_ROUND ** self._age(iteration, group["time"])
+            factor *= 1 + rates.new_frame_boost * novelty
         return group["initial_lr"] * factor
 
     def stiffness(self, iteration: int, frame: int) -> float:
-        """Factor of the motion's regularisation: a limb shall turn before it may bend or shrink."""
-        return 1 + self._config.stiff_start * 0.1 ** self._age(iteration, frame)
+        """Return the factor of the motion's regularization for a frame.
 
-    def _joins(self, frame: int) -> int:
-        """The round in which a frame joins; 0 for the first one."""
+        It is larger at first, so that a limb turns before it bends or shrinks.
+        """
+        return 1 + self._config.new_frame_stiffness * DECAY_PER_ROUND ** self._age(iteration, frame)
+
+    def _joining_round(self, frame: int) -> int:
+        """The round in which a frame joins; 0 for the first frame."""
         return abs(frame - self.first)
 
     def _age(self, iteration: int, frame: int) -> float:
-        """Rounds since a frame joined."""
-        return max(0.0, self._round(iteration) - self._joins(frame))
+        """Rounds since a frame joined, at least 0."""
+        return max(0.0, self._round(iteration) - self._joining_round(frame))
 
     def _round(self, iteration: int) -> float:
-        """The round in which frames join, from 1; the fraction says how far it is. 0 before."""
+        """The current round plus the fraction of it that is done; 0 in the static phase."""
         progress = self.progress(iteration)
-        if self._rounds == 0 or progress < self._growth_begins:
+        if self._rounds == 0 or progress < self._motion_begin:
             return 0.0
-        done = (progress - self._growth_begins) / max(1e-9, self._growth_ends - self._growth_begins)
+        done = (progress - self._motion_begin) / max(1e-9, self._motion_end - self._motion_begin)
         return 1 + done * self._rounds
 
 
 def first_frame(images: np.ndarray) -> int:
-    """The frame that is fitted first: of those with most images the one nearest to the middle."""
+    """Return the frame nearest to the middle among those with the most images.
+
+    Args:
+        images: number of images of each frame, [T].
+    """
     candidates = np.flatnonzero(images == images.max())
     return int(candidates[np.abs(candidates - len(images) // 2).argmin()])

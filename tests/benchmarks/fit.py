@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recon.deformation import motion_models
-from recon.fitting.config import QUALITIES, preset
+from recon.fitting.config import QUALITIES, fit_config
 from recon.fitting.densification import GrowAndPrune, Relocation
 from recon.grid import has_split
 from tests.benchmarks import harness
@@ -92,7 +92,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
 
 def run(case: Case, options: argparse.Namespace, nominal_s: float) -> Curve:
     """Run the fit in its own process."""
-    config = preset(options.quality, case.motion, options.device, options.seed)
+    config = fit_config(options.quality, case.motion, options.device, options.seed)
     config = replace(config, densification=DENSIFICATIONS[case.densification])
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         every_s = nominal_s / EVALUATIONS

@@ -22,7 +22,7 @@ import torch
 
 from recon.deformation import motion_models
 from recon.deformation.interface import deformation_class
-from recon.fitting.config import FitConfig, preset
+from recon.fitting.config import FitConfig, fit_config
 from recon.fitting.fit import Fit
 from recon.fitting.image_pyramid import ImageLevel, ImagePyramid
 from recon.gaussians import Gaussians
@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     harness.use_threads(0)
     grid = read_grid(options.grid)
-    config = preset(motion=options.motion)
-    config = replace(config, initial_gaussians=config.gaussians)
+    config = fit_config(motion=options.motion)
+    config = replace(config, initial_gaussians=config.max_gaussians)
     iteration = Iteration(grid, config)
     timings = {}
     for size in sorted({min(size, max(grid.height, grid.width)) for size in options.sizes}):
@@ -93,11 +93,11 @@ class Iteration:
     def run(self, level: ImageLevel, watch: Stopwatch) -> None:
         """Run one iteration at a random time."""
         frame = int(self.rng.integers(self.grid.T))
-        images = self.rng.permutation(self.grid.at_frame(frame))[: self.config.views]
+        images = self.rng.permutation(self.grid.at_frame(frame))[: self.config.views_per_step]
         backgrounds, time = torch.rand(len(images), 3), float(self.grid.times[frame])
         with watch("deformation"):
             moved = self.deformation(self.gaussians, time)
-            penalty = self.deformation.regularisation(self.gaussians, time)
+            penalty = self.deformation.regularization(self.gaussians, time)
         with watch("rasterizer"):
             viewmats, Ks = camera_tensors([level.cameras[i] for i in images], moved.means)
             rendering = rasterize(
@@ -107,7 +107,7 @@ class Iteration:
         with watch("loss"):
             loss = image_loss(
                 rendering.rgb, rendering.alpha, [level.images[i] for i in images], backgrounds,
-                level.boxes[images], torch.ones(len(images)), self.config.weights,
+                level.boxes[images], torch.ones(len(images)), self.config.loss_weights,
             )  # fmt: skip
         with watch("backward"):
             self.optimizer.zero_grad(set_to_none=True)
@@ -140,7 +140,7 @@ def section(timings: dict[int, dict[str, Timing]], config: FitConfig, grid: str)
     header = ["an iteration's time", *(f"{size}²" for size in timings)]
     caption = (
         f"Medians; `{grid}`, {config.motion}, {config.initial_gaussians} Gaussians, "
-        f"{config.views} views in an iteration."
+        f"{config.views_per_step} views in an iteration."
     )
     return f"{harness.table(header, rows)}\n\n{caption} {harness.describe_machine()}"
 

@@ -126,7 +126,7 @@ class Clock:
 
 def seconds_per_iteration(grid: Grid, config: FitConfig) -> float:
     """Mean over a short fit through the whole schedule with the final number of Gaussians."""
-    fit = Fit(grid, replace(config, iterations=REHEARSAL, initial_gaussians=config.gaussians))
+    fit = Fit(grid, replace(config, iterations=REHEARSAL, initial_gaussians=config.max_gaussians))
     fit.step()  # warm-up: loads libraries
     start = time.monotonic()
     while not fit.done:

@@ -21,11 +21,11 @@ from generation import grid_sampler as passes
 from generation.weights import model_files
 from generation.weights.catalogue import published
 from recon.deformation.static import StaticDeformation
-from recon.fitting import config as fit_config
+from recon.fitting import config
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, orbit_camera
 from recon.media import write_video
-from recon.scene import Scene, save_scene
+from recon.scene import Scene, write_scene
 from tests.generation.tiny_networks import load_tiny, tiny_clip, tiny_weights
 from tests.generation.tiny_trained import write_trained_cascade
 
@@ -103,15 +103,15 @@ def start() -> Iterator[Callable[..., Process]]:
 @pytest.fixture
 def short_fits(monkeypatch) -> None:
     """Fits of a handful of iterations and Gaussians instead of the usual thousands."""
-    usual = fit_config.preset
+    usual = config.fit_config
 
-    def preset(*arguments, **named) -> fit_config.FitConfig:
-        config = usual(*arguments, **named)
+    def short(*arguments, **named) -> config.FitConfig:
+        settings = usual(*arguments, **named)
         return dataclasses.replace(
-            config, iterations=12, initial_gaussians=60, gaussians=60, threads=1
+            settings, iterations=12, initial_gaussians=60, max_gaussians=60, threads=1
         )
 
-    monkeypatch.setattr(fit_config, "preset", preset)
+    monkeypatch.setattr("recon.fitting.reconstruction.fit_config", short)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def scene_folder(tmp_path) -> Path:
     """A coloured ball of 300 Gaussians, 4 views of 24 × 24 pixels, 3 frames."""
     folder = tmp_path / "scene"
     folder.mkdir()
-    save_scene(make_ball(), folder)
+    write_scene(make_ball(), folder)
     return folder
 
 

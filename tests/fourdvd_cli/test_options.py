@@ -2,10 +2,12 @@
 
 import dataclasses
 import inspect
+import typing
 
 from fourdvd_cli.commands.export import export
 from fourdvd_cli.commands.generate import generate
 from fourdvd_cli.commands.grid import grid
+from fourdvd_cli.commands.reconstruct import reconstruct
 from fourdvd_cli.commands.run import run
 from fourdvd_cli.options import (
     Axes,
@@ -13,8 +15,10 @@ from fourdvd_cli.options import (
     Format,
     Model,
     Motion,
+    MotionOption,
     OrbitModel,
     Precision,
+    Quality,
     parse_degrees,
 )
 from generation.clip.preparing import ClipOptions
@@ -24,6 +28,7 @@ from recon.deformation.interface import motion_models
 from recon.exporters import exporters
 from recon.exporters.axes import AXES
 from recon.exporters.options import ExportOptions
+from recon.fitting.config import DEFAULT_MOTION, DEFAULT_QUALITY, QUALITIES
 from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
 
 
@@ -37,6 +42,14 @@ def test_the_formats_are_those_of_the_exporters():
 
 def test_the_motion_models_are_those_that_move():
     assert {name.value for name in Motion} == set(motion_models) - {"static"}
+
+
+def test_the_qualities_and_the_defaults_of_a_fit_are_those_of_the_library():
+    assert {name.value for name in Quality} == set(QUALITIES)
+    assert default_of(reconstruct, "quality").value == DEFAULT_QUALITY
+    assert default_of(run, "quality").value == DEFAULT_QUALITY
+    assert default_of(reconstruct, "motion") is default_of(run, "motion") is None
+    assert typing.get_args(MotionOption)[1].show_default == DEFAULT_MOTION
 
 
 def test_the_axes_are_those_of_the_exporters():

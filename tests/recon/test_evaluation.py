@@ -9,7 +9,7 @@ import torch
 
 from recon.deformation.static import StaticDeformation
 from recon.errors import GridError
-from recon.evaluation import evaluate_grids, evaluate_scene
+from recon.evaluation import evaluate_grid, evaluate_scene
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, grid_from_views, orbit_camera
 from recon.metrics import psnr
@@ -62,13 +62,13 @@ def test_a_scene_that_is_moved_agrees_less(scene, grid):
 
 
 def test_equal_grids_agree_fully(tiny_grid):
-    evaluation = evaluate_grids(tiny_grid, tiny_grid)
+    evaluation = evaluate_grid(tiny_grid, tiny_grid)
     assert (evaluation.psnr, evaluation.ssim, evaluation.iou) == (100, 1, 1)
     assert evaluation.psnr_foreground == evaluation.worst_psnr == 100
 
 
 def test_the_json_has_the_promised_keys_and_means(tiny_grid):
-    values = json.loads(json.dumps(evaluate_grids(noisy(tiny_grid), tiny_grid).to_json()))
+    values = json.loads(json.dumps(evaluate_grid(noisy(tiny_grid), tiny_grid).to_json()))
     assert {"psnr", "ssim", "iou", "psnr_foreground", "worst_psnr", "images"} <= values.keys()
     assert {"view", "frame", "psnr", "ssim", "iou"} <= values["images"][0].keys()
     for key in ("psnr", "ssim", "iou", "psnr_foreground"):
@@ -77,7 +77,7 @@ def test_the_json_has_the_promised_keys_and_means(tiny_grid):
 
 
 def test_images_are_compared_over_white_and_the_foreground_in_its_box(tiny_grid):
-    found = evaluate_grids(noisy(tiny_grid), tiny_grid).images[5]
+    found = evaluate_grid(noisy(tiny_grid), tiny_grid).images[5]
     image, truth = (g.over(indices=[5])[0] / 255 for g in (noisy(tiny_grid), tiny_grid))
     assert found.psnr == pytest.approx(psnr(image, truth), abs=0.05)
     rows, columns = np.nonzero(tiny_grid.images[5, ..., 3])
@@ -88,7 +88,7 @@ def test_images_are_compared_over_white_and_the_foreground_in_its_box(tiny_grid)
 
 def test_images_are_named_by_the_numbers_of_the_file(tiny_grid):
     named = dataclasses.replace(tiny_grid, view_numbers=(3, 5, 7, 9), frame_numbers=(0, 10, 20))
-    found = evaluate_grids(tiny_grid, named).images[4]
+    found = evaluate_grid(tiny_grid, named).images[4]
     assert (found.view, found.frame) == (5, 10)
 
 
@@ -96,11 +96,11 @@ def test_cameras_are_matched_by_pose_whatever_their_order(tiny_grid):
     order = [2, 0, 3, 1]
     images = tiny_grid.images.reshape(4, 3, *tiny_grid.images.shape[1:])[order]
     shuffled = grid_from_views([tiny_grid.cameras[v] for v in order], images, tiny_grid.fps)
-    assert evaluate_grids(shuffled, tiny_grid).worst_psnr == 100
+    assert evaluate_grid(shuffled, tiny_grid).worst_psnr == 100
 
 
 def test_images_without_counterpart_are_counted(tiny_grid):
-    evaluation = evaluate_grids(tiny_grid.subset(np.arange(6)), tiny_grid)
+    evaluation = evaluate_grid(tiny_grid.subset(np.arange(6)), tiny_grid)
     assert (len(evaluation.images), evaluation.missing) == (6, 6)
 
 
@@ -108,14 +108,14 @@ def test_grids_that_have_nothing_in_common_are_refused(tiny_grid):
     images = tiny_grid.images.reshape(4, 3, *tiny_grid.images.shape[1:])
     others = [orbit_camera(90 * v + 45, 10, 3.2, 33.8, 24, 24) for v in range(4)]
     with pytest.raises(GridError, match="cameras"):
-        evaluate_grids(grid_from_views(others, images), tiny_grid)
+        evaluate_grid(grid_from_views(others, images), tiny_grid)
     small = grid_from_views([c.resized(12, 12) for c in others], images[:, :, ::2, ::2])
     with pytest.raises(GridError, match="12×12"):
-        evaluate_grids(small, tiny_grid)
+        evaluate_grid(small, tiny_grid)
 
 
 def test_a_truth_without_an_object_has_no_foreground(tiny_grid):
     empty = dataclasses.replace(tiny_grid, images=np.zeros_like(tiny_grid.images))
-    evaluation = evaluate_grids(empty, empty)
+    evaluation = evaluate_grid(empty, empty)
     assert evaluation.psnr_foreground is None
     assert json.loads(json.dumps(evaluation.to_json()))["iou"] == 1

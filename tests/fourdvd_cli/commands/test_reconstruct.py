@@ -84,7 +84,12 @@ def test_the_degree_of_spherical_harmonics_reaches_the_scene(fourdvd, tiny_grid_
 def test_a_fit_without_the_kernels_says_so_and_what_to_do(
     fourdvd, tiny_grid_folder, tmp_path, monkeypatch
 ):
-    for module in ("native.library", "rasterizers.cpu", "losses", "deformation.bone_blending"):
+    for module in (
+        "fitting.reconstruction",
+        "rasterizers.cpu",
+        "losses",
+        "deformation.bone_blending",
+    ):
         monkeypatch.setattr(f"recon.{module}.built", lambda: False)
     outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", tmp_path / "scene")
     assert outcome.exit_code == 0

@@ -63,7 +63,7 @@ def test_a_run_goes_on_where_it_was_stopped(fourdvd, tiny_grid_folder, tmp_path,
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "fit", stopped)
+        patch.setattr(pipeline, "reconstruct_with_progress", stopped)
         assert fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS).exit_code == 130
     assert record(out)["stages"] == ["grid"]
     shutil.rmtree(tiny_grid_folder)  # what is done is not looked at again

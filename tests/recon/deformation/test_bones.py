@@ -14,7 +14,7 @@ from recon.fitting.densification import reindex
 from recon.gaussians import Gaussians, gaussians_from_points
 from recon.grid.cameras import orbit_camera
 from recon.rotations import multiply_quats, quats_to_matrices
-from recon.scene import Scene, load_scene, save_scene
+from recon.scene import Scene, load_scene, write_scene
 
 TIMES = (0.0, 0.25, 0.5, 1.0)
 BONES = 6
@@ -232,10 +232,10 @@ def test_a_step_at_one_fitted_time_has_no_gradient_for_the_others():
     assert all(module.translations[i].grad is None for i in (0, 2, 3))
 
 
-def test_regularisation_is_nearly_zero_for_a_rigid_motion_and_grows_with_gaps():
+def test_regularization_is_nearly_zero_for_a_rigid_motion_and_grows_with_gaps():
     gaussians = cloud()
-    rigid = common_motion(gaussians)[0].regularisation(gaussians, 0.5)
-    torn = random_motion(gaussians).regularisation(gaussians, 0.5)
+    rigid = common_motion(gaussians)[0].regularization(gaussians, 0.5)
+    torn = random_motion(gaussians).regularization(gaussians, 0.5)
     assert 0 <= rigid < 1e-3
     assert torn > 10 * rigid
 
@@ -245,7 +245,7 @@ def test_fewer_gaussians_than_bones_are_enough(count: int):
     gaussians = cloud(count)
     module = BoneDeformation.for_fit(gaussians, (0.0,))
     assert torch.isfinite(module(gaussians, 0.0).means).all()
-    assert torch.isfinite(module.regularisation(gaussians, 0.0))
+    assert torch.isfinite(module.regularization(gaussians, 0.0))
 
 
 def test_gaussians_all_in_one_place_are_no_trouble():
@@ -304,7 +304,7 @@ def test_what_was_saved_is_loaded_bit_by_bit(tmp_path: Path):
     gaussians = cloud()
     module = random_motion(gaussians).requires_grad_(False)
     cameras = (orbit_camera(0, 0, 3, 30, 8, 8),)
-    save_scene(Scene(gaussians, module, np.array(TIMES), cameras), tmp_path)
+    write_scene(Scene(gaussians, module, np.array(TIMES), cameras), tmp_path)
     loaded = load_scene(tmp_path)
     assert loaded.deformation.name == "bones"
     assert loaded.deformation.configuration() == module.configuration()

@@ -106,10 +106,10 @@ def test_a_single_gaussian_and_a_single_time_are_enough():
     module = HexPlaneDeformation.for_fit(gaussians, (0.0,))
     moved = module(gaussians, 0.0)
     assert torch.equal(moved.means, gaussians.means)
-    assert module.regularisation(gaussians, 0.0).isfinite()
+    assert module.regularization(gaussians, 0.0).isfinite()
 
 
-def test_regularisation_is_zero_for_flat_planes_and_even_time():
+def test_regularization_is_zero_for_flat_planes_and_even_time():
     module = small()
     with torch.no_grad():
         for level in module.levels:
@@ -117,8 +117,8 @@ def test_regularisation_is_zero_for_flat_planes_and_even_time():
                 plane.fill_(0.7)
                 if axes[1] == 3:
                     plane.add_(torch.arange(3.0)[None, :, None])
-    assert module.regularisation(cloud(), 0.5).item() == pytest.approx(0, abs=1e-12)
-    assert small().regularisation(cloud(), 0.5) > 0
+    assert module.regularization(cloud(), 0.5).item() == pytest.approx(0, abs=1e-12)
+    assert small().regularization(cloud(), 0.5) > 0
 
 
 def test_values_and_gradients_agree_with_finite_differences():

@@ -96,20 +96,20 @@ def test_at_a_fitted_time_no_other_time_gets_a_gradient():
     assert [p.grad is not None for p in module.translations] == [False, True, False, False]
 
 
-def test_regularisation_is_zero_for_a_rigid_and_even_motion():
+def test_regularization_is_zero_for_a_rigid_and_even_motion():
     gaussians = cloud()
     module = rigid_motion(gaussians)
     module.smoothness = 0.0
-    assert module.regularisation(gaussians, 0.5).item() == pytest.approx(0, abs=1e-6)
+    assert module.regularization(gaussians, 0.5).item() == pytest.approx(0, abs=1e-6)
     still = KeyframeDeformation.for_fit(gaussians, TIMES)
     with torch.no_grad():
         for time, translation in zip(TIMES, still.translations, strict=True):
             translation.fill_(1 + time)
     for time in TIMES:
-        assert still.regularisation(gaussians, time).item() == pytest.approx(0, abs=1e-6)
+        assert still.regularization(gaussians, time).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_regularisation_grows_with_a_shear_and_with_a_jerk():
+def test_regularization_grows_with_a_shear_and_with_a_jerk():
     gaussians = cloud()
     sheared, jerked = (KeyframeDeformation.for_fit(gaussians, TIMES) for _ in range(2))
     with torch.no_grad():
@@ -117,8 +117,8 @@ def test_regularisation_grows_with_a_shear_and_with_a_jerk():
         for translation, place in zip(jerked.translations, (0.1, 1.0, 0.1, 0.1), strict=True):
             translation.fill_(place)
     sheared.smoothness = 0.0
-    assert sheared.regularisation(gaussians, 0.25) > 0.1 * sheared.rigidity
-    assert jerked.regularisation(gaussians, 0.25) > 0.1 * jerked.smoothness
+    assert sheared.regularization(gaussians, 0.25) > 0.1 * sheared.rigidity
+    assert jerked.regularization(gaussians, 0.25) > 0.1 * jerked.smoothness
 
 
 def test_times_that_were_never_moved_hold_no_other_time_back():
@@ -126,19 +126,19 @@ def test_times_that_were_never_moved_hold_no_other_time_back():
     module = KeyframeDeformation.for_fit(gaussians, TIMES)
     with torch.no_grad():
         module.translations[1].fill_(1.0)
-    assert module.regularisation(gaussians, 0.25).item() == pytest.approx(0, abs=1e-6)
+    assert module.regularization(gaussians, 0.25).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("frame", range(len(TIMES)))
-def test_regularisation_at_a_time_leaves_the_other_times_alone(frame: int):
+def test_regularization_at_a_time_leaves_the_other_times_alone(frame: int):
     gaussians = cloud()
     module = random_motion(gaussians)
-    module.regularisation(gaussians, TIMES[frame]).backward()
+    module.regularization(gaussians, TIMES[frame]).backward()
     touched = [p.grad is not None for p in module.translations]
     assert touched == [i == frame for i in range(len(TIMES))]
 
 
-def test_regularisation_does_not_depend_on_the_unit_of_length():
+def test_regularization_does_not_depend_on_the_unit_of_length():
     gaussians = cloud()
     module = random_motion(gaussians)
     large = gaussians._replace(means=100 * gaussians.means)
@@ -147,7 +147,7 @@ def test_regularisation_does_not_depend_on_the_unit_of_length():
         for translation in largely.translations:
             translation.mul_(100)
     torch.testing.assert_close(
-        module.regularisation(gaussians, 0.5), largely.regularisation(large, 0.5)
+        module.regularization(gaussians, 0.5), largely.regularization(large, 0.5)
     )
 
 
@@ -156,7 +156,7 @@ def test_a_few_gaussians_are_enough(count: int):
     gaussians = cloud(count)
     module = KeyframeDeformation.for_fit(gaussians, TIMES)
     assert module(gaussians, 0.6).means.shape == (count, 3)
-    assert module.regularisation(gaussians, 0.6).item() == 0
+    assert module.regularization(gaussians, 0.6).item() == 0
 
 
 def test_the_neighbours_are_the_nearest():
@@ -178,7 +178,7 @@ def test_the_rows_of_all_its_parameters_follow_the_gaussians():
     module.refresh(chosen)
     for found, wanted in zip(module(chosen, 0.4), expected, strict=True):
         torch.testing.assert_close(found, wanted)
-    module.regularisation(chosen, 0.4).backward()
+    module.regularization(chosen, 0.4).backward()
     assert module.neighbours.shape == (4, 3)
 
 

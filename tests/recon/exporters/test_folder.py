@@ -8,7 +8,7 @@ import pytest
 from recon.errors import InputError, OutputError, OutputExistsError, SceneError
 from recon.exporters import exporters
 from recon.exporters import folder as folder_module
-from recon.exporters.folder import export_scene, find_exporter, read_manifest
+from recon.exporters.folder import export, find_exporter, read_manifest
 from recon.exporters.options import ExportOptions
 from recon.exporters.ply import gaussians_from_ply
 from recon.scene import Scene
@@ -19,14 +19,14 @@ def test_every_named_exporter_is_there():
 
 
 def test_files_are_where_readers_look_for_them(scene: Scene, tmp_path: Path):
-    export_scene(scene, tmp_path / "out", ["ply", "splat", "glb-splats"])
+    export(scene, tmp_path / "out", ["ply", "splat", "glb-splats"])
     for name, suffix in (("ply", "ply"), ("splat", "splat"), ("glb-splats", "glb")):
         found = sorted(path.name for path in (tmp_path / "out" / name).iterdir())
         assert found == [f"frame_{frame:04d}.{suffix}" for frame in range(5)]
 
 
 def test_the_manifest_names_every_file_with_size_and_hash(scene: Scene, tmp_path: Path):
-    returned = export_scene(scene, tmp_path, ["ply"])
+    returned = export(scene, tmp_path, ["ply"])
     assert read_manifest(tmp_path) == returned
     files = returned["formats"]["ply"]["files"]
     assert len(files) == 5
@@ -37,22 +37,22 @@ def test_the_manifest_names_every_file_with_size_and_hash(scene: Scene, tmp_path
 
 
 def test_another_format_joins_what_is_there(scene: Scene, tmp_path: Path):
-    export_scene(scene, tmp_path, ["ply"])
-    export_scene(scene, tmp_path, ["splat"])
+    export(scene, tmp_path, ["ply"])
+    export(scene, tmp_path, ["splat"])
     assert sorted(read_manifest(tmp_path)["formats"]) == ["ply", "splat"]
 
 
 def test_the_same_format_again_needs_overwrite(scene: Scene, tmp_path: Path):
-    export_scene(scene, tmp_path, ["ply"])
+    export(scene, tmp_path, ["ply"])
     with pytest.raises(OutputExistsError):
-        export_scene(scene, tmp_path, ["splat", "ply"])
+        export(scene, tmp_path, ["splat", "ply"])
     assert not (tmp_path / "splat").exists()
-    export_scene(scene, tmp_path, ["ply"], ExportOptions(frames=2), overwrite=True)
+    export(scene, tmp_path, ["ply"], ExportOptions(frames=2), overwrite=True)
     assert len(list((tmp_path / "ply").iterdir())) == 2
 
 
 def test_frames_are_resampled_evenly(scene: Scene, tmp_path: Path):
-    manifest = export_scene(scene, tmp_path, ["ply"], ExportOptions(frames=3))
+    manifest = export(scene, tmp_path, ["ply"], ExportOptions(frames=3))
     assert manifest["formats"]["ply"]["times"] == [0, 0.5, 1]
     middle = gaussians_from_ply((tmp_path / "ply/frame_0001.ply").read_bytes())
     expected = scene.at(0.5).means.numpy() @ np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
@@ -61,26 +61,26 @@ def test_frames_are_resampled_evenly(scene: Scene, tmp_path: Path):
 
 def test_each_written_file_is_reported(scene: Scene, tmp_path: Path):
     steps: list[str] = []
-    export_scene(scene, tmp_path, ["ply"], on_step=steps.append)
+    export(scene, tmp_path, ["ply"], on_step=steps.append)
     assert steps == [f"ply/frame_{frame:04d}.ply" for frame in range(5)]
 
 
 def test_an_unknown_format_is_refused_with_the_known_names(scene: Scene, tmp_path: Path):
     with pytest.raises(InputError, match="ply, glb, glb-splats, splat"):
-        export_scene(scene, tmp_path / "out", ["ply", "obj"])
+        export(scene, tmp_path / "out", ["ply", "obj"])
     assert not (tmp_path / "out").exists()
 
 
 def test_a_scene_without_gaussians_is_refused(scene: Scene, tmp_path: Path):
     scene.gaussians = scene.gaussians.map(lambda tensor: tensor[:0])
     with pytest.raises(SceneError, match="without Gaussians"):
-        export_scene(scene, tmp_path, ["ply"])
+        export(scene, tmp_path, ["ply"])
 
 
 def test_a_mesh_of_fog_is_refused_and_leaves_nothing(scene: Scene, tmp_path: Path):
     scene.gaussians = scene.gaussians._replace(opacities=scene.gaussians.opacities - 20)
     with pytest.raises(SceneError, match="no surface"):
-        export_scene(scene, tmp_path / "out", ["glb"])
+        export(scene, tmp_path / "out", ["glb"])
     assert not list((tmp_path / "out").glob("*"))
 
 
@@ -96,7 +96,7 @@ def test_a_format_that_fails_leaves_the_finished_ones(
         folder_module, "find_exporter", lambda name: fails if name == "splat" else found(name)
     )
     with pytest.raises(OSError, match="No space left"):
-        export_scene(scene, tmp_path, ["ply", "splat"])
+        export(scene, tmp_path, ["ply", "splat"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export.json", "ply"]
     assert list(read_manifest(tmp_path)["formats"]) == ["ply"]
 
@@ -104,7 +104,7 @@ def test_a_format_that_fails_leaves_the_finished_ones(
 def test_a_folder_with_somebody_elses_manifest_is_left_alone(scene: Scene, tmp_path: Path):
     (tmp_path / "export.json").write_text(json.dumps({"mine": 1}))
     with pytest.raises(OutputError, match="choose another folder"):
-        export_scene(scene, tmp_path, ["ply"])
+        export(scene, tmp_path, ["ply"])
     assert not (tmp_path / "ply").exists()
 
 
@@ -118,4 +118,4 @@ def test_a_manifest_that_is_not_valid_is_refused(tmp_path: Path, text: str):
 def test_a_file_in_place_of_the_folder_is_refused(scene: Scene, tmp_path: Path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError):
-        export_scene(scene, tmp_path / "out", ["ply"])
+        export(scene, tmp_path / "out", ["ply"])

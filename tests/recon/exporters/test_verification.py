@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from recon.errors import InputError
-from recon.exporters.folder import export_scene
+from recon.exporters.folder import export
 from recon.exporters.options import ExportOptions
 from recon.exporters.verification import VerificationError, verify_export
 from recon.scene import Scene
@@ -12,7 +12,7 @@ SMALL = ExportOptions(faces=600, texture_size=64, resolution=40)
 
 
 def test_every_format_shows_the_scene(scene: Scene, tmp_path: Path):
-    export_scene(scene, tmp_path, ["ply", "splat", "glb-splats", "glb"], SMALL)
+    export(scene, tmp_path, ["ply", "splat", "glb-splats", "glb"], SMALL)
     results = verify_export(scene, tmp_path)
     assert results["ply"].worst_psnr > 60
     assert results["glb-splats"].worst_psnr > 60
@@ -23,32 +23,32 @@ def test_every_format_shows_the_scene(scene: Scene, tmp_path: Path):
 
 @pytest.mark.parametrize("axes", ["y-up", "z-up"])
 def test_other_axes_are_turned_back(scene: Scene, tmp_path: Path, axes: str):
-    export_scene(scene, tmp_path, ["ply"], ExportOptions(axes=axes))
+    export(scene, tmp_path, ["ply"], ExportOptions(axes=axes))
     assert verify_export(scene, tmp_path)["ply"].worst_psnr > 60
 
 
 def test_files_of_another_scene_are_noticed(scene: Scene, tmp_path: Path):
-    export_scene(scene, tmp_path, ["ply"])
+    export(scene, tmp_path, ["ply"])
     scene.gaussians = scene.gaussians._replace(scales=scene.gaussians.scales + 0.5)
     with pytest.raises(VerificationError, match="expected more than 45"):
         verify_export(scene, tmp_path)
 
 
 def test_a_changed_file_is_noticed(scene: Scene, tmp_path: Path):
-    export_scene(scene, tmp_path, ["splat"])
+    export(scene, tmp_path, ["splat"])
     (tmp_path / "splat/frame_0002.splat").write_bytes(bytes(32))
     with pytest.raises(VerificationError, match=r"frame_0002\.splat is not the file"):
         verify_export(scene, tmp_path)
 
 
 def test_a_missing_file_is_noticed(scene: Scene, tmp_path: Path):
-    export_scene(scene, tmp_path, ["splat"])
+    export(scene, tmp_path, ["splat"])
     (tmp_path / "splat/frame_0002.splat").unlink()
     with pytest.raises(VerificationError, match=r"frame_0002\.splat is missing"):
         verify_export(scene, tmp_path)
 
 
 def test_a_format_that_was_not_exported_cannot_be_verified(scene: Scene, tmp_path: Path):
-    export_scene(scene, tmp_path, ["splat"])
+    export(scene, tmp_path, ["splat"])
     with pytest.raises(InputError, match="no 'ply' among the exports"):
         verify_export(scene, tmp_path, ["ply"])

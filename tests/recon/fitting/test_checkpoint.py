@@ -13,9 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from recon.errors import SceneError
+from recon import resume
+from recon.errors import InputError
 from recon.fitting import fit as fitting
-from recon.fitting.checkpoint import fit_identity, load_checkpoint, read_identity, save_checkpoint
+from recon.fitting.checkpoint import (
+    fit_identity,
+    is_unfinished,
+    load_checkpoint,
+    save_checkpoint,
+)
 from recon.fitting.config import FitConfig
 from recon.fitting.densification import GrowAndPrune, Relocation
 from recon.fitting.fit import Fit
@@ -26,11 +32,11 @@ from recon.native.library import built, kernels
 CONFIG = FitConfig(
     iterations=40,
     initial_gaussians=80,
-    gaussians=100,
-    views=2,
-    static=0.2,
-    growth=0.4,
-    growth_size=12,
+    max_gaussians=100,
+    views_per_step=2,
+    static_fraction=0.2,
+    motion_fraction=0.4,
+    motion_image_size=12,
     densification=Relocation(every=7),
 )
 
@@ -119,13 +125,6 @@ def test_a_saved_checkpoint_leaves_nothing_beside_it(tiny_grid: Grid, tmp_path: 
     assert resumed(tiny_grid, CONFIG, path).iteration == 4
 
 
-def test_the_identity_is_read_back(tiny_grid: Grid, tmp_path: Path):
-    path = tmp_path / "checkpoint.safetensors"
-    identity = fit_identity(tiny_grid, CONFIG)
-    save_checkpoint(Fit(tiny_grid, CONFIG), identity, path)
-    assert read_identity(path) == json.loads(json.dumps(identity))
-
-
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"iterations": 41}, {"motion": "keyframes"}, {"sh_degree": 1}]
 )
@@ -163,30 +162,34 @@ def saved(tiny_grid: Grid, tmp_path: Path) -> Path:
 def test_a_truncated_file_is_refused(share: float, saved: Path, tiny_grid: Grid):
     data = saved.read_bytes()
     saved.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(SceneError, match=r"cannot be read as a checkpoint.*delete it"):
+    with pytest.raises(InputError, match=saved.name):
         load_checkpoint(Fit(tiny_grid, CONFIG), saved)
-    with pytest.raises(SceneError, match="delete it"):
-        read_identity(saved)
 
 
-def test_a_file_of_something_else_is_refused(saved: Path):
+def test_a_file_of_something_else_is_refused(saved: Path, tiny_grid: Grid):
     saved.write_bytes(os.urandom(1000))
-    with pytest.raises(SceneError, match="delete it"):
-        read_identity(saved)
+    with pytest.raises(InputError, match=saved.name):
+        load_checkpoint(Fit(tiny_grid, CONFIG), saved)
     save_file({"x": torch.zeros(2)}, saved)
-    with pytest.raises(SceneError, match="another version; delete it"):
-        read_identity(saved)
+    with pytest.raises(InputError, match="version"):
+        load_checkpoint(Fit(tiny_grid, CONFIG), saved)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path):
-    with pytest.raises(SceneError, match="cannot be read"):
-        read_identity(tmp_path / "nothing")
-
-
-def test_another_version_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch):
+def test_another_version_is_refused(saved: Path, tiny_grid: Grid, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("recon.fitting.checkpoint.VERSION", "another")
-    with pytest.raises(SceneError, match="another version; delete it to start again"):
-        read_identity(saved)
+    with pytest.raises(InputError, match="version another"):
+        load_checkpoint(Fit(tiny_grid, CONFIG), saved)
+
+
+def test_a_partial_file_of_a_killed_process_is_part_of_an_unfinished_scene(tmp_path: Path):
+    train = tmp_path / "train"
+    assert not is_unfinished(tmp_path)
+    train.mkdir()
+    for name in ("log.jsonl", "checkpoint.safetensors", ".checkpoint.partial-0a1b.safetensors"):
+        (train / name).touch()
+        assert is_unfinished(tmp_path)
+    (train / "thesis.tex").touch()
+    assert not is_unfinished(tmp_path)
 
 
 def header_of(path: Path) -> dict[str, str]:
@@ -200,22 +203,24 @@ def test_a_file_without_one_of_its_tensors_is_refused(missing: str, saved: Path,
     tensors = load_file(saved)
     del tensors[missing]
     save_file(tensors, saved, metadata=header_of(saved))
-    with pytest.raises(SceneError, match=r"damaged|missing"):
+    with pytest.raises(InputError, match=r"damaged|missing"):
         load_checkpoint(Fit(tiny_grid, CONFIG), saved)
 
 
 def test_a_disk_that_fills_up_keeps_the_checkpoint_before(
     saved: Path, tiny_grid: Grid, monkeypatch: pytest.MonkeyPatch
 ):
-    before, write_bytes = saved.read_bytes(), Path.write_bytes
+    before, save = saved.read_bytes(), resume.save_file
 
-    def half(path: Path, data: bytes) -> int:
-        write_bytes(path, data[: len(data) // 2])
+    def half(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+        save(tensors, path, metadata)
+        os.truncate(path, path.stat().st_size // 2)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(resume, "save_file", half)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         save_checkpoint(steps(Fit(tiny_grid, CONFIG), 12), {}, saved)
     monkeypatch.undo()
     assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
     load_checkpoint(Fit(tiny_grid, CONFIG), saved)

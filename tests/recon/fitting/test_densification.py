@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from recon.deformation.bones import BoneDeformation
 from recon.fitting.densification import (
-    LARGEST_RATIO,
+    MAX_COPIES,
     GrowAndPrune,
+    Limits,
     Relocation,
     density_plan,
     reindex,
@@ -185,7 +186,7 @@ def test_copies_together_keep_the_integral_along_a_line(copies: int, opacity: fl
 
 def test_an_enormous_number_of_copies_stays_finite():
     gaussians = with_opacities(cloud(1), torch.tensor([0.99]))
-    for copies in (LARGEST_RATIO, 5 * LARGEST_RATIO):
+    for copies in (MAX_COPIES, 5 * MAX_COPIES):
         logits, scales = share_opacity(gaussians, torch.zeros(copies, dtype=torch.long))
         assert logits.isfinite().all()
         assert scales.isfinite().all()
@@ -217,7 +218,7 @@ def test_transparent_ones_are_pruned_and_the_rest_is_kept_once():
     opacities = torch.full((60,), 0.5)
     opacities[10:20] = 0.01
     gaussians = with_opacities(cloud(), opacities)
-    rows, halves = density_plan(gaussians, torch.zeros(60), GrowAndPrune(), 1.0, CAP)
+    rows, halves = density_plan(gaussians, torch.zeros(60), GrowAndPrune(), Limits(CAP, 1.0))
     assert rows.tolist() == [*range(10), *range(20, 60)]
     assert not halves.any()
 
@@ -229,7 +230,7 @@ def test_large_gradients_are_cloned_if_small_and_split_if_large():
     gradients = torch.zeros(60)
     gradients[[5, 45]] = 1.0
     rows, halves = density_plan(
-        gaussians._replace(scales=scales), gradients, GrowAndPrune(), 1.0, CAP
+        gaussians._replace(scales=scales), gradients, GrowAndPrune(), Limits(CAP, 1.0)
     )
     counts = torch.bincount(rows, minlength=60)
     assert counts[5] == counts[45] == 2
@@ -240,7 +241,7 @@ def test_large_gradients_are_cloned_if_small_and_split_if_large():
 @pytest.mark.parametrize("cap", [0, 50, 60, 63, 120, 500])
 def test_growth_stops_at_the_cap_and_the_largest_gradients_go_first(cap: int):
     gradients = torch.linspace(1, 2, 60)
-    rows, _ = density_plan(cloud(), gradients, GrowAndPrune(), 1.0, cap)
+    rows, _ = density_plan(cloud(), gradients, GrowAndPrune(), Limits(cap, 1.0))
     assert len(rows) == min(max(cap, 60), 120)
     doubled = (torch.bincount(rows, minlength=60) == 2).nonzero()[:, 0]
     assert doubled.tolist() == list(range(60 - len(doubled), 60))
@@ -270,7 +271,7 @@ def test_what_is_not_split_stays_where_it_is_and_the_same_generator_gives_the_sa
 
 def test_no_gaussians_are_no_trouble():
     empty = cloud(0)
-    rows, halves = density_plan(empty, torch.zeros(0), GrowAndPrune(), 1.0, CAP)
+    rows, halves = density_plan(empty, torch.zeros(0), GrowAndPrune(), Limits(CAP, 1.0))
     assert len(rows) == len(halves) == 0
     assert len(relocation_plan(empty.opacities, Relocation(), CAP, generator())) == 0
     assert split(empty, halves, generator())[0].shape == (0, 3)

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from recon.errors import GridError, InputError
 from recon.fitting import fit as fitting
-from recon.fitting.config import FitConfig, preset
+from recon.fitting.config import FitConfig, fit_config
 from recon.fitting.densification import GrowAndPrune, Relocation
 from recon.fitting.fit import Fit, Step
 from recon.fitting.visual_hull import visual_hull
@@ -27,12 +27,12 @@ SIZE, V, T = 32, 6, 3
 CONFIG = FitConfig(
     iterations=100,
     initial_gaussians=150,
-    gaussians=180,
-    views=3,
-    static=0.2,
-    growth=0.4,
-    growth_size=16,
-    middle_size=24,
+    max_gaussians=180,
+    views_per_step=3,
+    static_fraction=0.2,
+    motion_fraction=0.4,
+    motion_image_size=16,
+    middle_image_size=24,
     densification=Relocation(every=10),
     threads=1,
 )
@@ -151,7 +151,7 @@ def test_both_policies_improve_the_images_and_respect_the_cap(policy):
     before = images_psnr(fit)
     steps = run(fit)
     assert images_psnr(fit) > before + 4
-    assert max(step.gaussians for step in steps) <= CONFIG.gaussians
+    assert max(step.gaussians for step in steps) <= CONFIG.max_gaussians
     assert max(step.gaussians for step in steps) > CONFIG.initial_gaussians
     assert len(fit.gaussians.means) == steps[-1].gaussians
 
@@ -254,10 +254,10 @@ def test_frames_join_outwards_from_the_middle_and_never_leave():
 def test_image_sizes_do_not_shrink_after_the_growth_and_end_at_the_full_one():
     fit = Fit(moving_grid(), CONFIG)
     sizes = [fit.schedule.image_size(i) for i in range(CONFIG.iterations)]
-    grown = int((CONFIG.static + CONFIG.growth) * CONFIG.iterations)
+    grown = int((CONFIG.static_fraction + CONFIG.motion_fraction) * CONFIG.iterations)
     assert max(sizes) == sizes[-1] == SIZE
     assert sizes[grown:] == sorted(sizes[grown:])
-    assert max(sizes[:grown]) <= CONFIG.growth_size
+    assert max(sizes[:grown]) <= CONFIG.motion_image_size
 
 
 def test_learning_rates_stay_positive_and_the_motions_falls_after_the_growth():
@@ -267,7 +267,7 @@ def test_learning_rates_stay_positive_and_the_motions_falls_after_the_growth():
         fit.step()
         rates.append({str(group["name"]): group["lr"] for group in fit.optimizer.param_groups})
     assert all(rate > 0 for step in rates for rate in step.values())
-    grown = int((CONFIG.static + CONFIG.growth) * CONFIG.iterations)
+    grown = int((CONFIG.static_fraction + CONFIG.motion_fraction) * CONFIG.iterations)
     assert rates[-1]["motion"] < rates[grown + 1]["motion"]
     assert rates[-1]["means"] < rates[0]["means"]
 
@@ -284,7 +284,7 @@ def test_a_motion_model_that_joins_keeps_what_adam_knows_of_the_gaussians():
 def test_silhouettes_that_contradict_each_other_are_refused():
     grid = moving_grid()
     images = grid.images.copy()
-    contradicting = np.isin(grid.view, (0, 3))  # too many to be outvoted
+    contradicting = np.isin(grid.view, (0, 3))  # more than the tolerance
     images[contradicting] = 0
     images[contradicting, :2, :2] = 255
     with pytest.raises(GridError, match="silhouettes"):
@@ -299,18 +299,18 @@ def test_a_view_that_contradicts_the_others_harms_a_robust_fit_less():
     spoilt = replace(true, images=images)
 
     def psnr(robust: bool) -> float:
-        fit = fitted(replace(CONFIG, iterations=300, robust=robust), spoilt)
+        fit = fitted(replace(CONFIG, iterations=300, robust_weights=robust), spoilt)
         fit.grid = true.subset(np.flatnonzero(true.view != 2))
         return images_psnr(fit)
 
     assert psnr(robust=True) > psnr(robust=False) + 0.5
 
 
-def test_presets_differ_in_effort_only_and_unknown_ones_are_refused():
-    draft, standard, high = (preset(quality) for quality in ("draft", "standard", "high"))
+def test_qualities_differ_in_effort_only_and_unknown_ones_are_refused():
+    draft, standard, high = (fit_config(quality) for quality in ("draft", "standard", "high"))
     assert draft.iterations < standard.iterations < high.iterations
-    assert draft.gaussians <= standard.gaussians <= high.gaussians
-    assert preset(motion="keyframes", seed=7).seed == 7
-    assert preset(motion="keyframes").motion == "keyframes"
+    assert draft.max_gaussians <= standard.max_gaussians <= high.max_gaussians
+    assert fit_config(motion="keyframes", seed=7).seed == 7
+    assert fit_config(motion="keyframes").motion == "keyframes"
     with pytest.raises(InputError, match=r"'best'.*draft.*high.*standard"):
-        preset("best")
+        fit_config("best")

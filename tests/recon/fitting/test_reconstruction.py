@@ -17,26 +17,27 @@ import numpy as np
 import pytest
 import torch
 
-from recon.errors import GridError, Interrupted, OutputExistsError, SceneError
+from recon.errors import GridError, InputError, Interrupted, OutputExistsError
 from recon.film.free_view import plan_shot
 from recon.fitting import fit as fitting
 from recon.fitting import reconstruction
 from recon.fitting.config import FitConfig
 from recon.fitting.densification import Relocation
-from recon.fitting.reconstruction import Progress, reconstruct
+from recon.fitting.reconstruction import reconstruct
 from recon.fitting.visual_hull import visual_hull
 from recon.grid import Grid
 from recon.grid.writing import write_posed_images
 from recon.media import read_video
 from recon.native.library import built, kernels
+from recon.progress import Progress
 from recon.scene import load_scene
 
 CONFIG = FitConfig(
     iterations=196,
     initial_gaussians=800,
-    gaussians=1000,
-    views=2,
-    growth_size=12,
+    max_gaussians=1000,
+    views_per_step=2,
+    motion_image_size=12,
     densification=Relocation(every=10),
     threads=1,
     checkpoint_every=10,
@@ -58,7 +59,8 @@ from recon.fitting.reconstruction import reconstruct
 from recon.fitting.visual_hull import visual_hull
 
 fitting.visual_hull = functools.partial(visual_hull, resolution={HULL_RESOLUTION})
-reconstruct(Path(sys.argv[1]), Path(sys.argv[2]), {CONFIG!r}, on_step=lambda _: time.sleep(0.05))
+config = {CONFIG!r}
+reconstruct(sys.argv[1], sys.argv[2], config=config, on_step=lambda _: time.sleep(0.05))
 """
 
 
@@ -97,21 +99,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def interrupt(grid: Path, folder: Path, iterations: int, config: FitConfig = CONFIG) -> None:
     with pytest.raises(Interrupted):
-        reconstruct(grid, folder, config, should_stop=stop_after(iterations))
+        reconstruct(grid, folder, config=config, should_stop=stop_after(iterations))
 
 
 def test_a_finished_folder_holds_all_that_was_promised(
     tiny_grid_folder: Path, tiny_grid: Grid, scene_folder: Path
 ):
     progress: list[Progress] = []
-    scene = reconstruct(tiny_grid_folder, scene_folder, CONFIG, on_step=progress.append)
+    scene = reconstruct(tiny_grid_folder, scene_folder, config=CONFIG, on_step=progress.append)
     assert {path.name for path in scene_folder.iterdir()} == FILES
     assert [path.name for path in (scene_folder / "train").iterdir()] == ["log.jsonl"]
     assert [path.name for path in scene_folder.parent.iterdir()] == ["scene"]
-    assert [step.iteration for step in progress] == list(range(1, ITERATIONS + 1))
-    assert all(step.iterations == ITERATIONS and step.seconds_left >= 0 for step in progress)
-    assert [step.stage for step in progress] == sorted(
-        (step.stage for step in progress), key=["static", "motion", "refinement"].index
+    assert [step.step for step in progress] == list(range(1, ITERATIONS + 1))
+    assert all(step.steps == ITERATIONS and step.seconds_left >= 0 for step in progress)
+    assert [step.phase for step in progress] == sorted(
+        (step.phase for step in progress), key=["static", "motion", "refinement"].index
     )
     loaded = load_scene(scene_folder)
     assert loaded.deformation.name == "bones"
@@ -123,14 +125,14 @@ def test_a_finished_folder_holds_all_that_was_promised(
 
 
 def test_the_preview_can_be_read(tiny_grid_folder: Path, scene_folder: Path):
-    reconstruct(tiny_grid_folder, scene_folder, CONFIG)
+    reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     film = read_video(scene_folder / "preview.mp4")
     assert len(film.frames) == 6
     assert film.frames.min() < 128 < film.frames.max()
 
 
 def test_metrics_hold_the_keys_that_scripts_rely_on(tiny_grid_folder: Path, scene_folder: Path):
-    scene = reconstruct(tiny_grid_folder, scene_folder, CONFIG)
+    scene = reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     metrics = json.loads((scene_folder / "metrics.json").read_text())
     assert set(metrics) == {"train", "seconds", "iterations", "gaussians"}
     assert set(metrics["train"]) >= KEYS
@@ -147,7 +149,7 @@ def test_held_out_views_are_measured_where_there_are_any(
 ):
     held_out = tiny_grid.subset(np.array([0, 5]))
     write_posed_images(held_out, tiny_grid_folder, "transforms_test.json", "test_images")
-    reconstruct(tiny_grid_folder, scene_folder, CONFIG)
+    reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     metrics = json.loads((scene_folder / "metrics.json").read_text())
     assert set(metrics["test"]) >= KEYS
     assert len(metrics["test"]["images"]) == 2
@@ -155,12 +157,12 @@ def test_held_out_views_are_measured_where_there_are_any(
 
 
 def test_log_lines_are_json_and_count_up(tiny_grid_folder: Path, scene_folder: Path):
-    reconstruct(tiny_grid_folder, scene_folder, CONFIG)
+    reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     iterations = [line["iteration"] for line in lines(scene_folder)]
     assert iterations == sorted(set(iterations))
     assert iterations[-1] == ITERATIONS
     assert all(
-        {"iteration", "stage", "psnr", "gaussians", "seconds"} <= set(line)
+        {"iteration", "phase", "psnr", "gaussians", "seconds"} <= set(line)
         for line in lines(scene_folder)
     )
 
@@ -172,10 +174,10 @@ def test_a_stopped_fit_goes_on_to_the_result_of_an_uninterrupted_one(
     interrupt(tiny_grid_folder, scene_folder, iterations)
     assert {path.name for path in scene_folder.iterdir()} == {"train"}
     progress: list[Progress] = []
-    reconstruct(tiny_grid_folder, scene_folder, CONFIG, on_step=progress.append)
-    assert [step.iteration for step in progress] == list(range(iterations + 1, ITERATIONS + 1))
+    reconstruct(tiny_grid_folder, scene_folder, config=CONFIG, on_step=progress.append)
+    assert [step.step for step in progress] == list(range(iterations + 1, ITERATIONS + 1))
     whole = tmp_path / "whole"
-    reconstruct(tiny_grid_folder, whole, CONFIG)
+    reconstruct(tiny_grid_folder, whole, config=CONFIG)
     name = "scene.safetensors"
     assert (scene_folder / name).read_bytes() == (whole / name).read_bytes()
     numbers = [line["iteration"] for line in lines(scene_folder)]
@@ -185,10 +187,10 @@ def test_a_stopped_fit_goes_on_to_the_result_of_an_uninterrupted_one(
 def test_seconds_of_all_runs_are_added_up(tiny_grid_folder: Path, scene_folder: Path):
     with pytest.raises(Interrupted):
         reconstruct(
-            tiny_grid_folder, scene_folder, CONFIG, should_stop=stop_after(40),
+            tiny_grid_folder, scene_folder, config=CONFIG, should_stop=stop_after(40),
             on_step=lambda step: time.sleep(0.02),
         )  # fmt: skip
-    reconstruct(tiny_grid_folder, scene_folder, CONFIG)
+    reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     metrics = json.loads((scene_folder / "metrics.json").read_text())
     assert metrics["seconds"] > 40 * 0.02
     seconds = [line["seconds"] for line in lines(scene_folder)]
@@ -207,9 +209,9 @@ def test_a_killed_process_loses_at_most_the_last_interval(
         child.kill()
     assert child.returncode == -signal.SIGKILL
     progress: list[Progress] = []
-    reconstruct(tiny_grid_folder, scene_folder, CONFIG, on_step=progress.append)
-    assert progress[0].iteration > CONFIG.checkpoint_every
-    reconstruct(tiny_grid_folder, tmp_path / "whole", CONFIG)
+    reconstruct(tiny_grid_folder, scene_folder, config=CONFIG, on_step=progress.append)
+    assert progress[0].step > CONFIG.checkpoint_every
+    reconstruct(tiny_grid_folder, tmp_path / "whole", config=CONFIG)
     assert load_bytes(scene_folder) == load_bytes(tmp_path / "whole")
 
 
@@ -222,37 +224,39 @@ def test_an_unfinished_fit_of_other_settings_is_left_alone(
 ):
     interrupt(tiny_grid_folder, scene_folder, 12)
     before = contents(scene_folder)
-    with pytest.raises(OutputExistsError, match="with other settings"):
-        reconstruct(tiny_grid_folder, scene_folder, replace(CONFIG, seed=1))
+    with pytest.raises(OutputExistsError, match="seed"):
+        reconstruct(tiny_grid_folder, scene_folder, config=replace(CONFIG, seed=1))
     assert contents(scene_folder) == before
-    reconstruct(tiny_grid_folder, scene_folder, replace(CONFIG, seed=1), overwrite=True)
+    reconstruct(tiny_grid_folder, scene_folder, config=replace(CONFIG, seed=1), overwrite=True)
     assert load_scene(scene_folder).provenance["settings"]["seed"] == 1
     assert lines(scene_folder)[0]["iteration"] <= 20
 
 
 def test_a_finished_folder_is_refused_and_left_alone(tiny_grid_folder: Path, scene_folder: Path):
-    reconstruct(tiny_grid_folder, scene_folder, CONFIG)
+    reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     before = contents(scene_folder)
     with pytest.raises(OutputExistsError):
-        reconstruct(tiny_grid_folder, scene_folder, CONFIG)
+        reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     assert contents(scene_folder) == before
 
 
 def test_overwriting_replaces_a_finished_folder_only_at_the_end(
     tiny_grid_folder: Path, scene_folder: Path
 ):
-    reconstruct(tiny_grid_folder, scene_folder, CONFIG)
+    reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     old = load_bytes(scene_folder)
     other = replace(CONFIG, seed=1)
     with pytest.raises(Interrupted):
         reconstruct(
-            tiny_grid_folder, scene_folder, other, overwrite=True, should_stop=stop_after(30)
+            tiny_grid_folder, scene_folder, config=other, overwrite=True, should_stop=stop_after(30)
         )
     assert load_bytes(scene_folder) == old
     load_scene(scene_folder)
     progress: list[Progress] = []
-    reconstruct(tiny_grid_folder, scene_folder, other, overwrite=True, on_step=progress.append)
-    assert progress[0].iteration == 31
+    reconstruct(
+        tiny_grid_folder, scene_folder, config=other, overwrite=True, on_step=progress.append
+    )
+    assert progress[0].step == 31
     assert load_bytes(scene_folder) != old
     assert {path.name for path in scene_folder.iterdir()} == FILES
 
@@ -261,7 +265,7 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(tiny_grid_folder: Pa
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputExistsError):
-        reconstruct(tiny_grid_folder, tmp_path / "mine", CONFIG)
+        reconstruct(tiny_grid_folder, tmp_path / "mine", config=CONFIG)
     assert contents(tmp_path / "mine") == {"thesis.tex": b"years of work"}
 
 
@@ -271,19 +275,19 @@ def test_a_folder_named_train_of_somebody_else_is_refused_and_left_alone(
     (tmp_path / "dataset" / "train").mkdir(parents=True)
     (tmp_path / "dataset" / "train" / "photo.png").write_bytes(b"the only one")
     with pytest.raises(OutputExistsError):
-        reconstruct(tiny_grid_folder, tmp_path / "dataset", CONFIG)
+        reconstruct(tiny_grid_folder, tmp_path / "dataset", config=CONFIG)
     assert contents(tmp_path / "dataset") == {"train/photo.png": b"the only one"}
 
 
 def test_an_empty_folder_is_taken(tiny_grid_folder: Path, scene_folder: Path):
     scene_folder.mkdir(parents=True)
-    reconstruct(tiny_grid_folder, scene_folder, replace(CONFIG, iterations=5))
+    reconstruct(tiny_grid_folder, scene_folder, config=replace(CONFIG, iterations=5))
     assert {path.name for path in scene_folder.iterdir()} == FILES
 
 
 def test_a_grid_that_is_not_valid_leaves_nothing_behind(tmp_path: Path, scene_folder: Path):
     with pytest.raises(GridError):
-        reconstruct(tmp_path / "nothing", scene_folder, CONFIG)
+        reconstruct(tmp_path / "nothing", scene_folder, config=CONFIG)
     assert not scene_folder.exists()
 
 
@@ -293,8 +297,8 @@ def test_a_damaged_checkpoint_is_an_error_that_says_what_to_delete(
     interrupt(tiny_grid_folder, scene_folder, 5)
     checkpoint = scene_folder / "train" / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(SceneError, match=rf"{checkpoint.name}.*delete it"):
-        reconstruct(tiny_grid_folder, scene_folder, CONFIG)
+    with pytest.raises(InputError, match=rf"{checkpoint.name}.*delete it"):
+        reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
 
 
 def test_a_disk_that_is_full_at_the_end_keeps_the_state(
@@ -306,16 +310,16 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_state(
     with monkeypatch.context() as patch:
         patch.setattr(reconstruction, "write_film", full)
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            reconstruct(tiny_grid_folder, scene_folder, CONFIG)
+            reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     assert {path.name for path in scene_folder.iterdir()} == {"train"}
     assert [path.name for path in scene_folder.parent.iterdir()] == ["scene"]
     progress: list[Progress] = []
-    reconstruct(tiny_grid_folder, scene_folder, CONFIG, on_step=progress.append)
+    reconstruct(tiny_grid_folder, scene_folder, config=CONFIG, on_step=progress.append)
     assert len(progress) <= CONFIG.checkpoint_every
     assert {path.name for path in scene_folder.iterdir()} == FILES
 
 
 def test_torchs_number_of_threads_is_as_before(tiny_grid_folder: Path, scene_folder: Path):
     before = torch.get_num_threads()
-    reconstruct(tiny_grid_folder, scene_folder, replace(CONFIG, iterations=3))
+    reconstruct(tiny_grid_folder, scene_folder, config=replace(CONFIG, iterations=3))
     assert torch.get_num_threads() == before
