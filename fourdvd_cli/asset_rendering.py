@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fourdvd_cli import console
-from generation.curation.asset_files import find_assets
-from generation.curation.blender_process import find_blender
-from generation.curation.execution import Resources, make_executor
-from generation.curation.inspection import Limits
+from generation.curation.assets.files import find_assets
+from generation.curation.assets.inspection import Limits
+from generation.curation.figures.asset import figure_assets
+from generation.curation.jobs import Resources, make_executor
 from generation.curation.manifest import (
     MANIFEST_NAME,
     Row,
@@ -23,9 +23,8 @@ from generation.curation.manifest import (
     read_rows,
     row_json,
 )
-from generation.curation.procedural.asset import figure_assets
-from generation.curation.render_settings import RenderSettings
-from generation.curation.rendering import (
+from generation.curation.render.blender_process import find_blender
+from generation.curation.render.rendering import (
     NO_BACKEND,
     TIMEOUT_S,
     AnyAsset,
@@ -34,6 +33,7 @@ from generation.curation.rendering import (
     render_asset,
     row_of,
 )
+from generation.curation.render.settings import RenderSettings
 from recon.devices import usable_cores
 from recon.errors import BackendError, FourdvdError, InputError, OutputExistsError
 from recon.output import check_output

@@ -142,7 +142,7 @@ def _weights() -> Finding:
 
 
 def _data() -> Finding:
-    from generation.curation.blender_process import find_blender
+    from generation.curation.render.blender_process import find_blender
     from recon.errors import BackendError
 
     try:

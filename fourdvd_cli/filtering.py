@@ -55,8 +55,8 @@ def run_filters(
     Raises:
         FourdvdError: as `generation.curation.filters.filter_data`.
     """
-    from generation.curation.execution import Resources, make_executor
     from generation.curation.filters import check_report_folder, filter_data
+    from generation.curation.jobs import Resources, make_executor
 
     check_report_folder(job)  # before a large model is loaded in vain
     job = replace(job, judge=find_judge(choice))
@@ -79,10 +79,10 @@ def find_judge(choice: JudgeChoice) -> Judge | None:
     if choice.model is None:
         return None
     if choice.url is not None:
-        from generation.curation.filters.server_judge import ServerJudge
+        from generation.curation.filters.judges import ServerJudge
 
         return ServerJudge(choice.url, choice.model)
-    from generation.curation.filters.local_judge import LocalJudge
+    from generation.curation.filters.judges import LocalJudge
 
     return LocalJudge(choice.model, resolve_network_device(choice.device), choice.download)
 

@@ -97,7 +97,7 @@ class TrainingSize(StrEnum):
 
 
 class Renderer(StrEnum):
-    """The renderers of `generation.curation.render_settings`."""
+    """The renderers of `generation.curation.render.settings`."""
 
     cycles = "cycles"
     fast = "fast"

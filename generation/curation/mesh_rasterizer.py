@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from generation.curation.baked_asset import BakedAsset, MeshFrame, Surface
+from generation.curation.render.baked_asset import BakedAsset, MeshFrame, Surface
 from recon.errors import InputError
 from recon.grid import Camera
 from recon.native.library import kernels

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from generation.curation import rendering
-from generation.curation.asset_files import Asset, find_assets
-from generation.curation.baked_asset import BakedAsset, read_baked
-from generation.curation.blender_process import run_blender
-from generation.curation.render_settings import Renderer, RenderSettings
-from generation.curation.rendering import RenderTask
+from generation.curation.assets.files import Asset, find_assets
+from generation.curation.render import rendering
+from generation.curation.render.baked_asset import BakedAsset, read_baked
+from generation.curation.render.blender_process import run_blender
+from generation.curation.render.rendering import RenderTask
+from generation.curation.render.settings import Renderer, RenderSettings
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Timing, three_digits, timing
 

@@ -90,9 +90,9 @@ def figures(
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.asset_rendering import Batch
-    from generation.curation import render_settings
-    from generation.curation.inspection import Limits
-    from generation.curation.light import Light
+    from generation.curation.assets.inspection import Limits
+    from generation.curation.render import settings as render_settings
+    from generation.curation.render.settings import Light
 
     settings = render_settings.RenderSettings(
         views=views, frames=frames, size=size, elevation_deg=elevation, yaw_deg=yaw,

@@ -118,7 +118,7 @@ def make_lambertian(material: bpy.types.Material, ambient: float) -> None:
 
 
 def lambertian_default() -> bpy.types.Material:
-    """A grey material for objects that have none."""
+    """A gray material for objects that have none."""
     material = bpy.data.materials.new("fourdvd default")
     if material.node_tree is None:  # Blender before 5.0
         material.use_nodes = True

@@ -39,7 +39,7 @@ class Clip:
     diagonal_px: float
 
     @property
-    def grey(self) -> np.ndarray:
+    def gray(self) -> np.ndarray:
         """Luminance, the object dimmed to [0, 0.75] over a background of 1, float32, [T, h, w]."""
         return self.rgb @ LUMA - (1 - BRIGHTEST_OBJECT) * self.alpha
 

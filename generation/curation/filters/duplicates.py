@@ -48,7 +48,7 @@ def render_hash(clips: Sequence[Clip | None]) -> bytes:
         if clip is not None:
             for place, frame in enumerate(evenly(len(clip.alpha), FRAMES)):
                 bits[view, place] = _image_bits(
-                    clip.rgb[frame], clip.alpha[frame], clip.grey[frame]
+                    clip.rgb[frame], clip.alpha[frame], clip.gray[frame]
                 )
     return np.packbits(bits).tobytes()
 
@@ -98,8 +98,8 @@ def _signs(hashes: Sequence[bytes]) -> np.ndarray:
     return 2 * np.unpackbits(packed, axis=1).astype(np.float32) - 1
 
 
-def _image_bits(rgb: np.ndarray, alpha: np.ndarray, grey: np.ndarray) -> np.ndarray:
-    square = _square(grey)
+def _image_bits(rgb: np.ndarray, alpha: np.ndarray, gray: np.ndarray) -> np.ndarray:
+    square = _square(gray)
     spectrum = np.asarray(fft.dctn(square, norm="ortho"))
     low = spectrum[1 : FREQUENCIES + 1, 1 : FREQUENCIES + 1]
     colour = (rgb * alpha[..., None]).sum(axis=(0, 1)) / max(float(alpha.sum()), 1e-6)
@@ -107,7 +107,7 @@ def _image_bits(rgb: np.ndarray, alpha: np.ndarray, grey: np.ndarray) -> np.ndar
     return np.concatenate([(low > 0).ravel(), (colour[:, None] > levels).ravel()])
 
 
-def _square(grey: np.ndarray) -> np.ndarray:
+def _square(gray: np.ndarray) -> np.ndarray:
     """Of `SIDE_PX`, whatever the shape of the box was."""
-    image = Image.fromarray(np.ascontiguousarray(grey))
+    image = Image.fromarray(np.ascontiguousarray(gray))
     return np.asarray(image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))

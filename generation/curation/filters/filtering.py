@@ -17,7 +17,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from generation.curation.execution import Completed, Executor
 from generation.curation.filters.completeness import (
     Judge,
     judge_completeness,
@@ -45,8 +44,13 @@ from generation.curation.filters.scoring import (
     check_settings,
     score_grid,
 )
-from generation.curation.filters.thresholds import Thresholds
-from generation.curation.filters.verdicts import Verdict, verdicts_by_scores, with_judgement
+from generation.curation.filters.thresholds import (
+    Thresholds,
+    Verdict,
+    verdicts_by_scores,
+    with_judgement,
+)
+from generation.curation.jobs import Completed, Executor
 from recon.errors import OutputError, OutputExistsError
 from recon.media import decode_image
 from recon.output import check_output

@@ -93,11 +93,11 @@ def coarsened(image: np.ndarray) -> np.ndarray:
 def _detail(clip: Clip) -> tuple[float, float]:
     """Sharpness and clutter, mean over the frames that show the object."""
     found = []
-    for grey, alpha in zip(clip.grey, clip.alpha, strict=True):
+    for gray, alpha in zip(clip.gray, clip.alpha, strict=True):
         near = ndimage.binary_dilation(alpha >= OPAQUE, iterations=NEAR_PX)
         if near.any():
-            low, high = np.quantile(grey[near], (1 - SHARPEST, SHARPEST))
-            lost = np.abs(grey - coarsened(grey))[near] / max(high - low, 1e-3)
+            low, high = np.quantile(gray[near], (1 - SHARPEST, SHARPEST))
+            lost = np.abs(gray - coarsened(gray))[near] / max(high - low, 1e-3)
             found.append((np.quantile(lost, SHARPEST), lost.mean()))
     sharpness, clutter = np.mean(found, axis=0) if found else (0.0, 0.0)
     return float(sharpness), float(clutter)
@@ -106,8 +106,8 @@ def _detail(clip: Clip) -> tuple[float, float]:
 def _grain(clip: Clip) -> float:
     """Mean over the frames; 0 for an object without an inside."""
     found = []
-    for grey, alpha in zip(clip.grey, clip.alpha, strict=True):
+    for gray, alpha in zip(clip.gray, clip.alpha, strict=True):
         inside = ndimage.binary_erosion(alpha > 0.99, iterations=2)
         if inside.any():
-            found.append(np.abs(grey - ndimage.median_filter(grey, 3))[inside].mean())
+            found.append(np.abs(gray - ndimage.median_filter(gray, 3))[inside].mean())
     return float(np.mean(found)) if found else 0.0

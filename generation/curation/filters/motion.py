@@ -1,40 +1,44 @@
-"""How much an object moves, by the optical flow between the frames of a few views.
+"""Motion scores of a grid, from the optical flow between the frames of a few views.
 
-    motion      mean displacement over the pixels of the object from one frame to the next; of all
-                frames the upper quartile, so that an object that rests half of the time counts as
+    motion      mean displacement over the object's pixels from one frame to the next; the upper
+                quartile over the frames, so that an object that rests half of the time counts as
                 moving, and one that jumps once does not
-    peak        the displacement that 5 % of its pixels exceed, in the fastest frame
-    smoothness  mean displacement over two frames divided by that over one: 2 for a steady motion,
-                about 1 where frames do not follow from one another (flicker, teleports, a motion
-                too fast for the frame rate)
+    peak        95th percentile of the displacement over the object's pixels, in the fastest frame
+    smoothness  mean displacement over two frames divided by that over one: 2 for steady motion,
+                about 1 for flicker, teleports, or motion too fast for the frame rate
 
 Displacements are fractions of the diagonal of the object's box in that view, per frame: 0.01 of an
-object 200 pixels wide is 2 pixels. All are means over the views. Measured on four good assets:
-motion 0.009–0.041, peak 0.04–0.08, smoothness 1.4–1.9; with their frames shuffled 0.03–0.07,
-0.07–0.14 and 0.85–1.4; standing still with the noise of a renderer, motion 0.0001–0.0006. Of 119
-others, the smoothness of steady motions is 1.18 and more, that of too fast ones 1.09 and less.
+object 200 pixels wide is 2 pixels. All scores are means over the views. Measured on four good
+assets: motion 0.009–0.041, peak 0.04–0.08, smoothness 1.4–1.9; with shuffled frames 0.03–0.07,
+0.07–0.14 and 0.85–1.4; standing still under a renderer's noise, motion 0.0001–0.0006. Among 119
+other assets, steady motions have a smoothness of at least 1.18, too fast ones of at most 1.09.
 
-Letters: T frames, h × w pixels. What it does not know: which method finds the flow.
+Letters: T frames, h × w pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from generation.curation.filters.clips import OPAQUE, Clip
-from generation.curation.filters.optical_flow import Flow
+from recon.errors import BackendError
 
 SIDE_PX = 128
-OF_THE_FRAMES = 0.75
-OF_THE_PIXELS = 0.95
-NO_MOTION = 1e-4  # of the diagonal; below it a ratio of two motions means nothing
+FRAME_QUANTILE = 0.75
+PIXEL_QUANTILE = 0.95
+MIN_RATIO_MOTION = 1e-4  # fraction of the diagonal; below it a ratio of two motions is noise
+
+Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Optical flow: (first, second), gray in [0, 1], float32, [h, w] → displacements of the pixels of
+`first` in pixels, (x right, y down), [h, w, 2]. `dis_flow` is OpenCV's, `networks.raft_flow` RAFT.
+"""
 
 
 class Motion(NamedTuple):
-    """What the module says of them."""
+    """The scores that the module docstring defines."""
 
     motion: float
     peak: float
@@ -45,34 +49,62 @@ STILL = Motion(motion=0.0, peak=0.0, smoothness=2.0)
 
 
 def measure_motion(clips: Sequence[Clip | None], flow: Flow) -> Motion:
-    """Measures some views, all of one grid.
+    """Measures the motion of a grid in some of its views.
 
     Args:
-        clips: all frames of each view; None for a view that shows nothing.
-        flow: the method.
+        clips: all frames of each view; None for an empty view.
+        flow: optical flow method.
 
     Returns:
-        A grid of one frame, or one that shows nothing, stands still.
+        The scores; `STILL` for a grid of one frame or without an object.
     """
     small = [clip.shrunk(SIDE_PX) for clip in clips if clip is not None and len(clip.alpha) > 1]
     if not small:
         return STILL
     means, peaks = np.mean([_displacements(clip, flow, 1) for clip in small], axis=0)
     smoothness = STILL.smoothness
-    if len(means) > 1 and means.mean() > NO_MOTION:
+    if len(means) > 1 and means.mean() > MIN_RATIO_MOTION:
         over_two = np.mean([_displacements(clip, flow, 2)[0] for clip in small], axis=0)
         smoothness = float(over_two.mean() / means.mean())
-    return Motion(float(np.quantile(means, OF_THE_FRAMES)), float(peaks.max()), smoothness)
+    return Motion(float(np.quantile(means, FRAME_QUANTILE)), float(peaks.max()), smoothness)
+
+
+def dis_flow() -> Flow:
+    """Returns OpenCV's dense inverse search (DIS) as an optical flow method.
+
+    Raises:
+        BackendError: OpenCV is not installed.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise BackendError(
+            "optical flow needs OpenCV; install it with `pip install 'fourdvd[data]'`"
+        ) from error
+    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        pair = [padded(np.rint(255 * image).astype(np.uint8), 1, 32) for image in (first, second)]
+        found = method.calc(pair[0], pair[1], None)  # type: ignore[call-overload]
+        return np.asarray(found)[: first.shape[0], : first.shape[1]]
+
+    return flow
+
+
+def padded(image: np.ndarray, multiple: int, min_side: int) -> np.ndarray:
+    """Repeats the last row and column up to a multiple of a number and a minimum side, [h', w']."""
+    missing = [max(-(-length // multiple) * multiple, min_side) - length for length in image.shape]
+    return np.pad(image, [(0, count) for count in missing], mode="edge")
 
 
 def _displacements(clip: Clip, flow: Flow, step: int) -> np.ndarray:
-    """Mean and peak displacement from each frame to the one `step` later; [2, T − step]."""
-    grey, alpha = clip.grey, clip.alpha
-    found = np.zeros((2, len(grey) - step))
-    for frame in range(len(grey) - step):
+    """Mean and peak displacement from each frame to the one `step` later, [2, T − step]."""
+    gray, alpha = clip.gray, clip.alpha
+    found = np.zeros((2, len(gray) - step))
+    for frame in range(len(gray) - step):
         shown = alpha[frame] >= OPAQUE
         if shown.any():
-            displacement = flow(grey[frame], grey[frame + step])[shown]
+            displacement = flow(gray[frame], gray[frame + step])[shown]
             length = np.linalg.norm(displacement, axis=-1) / clip.diagonal_px
-            found[:, frame] = length.mean(), np.quantile(length, OF_THE_PIXELS)
+            found[:, frame] = length.mean(), np.quantile(length, PIXEL_QUANTILE)
     return found

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from generation.curation.filters.completeness import Judgement
-from generation.curation.filters.scores import Scores
+from generation.curation.filters.scoring import Scores
 from generation.curation.manifest import MANIFEST_NAME, Row, Status, read_rows
 from recon.errors import InputError
 

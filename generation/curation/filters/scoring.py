@@ -1,11 +1,17 @@
 """Scores of one grid folder: a function of a module, so that executors can send it anywhere.
 
 Letters: V views, T frames. What it does not know: limits, reports, who calls it.
+
+
+----
+The scores of a grid, as numbers to compare with limits and as JSON.
+
+What it does not know: how they are measured, which are good.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +21,7 @@ from PIL import Image
 from generation.curation.filters.clips import evenly, view_clip
 from generation.curation.filters.duplicates import VIEWS, render_hash
 from generation.curation.filters.image_quality import measure_quality
-from generation.curation.filters.motion import measure_motion
-from generation.curation.filters.optical_flow import Flow, dis_flow, raft_flow
-from generation.curation.filters.scores import Scores
+from generation.curation.filters.motion import Flow, dis_flow, measure_motion
 from recon.errors import GridError
 from recon.grid import Grid, read_grid
 from recon.media import encode_image
@@ -91,7 +95,7 @@ def score_grid(task: ScoringTask) -> Scored:
     motion = measure_motion(clips, _flow(task.settings))
     lpips = None
     if task.settings.lpips is not None:
-        from generation.curation.filters.lpips import load_lpips, measure_lpips  # imports torch
+        from generation.curation.filters.networks import load_lpips, measure_lpips  # imports torch
 
         lpips = measure_lpips(clips, load_lpips(*task.settings.lpips))
     scores = Scores(
@@ -117,13 +121,17 @@ def check_settings(settings: ScoringSettings) -> None:
     """
     _flow(settings)
     if settings.lpips is not None:
-        from generation.curation.filters.lpips import load_lpips
+        from generation.curation.filters.networks import load_lpips
 
         load_lpips(*settings.lpips)
 
 
 def _flow(settings: ScoringSettings) -> Flow:
-    return dis_flow() if settings.raft is None else raft_flow(settings.raft)
+    if settings.raft is None:
+        return dis_flow()
+    from generation.curation.filters.networks import raft_flow  # imports torch
+
+    return raft_flow(settings.raft)
 
 
 def _strip(grid: Grid) -> bytes:
@@ -138,3 +146,44 @@ def _strip(grid: Grid) -> bytes:
                 small = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
                 strip[row * side :, column * side :][:side, :side] = np.asarray(small)
     return encode_image(strip, ".jpg", quality=88)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was measured of one grid; units and meaning are those of the modules that measure.
+
+    Attributes:
+        coverage: `image_quality`, like the next four.
+        cut_off: share of the images in which the object reaches the border.
+        sharpness: of the sharpest places.
+        clutter: detail on the whole.
+        grain: noise.
+        motion: `motion`, like the next two; fractions of the object's diagonal per frame.
+        peak_motion: of the fastest parts in the fastest frame.
+        smoothness: displacement over two frames divided by that over one.
+        render_hash: `duplicates`, hexadecimal.
+        lpips: `lpips`; None where it is not measured.
+    """
+
+    coverage: float
+    cut_off: float
+    sharpness: float
+    clutter: float
+    grain: float
+    motion: float
+    peak_motion: float
+    smoothness: float
+    render_hash: str
+    lpips: float | None = None
+
+    @property
+    def numbers(self) -> dict[str, float | None]:
+        """The scores without the hash, by name."""
+        return {name: value for name, value in asdict(self).items() if name != "render_hash"}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Scores:
+        """What `asdict` made; TypeError or ValueError if it is anything else."""
+        if values.keys() != {each.name for each in fields(cls)}:
+            raise ValueError(f"expected the scores of a grid, found {sorted(values)}")
+        return cls(**values)

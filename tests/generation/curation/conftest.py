@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from generation.curation.blender_process import PROGRAM
+from generation.curation.render.blender_process import PROGRAM
 
 needs_blender = pytest.mark.skipif(
     importlib.util.find_spec("bpy") is None, reason="Blender's module is not installed: [data]"

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from generation.curation.baked_asset import BakedAsset, MeshFrame, Surface
-from generation.curation.fast_renderer import blackman_harris, places_along_pixel
-from generation.curation.light import Light
 from generation.curation.mesh_rasterizer import grid_from_world
-from generation.curation.shadow_maps import sun_directions
+from generation.curation.render.baked_asset import BakedAsset, MeshFrame, Surface
+from generation.curation.render.fast_renderer import (
+    blackman_harris,
+    places_along_pixel,
+    sun_directions,
+)
+from generation.curation.render.settings import Light
 from recon.grid import Camera
 from recon.rasterizers.mesh_reference import draw_triangles
 

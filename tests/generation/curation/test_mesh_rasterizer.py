@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generation.curation.baked_asset import Surface
 from generation.curation.mesh_rasterizer import DrawableMesh, grid_from_world
+from generation.curation.render.baked_asset import Surface
 from recon.errors import InputError
 from recon.grid import orbit_camera
 from recon.rasterizers.mesh_reference import look_at_mesh, project_points

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from generation.curation.baked_asset import BakedAsset, MeshFrame, Surface
+from generation.curation.render.baked_asset import BakedAsset, MeshFrame, Surface
 
 CHECKER = np.array(
     [[[230, 40, 40, 255], [40, 230, 40, 255]], [[40, 40, 230, 255], [220, 220, 60, 255]]], np.uint8
@@ -81,5 +81,5 @@ def joined(*parts: MeshFrame) -> MeshFrame:
 def asset(
     frame: MeshFrame, *surfaces: Surface, textures: tuple[np.ndarray, ...] = ()
 ) -> BakedAsset:
-    """One frame with its surfaces; the grey one if none is given."""
+    """One frame with its surfaces; the gray one if none is given."""
     return BakedAsset((frame,), surfaces or (Surface(),), textures)

@@ -24,8 +24,8 @@ def test_a_white_object_has_an_outline():
 
     clip = view_clip(altered(grid, whiten), 0)
     assert clip is not None
-    assert clip.grey[clip.alpha == 1] == pytest.approx(BRIGHTEST_OBJECT, abs=1e-5)
-    assert clip.grey[clip.alpha == 0] == pytest.approx(1.0, abs=1e-5)
+    assert clip.gray[clip.alpha == 1] == pytest.approx(BRIGHTEST_OBJECT, abs=1e-5)
+    assert clip.gray[clip.alpha == 0] == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_view_that_shows_nothing_has_no_clip():

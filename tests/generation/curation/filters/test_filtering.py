@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation.curation.execution import Completed
 from generation.curation.filters import FilterJob, ScoringSettings, Thresholds, filter_data
 from generation.curation.filters.scoring import ScoringTask, score_grid
+from generation.curation.jobs import Completed
 from generation.curation.manifest import MANIFEST_NAME, Row, Status, append_row
 from recon.errors import (
     BackendError,

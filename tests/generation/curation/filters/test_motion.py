@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from generation.curation.filters.motion import STILL, measure_motion
-from generation.curation.filters.optical_flow import dis_flow, raft_flow
+from generation.curation.filters.motion import STILL, dis_flow, measure_motion
+from generation.curation.filters.networks import raft_flow
 from generation.curation.filters.thresholds import Thresholds
 from recon.errors import BackendError, WeightsError
 from tests.generation.curation.filters.discs import altered, clips, steady, textured_disc
@@ -30,7 +30,7 @@ def test_a_translation_is_measured_as_what_it_is(step):
 def test_flow_points_to_where_a_pixel_has_gone():
     found = clips(textured_disc([(48.0, 44.0), (50.0, 47.0)]))[0]
     assert found is not None
-    flow = dis_flow()(found.grey[0], found.grey[1])
+    flow = dis_flow()(found.gray[0], found.gray[1])
     inside = found.alpha[0] > 0.99
     assert flow[inside].mean(axis=0) == pytest.approx([3.0, 2.0], abs=0.3)
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from generation.curation.filters.scores import Scores
+from generation.curation.filters.scoring import Scores
 from generation.curation.filters.thresholds import Thresholds, decide
 
 GOOD = Scores(

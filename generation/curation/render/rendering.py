@@ -1,0 +1,240 @@
+"""One asset to one grid folder.
+
+    asset ──inspect──▶ Blender ──▶ images, or triangles ──fast renderer──▶ images ──▶ folder
+    figure ────────────────────────────────▶ triangles ─┘
+
+Beside what `grid_folder` says, the folder has a `render.json`: the row of the manifest, with
+settings, clip and placement. `render_asset` answers with a row in any case; only a full disk and
+its like are raised.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from generation.curation.assets.files import Asset, obj_frames
+from generation.curation.assets.inspection import AssetError, Limits, inspect
+from generation.curation.blender.request import CyclesRequest, Request, Result
+from generation.curation.figures.asset import FigureAsset
+from generation.curation.manifest import Row, Status, parse_row, row_json
+from generation.curation.render.baked_asset import BakedAsset, read_baked
+from generation.curation.render.blender_process import BlenderFailure, run_blender
+from generation.curation.render.fast_renderer import FastRenderer
+from generation.curation.render.grid_folder import write_grid_folder
+from generation.curation.render.settings import FOV_DEG, FPS, Renderer, RenderSettings
+from recon.errors import BackendError
+from recon.media import read_image
+from recon.native.library import kernels
+from recon.output import output_folder, write_json
+
+TIMEOUT_S = 1800.0
+FIGURE_CLIP = "swing"  # of figures, which have one each
+NO_BACKEND = "backend"  # the code of rows that no Blender, kernel or device was there for
+_TEXTURE_ENDINGS = (".png", ".jpg", ".jpeg")
+
+AnyAsset = Asset | FigureAsset
+
+
+@dataclass(frozen=True)
+class RenderTask:
+    """One asset, where its grid goes, and what the work may take.
+
+    Attributes:
+        asset: which.
+        folder: of its grid.
+        settings: what is drawn.
+        overwrite: whether what is in the folder may be replaced.
+        limits: what the asset may ask of the machine.
+        timeout_s: seconds for Blender.
+        threads: for Blender and the fast renderer; 0 means all.
+    """
+
+    asset: AnyAsset
+    folder: Path
+    settings: RenderSettings
+    overwrite: bool = False
+    limits: Limits = field(default_factory=Limits)
+    timeout_s: float = TIMEOUT_S
+    threads: int = 0
+
+
+def render_asset(task: RenderTask) -> Row:
+    """Renders an asset; a folder that was finished with the same settings is taken as it is.
+
+    Raises:
+        OutputError, OSError: the folder cannot be written.
+    """
+    done = None if task.overwrite else finished_row(task.folder, task.asset, task.settings)
+    if done is not None:
+        return done
+    began = time.monotonic()
+    row = row_of(task.asset, task.settings)
+    try:
+        with output_folder(task.folder, task.overwrite) as partial:
+            result = _make(task, partial)
+            row = replace(
+                row, status=Status.RENDERED, clip=result.clip, facts=_facts(result),
+                clip_seconds=_clip_seconds(result), seconds=round(time.monotonic() - began, 3),
+            )  # fmt: skip
+            write_json(partial / "render.json", row_json(row))
+        return row
+    except AssetError as error:
+        return _refused(row, Status.REJECTED, error.sentence, str(error.reason), began)
+    except BlenderFailure as error:
+        return _refused(row, Status.FAILED, str(error), "blender", began)
+    except BackendError as error:
+        return _refused(row, Status.FAILED, str(error), NO_BACKEND, began)
+
+
+def finished_row(folder: Path, asset: AnyAsset, settings: RenderSettings) -> Row | None:
+    """The row of a folder that holds this asset's grid, made with these settings; None if not."""
+    try:
+        row = parse_row((folder / "render.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    same_settings = row.settings == json.loads(json.dumps(settings.as_json()))
+    return row if same_settings and row.asset == str(asset.path) else None
+
+
+def row_of(asset: AnyAsset, settings: RenderSettings) -> Row:
+    """A row with what is known of an asset before anything was done."""
+    return Row(
+        name=asset.name, status=Status.FAILED, asset=str(asset.path), source=asset.source,
+        licence=asset.licence, author=asset.author, settings=settings.as_json(),
+    )  # fmt: skip
+
+
+def _make(task: RenderTask, folder: Path) -> Result:
+    if isinstance(task.asset, FigureAsset):
+        return _make_figure(task.asset, task, folder)
+    inspection = inspect(task.asset, task.limits)
+    with tempfile.TemporaryDirectory(prefix="fourdvd-render-") as name:
+        scratch = Path(name)
+        result = run_blender(blender_request(task.asset, task, scratch), task.timeout_s)
+        baked = read_baked(scratch / "baked.npz") if task.settings.needs_triangles else None
+        if task.settings.renderer is Renderer.fast:
+            assert baked is not None
+            images = draw(baked, task.settings, task.threads)
+        else:
+            images = read_images(scratch / "images", task.settings)
+    warnings = write_grid_folder(folder, images, task.settings, baked)
+    return replace(result, warnings=(*inspection.warnings, *result.warnings, *warnings))
+
+
+def _make_figure(asset: FigureAsset, task: RenderTask, folder: Path) -> Result:
+    began, settings = time.monotonic(), task.settings
+    assert settings.renderer is Renderer.fast, "Blender knows no figures"
+    baked, world = asset.bake(settings)
+    ready = time.monotonic()
+    images = draw(baked, settings, task.threads)
+    drawn = time.monotonic()
+    mesh = baked.frames[0]
+    return Result(
+        clip=FIGURE_CLIP,
+        source_frames=(0.0, settings.frames - 1.0),
+        source_fps=FPS,
+        centre=tuple(world.centre.tolist()),
+        scale=world.scale,
+        bounds=tuple(tuple(corner) for corner in world.bounds.tolist()),
+        vertices=len(mesh.vertices),
+        triangles=len(mesh.triangles),
+        warnings=tuple(write_grid_folder(folder, images, settings, baked)),
+        import_seconds=ready - began,
+        render_seconds=drawn - ready,
+    )
+
+
+def draw(baked: BakedAsset, settings: RenderSettings, threads: int = 0) -> np.ndarray:
+    """All images of the fast renderer, uint8 RGBA, [V, F, H, W, 4]."""
+    kernels().set_threads(threads)
+    renderer = FastRenderer(baked, settings.light, settings.samples)
+    cameras = settings.cameras()
+    frames = [renderer.render(frame, cameras) for frame in range(settings.frames)]
+    return np.stack(frames, axis=1)
+
+
+def blender_request(asset: Asset, task: RenderTask, scratch: Path) -> Request:
+    """What Blender is asked for a task's asset; what it makes goes into the folder `scratch`."""
+    settings = task.settings
+    cycles = None
+    if settings.renderer is Renderer.cycles:
+        cycles = CyclesRequest(
+            cameras=[camera.T_world_camera.tolist() for camera in settings.cameras()],
+            fov_deg=FOV_DEG,
+            size=settings.size,
+            samples=settings.samples,
+            ambient=settings.light.ambient,
+            sun=settings.light.sun,
+            sun_direction=list(settings.light.direction),
+            sun_angle_deg=settings.light.angle_deg,
+            device=settings.device,
+            images=str(scratch / "images"),
+        )
+    loose = loose_texture(asset.path)
+    return Request(
+        asset=str(asset.path),
+        format=str(asset.format),
+        obj_files=[str(path) for path in obj_frames(asset.path)] if asset.path.is_dir() else [],
+        loose_texture=None if loose is None else str(loose),
+        action=settings.action,
+        frames=settings.frames,
+        stretch=settings.factors(asset.name),
+        yaw_deg=settings.yaw_deg,
+        max_triangles=task.limits.triangles,
+        threads=task.threads,
+        baked=str(scratch / "baked.npz") if settings.needs_triangles else None,
+        cycles=cycles,
+    )
+
+
+def loose_texture(path: Path) -> Path | None:
+    """The one image beside an asset that is called after it, like `Dragon_Texture.png`.
+
+    It is for materials that name no texture, as FBX files often do not.
+    """
+    if path.is_dir():
+        return None
+    found = [
+        file
+        for file in path.parent.iterdir()
+        if file.suffix.lower() in _TEXTURE_ENDINGS
+        and (file.stem == path.stem or file.stem.startswith(f"{path.stem}_"))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def read_images(folder: Path, settings: RenderSettings) -> np.ndarray:
+    """All images that Cycles drew, uint8 RGBA, [V, F, H, W, 4]."""
+    paths = [
+        [folder / f"v{v:02d}" / f"t{t:03d}.png" for t in range(settings.frames)]
+        for v in range(settings.views)
+    ]
+    return np.stack([np.stack([read_image(path) for path in row]) for row in paths])
+
+
+def _clip_seconds(result: Result) -> float:
+    start, end = result.source_frames
+    return round((end - start) / result.source_fps, 4)
+
+
+def _facts(result: Result) -> dict[str, Any]:
+    kept = (
+        "source_frames", "source_fps", "centre", "scale", "bounds", "vertices", "triangles",
+        "blender", "device", "import_seconds", "render_seconds",
+    )  # fmt: skip
+    facts = {name: getattr(result, name) for name in kept}
+    facts["clips"] = [asdict(clip) for clip in result.clips]
+    facts["warnings"] = list(result.warnings)
+    return facts
+
+
+def _refused(row: Row, status: Status, sentence: str, code: str, began: float) -> Row:
+    seconds = round(time.monotonic() - began, 3)
+    return replace(row, status=status, reason=sentence, facts={"code": code}, seconds=seconds)
