@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeGuard, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -203,7 +203,7 @@ class Entry:
         raise AssetError(Reason.malformed, f"{place}: expected {expected}, found {shown}")
 
 
-def _is_natural(value: Any) -> bool:
+def _is_natural(value: Any) -> TypeGuard[int]:
     return type(value) is int and value >= 0  # a bool is an int to isinstance
 
 
