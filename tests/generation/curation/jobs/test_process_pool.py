@@ -27,7 +27,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from generation.curation.jobs import ProcessPool
-from tests.generation.curation.execution.test_execution import renders_for_ever
+from tests.generation.curation.jobs.test_process_pool import renders_for_ever
 
 if __name__ == "__main__":
     # Whoever starts the tests in the background of a script has them ignore it.
