@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -71,11 +72,14 @@ def fourdvd(
 def main() -> None:
     """Run the command line of this process and exit with its exit code."""
     interrupts.install()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in an encoding without ✓, print ? instead
+            stream.reconfigure(errors="replace")
     try:
-        app(prog_name="fourdvd")  # leaves by SystemExit, usage errors and --help included
+        app(prog_name="fourdvd")  # always raises SystemExit, also after usage errors and --help
     except SystemExit as ending:  # typer turns KeyboardInterrupt into this exit code
         if ending.code == interrupts.EXIT_CODE:
-            console.show_error("interrupted; nothing is left half-written")
+            console.show_error("interrupted; no unfinished result was written")
         raise
     except Exception as error:
         failure = failure_of(error)

@@ -1,6 +1,6 @@
-"""What a person sees: messages and progress on stderr, results on stdout, and nothing else there.
+"""Output of the commands: messages and progress on stderr, only results on stdout.
 
-rich is imported only when something is shown, so that `--help` stays fast.
+rich is imported when something is shown, so that commands start fast.
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from recon.progress import OnStep, Progress
+
 SECONDS_BETWEEN_LINES = 10.0
-WIDTH_OF_FILES = 200  # a table that is piped somewhere is not cut to a terminal's width
+WIDTH_WITHOUT_TERMINAL = 200  # characters: a table in a pipe is not cut
 PACKAGES = ("fourdvd_cli", "recon", "generation")
 
 _log = logging.getLogger("fourdvd_cli")
 
 
 class Report(Protocol):
-    """Takes the state of long work: steps done, in all (if known), and what matters about it."""
+    """Shows the state of long work: steps done, their total (if known), and a note."""
 
     def __call__(self, done: int, total: int | None, note: str = "") -> None:
-        """Shows the state."""
+        """Show the state."""
 
 
 def configure(quiet: bool, verbose: bool) -> None:
-    """Sets how much is said on stderr.
+    """Set what is shown on stderr.
 
     Args:
         quiet: only warnings and errors.
-        verbose: also what the libraries log, and the traceback behind a known failure.
+        verbose: also debug messages of the libraries, and the tracebacks of known failures.
     """
     root = logging.getLogger()
     root.handlers = [_ConsoleHandler()]
@@ -48,32 +50,32 @@ def configure(quiet: bool, verbose: bool) -> None:
 
 
 def say(message: str) -> None:
-    """A line on stderr, unless `--quiet` was given."""
+    """Print a line on stderr, unless `--quiet` was given."""
     _log.info(message)
 
 
 def show_error(message: str, hint: str | None = None) -> None:
-    """What went wrong and what to try next; with `--verbose`, the traceback as well."""
-    _log.debug("where it happened:", exc_info=True)
+    """Print an error and what to try next; with `--verbose`, the traceback as well."""
+    _log.debug("traceback:", exc_info=True)
     lines = [f"error: {message}"] + ([f"hint: {hint}"] if hint else [])
     for line in lines:
         _stderr().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    sys.stdout.flush()  # here, so that a reader that has gone away is met inside the command
+    sys.stdout.flush()  # a closed pipe raises here, inside the command
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Lines of text on stdout."""
+    """Print lines of text on stdout."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: a name in the first column, numbers in the others."""
+    """Print a table on stdout, with names in its first column and numbers in the others."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -83,17 +85,17 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(name, justify="right" if column else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    width = None if sys.stdout.isatty() else WIDTH_OF_FILES
+    width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
     Console(markup=False, highlight=False, width=width).print(table)
     sys.stdout.flush()
 
 
 @contextmanager
 def progress(label: str, quiet: bool = False) -> Iterator[Report]:
-    """Shows a long work: a bar on a terminal, a line now and then elsewhere.
+    """Show the progress of long work: a bar on a terminal, else a line every ten seconds.
 
     Args:
-        label: what is done, e.g. "fitting".
+        label: the kind of work, e.g. "fitting".
         quiet: show nothing.
 
     Yields:
@@ -106,6 +108,33 @@ def progress(label: str, quiet: bool = False) -> Iterator[Report]:
             yield report
     else:
         yield _lines(label)
+
+
+@contextmanager
+def steps(label: str, quiet: bool = False) -> Iterator[OnStep]:
+    """Show the progress of a library call; as `progress`, for an `on_step` callback.
+
+    Yields:
+        The callback.
+    """
+    with progress(label, quiet) as report:
+        yield lambda step: report(step.step, step.steps, _note(step))
+
+
+def _note(step: Progress) -> str:
+    """Phase, metrics and time left: "static · 31.2 dB · 9800 gaussians · 3:20 left"."""
+    parts = [step.phase]
+    for name, value in step.metrics.items():
+        if name == "psnr":
+            parts.append(f"{value:.1f} dB")
+        elif float(value).is_integer():
+            parts.append(f"{value:.0f} {name}")
+        else:
+            parts.append(f"{name} {value:.4g}")
+    if step.seconds_left is not None:
+        minutes, seconds = divmod(round(step.seconds_left), 60)
+        parts.append(f"{minutes}:{seconds:02d} left")
+    return " · ".join(part for part in parts if part)
 
 
 @contextmanager
@@ -145,11 +174,11 @@ def _lines(label: str) -> Report:
 
 
 def _nothing(done: int, total: int | None, note: str = "") -> None:
-    """The report of a quiet command."""
+    """Show nothing."""
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints log records through rich, which keeps them apart from a progress bar."""
+    """Prints log records through rich, so that they appear above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _stderr().print(self.format(record), markup=False, highlight=False, soft_wrap=True)

@@ -1,9 +1,9 @@
-"""What SIGINT (Ctrl-C) and SIGTERM do: nothing is ever left half-written because of them.
+"""Handling of SIGINT (Ctrl-C) and SIGTERM, so that no result is left half-written.
 
-Everywhere a signal raises KeyboardInterrupt, so that the clean-up of every `with` and `finally`
-runs. Where Python cannot let it through (in a destructor or a callback of C code), it comes again a
-moment later. Inside `stop_request` the first signal only asks, for work that can save its state;
-the second one interrupts.
+A signal raises KeyboardInterrupt, so that the clean-up of every `with` and `finally` runs. Where
+Python discards that exception (in a destructor or a callback of C code), the signal is sent again a
+moment later. Inside `stop_request` the first signal only requests a stop, for work that can save
+its state; the second one interrupts.
 """
 
 from __future__ import annotations
@@ -19,48 +19,47 @@ from contextlib import contextmanager
 from types import FrameType
 
 EXIT_CODE = 130
-STDERR = 2  # the file descriptor
+STDERR = 2  # file descriptor
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-MOMENT_SECONDS = 0.01
+RESEND_SECONDS = 0.01
 
 
 def install() -> None:
-    """From now on both signals raise KeyboardInterrupt in the main thread.
+    """Let both signals raise KeyboardInterrupt in the main thread from now on.
 
-    SIGINT too: a shell without job control starts background jobs with it ignored, and a script
-    that sends it to one of them means it.
+    SIGINT is included because a shell without job control starts background jobs with it ignored.
     """
     for number in SIGNALS:
         signal.signal(number, _interrupt)
-    sys.unraisablehook = _come_again
+    sys.unraisablehook = _resend
 
 
 @contextmanager
 def stop_request() -> Iterator[Callable[[], bool]]:
-    """While the block runs, the first signal asks it to stop and the second one interrupts it.
+    """While the block runs, let the first signal request a stop and the second one interrupt.
 
     Yields:
-        A function that tells whether it was asked to stop.
+        A function that returns whether a stop was requested.
 
     Raises:
-        KeyboardInterrupt: the block ended without heeding the request, so the command shall.
+        KeyboardInterrupt: a stop was requested, but the block ran to its end.
     """
-    asked = threading.Event()
+    requested = threading.Event()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+    def request(number: int, frame: FrameType | None) -> None:
+        if requested.is_set():
             raise KeyboardInterrupt
-        asked.set()
-        # Not through the console: the signal may have arrived in the middle of its own writing.
-        os.write(STDERR, b"\nstopping after this step (again: at once)\n")
+        requested.set()
+        # Not through the console, which the signal may have interrupted while it was writing.
+        os.write(STDERR, b"\nstopping after this step; press Ctrl-C again to stop at once\n")
 
-    previous = {number: signal.signal(number, ask) for number in SIGNALS}
+    previous = {number: signal.signal(number, request) for number in SIGNALS}
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if asked.is_set():
+    if requested.is_set():
         raise KeyboardInterrupt
 
 
@@ -68,18 +67,18 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _come_again(unraisable: sys.UnraisableHookArgs) -> None:
+def _resend(unraisable: sys.UnraisableHookArgs) -> None:
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        # Not threading's: its locks may be held where the signal arrived.
-        _thread.start_new_thread(_send_again, ())
+        # Not threading.Thread, whose locks the interrupted code may hold.
+        _thread.start_new_thread(_send, ())
     else:
         sys.__unraisablehook__(unraisable)
 
 
-def _send_again() -> None:
-    time.sleep(MOMENT_SECONDS)
+def _send() -> None:
+    time.sleep(RESEND_SECONDS)
     main = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main is not None:
-        signal.pthread_kill(main, signal.SIGINT)  # also ends a system call in which it waits
+        signal.pthread_kill(main, signal.SIGINT)  # also ends a blocking system call
     else:
         signal.raise_signal(signal.SIGINT)

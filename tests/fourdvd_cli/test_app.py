@@ -122,6 +122,17 @@ def test_help_imports_nothing_heavy():
     assert found.stdout.splitlines()[-1] == "HEAVY []"
 
 
+@pytest.mark.parametrize("command", ["--help", "doctor"])
+def test_the_output_fits_an_encoding_without_box_characters(command):
+    found = subprocess.run(
+        [sys.executable, "-m", "fourdvd_cli", command],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert found.stdout.isascii()
+
+
 def test_a_reader_that_goes_away_is_no_traceback(start):
     reader, writer = os.pipe()
     os.close(reader)

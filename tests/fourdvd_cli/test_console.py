@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from fourdvd_cli import console
+from recon.progress import Progress
 
 
 def test_without_a_terminal_progress_is_a_line_at_the_end(capsys):
@@ -14,7 +15,7 @@ def test_without_a_terminal_progress_is_a_line_at_the_end(capsys):
     assert capsys.readouterr().err.splitlines() == ["rendering: 100/100 100 dB"]
 
 
-def test_without_a_terminal_a_long_work_tells_where_it_is_now_and_then(capsys, monkeypatch):
+def test_without_a_terminal_long_work_prints_a_line_now_and_then(capsys, monkeypatch):
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
     with console.progress("exporting") as report:
         report(1, None, "a.ply")
@@ -36,6 +37,14 @@ def test_quiet_progress_shows_nothing(capsys):
     with console.progress("fitting", quiet=True) as report:
         report(1, 1)
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_steps_of_a_library_are_shown_with_their_metrics_and_the_time_left(capsys):
+    with console.steps("fitting") as on_step:
+        metrics = {"psnr": 31.23, "gaussians": 9800, "loss": 0.0123}
+        on_step(Progress("static", 3, 3, 200.4, metrics))
+    shown = "fitting: 3/3 static · 31.2 dB · 9800 gaussians · loss 0.0123 · 3:20 left\n"
+    assert capsys.readouterr().err == shown
 
 
 @pytest.mark.parametrize(("quiet", "shown"), [(False, "done\n"), (True, "")])
