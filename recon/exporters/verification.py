@@ -27,7 +27,7 @@ from recon.grid.cameras import Camera
 from recon.mesh.animated_mesh import AnimatedMesh
 from recon.mesh.texture import sample_texture
 from recon.metrics import psnr
-from recon.rasterizers.mesh_reference import look_at_mesh
+from recon.rasterizers.mesh import camera_points, rasterize_mesh
 from recon.rendering import render_gaussians
 from recon.scene import Scene
 
@@ -98,7 +98,8 @@ def draw_mesh(
     """One frame of a mesh without light, sRGB in [0, 1], [H, W, 3]."""
     scale = SUPERSAMPLING
     large = camera.resized(camera.height * scale, camera.width * scale)
-    fragments = look_at_mesh(mesh.positions[frame], mesh.faces, large)
+    points = camera_points(mesh.positions[frame], large)
+    fragments = rasterize_mesh(points, mesh.faces, large.height, large.width)
     if mesh.texture is not None and mesh.uv is not None:
         colors = sample_texture(mesh.texture, fragments.interpolate(mesh.faces, mesh.uv)) / 255
     elif mesh.vertex_colors is not None:

@@ -1,10 +1,9 @@
-"""A scene as one mesh of fixed topology whose vertices move, with its colours.
+"""Convert a scene to one textured mesh of fixed topology with moving vertices.
 
-    canonical Gaussians ──▶ mesh ──bound to the Gaussians──▶ vertices at each time
-                              └──photographed from all around──▶ texture or vertex colours
+    canonical Gaussians ──extract──▶ mesh ──bind to Gaussians──▶ vertices at each time
+                                      └────bake renderings────▶ texture or vertex colors
 
 Letters: T frames, P vertices, F triangles, S texels along a side. Frame: world, +Z up.
-What it does not know: files.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ import torch
 
 from recon.mesh.extraction import Mesh
 from recon.mesh.skinning import bind_points, move_points
-from recon.mesh.texture import Photograph, bake_texture, photograph, surface_colors, unwrap
+from recon.mesh.texture import RenderedView, bake_texture, render_view, surface_colors, unwrap
 from recon.mesh.viewpoints import surrounding_cameras
 from recon.scene import Scene
 
-FITTED_VIEWS = 16  # photographs from fitted cameras, at most
+MAX_FITTED_VIEWS = 16
 SURROUNDING_VIEWS = 16
-SIZE = 256  # of their pictures where the scene has no cameras to go by
-SURROUNDING_TRUST = 0.02  # these only colour what no fitted camera sees
+SURROUNDING_SIZE_PX = 256  # if the scene has no cameras to take the size from
+SURROUNDING_WEIGHT = 0.02  # these views only color what no fitted camera sees
 
 
 class AnimatedMesh(NamedTuple):
-    """One mesh at T times.
+    """A mesh of fixed topology at T times.
 
     Attributes:
-        positions: world units, [T, P, 3].
-        normals: unit, outwards, [T, P, 3].
-        faces: corners, counter-clockwise from outside, [F, 3].
+        positions: vertex positions in world units, [T, P, 3].
+        normals: outward unit normals, [T, P, 3].
+        faces: vertex indices, counter-clockwise seen from outside, [F, 3].
         vertex_colors: sRGB in [0, 1], [P, 3]; None with a texture.
-        uv: places in the texture, v down, [P, 2]; None with vertex colours.
-        texture: sRGB, uint8, [S, S, 3]; None with vertex colours.
+        uv: texture coordinates in [0, 1], v down, [P, 2]; None with vertex colors.
+        texture: sRGB, uint8, [S, S, 3]; None with vertex colors.
     """
 
     positions: np.ndarray
@@ -47,16 +46,16 @@ class AnimatedMesh(NamedTuple):
 
 
 def textured_mesh(scene: Scene, mesh: Mesh, times: np.ndarray, size: int) -> AnimatedMesh:
-    """The scene's mesh at some times, with a baked texture.
+    """Animate a scene's mesh and bake its texture.
 
     Args:
-        scene: gives motion and colours.
-        mesh: made from the scene's canonical Gaussians.
-        times: in [0, 1], [T].
-        size: S.
+        scene: source of motion and colors.
+        mesh: result of `extract_mesh(scene.gaussians)`.
+        times: times in [0, 1], [T].
+        size: S, width and height of the texture.
     """
     unwrapped = unwrap(mesh, size)
-    texture = bake_texture(mesh, unwrapped, _photographs(scene, mesh), size)
+    texture = bake_texture(mesh, unwrapped, _rendered_views(scene, mesh), size)
     positions, normals = _frames(scene, mesh, times)
     return AnimatedMesh(
         positions[:, unwrapped.origin],
@@ -68,8 +67,8 @@ def textured_mesh(scene: Scene, mesh: Mesh, times: np.ndarray, size: int) -> Ani
 
 
 def vertex_colored_mesh(scene: Scene, mesh: Mesh, times: np.ndarray) -> AnimatedMesh:
-    """The scene's mesh with a colour at each vertex; arguments as for `textured_mesh`."""
-    colors = surface_colors(mesh.vertices, mesh.normals(), _photographs(scene, mesh))
+    """Animate a scene's mesh and color its vertices; arguments as in `textured_mesh`."""
+    colors = surface_colors(mesh.vertices, mesh.normals(), _rendered_views(scene, mesh))
     return AnimatedMesh(*_frames(scene, mesh, times), mesh.faces, vertex_colors=colors)
 
 
@@ -83,10 +82,12 @@ def _frames(scene: Scene, mesh: Mesh, times: np.ndarray) -> tuple[np.ndarray, np
     return np.stack(moved), np.stack([mesh.normals(vertices) for vertices in moved])
 
 
-def _photographs(scene: Scene, mesh: Mesh) -> list[Photograph]:
-    step = max(1, -(-len(scene.cameras) // FITTED_VIEWS))
+def _rendered_views(scene: Scene, mesh: Mesh) -> list[RenderedView]:
+    step = max(1, -(-len(scene.cameras) // MAX_FITTED_VIEWS))
     fitted = scene.cameras[::step]
-    size = max((camera.height for camera in fitted), default=SIZE)
-    around = surrounding_cameras(scene.gaussians, SURROUNDING_VIEWS, size)
-    trust = [1.0] * len(fitted) + [SURROUNDING_TRUST] * len(around)
-    return photograph(scene.gaussians, mesh, [*fitted, *around], trust)
+    size = max((camera.height for camera in fitted), default=SURROUNDING_SIZE_PX)
+    surrounding = surrounding_cameras(scene.gaussians, SURROUNDING_VIEWS, size)
+    return [
+        *(render_view(scene.gaussians, mesh, camera) for camera in fitted),
+        *(render_view(scene.gaussians, mesh, camera, SURROUNDING_WEIGHT) for camera in surrounding),
+    ]

@@ -1,10 +1,9 @@
-"""Colour of a mesh from pictures of the Gaussians it was made from.
+"""Texture baking: colors of a mesh from renderings of the Gaussians it was extracted from.
 
-    Gaussians ──cameras all around──▶ photographs ──those that see a point──▶ colour of the point
-                                                         texture or vertex colours ◀──┘
+    Gaussians ──V cameras──▶ renderings ──weighted by visibility and angle──▶ texture, vertex colors
 
-Letters: P points, V photographs, H × W pixels, S texels along a side of the texture.
-Frame: world, +Z up; in the texture u is to the right, v down, both in [0, 1], as glTF has them.
+Letters: P points, V views, H × W pixels, S texels along a side of the texture.
+Frame: world, +Z up; texture coordinates u to the right, v down, both in [0, 1], as in glTF.
 """
 
 from __future__ import annotations
@@ -21,41 +20,41 @@ from scipy.spatial import KDTree
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
 from recon.mesh.extraction import Mesh
-from recon.rasterizers.mesh_reference import draw_triangles, look_at_mesh, project_points
+from recon.rasterizers.mesh import camera_points, plane_points, rasterize_mesh
 from recon.rendering import render_gaussians
 
-HEAD_ON = 6  # power of the cosine between normal and view: sharp colours come from few photographs
-COSINE_MIN = 0.2  # flatter views blur along the surface
-PADDING = 2  # texels between charts, so that filtering does not mix them
-OCCLUSION = 0.01  # of the distance: how far behind the surface a point still counts as on it
-ALPHA_MIN = 0.5  # more transparent pixels show what is behind the object
+COSINE_POWER = 6  # weight of a view: cosine of its angle to the normal, to this power
+COSINE_MIN = 0.2  # views at a flatter angle blur along the surface
+PADDING = 2  # texels between charts, so that texture filtering does not mix them
+DEPTH_TOLERANCE = 0.01  # relative to the depth: points this far behind the surface count as visible
+ALPHA_MIN = 0.5  # pixels with less alpha show what is behind the object
 
 
-class Photograph(NamedTuple):
-    """Gaussians seen by one camera, with the depth of their mesh.
+class RenderedView(NamedTuple):
+    """The Gaussians rendered from one camera, with the depth of their mesh.
 
     Attributes:
-        camera: whose size is that of the pictures.
-        rgb: sRGB, not mixed with a background, [H, W, 3].
-        alpha: [H, W].
-        depth: of the mesh along the optical axis, infinite beside it, [H, W].
-        trust: weight of the photograph against the others, positive.
+        camera: the camera; its image size is H × W.
+        rgb: straight (not premultiplied) sRGB in [0, 1], [H, W, 3].
+        alpha: alpha in [0, 1], [H, W].
+        depth: depth of the mesh along the optical axis, infinite outside of it, [H, W].
+        weight: weight of this view relative to the others, positive.
     """
 
     camera: Camera
     rgb: np.ndarray
     alpha: np.ndarray
     depth: np.ndarray
-    trust: float
+    weight: float
 
 
 class Unwrapped(NamedTuple):
-    """A mesh cut open along seams: vertices on a seam are there several times.
+    """A UV-unwrapped mesh: vertices on a seam between charts are duplicated, P → P'.
 
     Attributes:
-        origin: which vertex of the mesh each one is, [P'].
-        faces: the same triangles with the new corners, [F, 3].
-        uv: places in the texture, in [0, 1], [P', 2].
+        origin: index of the mesh vertex that each vertex is a copy of, [P'].
+        faces: the mesh's triangles as indices of the new vertices, [F, 3].
+        uv: texture coordinates in [0, 1], [P', 2].
     """
 
     origin: np.ndarray
@@ -63,45 +62,43 @@ class Unwrapped(NamedTuple):
     uv: np.ndarray
 
 
-def photograph(
-    gaussians: Gaussians, mesh: Mesh, cameras: Sequence[Camera], trust: Sequence[float]
-) -> list[Photograph]:
-    """Takes pictures of Gaussians from cameras of any sizes.
+def render_view(
+    gaussians: Gaussians, mesh: Mesh, camera: Camera, weight: float = 1.0
+) -> RenderedView:
+    """Render Gaussians and the depth of their mesh from one camera.
 
     Args:
-        gaussians: as stored.
-        mesh: the surface made from them.
-        cameras: V of them.
-        trust: weight of each photograph, [V].
+        gaussians: canonical Gaussians.
+        mesh: the surface extracted from them.
+        camera: the camera.
+        weight: weight of this view relative to others, positive.
     """
-    photographs = []
-    for camera, weight in zip(cameras, trust, strict=True):
-        with torch.no_grad():
-            picture = render_gaussians(gaussians, [camera], background=(0.0, 0.0, 0.0))
-        rgb, alpha = picture.rgb[0].cpu().numpy(), picture.alpha[0].cpu().numpy()
-        rgb = np.clip(rgb / np.maximum(alpha, 1e-3)[..., None], 0, 1)
-        depth = look_at_mesh(mesh.vertices, mesh.faces, camera).depth
-        photographs.append(Photograph(camera, rgb, alpha, depth, weight))
-    return photographs
+    with torch.no_grad():
+        image = render_gaussians(gaussians, [camera], background=(0.0, 0.0, 0.0))
+    rgb, alpha = image.rgb[0].cpu().numpy(), image.alpha[0].cpu().numpy()
+    rgb = np.clip(rgb / np.maximum(alpha, 1e-3)[..., None], 0, 1)
+    points = camera_points(mesh.vertices, camera)
+    depth = rasterize_mesh(points, mesh.faces, camera.height, camera.width).depth
+    return RenderedView(camera, rgb, alpha, depth, weight)
 
 
 def surface_colors(
-    points: np.ndarray, normals: np.ndarray, photographs: Sequence[Photograph]
+    points: np.ndarray, normals: np.ndarray, views: Sequence[RenderedView]
 ) -> np.ndarray:
-    """Colours of points on the mesh: the mean of the photographs that see them, head-on ones first.
+    """Blend the views that see each surface point; views along the normal count most.
 
     Args:
-        points: in the world, [P, 3].
-        normals: outwards, unit, [P, 3].
-        photographs: V of them.
+        points: world coordinates, [P, 3].
+        normals: outward unit normals, [P, 3].
+        views: V rendered views.
 
     Returns:
-        sRGB in [0, 1], [P, 3]. Points that no photograph sees have the colour of the nearest one
-        that is seen, or grey if none is.
+        sRGB in [0, 1], [P, 3]. Points that no view sees get the color of the nearest point that is
+        seen, or gray if there is none.
     """
     total, weight = np.zeros((len(points), 3)), np.zeros(len(points))
-    for picture in photographs:
-        index, colors, confidence = _seen_colors(points, normals, picture)
+    for view in views:
+        index, colors, confidence = _seen_colors(points, normals, view)
         total[index] += confidence[:, None] * colors
         weight[index] += confidence
     seen = weight > 0
@@ -115,7 +112,7 @@ def surface_colors(
 
 
 def unwrap(mesh: Mesh, size: int) -> Unwrapped:
-    """Cuts a mesh into charts and packs them into a texture of about `size` texels a side."""
+    """Cut a mesh into charts and pack them into a texture of about `size` × `size` texels."""
     atlas = xatlas.Atlas()
     atlas.add_mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
     options = xatlas.PackOptions()
@@ -126,54 +123,58 @@ def unwrap(mesh: Mesh, size: int) -> Unwrapped:
 
 
 def bake_texture(
-    mesh: Mesh, unwrapped: Unwrapped, photographs: Sequence[Photograph], size: int
+    mesh: Mesh, unwrapped: Unwrapped, views: Sequence[RenderedView], size: int
 ) -> np.ndarray:
-    """The texture of a mesh, sRGB, uint8, [S, S, 3]; row 0 is v = 0.
+    """Bake the texture of a mesh.
 
     Args:
-        mesh: canonical, as photographed.
-        unwrapped: from `unwrap(mesh, size)`.
-        photographs: V of them.
+        mesh: the canonical mesh, as rendered in `views`.
+        unwrapped: result of `unwrap(mesh, size)`.
+        views: V rendered views.
         size: S.
+
+    Returns:
+        sRGB, uint8, [S, S, 3]; row 0 is v = 0.
     """
-    texels = draw_triangles(unwrapped.uv * size, unwrapped.faces, size, size)
+    texels = rasterize_mesh(plane_points(unwrapped.uv * size), unwrapped.faces, size, size)
     covered = texels.face >= 0
     points = texels.interpolate(unwrapped.faces, mesh.vertices[unwrapped.origin])[covered]
     normals = texels.interpolate(unwrapped.faces, mesh.normals()[unwrapped.origin])[covered]
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     texture = np.zeros((size, size, 3))
-    texture[covered] = surface_colors(points, normals, photographs)
+    texture[covered] = surface_colors(points, normals, views)
     return _filled(np.round(255 * texture).astype(np.uint8), covered)
 
 
 def sample_texture(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Bilinear colours, [..., 3], of a texture [S, S, 3] at `uv` [..., 2]."""
+    """Sample a texture [S, S, 3] bilinearly at `uv` [..., 2] in [0, 1]; float64, [..., 3]."""
     pixels = (uv * np.array(texture.shape[1::-1])).reshape(-1, 2)
     return _bilinear(texture.astype(np.float64), pixels).reshape(*uv.shape[:-1], 3)
 
 
 def _seen_colors(
-    points: np.ndarray, normals: np.ndarray, picture: Photograph
+    points: np.ndarray, normals: np.ndarray, view: RenderedView
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The points that one photograph sees: indices [M], colours [M, 3] and confidence [M]."""
-    towards = picture.camera.position - points
+    """Points that are visible in a view: indices [M], colors [M, 3] and weights [M]."""
+    towards = view.camera.position - points
     cosine = (towards * normals).sum(axis=1) / np.linalg.norm(towards, axis=1)
     facing = np.flatnonzero(cosine > COSINE_MIN)
-    pixels, depth = project_points(points[facing], picture.camera)
+    pixels, depth = view.camera.project(points[facing])
+    pixels = np.nan_to_num(pixels, nan=-1.0)  # behind the camera
     column, row = np.floor(pixels).astype(int).T
-    height, width = picture.depth.shape
-    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height) & (depth > 0)
+    height, width = view.depth.shape
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
     column, row = np.where(inside, column, 0), np.where(inside, row, 0)
-    alpha = picture.alpha[row, column]
-    on_surface = depth * (1 - OCCLUSION) < picture.depth[row, column]
+    alpha = view.alpha[row, column]
+    on_surface = depth * (1 - DEPTH_TOLERANCE) < view.depth[row, column]
     seen = inside & on_surface & (alpha > ALPHA_MIN)
     index = facing[seen]
-    confidence = picture.trust * alpha[seen] * cosine[index] ** HEAD_ON
-    return index, _bilinear(picture.rgb, pixels[seen]), confidence
+    confidence = view.weight * alpha[seen] * cosine[index] ** COSINE_POWER
+    return index, _bilinear(view.rgb, pixels[seen]), confidence
 
 
 def _bilinear(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Values of [H, W, C] at pixel positions (x, y), pixel centres at +0.5, [P, C]."""
+    """Sample an image [H, W, C] at pixel positions (x, y), pixel centers at +0.5, [P, C]."""
     coordinates = pixels[:, ::-1].T - 0.5
     channels = [
         map_coordinates(channel, coordinates, order=1, mode="nearest")
@@ -183,7 +184,7 @@ def _bilinear(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def _filled(texture: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """The gaps between charts take the nearest colour, or filtering would show them as seams."""
+    """Fill the gaps between charts with the nearest color, or filtering shows them as seams."""
     nearest = np.asarray(
         distance_transform_edt(~covered, return_distances=False, return_indices=True)
     )

@@ -25,16 +25,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from generation.curation.mesh_rasterizer import (
-    DrawableMesh,
-    PixelFilter,
-    ShadowMaps,
-    grid_from_world,
-)
 from generation.curation.render.baked_asset import BakedAsset
+from generation.curation.render.native_mesh import native_mesh
 from generation.curation.render.settings import Light
 from recon.errors import InputError
 from recon.grid import Camera
+from recon.native.mesh import NativeMesh, PixelFilter, ShadowMaps, image_from_world
 
 FILTER_RADIUS = 1.5  # pixels: what Cycles calls a width of 1.5 reaches that far to each side
 _FILTER_AREA = 2.25  # pixels that the filter takes in, by the variance of what it averages
@@ -90,7 +86,7 @@ class FastRenderer:
             return np.zeros((len(cameras), *shape, 4), np.uint8)
         size = int(np.clip(_SHADOW_TEXELS * max(shape), *_SHADOW_SIZES))
         shadows = draw_shadow_maps(mesh, self._asset.frames[frame].vertices, self._light, size)
-        matrices = np.stack([grid_from_world(c, *self._filter[:2]) for c in cameras])
+        matrices = np.stack([image_from_world(c, *self._filter[:2]) for c in cameras])
         return mesh.images(
             matrices, shape, self._filter, shadows, self._light.ambient, self._light.sun
         )
@@ -102,7 +98,7 @@ class FastRenderer:
             InputError: the asset refers to something that it does not hold.
             BackendError: the kernels were not built.
         """
-        seen = self._mesh(frame).visible(camera)
+        seen = self._mesh(frame).visible(image_from_world(camera), camera.height, camera.width)
         normals = np.zeros((*seen.triangle.shape, 3), np.float32)
         hit = seen.triangle >= 0
         corners = self._asset.frames[frame].normals[seen.triangle[hit]]
@@ -123,8 +119,8 @@ class FastRenderer:
             )
         return shape
 
-    def _mesh(self, frame: int) -> DrawableMesh:
-        return DrawableMesh(self._asset, self._asset.frames[frame])
+    def _mesh(self, frame: int) -> NativeMesh:
+        return native_mesh(self._asset, self._asset.frames[frame])
 
 
 def places_along_pixel(samples: int) -> int:
@@ -163,9 +159,7 @@ def sun_directions(light: Light, count: int = MAPS) -> np.ndarray:
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
-def draw_shadow_maps(
-    mesh: DrawableMesh, vertices: np.ndarray, light: Light, size: int
-) -> ShadowMaps:
+def draw_shadow_maps(mesh: NativeMesh, vertices: np.ndarray, light: Light, size: int) -> ShadowMaps:
     """Maps that hold all of a mesh, each with the largest scale that does.
 
     Args:

@@ -16,11 +16,11 @@ namespace {
 
 typedef float v4 __attribute__((vector_size(16)));
 
-struct Surface {  // as `SURFACE` in generation/curation/mesh_rasterizer.py
+struct Surface {  // as `SURFACE` in recon/native/mesh.py
   float base[4], emission[3];
   float alpha_cutoff;  // below 0: alpha is a share
   int32_t base_texture, base_uv, emission_texture, emission_uv, alpha_texture;  // -1: none
-  int32_t uses_colours, unlit;
+  int32_t uses_colors, unlit;
 };
 
 struct Texture {
@@ -31,7 +31,7 @@ struct Texture {
 struct Mesh {
   const float* vertices;
   const int32_t* triangles;
-  const float *normals, *uv, *colours;
+  const float *normals, *uv, *colors;
   const int32_t* surface;
   const Surface* surfaces;
   const Texture* textures;
@@ -124,8 +124,8 @@ inline const Surface& surface_of(const Mesh& mesh, int32_t triangle) {
 inline bool is_solid(const Mesh& mesh, int32_t triangle) {
   const Surface& s = surface_of(mesh, triangle);
   if (s.base[3] < 1.0f || s.alpha_texture >= 0) return false;
-  const float* corner = mesh.colours + static_cast<size_t>(triangle) * 12;
-  return !s.uses_colours || (corner[3] >= 1.0f && corner[7] >= 1.0f && corner[11] >= 1.0f);
+  const float* corner = mesh.colors + static_cast<size_t>(triangle) * 12;
+  return !s.uses_colors || (corner[3] >= 1.0f && corner[7] >= 1.0f && corner[11] >= 1.0f);
 }
 
 // The share of light that a point keeps: 0 or 1 for surfaces with a cutoff.
@@ -133,7 +133,7 @@ inline float alpha_at(const Mesh& mesh, const Point& p) {
   const Surface& s = surface_of(mesh, p.triangle);
   float alpha = s.base[3];
   if (s.alpha_texture >= 0) alpha *= sample_at(mesh, p, s.alpha_texture, s.base_uv)[3] / 255.0f;
-  if (s.uses_colours) alpha *= interpolate(mesh.colours, 4, p, 3);
+  if (s.uses_colors) alpha *= interpolate(mesh.colors, 4, p, 3);
   if (s.alpha_cutoff >= 0.0f) return alpha >= s.alpha_cutoff ? 1.0f : 0.0f;
   return alpha;
 }
@@ -222,9 +222,9 @@ inline v4 radiance_at(const Mesh& mesh, const ShadowMaps& maps, const Light& lig
     const v4 texel = sample_at(mesh, p, s.base_texture, s.base_uv);
     base *= make4(decode(texel[0]), decode(texel[1]), decode(texel[2]), 0.0f);
   }
-  if (s.uses_colours)
-    base *= make4(interpolate(mesh.colours, 4, p, 0), interpolate(mesh.colours, 4, p, 1),
-                  interpolate(mesh.colours, 4, p, 2), 0.0f);
+  if (s.uses_colors)
+    base *= make4(interpolate(mesh.colors, 4, p, 0), interpolate(mesh.colors, 4, p, 1),
+                  interpolate(mesh.colors, 4, p, 2), 0.0f);
   Geometry g = geometry_of(mesh, p);
   float strength = light.ambient * (0.8f + 0.2f * g.normal[2]);
   const float facing = dot(g.normal, maps.directions + 3 * k);

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from generation.curation.mesh_rasterizer import grid_from_world
 from generation.curation.render.baked_asset import BakedAsset, MeshFrame, Surface
 from generation.curation.render.fast_renderer import (
     blackman_harris,
@@ -17,7 +16,8 @@ from generation.curation.render.fast_renderer import (
 )
 from generation.curation.render.settings import Light
 from recon.grid import Camera
-from recon.rasterizers.mesh_reference import draw_triangles
+from recon.native.mesh import image_from_world
+from recon.rasterizers.mesh_reference import rasterize_mesh_reference
 
 
 def render_plainly(
@@ -26,7 +26,7 @@ def render_plainly(
     """One image as `FastRenderer.render` draws it, uint8, [H, W, 4]."""
     subsamples, margin, _ = pixel_filter = blackman_harris(places_along_pixel(samples))
     mesh = asset.frames[frame]
-    T = grid_from_world(camera, subsamples, margin)
+    T = image_from_world(camera, subsamples, margin)
     height, width = (n * subsamples + 2 * margin for n in (camera.height, camera.width))
     layers = [
         _draw_triangle(asset, mesh, index, T, height, width, light, camera)
@@ -48,8 +48,7 @@ def _draw_triangle(
     """Depth [height, width] and radiance with alpha, premultiplied, [height, width, 4]."""
     corners = mesh.vertices[mesh.triangles[index]].astype(np.float64)
     placed = corners @ T[:, :3].T + T[:, 3]
-    points = placed[:, :2] / placed[:, 2:]
-    drawn = draw_triangles(points, np.array([[0, 1, 2]]), height, width, placed[:, 2])
+    drawn = rasterize_mesh_reference(placed, np.array([[0, 1, 2]]), height, width)
     row, column = np.nonzero(drawn.face >= 0)
     weights = drawn.barycentric[row, column]
     film = np.zeros((height, width, 4))

@@ -3,7 +3,6 @@ import torch
 
 from recon.gaussians import gaussians_from_points
 from recon.mesh.viewpoints import surrounding_cameras
-from recon.rasterizers.mesh_reference import project_points
 from recon.spherical_harmonics import fibonacci_sphere
 
 
@@ -11,7 +10,7 @@ def test_every_camera_has_the_whole_object_in_its_image():
     points = fibonacci_sphere(200) * (2.0, 1.0, 0.5) + (3.0, -1.0, 7.0)
     gaussians = gaussians_from_points(torch.tensor(points), torch.zeros(200, 3), 0.01)
     for camera in surrounding_cameras(gaussians, 10, 64):
-        pixels, depth = project_points(points, camera)
+        pixels, depth = camera.project(points)
         assert (depth > 0).all()
         assert ((pixels > 0) & (pixels < 64)).all()
         assert np.ptp(pixels, axis=0).max() > 16

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy.signal.windows import blackmanharris
 
-from generation.curation.mesh_rasterizer import DrawableMesh
 from generation.curation.render.baked_asset import BakedAsset, Surface
 from generation.curation.render.fast_renderer import (
     MAPS,
@@ -12,11 +11,11 @@ from generation.curation.render.fast_renderer import (
     places_along_pixel,
     sun_directions,
 )
+from generation.curation.render.native_mesh import native_mesh
 from generation.curation.render.settings import Light
 from recon.errors import InputError
 from recon.grid import orbit_camera
 from recon.native.library import kernels
-from recon.rasterizers.mesh_reference import project_points
 from tests.generation.curation.plain_renderer import render_plainly
 from tests.generation.curation.tiny_meshes import CHECKER, asset, ball, joined, mesh, quad
 
@@ -172,7 +171,7 @@ def test_a_surface_does_not_shade_itself():
 
 def test_the_alpha_adds_up_to_the_area():
     frame = quad(0.9, normal=(0.3, -1, 0.2))
-    corners = project_points(frame.vertices, FRONT)[0]
+    corners = FRONT.project(frame.vertices)[0]
     following = np.roll(corners, -1, axis=0)
     area = abs(np.sum(corners[:, 0] * following[:, 1] - following[:, 0] * corners[:, 1])) / 2
     for samples, error in ((16, 0.02), (400, 0.004)):
@@ -293,7 +292,7 @@ def test_the_sun_may_shine_along_any_direction(direction):
 
 def test_every_vertex_is_inside_of_every_map_and_nothing_is_nearer_than_the_map():
     frame = joined(ball(0.4), quad(1.0, (0, 0, -0.4), (0, 0, 1)))
-    maps = draw_shadow_maps(DrawableMesh(asset(frame), frame), frame.vertices, Light(), 64)
+    maps = draw_shadow_maps(native_mesh(asset(frame), frame), frame.vertices, Light(), 64)
     points = frame.vertices @ maps.T_map_world[:, :, :3].transpose(0, 2, 1)
     points += maps.T_map_world[:, None, :, 3]
     assert maps.nearness.shape == (MAPS, 64, 64)
@@ -304,10 +303,10 @@ def test_every_vertex_is_inside_of_every_map_and_nothing_is_nearer_than_the_map(
 
 def test_a_partly_transparent_surface_covers_that_share_of_its_texels():
     frame = quad(1.0, normal=(-0.55, -0.75, 0.9))
-    drawable = DrawableMesh(asset(frame, Surface(base_colour=(1, 1, 1, 0.3))), frame)
+    drawable = native_mesh(asset(frame, Surface(base_colour=(1, 1, 1, 0.3))), frame)
     maps = draw_shadow_maps(drawable, frame.vertices, Light(angle_deg=0), 64)
     covered = maps.nearness > -1e30
-    solid = DrawableMesh(asset(frame), frame)
+    solid = native_mesh(asset(frame), frame)
     whole = draw_shadow_maps(solid, frame.vertices, Light(angle_deg=0), 64).nearness > -1e30
     assert covered.sum() / whole.sum() == pytest.approx(0.3, abs=0.005)
     share = covered.mean(axis=0)[whole[0]]  # of the maps at one texel: as even as it can be

@@ -3,29 +3,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generation.curation.mesh_rasterizer import DrawableMesh, grid_from_world
 from generation.curation.render.baked_asset import Surface
+from generation.curation.render.native_mesh import native_mesh
 from recon.errors import InputError
 from recon.grid import orbit_camera
-from recon.rasterizers.mesh_reference import look_at_mesh, project_points
+from recon.native.mesh import image_from_world
 from tests.generation.curation.tiny_meshes import CHECKER, asset, ball, joined, mesh, quad
 
 CAMERA = orbit_camera(30, 20, 3.2, 33.8, 40, 48)
 
 
 def see(frame, camera=CAMERA, *surfaces, textures=()):
-    return DrawableMesh(asset(frame, *surfaces, textures=textures), frame).visible(camera)
-
-
-def test_the_kernel_sees_what_the_plain_rasterizer_sees():
-    frame = joined(ball(), quad(1.4, (0, 0, -0.3), (0, 0.3, 1)))
-    seen, plain = see(frame), look_at_mesh(frame.vertices, frame.triangles, CAMERA)
-    same = seen.triangle == plain.face
-    assert same.mean() > 0.998  # a centre on an edge belongs to either side
-    hit = same & (plain.face >= 0)
-    assert hit.sum() > 300
-    np.testing.assert_allclose(seen.depth[hit], plain.depth[hit], rtol=1e-5)
-    np.testing.assert_allclose(seen.weights[hit], plain.barycentric[hit], atol=1e-3)
+    mesh = native_mesh(asset(frame, *surfaces, textures=textures), frame)
+    return mesh.visible(image_from_world(camera), camera.height, camera.width)
 
 
 def test_nothing_is_seen_where_there_is_nothing():
@@ -43,7 +33,7 @@ def test_texture_coordinates_are_in_perspective():
     position = np.einsum(
         "pk,pkc->pc", seen.weights[hit], frame.vertices[frame.triangles][seen.triangle[hit]]
     )
-    pixels, depth = project_points(position.astype(np.float64), CAMERA)
+    pixels, depth = CAMERA.project(position.astype(np.float64))
     row, column = np.nonzero(hit)
     np.testing.assert_allclose(pixels, np.stack([column, row], 1) + 0.5, atol=1e-3)
     np.testing.assert_allclose(depth, seen.depth[hit], rtol=1e-5)
@@ -110,7 +100,7 @@ def test_holes_in_a_texture_are_not_there():
 
 def test_places_of_a_pixel_lie_around_its_centre():
     point = np.array([0.2, -0.1, 0.3, 1.0])
-    pixel, place = grid_from_world(CAMERA) @ point, grid_from_world(CAMERA, 3, 2) @ point
+    pixel, place = image_from_world(CAMERA) @ point, image_from_world(CAMERA, 3, 2) @ point
     np.testing.assert_allclose(place[:2] / place[2], 3 * pixel[:2] / pixel[2] + 2)
 
 
@@ -126,14 +116,14 @@ def test_places_of_a_pixel_lie_around_its_centre():
 def test_an_index_outside_of_its_table_is_refused(broken, message):
     frame = replace(quad(), **broken)
     with pytest.raises(InputError, match=message):
-        DrawableMesh(asset(frame), frame)
+        native_mesh(asset(frame), frame)
 
 
 def test_a_texture_that_is_not_there_or_empty_is_refused():
     frame, surface = quad(), Surface(base_texture=1)
     with pytest.raises(InputError, match="texture"):
-        DrawableMesh(asset(frame, surface, textures=(CHECKER,)), frame)
+        native_mesh(asset(frame, surface, textures=(CHECKER,)), frame)
     with pytest.raises(InputError, match="texture"):
-        DrawableMesh(asset(frame, Surface(), textures=(CHECKER[:0],)), frame)
+        native_mesh(asset(frame, Surface(), textures=(CHECKER[:0],)), frame)
     with pytest.raises(InputError, match="set of uv"):
-        DrawableMesh(asset(frame, Surface(base_texture=0, base_uv=1), textures=(CHECKER,)), frame)
+        native_mesh(asset(frame, Surface(base_texture=0, base_uv=1), textures=(CHECKER,)), frame)
