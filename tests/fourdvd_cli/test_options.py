@@ -1,14 +1,18 @@
-"""The names that the options accept are those of the libraries, which `--help` does not import."""
+"""Choices and defaults of the options are those of the libraries, which help does not import."""
 
 import dataclasses
 import inspect
 import typing
 
+from fourdvd_cli.commands.data.figures import figures
+from fourdvd_cli.commands.data.pack import pack
+from fourdvd_cli.commands.data.render import render as render_assets
 from fourdvd_cli.commands.export import export
 from fourdvd_cli.commands.generate import generate
 from fourdvd_cli.commands.grid import grid
 from fourdvd_cli.commands.reconstruct import reconstruct
 from fourdvd_cli.commands.run import run
+from fourdvd_cli.commands.train import BranchOption, ConfigOption, RolesOption
 from fourdvd_cli.options import (
     Axes,
     Degrees,
@@ -19,11 +23,23 @@ from fourdvd_cli.options import (
     OrbitModel,
     Precision,
     Quality,
+    Renderer,
+    TrainingSize,
+    one_of,
     parse_degrees,
 )
 from generation.clip.preparing import ClipOptions
+from generation.curation.assets.inspection import Limits
+from generation.curation.render.rendering import TIMEOUT_S
+from generation.curation.render.settings import Renderer as LibraryRenderer
+from generation.curation.render.settings import RenderSettings
+from generation.curation.shards import packed_images
+from generation.curation.shards.packing import PackSettings
+from generation.models.appearance_propagation import ROLES
+from generation.models.structure_branch import BRANCHES
 from generation.presets import presets
 from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettings
+from generation.training.settings import CONFIGS
 from recon.deformation.interface import motion_models
 from recon.exporters import exporters
 from recon.exporters.axes import AXES
@@ -34,6 +50,16 @@ from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
 
 def default_of(command, option: str):
     return inspect.signature(command).parameters[option].default
+
+
+def option_of(command_or_alias, option: str = ""):
+    """The typer.Option of a command's parameter, or of an alias."""
+    annotation = command_or_alias
+    if option:
+        annotation = (
+            inspect.signature(command_or_alias, eval_str=True).parameters[option].annotation
+        )
+    return typing.get_args(annotation)[1]
 
 
 def test_the_formats_are_those_of_the_exporters():
@@ -49,7 +75,7 @@ def test_the_qualities_and_the_defaults_of_a_fit_are_those_of_the_library():
     assert default_of(reconstruct, "quality").value == DEFAULT_QUALITY
     assert default_of(run, "quality").value == DEFAULT_QUALITY
     assert default_of(reconstruct, "motion") is default_of(run, "motion") is None
-    assert typing.get_args(MotionOption)[1].show_default == DEFAULT_MOTION
+    assert option_of(MotionOption).show_default == DEFAULT_MOTION
 
 
 def test_the_axes_are_those_of_the_exporters():
@@ -93,3 +119,33 @@ def test_the_defaults_of_generate_are_those_of_the_library():
     assert sizes == dict.fromkeys(MODELS, clip.size) | {"mini": 128}
     for name in ("frames", "start", "stop", "fps", "recenter", "remove_background"):
         assert default_of(generate, name) == getattr(clip, name)
+
+
+def test_the_defaults_of_rendering_assets_are_those_of_the_library():
+    settings = RenderSettings()
+    assert {name.value for name in Renderer} == {name.value for name in LibraryRenderer}
+    names = ("action", "views", "frames", "size", "stretch", "seed", "samples", "depth", "normals")
+    for name in (*names, "tracks"):
+        assert default_of(render_assets, name) == getattr(settings, name)
+    for command in (render_assets, figures):
+        assert default_of(command, "elevation") == settings.elevation_deg
+        assert default_of(command, "yaw") == settings.yaw_deg
+        assert default_of(command, "ambient") == settings.light.ambient
+        assert default_of(command, "sun") == settings.light.sun
+    assert default_of(render_assets, "renderer").value == settings.renderer.value
+    assert default_of(render_assets, "max_faces") == Limits().triangles
+    assert default_of(render_assets, "timeout") == TIMEOUT_S
+
+
+def test_the_sizes_of_training_images_are_those_of_packs():
+    assert {name.value for name in TrainingSize} == set(PackSettings().sizes)
+    assert option_of(pack, "quality").show_default == str(packed_images.DEFAULT_QUALITY)
+
+
+def test_the_names_of_trainings_are_those_of_the_library():
+    for alias, names in ((ConfigOption, CONFIGS), (BranchOption, BRANCHES), (RolesOption, ROLES)):
+        assert all(name in option_of(alias).help for name in names)
+
+
+def test_choices_read_as_a_sentence():
+    assert one_of(Quality) == "draft, standard or high"
