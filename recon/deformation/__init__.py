@@ -1,7 +1,8 @@
-"""Deformation models: how the canonical Gaussians move to a time.
+"""Deformation models, which move the canonical Gaussians to a time.
 
-One interface, `Deformation`, one file for each model, one table by name. A model is built from the
-canonical Gaussians and the times of the images, is saved as plain tensors, and is loaded from them.
+They share the interface `Deformation` and are found by name in `motion_models`. A model is built
+from the canonical Gaussians and the times of the images, saved as plain tensors and loaded from
+them.
 """
 
 from recon.deformation.interface import Deformation, load_deformation, motion_models

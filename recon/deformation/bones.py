@@ -1,53 +1,54 @@
-"""Bones: every Gaussian follows a few rigid motions, blended with weights of its own.
+"""Bones: every Gaussian follows a few rigid motions, blended with its own weights.
 
 Linear blend skinning without a skeleton. K bones, each with a rotation and a translation at every
-fitted time, move all Gaussians; the weights say who follows whom. 21 times of 24 bones are some
-thousand numbers, so the motion is well determined by few images, and evaluating it costs two small
-matrix products.
+fitted time, move all Gaussians. 21 times of 24 bones are a few thousand numbers, so the motion is
+well determined by few images, and evaluating it takes two small matrix products.
 
-    x' = Σ_k w_k (R_k (x − c_k) + c_k + t_k),   q' = normalised(Σ_k w_k q_k) q
+    w = softmax(logits),  x' = Σ_k w_k (R_k (x − c_k) + c_k + t_k),  q' = normalized(Σ_k w_k q_k) q
 
-Letters: N Gaussians, K bones, T fitted times; w weights (softmax, so they sum to 1), c centres of
-the bones, R, q their rotations and t translations. Frame: world.
-What it does not know: that colours which depend on the view would turn as well; they stay.
+Letters: N Gaussians, K bones, T fitted times; c centers of the bones, R and q their rotations, t
+their translations. Frame: world. View-dependent colors are not rotated.
+
+The blending has two implementations with one signature: plain PyTorch and the CPU kernel.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recon.deformation.bone_blending import blend_bones
-from recon.deformation.interface import Deformation
+from recon.deformation.interface import Deformation, restore_state
 from recon.deformation.poses import Pose, align_quats, ascending, continued, pose_at
-from recon.deformation.state import restore_state
 from recon.errors import SceneError
 from recon.gaussians import Gaussians
-from recon.rotations import quats_to_matrices
+from recon.native.library import built, kernels
+from recon.rotations import multiply_quats, quats_to_matrices
 
 BONES = 24
-NEIGHBOURS = 4  # of a bone, kept together
+NEIGHBORS = 4  # of a bone, which the regularization keeps together
 RIGIDITY = 0.03
-WEIGHT_REACH = 0.1  # in units of the object's radius: how far a bone's first weights reach
+WEIGHT_REACH = 0.1  # standard deviation of a bone's first weights, relative to the object's radius
 WEIGHT_RATE, MOTION_RATE = 2e-2, 3e-3
 
 
 class BoneDeformation(Deformation):
-    """Rigid motions of K bones at the fitted times, and the weights of the Gaussians.
+    """Rigid motions of K bones at the fitted times, and the skinning weights of the Gaussians.
 
     Args:
-        times: of the fitted images, ascending, T ≥ 1 of them.
-        centres: of the bones in the canonical state, [K, 3].
-        logits: of the weights, [N, K].
-        rigidity: weight of the gaps between neighbouring bones in `regularization`, per world unit.
+        times: fitted times, ascending, T ≥ 1 of them.
+        centres: centers of the bones in the canonical state, [K, 3]; spelled as in saved scenes.
+        logits: logits of the skinning weights, [N, K].
+        rigidity: weight of the gaps between neighboring bones in `regularization`, per world unit.
     """
 
     name: ClassVar[str] = "bones"
     centres: Tensor
-    neighbours: Tensor
+    neighbors: Tensor
 
     def __init__(
         self, times: Sequence[float], centres: Tensor, logits: Tensor, rigidity: float = RIGIDITY
@@ -57,7 +58,7 @@ class BoneDeformation(Deformation):
         self.rigidity = rigidity
         bones = len(centres)
         nearest = torch.cdist(centres, centres).argsort(dim=1, stable=True)
-        self.register_buffer("neighbours", nearest[:, 1 : 1 + NEIGHBOURS], persistent=False)
+        self.register_buffer("neighbors", nearest[:, 1 : 1 + NEIGHBORS], persistent=False)
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(bones, 1)
         self.register_buffer("centres", centres.clone())
         self.logits = nn.Parameter(logits.clone())
@@ -68,16 +69,16 @@ class BoneDeformation(Deformation):
     def for_fit(
         cls, gaussians: Gaussians, times: Sequence[float], bones: int = BONES
     ) -> BoneDeformation:
-        """At rest, with bones spread over the Gaussians and weights that fall off with distance."""
+        """Spread bones over the Gaussians, at rest, with weights that fall off with distance."""
         means = gaussians.means.detach()
-        centres = cluster_centres(means, min(bones, len(means)))
+        centers = cluster_centers(means, min(bones, len(means)))
         radius = (means - means.mean(dim=0)).norm(dim=-1).max().clamp_min(1e-6)
-        logits = -(torch.cdist(means, centres) ** 2) / (2 * (WEIGHT_REACH * radius) ** 2)
+        logits = -(torch.cdist(means, centers) ** 2) / (2 * (WEIGHT_REACH * radius) ** 2)
         logits = (logits - logits.max(dim=1, keepdim=True).values).clamp_min(-20)
-        return cls(times, centres, logits).to(means.device)
+        return cls(times, centers, logits).to(means.device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters with the learning rates at which Adam fits an object of radius about 1."""
+        """See `Deformation.parameter_groups`: the weights, and a group for each time."""
         groups: list[dict[str, Any]] = [
             {"params": [self.logits], "lr": WEIGHT_RATE, "name": "weights"}
         ]
@@ -90,11 +91,11 @@ class BoneDeformation(Deformation):
         return groups
 
     def gaussian_parameters(self) -> list[nn.Parameter]:
-        """The logits of the weights."""
+        """Return the logits of the weights."""
         return [self.logits]
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
-        """The Gaussians at `time`; before the first and after the last fitted time they rest."""
+        """Move the Gaussians to `time`; they rest before the first and after the last one."""
         translations, quats = self.pose(time)
         quats = align_quats(quats, quats[:1])  # so that they can be averaged
         rotations = quats_to_matrices(quats)
@@ -104,73 +105,140 @@ class BoneDeformation(Deformation):
         return gaussians._replace(means=means, quats=quats)
 
     def pose(self, time: float) -> Pose:
-        """The motions of the K bones at `time`, about their centres."""
+        """Return the motions of the K bones at `time`, about their centers."""
         return pose_at(self.times, self.translations, self.rotations, time)
 
     @torch.no_grad()
-    def begin_time(self, index: int, neighbour: int, before: int | None) -> None:
-        """Guesses time `index`: the bones move on as from `before` to `neighbour`."""
-        guess = self.pose(self.times[neighbour])
+    def begin_time(self, index: int, neighbor: int, before: int | None) -> None:
+        """Initialize time `index`: the bones continue their motion from `before` to `neighbor`."""
+        guess = self.pose(self.times[neighbor])
         if before is not None:
             guess = continued(self.pose(self.times[before]), guess)
         self.translations[index].copy_(guess.translations)
         self.rotations[index].copy_(guess.quats)
 
     def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
-        """How far neighbouring bones tear apart: each predicts where its neighbours' centres go.
+        """Return the mean gap between neighboring bones, a scalar.
 
-        The term of embedded deformation (Sumner et al. 2007, eq. 7), with norms instead of squares
-        so that a joint may bend.
+        Each bone predicts where the centers of its neighbors go. This is the term of embedded
+        deformation (Sumner et al. 2007, eq. 7) with norms instead of squares, so that a joint may
+        bend.
         """
         if len(self.centres) < 2:
             return self.centres.new_zeros(())
         translations, quats = self.pose(time)
         moved = self.centres + translations
-        edges = self.centres[self.neighbours] - self.centres[:, None]  # [K, k, 3]
+        edges = self.centres[self.neighbors] - self.centres[:, None]  # [K, k, 3]
         predicted = moved[:, None] + edges @ quats_to_matrices(quats).transpose(1, 2)
-        gaps = (predicted - moved[self.neighbours]).square().sum(-1)
+        gaps = (predicted - moved[self.neighbors]).square().sum(-1)
         return self.rigidity * (gaps + 1e-8).sqrt().mean()
 
     def configuration(self) -> dict[str, Any]:
-        """The fitted times and the weight of the regularization."""
+        """Return the fitted times and the weight of the regularization."""
         return {"times": list(self.times), "rigidity": self.rigidity}
 
     @classmethod
     def from_tensors(
         cls, configuration: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> BoneDeformation:
-        """The module that was saved; N and K are read off the tensors.
-
-        Raises:
-            SceneError: tensors are missing or of another shape.
-        """
-        centres, logits = tensors.get("centres"), tensors.get("logits")
-        if centres is None or logits is None:
+        """See `Deformation.from_tensors`; N and K follow from the shapes."""
+        centers, logits = tensors.get("centres"), tensors.get("logits")
+        if centers is None or logits is None:
             raise SceneError("tensors 'centres' and 'logits' of the bones are missing")
-        if centres.shape[1:] != (3,) or logits.shape[1:] != centres.shape[:1] or not len(centres):
+        if centers.shape[1:] != (3,) or logits.shape[1:] != centers.shape[:1] or not len(centers):
             raise SceneError(
                 "expected 'centres' [K, 3] and 'logits' [N, K] of the bones, found shapes "
-                f"{tuple(centres.shape)} and {tuple(logits.shape)}"
+                f"{tuple(centers.shape)} and {tuple(logits.shape)}"
             )
-        module = cls(**configuration, centres=centres.float(), logits=logits.float())
+        module = cls(**configuration, centres=centers.float(), logits=logits.float())
         restore_state(module, tensors)
         return module
 
 
-def cluster_centres(points: Tensor, count: int, rounds: int = 10) -> Tensor:
-    """Centres of `count` clusters, [K, 3]: farthest points first, then Lloyd's rounds.
+def cluster_centers(points: Tensor, count: int, rounds: int = 10) -> Tensor:
+    """Find the centers of `count` clusters by k-means from farthest-point seeds.
 
-    The same points give the same centres: nothing is drawn at random.
+    Deterministic: nothing is drawn at random.
+
+    Args:
+        points: [N, 3] with N ≥ count.
+        count: number of clusters, K.
+        rounds: iterations of Lloyd's algorithm.
+
+    Returns:
+        Centers, [K, 3].
     """
     chosen = [(points - points.mean(dim=0)).norm(dim=-1).argmin()]
     distance = (points - points[chosen[0]]).norm(dim=-1)
     while len(chosen) < count:
         chosen.append(distance.argmax())
         distance = torch.minimum(distance, (points - points[chosen[-1]]).norm(dim=-1))
-    centres = points[torch.stack(chosen)]
+    centers = points[torch.stack(chosen)]
     for _ in range(rounds):
-        nearest = torch.cdist(points, centres).argmin(dim=1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+        nearest = torch.cdist(points, centers).argmin(dim=1)
+        sums = torch.zeros_like(centers).index_add_(0, nearest, points)
         members = torch.bincount(nearest, minlength=count).to(points)[:, None]
-        centres = torch.where(members > 0, sums / members.clamp_min(1), centres)
-    return centres
+        centers = torch.where(members > 0, sums / members.clamp_min(1), centers)
+    return centers
+
+
+def blend_bones(
+    logits: Tensor, motions: Tensor, means: Tensor, quats: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Blend rigid motions with softmax weights.
+
+    Float32 tensors on the CPU use the kernel where it was built, all others the reference.
+
+    Args:
+        logits: logits of the weights, [N, K].
+        motions: motions of the bones, [K, 16]: rotation matrix by rows (9), offset (3), the same
+            rotation as a quaternion wxyz (4) whose sign agrees among the bones.
+        means: canonical means in world units, [N, 3].
+        quats: canonical rotations, wxyz, any length, [N, 4].
+
+    Returns:
+        Moved means [N, 3] and rotations [N, 4]; differentiable in all arguments.
+    """
+    on_cpu = means.device.type == "cpu" and means.dtype == torch.float32 and built()
+    function = blend_bones_cpu if on_cpu else blend_bones_reference
+    return function(logits, motions, means, quats)
+
+
+def blend_bones_reference(
+    logits: Tensor, motions: Tensor, means: Tensor, quats: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See `blend_bones`, in plain PyTorch."""
+    blended = F.softmax(logits, dim=1) @ motions
+    moved = (blended[:, :9].view(-1, 3, 3) @ means[:, :, None])[..., 0] + blended[:, 9:12]
+    return moved, multiply_quats(F.normalize(blended[:, 12:], dim=-1), quats)
+
+
+def blend_bones_cpu(
+    logits: Tensor, motions: Tensor, means: Tensor, quats: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See `blend_bones`, through the kernel; float32 tensors on the CPU."""
+    return _BlendBones.apply(logits, motions, means, quats)
+
+
+class _BlendBones(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor):
+        inputs = tuple(tensor.detach().contiguous() for tensor in inputs)
+        logits, _, means, quats = inputs
+        results = torch.empty_like(means), torch.empty_like(quats)
+        _call_kernel("blend_bones", logits, *inputs, *results)
+        ctx.save_for_backward(*inputs)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor):
+        inputs = ctx.saved_tensors
+        results = tuple(torch.empty_like(tensor) for tensor in inputs)
+        outer = (gradient.contiguous() for gradient in gradients)
+        _call_kernel("blend_bones_gradient", inputs[0], *inputs, *outer, *results)
+        return results
+
+
+def _call_kernel(name: str, logits: Tensor, *tensors: Tensor) -> None:
+    pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors)
+    kernels().function(name)(*logits.shape, *pointers)

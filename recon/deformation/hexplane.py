@@ -1,12 +1,12 @@
-"""HexPlane: the motion is a smooth function of place and time, held by feature planes and an MLP.
+"""HexPlane: the motion is a smooth function of position and time, from feature planes and an MLP.
 
     (x, y, z, t) ──▶ planes xy xz yz · xt yt zt ──▶ product, levels concatenated ──▶ MLP ──▶ heads
 
-The form of DreamGaussian4D (Ren et al. 2023) and 4D-GS (Wu et al. 2024); planes after HexPlane (Cao
-and Johnson 2023). It is asked at the canonical means, so Gaussians close together move alike.
+The architecture of DreamGaussian4D (Ren et al. 2023) and 4D-GS (Wu et al. 2024), with the planes of
+HexPlane (Cao and Johnson 2023). It is evaluated at the canonical means, so Gaussians close together
+move alike, and has no parameters per Gaussian.
 
 Letters: N Gaussians, C channels, L levels, R resolution. Frame: world.
-What it does not know: which Gaussians there are; they may be added, dropped and re-ordered freely.
 """
 
 from __future__ import annotations
@@ -18,39 +18,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recon.deformation.interface import Deformation
+from recon.deformation.interface import Deformation, restore_state
 from recon.deformation.poses import ascending
-from recon.deformation.state import restore_state
 from recon.gaussians import Gaussians
 from recon.rotations import multiply_quats
 
 PLANES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # pairs of the axes x y z t
 TIME_AXIS = 3
-MARGIN = 0.1  # of the extent, left free around the Gaussians
-PLANE_RATE = 6.4e-3  # learning rates and weights of DreamGaussian4D's configuration
+MARGIN = 0.1  # around the Gaussians, relative to their extent
+PLANE_RATE = 6.4e-3  # learning rates and weights as in the configuration of DreamGaussian4D
 NETWORK_RATE = 6.4e-4
 SPACE_VARIATION = 1e-4
 TIME_SMOOTHNESS = 1e-2
 
 
 class HexPlaneDeformation(Deformation):
-    """Translation and rotation, on request the scale too, of any point at any time.
+    """Translation, rotation and optionally change of scale of any point at any time.
 
-    The heads' last layers start at zero: without fitting it is the identity.
+    The last layers of the heads are initialized with zeros: without fitting it is the identity.
 
     Args:
-        times: of the fitted images, ascending; the time planes reach from the first to the last.
-        bounds: corners of the box in space that the planes cover, world units, [2, 3]; outside of
-            it the features of the border go on.
+        times: fitted times, ascending; the time planes cover the range from the first to the last.
+        bounds: lower and upper corner of the box that the planes cover, world units, [2, 3];
+            outside, the features at its border are used.
         channels: C of every plane.
-        resolution: of the coarsest level along x, y, z and time; each further level doubles it in
-            space. None: 64, 64, 64 and the number of times.
+        resolution: resolution of the coarsest level along x, y, z and time; each further level
+            doubles it in space. None: 64, 64, 64 and the number of times.
         levels: L.
         hidden: width of the MLP.
-        scale_head: whether the logarithmic scales change as well, as they do in DreamGaussian4D.
+        scale_head: whether the logarithmic scales change as well, as in DreamGaussian4D.
 
     Raises:
-        ValueError: times that do not ascend, bounds without extent, sizes below 1.
+        ValueError: times do not ascend, bounds have no extent, or a size is below 1.
     """
 
     name: ClassVar[str] = "hexplane"
@@ -91,14 +90,14 @@ class HexPlaneDeformation(Deformation):
 
     @classmethod
     def for_fit(cls, gaussians: Gaussians, times: Sequence[float]) -> HexPlaneDeformation:
-        """Without motion, over the box of the N ≥ 1 Gaussians and a margin, on their device."""
+        """Build a module without motion over the box of the N ≥ 1 Gaussians, on their device."""
         means = gaussians.means.detach()
         low, high = means.amin(dim=0), means.amax(dim=0)
         margin = MARGIN * (high - low).amax().clamp_min(1e-6)  # a single point has no extent
         return cls(times, torch.stack([low - margin, high + margin]).cpu()).to(means.device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Planes and network with the learning rates of DreamGaussian4D, for Adam."""
+        """See `Deformation.parameter_groups`: the planes, and the network with its heads."""
         planes = list(self.levels.parameters())
         heads = [head for head in (self.translation, self.rotation, self.scale) if head is not None]
         layers = [parameter for part in (self.network, *heads) for parameter in part.parameters()]
@@ -108,7 +107,7 @@ class HexPlaneDeformation(Deformation):
         ]
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
-        """The Gaussians at `time`, each turned about its centre after its canonical rotation."""
+        """Move the Gaussians to `time`, and rotate each about its mean."""
         hidden = self.network(self.features(gaussians.means, time))
         identity = hidden.new_tensor([1.0, 0.0, 0.0, 0.0])
         turn = F.normalize(identity + self.rotation(hidden), dim=-1)
@@ -120,16 +119,16 @@ class HexPlaneDeformation(Deformation):
         )
 
     def features(self, means: Tensor, time: float) -> Tensor:
-        """Product over the planes of each level, levels side by side, [N, 3] → [N, L · C]."""
+        """Multiply the planes of each level and concatenate the levels, [N, 3] → [N, L · C]."""
         low, high = self.bounds
         start, span = self.times[0], self.times[-1] - self.times[0]
-        moment = 2 * (time - start) / span - 1 if span > 0 else 0.0
+        normalized_time = 2 * (time - start) / span - 1 if span > 0 else 0.0
         space = 2 * (means - low) / (high - low) - 1
-        places = torch.cat([space, space.new_full((len(space), 1), moment)], dim=1)
-        return torch.cat([_sampled_product(level, places) for level in self.levels], dim=1)
+        points = torch.cat([space, space.new_full((len(space), 1), normalized_time)], dim=1)
+        return torch.cat([_sampled_product(level, points) for level in self.levels], dim=1)
 
     def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
-        """Total variation of all space planes and curvature in time of all time planes."""
+        """Return total variation of space planes plus curvature of time planes, a scalar."""
         total = gaussians.means.new_zeros(())
         for level in self.levels:
             for axes, plane in zip(PLANES, level.parameters(), strict=True):
@@ -141,7 +140,7 @@ class HexPlaneDeformation(Deformation):
         return total
 
     def configuration(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """Return the arguments of the constructor."""
         first = next(self.levels.parameters())
         return {
             "times": list(self.times),
@@ -157,19 +156,15 @@ class HexPlaneDeformation(Deformation):
     def from_tensors(
         cls, configuration: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> HexPlaneDeformation:
-        """The module that was saved.
-
-        Raises:
-            SceneError: tensors are missing or of another shape.
-        """
+        """See `Deformation.from_tensors`."""
         module = cls(**configuration)
         restore_state(module, tensors)
         return module
 
 
-def _plane_level(space: Sequence[int], moments: int, channels: int) -> nn.ParameterList:
-    """Planes [C, R_b, R_a] in the order of `PLANES`; those with time start at 1, without effect."""
-    sizes = [*space, moments]
+def _plane_level(space: Sequence[int], times: int, channels: int) -> nn.ParameterList:
+    """Planes [C, R_b, R_a] in the order of `PLANES`; time planes start at 1, the neutral factor."""
+    sizes = [*space, times]
     return nn.ParameterList(
         torch.ones(channels, sizes[b], sizes[a])
         if b == TIME_AXIS
@@ -185,13 +180,13 @@ def _zero_head(hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), last)
 
 
-def _sampled_product(planes: nn.Module, places: Tensor) -> Tensor:
-    """Bilinear values of six planes at places in [−1, 1]⁴, multiplied, [N, 4] → [N, C]."""
-    product = places.new_ones(())
+def _sampled_product(planes: nn.Module, points: Tensor) -> Tensor:
+    """Product of bilinear samples of six planes at points in [−1, 1]⁴, [N, 4] → [N, C]."""
+    product = points.new_ones(())
     for (a, b), plane in zip(PLANES, planes.parameters(), strict=True):
         values = F.grid_sample(
             plane[None],
-            places[None, None, :, [a, b]],
+            points[None, None, :, [a, b]],
             mode="bilinear",
             padding_mode="border",
             align_corners=True,
@@ -201,5 +196,5 @@ def _sampled_product(planes: nn.Module, places: Tensor) -> Tensor:
 
 
 def _mean_square(differences: Tensor) -> Tensor:
-    """Mean of squares; 0 where there is nothing to differ from."""
+    """Mean of squares; 0 for no differences."""
     return differences.square().sum() / max(1, differences.numel())

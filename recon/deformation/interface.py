@@ -1,6 +1,7 @@
-"""The interface of all deformation models, and the table that finds one by name.
+"""The interface of deformation models, the identity among them, and how they are found and loaded.
 
-Letters: N Gaussians, T times of the fitted images. `time` is a number in [0, 1].
+A deformation moves the canonical Gaussians to a time. Letters: N Gaussians, T times of the fitted
+images. `time` is in [0, 1].
 """
 
 from __future__ import annotations
@@ -18,37 +19,36 @@ motion_models = {
     "bones": "recon.deformation.bones:BoneDeformation",
     "hexplane": "recon.deformation.hexplane:HexPlaneDeformation",
     "keyframes": "recon.deformation.keyframes:KeyframeDeformation",
-    "static": "recon.deformation.static:StaticDeformation",
+    "static": "recon.deformation.interface:StaticDeformation",
 }
 
 
 class Deformation(nn.Module):
-    """Moves canonical Gaussians to a time.
+    """A motion of N Gaussians.
 
-    Subclasses hold all their state in parameters and buffers.
+    Subclasses keep all their state in parameters and buffers.
 
     Attributes:
-        name: the key of the model in `motion_models`.
+        name: key of the model in `motion_models`.
     """
 
     name: ClassVar[str]
 
     @classmethod
     def for_fit(cls, gaussians: Gaussians, times: Sequence[float]) -> Deformation:
-        """A module at rest (the identity at every time), ready to be fitted.
+        """Build a module that is the identity at every time, ready to be fitted.
 
         Args:
-            gaussians: the canonical ones, as they are before any motion is fitted.
-            times: of the images, ascending.
+            gaussians: the canonical Gaussians before any motion is fitted.
+            times: times of the images, ascending, T of them.
         """
         raise NotImplementedError
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
-        """The Gaussians as they are at `time`.
+        """Move the Gaussians to `time`.
 
         Args:
-            gaussians: the canonical ones, N of them, the same N in the same order as at
-                construction.
+            gaussians: the canonical Gaussians, the same N in the same order as at construction.
             time: in [0, 1]; between the fitted times the motion is interpolated.
 
         Returns:
@@ -57,49 +57,79 @@ class Deformation(nn.Module):
         raise NotImplementedError
 
     def configuration(self) -> dict[str, Any]:
-        """JSON-able arguments from which `from_tensors` builds an equal module."""
+        """Return the JSON-able arguments from which `from_tensors` builds an equal module."""
         raise NotImplementedError
 
     @classmethod
     def from_tensors(
         cls, configuration: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> Deformation:
-        """The module that was saved as `configuration()` and `state_dict()`.
+        """Build a module from its saved `configuration()` and `state_dict()`.
 
         Raises:
-            SceneError: tensors are missing or of another shape.
+            SceneError: tensors are missing or have another shape.
         """
         raise NotImplementedError
 
     def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
-        """What keeps the motion plausible around `time`, a scalar added to the image loss."""
+        """Return the penalty on implausible motion around `time`, a scalar added to the loss."""
         return gaussians.means.new_zeros(())
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Adam's groups: `params`, `lr` for an object of radius about 1, and a `name`."""
+        """Return Adam's parameter groups.
+
+        Each has `params`, `name` and `lr`, the learning rate for an object of radius about 1; and
+        `time`, the index of its frame, if it belongs to a single one.
+        """
         return []
 
     def gaussian_parameters(self) -> list[nn.Parameter]:
-        """Those parameters that have one row for each Gaussian."""
+        """Return the parameters with one row per Gaussian."""
         return []
 
-    def begin_time(self, index: int, neighbour: int, before: int | None) -> None:
-        """First guess of the motion at a time that has not been fitted so far.
+    def begin_time(self, index: int, neighbor: int, before: int | None) -> None:
+        """Initialize the motion at a time that has not been fitted so far.
 
-        Models that are continuous in time by their form have nothing to do.
+        Models that are continuous in time by construction need not override it.
 
         Args:
-            index: of the new time among the fitted ones.
-            neighbour: index of the time next to it, which has been fitted.
-            before: index of the time on the other side of `neighbour` if it has been fitted too.
+            index: index of the new time.
+            neighbor: index of the adjacent time, which has been fitted.
+            before: index of the time on the other side of `neighbor` if it has been fitted.
         """
 
     def refresh(self, gaussians: Gaussians) -> None:
-        """Follows a change of the canonical Gaussians in what is derived from them."""
+        """Update what is derived from the canonical Gaussians after their number has changed."""
+
+
+class StaticDeformation(Deformation):
+    """The identity at every time, for grids of one frame and as a baseline."""
+
+    name: ClassVar[str] = "static"
+
+    @classmethod
+    def for_fit(cls, gaussians: Gaussians, times: Sequence[float]) -> StaticDeformation:
+        """See `Deformation.for_fit`; both arguments are ignored."""
+        return cls()
+
+    def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
+        """Return the canonical Gaussians."""
+        return gaussians
+
+    def configuration(self) -> dict[str, Any]:
+        """Return an empty dictionary."""
+        return {}
+
+    @classmethod
+    def from_tensors(
+        cls, configuration: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> StaticDeformation:
+        """See `Deformation.from_tensors`; both arguments are ignored."""
+        return cls()
 
 
 def deformation_class(name: str) -> type[Deformation]:
-    """The class of a model in `motion_models`, imported when asked for.
+    """Import the class of a model in `motion_models`.
 
     Raises:
         SceneError: there is no model of that name.
@@ -113,5 +143,31 @@ def deformation_class(name: str) -> type[Deformation]:
 def load_deformation(
     name: str, configuration: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Deformation:
-    """The deformation saved under `name` with its configuration and its tensors."""
+    """Build the deformation that was saved under `name`; raises as `Deformation.from_tensors`."""
     return deformation_class(name).from_tensors(configuration, tensors)
+
+
+def restore_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load a state dictionary after checking it: scene files come from anywhere.
+
+    Args:
+        module: a new module with the shapes of the saved one.
+        tensors: by the names of `module.state_dict()`.
+
+    Raises:
+        SceneError: a tensor is missing, unknown, not finite or has another shape.
+    """
+    expected = module.state_dict()
+    missing, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
+    if missing or unknown:
+        raise SceneError(f"tensors of the motion: missing {missing}, not expected {unknown}")
+    for name, value in expected.items():
+        found = tensors[name]
+        if found.shape != value.shape:
+            raise SceneError(
+                f"tensor {name!r} of the motion has shape {tuple(found.shape)}, "
+                f"expected {tuple(value.shape)}"
+            )
+        if not found.isfinite().all():
+            raise SceneError(f"tensor {name!r} of the motion contains NaN or infinite numbers")
+    module.load_state_dict(tensors)

@@ -1,11 +1,11 @@
-"""Keyframes: every Gaussian has a translation and a rotation of its own at every fitted time.
+"""Keyframes: every Gaussian has its own translation and rotation at every fitted time.
 
-The freest motion model and a cheap one. Nothing but `regularization` ties the Gaussians together:
-it asks each of them to carry its neighbours along as a rigid body, and to move evenly.
+The most flexible motion model. Only `regularization` ties the Gaussians together: it makes each of
+them carry its neighbors along as a rigid body, and move evenly.
 
-Letters: N Gaussians, T fitted times, k neighbours, d translations, R rotations.
-Frame: world; a Gaussian is turned about its own centre, by R after its canonical rotation.
-What it does not know: that colours which depend on the view would turn as well; they stay.
+Letters: N Gaussians, T fitted times, k neighbors, d translations, R rotations. Frame: world; a
+Gaussian is rotated about its own mean, by R after its canonical rotation. View-dependent colors are
+not rotated.
 """
 
 from __future__ import annotations
@@ -18,29 +18,28 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor, nn
 
-from recon.deformation.interface import Deformation
+from recon.deformation.interface import Deformation, restore_state
 from recon.deformation.poses import Pose, ascending, continued, pose_at
-from recon.deformation.state import restore_state
 from recon.errors import SceneError
 from recon.gaussians import Gaussians
 from recon.rotations import multiply_quats, quats_to_matrices
 
-NEIGHBOURS = 8
+NEIGHBORS = 8
 TRANSLATION_RATE = 2e-3
 ROTATION_RATE = 4e-3
-SMALLEST_LENGTH = 1e-6  # where all Gaussians are in one place
+MIN_LENGTH = 1e-6  # world units, against division by zero
 
 
 class KeyframeDeformation(Deformation):
     """Poses at the fitted times, linear between them; the identity until it is fitted.
 
-    Each time has parameters of its own, so that an optimiser leaves the times alone that had no
-    part in a step. All parameters have one row for each Gaussian.
+    Each time has its own parameters, so that an optimizer does not change the times that had no
+    part in a step. All parameters have one row per Gaussian.
 
     Args:
-        times: of the fitted images, ascending, T ≥ 1 of them.
+        times: fitted times, ascending, T ≥ 1 of them.
         count: N.
-        rigidity: weight in `regularization` of the mean deviation of the neighbours from a rigid
+        rigidity: weight in `regularization` of the mean deviation of the neighbors from a rigid
             motion, as a fraction of their mean distance.
         smoothness: weight in `regularization` of the mean distance of a translation from even
             motion between the times before and after it, as a fraction of the object's radius.
@@ -50,7 +49,7 @@ class KeyframeDeformation(Deformation):
     """
 
     name: ClassVar[str] = "keyframes"
-    neighbours: Tensor
+    neighbors: Tensor
 
     def __init__(
         self, times: Sequence[float], count: int, rigidity: float = 0.02, smoothness: float = 0.02
@@ -62,28 +61,28 @@ class KeyframeDeformation(Deformation):
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0])
         self.translations = nn.ParameterList(torch.zeros(count, 3) for _ in self.times)
         self.rotations = nn.ParameterList(identity.repeat(count, 1) for _ in self.times)
-        self.register_buffer("neighbours", torch.empty(0, 0, dtype=torch.long), persistent=False)
+        self.register_buffer("neighbors", torch.empty(0, 0, dtype=torch.long), persistent=False)
 
     @classmethod
     def for_fit(cls, gaussians: Gaussians, times: Sequence[float]) -> KeyframeDeformation:
-        """Without motion, on the Gaussians' device."""
+        """Build a module without motion on the device of the Gaussians."""
         module = cls(times, len(gaussians.means)).to(gaussians.means.device)
         module.refresh(gaussians)
         return module
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters with the learning rates at which Adam fits an object of radius about 1."""
+        """See `Deformation.parameter_groups`."""
         return [
             {"params": list(self.translations), "lr": TRANSLATION_RATE, "name": "translations"},
             {"params": list(self.rotations), "lr": ROTATION_RATE, "name": "rotations"},
         ]
 
     def gaussian_parameters(self) -> list[nn.Parameter]:
-        """All of them."""
+        """Return all parameters."""
         return list(self.parameters())
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
-        """The Gaussians at `time`; before the first and after the last fitted time they rest."""
+        """Move the Gaussians to `time`; they rest before the first and after the last one."""
         pose = self.pose(time)
         return gaussians._replace(
             means=gaussians.means + pose.translations,
@@ -91,59 +90,59 @@ class KeyframeDeformation(Deformation):
         )
 
     def pose(self, time: float) -> Pose:
-        """Displacements of all Gaussians at `time`."""
+        """Return the displacements of all Gaussians at `time`."""
         return pose_at(self.times, list(self.translations), list(self.rotations), time)
 
     @torch.no_grad()
-    def begin_time(self, index: int, neighbour: int, before: int | None) -> None:
-        """Guesses time `index`: the step from `before` to the neighbour goes on from there."""
-        guess = self.pose(self.times[neighbour])
+    def begin_time(self, index: int, neighbor: int, before: int | None) -> None:
+        """Initialize time `index`: the motion from `before` to `neighbor` continues."""
+        guess = self.pose(self.times[neighbor])
         if before is not None:
             guess = continued(self.pose(self.times[before]), guess)
         self.translations[index].copy_(guess.translations)
         self.rotations[index].copy_(guess.quats)
 
     def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
-        """Deviation from a motion that is rigid around each Gaussian and even in time.
+        """Return the deviation from a motion that is locally rigid and even in time, a scalar.
 
-        The canonical means are taken as they are: the gradient goes to the motion alone. Neighbours
-        are found anew where the number of Gaussians has changed.
+        The gradient goes to the motion alone, not to the canonical means. Neighbors are found anew
+        if the number of Gaussians has changed.
         """
         means = gaussians.means.detach()
         if len(means) == 0:
             return means.new_zeros(())
-        if len(self.neighbours) != len(means):
+        if len(self.neighbors) != len(means):
             self.refresh(gaussians)
         return self.rigidity * self._bending(means, time) + self.smoothness * self._unevenness(
             means, time
         )
 
     def refresh(self, gaussians: Gaussians) -> None:
-        """Finds the k nearest neighbours of each Gaussian in the canonical state."""
+        """Find the k nearest neighbors of each Gaussian in the canonical state."""
         points = gaussians.means.detach().cpu().numpy()
-        k = max(0, min(NEIGHBOURS, len(points) - 1))
+        k = max(0, min(NEIGHBORS, len(points) - 1))
         indices = torch.empty(len(points), 0, dtype=torch.long)
         if k > 0:
             nearest = np.asarray(KDTree(points).query(points, k=k + 1)[1])
             indices = torch.from_numpy(nearest[:, 1:])  # the first is the point itself
-        self.neighbours = indices.to(gaussians.means.device)
+        self.neighbors = indices.to(gaussians.means.device)
 
     def _bending(self, means: Tensor, time: float) -> Tensor:
-        if self.neighbours.numel() == 0:
+        if self.neighbors.numel() == 0:
             return means.new_zeros(())
         d, quats = self.pose(time)
-        edges = means[self.neighbours] - means[:, None]  # [N, k, 3]
-        carried = d.index_select(0, self.neighbours.flatten()).reshape(edges.shape)
+        edges = means[self.neighbors] - means[:, None]  # [N, k, 3]
+        carried = d.index_select(0, self.neighbors.flatten()).reshape(edges.shape)
         moved = edges + carried - d[:, None]
         turned = edges @ quats_to_matrices(quats).transpose(1, 2)
-        length = edges.norm(dim=-1).mean().clamp_min(SMALLEST_LENGTH)
+        length = edges.norm(dim=-1).mean().clamp_min(MIN_LENGTH)
         return (moved - turned).norm(dim=-1).mean() / length
 
     def _unevenness(self, means: Tensor, time: float) -> Tensor:
-        """Distance of three poses in a row from even motion; a gradient for the one at `time`.
+        """Distance of three consecutive poses from even motion; the one at `time` gets gradients.
 
-        Zero as long as one of them has never been moved: frames that join later must not hold the
-        others back.
+        It is zero while one of them has never been moved, so that frames that have not joined yet
+        do not hold the others back.
         """
         nearest = min(range(len(self.times)), key=lambda i: abs(self.times[i] - time))
         middle = min(max(nearest, 1), len(self.times) - 2)
@@ -155,11 +154,11 @@ class KeyframeDeformation(Deformation):
         )
         t0, t1, t2 = (self.times[i] for i in window)
         even = torch.lerp(d0, d2, (t1 - t0) / (t2 - t0))
-        radius = (means - means.mean(dim=0)).norm(dim=-1).mean().clamp_min(SMALLEST_LENGTH)
+        radius = (means - means.mean(dim=0)).norm(dim=-1).mean().clamp_min(MIN_LENGTH)
         return (d1 - even).norm(dim=-1).mean() / radius
 
     def configuration(self) -> dict[str, Any]:
-        """The fitted times and the weights of the regularization."""
+        """Return the fitted times and the weights of the regularization."""
         return {
             "times": list(self.times),
             "rigidity": self.rigidity,
@@ -170,11 +169,7 @@ class KeyframeDeformation(Deformation):
     def from_tensors(
         cls, configuration: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> KeyframeDeformation:
-        """The module that was saved; N is read off the tensors.
-
-        Raises:
-            SceneError: tensors are missing or of another shape.
-        """
+        """See `Deformation.from_tensors`; N follows from the shapes."""
         first = tensors.get("translations.0")
         if first is None or first.ndim != 2:
             raise SceneError("tensor 'translations.0' of the motion is missing or not [N, 3]")

@@ -1,8 +1,7 @@
-"""Poses of bodies at the fitted times, between them, and a guess of the next.
+"""Rigid poses at the fitted times: interpolation between them and extrapolation to the next.
 
-A body is whatever has a motion of its own: a Gaussian, a bone.
-Letters: M bodies, T fitted times, t translations, R (or q) rotations. Frame: world.
-What it does not know: about which point a body turns.
+A body is whatever has its own motion: a Gaussian or a bone. Letters: M bodies, T fitted times, t
+translations, R (or q) rotations. Frame: world; about which point a body turns is up to the caller.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from torch import Tensor, nn
 
 from recon.rotations import invert_quats, multiply_quats
 
-DAMPING = 0.8  # of the velocity with which a motion is thought to go on
+DAMPING = 0.8  # of the velocity in an extrapolation
 
 
 class Pose(NamedTuple):
-    """The displacement of M bodies at one time.
+    """Displacements of M bodies at one time.
 
     Attributes:
         translations: t, world units, [M, 3].
@@ -34,10 +33,10 @@ class Pose(NamedTuple):
 
 
 def ascending(times: Sequence[float]) -> tuple[float, ...]:
-    """The times as numbers.
+    """Check that times ascend, and return them as numbers.
 
     Raises:
-        ValueError: there are none, or they do not ascend.
+        ValueError: there are no times, or they do not ascend.
     """
     numbers = tuple(float(time) for time in times)
     if not numbers or not all(a < b for a, b in itertools.pairwise(numbers)):
@@ -46,11 +45,11 @@ def ascending(times: Sequence[float]) -> tuple[float, ...]:
 
 
 def bracket(times: Sequence[float], time: float) -> tuple[int, float]:
-    """Where a time lies among ascending times.
+    """Locate a time among ascending times.
 
     Returns:
-        An index i and a weight w in [0, 1) with time = (1 − w) times[i] + w times[i + 1]; a time
-        outside of all is taken to the nearer end.
+        An index i and a weight w in [0, 1) with time = (1 − w) times[i] + w times[i + 1]; times
+        outside the range are clamped to it.
     """
     left = min(max(bisect.bisect_right(times, time) - 1, 0), len(times) - 1)
     if left == len(times) - 1 or time <= times[left]:
@@ -64,16 +63,16 @@ def pose_at(
     rotations: Sequence[Tensor] | nn.ParameterList,
     time: float,
 ) -> Pose:
-    """The pose at `time`: linear in t, and in q along the shorter arc, normalised.
+    """Interpolate poses: linear in t, and in q along the shorter arc, normalized.
 
     Args:
-        times: fitted ones, ascending, T of them.
-        translations: at each of them, [M, 3].
-        rotations: at each of them as quaternions of any length but 0, [M, 4].
-        time: outside of `times` the bodies rest.
+        times: fitted times, ascending, T of them.
+        translations: t at each of them, [M, 3].
+        rotations: q at each of them, of any length but 0, [M, 4].
+        time: any time; outside the range of `times` the bodies rest.
 
     Returns:
-        The pose; at a fitted time it depends on that time's tensors alone.
+        The pose; at a fitted time it depends on the tensors of that time alone.
     """
     left, weight = bracket(times, time)
     t, q = translations[left], F.normalize(rotations[left], dim=-1)
@@ -85,7 +84,7 @@ def pose_at(
 
 
 def continued(before: Pose, last: Pose) -> Pose:
-    """A guess of the pose after `last`: the same step again, `DAMPING` times as large."""
+    """Extrapolate the pose after `last`: the same step again, `DAMPING` times as large."""
     turn = multiply_quats(last.quats, invert_quats(before.quats))
     identity = turn.new_tensor([1.0, 0.0, 0.0, 0.0])
     turn = F.normalize(torch.lerp(identity, align_quats(turn, identity), DAMPING), dim=-1)
@@ -94,5 +93,5 @@ def continued(before: Pose, last: Pose) -> Pose:
 
 
 def align_quats(quats: Tensor, towards: Tensor) -> Tensor:
-    """The same rotations with the signs that are nearer to `towards`, [..., 4] each, broadcast."""
+    """Choose the signs of quaternions that are nearer to `towards`, [..., 4] each, broadcast."""
     return torch.where((quats * towards).sum(-1, keepdim=True) < 0, -quats, quats)

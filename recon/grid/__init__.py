@@ -1,14 +1,6 @@
-"""The grid on disk: posed images of a moving object, V views × T frames. Needs no torch.
+"""Grids: posed images of a moving object, V views × T frames, in memory and on disk.
 
-cameras        pinhole cameras and their axes
-grid           the one class that holds the images and names their axes
-transforms     the keys of the JSON files, here and nowhere else
-grouping       which images share a camera or a time
-reading        folders to grids
-writing        grids to folders
-view_videos    grids from one video for each view
-matte          alpha where files have none
-contact_sheet  one picture of a grid, for people
+This package needs no torch.
 """
 
 from recon.grid.cameras import Camera, orbit_camera

@@ -1,9 +1,8 @@
-"""The grid: images of a moving object from V cameras at T times, and the names of its axes.
+"""The grid in memory: images of a moving object from V cameras at T times.
 
 Letters: V cameras, T times, M images, H × W pixels. A full grid has M = V · T images in view-major
-order; a sparse one (D-NeRF's one camera for each image) has fewer. Pixels stay 8-bit RGBA with
-straight alpha: a 16 × 21 grid of 576² takes 446 MB so, and four times that as floats. What it does
-not know: files.
+order; a sparse one (D-NeRF has one camera per image) has fewer. Pixels are 8-bit RGBA with straight
+alpha: a 16 × 21 grid of 576² takes 446 MB, four times that as floats.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ class Grid:
     """M posed images of a moving object.
 
     Attributes:
-        cameras: V of them, all with the height and width of the images.
-        times: in [0, 1], ascending, no two equal, float64, [T].
+        cameras: V cameras with the height and width of the images.
+        times: times in [0, 1], strictly ascending, float64, [T].
         images: RGBA, sRGB with straight alpha, uint8, [M, H, W, 4].
         view: index of each image's camera, [M].
         frame: index of each image's time, [M].
-        fps: frames a second at which the T frames are meant to be played.
-        alpha_known: False where images came without alpha and it was estimated.
-        view_numbers: what files and reports call the cameras; 0 to V − 1 if left empty.
-        frame_numbers: what files and reports call the times; 0 to T − 1 if left empty.
-        input_view: index of the camera whose images were filmed, where those of the others were
-            generated from them; None where no camera is truer than the rest.
+        fps: frames per second at which the T frames are meant to be played.
+        alpha_known: whether the images had alpha; if not, it was estimated.
+        view_numbers: numbers of the cameras in files and reports; empty: 0 to V − 1.
+        frame_numbers: numbers of the times in files and reports; empty: 0 to T − 1.
+        input_view: index of the camera of the input video from which the other views were
+            generated; None if all views are captured.
 
     Raises:
-        GridError: the parts do not fit together.
+        GridError: the parts are inconsistent.
     """
 
     cameras: tuple[Camera, ...]
@@ -72,12 +71,12 @@ class Grid:
 
     @property
     def height(self) -> int:
-        """Of every image in pixels."""
+        """Image height in pixels."""
         return self.images.shape[1]
 
     @property
     def width(self) -> int:
-        """Of every image in pixels."""
+        """Image width in pixels."""
         return self.images.shape[2]
 
     @property
@@ -94,17 +93,17 @@ class Grid:
         return len(self.images)
 
     def at_frame(self, frame: int) -> np.ndarray:
-        """Indices of the images of one time, in the order of their views."""
+        """Return the indices of the images of one time, in the order of their views."""
         indices = np.flatnonzero(self.frame == frame)
         return indices[np.argsort(self.view[indices])]
 
     def of_view(self, view: int) -> np.ndarray:
-        """Indices of the images of one camera, in the order of their times."""
+        """Return the indices of the images of one camera, in the order of their times."""
         indices = np.flatnonzero(self.view == view)
         return indices[np.argsort(self.frame[indices])]
 
     def index(self, view: int, frame: int) -> int:
-        """Index of the image of one camera at one time.
+        """Return the index of the image of one camera at one time.
 
         Raises:
             KeyError: the grid is sparse and has no such image.
@@ -115,11 +114,11 @@ class Grid:
         return int(found[0])
 
     def image(self, view: int, frame: int) -> np.ndarray:
-        """RGBA of one camera at one time, uint8, [H, W, 4]; raises as `index`."""
+        """Return the image of one camera at one time, RGBA, uint8, [H, W, 4]; raises as `index`."""
         return self.images[self.index(view, frame)]
 
     def subset(self, indices: np.ndarray) -> Grid:
-        """The same cameras and times with only some of the images, by index."""
+        """Keep only some of the images, by index; cameras and times stay."""
         return replace(
             self,
             images=self.images[indices],
@@ -128,11 +127,11 @@ class Grid:
         )
 
     def camera_of(self, index: int | np.integer) -> Camera:
-        """The camera that took an image."""
+        """Return the camera of an image."""
         return self.cameras[self.view[index]]
 
     def time_of(self, index: int | np.integer) -> float:
-        """The time in [0, 1] at which an image was taken."""
+        """Return the time of an image, in [0, 1]."""
         return float(self.times[self.frame[index]])
 
     def over(
@@ -140,11 +139,11 @@ class Grid:
         background: Sequence[float] = WHITE,
         indices: Sequence[int] | np.ndarray | slice = slice(None),
     ) -> np.ndarray:
-        """Some images over a plain colour.
+        """Composite images over a uniform color.
 
         Args:
             background: sRGB in [0, 1].
-            indices: which images; all by default.
+            indices: indices of the images; all by default.
 
         Returns:
             uint8, [len(indices), H, W, 3].
@@ -153,7 +152,7 @@ class Grid:
 
 
 def composite(images: np.ndarray, background: Sequence[float] = WHITE) -> np.ndarray:
-    """RGBA images over a plain colour, blended in sRGB as viewers do.
+    """Composite RGBA images over a uniform color, in sRGB as viewers do.
 
     Args:
         images: uint8, [..., H, W, 4].
@@ -164,10 +163,10 @@ def composite(images: np.ndarray, background: Sequence[float] = WHITE) -> np.nda
     """
     flat = images.reshape(-1, *images.shape[-3:])
     result = np.empty((*flat.shape[:-1], 3), dtype=np.uint8)
-    colour = 255 * np.asarray(background, dtype=np.float32)
-    for index, image in enumerate(flat):  # one by one: floats of all would not fit
+    color = 255 * np.asarray(background, dtype=np.float32)
+    for index, image in enumerate(flat):  # one by one: floats of all may not fit into memory
         alpha = image[..., 3:].astype(np.float32) / 255
-        result[index] = np.rint(image[..., :3] * alpha + colour * (1 - alpha))
+        result[index] = np.rint(image[..., :3] * alpha + color * (1 - alpha))
     return result.reshape(*images.shape[:-1], 3)
 
 
@@ -178,17 +177,17 @@ def grid_from_views(
     alpha_known: bool = True,
     input_view: int | None = None,
 ) -> Grid:
-    """A full grid whose T frames are evenly spaced over [0, 1].
+    """Make a full grid whose T frames are evenly spaced over [0, 1].
 
     Args:
-        cameras: V of them.
-        images: uint8 RGBA, [V, T, H, W, 4].
-        fps: frames a second.
-        alpha_known: as in `Grid`.
-        input_view: likewise.
+        cameras: V cameras.
+        images: RGBA, uint8, [V, T, H, W, 4].
+        fps: frames per second.
+        alpha_known: see `Grid`.
+        input_view: see `Grid`.
 
     Raises:
-        GridError: the parts do not fit together.
+        GridError: the parts are inconsistent.
     """
     if images.ndim != 5 or len(images) != len(cameras):
         raise GridError(
@@ -208,7 +207,7 @@ def grid_from_views(
 
 
 def frame_times(T: int) -> np.ndarray:
-    """T times evenly spaced over [0, 1] with both ends; a single frame is at 0. float64, [T]."""
+    """Return T times evenly spaced over [0, 1], both ends included, float64, [T]; 0 if T is 1."""
     return np.arange(T) / max(T - 1, 1)
 
 
@@ -221,8 +220,8 @@ def _check_images(grid: Grid) -> None:
     for view, camera in enumerate(grid.cameras):
         if (camera.height, camera.width) != shape[1:3]:
             raise GridError(
-                f"camera {view} is of {camera.width}×{camera.height} pixels, the images of "
-                f"{shape[2]}×{shape[1]}; all must be of one size"
+                f"camera {view} has {camera.width}×{camera.height} pixels, the images have "
+                f"{shape[2]}×{shape[1]}; all must have the same size"
             )
 
 

@@ -1,11 +1,10 @@
-"""Alpha for images that come without it, from a background of one colour.
+"""Matting of images without alpha over a background of uniform color.
 
-    rgb ──border colour──▶ B ──flood from the border──▶ background ──band around it──▶ alpha, colour
+    rgb ──border color──▶ B ──flood from the border──▶ background ──band around it──▶ alpha, color
 
 Only what is connected to the border is background, so white parts inside the object stay. In the
-band between, a pixel C = α F + (1 − α) B is a mix of B and the colour F of the object, which is
-taken from the neighbour that is least like B. Letters: M images, H × W pixels. What it does not
-know: background of many colours.
+band between, a pixel C = α F + (1 − α) B is a mix of B and the color F of the object, which is
+taken from the neighbor least similar to B. Letters: M images, H × W pixels.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-TOLERANCE = 12 / 255  # what video compression adds to a plain colour
-UNIFORM_SHARE = 0.6  # of all border pixels; the rest may be an object that leaves the image
+TOLERANCE = 12 / 255  # deviation from a uniform color by video compression
+UNIFORM_SHARE = 0.6  # of the border pixels; the others may belong to an object cut by the border
 BAND_PX = 2.0
-WINDOW_PX = 2  # neighbours up to so far in rows and columns
+WINDOW_PX = 2  # largest distance of a neighbor in rows and columns
 
 
 def border_color(images: np.ndarray) -> np.ndarray | None:
-    """The colour that surrounds the object in all images, or None if it is not one colour.
+    """Find the uniform color around the object in all images; None if it is not uniform.
 
     Args:
         images: uint8, [M, H, W, 3 or more].
@@ -30,20 +29,20 @@ def border_color(images: np.ndarray) -> np.ndarray | None:
     """
     sides = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
     border = np.concatenate([side[..., :3].reshape(-1, 3) for side in sides]) / 255
-    colour = np.median(border, axis=0)
-    close = np.abs(border - colour).max(axis=-1) <= TOLERANCE
-    return colour if close.mean() >= UNIFORM_SHARE else None
+    color = np.median(border, axis=0)
+    close = np.abs(border - color).max(axis=-1) <= TOLERANCE
+    return color if close.mean() >= UNIFORM_SHARE else None
 
 
 def matte(image: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Cuts an object out of a plain background.
+    """Cut an object out of a uniform background.
 
     Args:
-        image: uint8, [H, W, 3 or more]; only RGB is looked at.
+        image: uint8, [H, W, 3 or more]; only RGB is used.
         background: sRGB in [0, 1], [3].
 
     Returns:
-        RGBA with straight alpha, uint8, [H, W, 4]; over `background` it looks like `image`.
+        RGBA with straight alpha, uint8, [H, W, 4]; composited over `background` it equals `image`.
     """
     rgb = image[..., :3].astype(np.float32) / 255
     outside = _flood_from_border(np.abs(rgb - background).max(axis=-1) <= TOLERANCE)
@@ -64,7 +63,7 @@ def _flood_from_border(close: np.ndarray) -> np.ndarray:
 
 
 def _foreground(rgb: np.ndarray, band: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """For each pixel of the band the colour around it that is least like the background, [K, 3]."""
+    """Color around each pixel of the band that is least similar to the background, [K, 3]."""
     height, width = band.shape
     offsets = np.arange(-WINDOW_PX, WINDOW_PX + 1)
     row_offsets, column_offsets = (grid.ravel() for grid in np.meshgrid(offsets, offsets))

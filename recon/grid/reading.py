@@ -1,9 +1,8 @@
-"""Reads grids: the project's own folder, D-NeRF folders, nerfstudio folders, or one of their JSONs.
+"""Reading grids: the project's own folder, D-NeRF and nerfstudio folders, or one of their JSONs.
 
     JSON ─▶ entries ─▶ files inside the folder ─▶ sizes ─▶ cameras and times in groups ─▶ pixels
 
-Letters: V cameras, T times, M images. Every check that costs little comes before the first pixel is
-decoded. What it does not know: the keys of the JSON (`transforms`).
+Letters: V cameras, T times, M images. All cheap checks come before the first pixel is decoded.
 """
 
 from __future__ import annotations
@@ -11,36 +10,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from recon.errors import GridError
 from recon.grid.cameras import Camera
 from recon.grid.grid import Grid
-from recon.grid.grouping import group_frames, group_views
 from recon.grid.matte import border_color, matte
 from recon.grid.transforms import PosedImage, read_transforms
 from recon.media import image_size, read_image
 
 MAX_GRID_BYTES = 8 * 2**30
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+DECIMALS = 6  # poses and times that agree up to here are equal: JSONs contain rounded numbers
 
 
 def read_grid(path: str | Path, split: str = "train") -> Grid:
-    """Reads posed images.
+    """Read posed images.
+
+    Example:
+        >>> grid = read_grid("examples/robot")
+        >>> grid.V, grid.T
 
     Args:
         path: a folder with `transforms.json` or `transforms_{train,val,test}.json`, or such a file.
-        split: which images of a folder; "train" is also what a plain `transforms.json` holds. Not
-            looked at if `path` is a file.
+        split: "train", "val" or "test"; a plain `transforms.json` is "train". Ignored if `path` is
+            a file.
 
     Returns:
         The images, view-major. Images without `view` are grouped by camera, those without `frame`
-        by time; without time all are at 0. Where images have no alpha it is estimated from a
-        background of one colour, or they stay opaque.
+        by time; without time all are at 0. If images have no alpha, it is estimated from a
+        background of uniform color, or they stay opaque.
 
     Raises:
-        GridError: anything about the files is not valid.
+        GridError: a file is missing or not valid.
     """
     json_path = _find_json(Path(path), split)
     transforms = read_transforms(json_path)
@@ -70,12 +74,12 @@ def read_grid(path: str | Path, split: str = "train") -> Grid:
 
 
 def _input_view(number: int | None, numbers: tuple[int, ...]) -> int | None:
-    """Index of a camera by its number; one that is not of this split is none of its views."""
+    """Index of the camera with a number; None if it is not in this split."""
     return numbers.index(number) if number in numbers else None
 
 
 def has_split(path: str | Path, split: str) -> bool:
-    """Whether a folder, or the folder of a JSON file, has images of its own for a split."""
+    """Whether a folder, or the folder of a JSON file, has separate images for a split."""
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     return any((folder / name).is_file() for name in _json_names(split))
@@ -99,12 +103,12 @@ def _find_json(path: Path, split: str) -> Path:
 
 
 def _inside(json_path: Path, file_path: str) -> Path:
-    """The file of an entry; it must lie in the JSON's folder once all links are followed."""
+    """The file of an entry; it must lie in the JSON's folder after links are resolved."""
     folder = json_path.parent.resolve()
     try:
         path = (folder / file_path).resolve()
         if not path.is_file() and path.suffix.lower() not in SUFFIXES:
-            path = path.with_name(path.name + ".png").resolve()  # D-NeRF leaves out the suffix
+            path = path.with_name(path.name + ".png").resolve()  # D-NeRF omits the suffix
         if path.exists() and not path.is_file():
             raise GridError("expected an image file", path)
     except (OSError, ValueError, RuntimeError) as error:
@@ -123,7 +127,7 @@ def _common_size(files: Sequence[Path]) -> tuple[int, int]:
         if other != (height, width):
             raise GridError(
                 f"{other[1]}×{other[0]} pixels, but {files[0].name} has {width}×{height}; "
-                "all images of a grid must be of one size",
+                "all images of a grid must have the same size",
                 file,
             )
     if len(files) * height * width * 4 > MAX_GRID_BYTES:
@@ -147,15 +151,16 @@ def _read_images(files: Sequence[Path], height: int, width: int) -> np.ndarray:
     def read_into(index: int) -> None:
         images[index] = read_image(files[index])
 
-    with ThreadPoolExecutor() as pool:  # PNG is unpacked outside Python's lock
+    with ThreadPoolExecutor() as pool:  # PNG is decoded outside the GIL
         list(pool.map(read_into, range(len(files))))
     return images
 
 
 def _with_alpha(images: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The images with alpha where there was none, and whether it was known everywhere.
+    """Estimate alpha where images have none; also return whether all of them had it.
 
-    An alpha of 255 everywhere says nothing: many tools write RGBA without cutting anything out.
+    Images with an alpha of 255 everywhere count as having none: many tools write RGBA without a
+    mask.
     """
     opaque = np.flatnonzero((images[..., 3] == 255).all(axis=(1, 2)))
     if len(opaque) == 0:
@@ -165,3 +170,88 @@ def _with_alpha(images: np.ndarray) -> tuple[np.ndarray, bool]:
         for index in opaque:
             images[index] = matte(images[index], background)
     return images, False
+
+
+class Views(NamedTuple):
+    """The camera of each image.
+
+    Attributes:
+        of_image: index of each image's camera, [M].
+        first: index of an entry with each camera, [V].
+        numbers: number of each camera in the file, V of them.
+    """
+
+    of_image: np.ndarray
+    first: np.ndarray
+    numbers: tuple[int, ...]
+
+
+class Frames(NamedTuple):
+    """The time of each image.
+
+    Attributes:
+        of_image: index of each image's time, [M].
+        times: times in [0, 1], ascending, [T].
+        numbers: number of each time in the file, T of them.
+    """
+
+    of_image: np.ndarray
+    times: np.ndarray
+    numbers: tuple[int, ...]
+
+
+def group_views(entries: Sequence[PosedImage], cameras: Sequence[Camera]) -> Views:
+    """Group entries by their `view`, or by camera if no entry has one.
+
+    Raises:
+        ValueError: some entries lack a `view`, or one view has two different cameras.
+    """
+    poses = np.stack([_camera_numbers(camera) for camera in cameras])
+    given = _all_or_none([entry.view for entry in entries], "view")
+    if given is None:
+        _, first, index = np.unique(
+            np.round(poses, DECIMALS) + 0.0, axis=0, return_index=True, return_inverse=True
+        )  # + 0.0 makes −0 and 0 one
+        order = np.argsort(first)  # cameras in the order of the file
+        return Views(np.argsort(order)[index.reshape(-1)], first[order], tuple(range(len(first))))
+    numbers, first, index = np.unique(given, return_index=True, return_inverse=True)
+    moved = np.abs(poses - poses[first[index]]).max(axis=1) > 10.0 ** (1 - DECIMALS)
+    if moved.any():
+        raise ValueError(
+            f"view {given[int(moved.argmax())]} has two different cameras; give each its own "
+            "`view`, or leave `view` out of all frames"
+        )
+    return Views(index, first, tuple(int(number) for number in numbers))
+
+
+def _camera_numbers(camera: Camera) -> np.ndarray:
+    """Pose and intrinsics of a camera, [20]."""
+    intrinsics = (camera.fl_x, camera.fl_y, camera.cx, camera.cy)
+    return np.concatenate([camera.T_world_camera.ravel(), intrinsics])
+
+
+def group_frames(entries: Sequence[PosedImage]) -> Frames:
+    """Group entries by their `time`, by `frame` if no entry has a time, or into one group.
+
+    Raises:
+        ValueError: some entries lack a `time` or `frame`, or the two disagree.
+    """
+    numbers = _all_or_none([entry.frame for entry in entries], "frame")
+    times = _all_or_none([entry.time for entry in entries], "time")
+    if times is None:
+        times = np.zeros(len(entries)) if numbers is None else numbers / max(numbers.max(), 1)
+    _, first, index = np.unique(np.round(times, DECIMALS), return_index=True, return_inverse=True)
+    if numbers is None:
+        return Frames(index, times[first], tuple(range(len(first))))
+    if (numbers != numbers[first[index]]).any() or len(np.unique(numbers)) != len(first):
+        raise ValueError("`frame` and `time` disagree: each frame number must have one time")
+    return Frames(index, times[first], tuple(int(number) for number in numbers[first]))
+
+
+def _all_or_none(values: Sequence[float | None], key: str) -> np.ndarray | None:
+    missing = sum(value is None for value in values)
+    if missing == len(values):
+        return None
+    if missing:
+        raise ValueError(f"`{key}` is missing in {missing} of {len(values)} frames")
+    return np.asarray(values)

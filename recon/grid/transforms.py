@@ -1,11 +1,11 @@
-"""The keys of `transforms.json`, D-NeRF's and nerfstudio's included: the one file that knows them.
+"""The JSON format `transforms.json`, including the keys of D-NeRF and nerfstudio.
 
     top level   camera_model version fps · input_view · fl_x fl_y cx cy w h camera_angle_x · frames
     each frame  file_path transform_matrix · time view frame · azimuth_deg elevation_deg
-                · and any of the intrinsics, which then hold for this frame alone
+                · and any of the intrinsics, for this frame only
 
-Frames: `transform_matrix` is camera-to-world in OpenGL axes. Times are in [0, 1]. What it does not
-know: images.
+Frames: `transform_matrix` is camera-to-world in OpenGL axes. Times are in [0, 1]. No other module
+knows these keys.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ VERSION = 1
 DEFAULT_FPS = 10.0
 MAX_JSON_BYTES = 64 * 2**20
 MAX_INDEX = 999_999
-CAMERA_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV")  # OPENCV as long as nothing is distorted
+CAMERA_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV")  # OPENCV without distortion
 INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x")
 DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
-_NOT_VALID = (TypeError, ValueError, OverflowError)  # the last from whole numbers beyond float64
+_NOT_VALID = (TypeError, ValueError, OverflowError)  # the last from integers beyond float64
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class PosedImage:
     """One entry of `frames`.
 
     Attributes:
-        file_path: as written, relative to the folder of the JSON file.
-        pose: camera-to-world, OpenGL axes, float64, [4, 4].
-        intrinsics: those of `INTRINSICS` that are given, in pixels and radians.
-        time: in [0, 1], or None.
+        file_path: path as written, relative to the folder of the JSON file.
+        pose: camera-to-world matrix, OpenGL axes, float64, [4, 4].
+        intrinsics: the given keys of `INTRINSICS`, in pixels and radians.
+        time: time in [0, 1], or None.
         view: number of the camera, or None.
         frame: number of the time, or None.
     """
@@ -54,10 +54,10 @@ class PosedImage:
     frame: int | None
 
     def camera(self, height: int, width: int) -> Camera:
-        """The camera of an image whose size is known.
+        """Make the camera of an image of known size.
 
         Raises:
-            ValueError: the file states another size, or no focal length.
+            ValueError: the JSON states another size, or no focal length.
         """
         given = self.intrinsics
         stated = (given.get("w", width), given.get("h", height))
@@ -84,12 +84,12 @@ class PosedImage:
 
 @dataclass(frozen=True)
 class Transforms:
-    """A JSON file of posed images.
+    """The contents of a JSON file of posed images.
 
     Attributes:
-        entries: at least one.
-        fps: frames a second.
-        input_view: number of the camera whose images were filmed, see `Grid`, or None.
+        entries: posed images, at least one.
+        fps: frames per second.
+        input_view: number of the camera of the input video, see `Grid`, or None.
     """
 
     entries: tuple[PosedImage, ...]
@@ -98,10 +98,10 @@ class Transforms:
 
 
 def read_transforms(path: Path) -> Transforms:
-    """Reads and checks a JSON file of posed images.
+    """Read and check a JSON file of posed images.
 
     Raises:
-        GridError: it is missing, not JSON, or does not hold what the module docstring lists.
+        GridError: the file is missing, not JSON, or a value is not valid.
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
@@ -118,7 +118,7 @@ def read_transforms(path: Path) -> Transforms:
 
 
 def transforms_json(grid: Grid, file_paths: Sequence[str]) -> dict[str, Any]:
-    """What to write as `transforms.json` for a grid whose images lie at `file_paths`, M of them."""
+    """Make the contents of `transforms.json` for a grid with images at `file_paths`, M of them."""
     shared = _intrinsics_json(grid.cameras[0])
     frames = []
     for index, file_path in enumerate(file_paths):
@@ -206,16 +206,16 @@ def _parse_frame(index: int, frame: Any, shared: Mapping[str, float]) -> PosedIm
 
 
 def _intrinsics(values: Mapping[str, Any]) -> dict[str, float]:
-    """Those of `INTRINSICS` that are given, checked, and that the camera is a plain pinhole."""
+    """Check the given keys of `INTRINSICS`, and that the camera is a pinhole."""
     model = values.get("camera_model", "PINHOLE")
     if model not in CAMERA_MODELS:
         raise ValueError(
             f"camera model {model!r} is not supported, only PINHOLE; undistort the images first"
         )
-    bent = [key for key in DISTORTION if _number(values, key, 0.0) != 0]
-    if bent:
+    distorted = [key for key in DISTORTION if _number(values, key, 0.0) != 0]
+    if distorted:
         raise ValueError(
-            f"lens distortion ({', '.join(bent)}) is not supported; undistort the images first"
+            f"lens distortion ({', '.join(distorted)}) is not supported; undistort the images first"
         )
     found = {key: _number(values, key, 0.0) for key in INTRINSICS if key in values}
     for key, value in found.items():
@@ -242,9 +242,7 @@ def _index(values: Mapping[str, Any], key: str) -> int | None:
         return None
     value = _number(values, key, 0.0)
     if not 0 <= value <= MAX_INDEX or value != int(value):
-        raise ValueError(
-            f"`{key}` must be a whole number from 0 to {MAX_INDEX}, found {values[key]!r}"
-        )
+        raise ValueError(f"`{key}` must be an integer from 0 to {MAX_INDEX}, found {values[key]!r}")
     return int(value)
 
 

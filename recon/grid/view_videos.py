@@ -1,7 +1,7 @@
-"""A grid from one video for each view, as other multi-view models write them.
+"""Grids from one video per view, as other multi-view models write them.
 
-SV4D and SV4D 2.0 write one mp4 for each view and no cameras; theirs are a horizontal field of view
-of 33.8°, distance 2, 576². Letters: V views, T frames, H × W pixels.
+SV4D and SV4D 2.0 write one mp4 per view and no cameras; they use a horizontal field of view of
+33.8°, a distance of 2 and 576² pixels. Letters: V views, T frames, H × W pixels.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SV4D_DISTANCE = 2.0
 
 
 class ViewVideos(NamedTuple):
-    """The frames of V videos of one length and size.
+    """The frames of V videos of the same length and size.
 
     Attributes:
         images: RGBA, uint8, [V, T, H, W, 4].
-        fps: frames a second of the first.
-        alpha_known: whether the videos had alpha; if not it is estimated as `read_grid` does.
+        fps: frames per second of the first video.
+        alpha_known: whether the videos had alpha; if not, it was estimated as in `read_grid`.
     """
 
     images: np.ndarray
@@ -37,10 +37,10 @@ class ViewVideos(NamedTuple):
 
 
 def read_view_videos(paths: Sequence[str | Path]) -> ViewVideos:
-    """Reads one video for each view.
+    """Read one video per view.
 
     Raises:
-        GridError: there are none, one cannot be read, or their lengths or sizes differ.
+        GridError: there are no videos, one cannot be read, or their lengths or sizes differ.
     """
     if not paths:
         raise GridError("a grid needs at least one video")
@@ -51,7 +51,7 @@ def read_view_videos(paths: Sequence[str | Path]) -> ViewVideos:
             found = video.frames.shape
             raise GridError(
                 f"{found[0]} frames of {found[2]}×{found[1]} pixels, but {paths[0]} has {T} of "
-                f"{width}×{height}; all videos of a grid must be of one length and size",
+                f"{width}×{height}; all videos of a grid must have the same length and size",
                 path,
             )
     if all(video.frames.shape[-1] == 4 for video in videos):
@@ -67,18 +67,18 @@ def grid_from_videos(
     distance: float = SV4D_DISTANCE,
     fps: float | None = None,
 ) -> Grid:
-    """A full grid from videos whose cameras lie on a sphere and look at its centre.
+    """Make a full grid from videos whose cameras lie on a sphere and look at its center.
 
     Args:
-        videos: one file for each view, V of them.
-        azimuths_deg: as `orbit_camera` counts them, V of them.
-        elevations_deg: V of them, or one for all.
+        videos: one file per view, V of them.
+        azimuths_deg: azimuth of each view, see `orbit_camera`, V of them.
+        elevations_deg: elevation of each view, V of them, or one for all.
         fov_deg: horizontal field of view, in (0, 180).
-        distance: of the cameras from the origin in world units.
-        fps: frames a second, if not those of the first video.
+        distance: distance of the cameras from the origin in world units.
+        fps: frames per second; None: those of the first video.
 
     Raises:
-        GridError: the videos cannot be read or do not fit together, or the numbers are not valid.
+        GridError: a video cannot be read, the videos do not match, or a number is not valid.
     """
     V = len(videos)
     elevations = list(elevations_deg) * (V if len(elevations_deg) == 1 else 1)
@@ -104,7 +104,7 @@ def grid_from_videos(
 
 
 def _cut_out(videos: Sequence[np.ndarray]) -> np.ndarray:
-    """RGBA of RGB videos, from their common background, opaque where it is not of one colour."""
+    """Matte RGB videos with their common background; opaque if its color is not uniform."""
     images = np.full((len(videos), *videos[0].shape[:3], 4), 255, dtype=np.uint8)
     background = border_color(np.concatenate(videos))
     for video, target in zip(videos, images, strict=True):

@@ -1,11 +1,9 @@
-"""Writes grids as the folder that every reader of nerfstudio's `transforms.json` takes.
+"""Writing grids as folders that readers of nerfstudio's `transforms.json` understand.
 
-    transforms.json            cameras, view-major
-    images/vVV/tTTT.png        RGBA, straight alpha
-    videos/view_VV.mp4         over white, for people
-    contact_sheet.png          likewise
-
-What it does not know: the keys of the JSON (`transforms`).
+transforms.json            cameras, view-major
+images/vVV/tTTT.png        RGBA, straight alpha
+videos/view_VV.mp4         preview of each view over white
+contact_sheet.png          preview of all views over white
 """
 
 from __future__ import annotations
@@ -14,22 +12,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from recon.grid.contact_sheet import contact_sheet
 from recon.grid.grid import Grid
 from recon.grid.transforms import transforms_json
 from recon.media import write_png, write_video
 from recon.output import output_folder, write_json
 
+GAP_PX = 2  # between the cells of a contact sheet
 IMAGES = "images/v{view:02d}/t{frame:03d}.png"
 
 
 def write_grid(grid: Grid, folder: str | Path, overwrite: bool = False) -> None:
-    """Writes a whole grid folder, complete or not at all.
+    """Write a grid folder, complete or not at all; `recon.grid.read_grid` reads it.
 
     Raises:
-        OutputExistsError, OutputError: the folder cannot be made or replaced.
-        OSError: the disk is full or may not be written to.
+        OutputExistsError, OutputError: the folder cannot be created or replaced.
+        OSError: the disk is full or not writable.
     """
     with output_folder(folder, overwrite) as partial:
         write_posed_images(grid, partial)
@@ -39,13 +38,13 @@ def write_grid(grid: Grid, folder: str | Path, overwrite: bool = False) -> None:
 def write_posed_images(
     grid: Grid, folder: Path, json_name: str = "transforms.json", pattern: str = IMAGES
 ) -> None:
-    """Writes the images and then the JSON that names them, into an existing folder.
+    """Write the images, then the JSON that lists them, into an existing folder.
 
     Args:
-        grid: what to write.
-        folder: where; held-out images may go beside those that are there already.
-        json_name: `transforms_test.json` for the held-out images.
-        pattern: path of an image from its `view` and `frame` numbers.
+        grid: posed images.
+        folder: existing folder; held-out images may be added to a grid folder.
+        json_name: name of the JSON, e.g. `transforms_test.json` for held-out images.
+        pattern: format string of image paths with the numbers `view` and `frame`.
     """
     grid = _view_major(grid)
     file_paths = [
@@ -54,13 +53,13 @@ def write_posed_images(
     ]
     for parent in sorted({(folder / file_path).parent for file_path in file_paths}):
         parent.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor() as pool:  # PNG is packed outside Python's lock
+    with ThreadPoolExecutor() as pool:  # PNG is encoded outside the GIL
         list(pool.map(write_png, (folder / path for path in file_paths), grid.images))
     write_json(folder / json_name, transforms_json(grid, file_paths))
 
 
 def write_previews(grid: Grid, folder: Path) -> None:
-    """Writes a contact sheet, and a video of each view that moves, into an existing folder."""
+    """Write a contact sheet and a video of each view with several frames into a folder."""
     write_png(folder / "contact_sheet.png", contact_sheet(grid))
     for view, number in enumerate(grid.view_numbers):
         indices = grid.of_view(view)
@@ -73,3 +72,38 @@ def write_previews(grid: Grid, folder: Path) -> None:
 def _view_major(grid: Grid) -> Grid:
     order = np.lexsort((grid.frame, grid.view))
     return grid if (order == np.arange(len(grid))).all() else grid.subset(order)
+
+
+def contact_sheet(grid: Grid, rows: int = 16, columns: int = 5, tile_px: int = 160) -> np.ndarray:
+    """Draw a contact sheet: evenly chosen views as rows, frames as columns, over white.
+
+    Args:
+        grid: the grid; cells without an image stay blank.
+        rows: largest number of views.
+        columns: largest number of frames.
+        tile_px: longer side of a cell; smaller images are not enlarged.
+
+    Returns:
+        uint8, [H, W, 3].
+    """
+    views, frames = _evenly(grid.V, rows), _evenly(grid.T, columns)
+    scale = min(1.0, tile_px / max(grid.height, grid.width))
+    height, width = max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
+    sheet = np.full(
+        (len(views) * (height + GAP_PX) - GAP_PX, len(frames) * (width + GAP_PX) - GAP_PX, 3),
+        255,
+        dtype=np.uint8,
+    )
+    for row, view in enumerate(views):
+        for column, frame in enumerate(frames):
+            indices = np.flatnonzero((grid.view == view) & (grid.frame == frame))
+            for image in grid.over(indices=indices):
+                top, left = row * (height + GAP_PX), column * (width + GAP_PX)
+                small = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
+                sheet[top : top + height, left : left + width] = np.asarray(small)
+    return sheet
+
+
+def _evenly(count: int, most: int) -> np.ndarray:
+    """At most `most` indices below `count`, evenly spaced, including both ends."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))

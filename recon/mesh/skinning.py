@@ -18,7 +18,7 @@ from torch import Tensor
 from recon.gaussians import Gaussians
 from recon.rotations import invert_quats, multiply_quats, quats_to_matrices
 
-NEIGHBOURS = 4  # more of them mix the motions of neighbouring parts and shrink the turning ones
+NEIGHBORS = 4  # more of them mix the motions of neighbouring parts and shrink the turning ones
 OPACITY_MIN = 0.1  # fainter Gaussians are fog: nothing in the images holds their motion
 
 
@@ -36,7 +36,7 @@ class Binding(NamedTuple):
     weights: Tensor
 
 
-def bind_points(points: np.ndarray, gaussians: Gaussians, neighbours: int = NEIGHBOURS) -> Binding:
+def bind_points(points: np.ndarray, gaussians: Gaussians, neighbours: int = NEIGHBORS) -> Binding:
     """Binds points to the nearest Gaussians that are not fog.
 
     Args:

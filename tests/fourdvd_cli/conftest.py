@@ -20,7 +20,7 @@ from fourdvd_cli.app import main
 from generation import grid_sampler as passes
 from generation.weights import model_files
 from generation.weights.catalogue import published
-from recon.deformation.static import StaticDeformation
+from recon.deformation.interface import StaticDeformation
 from recon.fitting import config
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, orbit_camera

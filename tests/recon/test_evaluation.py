@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from recon.deformation.static import StaticDeformation
+from recon.deformation.interface import StaticDeformation
 from recon.errors import GridError
 from recon.evaluation import evaluate_grid, evaluate_scene
 from recon.gaussians import gaussians_from_points

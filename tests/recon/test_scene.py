@@ -10,9 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recon.deformation.hexplane import HexPlaneDeformation
-from recon.deformation.interface import Deformation
+from recon.deformation.interface import Deformation, StaticDeformation
 from recon.deformation.keyframes import KeyframeDeformation
-from recon.deformation.static import StaticDeformation
 from recon.errors import SceneError
 from recon.gaussians import gaussians_from_points
 from recon.grid.cameras import orbit_camera

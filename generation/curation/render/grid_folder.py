@@ -21,8 +21,7 @@ from generation.curation.render.baked_asset import BakedAsset
 from generation.curation.render.fast_renderer import FastRenderer
 from generation.curation.render.settings import FPS, RenderSettings
 from recon.grid import Grid, grid_from_views
-from recon.grid.contact_sheet import contact_sheet
-from recon.grid.writing import IMAGES, write_posed_images
+from recon.grid.writing import IMAGES, contact_sheet, write_posed_images
 from recon.media import write_png
 
 DEPTH_UNIT = 1e-4  # world units; 16 bits reach 6.5, twice the cameras' distance

@@ -88,7 +88,7 @@ def test_a_fit_without_the_kernels_says_so_and_what_to_do(
         "fitting.reconstruction",
         "rasterizers.cpu",
         "losses",
-        "deformation.bone_blending",
+        "deformation.bones",
     ):
         monkeypatch.setattr(f"recon.{module}.built", lambda: False)
     outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", tmp_path / "scene")

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from recon.deformation import load_deformation
-from recon.deformation.bones import BoneDeformation, cluster_centres
+from recon.deformation.bones import BoneDeformation, cluster_centers
 from recon.errors import SceneError
 from recon.fitting.densification import reindex
 from recon.gaussians import Gaussians, gaussians_from_points
@@ -261,15 +261,15 @@ def test_each_gaussian_first_follows_the_nearest_bone_most():
     assert torch.equal(module.logits.argmax(1), nearest)
 
 
-def test_cluster_centres_find_separated_clusters():
+def test_cluster_centers_find_separated_clusters():
     generator = torch.Generator().manual_seed(0)
     truth = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     points = truth.repeat_interleave(50, 0) + 0.05 * torch.randn(200, 3, generator=generator)
-    centres = cluster_centres(points, 4)
+    centres = cluster_centers(points, 4)
     distance = torch.cdist(truth, centres)
     assert distance.amin(1).max() < 0.03
     assert sorted(distance.argmin(1).tolist()) == [0, 1, 2, 3]
-    assert torch.equal(centres, cluster_centres(points, 4))
+    assert torch.equal(centres, cluster_centers(points, 4))
 
 
 def test_values_agree_with_double_precision_and_gradients_with_finite_differences():

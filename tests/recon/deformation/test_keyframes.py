@@ -164,7 +164,7 @@ def test_the_neighbours_are_the_nearest():
     module = KeyframeDeformation.for_fit(gaussians, TIMES)
     distances = torch.cdist(gaussians.means, gaussians.means).fill_diagonal_(math.inf)
     expected = distances.topk(8, largest=False).indices
-    assert torch.equal(module.neighbours.sort().values, expected.sort().values)
+    assert torch.equal(module.neighbors.sort().values, expected.sort().values)
 
 
 def test_the_rows_of_all_its_parameters_follow_the_gaussians():
@@ -179,7 +179,7 @@ def test_the_rows_of_all_its_parameters_follow_the_gaussians():
     for found, wanted in zip(module(chosen, 0.4), expected, strict=True):
         torch.testing.assert_close(found, wanted)
     module.regularization(chosen, 0.4).backward()
-    assert module.neighbours.shape == (4, 3)
+    assert module.neighbors.shape == (4, 3)
 
 
 def test_a_new_time_begins_with_the_motion_going_on_damped():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from recon.deformation.static import StaticDeformation
+from recon.deformation.interface import StaticDeformation
 from recon.errors import InputError
 from recon.film import free_view
 from recon.gaussians import gaussians_from_points

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recon.grid.contact_sheet import GAP_PX, contact_sheet
+from recon.grid.writing import GAP_PX, contact_sheet
 
 
 def test_small_images_are_shown_as_they_are(tiny_grid):

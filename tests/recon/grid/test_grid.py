@@ -49,7 +49,7 @@ def test_times_cover_the_unit_interval():
     [
         ({"images": np.zeros((12, 24, 24, 4))}, "uint8"),
         ({"images": np.zeros((12, 24, 24, 3), np.uint8)}, "uint8"),
-        ({"images": np.zeros((12, 24, 20, 4), np.uint8)}, "one size"),
+        ({"images": np.zeros((12, 24, 20, 4), np.uint8)}, "20×24"),
         ({"times": np.array([0, 0.5, 0.5])}, "ascend"),
         ({"times": np.array([0, 0.5, 1.5])}, "ascend"),
         ({"times": np.array([0, np.nan, 1])}, "finite"),

@@ -1,7 +1,7 @@
 import torch
 
 from recon.deformation import load_deformation
-from recon.deformation.static import StaticDeformation
+from recon.deformation.interface import StaticDeformation
 from recon.gaussians import gaussians_from_points
 
 
