@@ -29,7 +29,7 @@ TEST_IMAGES = "test_images/c{view:02d}/t{frame:03d}.png"
 
 
 def main(source: Path, target: Path) -> None:
-    """Makes the folder `target` from the grid and the held-out images in `source`."""
+    """Make the folder `target` from the grid and the held-out images in `source`."""
     with output_folder(target) as folder:
         for split, name, pattern in (
             ("train", "transforms.json", IMAGES),
@@ -44,14 +44,14 @@ def main(source: Path, target: Path) -> None:
 
 
 def shrink(grid: Grid, size_px: int) -> Grid:
-    """The grid at `size_px` × `size_px` pixels."""
+    """Resize a grid to `size_px` × `size_px` pixels."""
     images = np.stack([shrink_image(image, size_px) for image in grid.images])
     cameras = tuple(camera.resized(size_px, size_px) for camera in grid.cameras)
     return dataclasses.replace(grid, cameras=cameras, images=images)
 
 
 def shrink_image(image: np.ndarray, size_px: int) -> np.ndarray:
-    """Means of areas of an RGBA image, uint8 [H, W, 4] → [size_px, size_px, 4]."""
+    """Average the areas of an RGBA image, uint8 [H, W, 4] → [size_px, size_px, 4]."""
     straight = image.astype(np.float32) / 255
     premultiplied = np.dstack([straight[..., :3] * straight[..., 3:], straight[..., 3]])
     channels = [Image.fromarray(premultiplied[..., channel]) for channel in range(4)]
@@ -63,7 +63,7 @@ def shrink_image(image: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def reduce_palette(path: Path) -> None:
-    """Replaces a PNG by one with a palette of 256 colours."""
+    """Replace a PNG by one with a palette of 256 colors."""
     with Image.open(path) as image:
         reduced = image.quantize(256, method=Image.Quantize.FASTOCTREE)
     palette = np.array(reduced.getpalette("RGBA"), dtype=np.uint8).reshape(-1, 4)
