@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several workers: more threads than cores slow all down
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
@@ -13,7 +16,7 @@ SHARED = Path(os.environ.get("FOURDVD_SHARED", Path(__file__).parents[2] / "shar
 
 
 def make_tiny_grid(V: int = 4, T: int = 3, height: int = 24, width: int = 24) -> Grid:
-    """A coloured disc with soft edges that moves and changes with the view; alpha 0 around it."""
+    """A colored disc with soft edges that moves and changes with the view; alpha 0 around it."""
     cameras = [orbit_camera(360 * v / V, 10.0, 3.2, 33.8, height, width) for v in range(V)]
     rows, columns = np.mgrid[:height, :width] + 0.5
     images = np.zeros((V, T, height, width, 4), np.uint8)

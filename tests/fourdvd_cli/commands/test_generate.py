@@ -16,6 +16,7 @@ from tests.generation.published_files import write_hollow
 from tests.generation.tiny_cascade import write_trained
 
 SMALL = ["--model", "sv4d2", "--size", "64", "--steps", "2", "--views", "2", "--quiet"]
+"""All with clips of 7 frames, because a process estimates the cost of one size only once."""
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +59,7 @@ def test_options_reach_the_cameras(fourdvd, clip_video, tiny_networks, tmp_path)
 
 def test_a_dry_run_tells_the_cost_and_shows_the_input(fourdvd, clip_video, tmp_path):
     out = tmp_path / "grid"
-    arguments = ["--model", "sv4d2", "--size", "64", "--dry-run"]
-    outcome = fourdvd("generate", clip_video, "-o", out, *arguments)
+    outcome = fourdvd("generate", clip_video, "-o", out, *SMALL[:-1], "--dry-run")
     assert outcome.exit_code == 4
     for told in ("frames     7", "crop", "GiB", "disk", "weights    sv4d2: missing"):
         assert told in outcome.stdout
@@ -382,7 +382,7 @@ def test_numbers_out_of_range_are_refused(fourdvd, clip_video, tmp_path, tiny_ne
 
 
 def test_an_object_at_the_border_is_a_warning(fourdvd, tmp_path, tiny_networks):
-    frames = np.full((6, 64, 64, 3), 255, np.uint8)
+    frames = np.full((7, 64, 64, 3), 255, np.uint8)
     frames[:, 20:44, 50:] = (200, 20, 20)
     write_video(tmp_path / "cut.mp4", frames, 10)
     arguments = ["--weights", tiny_networks, *SMALL[:-1]]
