@@ -186,7 +186,8 @@ def _row(name: str, text: str) -> Row:
     if found is None:
         return Row(name, text)
     facts = _RANGE.sub(r"\1 to \2", found[1]).replace("x>=", "at least ")
-    facts = facts.removesuffix("at least 0").removesuffix("; ")  # goes without saying
+    for obvious in ("at least 0", "at least 1"):
+        facts = facts.removesuffix(obvious).removesuffix("; ")
     if facts.startswith("default: ("):
         facts = facts.replace("(", "", 1).replace(")", "", 1)
     return Row(name, text[: found.start()], facts)

@@ -36,7 +36,7 @@ def render(
         str,
         typer.Option(
             "--camera",
-            metavar="PATH",
+            metavar="NAME|FILE",
             help="Camera path: orbit, swing, fixed, fixed:VIEW (a view number), or a file with a "
             "nerfstudio camera path or a transforms JSON.",
             rich_help_panel=CAMERAS,

@@ -73,10 +73,11 @@ def run(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run generate, reconstruct and export in one folder; a grid as INPUT skips generate.
+    """Turn a video into a 4D asset: generate, reconstruct and export in one folder.
 
-    Run the command again with the same OUT to resume it where it stopped, or to add formats. For
-    more options, such as the part of the video to use, run the three commands one by one.
+    A grid as INPUT skips generate. Run the command again with the same OUT to resume it where it
+    stopped, or to add formats. For more options, such as which part of the video to use, run the
+    three commands one by one.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.pipeline import run_pipeline
