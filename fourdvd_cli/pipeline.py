@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from fourdvd_cli import __version__, console
+from fourdvd_cli.commands.export import export_with_progress
 from fourdvd_cli.commands.reconstruct import reconstruct_with_progress
-from fourdvd_cli.exporting import export
 from fourdvd_cli.generating import Generation
 from generation.clip.preparing import ClipOptions
 from generation.presets import presets
@@ -109,7 +109,7 @@ def run_pipeline(
         _finish(run, "scene", folder)
     for name in dict.fromkeys(formats):
         if name not in run.formats:
-            export(
+            export_with_progress(
                 folder / "scene",
                 folder / "export",
                 [name],

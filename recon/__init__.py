@@ -1,6 +1,6 @@
 """Reconstruction: from a grid of posed images to a deformable 3D Gaussian scene, and its export.
 
-    grid ──fit──▶ scene ──render, render_film, export──▶ images, videos, files of other programs
+    grid ──fit──▶ scene ──render, render_video, export──▶ images, videos, files of other programs
 
 Example:
     >>> from recon import export, fit, load_scene
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from recon.evaluation import Evaluation, evaluate, evaluate_grid, evaluate_scene
     from recon.exporters.folder import export
     from recon.exporters.options import ExportOptions
+    from recon.film.rendering import render_video
     from recon.fitting.config import FitConfig, fit_config
     from recon.fitting.reconstruction import fit, reconstruct
     from recon.grid import Camera, Grid, grid_from_views, orbit_camera, read_grid, write_grid
@@ -46,6 +47,7 @@ _modules = {
     "orbit_camera": "recon.grid",
     "read_grid": "recon.grid",
     "reconstruct": "recon.fitting.reconstruction",
+    "render_video": "recon.film.rendering",
     "write_grid": "recon.grid",
 }
 
@@ -68,6 +70,7 @@ __all__ = [
     "orbit_camera",
     "read_grid",
     "reconstruct",
+    "render_video",
     "write_grid",
 ]
 

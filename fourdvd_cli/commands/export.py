@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,9 @@ from fourdvd_cli.options import (
     VerboseOption,
     one_of,
 )
+
+if TYPE_CHECKING:
+    from recon.exporters.options import ExportOptions
 
 
 def export(
@@ -102,11 +106,10 @@ def export(
 ) -> None:
     """Export a scene as a PLY sequence, an animated GLB mesh, or splat files."""
     console.configure(quiet, verbose)
-    from fourdvd_cli.exporting import export as export_folder
     from recon.exporters.options import ExportOptions
 
     names = list(dict.fromkeys(name.value for name in formats))
-    manifest = export_folder(
+    manifest = export_with_progress(
         scene,
         output,
         names,
@@ -127,3 +130,33 @@ def export(
                 for name, v in found.items()
             ],
         )
+
+
+def export_with_progress(
+    scene_folder: Path,
+    output: Path,
+    formats: Sequence[str],
+    options: ExportOptions,
+    *,
+    verify: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Load a scene folder and run `recon.export`, showing its progress.
+
+    Raises:
+        FourdvdError: As `recon.load_scene` and `recon.export`.
+    """
+    from recon.devices import resolve_device
+    from recon.exporters.folder import export
+    from recon.scene import load_scene
+
+    scene = load_scene(scene_folder, resolve_device(device))
+    with console.steps("exporting", quiet) as on_step:
+        manifest = export(
+            scene, output, formats, options, verify=verify, on_step=on_step, overwrite=overwrite
+        )
+    count = sum(len(manifest["formats"][name]["files"]) for name in formats)
+    console.say(f"wrote {count} files to {output}")
+    return manifest

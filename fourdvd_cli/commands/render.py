@@ -83,16 +83,21 @@ def render(
 ) -> None:
     """Render a scene as a video in which camera and time move together."""
     console.configure(quiet, verbose)
-    from fourdvd_cli.filming import film
+    from recon.devices import resolve_device
+    from recon.film.rendering import check_video_output, render_video
+    from recon.scene import load_scene
 
-    film(
-        scene,
-        output,
-        camera,
-        fps=fps,
-        size=size,
-        frames=frames,
-        device=device.value,
-        overwrite=overwrite,
-        quiet=quiet,
-    )
+    check_video_output(output, overwrite)
+    loaded = load_scene(scene, resolve_device(device.value))
+    with console.steps("rendering", quiet) as on_step:
+        video = render_video(
+            loaded,
+            output,
+            camera,
+            fps=fps,
+            frames=frames,
+            size=size,
+            on_step=on_step,
+            overwrite=overwrite,
+        )
+    console.say(f"wrote {output}: {len(video.cameras)} frames at {video.fps:g} per second")

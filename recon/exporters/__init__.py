@@ -1,8 +1,8 @@
-"""Scenes as files of other programs.
+"""Exports of a scene to the file formats of other programs.
 
-One module for each format, one table by name. An exporter takes `(scene, times, options)` and
-yields the name and the bytes of one file after another; `recon.exporters.folder.export` puts
-them on disk and `recon.exporters.verification.verify_export` reads them back and looks at them.
+One module per format, found by name in `exporters`. An exporter takes `(scene, times, options)` and
+yields the name and content of one file after another; `recon.export` writes them to disk and
+`verify_export` reads them back and compares renderings.
 """
 
 exporters = {

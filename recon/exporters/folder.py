@@ -1,30 +1,26 @@
-"""A scene on disk in other programs' formats: a subfolder for each, and `export.json` over all.
+"""Write a scene to a folder in several formats: a subfolder per format, and `export.json`.
 
-Each subfolder is complete or absent; a later call can add another format to the same folder.
+Each subfolder is complete or absent; a later export can add another format to the same folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recon.errors import InputError, OutputError, SceneError
+from recon.errors import InputError, SceneError
 from recon.exporters import exporters
-from recon.exporters.frames import frame_times
+from recon.exporters.conventions import frame_times
+from recon.exporters.manifest import MANIFEST, existing_manifest, file_entry
 from recon.exporters.options import ExportOptions
 from recon.output import check_output, output_folder, write_json
+from recon.progress import OnStep, Progress, ignore_progress
 from recon.scene import Scene
-
-FORMAT = "fourdvd-export"
-VERSION = 1
-MANIFEST = "export.json"
 
 Exporter = Callable[[Scene, np.ndarray, ExportOptions], Iterator[tuple[str, bytes]]]
 
@@ -34,27 +30,38 @@ def export(
     folder: str | Path,
     formats: Sequence[str],
     options: ExportOptions | None = None,
-    on_step: Callable[[str], None] | None = None,
+    *,
+    verify: bool = False,
+    on_step: OnStep = ignore_progress,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Writes a scene in some formats.
+    """Export a scene to the file formats of other programs.
+
+    Example:
+        >>> scene = load_scene("out/scene")
+        >>> export(scene, "out/export", formats=["ply", "glb"])
+        >>> export(scene, "out/export", ["splat"], ExportOptions(frames=30), verify=True)
 
     Args:
-        scene: what to write.
-        folder: gets a subfolder for each format and `export.json`.
-        formats: keys of `recon.exporters.exporters`.
-        options: the defaults if None.
-        on_step: called with the path of each file inside `folder` when it is written.
-        overwrite: whether a subfolder that is there already may be replaced.
+        scene: the scene.
+        folder: output folder; it gets a subfolder per format and `export.json`.
+        formats: "ply" (3DGS, a file per frame), "glb" (animated textured mesh), "glb-splats"
+            (KHR_gaussian_splatting, a file per frame) or "splat" (a file per frame).
+        options: number of frames, axes, and mesh and texture size; None: the defaults.
+        verify: whether the files are read back, rendered and compared with the scene.
+        on_step: called after every file, with the file's path in `folder` as the phase.
+        overwrite: whether an existing subfolder of a format is replaced.
 
     Returns:
-        The content of `export.json`.
+        The content of `export.json`; with `verify`, each exported format has a `verification`
+        with the fields of `recon.exporters.verification.Verification` in addition.
 
     Raises:
-        InputError: a format or its axes are not known.
-        SceneError: the scene has no Gaussians, or for a mesh no surface.
-        OutputExistsError: a subfolder is there already; nothing was written.
+        InputError: A format or its axes are unknown.
+        SceneError: The scene has no Gaussians, or they enclose no surface ("glb").
+        OutputExistsError: The subfolder of a format exists; nothing was written.
         OutputError: `folder` holds an `export.json` of something else.
+        VerificationError: The exported PLY files do not show the scene.
     """
     folder = Path(folder)
     options = options or ExportOptions()
@@ -62,70 +69,39 @@ def export(
     if scene.gaussians.means.shape[0] == 0:
         raise SceneError("a scene without Gaussians cannot be exported; was it ever fitted?")
     times = frame_times(scene, options.frames)
-    manifest = _existing_manifest(folder)
+    manifest = existing_manifest(folder)
     for name in found:
         check_output(folder / name, overwrite)
+    written = 0
     for name, exporter in found.items():
         with output_folder(folder / name, overwrite) as partial:
             files = []
             for file, data in exporter(scene, times, options):
                 (partial / file).write_bytes(data)
-                files.append(_entry(f"{name}/{file}", data))
-                if on_step is not None:
-                    on_step(files[-1]["path"])
+                files.append(file_entry(f"{name}/{file}", data))
+                written += 1
+                on_step(Progress(files[-1]["path"], written, None))
         manifest["formats"][name] = {
             "times": [float(time) for time in times],
             "options": dataclasses.asdict(options),
             "files": files,
         }
         write_json(folder / MANIFEST, manifest)
-    return manifest
+    if verify:
+        from recon.exporters.verification import verify_export  # loads every format's reader
 
-
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The `export.json` of a folder.
-
-    Raises:
-        InputError: it is missing, corrupt or of something else.
-    """
-    path = Path(folder) / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{MANIFEST} is missing; expected a folder of exports", folder) from error
-    except ValueError as error:
-        raise InputError(f"not valid JSON ({error})", path) from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("formats"), dict):
-        raise InputError("expected a JSON object with `formats`", path)
-    found = (manifest.get("format"), manifest.get("version"))
-    if found != (FORMAT, VERSION):
-        raise InputError(f"expected format {FORMAT!r} version {VERSION}, found {found}", path)
+        for name, result in verify_export(scene, folder, list(found)).items():
+            manifest["formats"][name]["verification"] = result._asdict()
     return manifest
 
 
 def find_exporter(name: str) -> Exporter:
-    """The exporter of a format, imported when asked for.
+    """Import the exporter of a format.
 
     Raises:
-        InputError: there is no format of that name.
+        InputError: There is no format of that name.
     """
     if name not in exporters:
         raise InputError(f"unknown export format {name!r}; expected one of {', '.join(exporters)}")
     module, _, function = exporters[name].partition(":")
     return getattr(importlib.import_module(module), function)
-
-
-def _existing_manifest(folder: Path) -> dict[str, Any]:
-    """What earlier exports left, less the formats whose folders are gone."""
-    if not (folder / MANIFEST).exists():
-        return {"format": FORMAT, "version": VERSION, "formats": {}}
-    try:
-        manifest = read_manifest(folder)
-    except InputError as error:
-        raise OutputError(f"{error}; choose another folder or remove that file") from error
-    kept = {name: entry for name, entry in manifest["formats"].items() if (folder / name).is_dir()}
-    return manifest | {"formats": kept}
-
-
-def _entry(path: str, data: bytes) -> dict[str, Any]:
-    return {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

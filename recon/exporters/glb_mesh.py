@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from recon.errors import InputError
-from recon.exporters.axes import rotation_to
-from recon.exporters.colors import linear_from_srgb, srgb_from_linear
-from recon.exporters.frames import frame_seconds
+from recon.exporters.conventions import (
+    frame_seconds,
+    linear_from_srgb,
+    rotation_to,
+    srgb_from_linear,
+)
 from recon.exporters.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbWriter, read_glb
 from recon.exporters.options import ExportOptions
 from recon.media import decode_image, encode_image

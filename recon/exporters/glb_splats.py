@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from recon.errors import InputError
-from recon.exporters.colors import linear_from_srgb
-from recon.exporters.frames import gaussian_files
+from recon.exporters.conventions import gaussian_files, linear_from_srgb
 from recon.exporters.gltf import ARRAY_BUFFER, Glb, GlbWriter, read_glb
 from recon.exporters.options import ExportOptions
 from recon.gaussians import Gaussians, sh0_to_rgb

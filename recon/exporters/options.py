@@ -1,4 +1,4 @@
-"""What a user can choose about exports. Light to import: the command line reads the defaults."""
+"""Export options. Light to import: the command line reads the defaults."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ COLORS = ("texture", "vertices")
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Choices for all formats; each format reads those that concern it.
+    """Options of all formats; each format reads those that concern it.
 
     Attributes:
-        frames: number of frames, evenly over the fitted times; those times themselves if None.
-        axes: axes of `ply` and `splat`, a key of `recon.exporters.axes.AXES`; glTF has its own.
-        faces: triangles of the mesh, at most; 4 or more.
-        color: of the mesh: "texture" (baked, sRGB) or "vertices" (linear `COLOR_0`).
+        frames: number of frames, evenly over the span of the fitted times; None: the fitted times.
+        axes: axes of `ply` and `splat`: "y-down", "y-up" or "z-up"; glTF prescribes y-up.
+        faces: maximum number of triangles of the mesh, at least 4.
+        color: color of the mesh: "texture" (baked, sRGB) or "vertices" (linear `COLOR_0`).
         texture_size: width and height of the texture in pixels, 16 to 8192.
-        resolution: voxels along the longest side from which the mesh is made, 16 to 512.
+        resolution: voxels along the longest side when the mesh is extracted, 16 to 512.
 
     Raises:
-        InputError: a number is out of its range or a colour not known.
+        InputError: A number is out of its range, or the color is unknown.
     """
 
     frames: int | None = None
@@ -34,7 +34,7 @@ class ExportOptions:
 
     def __post_init__(self):
         if self.color not in COLORS:
-            raise InputError(f"unknown colour {self.color!r}; expected one of {', '.join(COLORS)}")
+            raise InputError(f"unknown color {self.color!r}; expected one of {', '.join(COLORS)}")
         for name, low, high in (
             ("frames", 1, 10_000),
             ("faces", 4, 10_000_000),

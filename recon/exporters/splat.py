@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from recon.errors import InputError
-from recon.exporters.frames import gaussian_files
+from recon.exporters.conventions import gaussian_files
 from recon.exporters.options import ExportOptions
 from recon.gaussians import Gaussians, rgb_to_sh0, sh0_to_rgb
 from recon.scene import Scene

@@ -1,8 +1,8 @@
-"""Exports read back, drawn and compared with the scene they came from.
+"""Verify exports: read the files back, render them and compare with the scene.
 
-A wrong activation or a wrong orientation makes a valid file with a wrong picture, so the pictures
-are compared: each format is decoded by its own reader, turned back into our world, and drawn by
-the scene's cameras. Only `ply` keeps every number; the others lose some on purpose.
+A wrong activation or orientation makes a valid file with a wrong image, so images are compared:
+each format is decoded by its own reader, rotated back to the world, and rendered from the scene's
+cameras. Only `ply` is lossless; the other formats quantize or drop parameters.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from recon.errors import FourdvdError, InputError
-from recon.exporters.axes import rotate_gaussians, rotation_to
-from recon.exporters.folder import read_manifest
+from recon.exporters.conventions import rotate_gaussians, rotation_to
 from recon.exporters.glb_mesh import mesh_from_glb
 from recon.exporters.glb_splats import gaussians_from_glb
+from recon.exporters.manifest import read_manifest
 from recon.exporters.ply import gaussians_from_ply
 from recon.exporters.splat import gaussians_from_splat
 from recon.gaussians import Gaussians
@@ -31,9 +31,9 @@ from recon.rasterizers.mesh import camera_points, rasterize_mesh
 from recon.rendering import render_gaussians
 from recon.scene import Scene
 
-PLY_PSNR_MIN = 45.0  # dB; PLY stores what we store, so less than this is a mistake
+PLY_PSNR_MIN = 45.0  # dB; PLY is lossless, so anything below is an error
 VIEWS, FRAMES = 4, 3  # compared, evenly over the scene's cameras and the exported times
-SUPERSAMPLING = 2  # the z-buffer has hard edges, Gaussians have not
+SUPERSAMPLING = 2  # rasterized meshes have hard edges, Gaussians soft ones
 
 DECODERS: dict[str, Callable[[bytes], Gaussians]] = {
     "ply": gaussians_from_ply,
@@ -47,12 +47,12 @@ class VerificationError(FourdvdError):
 
 
 class Verification(NamedTuple):
-    """How well one format's files show the scene.
+    """Image quality of one format's files against the scene.
 
     Attributes:
-        psnr: mean over the images, dB, as `recon.metrics.psnr`.
-        worst_psnr: of the images, dB.
-        images: how many were compared.
+        psnr: mean PSNR over the images, dB.
+        worst_psnr: lowest PSNR of an image, dB.
+        images: number of images compared.
     """
 
     psnr: float
@@ -63,19 +63,19 @@ class Verification(NamedTuple):
 def verify_export(
     scene: Scene, folder: str | Path, formats: Sequence[str] | None = None
 ) -> dict[str, Verification]:
-    """Compares exported files with the scene.
+    """Compare exported files with the scene.
 
     Args:
-        scene: what was exported.
-        folder: with `export.json`.
-        formats: those to look at; all in `export.json` if None.
+        scene: the exported scene.
+        folder: export folder with `export.json`.
+        formats: formats to verify; None: all in `export.json`.
 
     Returns:
         The result of each format.
 
     Raises:
-        InputError: the folder has no `export.json`, or a format is not in it.
-        VerificationError: a file is missing or changed, or a PLY shows something else.
+        InputError: The folder has no `export.json`, or a format is not in it.
+        VerificationError: A file is missing or changed, or a PLY does not show the scene.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)["formats"]
@@ -92,10 +92,10 @@ def verify_export(
     return results
 
 
-def draw_mesh(
+def render_mesh(
     mesh: AnimatedMesh, frame: int, camera: Camera, background: Sequence[float]
 ) -> np.ndarray:
-    """One frame of a mesh without light, sRGB in [0, 1], [H, W, 3]."""
+    """Render one frame of a mesh unlit, sRGB in [0, 1], [H, W, 3]."""
     scale = SUPERSAMPLING
     large = camera.resized(camera.height * scale, camera.width * scale)
     points = camera_points(mesh.positions[frame], large)
@@ -114,35 +114,35 @@ def _verify_format(scene: Scene, folder: Path, name: str, entry: dict[str, Any])
     files = [_checked_bytes(folder, file) for file in entry["files"]]
     cameras = [scene.cameras[index] for index in _evenly(len(scene.cameras), VIEWS)]
     frames = _evenly(len(entry["times"]), FRAMES)
-    draw = _drawer(scene, name, entry, files)
+    render = _renderer(scene, name, entry, files)
     psnrs = []
     for frame in frames:
         with torch.no_grad():
             moved = scene.at(entry["times"][frame])
         for camera in cameras:
-            expected = _draw_gaussians(moved, camera, scene.background)
-            psnrs.append(psnr(draw(frame, camera), expected))
+            expected = _render_gaussians(moved, camera, scene.background)
+            psnrs.append(psnr(render(frame, camera), expected))
     return Verification(float(np.mean(psnrs)), float(np.min(psnrs)), len(psnrs))
 
 
-def _drawer(
+def _renderer(
     scene: Scene, name: str, entry: dict[str, Any], files: list[bytes]
 ) -> Callable[[int, Camera], np.ndarray]:
-    """Draws a frame of the exported files with a camera."""
+    """Return a function that renders a frame of the exported files from a camera."""
     if name == "glb":
         mesh = mesh_from_glb(files[0])
-        return lambda frame, camera: draw_mesh(mesh, frame, camera, scene.background)
+        return lambda frame, camera: render_mesh(mesh, frame, camera, scene.background)
     back = rotation_to("y-up" if name == "glb-splats" else entry["options"]["axes"]).T
     decode = DECODERS[name]
 
-    def draw(frame: int, camera: Camera) -> np.ndarray:
+    def render(frame: int, camera: Camera) -> np.ndarray:
         gaussians = rotate_gaussians(decode(files[frame]), back)
-        return _draw_gaussians(gaussians, camera, scene.background)
+        return _render_gaussians(gaussians, camera, scene.background)
 
-    return draw
+    return render
 
 
-def _draw_gaussians(
+def _render_gaussians(
     gaussians: Gaussians, camera: Camera, background: Sequence[float]
 ) -> np.ndarray:
     with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Camera paths and videos rendered along them."""
+"""Free-view videos of a scene: camera paths, and their rendering to files."""

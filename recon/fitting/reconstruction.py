@@ -19,8 +19,7 @@ import torch
 from recon.devices import resolve_device
 from recon.errors import Interrupted, OutOfMemoryError
 from recon.evaluation import evaluate_scene
-from recon.film.free_view import free_view_frames, plan_shot
-from recon.film.writing import write_film
+from recon.film.rendering import render_video
 from recon.fitting.checkpoint import LOG, TRAIN, TrainFolder, fit_identity, is_unfinished
 from recon.fitting.config import DEFAULT_QUALITY, FitConfig, fit_config
 from recon.fitting.fit import Fit
@@ -238,10 +237,7 @@ def _finish(scene: Scene, metrics: dict[str, Any], folder: Path) -> None:
     with output_folder(folder, overwrite=True) as partial:
         write_scene(scene, partial)
         write_json(partial / "metrics.json", metrics)
-        shot = plan_shot(scene)
-        write_film(
-            partial / "preview.mp4", free_view_frames(scene, shot.cameras, shot.times), shot.fps
-        )
+        render_video(scene, partial / "preview.mp4")
         (partial / TRAIN).mkdir()
         (partial / TRAIN / LOG).write_bytes(log)
 

@@ -42,7 +42,7 @@ from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettin
 from generation.training.settings import CONFIGS
 from recon.deformation.interface import motion_models
 from recon.exporters import exporters
-from recon.exporters.axes import AXES
+from recon.exporters.conventions import AXES
 from recon.exporters.options import ExportOptions
 from recon.fitting.config import DEFAULT_MOTION, DEFAULT_QUALITY, QUALITIES
 from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG

@@ -1,7 +1,7 @@
 import json
 import signal
 
-from recon.exporters.folder import read_manifest
+from recon.exporters.manifest import read_manifest
 
 
 def test_each_format_gets_a_folder_and_the_manifest_names_its_files(

@@ -8,9 +8,11 @@ import pytest
 from recon.errors import InputError, OutputError, OutputExistsError, SceneError
 from recon.exporters import exporters
 from recon.exporters import folder as folder_module
-from recon.exporters.folder import export, find_exporter, read_manifest
+from recon.exporters.folder import export, find_exporter
+from recon.exporters.manifest import read_manifest
 from recon.exporters.options import ExportOptions
 from recon.exporters.ply import gaussians_from_ply
+from recon.progress import Progress
 from recon.scene import Scene
 
 
@@ -60,9 +62,11 @@ def test_frames_are_resampled_evenly(scene: Scene, tmp_path: Path):
 
 
 def test_each_written_file_is_reported(scene: Scene, tmp_path: Path):
-    steps: list[str] = []
+    steps: list[Progress] = []
     export(scene, tmp_path, ["ply"], on_step=steps.append)
-    assert steps == [f"ply/frame_{frame:04d}.ply" for frame in range(5)]
+    paths = [f"ply/frame_{frame:04d}.ply" for frame in range(5)]
+    assert [step.phase for step in steps] == paths
+    assert [step.step for step in steps] == [1, 2, 3, 4, 5]
 
 
 def test_an_unknown_format_is_refused_with_the_known_names(scene: Scene, tmp_path: Path):

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 import trimesh
 
-from recon.exporters.frames import frame_seconds
+from recon.exporters.conventions import frame_seconds
 from recon.exporters.glb_mesh import glb_files, mesh_from_glb
 from recon.exporters.gltf import read_glb
 from recon.exporters.options import ExportOptions

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from recon.errors import GridError, InputError, Interrupted, OutputExistsError
-from recon.film.free_view import plan_shot
+from recon.film.rendering import render_video
 from recon.fitting import fit as fitting
 from recon.fitting import reconstruction
 from recon.fitting.config import FitConfig
@@ -66,10 +66,11 @@ reconstruct(sys.argv[1], sys.argv[2], config=config, on_step=lambda _: time.slee
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A coarse hull and a short film."""
+    """A coarse hull and a short video."""
     coarse = functools.partial(visual_hull, resolution=HULL_RESOLUTION)
     monkeypatch.setattr(fitting, "visual_hull", coarse)
-    monkeypatch.setattr(reconstruction, "plan_shot", functools.partial(plan_shot, frames=6))
+    short = functools.partial(render_video, frames=6)
+    monkeypatch.setattr(reconstruction, "render_video", short)
     yield
     if built():
         kernels().set_threads(0)
@@ -126,9 +127,9 @@ def test_a_finished_folder_holds_all_that_was_promised(
 
 def test_the_preview_can_be_read(tiny_grid_folder: Path, scene_folder: Path):
     reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
-    film = read_video(scene_folder / "preview.mp4")
-    assert len(film.frames) == 6
-    assert film.frames.min() < 128 < film.frames.max()
+    video = read_video(scene_folder / "preview.mp4")
+    assert len(video.frames) == 6
+    assert video.frames.min() < 128 < video.frames.max()
 
 
 def test_metrics_hold_the_keys_that_scripts_rely_on(tiny_grid_folder: Path, scene_folder: Path):
@@ -308,7 +309,7 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_state(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(reconstruction, "write_film", full)
+        patch.setattr(reconstruction, "render_video", full)
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     assert {path.name for path in scene_folder.iterdir()} == {"train"}

@@ -1,4 +1,4 @@
-"""A camera path from a file: nerfstudio's camera path, or a `transforms.json` without its images.
+"""Camera files: nerfstudio camera paths, and `transforms.json` files without their images.
 
 nerfstudio's viewer and its Blender add-on save a JSON with `camera_path`, a list of poses
 (camera-to-world, OpenGL axes, 16 numbers row by row) with a vertical `fov` in degrees each, and
@@ -19,13 +19,13 @@ from recon.grid.cameras import Camera, rigid_pose
 from recon.grid.transforms import read_transforms
 
 
-class CameraPath(NamedTuple):
-    """F cameras of one size.
+class CameraFile(NamedTuple):
+    """F cameras of one image size.
 
     Attributes:
-        cameras: F of them.
-        times: in [0, 1], F of them, or None where the file has none.
-        fps: frames a second, or None where the file does not say.
+        cameras: F cameras.
+        times: F times in [0, 1]; None if the file has none.
+        fps: frames per second; None if the file has no frame rate.
     """
 
     cameras: list[Camera]
@@ -33,36 +33,36 @@ class CameraPath(NamedTuple):
     fps: float | None
 
 
-def read_camera_path(path: str | Path, height: int, width: int) -> CameraPath:
-    """Reads either kind of file.
+def read_camera_file(path: str | Path, height: int, width: int) -> CameraFile:
+    """Read a nerfstudio camera path or the cameras of a `transforms.json`.
 
     Args:
-        path: of the JSON file.
-        height: of the frames in pixels, where the file does not say.
-        width: of the frames in pixels, where the file does not say.
+        path: JSON file.
+        height: image height in pixels, if the file has none.
+        width: image width in pixels, if the file has none.
 
     Raises:
-        InputError: the file is missing, not JSON, of neither kind, or its numbers are not valid.
+        InputError: The file is missing, not JSON, of neither kind, or has invalid numbers.
     """
     path = Path(path)
     values = _read_object(path)
     try:
         if "camera_path" in values:
-            film = _nerfstudio_path(values)
+            found = _nerfstudio_path(values)
         elif "frames" in values:
-            film = _transforms_path(path, height, width)
+            found = _transforms_path(path, height, width)
         else:
             raise ValueError("expected `camera_path` (of nerfstudio) or `frames`, found neither")
-        sizes = sorted({(camera.width, camera.height) for camera in film.cameras})
+        sizes = sorted({(camera.width, camera.height) for camera in found.cameras})
         if len(sizes) != 1 or min(sizes[0]) < 1:
             raise ValueError(f"expected cameras of one size, found {sizes or 'no cameras'}")
-        if film.fps is not None and not 0 < film.fps < 1000:
-            raise ValueError(f"expected frames a second between 0 and 1000, found {film.fps}")
+        if found.fps is not None and not 0 < found.fps < 1000:
+            raise ValueError(f"expected frames per second between 0 and 1000, found {found.fps}")
     except KeyError as error:
         raise InputError(f"the key {error} is missing", path) from error
     except (TypeError, ValueError) as error:
         raise InputError(f"not a valid camera path: {error}", path) from error
-    return film
+    return found
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     return values
 
 
-def _nerfstudio_path(values: Mapping[str, Any]) -> CameraPath:
+def _nerfstudio_path(values: Mapping[str, Any]) -> CameraFile:
     if values.get("camera_type", "perspective") != "perspective":
         raise ValueError(f"expected perspective cameras, found {values['camera_type']!r}")
     width, height = int(values["render_width"]), int(values["render_height"])
@@ -86,7 +86,7 @@ def _nerfstudio_path(values: Mapping[str, Any]) -> CameraPath:
     times = None
     if any("render_time" in entry for entry in entries):
         times = [_time(entry["render_time"]) for entry in entries]
-    return CameraPath(cameras, times, float(values["fps"]) if "fps" in values else None)
+    return CameraFile(cameras, times, float(values["fps"]) if "fps" in values else None)
 
 
 def _nerfstudio_camera(entry: Mapping[str, Any], height: int, width: int) -> Camera:
@@ -105,11 +105,11 @@ def _time(value: Any) -> float:
     return time
 
 
-def _transforms_path(path: Path, height: int, width: int) -> CameraPath:
+def _transforms_path(path: Path, height: int, width: int) -> CameraFile:
     transforms = read_transforms(path)
     cameras, times = [], []
     for entry in transforms.entries:
         size = entry.intrinsics.get("h", height), entry.intrinsics.get("w", width)
         cameras.append(entry.camera(int(size[0]), int(size[1])))
         times.append(entry.time)
-    return CameraPath(cameras, None if None in times else times, transforms.fps)
+    return CameraFile(cameras, None if None in times else times, transforms.fps)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recon.errors import InputError
-from recon.film.camera_path import read_camera_path
+from recon.film.camera_file import read_camera_file
 from recon.grid.cameras import orbit_camera
 
 CAMERA = orbit_camera(30, 10, 3.2, 33.8, 90, 160)
@@ -38,10 +38,10 @@ def write(path, value):
 
 
 def test_a_camera_path_of_nerfstudio_gives_its_cameras_and_times(tmp_path):
-    film = read_camera_path(write(tmp_path / "path.json", nerfstudio_path()), 8, 8)
-    assert film.times == [0.0, 0.5, 1.0]
-    assert film.fps == 24
-    for camera in film.cameras:
+    found = read_camera_file(write(tmp_path / "path.json", nerfstudio_path()), 8, 8)
+    assert found.times == [0.0, 0.5, 1.0]
+    assert found.fps == 24
+    for camera in found.cameras:
         np.testing.assert_allclose(camera.viewmat, CAMERA.viewmat, atol=1e-12)
         np.testing.assert_allclose(camera.K, CAMERA.K, atol=1e-9)
         assert (camera.width, camera.height) == (160, 90)
@@ -51,15 +51,15 @@ def test_without_render_times_there_are_none(tmp_path):
     values = nerfstudio_path()
     for entry in values["camera_path"]:
         del entry["render_time"]
-    assert read_camera_path(write(tmp_path / "path.json", values), 8, 8).times is None
+    assert read_camera_file(write(tmp_path / "path.json", values), 8, 8).times is None
 
 
 def test_a_transforms_file_is_a_camera_path_without_its_images(tmp_path):
     frame = {"file_path": "not_there.png", "transform_matrix": CAMERA.T_world_camera.tolist()}
     values = {"camera_angle_x": 0.6, "frames": [frame | {"time": 0.25}, frame | {"time": 0.75}]}
-    film = read_camera_path(write(tmp_path / "transforms.json", values), 32, 48)
-    assert film.times == [0.25, 0.75]
-    assert {(camera.width, camera.height) for camera in film.cameras} == {(48, 32)}
+    found = read_camera_file(write(tmp_path / "transforms.json", values), 32, 48)
+    assert found.times == [0.25, 0.75]
+    assert {(camera.width, camera.height) for camera in found.cameras} == {(48, 32)}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_transforms_file_is_a_camera_path_without_its_images(tmp_path):
         (nerfstudio_path(camera_path=[]), "no cameras"),
         (nerfstudio_path(camera_type="fisheye"), "perspective"),
         (nerfstudio_path(times=(0.0, 2.0)), "render_time"),
-        (nerfstudio_path(fps=0), "frames a second"),
+        (nerfstudio_path(fps=0), "frames per second"),
         (nerfstudio_path(camera_path=[{"camera_to_world": [0.0] * 16, "fov": 50}]), "singular"),
         (nerfstudio_path(camera_path=[{"camera_to_world": [1.0] * 5, "fov": 50}]), "reshape"),
         (nerfstudio_path(camera_path=[{"fov": 50}]), "camera_to_world"),
@@ -80,9 +80,9 @@ def test_a_transforms_file_is_a_camera_path_without_its_images(tmp_path):
 )
 def test_a_bad_camera_path_is_refused_with_its_reason(tmp_path, content, sentence):
     with pytest.raises(InputError, match=sentence):
-        read_camera_path(write(tmp_path / "path.json", content), 8, 8)
+        read_camera_file(write(tmp_path / "path.json", content), 8, 8)
 
 
 def test_a_missing_camera_path_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        read_camera_path(tmp_path / "orbitt", 8, 8)
+        read_camera_file(tmp_path / "orbitt", 8, 8)

@@ -1,0 +1,113 @@
+"""Conventions of other programs: axes, color encoding, and one file per frame.
+
+The world is right-handed with +Z up and the object's front towards −Y. `y-down` is what 3DGS
+readers expect of a PLY (x right, y down, z forward), `y-up` is glTF's (front towards +Z), `z-up`
+is the world itself. Letters: T frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.errors import InputError
+from recon.gaussians import Gaussians
+from recon.rotations import matrices_to_quats, multiply_quats
+from recon.scene import Scene
+from recon.spherical_harmonics import rotate_sh
+
+AXES = {
+    "y-down": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
+    "y-up": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
+    "z-up": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+}
+
+
+def rotation_to(axes: str) -> Tensor:
+    """Return the rotation from the world to the named axes, float64, [3, 3].
+
+    Raises:
+        InputError: The name is not in `AXES`.
+    """
+    if axes not in AXES:
+        raise InputError(f"unknown axes {axes!r}; expected one of {', '.join(AXES)}")
+    return torch.tensor(AXES[axes], dtype=torch.float64)
+
+
+def rotate_gaussians(gaussians: Gaussians, rotation: Tensor) -> Gaussians:
+    """Rotate Gaussians about the origin: means, orientations and view-dependent color.
+
+    Args:
+        gaussians: stored parameters.
+        rotation: rotation matrix, [3, 3].
+
+    Returns:
+        The rotated Gaussians; quaternions keep their length.
+    """
+    rotation_as_means = rotation.to(gaussians.means)
+    sh = rotate_sh(gaussians.sh, rotation) if gaussians.sh_degree > 0 else gaussians.sh
+    return gaussians._replace(
+        means=gaussians.means @ rotation_as_means.T,
+        quats=multiply_quats(matrices_to_quats(rotation_as_means), gaussians.quats),
+        sh0=sh[:, :1],
+        shN=sh[:, 1:],
+    )
+
+
+def linear_from_srgb(srgb: np.ndarray) -> np.ndarray:
+    """Decode sRGB in [0, 1] to linear light in [0, 1], any shape.
+
+    Source: IEC 61966-2-1.
+    """
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((np.maximum(srgb, 0) + 0.055) / 1.055) ** 2.4)
+
+
+def srgb_from_linear(linear: np.ndarray) -> np.ndarray:
+    """Encode linear light in [0, 1] as sRGB in [0, 1]; inverse of `linear_from_srgb`."""
+    return np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055
+    )
+
+
+def frame_times(scene: Scene, frames: int | None = None) -> np.ndarray:
+    """Return the times of an export: the fitted ones, or `frames` times evenly over their span."""
+    if frames is None:
+        return scene.times
+    return np.linspace(scene.times[0], scene.times[-1], frames)
+
+
+def frame_seconds(scene: Scene, times: np.ndarray) -> np.ndarray:
+    """Return when each frame is shown, in seconds from 0; the clip lasts as long as the fitted one.
+
+    Args:
+        scene: its `times` and `fps` define the duration.
+        times: times in [0, 1], [T].
+
+    Returns:
+        Seconds, ascending, [T].
+    """
+    span = scene.times[-1] - scene.times[0]
+    duration = (len(scene.times) - 1) / scene.fps
+    return (times - times[0]) / span * duration if span > 0 else np.zeros(len(times))
+
+
+def gaussian_files(
+    scene: Scene, times: np.ndarray, axes: str, suffix: str, encode: Callable[[Gaussians], bytes]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield one file of Gaussians per frame: `frame_0000.SUFFIX` and its content, in order.
+
+    Args:
+        scene: the scene.
+        times: times in [0, 1], [T].
+        axes: a key of `AXES`.
+        suffix: file suffix with its dot.
+        encode: encodes Gaussians in those axes to the content of a file.
+    """
+    rotation = rotation_to(axes)
+    for frame, time in enumerate(times):
+        with torch.no_grad():
+            gaussians = rotate_gaussians(scene.at(float(time)), rotation)
+        yield f"frame_{frame:04d}{suffix}", encode(gaussians)

@@ -1,0 +1,172 @@
+"""Camera paths around a scene, with the scene's motion playing in a loop.
+
+The first fitted camera fixes height, distance and field of view; the point that the fitted cameras
+look at is the center of rotation. Letters: F frames, T fitted times. Frame: world, +Z up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from recon.errors import InputError
+from recon.film.camera_file import read_camera_file
+from recon.grid.cameras import Camera, common_focus
+from recon.scene import Scene
+
+SWING_DEG = 40.0  # to either side
+MIN_SECONDS = 6.0  # of a moving camera; a clip of two seconds is too short to look around
+DEFAULT_FPS = 24.0
+
+
+class CameraPath(NamedTuple):
+    """F cameras of one image size, with the time that each of them sees.
+
+    Attributes:
+        cameras: F cameras.
+        times: times in [0, 1], [F].
+        fps: frames per second.
+    """
+
+    cameras: list[Camera]
+    times: np.ndarray
+    fps: float
+
+
+def plan_camera_path(
+    scene: Scene,
+    path: str = "orbit",
+    fps: float | None = None,
+    frames: int | None = None,
+    size: int | None = None,
+) -> CameraPath:
+    """Resolve a camera path by name or from a file.
+
+    Args:
+        scene: the scene to look at.
+        path: a key of `camera_paths`, "fixed:2" for the fitted view 2, or the name of a file that
+            `read_camera_file` reads.
+        fps: frames per second; None: those of the file, or 24.
+        frames: F; None: as many as whole loops of the motion within at least `MIN_SECONDS` take,
+            or one loop if the camera stands still. Not for files, which have a number of their own.
+        size: longer side of the images in pixels; None: that of the fitted cameras or the file.
+
+    Raises:
+        InputError: The path, view or file does not exist, or `frames` was given with a file.
+    """
+    name, _, view = path.partition(":")
+    if name not in camera_paths:
+        planned = _path_of_file(scene, path, fps, frames)
+    else:
+        fps = fps or DEFAULT_FPS
+        frames = frames or loop_frames(scene, fps, 0.0 if name == "fixed" else MIN_SECONDS)
+        cameras = (
+            fixed(scene, frames, _view_index(view)) if view else camera_paths[name](scene, frames)
+        )
+        planned = CameraPath(cameras, looping_times(scene, frames, fps), fps)
+    if size is None:
+        return planned
+    return planned._replace(cameras=[resized(camera, size) for camera in planned.cameras])
+
+
+def orbit(scene: Scene, frames: int) -> list[Camera]:
+    """Turn once around the object, from the first fitted camera back to it."""
+    return _rotated(scene, 360.0 * np.arange(frames) / frames)
+
+
+def swing(scene: Scene, frames: int) -> list[Camera]:
+    """Swing from the first fitted camera to one side, to the other and back."""
+    return _rotated(scene, SWING_DEG * np.sin(2 * np.pi * np.arange(frames) / frames))
+
+
+def fixed(scene: Scene, frames: int, view: int = 0) -> list[Camera]:
+    """Stay at one of the fitted cameras.
+
+    Raises:
+        InputError: The scene has no such view.
+    """
+    if not 0 <= view < len(scene.cameras):
+        raise InputError(f"there is no view {view}; the scene has 0 to {len(scene.cameras) - 1}")
+    return [scene.cameras[view]] * frames
+
+
+camera_paths: dict[str, Callable[[Scene, int], list[Camera]]] = {
+    "orbit": orbit,
+    "swing": swing,
+    "fixed": fixed,
+}
+
+
+def looping_times(scene: Scene, frames: int, fps: float) -> np.ndarray:
+    """Return the scene time of each frame when the motion loops at its own speed.
+
+    Args:
+        scene: its `times` and `fps` define the speed.
+        frames: F.
+        fps: frames per second of the video.
+
+    Returns:
+        Times in [0, 1], [F], interpolated between fitted times where `fps` is above the scene's.
+    """
+    T = len(scene.times)
+    position = np.arange(frames) * scene.fps / fps % T
+    return np.interp(position, np.arange(T), scene.times)
+
+
+def loop_frames(scene: Scene, fps: float, seconds: float = MIN_SECONDS) -> int:
+    """Return the number of frames of as many whole loops as last at least `seconds`."""
+    loop = len(scene.times) / scene.fps
+    loops = max(1, np.ceil(seconds / loop - 1e-9))
+    return max(1, round(loops * loop * fps))
+
+
+def resized(camera: Camera, size: int) -> Camera:
+    """Return a camera with `size` pixels along the longer side; sides are even, as for H.264."""
+    scale = size / max(camera.height, camera.width)
+    height, width = (max(2, 2 * round(n * scale / 2)) for n in (camera.height, camera.width))
+    return camera.resized(height, width)
+
+
+def rotation_center(scene: Scene) -> np.ndarray:
+    """Find the point that the fitted cameras look at, [3].
+
+    If they all look the same way, it is as deep as the mean of the Gaussians.
+    """
+    mean = scene.gaussians.means.detach().mean(dim=0).cpu().numpy().astype(np.float64)
+    return common_focus(scene.cameras, near=mean)
+
+
+def _path_of_file(scene: Scene, path: str, fps: float | None, frames: int | None) -> CameraPath:
+    if frames is not None:
+        raise InputError("a camera file has its own number of frames; leave out `frames`")
+    first = scene.cameras[0]
+    found = read_camera_file(path, first.height, first.width)
+    fps = fps or found.fps or DEFAULT_FPS
+    times = looping_times(scene, len(found.cameras), fps) if found.times is None else found.times
+    return CameraPath(found.cameras, np.asarray(times), fps)
+
+
+def _view_index(view: str) -> int:
+    if not view.isdecimal():
+        raise InputError(f"expected the index of a view after the colon, found {view!r}")
+    return int(view)
+
+
+def _rotated(scene: Scene, angles_deg: np.ndarray) -> list[Camera]:
+    """Rotate the first fitted camera about the vertical axis through the rotation center."""
+    first, center = scene.cameras[0], rotation_center(scene)
+    return [
+        replace(first, T_world_camera=_rotation(center, angle_rad) @ first.T_world_camera)
+        for angle_rad in np.radians(angles_deg)
+    ]
+
+
+def _rotation(center: np.ndarray, angle_rad: float) -> np.ndarray:
+    cos, sin = np.cos(angle_rad), np.sin(angle_rad)
+    T = np.eye(4)
+    T[:2, :2] = [[cos, -sin], [sin, cos]]
+    T[:3, 3] = center - T[:3, :3] @ center
+    return T

@@ -1,0 +1,131 @@
+"""Render a scene along a camera path, to an H.264 video, a GIF or a folder of PNG files.
+
+Letters: F frames, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recon.errors import OutputError
+from recon.film.camera_paths import CameraPath, plan_camera_path
+from recon.grid.cameras import Camera
+from recon.media import write_gif, write_png, write_video
+from recon.output import check_output, check_output_file, output_file, output_folder
+from recon.progress import Eta, OnStep, Progress, ignore_progress
+from recon.rendering import render_gaussians
+from recon.scene import Scene
+
+
+def render_video(
+    scene: Scene,
+    output: str | Path,
+    path: str = "orbit",
+    fps: float | None = None,
+    frames: int | None = None,
+    size: int | None = None,
+    on_step: OnStep = ignore_progress,
+    overwrite: bool = False,
+) -> CameraPath:
+    """Render a video in which camera and time move together.
+
+    Example:
+        >>> scene = load_scene("out/scene")
+        >>> render_video(scene, "out/orbit.mp4")
+        >>> render_video(scene, "out/view_2.gif", path="fixed:2", size=320)
+
+    Args:
+        scene: the scene; it is rendered on its device.
+        output: .mp4, .gif, or a name without a suffix for a folder of PNG files.
+        path: "orbit", "swing", "fixed", "fixed:VIEW" with the index of a fitted view, or a camera
+            file as `recon.film.camera_file.read_camera_file` reads it.
+        fps: frames per second; None: those of the camera file, or 24.
+        frames: number of frames; None: whole loops of the motion, or those of the camera file.
+        size: longer side of the images in pixels; None: that of the fitted views or camera file.
+        on_step: called after every frame.
+        overwrite: whether an existing file or folder is replaced.
+
+    Returns:
+        The rendered cameras with their times and frame rate.
+
+    Raises:
+        InputError: The camera path, view or camera file does not exist or is not valid.
+        OutputError: The suffix is not supported, or something is in the way of the output.
+        OSError: The output cannot be written.
+    """
+    output = Path(output)
+    check_video_output(output, overwrite)
+    planned = plan_camera_path(scene, path, fps, frames, size)
+    images = _with_progress(
+        render_frames(scene, planned.cameras, planned.times), len(planned.cameras), on_step
+    )
+    place = output_file if output.suffix else output_folder
+    with place(output, overwrite) as partial:
+        _writers[output.suffix.lower()](partial, images, planned.fps)
+    return planned
+
+
+def check_video_output(path: str | Path, overwrite: bool = False) -> None:
+    """Check, before long work, that `render_video` can write to a path.
+
+    Raises:
+        OutputError: The suffix is not supported, or something is in the way.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _writers:
+        raise OutputError(
+            f"{path}: expected a name that ends in .mp4 or .gif, or one without a suffix for a "
+            f"folder of PNG files, found {path.suffix!r}"
+        )
+    check = check_output_file if path.suffix else check_output
+    check(path, overwrite)
+
+
+def render_frames(
+    scene: Scene,
+    cameras: Sequence[Camera],
+    times: Sequence[float] | np.ndarray,
+    background: Sequence[float] | None = None,
+) -> Iterator[np.ndarray]:
+    """Render one image per camera and time.
+
+    Args:
+        scene: the scene; it is rendered on its device.
+        cameras: F cameras.
+        times: F times in [0, 1].
+        background: sRGB in [0, 1]; None: the scene's.
+
+    Yields:
+        F images, sRGB, uint8, [H, W, 3].
+    """
+    color = scene.background if background is None else background
+    for camera, time in zip(cameras, times, strict=True):
+        with torch.no_grad():
+            rgb = render_gaussians(scene.at(float(time)), [camera], color).rgb[0]
+        yield (rgb.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def _with_progress(
+    images: Iterable[np.ndarray], count: int, on_step: OnStep
+) -> Iterator[np.ndarray]:
+    eta = Eta(count)
+    for done, image in enumerate(images, start=1):
+        yield image
+        eta.tick()
+        on_step(Progress("frames", done, count, eta.seconds_left))
+
+
+def _write_pngs(path: Path, images: Iterable[np.ndarray], fps: float) -> None:
+    for index, image in enumerate(images):
+        write_png(path / f"frame_{index:04d}.png", image)
+
+
+_writers: dict[str, Callable[[Path, Iterable[np.ndarray], float], None]] = {
+    ".mp4": write_video,
+    ".gif": write_gif,
+    "": _write_pngs,
+}
