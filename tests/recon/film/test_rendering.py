@@ -5,7 +5,7 @@ from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 
 from recon import render_video
-from recon.deformation.static import StaticDeformation
+from recon.deformation.interface import StaticDeformation
 from recon.errors import OutputError, OutputExistsError
 from recon.film.rendering import check_video_output, render_frames
 from recon.gaussians import gaussians_from_points
