@@ -38,33 +38,40 @@ class Failure(NamedTuple):
 
 _DOCTOR = "`fourdvd doctor` shows what this machine supports"
 _WEIGHTS = "`fourdvd models list` shows which weights are on this machine"
-_SMALLER = "try --device cpu, --quality draft or smaller images"
+_SMALLER = "use --quality draft, fewer frames or smaller images"
 
 _TABLE: tuple[tuple[type[BaseException], int, str | None], ...] = (  # the first match applies
     (errors.Interrupted, 130, None),
     (errors.InputError, 3, None),
     (errors.WeightsError, 4, _WEIGHTS),
     (errors.BackendError, 5, _DOCTOR),
-    (errors.OutOfMemoryError, 6, _SMALLER),
+    (errors.OutOfMemoryError, 6, f"use --device cpu; or {_SMALLER}"),
     (errors.FourdvdError, 1, None),
     (OSError, 1, None),
-    (MemoryError, 1, "the machine has too little memory; try --quality draft or smaller images"),
 )
 
 
 def failure_of(error: BaseException) -> Failure | None:
     """Return how a command ends because of an error, or None for an unknown kind of error."""
-    if _is_torch_out_of_memory(error):
-        return Failure(6, "the GPU has too little memory for this", _SMALLER)
+    if _is_out_of_gpu_memory(error):
+        return Failure(6, "the GPU has too little memory", f"use --device cpu; or {_SMALLER}")
+    if _is_out_of_memory(error):
+        return Failure(1, "the machine has too little memory", _SMALLER)
     for kind, exit_code, hint in _TABLE:
         if isinstance(error, kind):
             return Failure(exit_code, _sentence(error), getattr(error, "hint", None) or hint)
     return None
 
 
-def _is_torch_out_of_memory(error: BaseException) -> bool:
+def _is_out_of_gpu_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")  # not imported for this check alone
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, numpy, or torch's allocator on the CPU ran out of memory."""
+    of_torch = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return of_torch or isinstance(error, MemoryError)
 
 
 def _sentence(error: BaseException) -> str:

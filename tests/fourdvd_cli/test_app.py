@@ -11,6 +11,7 @@ import torch
 import fourdvd_cli
 from fourdvd_cli import doctor
 from fourdvd_cli.app import app
+from fourdvd_cli.errors import EXIT_CODES, failure_of
 from recon import errors
 
 HEAVY = {
@@ -42,6 +43,9 @@ def failing(monkeypatch, error: BaseException) -> None:
         (errors.BackendError("no CUDA device"), 5),
         (errors.OutOfMemoryError("too little memory"), 6),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), 6),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1),
+        (errors.OutputError("not a folder"), 1),
+        (errors.DivergedError("NaN"), 1),
         (errors.Interrupted("stopped at iteration 3"), 130),
         (KeyboardInterrupt(), 130),
     ],
@@ -66,6 +70,14 @@ def test_a_full_disk_is_named_with_its_file(fourdvd, monkeypatch):
 def test_a_message_with_brackets_is_printed_as_it_is(fourdvd, monkeypatch):
     failing(monkeypatch, errors.InputError("expected [N, 3], found [red]x[/red]"))
     assert "expected [N, 3], found [red]x[/red]" in fourdvd("doctor").stderr
+
+
+def test_every_error_that_exits_is_in_the_table_of_exit_codes():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    failures = [failure_of(kind("x")) for kind in kinds if issubclass(kind, errors.FourdvdError)]
+    assert len(failures) >= 10
+    assert {failure.exit_code for failure in failures if failure} <= set(EXIT_CODES)
+    assert all(failures)
 
 
 def test_an_unknown_exception_is_not_caught(monkeypatch):
