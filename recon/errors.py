@@ -1,19 +1,19 @@
-"""Every error that a user can meet; the command line maps each to an exit code.
+"""Errors that a user can cause or meet; the command line maps each to an exit code.
 
     FourdvdError
-    ├── InputError            what was handed in cannot be used            (exit 3)
+    ├── InputError            an input or a setting is not valid            (exit 3)
     │   ├── GridError         a grid folder, its JSON, cameras or images
     │   └── SceneError        a scene folder, its JSON or tensors
-    ├── OutputError           the place for results cannot be used         (exit 1)
-    │   └── OutputExistsError something is there already and may not be overwritten
-    ├── WeightsError          weights missing, corrupt or of another model (exit 4)
-    ├── BackendError          a device or rasterizer is not available      (exit 5)
-    ├── DivergedError         an optimisation left the finite numbers      (exit 1)
-    ├── OutOfMemoryError      the accelerator's memory is spent            (exit 6)
-    └── Interrupted           a stop was asked for; the state is saved     (exit 130)
+    ├── OutputError           the output location cannot be used            (exit 1)
+    │   └── OutputExistsError the output exists and may not be overwritten
+    ├── WeightsError          weights are missing, corrupt or mismatched    (exit 4)
+    ├── BackendError          a device or rasterizer is not available       (exit 5)
+    ├── DivergedError         an optimization produced NaN or infinities    (exit 1)
+    ├── OutOfMemoryError      the accelerator is out of memory              (exit 6)
+    └── Interrupted           stopped on request, the state is saved        (exit 130)
 
-A message says what was expected, what was found and what to do. Plain `OSError` (disk full, no
-permission) is left as it is: the system's own sentence is the fact.
+A message states what was expected, what was found and what to do. Plain `OSError` (disk full, no
+permission) is not wrapped: the system's message is the fact.
 """
 
 from __future__ import annotations
@@ -22,18 +22,22 @@ from pathlib import Path
 
 
 class FourdvdError(Exception):
-    """Base of all errors a user can meet.
+    """Base class of all errors of this project.
 
     Attributes:
-        hint: what to try next, where the message does not say it; None leaves it to whoever shows
-            the error.
+        hint: what to try next, if the message does not say it.
     """
 
     hint: str | None = None
 
 
 class InputError(FourdvdError):
-    """Something handed in cannot be used; carries the file at fault, if there is one."""
+    """An input file or a setting is not valid.
+
+    Args:
+        message: what was expected and what was found.
+        path: the file or folder at fault, if there is one; the message starts with it.
+    """
 
     def __init__(self, message: str, path: str | Path | None = None):
         self.path = None if path is None else Path(path)
@@ -49,11 +53,16 @@ class SceneError(InputError):
 
 
 class OutputError(FourdvdError):
-    """Results cannot be written where they were asked for."""
+    """The results cannot be written to the requested location."""
 
 
 class OutputExistsError(OutputError):
-    """The output is there already and overwriting was not asked for."""
+    """The output exists, and overwriting was not requested.
+
+    Args:
+        path: the existing file or folder.
+        hint: what to do; it ends the message.
+    """
 
     def __init__(self, path: str | Path, hint: str = "choose another folder or pass --overwrite"):
         self.path = Path(path)
@@ -61,7 +70,12 @@ class OutputExistsError(OutputError):
 
 
 class WeightsError(FourdvdError):
-    """Network weights are missing, corrupt or belong to another model; a hint says what to type."""
+    """Network weights are missing, corrupt or belong to another model.
+
+    Args:
+        message: what was expected and what was found.
+        hint: command that provides the weights.
+    """
 
     def __init__(self, message: str, hint: str | None = None):
         self.hint = hint
@@ -69,11 +83,16 @@ class WeightsError(FourdvdError):
 
 
 class BackendError(FourdvdError):
-    """A device or a rasterizer that was asked for is not available on this machine."""
+    """A requested device or rasterizer is not available on this machine."""
 
 
 class OutOfMemoryError(FourdvdError):
-    """The accelerator has too little memory for what was asked; a hint names the option."""
+    """The accelerator is out of memory.
+
+    Args:
+        message: what was being computed.
+        hint: option that needs less memory.
+    """
 
     def __init__(self, message: str, hint: str | None = None):
         self.hint = hint
@@ -81,8 +100,8 @@ class OutOfMemoryError(FourdvdError):
 
 
 class DivergedError(FourdvdError):
-    """An optimisation left the finite numbers; the last saved state is kept."""
+    """An optimization produced NaN or infinities; the last saved state is kept."""
 
 
 class Interrupted(FourdvdError):
-    """A stop was asked for, and the state was saved."""
+    """The computation was stopped on request, and its state was saved if it has a folder."""

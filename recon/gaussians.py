@@ -1,12 +1,12 @@
-"""A set of 3D Gaussians with colour: the parameters of a fit, in the form in which they are kept.
+"""3D Gaussians with color, as unconstrained parameters.
 
 Letters: N Gaussians, K = (degree + 1)² − 1 higher spherical-harmonic coefficients.
-Frame: world, right-handed, +Z up. Quaternions are wxyz and need not be normalised.
-What it does not know: time, cameras, images.
+Frame: world, right-handed, +Z up. Quaternions are wxyz and need not be normalized.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,11 +19,11 @@ class Gaussians(NamedTuple):
     """N anisotropic Gaussians.
 
     Attributes:
-        means: centres in world units, [N, 3].
-        quats: rotations from the Gaussian's axes to the world, wxyz, any length, [N, 4].
-        scales: natural logarithm of the standard deviations along the own axes, [N, 3].
+        means: centers in world units, [N, 3].
+        quats: rotations from the principal axes to the world, wxyz, any length, [N, 4].
+        scales: natural logarithm of the standard deviations along the principal axes, [N, 3].
         opacities: logit of the peak opacity, [N].
-        sh0: constant spherical-harmonic coefficient of the colour, [N, 1, 3];
+        sh0: constant spherical-harmonic coefficient of the color, [N, 1, 3];
             rgb = 0.5 + SH_C0 * sh0, sRGB, nominally in [0, 1].
         shN: coefficients of degree 1 and up, coefficient-major, [N, K, 3].
     """
@@ -45,32 +45,32 @@ class Gaussians(NamedTuple):
         """All coefficients, [N, 1 + K, 3]."""
         return torch.cat([self.sh0, self.shN], dim=1)
 
-    def map(self, function) -> Gaussians:
-        """The same Gaussians with `function` applied to each tensor, to move, cast or index."""
+    def map(self, function: Callable[[Tensor], Tensor]) -> Gaussians:
+        """Apply a function to each tensor, to move, cast or index them."""
         return Gaussians(*(function(tensor) for tensor in self))
 
 
 def rgb_to_sh0(rgb: Tensor) -> Tensor:
-    """Constant coefficient of a colour in [0, 1]; inverse of `sh0_to_rgb`. Any shape."""
+    """Convert colors in [0, 1] to constant coefficients; inverse of `sh0_to_rgb`. Any shape."""
     return (rgb - 0.5) / SH_C0
 
 
 def sh0_to_rgb(sh0: Tensor) -> Tensor:
-    """Colour of a constant coefficient, not clamped; inverse of `rgb_to_sh0`. Any shape."""
+    """Convert constant coefficients to colors, not clamped; inverse of `rgb_to_sh0`. Any shape."""
     return 0.5 + SH_C0 * sh0
 
 
 def gaussians_from_points(
     points: Tensor, rgb: Tensor, sigma: Tensor | float, opacity: float = 0.5, sh_degree: int = 0
 ) -> Gaussians:
-    """Round Gaussians at given points.
+    """Make isotropic Gaussians at given points.
 
     Args:
-        points: centres, [N, 3].
-        rgb: colours in [0, 1], [N, 3].
+        points: centers, [N, 3].
+        rgb: colors in [0, 1], [N, 3].
         sigma: standard deviation in world units, a number or [N].
-        opacity: peak opacity in (0, 1) of all of them.
-        sh_degree: degree of the spherical harmonics, higher coefficients are zero.
+        opacity: peak opacity of all Gaussians, in (0, 1).
+        sh_degree: degree of the spherical harmonics; higher coefficients are zero.
 
     Returns:
         N Gaussians without rotation.

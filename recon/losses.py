@@ -1,12 +1,12 @@
-"""The image loss of a fit: L1 + structural dissimilarity + L1 of alpha, over a background.
+"""The image loss of a fit: L1, structural dissimilarity (D-SSIM) and L1 of alpha.
 
     loss = mean over V images of  w_v [ l1 · mean |x − y|  +  alpha · mean |A − A*|
                                        +  ssim · Σ_box (1 − SSIM(x, y)) / (3 H W) ]
 
 Letters: V images, H × W pixels, x rendered, y target over the same background, A and A* their
-alphas. SSIM has a Gaussian window of 11 taps and σ 1.5 over zeros outside the image (Wang et al.
-2004) and is summed over a box that contains the object: elsewhere both images are background.
-Two implementations, one signature: `image_loss_reference` (PyTorch, any device) and the CPU kernel.
+alphas. SSIM has a Gaussian window of 11 taps with σ = 1.5 (Wang et al. 2004), with zeros outside
+the image, and is summed over a box that contains the object: elsewhere both images are background.
+Two implementations have one signature: PyTorch on any device, and the CPU kernel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WINDOW_RADIUS = 5
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the three terms."""
+    """Weights of the three terms of the image loss."""
 
     l1: float = 0.8
     ssim: float = 0.2
@@ -36,11 +36,11 @@ class LossWeights:
 
 
 class ImageLoss(NamedTuple):
-    """What the images cost.
+    """The loss of V images.
 
     Attributes:
-        total: the loss, a scalar, differentiable.
-        squared_error: mean squared difference of colour of each image, for reports only, [V].
+        total: the loss, a differentiable scalar.
+        squared_error: mean squared color error of each image, without gradient, [V].
     """
 
     total: Tensor
@@ -56,16 +56,16 @@ def image_loss(
     image_weights: Tensor,
     weights: LossWeights,
 ) -> ImageLoss:
-    """The loss above; the kernel for CPU tensors where it was built, else the reference.
+    """Compute the loss of the module docstring, with the kernel on the CPU where it was built.
 
     Args:
-        rgb: rendered over `backgrounds`, [V, H, W, 3].
-        alpha: rendered, [V, H, W].
-        targets: V images, bytes, straight alpha, [H, W, 4] each.
+        rgb: rendered colors over `backgrounds`, [V, H, W, 3].
+        alpha: rendered alpha, [V, H, W].
+        targets: V images, RGBA, uint8, straight alpha, [H, W, 4] each.
         backgrounds: sRGB in [0, 1], [V, 3].
-        boxes: x0, y0, x1, y1 in pixels, half open, where SSIM is evaluated, int32, [V, 4].
-        image_weights: factor of each image, [V].
-        weights: of the terms.
+        boxes: boxes in which SSIM is evaluated, x0, y0, x1, y1 in pixels, half open, int32, [V, 4].
+        image_weights: weight of each image, [V].
+        weights: weights of the terms.
 
     Returns:
         The loss, differentiable in `rgb` and `alpha`.
@@ -83,7 +83,7 @@ def image_loss_reference(
     image_weights: Tensor,
     weights: LossWeights,
 ) -> ImageLoss:
-    """As `image_loss`, in plain PyTorch."""
+    """See `image_loss`, in plain PyTorch."""
     views, height, width, _ = rgb.shape
     straight = torch.stack(list(targets)).to(rgb) / 255
     true_alpha = straight[..., 3]
@@ -104,7 +104,7 @@ def image_loss_reference(
 
 
 def ssim_map(x: Tensor, y: Tensor) -> Tensor:
-    """Structural similarity at each pixel of images in [0, 1], [V, C, H, W] each."""
+    """Compute SSIM at each pixel of images in [0, 1], [V, C, H, W] each."""
     offsets = torch.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1, device=x.device, dtype=x.dtype)
     window = torch.exp(-(offsets**2) / (2 * 1.5**2))
     window = window / window.sum()
@@ -132,14 +132,14 @@ def image_loss_cpu(
     image_weights: Tensor,
     weights: LossWeights,
 ) -> ImageLoss:
-    """As `image_loss`, through the kernel; float32 on the CPU."""
+    """See `image_loss`, through the kernel; float32 tensors on the CPU."""
     return ImageLoss(
         *_ImageLoss.apply(rgb, alpha, targets, backgrounds, boxes, image_weights, weights)
     )
 
 
 class _ImageLoss(torch.autograd.Function):
-    """Computes the gradient in the forward pass, where all it needs is at hand."""
+    """Computes the gradient in the forward pass, which shares its intermediate results."""
 
     @staticmethod
     def forward(ctx: Any, rgb, alpha, targets, backgrounds, boxes, image_weights, weights):

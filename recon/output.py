@@ -1,8 +1,7 @@
-"""Where results go: a finished folder or file is complete or absent, and nothing is lost unasked.
+"""Atomic output: a result folder or file is complete or absent, and replaced only on request.
 
-Results are made under a hidden name beside their place and renamed into it when they are done, so
-an interruption, a full disk or an error leaves what was there before. What it does not know: what
-is written.
+Results are written under a hidden name beside their final path and renamed when they are complete,
+so that an interruption, a full disk or an error leaves what was there before.
 """
 
 from __future__ import annotations
@@ -20,25 +19,23 @@ from recon.errors import OutputError, OutputExistsError
 
 
 def check_output(path: str | Path, overwrite: bool = False) -> None:
-    """Tells early, before long work, whether a result folder may be made at `path`.
+    """Check, before long work, that a result folder may be created at `path`.
 
     Args:
         path: the folder; it may be absent or empty.
-        overwrite: whether a folder with something in it may be replaced.
+        overwrite: whether a folder that is not empty may be replaced.
 
     Raises:
-        OutputExistsError: a folder with something in it is there, and `overwrite` is False.
-        OutputError: a file is in the way, or the folder that would be replaced holds the working
-            directory or the home of the user.
+        OutputExistsError: the folder is not empty, and `overwrite` is False.
+        OutputError: there is a file at `path`, or the folder to be replaced contains the working
+            directory or the user's home.
     """
     path = Path(path)
     _check_ancestors(path)
     if not path.exists():
         return
     if not path.is_dir():
-        raise OutputError(
-            f"{path} is a file, but a folder is to be made there; choose another name"
-        )
+        raise OutputError(f"{path} is a file, expected a folder or nothing; choose another name")
     if next(path.iterdir(), None) is None:
         return
     if not overwrite:
@@ -47,41 +44,41 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
         Path(kept).resolve().is_relative_to(path.resolve()) for kept in (Path.cwd(), Path.home())
     ):
         raise OutputError(
-            f"{path} holds the working directory or your home and is never replaced; "
+            f"{path} contains the working directory or your home and is never replaced; "
             "choose a folder inside it"
         )
 
 
 def check_output_file(path: str | Path, overwrite: bool = False) -> None:
-    """The same as `check_output` for a single result file.
+    """Check, before long work, that a result file may be created at `path`.
 
     Raises:
-        OutputExistsError: a file is there, and `overwrite` is False.
-        OutputError: a folder is in the way, or a file stands where a parent folder is needed.
+        OutputExistsError: the file exists, and `overwrite` is False.
+        OutputError: there is a folder at `path`, or a file in place of a parent folder.
     """
     path = Path(path)
     _check_ancestors(path)
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, but a file is to be written there; add a file name")
+        raise OutputError(f"{path} is a folder, expected a file or nothing; add a file name")
     if path.exists() and not overwrite:
         raise OutputExistsError(path, "choose another name or pass --overwrite")
 
 
 @contextmanager
 def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """A fresh folder to fill; it becomes `path` when the block ends well and vanishes if not.
+    """Create a folder that becomes `path` when the block ends, or is removed after an exception.
 
     Args:
-        path: the result folder; parents are made.
-        overwrite: whether a folder with something in it may be replaced. The old one is removed
-            only after the new one is in its place.
+        path: the result folder; parents are created.
+        overwrite: whether a folder that is not empty may be replaced; the old one is removed only
+            after the new one is in its place.
 
     Yields:
         An empty folder on the same file system.
 
     Raises:
-        OutputExistsError, OutputError: as `check_output`.
-        OSError: the folder cannot be made or renamed.
+        OutputExistsError, OutputError: see `check_output`.
+        OSError: the folder cannot be created or renamed.
     """
     check_output(path, overwrite)
     path = Path(path).resolve()  # a link to a folder stays a link: its target is replaced
@@ -99,17 +96,17 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def output_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """A path to write to; it becomes `path` when the block ends well and vanishes if not.
+    """Yield a path whose file becomes `path` when the block ends, or is removed after an exception.
 
     Args:
-        path: the result file; parents are made.
+        path: the result file; parents are created.
         overwrite: whether an existing file may be replaced.
 
     Yields:
-        A path beside `path` with the same suffix, so that writers recognise the format.
+        A path beside `path` with the same suffix, so that writers recognize the format.
 
     Raises:
-        OutputExistsError, OutputError: as `check_output_file`.
+        OutputExistsError, OutputError: see `check_output_file`.
         OSError: the file cannot be written or renamed.
     """
     check_output_file(path, overwrite)
@@ -127,10 +124,10 @@ def output_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes a JSON file that is never seen half-written, replacing an older one.
+    """Write a JSON file atomically, replacing an older one.
 
     Raises:
-        OutputError: `value` holds NaN, an infinity or something that JSON has no form for.
+        OutputError: `value` contains NaN, an infinity or something that JSON cannot represent.
         OSError: the file cannot be written.
     """
     try:
@@ -142,11 +139,11 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def _check_ancestors(path: Path) -> None:
-    """Raises OutputError if the nearest thing that exists above `path` is not a folder."""
+    """Raise OutputError if the nearest existing parent of `path` is not a folder."""
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir():
         raise OutputError(
-            f"{path} cannot be made because {nearest} is a file; choose another place"
+            f"{path} cannot be created because {nearest} is a file; choose another location"
         )
 
 

@@ -1,7 +1,7 @@
-"""Images of a scene or of Gaussians: stored parameters in, pictures out.
+"""Rendering of Gaussians: activate the stored parameters and call a rasterizer.
 
-It activates the stored parameters (exp, sigmoid, spherical harmonics) and calls a rasterizer.
-Letters: N Gaussians, V cameras, H × W pixels.
+Activations are exp (scales), sigmoid (opacities) and spherical harmonics (colors). Letters: N
+Gaussians, V cameras, H × W pixels.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from recon.spherical_harmonics import sh_to_rgb
 
 
 def camera_tensors(cameras: Sequence[Camera], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Viewmats [V, 4, 4] and intrinsics [V, 3, 3] of cameras, with the dtype of `like`."""
+    """Stack viewmats [V, 4, 4] and intrinsics [V, 3, 3], with dtype and device of `like`."""
     viewmats = torch.as_tensor(np.stack([camera.viewmat for camera in cameras])).to(like)
     Ks = torch.as_tensor(np.stack([camera.K for camera in cameras])).to(like)
     return viewmats, Ks
 
 
 def view_colors(gaussians: Gaussians, viewmats: Tensor) -> Tensor:
-    """Colours in sRGB, not negative: [N, 3] at degree 0, else [V, N, 3] as each camera sees it."""
+    """Evaluate non-negative sRGB colors: [N, 3] at degree 0, else [V, N, 3] for each camera."""
     if gaussians.shN.shape[1] == 0:
         return sh0_to_rgb(gaussians.sh0[:, 0]).clamp_min(0)
-    centres = -torch.einsum("vij,vi->vj", viewmats[:, :3, :3], viewmats[:, :3, 3])
-    return sh_to_rgb(gaussians.sh, gaussians.means[None] - centres[:, None])
+    positions = -torch.einsum("vij,vi->vj", viewmats[:, :3, :3], viewmats[:, :3, 3])
+    return sh_to_rgb(gaussians.sh, gaussians.means[None] - positions[:, None])
 
 
 def render_gaussians(
@@ -39,16 +39,16 @@ def render_gaussians(
     background: Sequence[float] = (1.0, 1.0, 1.0),
     backend: str = "auto",
 ) -> Rendering:
-    """Draws stored Gaussians into cameras of one size.
+    """Render Gaussians into cameras of the same image size.
 
     Args:
-        gaussians: as stored (logarithmic scales, logit opacities).
-        cameras: V of them, all of the same height and width.
+        gaussians: stored parameters (logarithmic scales, logit opacities).
+        cameras: V cameras with the same height and width.
         background: sRGB in [0, 1].
         backend: see `recon.rasterizers.rasterize`.
 
     Returns:
-        V images on the Gaussians' device.
+        V images on the device of the Gaussians, differentiable in them.
     """
     viewmats, Ks = camera_tensors(cameras, gaussians.means)
     return rasterize(

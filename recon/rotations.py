@@ -1,6 +1,6 @@
 """Unit quaternions (wxyz) and rotation matrices.
 
-Letters: `...` any batch shape. A quaternion q and −q are the same rotation.
+Letters: `...` any batch shape. Quaternions q and −q are the same rotation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def quats_to_matrices(quats: Tensor) -> Tensor:
-    """Rotation matrices of quaternions of any length, [..., 4] → [..., 3, 3]."""
+    """Convert quaternions of any length to rotation matrices, [..., 4] → [..., 3, 3]."""
     w, x, y, z = F.normalize(quats, dim=-1).unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
@@ -22,10 +22,10 @@ def quats_to_matrices(quats: Tensor) -> Tensor:
 
 
 def matrices_to_quats(matrices: Tensor) -> Tensor:
-    """Unit quaternions with w ≥ 0 of rotation matrices, [..., 3, 3] → [..., 4].
+    """Convert rotation matrices to unit quaternions with w ≥ 0, [..., 3, 3] → [..., 4].
 
-    The largest component is found first and the others are divided by it, so no sign or precision
-    is lost near half turns.
+    The largest component is computed first and the others are divided by it, so that neither sign
+    nor precision is lost near half turns.
     """
     m = matrices
     trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
@@ -51,7 +51,7 @@ def matrices_to_quats(matrices: Tensor) -> Tensor:
 
 
 def multiply_quats(left: Tensor, right: Tensor) -> Tensor:
-    """Hamilton product: first `right`, then `left`. [..., 4] each, broadcast."""
+    """Compute the Hamilton product: rotate by `right`, then by `left`. [..., 4] each, broadcast."""
     w1, x1, y1, z1 = left.unbind(-1)
     w2, x2, y2, z2 = right.unbind(-1)
     return torch.stack(
@@ -66,5 +66,5 @@ def multiply_quats(left: Tensor, right: Tensor) -> Tensor:
 
 
 def invert_quats(quats: Tensor) -> Tensor:
-    """The opposite rotations of unit quaternions, [..., 4]."""
+    """Invert unit quaternions, [..., 4]."""
     return quats * quats.new_tensor([1.0, -1.0, -1.0, -1.0])

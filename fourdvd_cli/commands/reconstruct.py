@@ -24,7 +24,7 @@ from fourdvd_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from recon import Progress, Scene
+    from recon import Scene
 
 
 def reconstruct(
@@ -87,13 +87,13 @@ def reconstruct_with_progress(
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
         from recon import reconstruct as reconstruct_scene
 
-        with console.progress("fitting", quiet) as report:
+        with console.steps("fitting", quiet) as on_step:
             scene = reconstruct_scene(
                 grid,
                 output,
                 **settings,
                 overwrite=overwrite,
-                on_step=lambda step: report(step.step, step.steps, _step_note(step)),
+                on_step=on_step,
                 should_stop=should_stop,
             )
     split = "test" if "test" in scene.metrics else "train"
@@ -103,12 +103,3 @@ def reconstruct_with_progress(
         f"{scene.metrics[split]['psnr']:.2f} dB on the {views} views"
     )
     return scene
-
-
-def _step_note(step: Progress) -> str:
-    """Phase, PSNR, number of Gaussians and time left, in a few words."""
-    minutes, seconds = divmod(round(step.seconds_left or 0), 60)
-    return (
-        f"{step.phase} · {step.metrics['psnr']:.1f} dB · {step.metrics['gaussians']:.0f} Gaussians"
-        f" · {minutes}:{seconds:02d} left"
-    )

@@ -86,13 +86,12 @@ def fit(
         OutOfMemoryError: the GPU has too little memory.
     """
     source = None if isinstance(grid, Grid) else Path(grid)
-    if source is not None:
-        grid, found = _read_splits(source)
-        test_grid = found if test_grid is None else test_grid
+    train_grid, found = (grid, None) if isinstance(grid, Grid) else _read_splits(Path(grid))
+    test_grid = found if test_grid is None else test_grid
     config = config or fit_config(quality, motion, resolve_device(device), seed, sh_degree)
-    config = config.for_images(max(grid.height, grid.width))
+    config = config.for_images(max(train_grid.height, train_grid.width))
     with _kernel_threads(config), _memory_errors():
-        running = Fit(grid, config)
+        running = Fit(train_grid, config)
         seconds = _run(running, on_step, should_stop, None)
         return _measured_scene(running, seconds, source, test_grid)[0]
 

@@ -112,7 +112,7 @@ def test_a_finished_folder_holds_all_that_was_promised(
     assert [path.name for path in (scene_folder / "train").iterdir()] == ["log.jsonl"]
     assert [path.name for path in scene_folder.parent.iterdir()] == ["scene"]
     assert [step.step for step in progress] == list(range(1, ITERATIONS + 1))
-    assert all(step.steps == ITERATIONS and step.seconds_left >= 0 for step in progress)
+    assert all(step.steps == ITERATIONS and (step.seconds_left or 0) >= 0 for step in progress)
     assert [step.phase for step in progress] == sorted(
         (step.phase for step in progress), key=["static", "motion", "refinement"].index
     )
