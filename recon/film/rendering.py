@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from recon.errors import OutputError
 from recon.film.camera_paths import CameraPath, plan_camera_path
@@ -17,7 +16,6 @@ from recon.grid.cameras import Camera
 from recon.media import write_gif, write_png, write_video
 from recon.output import check_output, check_output_file, output_file, output_folder
 from recon.progress import Eta, OnStep, Progress, ignore_progress
-from recon.rendering import render_gaussians
 from recon.scene import Scene
 
 
@@ -102,11 +100,8 @@ def render_frames(
     Yields:
         F images, sRGB, uint8, [H, W, 3].
     """
-    color = scene.background if background is None else background
     for camera, time in zip(cameras, times, strict=True):
-        with torch.no_grad():
-            rgb = render_gaussians(scene.at(float(time)), [camera], color).rgb[0]
-        yield (rgb.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+        yield scene.render(camera, float(time), background)
 
 
 def _with_progress(

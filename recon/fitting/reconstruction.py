@@ -49,8 +49,8 @@ def fit(
     sh_degree: int = 0,
     config: FitConfig | None = None,
     test_grid: Grid | None = None,
-    on_step: OnStep | None = None,
-    should_stop: ShouldStop | None = None,
+    on_step: OnStep = ignore_progress,
+    should_stop: ShouldStop = never_stop,
 ) -> Scene:
     """Fit deformable 3D Gaussians to a grid of posed images.
 
@@ -107,8 +107,8 @@ def reconstruct(
     sh_degree: int = 0,
     config: FitConfig | None = None,
     overwrite: bool = False,
-    on_step: OnStep | None = None,
-    should_stop: ShouldStop | None = None,
+    on_step: OnStep = ignore_progress,
+    should_stop: ShouldStop = never_stop,
 ) -> Scene:
     """Fit a scene to a grid folder and write it, or resume a fit that was interrupted.
 
@@ -165,11 +165,8 @@ def _read_splits(path: Path) -> tuple[Grid, Grid | None]:
     return read_grid(path), test_grid
 
 
-def _run(
-    fit: Fit, on_step: OnStep | None, should_stop: ShouldStop | None, train: TrainFolder | None
-) -> float:
+def _run(fit: Fit, on_step: OnStep, should_stop: ShouldStop, train: TrainFolder | None) -> float:
     """Run the iterations that are left; return the seconds of all, earlier runs included."""
-    on_step, should_stop = on_step or ignore_progress, should_stop or never_stop
     earlier = train.resume(fit) if train else 0.0
     iterations = fit.config.iterations
     eta = Eta(iterations - fit.iteration, earlier)
