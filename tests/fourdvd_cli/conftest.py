@@ -34,7 +34,7 @@ PATIENCE_SECONDS = 180  # imports alone take a minute on a machine with other wo
 
 
 class Outcome(NamedTuple):
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     exit_code: int
     stdout: str
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
 @pytest.fixture
 def fourdvd(monkeypatch, capsys) -> Iterator[Callable[..., Outcome]]:
-    """The real entry point, in this process; signal handlers, hooks and logging are put back."""
+    """Call the entry point in this process; signal handlers, hooks and logging are restored."""
     handlers = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
     hook = sys.unraisablehook
     root = logging.getLogger()
@@ -67,10 +67,10 @@ def fourdvd(monkeypatch, capsys) -> Iterator[Callable[..., Outcome]]:
 
 
 class Process(subprocess.Popen):
-    """The command line as a process of its own."""
+    """The command line in a process of its own."""
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """Waits until a condition holds; fails when the process ends before."""
+        """Wait until a condition holds; fail if the process ends first."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             assert self.poll() is None, self.communicate()
@@ -78,14 +78,14 @@ class Process(subprocess.Popen):
             time.sleep(0.02)
 
     def ending(self) -> Outcome:
-        """What it left behind when it has ended."""
+        """Wait for the end of the process."""
         stdout, stderr = self.communicate(timeout=PATIENCE_SECONDS)
         return Outcome(self.returncode, stdout, stderr)
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Process]]:
-    """Starts the command line, for signals and pipes; whatever still runs at the end is killed."""
+    """Start the command line, for signals and pipes; kill what still runs after the test."""
     processes: list[Process] = []
 
     def begin(*arguments: object, stdout: int = subprocess.PIPE) -> Process:

@@ -1,4 +1,4 @@
-"""Exit codes, streams and speed of the entry point; the commands have tests of their own."""
+"""Exit codes, streams and imports of the entry point; each command has a test module of its own."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ HEAVY = {
 
 
 def failing(monkeypatch, error: BaseException) -> None:
-    """Makes `fourdvd doctor` meet an error."""
+    """Make `fourdvd doctor` raise an error."""
 
     def diagnose(folder):
         raise error
@@ -62,12 +62,12 @@ def test_each_kind_of_failure_has_its_exit_code_and_one_sentence(
     assert len(outcome.stderr.splitlines()) <= 2
 
 
-def test_a_full_disk_is_named_with_its_file(fourdvd, monkeypatch):
+def test_a_full_disk_is_reported_with_its_file(fourdvd, monkeypatch):
     failing(monkeypatch, OSError(errno.ENOSPC, "No space left on device", "out/scene"))
     assert fourdvd("doctor").stderr == "error: out/scene: No space left on device\n"
 
 
-def test_a_message_with_brackets_is_printed_as_it_is(fourdvd, monkeypatch):
+def test_brackets_in_a_message_are_no_markup(fourdvd, monkeypatch):
     failing(monkeypatch, errors.InputError("expected [N, 3], found [red]x[/red]"))
     assert "expected [N, 3], found [red]x[/red]" in fourdvd("doctor").stderr
 
@@ -81,7 +81,7 @@ def test_every_error_that_exits_is_in_the_table_of_exit_codes():
 
 
 def test_an_unknown_exception_is_not_caught(monkeypatch):
-    failing(monkeypatch, ZeroDivisionError("ours"))
+    failing(monkeypatch, ZeroDivisionError("a bug"))
     monkeypatch.setattr(sys, "argv", ["fourdvd", "doctor"])
     with pytest.raises(ZeroDivisionError):
         app()
@@ -121,7 +121,7 @@ def test_wrong_usage_exits_with_2_and_says_so_on_stderr(fourdvd, arguments):
     assert "Usage" in outcome.stderr
 
 
-def test_the_version_is_that_of_the_package(fourdvd):
+def test_version_prints_the_version_of_the_package(fourdvd):
     assert fourdvd("--version") == (0, f"fourdvd {fourdvd_cli.__version__}\n", "")
 
 
@@ -145,7 +145,7 @@ def test_the_output_fits_an_encoding_without_box_characters(command):
     assert found.stdout.isascii()
 
 
-def test_a_reader_that_goes_away_is_no_traceback(start):
+def test_a_closed_pipe_gives_no_traceback(start):
     reader, writer = os.pipe()
     os.close(reader)
     process = start("doctor", "--json", stdout=writer)

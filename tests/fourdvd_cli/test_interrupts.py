@@ -26,7 +26,7 @@ def test_a_signal_interrupts(number):
 
 
 class _Interrupted:
-    """Where a signal arrives while it is destroyed, from where Python lets no exception through."""
+    """An object in whose destructor a signal arrives, where Python discards exceptions."""
 
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -44,14 +44,14 @@ def test_a_signal_in_a_destructor_interrupts_a_moment_later(capfd):
 def test_any_other_error_in_a_destructor_is_shown(capfd):
     class Faulty:
         def __del__(self):
-            raise ValueError("of no use")
+            raise ValueError("faulty destructor")
 
     Faulty()
-    assert "of no use" in capfd.readouterr().err
+    assert "faulty destructor" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("number", interrupts.SIGNALS)
-def test_while_state_can_be_saved_the_first_signal_asks_and_the_second_interrupts(number):
+def test_in_a_stop_request_the_first_signal_requests_and_the_second_interrupts(number):
     with pytest.raises(KeyboardInterrupt), interrupts.stop_request() as should_stop:
         assert not should_stop()
         os.kill(os.getpid(), number)
@@ -59,14 +59,14 @@ def test_while_state_can_be_saved_the_first_signal_asks_and_the_second_interrupt
         os.kill(os.getpid(), number)
 
 
-def test_after_the_block_a_signal_interrupts_at_once_again():
+def test_after_a_stop_request_a_signal_interrupts_at_once():
     with interrupts.stop_request():
         pass
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_what_to_expect_is_told_when_a_stop_is_asked_for(capfd):
+def test_a_requested_stop_is_announced_on_stderr(capfd):
     with pytest.raises(InterruptedError), interrupts.stop_request() as should_stop:
         os.kill(os.getpid(), signal.SIGINT)
         if should_stop():
@@ -74,6 +74,6 @@ def test_what_to_expect_is_told_when_a_stop_is_asked_for(capfd):
     assert "stopping" in capfd.readouterr().err
 
 
-def test_a_request_that_the_work_did_not_heed_interrupts_after_it():
+def test_a_request_that_the_work_ignores_interrupts_after_it():
     with pytest.raises(KeyboardInterrupt), interrupts.stop_request():
         os.kill(os.getpid(), signal.SIGINT)
