@@ -31,6 +31,24 @@ def test_continuous_integration_runs_what_people_run():
     }
 
 
+def test_paths_on_the_map_of_the_readme_exist():
+    text = (ROOT / "README.md").read_text()
+    block = text.split("## Map of the packages\n")[1].split("\n## ")[0]
+    paths, package = [], ROOT
+    for line in block.splitlines():
+        if not line.startswith("    "):
+            continue
+        names = re.split(r"\s{2,}", line.strip())[0].split(" · ")
+        if not line.startswith("      "):  # a package or folder of the project
+            package = ROOT
+            paths += [package / name for name in names]
+            package = ROOT / names[0]
+        else:
+            paths += [package / name for name in names]
+    assert len(paths) > 40
+    assert [str(path.relative_to(ROOT)) for path in paths if not path.exists()] == []
+
+
 def test_the_readme_fits_on_a_few_screens():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
