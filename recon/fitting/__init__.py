@@ -1,1 +1,1 @@
-"""Fits deformable Gaussians to a grid."""
+"""Fitting deformable 3D Gaussians to a grid: `fit` in memory, `reconstruct` into a folder."""

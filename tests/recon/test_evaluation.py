@@ -43,7 +43,7 @@ def noisy(grid: Grid) -> Grid:
     return dataclasses.replace(grid, images=images)
 
 
-def test_a_scene_agrees_with_its_own_images_up_to_quantisation(scene, grid):
+def test_a_scene_agrees_with_its_own_images_up_to_quantization(scene, grid):
     evaluation = evaluate_scene(scene, grid, backend="reference", batch=2)
     assert len(evaluation.images) == len(grid) and evaluation.missing == 0
     assert evaluation.worst_psnr > 48
@@ -67,7 +67,7 @@ def test_equal_grids_agree_fully(tiny_grid):
     assert evaluation.psnr_foreground == evaluation.worst_psnr == 100
 
 
-def test_the_json_has_the_promised_keys_and_means(tiny_grid):
+def test_the_json_has_the_documented_keys_and_means(tiny_grid):
     values = json.loads(json.dumps(evaluate_grid(noisy(tiny_grid), tiny_grid).to_json()))
     assert {"psnr", "ssim", "iou", "psnr_foreground", "worst_psnr", "images"} <= values.keys()
     assert {"view", "frame", "psnr", "ssim", "iou"} <= values["images"][0].keys()
@@ -104,7 +104,7 @@ def test_images_without_counterpart_are_counted(tiny_grid):
     assert (len(evaluation.images), evaluation.missing) == (6, 6)
 
 
-def test_grids_that_have_nothing_in_common_are_refused(tiny_grid):
+def test_grids_without_common_cameras_and_times_are_refused(tiny_grid):
     images = tiny_grid.images.reshape(4, 3, *tiny_grid.images.shape[1:])
     others = [orbit_camera(90 * v + 45, 10, 3.2, 33.8, 24, 24) for v in range(4)]
     with pytest.raises(GridError, match="cameras"):

@@ -6,14 +6,14 @@ from recon.rendering import view_colors
 from recon.rotations import quats_to_matrices
 
 
-def test_colours_survive_the_way_through_the_coefficient():
+def test_colors_survive_the_round_trip_through_the_coefficient():
     rgb = torch.rand(7, 3, dtype=torch.float64)
     torch.testing.assert_close(sh0_to_rgb(rgb_to_sh0(rgb)), rgb)
     assert rgb_to_sh0(torch.tensor(0.5)).item() == 0
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
-def test_points_become_round_gaussians_of_the_asked_kind(degree: int):
+def test_points_become_isotropic_gaussians_of_the_given_degree(degree: int):
     points, rgb = torch.randn(6, 3), torch.rand(6, 3)
     gaussians = gaussians_from_points(points, rgb, 0.03, opacity=0.7, sh_degree=degree)
     assert gaussians.sh_degree == degree
@@ -28,7 +28,7 @@ def test_points_become_round_gaussians_of_the_asked_kind(degree: int):
     )
 
 
-def test_every_point_may_have_a_size_of_its_own():
+def test_every_point_may_have_its_own_size():
     sigma = torch.tensor([0.1, 0.2, 0.4])
     gaussians = gaussians_from_points(torch.zeros(3, 3), torch.zeros(3, 3), sigma)
     torch.testing.assert_close(gaussians.scales.exp(), sigma[:, None].expand(3, 3))

@@ -124,7 +124,7 @@ def test_the_kernel_agrees_on_images_that_are_nearly_right():
 
 
 @needs_kernels
-def test_what_was_in_memory_before_has_no_effect():
+def test_uninitialized_memory_has_no_effect():
     first = evaluate(image_loss_cpu, case(), torch.float32)
     evaluate(image_loss_cpu, case(50, 60, seed=1), torch.float32)
     evaluate(image_loss_cpu, case(2, 2, seed=2), torch.float32)
@@ -153,7 +153,7 @@ def test_the_gradient_of_the_reference_agrees_with_finite_differences():
     )
 
 
-def test_equal_images_cost_nothing():
+def test_equal_images_have_no_loss():
     arguments = case()
     target = torch.stack(arguments.targets).double() / 255
     over = target[..., :3] * target[..., 3:]

@@ -151,7 +151,7 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path):
     assert names(tmp_path / "disk") == ["x"]
 
 
-def test_files_in_the_way_are_named(tmp_path):
+def test_conflicting_files_are_named(tmp_path):
     (tmp_path / "file").write_text("1")
     with pytest.raises(OutputError, match="is a file"):
         check_output(tmp_path / "file", overwrite=True)
@@ -191,7 +191,7 @@ def test_a_file_is_refused_kept_or_replaced(tmp_path):
         pytest.fail("the block must not start")
 
 
-def test_json_is_replaced_whole_and_holds_no_nan(tmp_path):
+def test_json_is_replaced_atomically_and_contains_no_nan(tmp_path):
     path = tmp_path / "x.json"
     write_json(path, {"psnr": 1.5})
     with pytest.raises(OutputError, match="JSON"):

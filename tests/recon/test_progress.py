@@ -22,7 +22,7 @@ def test_an_even_pace_gives_the_exact_time_left(clock):
     assert eta.seconds == pytest.approx(13.0)
 
 
-def test_the_first_steps_are_averaged_plainly(clock):
+def test_the_first_steps_have_equal_weight(clock):
     eta = Eta(4)
     for seconds in (1.0, 3.0):
         clock[0] += seconds

@@ -51,7 +51,7 @@ def test_matrices_are_rotations():
 
 @pytest.mark.parametrize("quats", [random_quats(), half_turns()], ids=["random", "half turns"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_a_quaternion_survives_the_way_through_its_matrix(quats: Tensor, dtype: torch.dtype):
+def test_a_quaternion_survives_the_round_trip_through_its_matrix(quats: Tensor, dtype: torch.dtype):
     back = matrices_to_quats(quats_to_matrices(quats.to(dtype)))
     assert (back[:, 0] >= 0).all()
     cosine = (back * quats.to(dtype)).sum(-1).abs()

@@ -97,7 +97,7 @@ def test_a_loaded_scene_saves_the_same_files(folder: Path, tmp_path: Path):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_a_scene_without_gaussians_can_be_kept(tmp_path: Path):
+def test_a_scene_without_gaussians_can_be_saved(tmp_path: Path):
     scene = make_scene("static")
     scene.gaussians = scene.gaussians.map(lambda tensor: tensor[:0])
     write_scene(scene, tmp_path)
@@ -173,7 +173,7 @@ def test_a_missing_field_is_named(folder: Path, field: str):
     ],
     ids=str,
 )
-def test_a_field_without_sense_is_refused(folder: Path, fields: dict):
+def test_a_field_that_is_not_valid_is_refused(folder: Path, fields: dict):
     change_description(folder, **fields)
     with pytest.raises(SceneError):
         load_scene(folder)
@@ -239,7 +239,7 @@ def test_a_tensor_of_another_shape_is_refused(folder: Path, name: str, shape: tu
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["means", "opacities"])
-def test_numbers_that_are_none_are_refused(folder: Path, name: str, value: float):
+def test_nan_and_infinity_are_refused(folder: Path, name: str, value: float):
     tensor = load_file(folder / "scene.safetensors")[f"gaussians.{name}"]
     tensor.view(-1)[3] = value
     change_tensors(folder, **{name: tensor})

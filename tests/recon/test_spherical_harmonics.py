@@ -7,7 +7,11 @@ from scipy.special import lpmv
 from torch import Tensor
 
 from recon.gaussians import SH_C0, rgb_to_sh0
-from recon.spherical_harmonics import sh_basis, sh_to_rgb
+from recon.rotations import quats_to_matrices
+from recon.spherical_harmonics import rotate_sh, sh_basis, sh_to_rgb
+
+GENERATOR = torch.Generator().manual_seed(1)
+TURN = quats_to_matrices(torch.randn(4, generator=GENERATOR, dtype=torch.float64))
 
 
 def directions_and_weights() -> tuple[Tensor, Tensor]:
@@ -58,7 +62,7 @@ def test_a_higher_degree_only_adds_columns():
         assert torch.equal(sh_basis(directions, degree), sh_basis(directions, 3)[:, :columns])
 
 
-def test_degree_zero_is_the_same_colour_from_everywhere():
+def test_degree_zero_is_the_same_color_from_everywhere():
     rgb = torch.rand(5, 3, dtype=torch.float64)
     directions = torch.randn(4, 5, 3, dtype=torch.float64)
     found = sh_to_rgb(rgb_to_sh0(rgb)[:, None], directions)
@@ -74,7 +78,7 @@ def test_the_length_of_a_direction_does_not_matter():
     )
 
 
-def test_colours_are_the_sum_of_the_basis_and_not_negative():
+def test_colors_are_the_sum_of_the_basis_and_not_negative():
     coefficients = torch.randn(50, 9, 3, dtype=torch.float64)
     directions = torch.randn(50, 3, dtype=torch.float64)
     unit = directions / directions.norm(dim=1, keepdim=True)
@@ -83,3 +87,23 @@ def test_colours_are_the_sum_of_the_basis_and_not_negative():
     np.testing.assert_allclose(
         sh_to_rgb(coefficients, directions), np.maximum(expected, 0), atol=1e-12
     )
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_the_rotated_function_has_the_old_values_in_rotated_directions(degree: int):
+    coefficients = torch.randn(7, (degree + 1) ** 2, 3, generator=GENERATOR, dtype=torch.float64)
+    directions = torch.nn.functional.normalize(
+        torch.randn(100, 3, generator=GENERATOR, dtype=torch.float64), dim=-1
+    )
+    rotated = rotate_sh(coefficients, TURN)
+    before = torch.einsum("dk,nkc->ndc", sh_basis(directions, degree), coefficients)
+    after = torch.einsum("dk,nkc->ndc", sh_basis(directions @ TURN.T, degree), rotated)
+    torch.testing.assert_close(after, before, atol=1e-12, rtol=0)
+
+
+def test_degrees_do_not_mix_under_rotation():
+    coefficients = torch.zeros(1, 16, 3, dtype=torch.float64)
+    coefficients[:, 4:9] = 1
+    rotated = rotate_sh(coefficients, TURN)
+    assert rotated[:, :4].abs().max() < 1e-12
+    assert rotated[:, 9:].abs().max() < 1e-12

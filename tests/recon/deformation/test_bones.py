@@ -50,7 +50,7 @@ def common_motion(gaussians: Gaussians) -> tuple[BoneDeformation, Tensor, Tensor
     with torch.no_grad():
         module.rotations[2].copy_(quat.expand(BONES, 4))
         module.translations[2].copy_(
-            module.centres @ matrix.T + translation - module.centres  # about each bone's centre
+            module.centres @ matrix.T + translation - module.centres  # about each bone's center
         )
     return module, matrix, quat, translation
 
@@ -165,7 +165,7 @@ def test_before_the_first_and_after_the_last_time_it_rests():
 
 
 @pytest.mark.parametrize("direction", [1, -1])
-def test_a_new_time_goes_on_with_the_velocity_before_it(direction: int):
+def test_a_new_time_continues_with_the_previous_velocity(direction: int):
     gaussians = cloud()
     order = [0, 1, 2] if direction > 0 else [3, 2, 1]
     module = BoneDeformation.for_fit(gaussians, TIMES, BONES)
@@ -180,7 +180,7 @@ def test_a_new_time_goes_on_with_the_velocity_before_it(direction: int):
     assert 0.5 * velocity.norm() < step[0].norm() <= velocity.norm() * (1 + 1e-5)
 
 
-def test_a_new_time_goes_on_turning():
+def test_a_new_time_continues_to_rotate():
     module = BoneDeformation.for_fit(cloud(), TIMES, BONES)
     turn = Rotation.from_euler("z", 20, degrees=True)
     with torch.no_grad():
@@ -194,7 +194,7 @@ def test_a_new_time_goes_on_turning():
     assert further[:, 2].max() < 20.01
 
 
-def test_a_new_time_without_a_velocity_begins_where_its_neighbour_is():
+def test_a_new_time_without_a_velocity_begins_where_its_neighbor_is():
     gaussians = cloud()
     module = random_motion(gaussians)
     module.begin_time(3, 2, None)
@@ -248,7 +248,7 @@ def test_fewer_gaussians_than_bones_are_enough(count: int):
     assert torch.isfinite(module.regularization(gaussians, 0.0))
 
 
-def test_gaussians_all_in_one_place_are_no_trouble():
+def test_coinciding_gaussians_are_supported():
     gaussians = cloud()._replace(means=torch.zeros(40, 3))
     module = BoneDeformation.for_fit(gaussians, TIMES)
     assert torch.isfinite(module(gaussians, 0.3).means).all()

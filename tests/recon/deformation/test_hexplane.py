@@ -30,7 +30,7 @@ def small(seed: int = 0, fitted: bool = True, scale_head: bool = False) -> HexPl
 
 
 @pytest.mark.parametrize("scale_head", [False, True])
-def test_it_is_the_identity_at_initialisation(scale_head: bool):
+def test_it_is_the_identity_at_initialization(scale_head: bool):
     gaussians = cloud()
     module = small(fitted=False, scale_head=scale_head)
     for time in (0.0, 0.3, 1.0):
@@ -38,7 +38,7 @@ def test_it_is_the_identity_at_initialisation(scale_head: bool):
         assert all(torch.equal(a, b) for a, b in zip(moved, gaussians, strict=True))
 
 
-def test_at_initialisation_the_heads_get_gradients():
+def test_the_heads_get_gradients_at_initialization():
     module = small(fitted=False)
     moved = module(cloud(), 0.3)
     (moved.means.sum() + moved.quats.sum()).backward()
@@ -88,12 +88,12 @@ def test_it_moves_and_turns_and_changes_scales_only_with_their_head():
     torch.testing.assert_close(moved.quats.norm(dim=-1), torch.ones(20))
 
 
-def test_outside_of_the_box_the_border_goes_on():
+def test_outside_the_box_the_border_features_are_used():
     features = small().features(torch.tensor([[1.0, 0.2, 0.3], [7.0, 0.2, 0.3]]), 0.5)
     assert torch.equal(features[0], features[1])
 
 
-def test_the_box_of_a_fit_holds_all_gaussians():
+def test_the_box_of_a_fit_contains_all_gaussians():
     gaussians = cloud()
     module = HexPlaneDeformation.for_fit(gaussians, TIMES)
     low, high = module.bounds
@@ -170,7 +170,7 @@ def test_tensors_that_do_not_fit_are_refused():
         {"times": []},
     ],
 )
-def test_a_configuration_without_sense_is_refused(change: dict):
+def test_a_configuration_that_is_not_valid_is_refused(change: dict):
     module = small()
     with pytest.raises(ValueError, match="expected"):
         load_deformation("hexplane", module.configuration() | change, module.state_dict())

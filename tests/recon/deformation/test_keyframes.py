@@ -42,7 +42,7 @@ def rigid_motion(gaussians: Gaussians) -> KeyframeDeformation:
     return module
 
 
-def test_it_is_the_identity_at_initialisation():
+def test_it_is_the_identity_at_initialization():
     gaussians = cloud()
     moved = KeyframeDeformation.for_fit(gaussians, TIMES)(gaussians, 0.3)
     assert all(torch.equal(a, b) for a, b in zip(moved, gaussians, strict=True))
@@ -121,7 +121,7 @@ def test_regularization_grows_with_a_shear_and_with_a_jerk():
     assert jerked.regularization(gaussians, 0.25) > 0.1 * jerked.smoothness
 
 
-def test_times_that_were_never_moved_hold_no_other_time_back():
+def test_times_that_were_never_fitted_do_not_affect_others():
     gaussians = cloud()
     module = KeyframeDeformation.for_fit(gaussians, TIMES)
     with torch.no_grad():
@@ -130,7 +130,7 @@ def test_times_that_were_never_moved_hold_no_other_time_back():
 
 
 @pytest.mark.parametrize("frame", range(len(TIMES)))
-def test_regularization_at_a_time_leaves_the_other_times_alone(frame: int):
+def test_regularization_at_a_time_has_no_gradient_for_other_times(frame: int):
     gaussians = cloud()
     module = random_motion(gaussians)
     module.regularization(gaussians, TIMES[frame]).backward()
@@ -159,7 +159,7 @@ def test_a_few_gaussians_are_enough(count: int):
     assert module.regularization(gaussians, 0.6).item() == 0
 
 
-def test_the_neighbours_are_the_nearest():
+def test_the_neighbors_are_the_nearest():
     gaussians = cloud()
     module = KeyframeDeformation.for_fit(gaussians, TIMES)
     distances = torch.cdist(gaussians.means, gaussians.means).fill_diagonal_(math.inf)
@@ -167,7 +167,7 @@ def test_the_neighbours_are_the_nearest():
     assert torch.equal(module.neighbors.sort().values, expected.sort().values)
 
 
-def test_the_rows_of_all_its_parameters_follow_the_gaussians():
+def test_all_parameters_have_one_row_per_gaussian():
     gaussians = cloud()
     module = random_motion(gaussians)
     rows = torch.tensor([3, 0, 3, 19])
@@ -182,7 +182,7 @@ def test_the_rows_of_all_its_parameters_follow_the_gaussians():
     assert module.neighbors.shape == (4, 3)
 
 
-def test_a_new_time_begins_with_the_motion_going_on_damped():
+def test_a_new_time_continues_the_motion_damped():
     gaussians = cloud()
     module = rigid_motion(gaussians)
     with torch.no_grad():
@@ -198,8 +198,8 @@ def test_a_new_time_beside_a_single_fitted_one_begins_like_it():
     module = random_motion(cloud())
     module.begin_time(0, 1, None)
     assert torch.equal(module.translations[0], module.translations[1])
-    pose, neighbour = module.pose(TIMES[0]), module.pose(TIMES[1])
-    torch.testing.assert_close(pose.quats, neighbour.quats)
+    pose, neighbor = module.pose(TIMES[0]), module.pose(TIMES[1])
+    torch.testing.assert_close(pose.quats, neighbor.quats)
 
 
 def test_the_parameter_groups_hold_every_parameter_once():

@@ -18,7 +18,7 @@ def test_the_bracket_of_a_time_reproduces_the_time():
         assert (1 - weight) * TIMES[left] + weight * TIMES[right] == pytest.approx(time)
 
 
-def test_times_outside_are_taken_to_the_nearer_end():
+def test_times_outside_the_range_are_clamped():
     assert bracket(TIMES, -1) == (0, 0.0)
     assert bracket(TIMES, 2) == (3, 0.0)
     assert bracket((0.4,), 0.7) == (0, 0.0)
@@ -39,7 +39,7 @@ def test_aligned_quaternions_are_the_same_rotations_on_the_same_side():
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
-def test_a_motion_goes_on_about_the_same_axis_for_four_fifths_of_its_step(sign: float):
+def test_extrapolation_continues_a_motion_about_the_same_axis_damped(sign: float):
     start = Rotation.from_rotvec([0.3, -0.2, 0.9])
     step = Rotation.from_rotvec([0.0, 0.1, -0.05])
     before, last = (

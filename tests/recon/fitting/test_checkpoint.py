@@ -1,4 +1,4 @@
-"""A fit that was interrupted does what it would have done, and a bad file is refused."""
+"""Resumed fits equal uninterrupted ones bit by bit, and invalid files are refused."""
 
 import errno
 import functools
@@ -43,7 +43,7 @@ CONFIG = FitConfig(
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A coarse hull, one thread; both are as they were afterwards."""
+    """Use a coarse hull and one thread."""
     monkeypatch.setattr(fitting, "visual_hull", functools.partial(visual_hull, resolution=24))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -89,7 +89,7 @@ POLICIES = [Relocation(every=7), GrowAndPrune(every=7, gradient=1e-6)]
 def test_a_resumed_fit_ends_at_the_bits_of_an_uninterrupted_one(
     policy, tiny_grid: Grid, tmp_path: Path
 ):
-    """The stops are in all stages, and where one becomes the next."""
+    """The stops are in all phases and at their boundaries."""
     config = replace(CONFIG, densification=policy)
     whole = Fit(tiny_grid, config)
     identity = fit_identity(tiny_grid, config)

@@ -121,7 +121,7 @@ def test_parameters_without_moments_are_reindexed_too():
 # -- relocation
 
 
-def test_dead_ones_move_onto_live_ones_and_live_ones_stay():
+def test_dead_gaussians_move_onto_live_ones_and_live_ones_stay():
     opacities = torch.full((40,), 0.5)
     dead = torch.arange(40) % 4 == 0
     opacities[dead] = 0.01
@@ -269,7 +269,7 @@ def test_what_is_not_split_stays_where_it_is_and_the_same_generator_gives_the_sa
     assert not torch.equal(results[0][0], results[2][0])
 
 
-def test_no_gaussians_are_no_trouble():
+def test_empty_sets_of_gaussians_are_supported():
     empty = cloud(0)
     rows, halves = density_plan(empty, torch.zeros(0), GrowAndPrune(), Limits(CAP, 1.0))
     assert len(rows) == len(halves) == 0

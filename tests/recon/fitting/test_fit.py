@@ -1,4 +1,4 @@
-"""Short fits of a few coloured Gaussians that move as one body."""
+"""Short fits of a few colored Gaussians that move as one body."""
 
 import functools
 import itertools
@@ -40,7 +40,7 @@ CONFIG = FitConfig(
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A coarse hull, one thread; both are as they were afterwards."""
+    """Use a coarse hull and one thread."""
     coarse = functools.partial(visual_hull, resolution=32)
     monkeypatch.setattr(fitting, "visual_hull", coarse)
     before = torch.get_num_threads()
@@ -57,7 +57,7 @@ def set_threads(threads: int) -> None:
 
 
 def body() -> Gaussians:
-    """Five coloured blobs."""
+    """Five colored blobs."""
     points = torch.tensor(
         [[0.0, 0, 0], [0.35, 0, 0.1], [-0.3, 0.1, 0.2], [0, 0.3, -0.3], [0.1, -0.3, 0.35]]
     )
@@ -224,7 +224,7 @@ def test_one_view_is_enough_to_run():
 
 
 @pytest.mark.parametrize("degree", [1, 3])
-def test_colours_that_depend_on_the_view_are_fitted(degree: int):
+def test_colors_that_depend_on_the_view_are_fitted(degree: int):
     fit = fitted(replace(CONFIG, sh_degree=degree, iterations=40))
     assert fit.gaussians.sh_degree == degree
     assert fit.gaussians.shN.abs().max() > 0
@@ -251,7 +251,7 @@ def test_frames_join_outwards_from_the_middle_and_never_leave():
         assert max(after) - min(after) + 1 == len(after)
 
 
-def test_image_sizes_do_not_shrink_after_the_growth_and_end_at_the_full_one():
+def test_image_sizes_do_not_shrink_during_refinement_and_end_at_full_size():
     fit = Fit(moving_grid(), CONFIG)
     sizes = [fit.schedule.image_size(i) for i in range(CONFIG.iterations)]
     grown = int((CONFIG.static_fraction + CONFIG.motion_fraction) * CONFIG.iterations)
@@ -260,7 +260,7 @@ def test_image_sizes_do_not_shrink_after_the_growth_and_end_at_the_full_one():
     assert max(sizes[:grown]) <= CONFIG.motion_image_size
 
 
-def test_learning_rates_stay_positive_and_the_motions_falls_after_the_growth():
+def test_learning_rates_stay_positive_and_that_of_the_motion_falls_during_refinement():
     fit = Fit(moving_grid(), CONFIG)
     rates: list[dict[str, float]] = []
     while not fit.done:
@@ -272,7 +272,7 @@ def test_learning_rates_stay_positive_and_the_motions_falls_after_the_growth():
     assert rates[-1]["means"] < rates[0]["means"]
 
 
-def test_a_motion_model_that_joins_keeps_what_adam_knows_of_the_gaussians():
+def test_a_new_motion_model_keeps_the_moments_of_the_gaussians():
     fit = Fit(moving_grid(), CONFIG)
     steps = 0.0
     while fit.deformation.name == "static":
@@ -291,7 +291,7 @@ def test_silhouettes_that_contradict_each_other_are_refused():
         Fit(replace(grid, images=images), CONFIG)
 
 
-def test_a_view_that_contradicts_the_others_harms_a_robust_fit_less():
+def test_robust_weights_reduce_the_harm_of_a_contradicting_view():
     true = moving_grid()
     images = true.images.copy()
     wrong = np.flatnonzero(true.view == 2)
@@ -306,7 +306,7 @@ def test_a_view_that_contradicts_the_others_harms_a_robust_fit_less():
     assert psnr(robust=True) > psnr(robust=False) + 0.5
 
 
-def test_qualities_differ_in_effort_only_and_unknown_ones_are_refused():
+def test_qualities_are_ordered_by_effort_and_unknown_ones_are_refused():
     draft, standard, high = (fit_config(quality) for quality in ("draft", "standard", "high"))
     assert draft.iterations < standard.iterations < high.iterations
     assert draft.max_gaussians <= standard.max_gaussians <= high.max_gaussians

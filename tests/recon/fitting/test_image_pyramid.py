@@ -25,7 +25,7 @@ def premultiplied(images: torch.Tensor) -> torch.Tensor:
     return torch.cat([straight[..., :3] * straight[..., 3:], straight[..., 3:]], dim=-1)
 
 
-def test_the_full_size_holds_the_images_as_they_are():
+def test_the_full_size_has_the_original_images():
     images = grid(24, 36)
     level = ImagePyramid(images).level(36)
     assert np.array_equal(level.images.numpy(), images.images)
@@ -43,14 +43,14 @@ def test_the_full_size_holds_the_images_as_they_are():
         ((6, 200), 10, (1, 10)),
     ],
 )
-def test_the_longer_edge_has_the_asked_size_but_images_never_grow(shape, size: int, expected):
+def test_the_longer_edge_has_the_given_size_but_images_never_grow(shape, size: int, expected):
     level = ImagePyramid(grid(*shape)).level(size)
     assert (level.height, level.width) == expected
     assert level.images.shape == (4, *expected, 4)
     assert all((camera.height, camera.width) == expected for camera in level.cameras)
 
 
-def test_the_mean_of_premultiplied_colours_is_kept():
+def test_the_mean_of_premultiplied_colors_is_kept():
     images = grid(48, 48)
     full, small = (ImagePyramid(images).level(size) for size in (48, 12))
     means = [premultiplied(level.images).mean(dim=(1, 2)) for level in (full, small)]
@@ -64,7 +64,7 @@ def test_every_small_pixel_is_the_mean_of_its_block():
     torch.testing.assert_close(small, blocks.mean(dim=(2, 4)), atol=1.1 / 255, rtol=0)
 
 
-def test_colours_of_transparent_pixels_do_not_bleed():
+def test_colors_of_transparent_pixels_do_not_bleed():
     images = grid(24, 24)
     dirty = images.images.copy()
     dirty[dirty[..., 3] == 0] = [255, 0, 255, 0]
@@ -84,7 +84,7 @@ def test_a_small_camera_sees_what_the_large_one_does():
 
 
 @pytest.mark.parametrize("size", [40, 20, 9])
-def test_boxes_hold_all_alpha_with_a_margin_inside_the_image(size: int):
+def test_boxes_contain_all_alpha_with_a_margin_inside_the_image(size: int):
     level = ImagePyramid(grid(40, 30)).level(size)
     for image, (x0, y0, x1, y1) in zip(level.images, level.boxes.tolist(), strict=True):
         assert 0 <= x0 < x1 <= level.width

@@ -15,23 +15,23 @@ def weights_after(errors: list[float]) -> ImageWeights:
     return images
 
 
-def test_before_anything_is_known_all_count_alike():
+def test_without_errors_all_images_have_full_weight():
     assert ImageWeights(FRAME).weights(np.array([0, 3])).tolist() == [1, 1]
 
 
-def test_images_whose_errors_differ_a_little_count_alike():
+def test_images_with_similar_errors_have_full_weight():
     images = weights_after([0.1, 0.12, 0.08, 0.14, 0.1])
     assert images.weights(np.arange(5)).tolist() == [1] * 5
 
 
-def test_an_image_that_is_worse_than_the_others_counts_less_with_the_square_of_its_error():
+def test_the_weight_falls_with_the_square_of_the_error():
     images = weights_after([0.1, 0.1, 0.1, 0.1, 0.4])
     weights = images.weights(np.arange(5))
     assert weights[:4].tolist() == [1] * 4
     assert float(weights[4]) == pytest.approx((SLACK * 0.1 / 0.4) ** 2)
 
 
-def test_no_image_is_forgotten():
+def test_no_weight_falls_below_the_minimum():
     assert float(
         weights_after([0.1, 0.1, 0.1, 0.1, 50]).weights(np.array([4]))[0]
     ) == pytest.approx(MIN_WEIGHT)
@@ -48,7 +48,7 @@ def test_a_new_error_moves_the_old_one_by_a_fifth():
     assert images.errors[:3].tolist() == pytest.approx([0.1, 0.1, 0.2])
 
 
-def test_the_input_view_counts_most_whatever_the_others_agree_on():
+def test_the_input_view_has_the_largest_weight_whatever_its_error():
     images = ImageWeights(FRAME, is_input=np.arange(10) % 5 == 2)
     assert images.weights(np.arange(5)).tolist() == [1, 1, INPUT_VIEW_WEIGHT, 1, 1]
     images.update(np.arange(5), torch.tensor([0.1, 0.1, 0.9, 0.1, 0.4]).square())

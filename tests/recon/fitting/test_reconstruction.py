@@ -103,7 +103,7 @@ def interrupt(grid: Path, folder: Path, iterations: int, config: FitConfig = CON
         reconstruct(grid, folder, config=config, should_stop=stop_after(iterations))
 
 
-def test_a_finished_folder_holds_all_that_was_promised(
+def test_a_finished_folder_has_all_documented_files(
     tiny_grid_folder: Path, tiny_grid: Grid, scene_folder: Path
 ):
     progress: list[Progress] = []
@@ -169,7 +169,7 @@ def test_log_lines_are_json_and_count_up(tiny_grid_folder: Path, scene_folder: P
 
 
 @pytest.mark.parametrize("iterations", [1, 25, ITERATIONS])
-def test_a_stopped_fit_goes_on_to_the_result_of_an_uninterrupted_one(
+def test_a_resumed_fit_ends_at_the_result_of_an_uninterrupted_one(
     iterations: int, tiny_grid_folder: Path, scene_folder: Path, tmp_path: Path
 ):
     interrupt(tiny_grid_folder, scene_folder, iterations)
@@ -220,9 +220,7 @@ def load_bytes(folder: Path) -> bytes:
     return (folder / "scene.safetensors").read_bytes()
 
 
-def test_an_unfinished_fit_of_other_settings_is_left_alone(
-    tiny_grid_folder: Path, scene_folder: Path
-):
+def test_an_unfinished_fit_with_other_settings_is_kept(tiny_grid_folder: Path, scene_folder: Path):
     interrupt(tiny_grid_folder, scene_folder, 12)
     before = contents(scene_folder)
     with pytest.raises(OutputExistsError, match="seed"):
@@ -233,7 +231,7 @@ def test_an_unfinished_fit_of_other_settings_is_left_alone(
     assert lines(scene_folder)[0]["iteration"] <= 20
 
 
-def test_a_finished_folder_is_refused_and_left_alone(tiny_grid_folder: Path, scene_folder: Path):
+def test_a_finished_folder_is_refused_and_kept(tiny_grid_folder: Path, scene_folder: Path):
     reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     before = contents(scene_folder)
     with pytest.raises(OutputExistsError):
@@ -262,7 +260,7 @@ def test_overwriting_replaces_a_finished_folder_only_at_the_end(
     assert {path.name for path in scene_folder.iterdir()} == FILES
 
 
-def test_a_folder_of_other_things_is_refused_and_left_alone(tiny_grid_folder: Path, tmp_path: Path):
+def test_a_folder_with_other_files_is_refused_and_kept(tiny_grid_folder: Path, tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputExistsError):
@@ -270,7 +268,7 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(tiny_grid_folder: Pa
     assert contents(tmp_path / "mine") == {"thesis.tex": b"years of work"}
 
 
-def test_a_folder_named_train_of_somebody_else_is_refused_and_left_alone(
+def test_a_folder_train_with_other_files_is_refused_and_kept(
     tiny_grid_folder: Path, tmp_path: Path
 ):
     (tmp_path / "dataset" / "train").mkdir(parents=True)
@@ -280,7 +278,7 @@ def test_a_folder_named_train_of_somebody_else_is_refused_and_left_alone(
     assert contents(tmp_path / "dataset") == {"train/photo.png": b"the only one"}
 
 
-def test_an_empty_folder_is_taken(tiny_grid_folder: Path, scene_folder: Path):
+def test_an_empty_folder_is_used(tiny_grid_folder: Path, scene_folder: Path):
     scene_folder.mkdir(parents=True)
     reconstruct(tiny_grid_folder, scene_folder, config=replace(CONFIG, iterations=5))
     assert {path.name for path in scene_folder.iterdir()} == FILES
@@ -292,7 +290,7 @@ def test_a_grid_that_is_not_valid_leaves_nothing_behind(tmp_path: Path, scene_fo
     assert not scene_folder.exists()
 
 
-def test_a_damaged_checkpoint_is_an_error_that_says_what_to_delete(
+def test_a_damaged_checkpoint_is_an_error_that_names_the_file(
     tiny_grid_folder: Path, scene_folder: Path
 ):
     interrupt(tiny_grid_folder, scene_folder, 5)
@@ -320,7 +318,7 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_state(
     assert {path.name for path in scene_folder.iterdir()} == FILES
 
 
-def test_torchs_number_of_threads_is_as_before(tiny_grid_folder: Path, scene_folder: Path):
+def test_the_number_of_threads_of_torch_is_restored(tiny_grid_folder: Path, scene_folder: Path):
     before = torch.get_num_threads()
     reconstruct(tiny_grid_folder, scene_folder, config=replace(CONFIG, iterations=3))
     assert torch.get_num_threads() == before

@@ -71,7 +71,7 @@ def test_json_gives_the_same_camera_back():
         (np.eye(4) + np.eye(4)[[3, 3, 3, 0]] * [[0], [0], [0], [0.5]], "last row"),
     ],
 )
-def test_matrices_that_are_no_poses_are_refused(matrix, message):
+def test_matrices_that_are_not_rigid_are_refused(matrix, message):
     with pytest.raises(ValueError, match=message):
         rigid_pose(matrix)
 

@@ -7,17 +7,17 @@ from recon.grid.grid import composite
 from recon.grid.matte import border_color, matte
 
 
-def soft_disc(colour=(200, 120, 30), size: int = 40) -> np.ndarray:
+def soft_disc(color=(200, 120, 30), size: int = 40) -> np.ndarray:
     """RGBA of a disc whose edge is anti-aliased over one pixel."""
     rows, columns = np.mgrid[:size, :size] + 0.5
     alpha = np.clip(size / 4 + 0.5 - np.hypot(rows - size / 2, columns - size / 2), 0, 1)
     image = np.zeros((size, size, 4), np.uint8)
-    image[..., :3], image[..., 3] = colour, np.rint(255 * alpha)
+    image[..., :3], image[..., 3] = color, np.rint(255 * alpha)
     return image
 
 
 @pytest.mark.parametrize("background", [(1, 1, 1), (0, 0, 0), (0, 0.8, 0.2)])
-def test_soft_edges_and_their_colours_are_found(background):
+def test_soft_edges_and_their_colors_are_found(background):
     truth = soft_disc()
     found = matte(composite(truth, background), np.array(background))
     assert np.abs(found[..., 3].astype(int) - truth[..., 3]).max() < 16
@@ -38,7 +38,7 @@ def test_white_parts_inside_the_object_stay():
     assert (found[17:23, 17:23, :3] == 255).all()
 
 
-def test_noise_of_compression_does_not_hurt():
+def test_compression_noise_is_tolerated():
     rng = np.random.default_rng(0)
     truth = soft_disc()
     noisy = composite(truth, (1, 1, 1)) + rng.normal(0, 2, (40, 40, 3))
@@ -55,7 +55,7 @@ def test_the_border_color_is_found_though_the_object_leaves_the_image():
     np.testing.assert_allclose(255 * found, [10, 200, 30])
 
 
-def test_a_busy_border_has_no_colour():
+def test_a_busy_border_has_no_color():
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     assert border_color(images) is None
 

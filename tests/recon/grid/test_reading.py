@@ -71,7 +71,7 @@ def test_numbers_of_views_and_frames_need_not_be_consecutive(tiny_grid, tmp_path
     assert_same(read_grid(tmp_path), grid)
 
 
-def test_the_input_view_is_told_by_its_number(tiny_grid, tmp_path):
+def test_the_input_view_is_written_and_read_by_its_number(tiny_grid, tmp_path):
     assert not tiny_grid.is_input.any()
     grid = dataclasses.replace(tiny_grid, view_numbers=(1, 4, 5, 9), input_view=1)
     write_posed_images(grid, tmp_path)
@@ -110,12 +110,12 @@ def test_without_view_and_frame_images_are_grouped_by_camera_and_time(tiny_grid,
     assert_same(read_grid(tiny_grid_folder), tiny_grid)
 
 
-def test_without_time_the_frame_number_tells_it(tiny_grid, tiny_grid_folder):
+def test_without_time_the_frame_number_gives_it(tiny_grid, tiny_grid_folder):
     edit_frames(tiny_grid_folder, drop("time"))
     assert_same(read_grid(tiny_grid_folder), tiny_grid)
 
 
-def test_a_nerfstudio_folder_without_time_is_one_moment(tiny_grid, tiny_grid_folder):
+def test_a_nerfstudio_folder_without_time_has_one_frame(tiny_grid, tiny_grid_folder):
     frames = json.loads((tiny_grid_folder / "transforms.json").read_text())["frames"][::3]
     edit(tiny_grid_folder, frames=frames, fps=None, camera_model="OPENCV", k1=0.0, applied_scale=1)
     edit_frames(tiny_grid_folder, drop("view", "frame", "time"))
@@ -230,7 +230,7 @@ def test_missing_folders_and_files_are_named(tmp_path):
         ({"fps": 0}, "fps must be a positive number"),
     ],
 )
-def test_camera_models_and_numbers_that_cannot_be_are_refused(tiny_grid_folder, changes, message):
+def test_unsupported_models_and_invalid_numbers_are_refused(tiny_grid_folder, changes, message):
     edit(tiny_grid_folder, **changes)
     refused(tiny_grid_folder, message)
 
@@ -264,7 +264,7 @@ def test_camera_models_and_numbers_that_cannot_be_are_refused(tiny_grid_folder, 
         ({"frame": [1]}, "`frame` must be a finite number"),
     ],
 )
-def test_entries_that_cannot_be_are_refused(tiny_grid_folder, changes, message):
+def test_entries_that_are_not_valid_are_refused(tiny_grid_folder, changes, message):
     edit_frames(tiny_grid_folder, lambda frame: frame.update(changes), only=4)
     refused(tiny_grid_folder, message)
 
@@ -333,7 +333,7 @@ def png_of_size(width: int, height: int) -> bytes:
         (png_of_size(24, 25), "24×25 pixels, but t000.png has 24×24"),
     ],
 )
-def test_files_that_are_no_such_images_are_refused(tiny_grid_folder, data, message):
+def test_files_that_are_not_images_are_refused(tiny_grid_folder, data, message):
     (tiny_grid_folder / "images/v01/t001.png").write_bytes(data)
     refused(tiny_grid_folder, message)
     refused(tiny_grid_folder, r"t001\.png")
@@ -351,7 +351,7 @@ def test_images_of_sixteen_bits_are_refused(tiny_grid_folder):
     refused(tiny_grid_folder, "8 bits")
 
 
-def test_more_pixels_than_memory_are_refused_before_they_are_read(tiny_grid_folder, monkeypatch):
+def test_grids_beyond_the_size_limit_are_refused_unread(tiny_grid_folder, monkeypatch):
     monkeypatch.setattr(reading, "MAX_GRID_BYTES", 12 * 24 * 24 * 4 - 1)
     monkeypatch.setattr(reading, "read_image", lambda path: pytest.fail("must not be decoded"))
     refused(tiny_grid_folder, "12 images of 24×24")

@@ -11,11 +11,11 @@ from recon.media import write_video
 AZIMUTHS = [0.0, 90.0, 180.0]
 
 
-def disc(T: int, size: int, colour) -> np.ndarray:
+def disc(T: int, size: int, color) -> np.ndarray:
     rows, columns = np.mgrid[:size, :size]
     frames = np.full((T, size, size, 3), 255, np.uint8)
     for t in range(T):
-        frames[t, np.hypot(rows - size / 2, columns - size / 2 - t) < size / 4] = colour
+        frames[t, np.hypot(rows - size / 2, columns - size / 2 - t) < size / 4] = color
     return frames
 
 
@@ -52,7 +52,7 @@ def test_angles_must_be_as_many_as_videos(videos):
 @pytest.mark.parametrize(
     "numbers", [{"fov_deg": 0.0}, {"fov_deg": 180.0}, {"distance": -1.0}, {"distance": np.nan}]
 )
-def test_cameras_that_cannot_be_are_refused(videos, numbers):
+def test_cameras_that_are_not_valid_are_refused(videos, numbers):
     with pytest.raises(GridError, match="field of view"):
         grid_from_videos(videos, AZIMUTHS, [0.0], **numbers)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from recon.errors import OutputExistsError
 from recon.grid import grid_from_views, orbit_camera, read_grid, write_grid
-from recon.grid.writing import write_posed_images
+from recon.grid.writing import GAP_PX, contact_sheet, write_posed_images
 from recon.media import read_video
 
 
@@ -92,7 +92,7 @@ def test_unordered_images_are_written_view_major(tmp_path, tiny_grid):
     np.testing.assert_array_equal(read_grid(tmp_path).over(), tiny_grid.over())
 
 
-def test_an_existing_grid_is_kept_unless_asked(written):
+def test_an_existing_grid_is_kept_without_overwrite(written):
     grid, folder = written
     with pytest.raises(OutputExistsError, match="--overwrite"):
         write_grid(grid, folder)
@@ -133,3 +133,23 @@ def test_a_file_system_that_refuses_to_write_leaves_nothing(tmp_path):
     )
     assert process.returncode == 77, process.stderr.decode()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_contact_sheet_shows_views_in_rows_and_frames_in_columns(tiny_grid):
+    sheet = contact_sheet(tiny_grid)
+    step = 24 + GAP_PX
+    assert sheet.shape == (4 * step - GAP_PX, 3 * step - GAP_PX, 3)
+    for view, frame in np.ndindex(4, 3):
+        tile = sheet[view * step :, frame * step :][:24, :24]
+        np.testing.assert_array_equal(tile, tiny_grid.over(indices=[view * 3 + frame])[0])
+
+
+def test_a_contact_sheet_of_a_large_grid_shows_a_part_of_it_smaller(tiny_grid):
+    sheet = contact_sheet(tiny_grid, rows=2, columns=2, tile_px=12)
+    assert sheet.shape == (2 * 12 + GAP_PX, 2 * 12 + GAP_PX, 3)
+
+
+def test_missing_images_of_a_sparse_grid_are_white(tiny_grid):
+    sheet = contact_sheet(tiny_grid.subset(np.arange(1)))
+    assert (sheet[:24, :24] != 255).any()
+    assert (sheet[24:] == 255).all()
