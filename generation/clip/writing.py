@@ -8,15 +8,13 @@ Letters: T frames, H × W pixels. What it does not know: how the frames were mad
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from generation.clip.preparing import PreparedClip
-from recon.media import write_png
+from recon.media import in_rows, thumbnail, tile_images, write_png
 
 NAME = "t{frame:03d}.png"
 COLUMNS = 7
@@ -49,23 +47,14 @@ def preview(images: np.ndarray, tile_px: int = 192) -> np.ndarray:
     Returns:
         uint8, [H', W', 3].
     """
-    T, height, width = images.shape[:3]
-    scale = min(1.0, tile_px / max(height, width))
-    height, width = max(1, round(height * scale)), max(1, round(width * scale))
-    columns = min(T, COLUMNS)
-    rows = math.ceil(T / columns)
-    sheet = np.empty((rows * (height + GAP_PX) + GAP_PX, columns * (width + GAP_PX) + GAP_PX, 3))
-    sheet[:] = GAP_COLOUR
-    ground = _chequered(height, width)
-    for index, image in enumerate(images):
-        small = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
-        rgba = np.asarray(small, dtype=np.float32)
-        alpha = rgba[..., 3:] / 255
-        top = GAP_PX + index // columns * (height + GAP_PX)
-        left = GAP_PX + index % columns * (width + GAP_PX)
-        tile = alpha * rgba[..., :3] + (1 - alpha) * ground
-        sheet[top : top + height, left : left + width] = tile
-    return np.rint(sheet).astype(np.uint8)
+    small = [thumbnail(image, tile_px).astype(np.float32) for image in images]
+    ground = _chequered(*small[0].shape[:2])
+    alpha = [rgba[..., 3:] / 255 for rgba in small]
+    cells = [
+        np.rint(a * rgba[..., :3] + (1 - a) * ground).astype(np.uint8)
+        for a, rgba in zip(alpha, small, strict=True)
+    ]
+    return tile_images(in_rows(cells, min(len(cells), COLUMNS)), GAP_PX, GAP_PX, GAP_COLOUR)
 
 
 def _chequered(height: int, width: int) -> np.ndarray:

@@ -34,6 +34,7 @@ from generation.training.training_choice import Selection
 from generation.weights.files import save_weights
 from generation.weights.trained_weights import VAE_FILE
 from recon.errors import InputError
+from recon.media import tile_images
 
 NAME = "vae"
 PICTURES_OF_A_SIZE = 8
@@ -141,9 +142,7 @@ class AutoencoderStage:
         for target in samples.target.values():
             images = over_white(target[:, 0, 0][:PICTURES_OF_A_SIZE]).rgb
             rows += [_row(images), _row(self._reconstruct(images))]
-        width = max(row.shape[1] for row in rows)
-        padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
-        return np.concatenate(padded)
+        return tile_images(rows, background=(0, 0, 0))
 
     @torch.no_grad()
     def save(
@@ -216,10 +215,10 @@ def _drawn_images(batch: TrainingSample, draws: Draws) -> Sequence[Colours]:
     return drawn
 
 
-def _row(images: Tensor) -> np.ndarray:
-    """Images side by side, uint8, [S, N·S, 3]."""
+def _row(images: Tensor) -> list[np.ndarray]:
+    """Convert images in [-1, 1], [N, 3, S, S], to N arrays, uint8, [S, S, 3]."""
     scaled = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return scaled.permute(2, 0, 3, 1).flatten(1, 2).cpu().numpy()
+    return list(scaled.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def mixing(latents: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from generation.training.stage import StageLoss
 from generation.training.stage_networks import StageNetworks
 from generation.training.training_choice import Selection, Spacing
 from recon.errors import InputError
+from recon.media import tile_images
 
 NOT_OF_THE_LOSS = ("recompute", "sampled", "steps", "guided")
 
@@ -168,7 +169,9 @@ class DiffusionStage(ABC):
     @torch.no_grad()
     def pictures(self, samples: TrainingSample, draws: Draws) -> np.ndarray:
         """Of each sampled grid a block: a row for each time, in it what is known, truth, sample."""
-        return np.concatenate([_block(told, made) for told, made in self._samples(samples, draws)])
+        return tile_images(
+            row for told, made in self._samples(samples, draws) for row in _rows(told, made)
+        )
 
     @abstractmethod
     def save(
@@ -241,10 +244,10 @@ def _psnr(made: Tensor, images: Tensor) -> float:
     return float(-10 * error.clamp_min(1e-10).log10().mean())
 
 
-def _block(told: Told, made: Tensor) -> np.ndarray:
-    """T rows of 1 + 2 V images, uint8, [T·S, (1 + 2 V)·S, 3]."""
+def _rows(told: Told, made: Tensor) -> list[list[np.ndarray]]:
+    """T rows of 1 + 2 V images, uint8, [S, S, 3]."""
     times = told.video.shape[1]
     parts = (told.video[0], told.images[0], made)
     rows = torch.cat([part.unflatten(0, (times, -1)) for part in parts], dim=1)
     pixels = ((rows + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return pixels.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).cpu().numpy()
+    return [list(row) for row in pixels.movedim(2, -1).cpu().numpy()]

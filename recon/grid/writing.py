@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from recon.grid.grid import Grid
 from recon.grid.transforms import transforms_json
-from recon.media import write_png, write_video
+from recon.media import thumbnail, tile_images, write_png, write_video
 from recon.output import output_folder, write_json
 
 GAP_PX = 2  # between the cells of a contact sheet
@@ -87,21 +86,13 @@ def contact_sheet(grid: Grid, rows: int = 16, columns: int = 5, tile_px: int = 1
         uint8, [H, W, 3].
     """
     views, frames = _evenly(grid.V, rows), _evenly(grid.T, columns)
-    scale = min(1.0, tile_px / max(grid.height, grid.width))
-    height, width = max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
-    sheet = np.full(
-        (len(views) * (height + GAP_PX) - GAP_PX, len(frames) * (width + GAP_PX) - GAP_PX, 3),
-        255,
-        dtype=np.uint8,
-    )
-    for row, view in enumerate(views):
-        for column, frame in enumerate(frames):
-            indices = np.flatnonzero((grid.view == view) & (grid.frame == frame))
-            for image in grid.over(indices=indices):
-                top, left = row * (height + GAP_PX), column * (width + GAP_PX)
-                small = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
-                sheet[top : top + height, left : left + width] = np.asarray(small)
-    return sheet
+
+    def cell(view: int, frame: int) -> np.ndarray | None:
+        found = np.flatnonzero((grid.view == view) & (grid.frame == frame))
+        images = grid.over(indices=found[-1:])
+        return thumbnail(images[0], tile_px) if len(images) else None
+
+    return tile_images([[cell(view, frame) for frame in frames] for view in views], GAP_PX)
 
 
 def _evenly(count: int, most: int) -> np.ndarray:

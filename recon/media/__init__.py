@@ -8,6 +8,7 @@ from recon.media.images import (
     read_image,
     write_png,
 )
+from recon.media.tiling import in_rows, thumbnail, tile_images
 from recon.media.videos import (
     MAX_VIDEO_BYTES,
     Video,
@@ -25,10 +26,13 @@ __all__ = [
     "decode_image",
     "encode_image",
     "image_size",
+    "in_rows",
     "read_image",
     "read_video",
     "read_video_frames",
     "read_video_times",
+    "thumbnail",
+    "tile_images",
     "write_gif",
     "write_png",
     "write_video",

@@ -1,9 +1,11 @@
-"""Differentiable rasterization of 3D Gaussians: one function, three backends that agree.
+"""Rasterizers: differentiable for 3D Gaussians, with visibility only for triangle meshes.
 
-`gsplat` on CUDA, `cpu` (own kernel) and `reference` (plain PyTorch, any device and dtype, the
-oracle).
+`rasterize` draws Gaussians with `gsplat` on CUDA, with our kernel on the CPU (`cpu`), or in plain
+PyTorch (`reference`, on any device; the others are tested against it). `recon.rasterizers.mesh`
+draws triangles, tested against `mesh_reference`.
 """
 
-from recon.rasterizers.interface import Rendering, backend_for, rasterize, rasterizers
+from recon.rasterizers.dispatch import backend_for, rasterize, rasterizers
+from recon.rasterizers.interface import Rendering
 
 __all__ = ["Rendering", "backend_for", "rasterize", "rasterizers"]

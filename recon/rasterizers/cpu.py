@@ -1,7 +1,8 @@
-"""The CPU rasterizer: PyTorch's side of the kernel in `recon/native/src/rasterize.cpp`.
+"""CPU backend: the autograd function around the kernel in `recon/native/src/rasterize.cpp`.
 
-Letters: N Gaussians, V cameras, H × W pixels. Computes in float32. The kernel keeps a workspace
-between its forward and its backward; workspaces are used again, so that a fit does not allocate.
+Computes in float32. The kernel keeps a workspace between forward and backward pass; workspaces are
+pooled, so that a fit does not allocate memory in every step.
+Letters: N Gaussians, V cameras, H × W pixels.
 """
 
 from __future__ import annotations
@@ -12,13 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from recon.native.library import built, kernels
+from recon.native.library import kernels
 from recon.rasterizers.interface import Rendering
-
-
-def available() -> bool:
-    """Whether the kernel was compiled when the package was installed."""
-    return built()
 
 
 def rasterize_cpu(
@@ -34,10 +30,11 @@ def rasterize_cpu(
     backgrounds: Tensor | None = None,
     means2d: Tensor | None = None,
 ) -> Rendering:
-    """As `recon.rasterizers.rasterize`, for float32 tensors on the CPU; H and W below 65,536.
+    """Rasterize as `recon.rasterizers.rasterize`: float32 CPU tensors, H and W below 65,536.
 
     Raises:
-        BackendError: the kernel was not built.
+        BackendError: The kernel was not built.
+        TypeError: A tensor is not float32 or not on the CPU.
     """
     if backgrounds is None:
         backgrounds = means.new_zeros(len(viewmats), 3)
@@ -49,12 +46,12 @@ def rasterize_cpu(
 
 
 class _Workspace:
-    """Memory of the kernel for one forward and its backward; goes back to the pool when dropped."""
+    """Kernel memory of one forward and its backward pass; returns to the pool when deleted."""
 
     _free: ClassVar[list[int]] = []
 
     def __init__(self) -> None:
-        self.handle = ctypes.c_void_p()  # for `__del__`, where there are no kernels
+        self.handle = ctypes.c_void_p()  # `__del__` reads it if `kernels` raises
         create = kernels().function("rasterizer_create", ctypes.c_void_p)
         self.handle = ctypes.c_void_p(self._free.pop() if self._free else create())
 
@@ -112,6 +109,6 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
         return ctypes.c_void_p(None)
     if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
         raise TypeError(
-            f"the CPU rasterizer takes float32 on the CPU, got {tensor.dtype} on {tensor.device}"
+            f"the CPU rasterizer needs float32 on the CPU, found {tensor.dtype} on {tensor.device}"
         )
     return ctypes.c_void_p(tensor.data_ptr())

@@ -1,8 +1,8 @@
-"""The CUDA backend: gsplat 1.4 and 1.5, all views in one call. The only file that imports gsplat.
+"""CUDA backend: gsplat 1.4 or 1.5, all views in one call. The only module that imports gsplat.
 
-gsplat compiles its kernels on first use where it has no prebuilt ones; whatever goes wrong there
-is a `BackendError` that says what to do. Up to 1.4 gsplat leaves out the tiles of 16 × 16 pixels
-that lie beyond 3 standard deviations, where the other backends go on down to `ALPHA_MIN`.
+gsplat compiles its kernels on first use if it has no prebuilt ones; failures become a
+`BackendError` that says what to do. gsplat 1.4 culls 16 × 16 pixel tiles beyond 3 standard
+deviations of a Gaussian; the other backends draw it down to `ALPHA_MIN`.
 
 Letters: N Gaussians, V cameras, H × W pixels.
 """
@@ -39,10 +39,10 @@ def rasterize_gsplat(
     backgrounds: Tensor | None = None,
     means2d: Tensor | None = None,
 ) -> Rendering:
-    """As `recon.rasterizers.rasterize`, for float32 tensors on CUDA.
+    """Rasterize as `recon.rasterizers.rasterize`, with float32 CUDA tensors.
 
     Raises:
-        BackendError: the tensors are not on CUDA, or gsplat is missing or cannot run here.
+        BackendError: The tensors are not on CUDA, or gsplat is missing or cannot run here.
     """
     rasterization = _rasterization_on(means.device)
     if len(means) == 0:
@@ -73,10 +73,11 @@ def rasterize_gsplat(
 
 
 class _Means2dProbe(torch.autograd.Function):
-    """The identity on the means; its backward gives the probe the gradient of gsplat's `means2d`.
+    """Identity on the means whose backward pass gives `probe` the gradient of gsplat's `means2d`.
 
-    gsplat projects inside, where no probe can be added. But in the backward pass the means come
-    after the projected means, so a hook on these has filled `gradient` by the time it is read.
+    gsplat projects internally, where no probe can be added. In the backward pass the gradient
+    reaches the projected means before the means, so a hook on the former has filled `gradient` by
+    the time this reads it.
     """
 
     @staticmethod
@@ -92,7 +93,7 @@ class _Means2dProbe(torch.autograd.Function):
 def _empty_images(
     like: Tensor, views: int, height: int, width: int, backgrounds: Tensor | None
 ) -> Rendering:
-    """What N = 0 Gaussians look like; gsplat's kernels fail on them."""
+    """Images of N = 0 Gaussians, on which gsplat's kernels fail."""
     rgb = like.new_zeros(views, height, width, 3)
     if backgrounds is not None:
         rgb = rgb + backgrounds[:, None, None]
@@ -103,15 +104,15 @@ def _empty_images(
 def _rasterization_on(device: torch.device) -> Callable[..., Any]:
     if device.type != "cuda":
         raise BackendError(
-            f"gsplat draws tensors on CUDA, found them on {device}; "
-            "move them there or choose the rasterizer 'cpu' or 'reference'"
+            f"gsplat needs CUDA tensors, found them on {device}; "
+            "move them to CUDA or choose the rasterizer 'cpu' or 'reference'"
         )
     return _load()
 
 
 @functools.cache
 def _load() -> Callable[..., Any]:
-    """`gsplat.rasterization`, with its kernels loaded or compiled."""
+    """Return `gsplat.rasterization` after loading or compiling its kernels."""
     if not torch.cuda.is_available():
         raise BackendError(
             f"gsplat needs a CUDA device, torch finds none; check the driver {WITHOUT}"

@@ -1,8 +1,7 @@
-"""The rasterizer in plain PyTorch: any device, any floating dtype, autograd throughout.
+"""Reference rasterizer in plain PyTorch: any device, any floating dtype, autograd throughout.
 
-It evaluates every Gaussian at every pixel, so it is slow and easy to check: the oracle of the
-others.
-Letters: N Gaussians, V cameras, P = H·W pixels.
+It evaluates every Gaussian at every pixel: slow, but easy to check. The other backends are tested
+against it. Letters: N Gaussians, V cameras, P = H·W pixels.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ PIXELS_AT_ONCE = 2**22  # pixel-Gaussian pairs; bounds the memory, not the resul
 
 
 class Projection(NamedTuple):
-    """N Gaussians seen by one camera.
+    """N Gaussians projected into one camera.
 
     Attributes:
-        means2d: centres in pixels, [N, 2].
+        means2d: projected means in pixels, [N, 2].
         conics: a, b, c of the inverse covariance [[a, b], [b, c]] in 1 / pixels², [N, 3].
-        depths: z in the camera, [N].
-        visible: in front of the camera and not degenerate, [N].
+        depths: z in camera coordinates, [N].
+        visible: whether a Gaussian is in front of the camera and not degenerate, bool, [N].
     """
 
     means2d: Tensor
@@ -54,7 +53,7 @@ def rasterize_reference(
     backgrounds: Tensor | None = None,
     means2d: Tensor | None = None,
 ) -> Rendering:
-    """As `recon.rasterizers.rasterize`."""
+    """Rasterize as `recon.rasterizers.rasterize`."""
     images = []
     for view, (viewmat, K) in enumerate(zip(viewmats, Ks, strict=True)):
         projection = project(means, quats, scales, viewmat, K, height, width)
@@ -75,10 +74,10 @@ def project(
     height: int,
     width: int,
 ) -> Projection:
-    """EWA projection (Zwicker et al. 2001, as in 3D Gaussian splatting eq. 5) into one camera.
+    """Project Gaussians into one camera by EWA splatting.
 
-    The slope at which the Jacobian is taken is clamped to 1.3 times the field of view, as in
-    gsplat.
+    The Jacobian is evaluated at a slope clamped to 1.3 times the field of view, as in gsplat.
+    Source: Zwicker et al., "EWA volume splatting", 2001; 3D Gaussian splatting, equation 5.
     """
     rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
     x, y, z = (means @ rotation.T + translation).unbind(-1)
@@ -104,9 +103,9 @@ def project(
     return Projection(means2d, conics, z, visible)
 
 
-def _clamped_slope(slope: Tensor, focal: Tensor, centre: Tensor, size: int) -> Tensor:
+def _clamped_slope(slope: Tensor, focal: Tensor, center: Tensor, size: int) -> Tensor:
     margin = 0.15 * size / focal  # 0.3 of tan(fov / 2)
-    low, high = -(centre / focal + margin), (size - centre) / focal + margin
+    low, high = -(center / focal + margin), (size - center) / focal + margin
     return torch.minimum(torch.maximum(slope, low), high)
 
 
@@ -146,7 +145,7 @@ def _composite(
 def _blend(
     means2d: Tensor, conics: Tensor, opacities: Tensor, features: Tensor, pixels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sorted Gaussians blended at some pixels: features [P, C] and transmittance [P]."""
+    """Blend depth-sorted Gaussians at some pixels: features [P, C] and transmittance [P]."""
     dx, dy = (pixels[:, None, :] - means2d[None]).unbind(-1)
     a, b, c = conics.unbind(-1)
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy

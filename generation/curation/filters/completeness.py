@@ -25,7 +25,7 @@ from PIL import Image
 from generation.curation.filters.clips import OPAQUE, evenly
 from recon.grid import read_grid
 from recon.grid.grid import composite
-from recon.media import encode_image
+from recon.media import encode_image, in_rows, tile_images
 
 PROMPT = """The picture shows one 3D model from four sides. Decide whether it is a complete object.
 
@@ -115,13 +115,12 @@ def picture_for_judge(folder: Path) -> bytes:
         GridError: it is no valid grid.
     """
     grid = read_grid(folder)
-    sheet = Image.new("RGB", (2 * TILE_PX, 2 * TILE_PX), "white")
+    tiles: list[np.ndarray | None] = [None] * VIEWS
     for place, view in enumerate(evenly(grid.V, VIEWS)):
         images = grid.of_view(int(view))
         cut_out = _cut_out(grid.images[images[len(images) // 2]])
-        tile = cut_out.resize((TILE_PX, TILE_PX), Image.Resampling.BICUBIC)
-        sheet.paste(tile, (place % 2 * TILE_PX, place // 2 * TILE_PX))
-    return encode_image(np.asarray(sheet), ".png")
+        tiles[place] = np.asarray(cut_out.resize((TILE_PX, TILE_PX), Image.Resampling.BICUBIC))
+    return encode_image(tile_images(in_rows(tiles, 2)), ".png")
 
 
 def _cut_out(rgba: np.ndarray) -> Image.Image:

@@ -34,7 +34,7 @@ from PIL import Image, ImageDraw, ImageFont
 from generation.curation.filters.records import Candidate
 from generation.curation.filters.report_page import ReportRow, report_page
 from generation.curation.filters.thresholds import Thresholds, Verdict
-from recon.media import decode_image, write_png
+from recon.media import decode_image, in_rows, tile_images, write_png
 from recon.output import output_folder, write_json
 
 SCORES_NAME = "scores.jsonl"
@@ -233,25 +233,25 @@ def write_sheets(cells: Sequence[Cell], folder: Path, name: str) -> None:
     digits = max(2, len(str(len(pages))))
     for number, start in enumerate(pages, start=1):
         page = _page(cells[start : start + on_a_page])
-        write_png(folder / f"{name}_{number:0{digits}d}.png", np.asarray(page))
+        write_png(folder / f"{name}_{number:0{digits}d}.png", page)
 
 
-def _page(cells: Sequence[Cell]) -> Image.Image:
-    width, height = CELL_WIDTH + GAP_PX, STRIP_HEIGHT + TEXT_LINES * LINE_PX + GAP_PX
-    rows = -(-len(cells) // COLUMNS)
-    page = Image.new("RGB", (COLUMNS * width + GAP_PX, rows * height + GAP_PX), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(FONT_PX)
-    for place, (strip, name, reasons) in enumerate(cells):
-        left = GAP_PX + place % COLUMNS * width
-        top = GAP_PX + place // COLUMNS * height
-        if strip is not None:
-            image = decode_image(strip.read_bytes(), "JPEG", mode="RGB")
-            page.paste(Image.fromarray(image), (left, top))
-        for line, text in enumerate([name, *reasons][:TEXT_LINES]):
-            colour = "#222222" if line == 0 else "#b00020"
-            at = (left, top + STRIP_HEIGHT + line * LINE_PX)
-            draw.text(at, _shortened(text, font, draw), fill=colour, font=font)
-    return page
+def _page(cells: Sequence[Cell]) -> np.ndarray:
+    drawn = [_cell(*cell) for cell in cells]
+    return tile_images(in_rows(drawn, COLUMNS), GAP_PX, GAP_PX)
+
+
+def _cell(strip: Path | None, name: str, reasons: tuple[str, ...]) -> np.ndarray:
+    cell = Image.new("RGB", (CELL_WIDTH, STRIP_HEIGHT + TEXT_LINES * LINE_PX), "white")
+    draw, font = ImageDraw.Draw(cell), ImageFont.load_default(FONT_PX)
+    if strip is not None:
+        image = decode_image(strip.read_bytes(), "JPEG", mode="RGB")
+        cell.paste(Image.fromarray(image), (0, 0))
+    for line, text in enumerate([name, *reasons][:TEXT_LINES]):
+        color = "#222222" if line == 0 else "#b00020"
+        at = (0, STRIP_HEIGHT + line * LINE_PX)
+        draw.text(at, _shortened(text, font, draw), fill=color, font=font)
+    return np.asarray(cell)
 
 
 def _shortened(

@@ -24,7 +24,7 @@ from generation.curation.filters.image_quality import measure_quality
 from generation.curation.filters.motion import Flow, dis_flow, measure_motion
 from recon.errors import GridError
 from recon.grid import Grid, read_grid
-from recon.media import encode_image
+from recon.media import encode_image, tile_images
 
 MEASURES = 1  # raised whenever the same grid would get other scores
 STRIP_FRAMES = 2
@@ -137,14 +137,16 @@ def _flow(settings: ScoringSettings) -> Flow:
 def _strip(grid: Grid) -> bytes:
     """A row for each of two frames, four views in it; blank where there is none."""
     frames, views = evenly(grid.T, STRIP_FRAMES), evenly(grid.V, VIEWS)
-    side = STRIP_TILE_PX
-    strip = np.full((len(frames) * side, len(views) * side, 3), 255, np.uint8)
-    for row, frame in enumerate(frames):
-        for column, view in enumerate(views):
-            found = np.flatnonzero((grid.view == view) & (grid.frame == frame))
-            for image in grid.over(STRIP_BACKGROUND, found):
-                small = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
-                strip[row * side :, column * side :][:side, :side] = np.asarray(small)
+    side = (STRIP_TILE_PX, STRIP_TILE_PX)
+
+    def cell(view: int, frame: int) -> np.ndarray | None:
+        found = np.flatnonzero((grid.view == view) & (grid.frame == frame))
+        images = grid.over(STRIP_BACKGROUND, found[-1:])
+        if len(images) == 0:
+            return None
+        return np.asarray(Image.fromarray(images[0]).resize(side, Image.Resampling.BOX))
+
+    strip = tile_images([[cell(view, frame) for view in views] for frame in frames])
     return encode_image(strip, ".jpg", quality=88)
 
 
