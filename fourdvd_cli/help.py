@@ -36,7 +36,7 @@ COMMANDS = "Commands"
 NARROWEST_TEXT = 40  # characters for the meanings, where the names are long
 FRAME_WIDTH = 6  # characters around the two columns of a panel
 
-_FACTS = re.compile(r"\s*\[([^\[\]]*)\]$")
+_FACTS = re.compile(r"\s*\\?\[([^\[\]]*)\]$")  # typer 0.15 escapes the bracket
 _RANGE = re.compile(r"(-?[\d.]+)<=x<=([\d.]+)")
 
 
