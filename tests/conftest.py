@@ -21,8 +21,8 @@ def make_tiny_grid(V: int = 4, T: int = 3, height: int = 24, width: int = 24) ->
     rows, columns = np.mgrid[:height, :width] + 0.5
     images = np.zeros((V, T, height, width, 4), np.uint8)
     for v, t in np.ndindex(V, T):
-        centre = width / 2 + 4 * np.sin(2 * np.pi * v / V) * (t / max(T - 1, 1) - 0.5)
-        radius = np.hypot(rows - height / 2, columns - centre)
+        center = width / 2 + 4 * np.sin(2 * np.pi * v / V) * (t / max(T - 1, 1) - 0.5)
+        radius = np.hypot(rows - height / 2, columns - center)
         alpha = np.clip(min(height, width) / 4 + 0.5 - radius, 0, 1)
         images[v, t, ..., 3] = np.rint(255 * alpha)
         images[v, t, ..., :3] = np.where(alpha[..., None] > 0, [40 * v + 30, 60 * t + 20, 180], 255)

@@ -24,7 +24,7 @@ class Ball(NamedTuple):
 
     Attributes:
         means: uniform in the ball, [N, 3].
-        quats: uniform, not normalised, wxyz, [N, 4].
+        quats: uniform, not normalized, wxyz, [N, 4].
         scales: standard deviations in world units, [N, 3].
         opacities: in [0, 1], [N].
         colors: uniform in [0, 1], [N, 3].
