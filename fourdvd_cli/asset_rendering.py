@@ -11,7 +11,7 @@ from typing import Any
 
 from fourdvd_cli import console
 from generation.curation.assets.files import find_assets
-from generation.curation.assets.inspection import Limits
+from generation.curation.assets.limits import Limits
 from generation.curation.figures.asset import figure_assets
 from generation.curation.jobs import Resources, make_executor
 from generation.curation.manifest import (

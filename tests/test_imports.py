@@ -20,6 +20,13 @@ def test_what_runs_inside_blender_imports_only_numpy_and_blender():
     assert imported - set(sys.stdlib_module_names) <= {"numpy", "bpy", "mathutils", "gpu"}
 
 
+def test_no_module_imports_itself_through_others():
+    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True)
+    for module in graph.modules:
+        imported = graph.find_modules_directly_imported_by(module)
+        assert not any(graph.chain_exists(other, module) for other in imported), module
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_module_needs_a_posix_system_to_be_imported(package):
     for path in (ROOT / package).rglob("*.py"):

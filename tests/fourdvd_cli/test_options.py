@@ -29,7 +29,7 @@ from fourdvd_cli.options import (
     parse_degrees,
 )
 from generation.clip.preparing import ClipOptions
-from generation.curation.assets.inspection import Limits
+from generation.curation.assets.limits import Limits
 from generation.curation.render.rendering import TIMEOUT_S
 from generation.curation.render.settings import Renderer as LibraryRenderer
 from generation.curation.render.settings import RenderSettings

@@ -164,7 +164,7 @@ def render(
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.asset_rendering import Batch
-    from generation.curation.assets.inspection import Limits
+    from generation.curation.assets.limits import Limits
     from generation.curation.render import settings as render_settings
     from generation.curation.render.settings import Light
 

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from generation.curation.assets.inspection import (
+from generation.curation.assets.limits import (
     AssetError,
     ImageSize,
     Inspection,

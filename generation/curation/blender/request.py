@@ -96,7 +96,7 @@ class Result:
     """What became of an asset.
 
     Attributes:
-        reason: why it was refused, one of `inspection.Reason`; empty if it was not.
+        reason: why it was refused, one of `limits.Reason`; empty if it was not.
         message: the same as a sentence.
         clip: name of the clip that was played.
         clips: all of them.
@@ -133,7 +133,7 @@ class Result:
 
 
 class Rejected(Exception):
-    """An asset that cannot be used; `reason` is one word of `inspection.Reason`."""
+    """An asset that cannot be used; `reason` is one word of `limits.Reason`."""
 
     def __init__(self, reason: str, message: str):
         self.reason = reason

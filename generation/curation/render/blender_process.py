@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from generation.curation.assets.inspection import AssetError, Reason
+from generation.curation.assets.limits import AssetError, Reason
 from generation.curation.blender import request as blender_request
 from generation.curation.blender.request import Request, Result
 from recon.errors import BackendError, FourdvdError

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from generation.curation.assets.files import Asset, obj_frames
-from generation.curation.assets.inspection import AssetError, Limits, inspect
+from generation.curation.assets.inspection import inspect
+from generation.curation.assets.limits import AssetError, Limits
 from generation.curation.blender.request import CyclesRequest, Request, Result
 from generation.curation.figures.asset import FigureAsset
 from generation.curation.manifest import Row, Status, parse_row, row_json

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from generation.curation.assets.files import Asset, AssetFormat, find_assets
-from generation.curation.assets.inspection import Limits
+from generation.curation.assets.limits import Limits
 from generation.curation.manifest import Row, Status
 from generation.curation.render.grid_folder import DEPTH_UNIT
 from generation.curation.render.rendering import (
