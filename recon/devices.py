@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 
-from recon.errors import BackendError
+from recon.errors import BackendError, InputError
 
 NO_GSPLAT = "gsplat is not installed; run `pip install 'fourdvd[cuda]'`"
 
@@ -25,7 +25,7 @@ def resolve_device(name: str = "auto") -> str:
 
     Raises:
         BackendError: "cuda" was requested and cannot be used.
-        ValueError: the name is another one.
+        InputError: the name is another one.
     """
     device = resolve_network_device(name)
     if device == "cuda" and importlib.util.find_spec("gsplat") is None:
@@ -39,7 +39,7 @@ def resolve_device(name: str = "auto") -> str:
 def resolve_network_device(name: str = "auto") -> str:
     """Choose the device for networks; as `resolve_device`, but CUDA needs no gsplat."""
     if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"expected the device auto, cpu or cuda, found {name!r}")
+        raise InputError(f"expected the device auto, cpu or cuda, found {name!r}")
     if name == "cpu":
         return "cpu"
     import torch

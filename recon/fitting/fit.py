@@ -121,8 +121,8 @@ class Fit:
         self.iteration += 1
         return Step(self.iteration, psnr, len(self.parameters["means"]))
 
-    def new_optimizer(self) -> torch.optim.Optimizer:
-        """Make an Adam over all parameters that keeps the moments of the canonical Gaussians."""
+    def new_optimizer(self, old: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer:
+        """Make an Adam over all parameters; keep the moments of the Gaussians from an old one."""
         rates = self.config.learning_rates
         groups = [
             {"params": [value], "lr": getattr(rates, name), "name": name, "motion": False}
@@ -131,7 +131,6 @@ class Fit:
         groups += [group | {"motion": True} for group in self.deformation.parameter_groups()]
         for group in groups:
             group["initial_lr"] = group["lr"]
-        old = getattr(self, "optimizer", None)
         optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
         if old is not None:
             for parameter in self.parameters.values():
@@ -147,7 +146,7 @@ class Fit:
             with torch.random.fork_rng():  # networks are initialized from the global generator
                 torch.manual_seed(self.config.seed)
                 self.deformation = model.for_fit(self.gaussians, self.times)
-            self.optimizer = self.new_optimizer()
+            self.optimizer = self.new_optimizer(self.optimizer)
         known = frames[: self.joined]
         for frame in frames[self.joined :]:
             inward = -1 if frame > self.schedule.first else 1

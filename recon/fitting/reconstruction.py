@@ -174,8 +174,8 @@ def _run(fit: Fit, on_step: OnStep, should_stop: ShouldStop, train: TrainFolder 
     while not fit.done:
         step = fit.step()
         eta.tick()
-        kept = 0.0 if psnr is None else PSNR_SMOOTHING
-        psnr = kept * (psnr or 0.0) + (1 - kept) * step.psnr
+        past = step.psnr if psnr is None else psnr
+        psnr = PSNR_SMOOTHING * past + (1 - PSNR_SMOOTHING) * step.psnr
         metrics = {"psnr": psnr, "gaussians": step.gaussians}
         if train:
             train.record(fit, psnr, eta.seconds)

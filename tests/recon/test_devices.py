@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recon.devices import resolve_device
-from recon.errors import BackendError
+from recon.errors import BackendError, InputError
 
 
 @pytest.fixture
@@ -38,3 +38,8 @@ def test_cuda_that_cannot_be_used_is_an_error_with_what_to_do(machine, cuda, wha
     machine(cuda, gsplat=False)
     with pytest.raises(BackendError, match=what):
         resolve_device("cuda")
+
+
+def test_other_names_are_refused():
+    with pytest.raises(InputError, match="tpu"):
+        resolve_device("tpu")
