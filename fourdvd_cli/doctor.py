@@ -125,13 +125,13 @@ def _h264() -> Finding:
 
 def _weights() -> Finding:
     from generation.weights.catalogue import published
-    from generation.weights.store import find_weights
+    from generation.weights.store import find_published
     from recon.errors import WeightsError
 
     found, missing = [], []
     for model in published.values():
         try:
-            found.append(f"{model.label} in {find_weights(model).parent}")
+            found.append(f"{model.label} in {find_published(model).parent}")
         except WeightsError:
             missing.append(model.label)
     facts = [*found, *([f"not found: {', '.join(missing)}"] if missing else [])]

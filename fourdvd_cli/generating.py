@@ -69,17 +69,17 @@ class Generation:
 
     def find_weights(self) -> dict[str, Path]:
         """Files of the models that are needed, by name; raises WeightsError if one is missing."""
-        from generation.weights.model_files import find_model
+        from generation.weights.store import find_model
 
         self.find_trained()  # first: they take days to make, the others minutes to fetch
         return {name: find_model(name, self.weights_folder) for name in self.plan.models}
 
     def find_trained(self) -> dict[str, Path]:
         """The cascade's own files; raises WeightsError as `find_weights`."""
-        from generation.weights.model_files import find_cascade_file
+        from generation.weights.store import find_cascade_file
 
         return {
-            name: find_cascade_file(name, self.plan, self.weights_folder)
+            name: find_cascade_file(name, self.plan.preset.model, self.weights_folder)
             for name in self.plan.cascade_files
         }
 
@@ -95,13 +95,13 @@ class Generation:
         with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
             from generation.checkpoint import check_folder
             from generation.pipeline import generate
-            from generation.weights.model_files import open_models
+            from generation.weights.model_weights import open_models
 
             check_folder(self.folder, self.overwrite)
             device = resolve_network_device(self.settings.device)
             settings = replace(self.settings, device=device)
             self.find_trained()
-            weights = open_models(self.plan, settings, self.weights_folder)
+            weights = open_models(self.plan.models, self.weights_folder)
             if not self.quiet:
                 self._warn_of_cost(settings)
             with console.progress("generating", self.quiet) as report:
@@ -161,7 +161,7 @@ class Generation:
 
     def _files_that_are_here(self) -> dict[str, Path | None]:
         """All files that are needed, by the name of the model or their own; None: not here."""
-        from generation.weights.model_files import find_cascade_file, find_model
+        from generation.weights.store import find_cascade_file, find_model
 
         def here(find: Callable[[], Path]) -> Path | None:
             try:
@@ -175,7 +175,7 @@ class Generation:
             for name in plan.models
         }
         return found | {
-            name: here(partial(find_cascade_file, name, plan, folder))
+            name: here(partial(find_cascade_file, name, plan.preset.model, folder))
             for name in plan.cascade_files
         }
 
@@ -184,13 +184,15 @@ class Generation:
         import torch
 
         from generation.cost import estimate, measured_rate
-        from generation.weights.model_files import trained_sizes
+        from generation.weights.model_weights import find_architecture
 
         here = settings.device == "cpu" or torch.cuda.is_available()
         rate = measured_rate(settings.device) if here else float("nan")
         size, frames = self.clip.images.shape[1], len(self.clip.images)
-        trained = trained_sizes(self.plan, self.weights_folder)
-        found = estimate(self.plan, settings, size, frames, rate, trained)
+        architectures = {
+            name: find_architecture(name, self.weights_folder) for name in self.plan.models
+        }
+        found = estimate(self.plan, settings, size, frames, rate, architectures)
         return {
             "memory_bytes": found.device_memory_bytes,
             "disk_bytes": found.disk_bytes,

@@ -22,38 +22,26 @@ from generation.conditioning import Conditioning
 from generation.models.image_encoders import (
     CLIPImageEncoder,
     ConvImageEncoder,
-    ConvImageEncoderConfig,
-)
-from generation.models.patch_autoencoder import (
-    PatchAutoencoderConfig,
-    PatchDecoder,
-    PatchEncoder,
 )
 from generation.models.structure_branch import Structure, StructureBranch, build_branch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.models.vae import (
-    LATENT_CHANNELS,
     LATENT_SIDE,
-    VAEConfig,
-    VAEDecoder,
-    VAEEncoder,
     decode_in_chunks,
     encode_in_chunks,
 )
 from generation.networks import (
     LOW_MEMORY_TOKENS,
-    REFERENCE_VAE,
+    Architecture,
     images_at_once,
     predictor,
     working_dtype,
 )
 from generation.observation import count_flops, peak_bytes
-from generation.presets import ORBIT_CONFIGS, UNGUIDED, Plan
+from generation.presets import UNGUIDED, Plan
 from generation.settings import GenerateSettings
-from generation.weights.catalogue import published
-from generation.weights.trained_weights import TrainedWeights
 from generation.windows import Window
 
 PNG_BYTES_PER_PIXEL = 0.5  # RGBA; rendered objects before nothing take 0.2 to 0.35
@@ -95,11 +83,10 @@ class Setting(NamedTuple):
 
     Attributes:
         size: S.
-        dtype: of UNet and image tower.
+        dtype: type of UNet and image encoder.
         low_memory: see `generation.networks.Networks`.
         on_cpu: whether layers take their tokens in pieces in any case.
-        autoencoder: of the published files, or of our own.
-        tower: of our own; None for CLIP's.
+        architecture: the networks of the model.
         guided: whether there is a half without conditioning.
     """
 
@@ -107,16 +94,13 @@ class Setting(NamedTuple):
     dtype: torch.dtype
     low_memory: bool
     on_cpu: bool
-    autoencoder: VAEConfig | PatchAutoencoderConfig = VAEConfig()
-    tower: ConvImageEncoderConfig | None = None
+    architecture: Architecture = Architecture(UNetConfig())
     guided: bool = True
 
     @property
     def latent_channels(self) -> int:
         """Of the autoencoder."""
-        if isinstance(self.autoencoder, PatchAutoencoderConfig):
-            return self.autoencoder.latent_channels
-        return LATENT_CHANNELS
+        return self.architecture.unet.out_channels
 
     @property
     def tokens(self) -> int | None:
@@ -132,7 +116,7 @@ def estimate(
     size: int,
     frames: int,
     rate_flops: float,
-    trained: Mapping[str, TrainedWeights] | None = None,
+    architectures: Mapping[str, Architecture],
 ) -> Estimate:
     """What a generation will take.
 
@@ -142,7 +126,7 @@ def estimate(
         size: S.
         frames: n.
         rate_flops: floating-point operations in a second, e.g. from `measured_rate`.
-        trained: our own networks by name, where the plan has no published ones.
+        architectures: networks of each model that `Plan.models` names.
 
     Returns:
         The estimate; of all stages, SV3D's orbit and the grids, the largest memory.
@@ -152,16 +136,15 @@ def estimate(
         guided=plan.preset.guided,
     )  # fmt: skip
     base, orbit = plan.preset.model, plan.orbit_model
-    if trained:
-        own = trained[base]
-        plan = plan.with_network(own.config)
-        setting = setting._replace(autoencoder=own.autoencoder, tower=own.tower_config)
+    plan = plan.with_network(architectures[base].unet)
+    setting = setting._replace(architecture=architectures[base])
     stages = _grid_stages(plan, setting, frames)
     if orbit is not None:
-        config = trained[orbit].config if trained else ORBIT_CONFIGS[orbit]
+        config = architectures[orbit].unet
         setting = setting._replace(
             guided=plan.preset.orbit_guidance != UNGUIDED,
             size=min(size, plan.preset.orbit_size or size),
+            architecture=architectures[orbit],
         )
         stages.append(_orbit_stage(plan, config, setting))
     flops = sum(stage.flops for stage in stages)
@@ -250,9 +233,7 @@ def _grid_stage(plan: Plan, setting: Setting, frames: int) -> Cost:
     flops += V * (frames + made) * decoding_cost(1, setting).flops
     flops += frames * token_cost(1, setting).flops
     step = max(step.memory for step in steps.values())
-    separate = plan.preset.published and (
-        REFERENCE_VAE in published[plan.preset.model].conditioning_vaes
-    )
+    separate = setting.architecture.separate_reference_encoder
     return Cost(_peak(config, setting, step, frames, V, 1 + separate), flops)
 
 
@@ -273,9 +254,9 @@ def _peak(
     video = frames * 3 * setting.size**2 * 4
     weights = [
         _weight_bytes(_unet(config), setting.dtype),
-        _weight_bytes(_encoder(setting.autoencoder), torch.float32),
-        _weight_bytes(_tower(setting.tower), setting.dtype),
-        _weight_bytes(_decoder(setting.autoencoder), torch.float32),
+        _weight_bytes(_encoder(setting.architecture), torch.float32),
+        _weight_bytes(_image_encoder(setting.architecture), setting.dtype),
+        _weight_bytes(_decoder(setting.architecture), torch.float32),
     ]
     work = [
         step,
@@ -395,7 +376,7 @@ def branch_cost(config: SV4DConfig, T: int, V: int, setting: Setting, coarse_siz
 def encoding_cost(images: int, setting: Setting) -> Cost:
     """Of making latents of images."""
     x, chunk = _empty(images, 3, setting.size, setting.size), images_at_once(setting.low_memory)
-    encoder = _encoder(setting.autoencoder)
+    encoder = _encoder(setting.architecture)
     return _cost(lambda: encode_in_chunks(encoder, x, chunk))
 
 
@@ -405,7 +386,7 @@ def decoding_cost(images: int, setting: Setting) -> Cost:
     """Of making images of latents."""
     side, chunk = setting.size // LATENT_SIDE, images_at_once(setting.low_memory)
     x = _empty(images, setting.latent_channels, side, side)
-    decoder = _decoder(setting.autoencoder)
+    decoder = _decoder(setting.architecture)
     return _cost(lambda: decode_in_chunks(decoder, x, chunk))
 
 
@@ -413,11 +394,9 @@ def decoding_cost(images: int, setting: Setting) -> Cost:
 @torch.inference_mode()
 def token_cost(images: int, setting: Setting) -> Cost:
     """Of making CLIP tokens of images."""
-    x, tower = (
-        _empty(images, 3, setting.size, setting.size),
-        _tower(setting.tower).to(setting.dtype),
-    )
-    return _cost(lambda: tower(x))
+    x = _empty(images, 3, setting.size, setting.size)
+    image_encoder = _image_encoder(setting.architecture).to(setting.dtype)
+    return _cost(lambda: image_encoder(x))
 
 
 def _cost(run: Callable[[], Tensor]) -> Cost:
@@ -434,8 +413,7 @@ def _empty(*shape: int) -> Tensor:
 @cache
 def _unet(config: UNetConfig) -> SV3DUNet | SV4DUNet:
     with torch.device("meta"):
-        unet = SV4DUNet(config) if isinstance(config, SV4DConfig) else SV3DUNet(config)
-    return unet.eval()
+        return Architecture(config).build_unet().eval()
 
 
 @cache
@@ -445,23 +423,21 @@ def _branch(config: SV4DConfig) -> StructureBranch:
 
 
 @cache
-def _encoder(config: VAEConfig | PatchAutoencoderConfig) -> nn.Module:
+def _encoder(architecture: Architecture) -> nn.Module:
     with torch.device("meta"):
-        own = isinstance(config, PatchAutoencoderConfig)
-        return (PatchEncoder(config) if own else VAEEncoder(config)).eval()
+        return architecture.build_encoder().eval()
 
 
 @cache
-def _decoder(config: VAEConfig | PatchAutoencoderConfig) -> nn.Module:
+def _decoder(architecture: Architecture) -> nn.Module:
     with torch.device("meta"):
-        own = isinstance(config, PatchAutoencoderConfig)
-        return (PatchDecoder(config) if own else VAEDecoder(config)).eval()
+        return architecture.build_decoder().eval()
 
 
 @cache
-def _tower(config: ConvImageEncoderConfig | None) -> CLIPImageEncoder | ConvImageEncoder:
+def _image_encoder(architecture: Architecture) -> CLIPImageEncoder | ConvImageEncoder:
     with torch.device("meta"):
-        return (CLIPImageEncoder() if config is None else ConvImageEncoder(config)).eval()
+        return architecture.build_image_encoder().eval()
 
 
 def _weight_bytes(module: nn.Module, dtype: torch.dtype) -> int:

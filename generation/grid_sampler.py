@@ -43,18 +43,15 @@ from generation.diffusion import (
     start,
 )
 from generation.models.vae import LATENT_SIDE
-from generation.networks import Networks, load_networks, predictor, working_dtype
-from generation.presets import ORBIT_CONFIGS, Plan, pick_from_orbit
+from generation.networks import Networks, predictor, working_dtype
+from generation.presets import Plan, pick_from_orbit
 from generation.progress import StepCounter
 from generation.settings import GenerateSettings
 from generation.stages import SEEDS, Stage, enlarged, reduced
-from generation.weights.store import PublishedWeights
-from generation.weights.trained_weights import TrainedWeights, load_trained
+from generation.weights.model_weights import ModelWeights
 from generation.windows import Window
 from recon.errors import DivergedError
 from recon.grid.grid import composite
-
-Weights = PublishedWeights | TrainedWeights
 
 ORBIT_SEED = -1  # counts as the pass before the first
 
@@ -68,7 +65,7 @@ class Job:
         folder: of the grid, in which the passes are saved.
         settings: what to make.
         plan: what they mean.
-        weights: files by the names that `Plan.needs` has.
+        weights: opened weights by the names in `Plan.models`.
         identity: what a saved state must have been made with to be gone on with.
         counter: of the steps of all stages.
     """
@@ -77,7 +74,7 @@ class Job:
     folder: Path
     settings: GenerateSettings
     plan: Plan
-    weights: Mapping[str, Weights]
+    weights: Mapping[str, ModelWeights]
     identity: dict[str, Any]
     counter: StepCounter
 
@@ -264,12 +261,8 @@ class Run:
         return torch.cat([self.video[frame : frame + own], views])
 
     def _networks(self, name: str) -> Networks:
-        weights, preset = self.job.weights[name], self.plan.preset
-        way = (self.device, working_dtype(self.settings), self.settings.low_memory)
-        if isinstance(weights, TrainedWeights):
-            return load_trained(weights, *way)
-        config = preset.config if name == preset.model else ORBIT_CONFIGS[name]
-        return load_networks(weights, config, *way)
+        dtype, low_memory = working_dtype(self.settings), self.settings.low_memory
+        return self.job.weights[name].load(self.device, dtype, low_memory)
 
     def _fresh_state(self, orbit: Tensor | None) -> State:
         n, V = len(self.video), len(self.plan.network_azimuths_deg)

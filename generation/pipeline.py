@@ -28,15 +28,15 @@ from generation.clip.silhouettes import cut_silhouette
 from generation.clip.writing import write_clip
 from generation.coarse import CoarseStage
 from generation.fine import FineStage
-from generation.grid_sampler import Job, Run, Weights
+from generation.grid_sampler import Job, Run
 from generation.presets import Plan, make_plan
 from generation.progress import Progress, StepCounter
 from generation.report import generation_report
 from generation.settings import GenerateSettings, check_size
 from generation.stages import Stage, enlarged
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
-from generation.weights.store import file_sha256
-from generation.weights.trained_weights import BASE, TrainedWeights
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
+from generation.weights.model_weights import ModelWeights, open_cascade_files
+from generation.weights.verify import file_sha256
 from recon.errors import OutOfMemoryError
 from recon.grid import Grid, grid_from_views
 from recon.grid.matte import border_color, matte
@@ -58,7 +58,7 @@ def generate(
     clip: PreparedClip,
     folder: Path,
     settings: GenerateSettings,
-    weights: Mapping[str, Weights],
+    weights: Mapping[str, ModelWeights],
     *,
     trained: Mapping[str, Path] | None = None,
     overwrite: bool = False,
@@ -71,7 +71,7 @@ def generate(
         clip: the input.
         folder: of the grid; complete at the end, resumable after each pass until then.
         settings: what to make.
-        weights: of the models that `Plan.needs` names.
+        weights: opened weights of the models that `Plan.models` names.
         trained: files that `Plan.cascade_files` names, of the cascade.
         overwrite: whether a finished folder, or an unfinished one of other settings, may be
             replaced.
@@ -96,12 +96,13 @@ def generate(
     identity = identity_of(clip, settings, weights, ours)
     if overwrite:
         discard_other(folder, identity)
-    todo = _sized(make_plan(settings, len(clip.images)), weights)
+    todo = make_plan(settings, len(clip.images))
+    todo = todo.with_network(weights[todo.preset.model].architecture.unet)
     write_input(folder, clip)
     counter = StepCounter(todo.total_steps, on_step, should_stop)
     job = Job(clip, folder, settings, todo, weights, identity, counter)
     with ThreadPoolExecutor() as pool, _memory_errors(settings):
-        hashes = {name: pool.submit(file.sha256) for name, file in weights.items()}
+        hashes = {name: pool.submit(getattr, file, "sha256") for name, file in weights.items()}
         if todo.cascade_files:
             made = make_in_cascade(job, trained, hashes[todo.preset.model].result())
         else:
@@ -155,7 +156,7 @@ def make_in_cascade(job: Job, trained: Mapping[str, Path], base_sha256: str) -> 
     """
     size, coarse_size = job.video.shape[-1], job.plan.coarse_size
     assert coarse_size is not None
-    check_trained(trained, base_sha256)
+    open_cascade_files(trained, base_sha256)
     coarse = Run(job, CoarseStage(coarse_size, trained[LORA_FILE], base_sha256))
     layout = coarse.views()
     if not job.plan.fine:
@@ -168,7 +169,7 @@ def make_in_cascade(job: Job, trained: Mapping[str, Path], base_sha256: str) -> 
 def identity_of(
     clip: PreparedClip,
     settings: GenerateSettings,
-    weights: Mapping[str, Weights],
+    weights: Mapping[str, ModelWeights],
     trained: Mapping[str, str],
 ) -> dict[str, Any]:
     """What an unfinished generation must have in common with the one that goes on with it.
@@ -185,14 +186,6 @@ def identity_of(
         "weights": {name: file.identity for name, file in weights.items()},
         "trained": dict(trained),
     }
-
-
-def _sized(todo: Plan, weights: Mapping[str, Weights]) -> Plan:
-    """The plan with the sizes that a trained cascade's own files tell."""
-    base = weights.get(BASE)
-    if not isinstance(base, TrainedWeights):
-        return todo
-    return todo.with_network(base.config)
 
 
 def _grid(clip: PreparedClip, views: Tensor, settings: GenerateSettings, todo: Plan) -> Grid:

@@ -22,7 +22,7 @@ from generation.diffusion import linear_scale, space_time_scale
 from generation.models.sv4d import SV4DConfig
 from generation.models.unet import UNetConfig
 from generation.settings import GenerateSettings
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
 from generation.windows import Window, anchor_and_fill_windows, chained_windows
 from recon.errors import InputError
 from recon.grid import Camera, orbit_camera
@@ -58,7 +58,7 @@ class Preset:
 
     Attributes:
         model: name of the network, or of its base: a key of
-            `generation.weights.catalogue.published`, or of our own networks.
+            `generation.weights.catalogue.published` or `trained`.
         config: sizes of the network.
         window_frames: T, number of frames of a full window.
         azimuths_deg: default azimuths of the generated views relative to the input view, ascending

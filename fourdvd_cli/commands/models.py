@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fourdvd_cli import console
 from fourdvd_cli.help import MODEL, Command, Group
 from fourdvd_cli.options import JsonOption, QuietOption, VerboseOption, WeightsOption
-from generation.weights.catalogue import PublishedModel, find_model, published
+from generation.weights.catalogue import PublishedModel, published, published_model
 
+if TYPE_CHECKING:
+    from generation.weights.verify import Check
+
+HEADER = ("model", "file", "size", "gated", "license", "found in")
 NAMES = ", ".join(model.label for model in published.values())
 
 models = typer.Typer(
@@ -26,7 +31,7 @@ models = typer.Typer(
 
 def parse_model(name: str | PublishedModel) -> PublishedModel:
     """Find a model by its name, with - or _; typer passes a default of this type unchanged."""
-    model = name if isinstance(name, PublishedModel) else find_model(name)
+    model = name if isinstance(name, PublishedModel) else published_model(name)
     if model is None:
         raise typer.BadParameter(f"expected one of {NAMES}, found {name!r}")
     return model
@@ -40,20 +45,20 @@ ModelArgument = Annotated[
 @models.command("list", cls=Command)
 def list_models(weights: WeightsOption = None, json: JsonOption = False) -> None:
     """List the published networks and where their weights are on this machine."""
-    from fourdvd_cli.weights_listing import list_weights, listing_lines
+    from generation.weights.store import list_published
 
-    listed = list_weights(weights)
+    found = list_published(weights)
     if json:
-        console.print_json({"models": listed})
+        console.print_json({"models": [_listed(*each) for each in found.items()]})
     else:
-        console.print_lines(listing_lines(listed))
+        console.print_lines(_columns([HEADER, *(_row(*each) for each in found.items())]))
 
 
 @models.command(cls=Command)
 def fetch(
     model: ModelArgument,
     weights: WeightsOption = None,
-    accept_licence: Annotated[
+    accept_license: Annotated[
         bool,
         typer.Option(
             "--accept-license",
@@ -71,9 +76,15 @@ def fetch(
     respected.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.weights_listing import fetch_with_progress
+    from generation.weights.hub import fetch_weights
 
-    path = fetch_with_progress(model, weights, accept_licence=accept_licence, quiet=quiet)
+    with console.progress(f"fetching {model.label}", quiet) as report:
+        path = fetch_weights(
+            model,
+            weights,
+            accept_license,
+            lambda progress: report(progress.step, progress.steps, "MB"),
+        )
     console.print_lines([str(path)])
 
 
@@ -109,11 +120,63 @@ def verify(
     console.configure(quiet=False, verbose=verbose)
     if file is not None and len(names or []) != 1:
         raise typer.BadParameter("expected exactly one NAME with it", param_hint="--file")
-    from fourdvd_cli.weights_listing import check_weights, report_lines
+    from generation.weights.verify import raise_failures, verify_found
 
-    checked = check_weights(names or [], weights, file)
+    checks = verify_found(names or [], weights, file)
     if json:
-        console.print_json({"models": checked.results})
+        console.print_json({"models": [_checked(each) for each in checks]})
     else:
-        console.print_lines(report_lines(checked.results))
-    checked.raise_if_bad()
+        alone = len(checks) == 1  # its error is shown as the command's
+        console.print_lines([_line(each) for each in checks if each.error is None or not alone])
+    raise_failures(checks)
+
+
+def _listed(model: PublishedModel, path: Path | None) -> dict[str, Any]:
+    return {
+        "name": model.label,
+        "file": model.file_name,
+        "size_bytes": model.size_bytes,
+        "licence": model.license,
+        "licence_url": model.license_url,
+        "gated": model.gated,
+        "page": model.page,
+        "found": path is not None,
+        "path": None if path is None else str(path),
+    }
+
+
+def _row(model: PublishedModel, path: Path | None) -> tuple[str, ...]:
+    return (
+        model.label,
+        model.file_name,
+        f"{model.size_bytes / 1e9:.1f} GB",
+        "yes" if model.gated else "no",
+        model.license,
+        "– (not found)" if path is None else str(path.parent),
+    )
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows as aligned lines; unlike those of a rich table, long paths are never cut."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _checked(check: Check) -> dict[str, Any]:
+    facts = {"path": None if check.path is None else str(check.path)}
+    if check.verification is not None:
+        facts = check.verification._asdict() | facts
+    else:
+        facts["error"] = str(check.error)
+    return {"name": check.model.label, "ok": check.error is None, **facts}
+
+
+def _line(check: Check) -> str:
+    facts = check.verification
+    if facts is None:
+        return f"– {check.model.label}: {check.error}"
+    return (
+        f"✓ {check.model.label}: {check.path} has all tensors ({facts.tensors}, "
+        f"{'/'.join(facts.dtypes)}; unread ones: {facts.missing_unread} missing, "
+        f"{facts.extra_unread} extra)"
+    )

@@ -18,8 +18,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from generation.models.loading import compare_shapes
 from generation.models.sv4d import SV4DUNet
-from generation.weights.verify import compare_shapes
 from recon.errors import InputError, WeightsError
 
 ADAPTER = "coarse"  # peft can hold several; its name for ours

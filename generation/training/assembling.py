@@ -1,7 +1,7 @@
 """The results of five trainings as one folder, from which `fourdvd generate` makes grids.
 
     TRAININGS/vae, reference-views, base, coarse, fine    as `fourdvd train` leaves them
-        └─▶ FOLDER, see `generation.weights.trained_weights`
+        └─▶ FOLDER, see `generation.weights.catalogue`
 
 What it does not know: how good they are.
 """
@@ -12,17 +12,9 @@ import shutil
 from pathlib import Path
 
 from generation.training.results import SOURCES, trained_file
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE, VAE_FILE, trained
 from generation.weights.files import describe
-from generation.weights.store import file_sha256
-from generation.weights.trained_weights import (
-    BASE,
-    KINDS,
-    REFERENCE_VIEWS,
-    TOWER_FILES,
-    UNET_FILES,
-    VAE_FILE,
-)
+from generation.weights.model_weights import open_cascade_files
 from recon.output import output_folder
 
 
@@ -46,14 +38,16 @@ def assemble(trainings: Path, folder: Path, overwrite: bool = False) -> dict[str
         name: trained_file(trainings / stage, file, stage)
         for name, (stage, file) in SOURCES.items()
     }
-    vae = file_sha256(found[VAE_FILE])
-    for network in (REFERENCE_VIEWS, BASE):
-        for file, kind in ((UNET_FILES, KINDS[network]), (TOWER_FILES, "image-encoder")):
-            weights = describe(found[file[network]], kind)
-            weights.check_requires(vae=vae)
+    vae, base = describe(found[VAE_FILE], "vae"), describe(found[trained["mini"].unet_file], "sv4d")
+    for model in trained.values():
+        for name, kind in (
+            (model.unet_file, model.kind),
+            (model.image_encoder_file, "image-encoder"),
+        ):
+            weights = describe(found[name], kind)
+            weights.check_requires(vae=vae.sha256)
             weights.build()
-    own = {name: found[name] for name in (LORA_FILE, BRANCH_FILE)}
-    check_trained(own, file_sha256(found[UNET_FILES[BASE]]))
+    open_cascade_files({name: found[name] for name in (LORA_FILE, BRANCH_FILE)}, base.sha256)
     with output_folder(folder, overwrite) as partial:
         for name, path in found.items():
             shutil.copyfile(path, partial / name)

@@ -31,8 +31,8 @@ from generation.training.dataset import Colours, TrainingSample, over_white
 from generation.training.draws import Draws
 from generation.training.stage import StageLoss
 from generation.training.training_choice import Selection
+from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import save_weights
-from generation.weights.trained_weights import VAE_FILE
 from recon.errors import InputError
 from recon.media import tile_images
 

@@ -31,7 +31,7 @@ from generation.training.preceding import (
 )
 from generation.training.stage_networks import Base, StageNetworks
 from generation.training.whole_stages import grid_scale
-from generation.weights.cascade_files import LORA_FILE
+from generation.weights.catalogue import LORA_FILE
 from generation.weights.files import save_weights
 from recon.errors import InputError
 

@@ -42,7 +42,7 @@ from generation.training.stage_networks import (
     freeze_without_effect,
 )
 from generation.training.whole_stages import grid_scale
-from generation.weights.cascade_files import BRANCH_FILE
+from generation.weights.catalogue import BRANCH_FILE
 from generation.weights.files import save_weights
 from recon.errors import InputError
 

@@ -15,12 +15,10 @@ import torch
 
 from generation.models.sv4d import SV4DUNet
 from generation.models.vae import LATENT_CHANNELS, SCALE_FACTOR
-from generation.networks import load_networks
-from generation.presets import presets
 from generation.training.latents import LatentSpace, open_latent_space
 from generation.training.stage_networks import Base, open_base
 from generation.weights.catalogue import published
-from generation.weights.store import open_weights
+from generation.weights.model_weights import open_published
 from recon.errors import InputError
 
 PUBLISHED = "sv4d"
@@ -63,10 +61,9 @@ def open_foundation(base: Path, vae: Path | None) -> Foundation:
 
 
 def _published(path: Path) -> Foundation:
-    weights = open_weights(path, published[PUBLISHED])
-    config = presets[PUBLISHED].config
-    networks = load_networks(weights, config, torch.device("cpu"), torch.float32)
+    weights = open_published(path, published[PUBLISHED])
+    networks = weights.load(torch.device("cpu"), torch.float32)
     assert isinstance(networks.unet, SV4DUNet)
-    sha256 = weights.sha256()
+    sha256 = weights.sha256
     space = LatentSpace(networks.encoder, networks.decoder, SCALE_FACTOR, LATENT_CHANNELS, sha256)
-    return Foundation(Base(networks.unet, networks.tower, sha256), space)
+    return Foundation(Base(networks.unet, networks.image_encoder, sha256), space)

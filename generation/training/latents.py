@@ -19,8 +19,8 @@ from generation.models.patch_autoencoder import PatchAutoencoder, ScaledDecoder
 from generation.models.vae import LATENT_SIDE
 from generation.training.autoencoder import NAME
 from generation.training.results import trained_file
+from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import describe
-from generation.weights.trained_weights import VAE_FILE
 
 IMAGES_AT_ONCE = 32  # on a CPU; elsewhere as many as have so many pixels
 PIXELS_AT_ONCE = 32 * 576**2

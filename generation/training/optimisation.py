@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from generation.models.loading import compare_shapes
 from generation.training.average import Average
 from generation.training.batches import Piece
 from generation.training.draws import Draws
 from generation.training.processes import fill, on_device, shared_like, whole
 from generation.training.settings import EngineSettings
 from generation.training.stage import Stage, StageLoss
-from generation.weights.verify import compare_shapes
 from recon.errors import DivergedError, InputError
 
 if TYPE_CHECKING:

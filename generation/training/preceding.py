@@ -40,9 +40,9 @@ from generation.training.draws import Draws
 from generation.training.foundation import Foundation
 from generation.training.results import UNET_NAME, trained_file
 from generation.training.stage_networks import StageNetworks, open_whole
-from generation.weights.cascade_files import LORA_FILE
+from generation.weights.catalogue import LORA_FILE
 from generation.weights.files import load_lora
-from generation.weights.store import file_sha256
+from generation.weights.verify import file_sha256
 from recon.errors import InputError
 
 SIZE = "low"  # of coarse views

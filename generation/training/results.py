@@ -11,24 +11,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from generation.training.run_folder import RunFolder
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
-from generation.weights.trained_weights import (
-    BASE,
-    REFERENCE_VIEWS,
-    TOWER_FILES,
-    UNET_FILES,
-    VAE_FILE,
-)
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE, VAE_FILE, trained
 from recon.errors import WeightsError
 
 UNET_NAME, TOWER_NAME = "unet.safetensors", "tower.safetensors"
 
+_ORBIT, _GRID = trained["mini_sv3d"], trained["mini"]
+
 SOURCES = {
     VAE_FILE: ("vae", VAE_FILE),
-    UNET_FILES[REFERENCE_VIEWS]: ("reference-views", UNET_NAME),
-    TOWER_FILES[REFERENCE_VIEWS]: ("reference-views", TOWER_NAME),
-    UNET_FILES[BASE]: ("base", UNET_NAME),
-    TOWER_FILES[BASE]: ("base", TOWER_NAME),
+    _ORBIT.unet_file: ("reference-views", UNET_NAME),
+    _ORBIT.image_encoder_file: ("reference-views", TOWER_NAME),
+    _GRID.unet_file: ("base", UNET_NAME),
+    _GRID.image_encoder_file: ("base", TOWER_NAME),
     LORA_FILE: ("coarse", LORA_FILE),
     BRANCH_FILE: ("fine", BRANCH_FILE),
 }

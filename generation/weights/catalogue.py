@@ -1,11 +1,19 @@
-"""The published networks: where their weights are, under which licence, and what they must hold.
+"""The models with weights: the published ones, and the cascades that `fourdvd train` makes.
 
-The weights are read as published, one file for each network, and are never converted. Nothing heavy
-is imported here, so that a command line can name the models quickly.
+Published weights are read as they are, one file for each model, and are never converted. Their
+sizes and lists of tensors (the folder `manifests`) come from the reference implementation built at
+full size in float32: a published file may hold more tensors, in another floating-point type.
 
-Sizes and lists of tensors come from the reference implementation built at full size in float32; see
-`generation/manifests`. They describe what that code builds, not what was read from a published
-file: a published file may hold some tensors more, and another floating-point type.
+A trained cascade is a folder, which `fourdvd train assemble` fills; `mini` is one that is part of
+this package:
+
+    vae.safetensors                                images ⇄ latents
+    sv3d.safetensors     sv3d_tower.safetensors    UNet and image encoder of the reference views
+    sv4d.safetensors     sv4d_tower.safetensors    UNet and image encoder of the grid
+    4dvd_lora.safetensors                          LoRA of the coarse stage
+    4dvd_branch.safetensors                        structure branch of the fine stage
+
+Light to import: no torch, no numpy.
 """
 
 from __future__ import annotations
@@ -13,43 +21,53 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from typing import Any, NamedTuple
 
-Shape = tuple[int, ...]
+from generation.models.loading import Shape
 
 HUB = "https://huggingface.co"
+
+VAE_FILE = "vae.safetensors"
+LORA_FILE, BRANCH_FILE = "4dvd_lora.safetensors", "4dvd_branch.safetensors"
+CASCADE_KINDS = {LORA_FILE: "lora", BRANCH_FILE: "structure-branch"}
+"""The cascade's own files, which published models are used with as well; see `weights.files`."""
 
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A network whose weights somebody else has published.
+    """A model whose weights somebody else has published.
 
     Attributes:
-        name: key of `published`, and the stem of the file.
-        file_name: of the weights, in `repository` and in folders of users.
-        repository: on the Hugging Face hub.
-        parameters: how many numbers the reference implementation builds.
-        licence: its name.
-        licence_url: where it can be read.
-        gated: whether the hub wants the licence to be accepted by an account before it hands out
-            the file, as far as we know; the hub decides.
+        name: key of `published`, and the stem of the file name.
+        file_name: name of the file, in `repository` and in folders of users.
+        repository: repository on the Hugging Face hub.
+        parameters: number of parameters that the reference implementation builds.
+        license: name of the license.
+        license_url: address of its text.
+        gated: whether the hub requires an account to accept the license before a download, as far
+            as we know; the hub decides.
         conditioning_vaes: N of each `conditioner.embedders.N` whose VAE encoder is read.
+        kind: kind of its UNet, a key of `generation.weights.files.KINDS`.
+        config: fields of the UNet's configuration that differ from the defaults.
     """
 
     name: str
     file_name: str
     repository: str
     parameters: int
-    licence: str
-    licence_url: str
+    license: str
+    license_url: str
     gated: bool
     conditioning_vaes: tuple[int, ...]
+    kind: str
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def label(self) -> str:
-        """The name as people type it."""
+        """The name in commands and messages."""
         return self.name.replace("_8views", "-8views")
 
     @property
@@ -59,15 +77,15 @@ class PublishedModel:
 
     @property
     def page(self) -> str:
-        """The page on which an account accepts the licence."""
+        """The page on which an account accepts the license."""
         return f"{HUB}/{self.repository}"
 
     @property
     def read_prefixes(self) -> tuple[str, ...]:
-        """What the keys of all tensors that are read start with; nothing reads the others.
+        """Prefixes of the keys of all tensors that are read.
 
-        The text tower of CLIP, the decoders of the conditioning VAEs and the VAE of `cond_motion`
-        (embedder 5 of SV4D and later) lie in the files and have no effect.
+        The files also hold the text encoder of CLIP, the decoders of the conditioning VAEs and the
+        VAE of `cond_motion` (embedder 5 of SV4D and later), which have no effect.
         """
         return (
             "model.diffusion_model.",
@@ -81,35 +99,93 @@ class PublishedModel:
         )
 
 
+class TrainedModel(NamedTuple):
+    """One of the two diffusion models of a trained cascade.
+
+    Attributes:
+        name: key of `trained`.
+        kind: kind of its UNet, a key of `generation.weights.files.KINDS`.
+        unet_file: name of the UNet's file.
+        image_encoder_file: name of the image encoder's file.
+    """
+
+    name: str
+    kind: str
+    unet_file: str
+    image_encoder_file: str
+
+
 def _published(
-    name: str, repository: str, parameters: int, gated: bool, conditioning_vaes: tuple[int, ...]
+    name: str,
+    repository: str,
+    parameters: int,
+    kind: str,
+    *,
+    gated: bool = True,
+    **config: Any,
 ) -> PublishedModel:
     return PublishedModel(
         name,
         file_name=f"{name}.safetensors",
         repository=f"stabilityai/{repository}",
         parameters=parameters,
-        licence="Stability AI Community License",
-        licence_url="https://stability.ai/license",
+        license="Stability AI Community License",
+        license_url="https://stability.ai/license",
         gated=gated,
-        conditioning_vaes=conditioning_vaes,
+        conditioning_vaes=(1, 4) if kind == "sv4d" else (1,),
+        kind=kind,
+        config=config,
     )
 
 
 published: dict[str, PublishedModel] = {
     model.name: model
     for model in (
-        _published("sv3d_u", "sv3d", 2_340_911_829, gated=True, conditioning_vaes=(1,)),
-        _published("sv3d_p", "sv3d", 2_342_222_549, gated=True, conditioning_vaes=(1,)),
-        _published("sv4d", "sv4d", 2_980_877_155, gated=True, conditioning_vaes=(1, 4)),
-        _published("sv4d2", "sv4d2.0", 2_995_213_171, gated=False, conditioning_vaes=(1, 4)),
-        _published("sv4d2_8views", "sv4d2.0", 2_995_213_171, gated=False, conditioning_vaes=(1, 4)),
+        _published("sv3d_u", "sv3d", 2_340_911_829, "sv3d", adm_in_channels=256),
+        _published("sv3d_p", "sv3d", 2_342_222_549, "sv3d"),
+        _published("sv4d", "sv4d", 2_980_877_155, "sv4d"),
+        _published(
+            "sv4d2",
+            "sv4d2.0",
+            2_995_213_171,
+            "sv4d",
+            gated=False,
+            use_camera_emb=True,
+            use_3d_attention=True,
+            separate_motion_merge_factor=True,
+        ),
+        _published(
+            "sv4d2_8views",
+            "sv4d2.0",
+            2_995_213_171,
+            "sv4d",
+            gated=False,
+            use_camera_emb=True,
+            separate_motion_merge_factor=True,
+        ),
     )
 }
 
+trained: dict[str, TrainedModel] = {
+    model.name: model
+    for model in (
+        TrainedModel("mini_sv3d", "sv3d", "sv3d.safetensors", "sv3d_tower.safetensors"),
+        TrainedModel("mini", "sv4d", "sv4d.safetensors", "sv4d_tower.safetensors"),
+    )
+}
 
-def find_model(name: str) -> PublishedModel | None:
-    """The model that people mean by a name; "sv4d2-8views" and "sv4d2_8views" are the same."""
+CASCADE_FILES = (
+    VAE_FILE,
+    *(model.unet_file for model in trained.values()),
+    *(model.image_encoder_file for model in trained.values()),
+    LORA_FILE,
+    BRANCH_FILE,
+)
+"""All files of a trained cascade."""
+
+
+def published_model(name: str) -> PublishedModel | None:
+    """The published model of a name, in which "-" and "_" are the same; None if there is none."""
     return published.get(name.replace("-", "_"))
 
 
@@ -121,8 +197,8 @@ def expected_shapes(name: str) -> Mapping[str, Shape]:
         name: key of `published`.
 
     Returns:
-        Shapes by key. `sv4d2` and `sv4d2_8views` have the same.
+        Shapes by key; those of `sv4d2` and `sv4d2_8views` are equal.
     """
-    packed = resources.files("generation").joinpath("manifests", f"{name}.json.gz").read_bytes()
-    manifest = json.loads(gzip.decompress(packed))
+    path = resources.files("generation.weights").joinpath("manifests", f"{name}.json.gz")
+    manifest = json.loads(gzip.decompress(path.read_bytes()))
     return {key: tuple(shape) for key, (shape, _dtype) in manifest.items()}

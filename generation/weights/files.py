@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
+from generation.models.loading import load_module
 from generation.models.lora import LoraSettings, add_lora, load_lora_state, merge_lora
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from generation.models.structure_branch import (
@@ -34,9 +35,7 @@ from generation.models.structure_branch import (
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
-from generation.weights.header import read_header
-from generation.weights.store import file_sha256, load_module
-from generation.weights.verify import FLOATS
+from generation.weights.verify import FLOATS, file_sha256, read_header
 from recon.errors import InputError, WeightsError
 from recon.output import output_file
 from recon.resume import save_tensors
@@ -195,11 +194,10 @@ def describe(path: str | Path, kind: str | None = None) -> WeightsFile:
             kind.
     """
     path = Path(path)
-    for key, entry in read_header(path).items():
+    tensors, metadata = read_header(path)
+    for key, entry in tensors.items():
         if entry.dtype not in FLOATS:
             raise WeightsError(f"{path}: expected floating-point tensors, {key} is {entry.dtype}")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
     try:
         metadata = _current_metadata(metadata)
         found = metadata["kind"]

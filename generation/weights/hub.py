@@ -1,12 +1,12 @@
-"""Downloads of published weights from the Hugging Face hub: asked for, resumable, verified.
+"""Downloads of published weights from the Hugging Face hub: resumable and verified.
 
-The hub's own environment holds: `HF_TOKEN` and `hf auth login`, `HF_HOME`, `HF_ENDPOINT`,
-`HF_HUB_OFFLINE`. A file of 12 GB must survive a broken connection and Ctrl-C, but `hf_hub_download`
-of huggingface_hub 2 throws away what it has when it fails. So the bytes are fetched here, by the
-hub's `http_get`, into an unfinished file with which the next call goes on. Without a folder the
-file ends in the cache that programs of Hugging Face share, where the hub's library finds it, too.
+The hub's environment variables apply: `HF_TOKEN` (or `hf auth login`), `HF_HOME`, `HF_ENDPOINT`,
+`HF_HUB_OFFLINE`. `hf_hub_download` of huggingface_hub 2 discards what it has when it fails, which a
+file of 12 GB cannot afford, so the bytes are fetched here, by the hub's `http_get`, into an
+unfinished file that the next call continues. Without a folder the file ends in the shared Hugging
+Face cache, where the hub's library finds it.
 
-The telemetry, logs and progress bars of that library are off meanwhile.
+Telemetry, logging and progress bars of that library are off meanwhile.
 """
 
 from __future__ import annotations
@@ -16,22 +16,29 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from generation.weights.catalogue import PublishedModel
-from generation.weights.hub_errors import again, explained
-from generation.weights.store import FOLDER_VARIABLE, file_sha256, find_in_cache
-from generation.weights.verify import verify_weights
+from generation.weights.store import FOLDER_VARIABLE, find_in_cache
+from generation.weights.verify import file_sha256, verify_weights
 from recon.errors import WeightsError
+from recon.progress import Eta, OnStep, Progress, ignore_progress
 
-Progress = Callable[[int, int], None]
+PHASE = "downloading"
+MEGABYTE = 10**6
 
 
 class _Remote(NamedTuple):
-    """A file on the hub: which version, and what it should weigh and hash to."""
+    """A file on the hub.
+
+    Attributes:
+        commit: its version.
+        etag: its tag; the sha256 of a large file.
+        size: in bytes.
+    """
 
     commit: str
     etag: str
@@ -41,48 +48,48 @@ class _Remote(NamedTuple):
 def fetch_weights(
     model: PublishedModel,
     folder: str | Path | None = None,
-    accept_licence: bool = False,
-    on_progress: Progress | None = None,
+    accept_license: bool = False,
+    on_step: OnStep | None = None,
 ) -> Path:
-    """Downloads the weights of a model, unless they are at their place already.
+    """Downloads the weights of a model, unless they are there already.
 
     Args:
-        model: whose.
-        folder: gets the file; that of `FOURDVD_WEIGHTS` if None, or else the Hugging Face cache.
-        accept_licence: whether the user has said to accept the licence of the weights.
-        on_progress: called with the bytes that are there and the bytes of the whole file.
+        model: the model.
+        folder: target; that of `FOURDVD_WEIGHTS` if None, or else the Hugging Face cache.
+        accept_license: whether the user accepts the license of the weights.
+        on_step: called with the megabytes that are there, once for each.
 
     Returns:
-        The file, verified.
+        The verified file.
 
     Raises:
-        WeightsError: the licence is not accepted, the hub does not hand the file out or is not
-            reached, or the file is not what was expected. Says what to do.
-        OSError: the disk is full or may not be written.
+        WeightsError: the license is not accepted, the hub refuses the file or is not reached, or
+            the file is not the expected one. The hint says what to do.
+        OSError: the disk is full or not writable.
     """
     folder = folder or os.environ.get(FOLDER_VARIABLE) or None
     path = find_in_cache(model) if folder is None else Path(folder) / model.file_name
     if path is None or not path.exists():
-        if not accept_licence:
+        if not accept_license:
             raise WeightsError(
-                f"the weights of {model.label} are under the {model.licence}; "
-                f"read it at {model.licence_url}",
-                hint=f"if you accept it: `fourdvd models fetch {model.label} --accept-licence`",
+                f"the weights of {model.label} are under the {model.license}; "
+                f"read it at {model.license_url}",
+                hint=f"if you accept it: `fourdvd models fetch {model.label} --accept-license`",
             )
-        with _silent_hub(), explained(model):
-            path = _fetch(model, folder, on_progress or (lambda done, total: None))
+        with _silent_hub(), _translated_errors(model):
+            path = _fetch(model, folder, on_step or ignore_progress)
     verify_weights(path, model)
     return path
 
 
-def _fetch(model: PublishedModel, folder: str | Path | None, on_progress: Progress) -> Path:
+def _fetch(model: PublishedModel, folder: str | Path | None, on_step: OnStep) -> Path:
     remote = _look_up(model)
     if folder is not None:
         final = Path(folder) / model.file_name
         final.parent.mkdir(parents=True, exist_ok=True)
         unfinished = final.with_name(f".{model.file_name}.{remote.etag[:16]}.unfinished")
         lock = final.with_name(f".{model.file_name}.lock")
-        _fetch_to(final, unfinished, lock, model, remote, on_progress)
+        _fetch_to(final, unfinished, lock, model, remote, on_step)
         lock.unlink(missing_ok=True)
         return final
 
@@ -93,18 +100,18 @@ def _fetch(model: PublishedModel, folder: str | Path | None, on_progress: Progre
     name = repo_folder_name(repo_id=model.repository, repo_type="model")
     blob = cache / name / "blobs" / remote.etag
     lock = cache / ".locks" / name / f"{remote.etag}.lock"  # the lock of the hub's own library
-    _fetch_to(blob, blob.with_name(f"{remote.etag}.incomplete"), lock, model, remote, on_progress)
-    return Path(hf_hub_download(model.repository, model.file_name))  # it finds the blob; links it
+    _fetch_to(blob, blob.with_name(f"{remote.etag}.incomplete"), lock, model, remote, on_step)
+    return Path(hf_hub_download(model.repository, model.file_name))  # finds the blob and links it
 
 
 def _look_up(model: PublishedModel) -> _Remote:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     found = get_hf_file_metadata(hf_hub_url(model.repository, model.file_name))
-    tag = found.etag and re.fullmatch(r"[\w-]+", found.etag)  # it becomes the name of a file
+    tag = found.etag and re.fullmatch(r"[\w-]+", found.etag)  # becomes the name of a file
     if found.commit_hash is None or found.etag is None or found.size is None or not tag:
         raise WeightsError(
-            f"the answer to the question for {model.file_name} is not that of a Hugging Face hub",
+            f"the answer about {model.file_name} is not that of a Hugging Face hub",
             hint="check HF_ENDPOINT and the proxy",
         )
     return _Remote(found.commit_hash, found.etag, found.size)
@@ -116,9 +123,9 @@ def _fetch_to(
     lock: Path,
     model: PublishedModel,
     remote: _Remote,
-    on_progress: Progress,
+    on_step: OnStep,
 ) -> None:
-    """Makes the final file from the unfinished one; only one process at a time works on it."""
+    """Completes the unfinished file and renames it; one process at a time does."""
     from huggingface_hub.utils import WeakFileLock
 
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -126,24 +133,22 @@ def _fetch_to(
     with WeakFileLock(lock):
         if final.exists() and _is_intact(final, remote):  # another process made it meanwhile
             return
-        _download(unfinished, model, remote, on_progress)
+        _download(unfinished, model, remote, on_step)
         if not _is_intact(unfinished, remote):
             unfinished.unlink()
             raise WeightsError(
-                f"what arrived of {model.label} is damaged: its sha256 is not that of the hub",
-                hint=again(model).replace("goes on where it stopped", "begins anew"),
+                f"the download of {model.label} is damaged: its sha256 is not that of the hub",
+                hint=f"{_fetch_command(model)} starts it again",
             )
         unfinished.replace(final)
 
 
-def _download(
-    unfinished: Path, model: PublishedModel, remote: _Remote, on_progress: Progress
-) -> None:
+def _download(unfinished: Path, model: PublishedModel, remote: _Remote, on_step: OnStep) -> None:
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    with _CountedFile(unfinished, lambda done: on_progress(done, remote.size)) as file:
+    with _CountedFile(unfinished, remote.size, on_step) as file:
         if file.tell() > remote.size:
             file.restart()
         _check_space(unfinished.parent, remote.size - file.tell())
@@ -157,7 +162,7 @@ def _download(
 
 
 def _is_intact(path: Path, remote: _Remote) -> bool:
-    """Whether size and sha256 are those of the hub, whose tag of a large file is its sha256."""
+    """Whether size and, where the hub tells it, sha256 are those of the hub."""
     if path.stat().st_size != remote.size:
         return False
     return not re.fullmatch("[0-9a-f]{64}", remote.etag) or file_sha256(path) == remote.etag
@@ -174,28 +179,35 @@ def _check_space(folder: Path, needed: int) -> None:
 
 
 class _CountedFile(io.BufferedWriter):
-    """A file that is appended to and tells how long it has become."""
+    """A file that is appended to and reports its length in megabytes."""
 
-    def __init__(self, path: Path, on_write: Callable[[int], None]):
+    def __init__(self, path: Path, size: int, on_step: OnStep):
         super().__init__(io.FileIO(path, "r+" if path.exists() else "x+"))
         self.seek(0, os.SEEK_END)
-        self._on_write = on_write
+        self._total, self._on_step = size // MEGABYTE, on_step
+        self._megabytes = self.tell() // MEGABYTE
+        self._eta = Eta(self._total - self._megabytes)
 
     def write(self, buffer: Any, /) -> int:
-        """Writes and tells."""
+        """Writes, and reports full megabytes."""
         written = super().write(buffer)
-        self._on_write(self.tell())
+        megabytes = self.tell() // MEGABYTE
+        if megabytes > self._megabytes:
+            self._eta.tick(megabytes - self._megabytes)
+            self._megabytes = megabytes
+            self._on_step(Progress(PHASE, megabytes, self._total, self._eta.seconds_left))
         return written
 
     def restart(self) -> None:
-        """Throws away what is in the file."""
+        """Discards the content."""
         self.seek(0)
         self.truncate()
+        self._megabytes, self._eta = 0, Eta(self._total)
 
 
 @contextmanager
 def _silent_hub() -> Iterator[None]:
-    """Keeps the hub's library from reporting home and to the terminal, then puts all back."""
+    """Turns telemetry and terminal output of the hub's library off inside the block."""
     from huggingface_hub import constants
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
@@ -205,7 +217,7 @@ def _silent_hub() -> Iterator[None]:
     )
 
     telemetry, verbosity = constants.HF_HUB_DISABLE_TELEMETRY, logging.get_verbosity()
-    bars_are_ours = constants.HF_HUB_DISABLE_PROGRESS_BARS is None  # else the user has said
+    bars_are_ours = constants.HF_HUB_DISABLE_PROGRESS_BARS is None  # else the user has decided
     bars_were_off = are_progress_bars_disabled()
     constants.HF_HUB_DISABLE_TELEMETRY = True
     logging.set_verbosity_error()
@@ -218,3 +230,78 @@ def _silent_hub() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars_are_ours and not bars_were_off:
             enable_progress_bars()
+
+
+# -- errors
+
+
+@contextmanager
+def _translated_errors(model: PublishedModel) -> Iterator[None]:
+    """Translates errors of the hub and of the connection to `WeightsError`.
+
+    A full disk and other faults of this machine stay `OSError`.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    # The base of the hub's error is that of the HTTP client, which depends on the hub's version.
+    HttpError = cast("type[Exception]", HfHubHTTPError.__mro__[1])
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise _refused(error, model) from error
+    except OfflineModeIsEnabled as error:
+        raise WeightsError(
+            f"{model.label} cannot be downloaded: HF_HUB_OFFLINE is set",
+            hint="unset HF_HUB_OFFLINE, or name a folder that has the file with --weights",
+        ) from error
+    except (HttpError, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # a fault of this machine; the hub's library raises OSError without a number
+        raise _interrupted(error, model) from error
+
+
+def _fetch_command(model: PublishedModel) -> str:
+    return f"`fourdvd models fetch {model.label} --accept-license`"
+
+
+def _refused(error: Exception, model: PublishedModel) -> WeightsError:
+    """The hub answered, but without the file."""
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    log_in = "`hf auth login` or HF_TOKEN"
+    if isinstance(error, (EntryNotFoundError, RevisionNotFoundError)):
+        return WeightsError(
+            f"the hub has no {model.file_name} in {model.repository}", hint=f"look at {model.page}"
+        )
+    if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
+        if get_token() is None:
+            return WeightsError(
+                f"the hub refuses {model.repository} without an account",
+                hint=f"accept the license on {model.page}, log in with {log_in}, and try again",
+            )
+        gated = isinstance(error, GatedRepoError) or status == 403
+        reason = "has not accepted the license" if gated else "is unknown or has no access"
+        return WeightsError(
+            f"the hub refuses {model.repository}: the account of your token {reason}",
+            hint=f"accept the license on {model.page} with that account, or change it: {log_in}",
+        )
+    return WeightsError(
+        f"the hub cannot deliver {model.label} now: it answered {status}",
+        hint=f"{_fetch_command(model)} resumes the download",
+    )
+
+
+def _interrupted(error: Exception, model: PublishedModel) -> WeightsError:
+    """The hub was not reached, or the connection broke."""
+    reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
+    return WeightsError(
+        f"the connection to the hub failed while fetching {model.label}: {reason[0]}",
+        hint=f"check the network; {_fetch_command(model)} resumes the download",
+    )

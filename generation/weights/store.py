@@ -1,92 +1,59 @@
-"""Weights of published networks: where they are, and their tensors, without reading all at once.
+"""Where weights are on this machine: the file of each model, by name.
 
-Files are looked for in a folder that was named, in the folder of `FOURDVD_WEIGHTS`, and in the
-cache that programs of Hugging Face share (`HF_HOME`); nothing is downloaded here. Tensors come out
-of the file one by one through memory mapping, so that the peak is the file's own pages, which the
-system can drop, and the network itself.
+    published models    --weights DIR, then FOURDVD_WEIGHTS, then the Hugging Face cache (HF_HOME)
+    trained cascades    --weights DIR if it holds one, else `mini`, which is part of this package
+
+Nothing is downloaded here, and no file is opened. Light to import: no torch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
-from safetensors import safe_open
-
-from generation.weights.catalogue import PublishedModel, Shape
-from generation.weights.verify import Verification, compare_shapes, verify_weights
+from generation.weights.catalogue import (
+    VAE_FILE,
+    PublishedModel,
+    TrainedModel,
+    published,
+    trained,
+)
 from recon.errors import WeightsError
 
-if TYPE_CHECKING:
-    import torch
-
-    Module = TypeVar("Module", bound=torch.nn.Module)
-
 FOLDER_VARIABLE = "FOURDVD_WEIGHTS"
+OWN_FILES = (  # no published file has one of these names
+    VAE_FILE,
+    trained["mini_sv3d"].unet_file,
+    *(model.image_encoder_file for model in trained.values()),
+)
 
 
-class PublishedWeights:
-    """The tensors of a file that was found to hold the weights of a model.
-
-    Attributes:
-        path: the file.
-        model: whose weights they are.
-        verification: what was found in the file.
-    """
-
-    def __init__(self, path: Path, model: PublishedModel, verification: Verification):
-        self.path = path
-        self.model = model
-        self.verification = verification
-
-    def part(
-        self, prefix: str, dtype: torch.dtype, device: torch.device | str
-    ) -> dict[str, torch.Tensor]:
-        """The tensors of one network in the file.
-
-        Each is converted on its own, so there are never two copies of the part. A tensor that has
-        the type already and stays on the CPU is not copied at all: it is a page of the file.
-
-        Args:
-            prefix: what their keys start with, e.g. "model.diffusion_model.".
-            dtype: which they get.
-            device: on which they come to lie.
-
-        Returns:
-            Tensors by key, the prefix removed; they outlive this object.
-        """
-        with safe_open(self.path, framework="pt") as file:
-            return {
-                key.removeprefix(prefix): file.get_tensor(key).to(device=device, dtype=dtype)
-                for key in file.keys()  # noqa: SIM118
-                if key.startswith(prefix)
-            }
-
-    @property
-    def identity(self) -> int:
-        """Tells the files of a model apart in no time: the size in bytes."""
-        return self.verification.size_bytes
-
-    def sha256(self) -> str:
-        """Of the whole file, in hexadecimal digits; takes as long as reading it does."""
-        return file_sha256(self.path)
-
-
-def find_weights(model: PublishedModel, folder: str | Path | None = None) -> Path:
-    """Where the weights of a model are on this machine; the network is not asked.
+def find_model(name: str, folder: str | Path | None = None) -> Path:
+    """The file of a model: a published one, or the UNet of a trained cascade.
 
     Args:
-        model: whose.
-        folder: looked through first; the environment and the cache come after it.
-
-    Returns:
-        The first file of the model's name; it is not looked into.
+        name: key of `catalogue.published` or `catalogue.trained`.
+        folder: searched first.
 
     Raises:
-        WeightsError: there is none, or `folder` is not a folder. Says where it was looked for.
+        WeightsError: the file is not here, or an autoencoder or image encoder is missing beside a
+            trained UNet. The message names the places that were searched.
+    """
+    if name in trained:
+        return find_trained(trained[name], folder)[0]
+    return find_published(published[name], folder)
+
+
+def find_published(model: PublishedModel, folder: str | Path | None = None) -> Path:
+    """The file of a published model.
+
+    Args:
+        model: the model.
+        folder: searched first, before `FOURDVD_WEIGHTS` and the Hugging Face cache.
+
+    Raises:
+        WeightsError: it is not here, or `folder` is not a folder.
     """
     folders = search_folders(folder)
     for path in [place / model.file_name for place in folders]:
@@ -94,109 +61,148 @@ def find_weights(model: PublishedModel, folder: str | Path | None = None) -> Pat
             if path.exists():
                 return path
         except PermissionError as error:
-            raise WeightsError(f"{path.parent}: no permission to look into it") from error
+            raise WeightsError(f"{path.parent}: no permission to search it") from error
     if cached := find_in_cache(model):
         return cached
-    places = [*map(str, folders), f"the Hugging Face cache {_cache_folder()}"]
+    places = [*map(str, folders), f"the Hugging Face cache {cache_folder()}"]
     raise WeightsError(
-        f"the weights of {model.label} are not here: no {model.file_name} in "
-        f"{', nor in '.join(places)}",
-        hint=f"`fourdvd models fetch {model.label} --accept-licence` downloads "
+        f"no weights of {model.label}: {model.file_name} is not in {', nor in '.join(places)}",
+        hint=f"`fourdvd models fetch {model.label} --accept-license` downloads "
         f"{model.size_bytes / 1e9:.1f} GB; --weights DIR names a folder that has the file",
     )
 
 
+def list_published(folder: str | Path | None = None) -> dict[PublishedModel, Path | None]:
+    """All published models, each with its file or None where that is not here.
+
+    Args:
+        folder: searched first.
+
+    Raises:
+        WeightsError: `folder` is not a folder.
+    """
+    search_folders(folder)
+    return {model: _found_or_none(model, folder) for model in published.values()}
+
+
+def _found_or_none(model: PublishedModel, folder: str | Path | None) -> Path | None:
+    try:
+        return find_published(model, folder)
+    except WeightsError:
+        return None
+
+
 def find_in_cache(model: PublishedModel) -> Path | None:
-    """The file of a model in the Hugging Face cache; None if it is not there."""
+    """The file of a published model in the Hugging Face cache; None if it is not there."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(model.repository, model.file_name)
     return Path(found) if isinstance(found, str) else None
 
 
+def cache_folder() -> Path:
+    """The Hugging Face cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
 def search_folders(folder: str | Path | None = None) -> list[Path]:
-    """The folders in which weights are looked for before the Hugging Face cache.
+    """The folders that are searched before the Hugging Face cache.
 
     Args:
-        folder: that was named by the user, or None.
+        folder: named by the user, or None.
 
     Returns:
-        That folder, and the one of the environment variable `FOURDVD_WEIGHTS` if it is set.
+        That folder, then the one in the environment variable `FOURDVD_WEIGHTS` if it is set.
 
     Raises:
-        WeightsError: `folder` is not there or is not a folder.
+        WeightsError: `folder` is missing or is not a folder.
     """
-    named = [] if folder is None else [Path(folder)]
-    for path in named:
-        if path.is_file():
-            raise WeightsError(f"{path} is a file; name the folder in which it lies: {path.parent}")
-        if not path.is_dir():
-            raise WeightsError(f"the folder of weights {path} does not exist; check --weights")
+    named = [] if folder is None else [_existing(Path(folder))]
     variable = os.environ.get(FOLDER_VARIABLE)
     return [*named, *([Path(variable)] if variable else [])]
 
 
-def open_weights(
-    path: str | Path, model: PublishedModel, expected: Mapping[str, Shape] | None = None
-) -> PublishedWeights:
-    """Verifies a file and opens it; no tensor is read yet.
+def find_trained(model: TrainedModel, folder: str | Path | None = None) -> tuple[Path, Path, Path]:
+    """The files of a trained model: UNet, image encoder, autoencoder.
 
     Args:
-        path: the file, as `find_weights` returns it.
-        model: whose weights it should hold.
-        expected: shapes by key; the published network's if None.
+        model: the model.
+        folder: as `trained_folder`.
 
     Raises:
-        WeightsError: as `verify_weights`.
+        WeightsError: one of them is missing.
     """
-    return PublishedWeights(Path(path), model, verify_weights(path, model, expected))
+    place = trained_folder(folder)
+    return (
+        _in_cascade(place, model.unet_file),
+        _in_cascade(place, model.image_encoder_file),
+        _in_cascade(place, VAE_FILE),
+    )
 
 
-def load_module(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
-    """Puts tensors into a module that was built on the meta device, without copying them.
+def find_cascade_file(file_name: str, base: str, folder: str | Path | None = None) -> Path:
+    """The LoRA or the structure branch of a cascade.
 
     Args:
-        module: gets exactly these tensors, is set to evaluation and needs no gradients from now on.
-        tensors: by the names of the module's state.
+        file_name: `catalogue.LORA_FILE` or `BRANCH_FILE`.
+        base: name of the model they are used with. Those for a trained one are beside its UNet.
+        folder: searched first.
+
+    Raises:
+        WeightsError: it is not here; the message names the places that were searched.
+    """
+    if base in trained:
+        return _in_cascade(trained_folder(folder), file_name)
+    folders = search_folders(folder)
+    for path in (place / file_name for place in folders):
+        if path.is_file():
+            return path
+    places = ", nor in ".join(map(str, folders)) or f"a folder, as {FOLDER_VARIABLE} is not set"
+    raise WeightsError(
+        f"no weights of the cascade: {file_name} is not in {places}; the authors of 4DVD have "
+        "published none",
+        hint=f"`fourdvd train` makes them; --weights DIR names a folder that has {file_name}",
+    )
+
+
+def bundled_folder() -> Path:
+    """The trained cascade that is part of this package, `mini`."""
+    return Path(str(resources.files("generation"))) / "mini"
+
+
+def trained_folder(folder: str | Path | None = None) -> Path:
+    """The folder of a trained cascade.
+
+    Args:
+        folder: named by the user; used if it holds a file that only a trained cascade has.
 
     Returns:
-        The same module.
+        That folder, or else the bundled one.
 
     Raises:
-        WeightsError: a tensor is missing, extra or of another shape, or something of the module is
-            still on the meta device.
+        WeightsError: `folder` is missing or is not a folder.
     """
-    difference = compare_shapes(
-        {key: tuple(tensor.shape) for key, tensor in tensors.items()},
-        {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()},
-    )
-    if difference.total:
-        raise WeightsError(f"the weights do not fit {type(module).__name__}; tensors: {difference}")
-    module.load_state_dict(tensors, strict=True, assign=True)
-    if left := _names_on_meta(module):
-        raise WeightsError(f"{type(module).__name__} has no numbers for {', '.join(left)}")
-    return module.eval().requires_grad_(False)
+    if folder is None:
+        return bundled_folder()
+    place = _existing(Path(folder))
+    return place if any((place / name).exists() for name in OWN_FILES) else bundled_folder()
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _existing(folder: Path) -> Path:
+    if folder.is_file():
+        raise WeightsError(f"{folder} is a file; name the folder that holds it: {folder.parent}")
+    if not folder.is_dir():
+        raise WeightsError(f"the folder of weights {folder} does not exist; check --weights")
+    return folder
 
 
-def _names_on_meta(module: torch.nn.Module) -> list[str]:
-    """Parameters, buffers (those outside of the state too) and attributes without numbers."""
-    import torch
-
-    return [
-        f"{prefix}.{name}".lstrip(".")
-        for prefix, part in module.named_modules()
-        for name, value in {**vars(part), **part._parameters, **part._buffers}.items()
-        if isinstance(value, torch.Tensor) and value.is_meta
-    ]
-
-
-def _cache_folder() -> str:
-    from huggingface_hub import constants
-
-    return constants.HF_HUB_CACHE
+def _in_cascade(folder: Path, file_name: str) -> Path:
+    if not (folder / file_name).is_file():
+        raise WeightsError(
+            f"the trained cascade is incomplete: no {file_name} in {folder}",
+            hint="`fourdvd train assemble` collects all files from finished trainings; "
+            "--weights DIR names the folder",
+        )
+    return folder / file_name

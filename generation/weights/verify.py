@@ -1,41 +1,79 @@
-"""Whether a file holds the weights of a published network; only its header is read.
+"""Checks of weights files: what a safetensors header holds, and whether it is that of a model.
 
-The tensors that are read (`PublishedModel.read_prefixes`) must be there, all of them and no others,
-in the right shape and a floating-point type. What lies beside them may differ, as published files
-do: left-overs of the text tower, VAEs that nothing reads. Whatever belongs to no part of the
-network, such as a LoRA, is refused, because leaving it out silently would change results.
+A safetensors file is 8 bytes (length n of the header, little endian), n bytes of JSON, then the
+values. Only headers are read, so files of 12 GB take as long as small ones; whether the values are
+right or finite is not checked.
 
-What is not known here: whether the numbers themselves are right or finite.
+Files under the name of a safetensors file are often something else (a web page, a git-lfs pointer,
+a pickle). Each is recognized, because each needs another remedy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from generation.weights.catalogue import PublishedModel, Shape, expected_shapes, published
-from generation.weights.header import Entry, read_header
+from safetensors import SafetensorError, safe_open
+
+from generation.models.loading import Shape, ShapeDifference, compare_shapes
+from generation.weights.catalogue import PublishedModel, expected_shapes, published
+from generation.weights.store import find_published, list_published, search_folders
 from recon.errors import WeightsError
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-KINDS = ("missing", "extra", "of another shape", "neither float16, bfloat16 nor float32")
-SHOWN = 3  # keys of each kind in a message
-ALIKE = 0.1  # a file is "more like" a model when fewer than this part of its tensors differ
+LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+ALIKE = 0.1  # a file is "more like" a model if fewer than this share of its tensors differ
+FETCH_AGAIN = "; fetch it again"
 
-_TOLERATED = ("conditioner.", "first_stage_model.")  # keys outside of what is read may lie here
+_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_TOLERATED = ("conditioner.", "first_stage_model.")  # keys with these prefixes may be unknown
+
+
+def file_sha256(path: str | Path) -> str:
+    """The sha256 of a file in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Entry(NamedTuple):
+    """A tensor, according to the header.
+
+    Attributes:
+        dtype: type as the format writes it: "F32", "F16", "BF16", "I64", …
+        shape: shape.
+        end: offset of the first byte behind its values, from the end of the header.
+    """
+
+    dtype: str
+    shape: Shape
+    end: int
+
+
+class Header(NamedTuple):
+    """Header of a safetensors file.
+
+    Attributes:
+        tensors: entries by key.
+        metadata: text by key.
+    """
+
+    tensors: dict[str, Entry]
+    metadata: dict[str, str]
 
 
 class Verification(NamedTuple):
-    """What was found in a file that passed.
+    """Facts about a file that holds the weights of a published model.
 
     Attributes:
-        path: of the file.
-        size_bytes: of the file.
-        tensors: how many it holds.
+        path: the file.
+        size_bytes: its size.
+        tensors: number of tensors.
         dtypes: types of the tensors that are read, as the format writes them, sorted.
-        missing_unread: how many expected tensors are missing that nothing reads.
-        extra_unread: how many tensors are there besides that nothing reads.
+        missing_unread: number of expected tensors that are missing, none of which is read.
+        extra_unread: number of additional tensors, none of which is read.
     """
 
     path: Path
@@ -46,60 +84,98 @@ class Verification(NamedTuple):
     extra_unread: int
 
 
-class Difference(NamedTuple):
-    """How tensors differ from the expected ones; all empty where they do not.
+class Check(NamedTuple):
+    """Result of verifying one published model on this machine.
 
     Attributes:
-        missing: keys.
-        extra: keys.
-        misshapen: "key: expected 1280×256, found 1280×768".
-        not_float: "key: I64".
+        model: the model.
+        path: its file; None if that is not here.
+        verification: facts about a sound file, else None.
+        error: what is wrong, else None.
     """
 
-    missing: list[str]
-    extra: list[str]
-    misshapen: list[str]
-    not_float: list[str]
+    model: PublishedModel
+    path: Path | None
+    verification: Verification | None
+    error: WeightsError | None
 
-    @property
-    def total(self) -> int:
-        """How many there are."""
-        return sum(map(len, self))
 
-    def __str__(self) -> str:
-        kinds = zip(KINDS, self, strict=True)
-        return ", ".join(f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds if keys)
+def verify_found(
+    models: Sequence[PublishedModel] = (),
+    folder: str | Path | None = None,
+    file: str | Path | None = None,
+) -> list[Check]:
+    """Verifies the weights of published models on this machine.
+
+    Args:
+        models: the models; all that are here if empty.
+        folder: searched first.
+        file: file of the only model, instead of searching.
+
+    Raises:
+        WeightsError: no models are named and none is here, or `folder` is not a folder.
+    """
+    here = list_published(folder)
+    named = models or [model for model, path in here.items() if path is not None]
+    if not named:
+        places = [*map(str, search_folders(folder)), "the Hugging Face cache"]
+        raise WeightsError(
+            f"no published weights are found in {', '.join(places)}",
+            hint="`fourdvd models list` shows what can be fetched",
+        )
+    return [_check(model, folder, file) for model in dict.fromkeys(named)]
+
+
+def raise_failures(checks: Sequence[Check]) -> None:
+    """Raises the error of the only check, or one that counts the failures."""
+    errors = [check.error for check in checks if check.error is not None]
+    if errors and len(checks) == 1:
+        raise errors[0]
+    if errors:
+        raise WeightsError(
+            f"{len(errors)} of {len(checks)} models have no sound weights", hint=errors[0].hint
+        ) from errors[0]
+
+
+def _check(model: PublishedModel, folder: str | Path | None, file: str | Path | None) -> Check:
+    path = None if file is None else Path(file)
+    try:
+        path = path or find_published(model, folder)
+        return Check(model, path, verify_weights(path, model), None)
+    except WeightsError as error:
+        return Check(model, path, None, error)
 
 
 def verify_weights(
     path: str | Path, model: PublishedModel, expected: Mapping[str, Shape] | None = None
 ) -> Verification:
-    """Makes sure that a file holds the weights of a model.
+    """Checks that a file holds the weights of a published model.
 
-    `sv4d2` and `sv4d2_8views` have the same tensors, so one passes for the other: they can only be
-    told apart by the name of the file.
+    All tensors that are read (`PublishedModel.read_prefixes`), and no others under these prefixes,
+    must be there in the right shape and a floating-point type. Unread parts may differ, as they do
+    in published files. Tensors that belong to no part of the model, such as those of a LoRA, are
+    refused, because ignoring them would change results without a warning.
+
+    `sv4d2` and `sv4d2_8views` have the same tensors, so only their file names tell them apart.
 
     Args:
         path: a safetensors file.
-        model: whose weights they should be.
-        expected: shapes by key; the published network's if None.
-
-    Returns:
-        What was found.
+        model: the model.
+        expected: shapes by key; those of the published model if None.
 
     Raises:
-        WeightsError: it is not a whole safetensors file, or not this model's.
+        WeightsError: the file is not a whole safetensors file, or not this model's.
     """
     path = Path(path)
     try:
-        entries = read_header(path)
+        entries = read_header(path).tensors
         shapes = expected_shapes(model.name) if expected is None else expected
-        difference = _difference_of_read_parts(entries, shapes, model)
+        difference = _difference(entries, shapes, model)
         if difference.total:
             raise WeightsError(f"{path}: {_mismatch(entries, model, difference)}")
     except WeightsError as error:
         error.hint = error.hint or (
-            f"move the file away, then run `fourdvd models fetch {model.label} --accept-licence`"
+            f"move the file away, then run `fourdvd models fetch {model.label} --accept-license`"
         )
         raise
     read = {key for key in entries if key.startswith(model.read_prefixes)}
@@ -114,34 +190,104 @@ def verify_weights(
     )
 
 
-def compare_shapes(
-    found: Mapping[str, Shape],
-    expected: Mapping[str, Shape],
-    not_float: Iterable[str] = (),
-) -> Difference:
-    """How the shapes of tensors differ from the expected ones.
+def read_header(path: Path) -> Header:
+    """Reads the header of a safetensors file and checks that the file is complete.
 
-    Args:
-        found: shapes by key.
-        expected: shapes by key.
-        not_float: what is said about tensors that are no floats.
+    Raises:
+        WeightsError: the file is missing, cannot be read, is not a safetensors file, or is shorter
+            or longer than its header says.
     """
-    return Difference(
-        sorted(expected.keys() - found.keys()),
-        sorted(found.keys() - expected.keys()),
-        [
-            f"{key}: expected {_times(expected[key])}, found {_times(found[key])}"
-            for key in sorted(expected.keys() & found.keys())
-            if expected[key] != found[key]
-        ],
-        sorted(not_float),
+    if path.is_dir():
+        raise WeightsError(f"{path}: expected a safetensors file, found a folder")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(512)
+            length = int.from_bytes(start[:8], "little")
+            if reason := _why_not_safetensors(start, length, size):
+                raise WeightsError(f"{path}: {reason}")
+            file.seek(8)
+            header = _parse(path, file.read(length))
+    except PermissionError as error:
+        raise WeightsError(
+            f"{path}: no permission to read it", hint="change its permissions, or copy it elsewhere"
+        ) from error
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: there is no such file", hint="check the path") from error
+    ends = (entry.end for entry in header.tensors.values())
+    _check_size(path, size, 8 + length + max(ends, default=0))
+    _check_structure(path)
+    return header
+
+
+def _why_not_safetensors(start: bytes, length: int, size: int) -> str | None:
+    """What the file is instead; None if it begins like a safetensors file."""
+    if size == 0:
+        return f"the file is empty{FETCH_AGAIN}"
+    # Safetensors comes first: the length of a header may look like "<".
+    if start[8:9] == b"{" and length <= LONGEST_HEADER:
+        cut = length > size - 8
+        return f"the file ends inside its header, after {size} bytes{FETCH_AGAIN}" if cut else None
+    if start.startswith(b"version https://git-lfs"):
+        return "this is a git-lfs pointer, not the file itself; run `git lfs pull` beside it"
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        return (
+            "this is a web page, not weights: the download was refused, most likely because the "
+            "license was not accepted or no account was logged in"
+        )
+    if start.startswith(_PICKLES):
+        return (
+            "this is a PyTorch checkpoint (a pickle) under another name; pickles can run programs "
+            "and are never read, use the published safetensors file"
+        )
+    return (
+        f"this is not a safetensors file: its header would be {length} bytes long, "
+        f"at most {LONGEST_HEADER} are allowed"
     )
 
 
-def _difference_of_read_parts(
+def _parse(path: Path, text: bytes) -> Header:
+    try:
+        header = json.loads(text)
+        metadata = header.pop("__metadata__", {})
+        tensors = {
+            key: Entry(entry["dtype"], tuple(entry["shape"]), int(entry["data_offsets"][1]))
+            for key, entry in header.items()
+        }
+        return Header(tensors, dict(metadata))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(
+            f"{path}: the header is not that of a safetensors file; the file is damaged"
+            f"{FETCH_AGAIN}"
+        ) from error
+
+
+def _check_size(path: Path, found: int, expected: int) -> None:
+    if found < expected:
+        raise WeightsError(
+            f"{path}: the file is truncated, {found} of {expected} bytes are there{FETCH_AGAIN}"
+        )
+    if found > expected:
+        raise WeightsError(
+            f"{path}: the file is {found} bytes long, its header describes {expected}{FETCH_AGAIN}"
+        )
+
+
+def _check_structure(path: Path) -> None:
+    """Has the safetensors library check types, gaps, overlaps and duplicate keys."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: the header is inconsistent ({error}); the file is damaged{FETCH_AGAIN}"
+        ) from error
+
+
+def _difference(
     entries: Mapping[str, Entry], shapes: Mapping[str, Shape], model: PublishedModel
-) -> Difference:
-    """Differs in what is read, or holds something that belongs to no part of the network."""
+) -> ShapeDifference:
+    """Differences in what is read, and tensors that belong to no part of the model."""
     read = model.read_prefixes
     counted = {
         key: entry
@@ -155,10 +301,12 @@ def _difference_of_read_parts(
     )
 
 
-def _mismatch(entries: Mapping[str, Entry], model: PublishedModel, difference: Difference) -> str:
-    """What is wrong, and whose weights these are where they fit another model better."""
+def _mismatch(
+    entries: Mapping[str, Entry], model: PublishedModel, difference: ShapeDifference
+) -> str:
+    """What differs, and whose weights these are if they fit another model better."""
     totals = {
-        other: _difference_of_read_parts(entries, expected_shapes(other.name), other).total
+        other: _difference(entries, expected_shapes(other.name), other).total
         for other in published.values()
         if other != model
     }
@@ -171,12 +319,3 @@ def _mismatch(entries: Mapping[str, Entry], model: PublishedModel, difference: D
         f"these are not the weights of {model.label}; tensors: {difference}"
         f"{f'; the file is more like that of {names}' if alike else ''}"
     )
-
-
-def _some(keys: Collection[str]) -> str:
-    shown = ", ".join(list(keys)[:SHOWN])
-    return f"{shown}, …" if len(keys) > SHOWN else shown
-
-
-def _times(shape: Shape) -> str:
-    return "×".join(map(str, shape)) or "a single number"

@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from generation import grid_sampler as passes
 from generation.clip.preparing import PreparedClip
 from generation.models.image_encoders import CLIPImageEncoder
 from generation.models.lora import add_lora, lora_settings, lora_state
@@ -30,8 +29,9 @@ from generation.networks import Networks
 from generation.pipeline import generate
 from generation.presets import make_plan, presets
 from generation.settings import GenerateSettings
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
 from generation.weights.files import save_weights
+from generation.weights.model_weights import PublishedWeights
 from tests.benchmarks import harness
 from tests.generation.tiny_networks import tiny_clip, tiny_weights
 
@@ -67,21 +67,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measured(clip: PreparedClip, settings: GenerateSettings, channels: int) -> dict[str, Any]:
     """Generate with networks of random weights and return the report."""
-    before = passes.load_networks
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         needed = make_plan(settings, len(clip.images)).models
-        weights = tiny_weights(folder, *needed)
-        trained = write_trained(folder, weights["sv4d"].sha256(), settings.device, channels)
+        weights = {
+            name: RandomWeights(file.path, file.model, file.verification, channels)
+            for name, file in tiny_weights(folder, *needed).items()
+        }
+        trained = write_trained(folder, weights["sv4d"].sha256, settings.device, channels)
+        return generate(clip, folder / "grid", settings, weights, trained=trained).report
 
-        def load(weights: Any, config: UNetConfig, *way: Any) -> Networks:
-            return random_networks(of_width(config, channels), *way)
 
-        passes.load_networks = load
-        try:
-            return generate(clip, folder / "grid", settings, weights, trained=trained).report
-        finally:
-            passes.load_networks = before
+@dataclass(frozen=True)
+class RandomWeights(PublishedWeights):
+    """Weights of random networks with the given number of channels at the first level."""
+
+    channels: int
+
+    def load(self, device: torch.device, dtype: torch.dtype, low_memory: bool = False) -> Networks:
+        """Build the networks."""
+        config = of_width(self.architecture.unet, self.channels)
+        return random_networks(config, device, dtype, low_memory)
 
 
 def of_width(config: UNetConfig, channels: int) -> UNetConfig:

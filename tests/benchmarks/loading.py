@@ -93,9 +93,7 @@ def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
     """Load all networks of a file in this process."""
     import torch
 
-    from generation.networks import load_networks
-    from generation.presets import ORBIT_CONFIGS, presets
-    from generation.weights.store import open_weights
+    from generation.weights.model_weights import open_published
 
     peak = dict.fromkeys(("VmHWM", "RssAnon"), 0)
     done = threading.Event()
@@ -110,9 +108,7 @@ def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
     thread = threading.Thread(target=watch)
     thread.start()
     began = time.perf_counter()
-    config = presets[model.name].config if model.name in presets else ORBIT_CONFIGS[model.name]
-    weights = open_weights(path, model)
-    networks = load_networks(weights, config, torch.device("cpu"), getattr(torch, dtype))
+    networks = open_published(path, model).load(torch.device("cpu"), getattr(torch, dtype))
     total = sum(float(p.sum()) for p in networks.unet.parameters())  # touches every page
     seconds = time.perf_counter() - began
     assert total == total
@@ -122,7 +118,7 @@ def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
 
 
 def seconds_of_hash(path: Path) -> float:
-    from generation.weights.store import file_sha256
+    from generation.weights.verify import file_sha256
 
     began = time.perf_counter()
     file_sha256(path)

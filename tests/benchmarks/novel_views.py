@@ -34,8 +34,9 @@ from generation.clip.preparing import PreparedClip
 from generation.pipeline import generate
 from generation.presets import make_plan
 from generation.settings import GenerateSettings
-from generation.weights.cascade_files import BRANCH_FILE
-from generation.weights.model_files import find_cascade_file, open_models
+from generation.weights.catalogue import BRANCH_FILE
+from generation.weights.model_weights import open_models
+from generation.weights.store import find_cascade_file
 from recon.grid import Camera, Grid, read_grid
 from recon.grid.cameras import viewing_angles_deg
 from recon.grid.grid import composite
@@ -195,10 +196,12 @@ def cascade(
         "mini", azimuths_deg=azimuths, elevation_deg=elevation, coarse_only=coarse_only
     )
     todo = make_plan(settings, truth.T)
-    trained = {name: find_cascade_file(name, todo, weights) for name in todo.cascade_files}
+    trained = {
+        name: find_cascade_file(name, todo.preset.model, weights) for name in todo.cascade_files
+    }
     if branch is not None:
         trained[BRANCH_FILE] = branch
-    models = open_models(todo, settings, weights)
+    models = open_models(todo.models, weights)
     made = generate(
         whole_clip(view_of(truth, 0)), folder, settings, models, trained=trained, overwrite=True
     )

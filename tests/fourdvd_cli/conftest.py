@@ -17,8 +17,7 @@ import torch
 
 from fourdvd_cli import interrupts
 from fourdvd_cli.app import main
-from generation import grid_sampler as passes
-from generation.weights import model_files
+from generation.weights import model_weights
 from generation.weights.catalogue import published
 from recon.deformation.interface import StaticDeformation
 from recon.fitting import config
@@ -26,7 +25,7 @@ from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, orbit_camera
 from recon.media import write_video
 from recon.scene import Scene, write_scene
-from tests.generation.tiny_networks import load_tiny, tiny_clip, tiny_weights
+from tests.generation.tiny_networks import tiny_clip, tiny_weights
 from tests.generation.tiny_trained import write_trained_cascade
 
 REPOSITORY = Path(__file__).parents[2]
@@ -158,8 +157,7 @@ def tiny_networks(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "weights"
     folder.mkdir()
     files = tiny_weights(folder, *published)
-    monkeypatch.setattr(model_files, "open_weights", lambda path, model: files[model.name])
-    monkeypatch.setattr(passes, "load_networks", load_tiny)
+    monkeypatch.setattr(model_weights, "open_published", lambda path, model: files[model.name])
     return folder
 
 

@@ -75,7 +75,7 @@ def test_an_option_takes_the_same_kind_of_value_in_every_command():
         ("data objaverse -o out --licence by-nc", "licence", ["by-nc"]),
         ("data objaverse -o out --max-size 7", "max_size", 7),
         ("data pack in -o out --codec webp --quality 7", "quality", 7),
-        ("models fetch sv4d2 --accept-licence", "accept_licence", True),
+        ("models fetch sv4d2 --accept-licence", "accept_license", True),
         ("train base in -o out --vae vae --start base", "start", "base"),
         ("train base in -o out --vae vae --size high", "size", "high"),
         ("train vae in -o out --batch 2", "batch", 2),

@@ -23,23 +23,23 @@ from generation.presets import make_plan, presets
 from generation.progress import StepCounter
 from generation.settings import GenerateSettings
 from generation.stages import enlarged
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE, find_trained
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
 from generation.weights.files import describe, save_weights
-from generation.weights.store import PublishedWeights
+from generation.weights.model_weights import PublishedWeights
+from generation.weights.store import find_cascade_file
 from recon.errors import Interrupted, OutputExistsError, WeightsError
 from recon.grid import read_grid
 from recon.grid.cameras import viewing_angles_deg
 from tests.generation.models.random_weights import error, numbers
 from tests.generation.tiny_cascade import tiny_sv4d, write_trained
-from tests.generation.tiny_networks import load_tiny, tiny_clip, tiny_weights
+from tests.generation.tiny_networks import tiny_clip, tiny_weights
 
 SIZE, COARSE = 64, 32
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    """Tiny networks and sizes."""
-    monkeypatch.setattr(passes, "load_networks", load_tiny)
+    """Tiny sizes."""
     monkeypatch.setitem(presets, "4dvd", replace(presets["4dvd"], coarse_size=COARSE))
 
 
@@ -64,7 +64,7 @@ def job(folder: Path, T: int, name: str) -> Job:
 
 
 def base_of(folder: Path) -> str:
-    return tiny_weights(folder, "sv4d")["sv4d"].sha256()
+    return tiny_weights(folder, "sv4d")["sv4d"].sha256
 
 
 def test_a_clip_becomes_a_grid_in_two_stages(tmp_path):
@@ -269,15 +269,15 @@ def test_files_are_found_in_the_named_folder_first(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / LORA_FILE).write_bytes(b"")
     (general / BRANCH_FILE).write_bytes(b"")
-    assert find_trained(LORA_FILE, named) == named / LORA_FILE
-    assert find_trained(BRANCH_FILE, named) == general / BRANCH_FILE
+    assert find_cascade_file(LORA_FILE, "sv4d", named) == named / LORA_FILE
+    assert find_cascade_file(BRANCH_FILE, "sv4d", named) == general / BRANCH_FILE
     (general / BRANCH_FILE).unlink()
     with pytest.raises(WeightsError, match="have published none") as caught:
-        find_trained(BRANCH_FILE, named)
+        find_cascade_file(BRANCH_FILE, "sv4d", named)
     assert "fourdvd train" in (caught.value.hint or "")
     monkeypatch.delenv("FOURDVD_WEIGHTS")
     with pytest.raises(WeightsError, match="FOURDVD_WEIGHTS is not set"):
-        find_trained(BRANCH_FILE)
+        find_cascade_file(BRANCH_FILE, "sv4d")
 
 
 def test_weights_that_are_changed_in_memory_stay_as_they_are_in_the_file(tmp_path):

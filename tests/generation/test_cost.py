@@ -13,11 +13,13 @@ from generation.cost import Estimate, Setting, estimate, measured_rate, step_cos
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
+from generation.networks import Architecture
 from generation.observation import PeakMemory, count_flops, peak_bytes
 from generation.pipeline import generate
 from generation.presets import Plan, make_plan
 from generation.settings import GenerateSettings
-from generation.weights.model_files import find_cascade_file, open_models, trained_sizes
+from generation.weights.model_weights import find_architecture, open_models
+from generation.weights.store import find_cascade_file
 from tests.generation.tiny_networks import TINY, tiny_clip
 from tests.generation.tiny_trained import GRID, write_trained_cascade
 
@@ -58,11 +60,21 @@ def planned(settings: GenerateSettings, frames: int) -> Plan:
     return replace(todo, preset=replace(todo.preset, config=SMALL))
 
 
+def architectures(todo: Plan, folder: Path | None = None) -> dict[str, Architecture]:
+    """Those of the models of a plan; the small UNet in the place of a published one."""
+    found = {name: find_architecture(name, folder) for name in todo.models}
+    if folder is None:
+        base = todo.preset.model
+        found[base] = replace(found[base], unet=todo.preset.config)
+    return found
+
+
 def estimated(frames: int = 9, low_memory: bool = False, precision: str = "auto") -> Estimate:
     settings = GenerateSettings(
         "sv4d2_8views", device="cuda", low_memory=low_memory, precision=precision
     )
-    return estimate(planned(settings, frames), settings, SIZE, frames, RATE)
+    todo = planned(settings, frames)
+    return estimate(todo, settings, SIZE, frames, RATE, architectures(todo))
 
 
 @pytest.mark.parametrize("tokens", [256, 10**9])
@@ -152,7 +164,9 @@ def test_the_orbit_adds_its_work_and_the_larger_of_the_two_stages_is_the_peak():
     settings = GenerateSettings(model="sv4d", device="cuda")
     both = planned(settings, 5)
     alone = replace(both, orbit_model=None, orbit_azimuths_deg=())
-    with_orbit, without = (estimate(each, settings, SIZE, 5, RATE) for each in (both, alone))
+    with_orbit, without = (
+        estimate(each, settings, SIZE, 5, RATE, architectures(each)) for each in (both, alone)
+    )
     orbit = step_cost(
         UNetConfig(adm_in_channels=256), 1, 21, Setting(SIZE, torch.bfloat16, False, False)
     )
@@ -166,7 +180,8 @@ def test_no_weights_are_made():
     module._unet.cache_clear()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     settings = GenerateSettings("sv4d2", device="cuda")
-    result = estimate(make_plan(settings, 5), settings, SIZE, 5, RATE)
+    todo = make_plan(settings, 5)
+    result = estimate(todo, settings, SIZE, 5, RATE, architectures(todo))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert result.device_memory_bytes > 5e9
     assert after - before < 300_000  # KiB
@@ -186,14 +201,15 @@ def test_the_rate_of_this_machine_is_a_rate():
 def test_the_cascade_takes_its_two_grids_and_the_branch():
     def cost(**others) -> Estimate:
         settings = GenerateSettings(model="4dvd", device="cuda", views=3, **others)
-        return estimate(planned(settings, 9), settings, 320, 9, RATE)
+        todo = planned(settings, 9)
+        return estimate(todo, settings, 320, 9, RATE, architectures(todo))
 
     both, coarse = cost(), cost(coarse_only=True)
     settings = GenerateSettings(model="4dvd", device="cuda", views=3)
     todo = planned(settings, 9)
     alone = replace(todo, coarse_size=None)
-    fine = estimate(alone, settings, 320, 9, RATE)
-    setting = Setting(320, torch.bfloat16, False, False)
+    fine = estimate(alone, settings, 320, 9, RATE, architectures(alone))
+    setting = Setting(320, torch.bfloat16, False, False, architectures(todo)["sv4d"])
     costs = {T: module.branch_cost(SMALL, T, 4, setting, 256) for T in (3, 4, 5)}
     orbit = step_cost(UNetConfig(), 1, 21, setting).flops * 20
     branches = costs[5].flops + 2 * (2 * costs[4].flops + costs[3].flops)
@@ -225,11 +241,13 @@ def cascade(tmp_path_factory) -> Path:
 def test_work_of_a_trained_cascade_is_what_is_done(cascade, tmp_path, coarse_only):
     settings = GenerateSettings("mini", steps=1, views=1, coarse_only=coarse_only)
     todo = make_plan(settings, 7)
-    models = open_models(todo, settings, cascade)
-    trained = {name: find_cascade_file(name, todo, cascade) for name in todo.cascade_files}
+    models = open_models(todo.models, cascade)
+    trained = {
+        name: find_cascade_file(name, todo.preset.model, cascade) for name in todo.cascade_files
+    }
     clip = tiny_clip(7, SIZE)
     done = count_flops(lambda: generate(clip, tmp_path / "grid", settings, models, trained=trained))
-    told = estimate(todo, settings, SIZE, 7, RATE, trained_sizes(todo, cascade))
+    told = estimate(todo, settings, SIZE, 7, RATE, architectures(todo, cascade))
     assert told.flops == pytest.approx(done, rel=0.05)
     assert told.seconds == told.flops / RATE
 
@@ -239,7 +257,7 @@ def test_memory_of_a_trained_cascade_grows_with_the_size_and_not_with_the_clip(c
     def memory(size: int, frames: int) -> int:
         settings = GenerateSettings("mini", device=device, views=3)
         todo = make_plan(settings, frames)
-        found = estimate(todo, settings, size, frames, RATE, trained_sizes(todo, cascade))
+        found = estimate(todo, settings, size, frames, RATE, architectures(todo, cascade))
         return found.device_memory_bytes
 
     assert 0 < 2 * memory(64, 5) < memory(128, 5) < memory(256, 5) / 2

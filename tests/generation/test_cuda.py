@@ -5,14 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from generation import grid_sampler as passes
 from generation.cost import estimate
 from generation.models.sv4d import SV4DUNet
 from generation.presets import make_plan
 from generation.settings import GenerateSettings
+from generation.weights.model_weights import find_architecture
 from tests.generation.parity_fixtures import BUNDLED, Fixture, call, error, read_network
 from tests.generation.test_pipeline import make
-from tests.generation.tiny_networks import load_tiny
 
 pytestmark = pytest.mark.gpu
 
@@ -41,7 +40,6 @@ def test_parity_of_a_network_call_on_cuda(dtype: torch.dtype, rms: float):
 
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_a_generation_on_cuda_is_that_of_the_cpu(tmp_path, monkeypatch, low_memory: bool):
-    monkeypatch.setattr(passes, "load_networks", load_tiny)
     settings = GenerateSettings(model="sv4d2_8views", steps=2, views=2, precision="float32")
     on_cpu = make(tmp_path, settings, name="cpu").grid.images
     on_cuda = replace(settings, device="cuda", low_memory=low_memory)
@@ -73,6 +71,7 @@ def test_the_peak_of_a_full_size_call_is_as_estimated_and_below_30_gb(views, low
         torch.randn(b, views, 4, 72, 72, device="cuda"),
     )
     peak = torch.cuda.max_memory_allocated()
-    expected = estimate(todo, settings, 576, 5, 1e14).device_memory_bytes
+    architectures = {name: find_architecture(name) for name in todo.models}
+    expected = estimate(todo, settings, 576, 5, 1e14, architectures).device_memory_bytes
     assert peak < 30e9
     assert peak < 1.3 * expected

@@ -15,9 +15,9 @@ from generation.diffusion import euler
 from generation.pipeline import Generated, generate
 from generation.presets import make_plan, presets
 from generation.settings import GenerateSettings
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
-from generation.weights.model_files import find_cascade_file, open_models
-from generation.weights.trained_weights import BASE, REFERENCE_VIEWS, VAE_FILE
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE, VAE_FILE
+from generation.weights.model_weights import open_models
+from generation.weights.store import find_cascade_file
 from recon.errors import InputError, Interrupted, OutputExistsError, WeightsError
 from recon.grid import read_grid
 from recon.grid.cameras import viewing_angles_deg
@@ -55,8 +55,10 @@ def make(
     told = {key: others.pop(key) for key in given if key in others}
     chosen = GenerateSettings("mini", steps=2, views=views, **others)
     todo = make_plan(chosen, T)
-    trained = {name: find_cascade_file(name, todo, weights) for name in todo.cascade_files}
-    models = open_models(todo, chosen, weights)
+    trained = {
+        name: find_cascade_file(name, todo.preset.model, weights) for name in todo.cascade_files
+    }
+    models = open_models(todo.models, weights)
     return generate(tiny_clip(T, size), folder, chosen, models, trained=trained, **told)
 
 
@@ -75,7 +77,7 @@ def test_a_clip_becomes_a_grid_of_16_views_of_its_size(weights, tmp_path, size):
     report = json.loads((tmp_path / "grid" / "generate.json").read_text())
     assert report == json.loads(json.dumps(made.report))
     assert report["model"] == "mini"
-    assert set(report["weights"]) == {REFERENCE_VIEWS, BASE, LORA_FILE, BRANCH_FILE}
+    assert set(report["weights"]) == {"mini_sv3d", "mini", LORA_FILE, BRANCH_FILE}
     assert {"coarse orbit", "coarse sample", "fine sample"} <= report["seconds"].keys()
 
 

@@ -9,9 +9,9 @@ import pytest
 from generation.pipeline import generate
 from generation.presets import make_plan, presets
 from generation.settings import GenerateSettings
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE, check_trained
-from generation.weights.model_files import open_models
-from generation.weights.trained_weights import BASE, FILES, mini_folder, open_trained
+from generation.weights.catalogue import BRANCH_FILE, CASCADE_FILES, LORA_FILE
+from generation.weights.model_weights import open_cascade_files, open_models, open_trained
+from generation.weights.store import bundled_folder
 from recon.grid import Grid, read_grid
 from recon.metrics import psnr, ssim
 from tests.benchmarks.novel_views import copied, resized, whole_clip
@@ -21,13 +21,14 @@ FRAMES = [0, 4, 8, 12, 16]
 
 
 def test_all_files_are_there_and_together_below_40_megabytes():
-    assert sum((mini_folder() / name).stat().st_size for name in FILES) < 40e6
+    assert sum((bundled_folder() / name).stat().st_size for name in CASCADE_FILES) < 40e6
 
 
 def test_the_files_belong_together_and_have_the_sizes_of_the_recipe():
-    base = open_trained(mini_folder(), BASE)
-    assert base.config == presets["mini"].config
-    check_trained({name: mini_folder() / name for name in (LORA_FILE, BRANCH_FILE)}, base.sha256())
+    base = open_trained("mini")
+    assert base.architecture.unet == presets["mini"].config
+    files = {name: bundled_folder() / name for name in (LORA_FILE, BRANCH_FILE)}
+    open_cascade_files(files, base.sha256)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,8 @@ def generated(truth: Grid, folder: Path, coarse_only: bool = False) -> Grid:
     chosen = GenerateSettings("mini", elevation_deg=10.0, coarse_only=coarse_only)
     todo = make_plan(chosen, len(FRAMES))
     return generate(
-        whole_clip(seen), folder / "grid", chosen, open_models(todo, chosen),
-        trained={name: mini_folder() / name for name in todo.cascade_files},
+        whole_clip(seen), folder / "grid", chosen, open_models(todo.models),
+        trained={name: bundled_folder() / name for name in todo.cascade_files},
     ).grid  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import torch
 from generation import grid_sampler as passes
 from generation.checkpoint import UNFINISHED
 from generation.pipeline import generate
-from generation.presets import ORBIT_AZIMUTHS_DEG, make_plan, presets
+from generation.presets import ORBIT_AZIMUTHS_DEG, make_plan
 from generation.settings import GenerateSettings
 from recon.errors import (
     DivergedError,
@@ -19,14 +19,7 @@ from recon.errors import (
 )
 from recon.grid import read_grid
 from recon.grid.cameras import viewing_angles_deg
-from tests.generation.tiny_networks import load_tiny, tiny_clip, tiny_weights
-
-pytestmark = pytest.mark.usefixtures("tiny_networks")
-
-
-@pytest.fixture
-def tiny_networks(monkeypatch):
-    monkeypatch.setattr(passes, "load_networks", load_tiny)
+from tests.generation.tiny_networks import TinyWeights, build_tiny, tiny_clip, tiny_weights
 
 
 def settings(model: str = "sv4d2_8views", **others) -> GenerateSettings:
@@ -149,12 +142,12 @@ def test_a_finished_grid_is_kept_unless_it_may_be_overwritten(tmp_path):
 
 
 def test_numbers_that_are_not_finite_name_pass_and_step(tmp_path, monkeypatch):
-    def overflowing(*arguments, **named):
-        networks = load_tiny(*arguments, **named)
+    def overflowing(self, *arguments, **named):
+        networks = build_tiny(self.architecture.unet, *arguments, **named)
         networks.unet.get_parameter("out.2.bias").fill_(torch.inf)
         return networks
 
-    monkeypatch.setattr(passes, "load_networks", overflowing)
+    monkeypatch.setattr(TinyWeights, "load", overflowing)
     with pytest.raises(DivergedError, match=r"frames 0–4: step 1 of 2.*bfloat16.*float32"):
         make(tmp_path, settings(precision="bfloat16"))
 
@@ -196,7 +189,7 @@ def test_sv4d_sees_time_backwards_with_the_other_end_as_its_reference(tmp_path, 
     clip, chosen = tiny_clip(9), settings("sv4d", views=None)
     make(tmp_path, chosen, T=9)
     weights = tiny_weights(tmp_path, "sv4d")["sv4d"]
-    networks = load_tiny(weights, presets["sv4d"].config, torch.device("cpu"), torch.float32)
+    networks = weights.load(torch.device("cpu"), torch.float32)
     video = torch.from_numpy(passes.composite(clip.images)).permute(0, 3, 1, 2) / 127.5 - 1
     latents, tokens = networks.latents(video), networks.tokens(video)
     orbit, anchors, *windows = told

@@ -18,8 +18,7 @@ from generation.presets import (
     presets,
 )
 from generation.settings import MAX_VIEWS, MODELS, GenerateSettings
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
-from generation.weights.trained_weights import BASE, REFERENCE_VIEWS
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
 from recon.errors import InputError
 from recon.grid.cameras import viewing_angles_deg
 
@@ -290,7 +289,7 @@ def test_mini_has_two_stages_and_its_own_orbit_model():
     assert plan.azimuths_deg == tuple(22.5 * k for k in range(1, 16))
     assert plan.orbit_azimuths_deg == (*plan.azimuths_deg, 360.0)
     assert plan.network_azimuths_deg == (0.0, *plan.azimuths_deg)
-    assert plan.models == (REFERENCE_VIEWS, BASE)
+    assert plan.models == ("mini_sv3d", "mini")
     assert plan.cascade_files == (LORA_FILE, BRANCH_FILE)
     assert plan.stage_sizes(128) == [64, 128]
     assert plan.total_steps == 1 + 2 * len(plan.windows)

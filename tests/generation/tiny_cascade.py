@@ -8,17 +8,15 @@ from generation.models.lora import add_lora, lora_parameters, lora_settings, lor
 from generation.models.structure_branch import build_branch
 from generation.models.sv4d import SV4DUNet
 from generation.networks import Networks
-from generation.presets import presets
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
 from generation.weights.files import save_weights
 from tests.generation.models.random_weights import numbers, with_random_weights
-from tests.generation.tiny_networks import load_tiny, tiny_weights
+from tests.generation.tiny_networks import tiny_weights
 
 
 def tiny_sv4d(folder: Path) -> Networks:
     """The networks that every stage finds in the file of SV4D."""
-    weights = tiny_weights(folder, "sv4d")["sv4d"]
-    return load_tiny(weights, presets["4dvd"].config, torch.device("cpu"), torch.float32)
+    return tiny_weights(folder, "sv4d")["sv4d"].load(torch.device("cpu"), torch.float32)
 
 
 def write_trained(
@@ -39,7 +37,7 @@ def write_trained(
     """
     weights, unet = tiny_weights(folder, "sv4d")["sv4d"], tiny_sv4d(folder).unet
     assert isinstance(unet, SV4DUNet)
-    base = base_sha256 or weights.sha256()
+    base = base_sha256 or weights.sha256
     branch = build_branch(name, unet.config, roles)
     if effect:
         with_random_weights(branch)

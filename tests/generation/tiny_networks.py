@@ -16,7 +16,7 @@ from generation.models.unet import UNetConfig
 from generation.models.vae import VAEConfig, VAEDecoder, VAEEncoder
 from generation.networks import Networks
 from generation.weights.catalogue import published
-from generation.weights.store import PublishedWeights
+from generation.weights.model_weights import PublishedWeights
 from generation.weights.verify import Verification
 
 TINY = {
@@ -38,14 +38,16 @@ TINY_TOWER = CLIPVisionConfig(
 )
 
 
-def load_tiny(
-    weights: PublishedWeights,
-    config: UNetConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    low_memory: bool = False,
+class TinyWeights(PublishedWeights):
+    """Weights whose networks are tiny and the same each time, whatever the file holds."""
+
+    def load(self, device: torch.device, dtype: torch.dtype, low_memory: bool = False) -> Networks:
+        return build_tiny(self.architecture.unet, device, dtype, low_memory)
+
+
+def build_tiny(
+    config: UNetConfig, device: torch.device, dtype: torch.dtype, low_memory: bool = False
 ) -> Networks:
-    """Stands in for `load_networks`: the same networks each time, whatever the file holds."""
     small = replace(config, **TINY)
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -58,14 +60,14 @@ def load_tiny(
     return Networks(unet, *parts, tower, device, low_memory)  # type: ignore[arg-type]
 
 
-def tiny_weights(folder: Path, *names: str) -> dict[str, PublishedWeights]:
+def tiny_weights(folder: Path, *names: str) -> dict[str, TinyWeights]:
     """Files that have a hash and nothing else."""
     found = {}
     for name in names:
         path = folder / f"{name}.safetensors"
         path.write_bytes(b"weights of " + name.encode())
         verification = Verification(path, path.stat().st_size, 0, ("F32",), 0, 0)
-        found[name] = PublishedWeights(path, published[name], verification)
+        found[name] = TinyWeights(path, published[name], verification)
     return found
 
 

@@ -9,22 +9,18 @@ from generation.models.structure_branch import build_branch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
-from generation.weights.cascade_files import BRANCH_FILE, LORA_FILE
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE, VAE_FILE, trained
 from generation.weights.files import save_weights
-from generation.weights.store import file_sha256
-from generation.weights.trained_weights import (
-    BASE,
-    REFERENCE_VIEWS,
-    TOWER_FILES,
-    UNET_FILES,
-    VAE_FILE,
-)
+from generation.weights.verify import file_sha256
 from tests.generation.models.random_weights import numbers, with_random_weights
 from tests.generation.tiny_networks import TINY
 
+REFERENCE_VIEWS, BASE = "mini_sv3d", "mini"  # keys of `catalogue.trained`
+UNET_FILES = {name: model.unet_file for name, model in trained.items()}
+IMAGE_ENCODER_FILES = {name: model.image_encoder_file for name, model in trained.items()}
 CHANNELS, SCALE = 12, 0.8
 AUTOENCODER = PatchAutoencoderConfig(8, CHANNELS, 8, 1, 1, latent_scale=SCALE)
-TOWER = ConvImageEncoderConfig(8, (32,), TINY["context_dim"])
+IMAGE_ENCODER = ConvImageEncoderConfig(8, (32,), TINY["context_dim"])
 SIZES = {**TINY, "in_channels": 2 * CHANNELS, "out_channels": CHANNELS, "adm_in_channels": 1280}
 ORBIT = UNetConfig(**SIZES)
 GRID = SV4DConfig(
@@ -38,7 +34,7 @@ GRID = SV4DConfig(
 def write_trained_cascade(
     folder: Path, effect: float = 0.3, base_sha256: str | None = None
 ) -> Path:
-    """All files of `generation.weights.trained_weights.FILES`, the same each time.
+    """All files of `generation.weights.catalogue.CASCADE_FILES`, the same each time.
 
     Args:
         folder: gets them; is made.
@@ -49,7 +45,7 @@ def write_trained_cascade(
     write_autoencoder(folder / VAE_FILE)
     for seed, name in enumerate((REFERENCE_VIEWS, BASE)):
         write_unet(folder, name, seed)
-        write_tower(folder, name, seed)
+        write_image_encoder(folder, name, seed)
     base = base_sha256 or file_sha256(folder / UNET_FILES[BASE])
     branch = with_random_weights(build_branch("layerwise", GRID))
     requires = {"base": base}
@@ -78,9 +74,13 @@ def write_unet(folder: Path, name: str, seed: int = 0) -> None:
     _write(folder, UNET_FILES[name], with_random_weights(unet, seed))
 
 
-def write_tower(folder: Path, name: str, seed: int = 0) -> None:
-    """An image tower for the folder's autoencoder in the place of what is there."""
-    _write(folder, TOWER_FILES[name], with_random_weights(ConvImageEncoder(TOWER), seed))
+def write_image_encoder(folder: Path, name: str, seed: int = 0) -> None:
+    """An image encoder for the folder's autoencoder in the place of what is there."""
+    _write(
+        folder,
+        IMAGE_ENCODER_FILES[name],
+        with_random_weights(ConvImageEncoder(IMAGE_ENCODER), seed),
+    )
 
 
 def _write(folder: Path, file: str, network: SV3DUNet | SV4DUNet | ConvImageEncoder) -> None:

@@ -55,7 +55,7 @@ class ScoringSettings:
         Raises:
             OSError: a file cannot be read.
         """
-        from generation.weights.store import file_sha256
+        from generation.weights.verify import file_sha256
 
         return {
             "measures": MEASURES,

@@ -34,7 +34,7 @@ from generation.curation.objaverse.records import (
     write_records,
 )
 from generation.curation.objaverse.selection import ObjaverseObject
-from generation.weights.store import file_sha256
+from generation.weights.verify import file_sha256
 from recon.output import output_file
 
 DISCONNECTIONS_IN_SEQUENCE = 5  # after so many, no further object is tried

@@ -7,13 +7,13 @@ from PIL import Image
 
 from generation import grid_sampler as passes
 from generation.weights import store as weights
-from generation.weights.catalogue import expected_shapes, published
-from generation.weights.store import PublishedWeights
+from generation.weights.catalogue import expected_shapes
+from generation.weights.verify import file_sha256
 from recon.errors import InputError
 from recon.grid import read_grid
 from recon.media import write_video
-from tests.generation.published_files import write_hollow
 from tests.generation.tiny_cascade import write_trained
+from tests.generation.weights.published_files import write_hollow
 
 SMALL = ["--model", "sv4d2", "--size", "64", "--steps", "2", "--views", "2", "--quiet"]
 """All with clips of 7 frames, because a process estimates the cost of one size only once."""
@@ -397,5 +397,4 @@ def test_the_tiny_weights_are_told_by_their_hash(fourdvd, clip_video, tiny_netwo
     fourdvd("generate", clip_video, "-o", out, "--weights", tiny_networks, *SMALL)
     report = json.loads((out / "generate.json").read_text())
     path = tiny_networks / "sv4d2.safetensors"
-    file = PublishedWeights(path, published["sv4d2"], None)  # type: ignore[arg-type]
-    assert report["weights"]["sv4d2"] == {"file": path.name, "sha256": file.sha256()}
+    assert report["weights"]["sv4d2"] == {"file": path.name, "sha256": file_sha256(path)}

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import constants
 
 from generation.weights.catalogue import expected_shapes, published
-from tests.generation.published_files import write_hollow
+from tests.generation.weights.published_files import write_hollow
 
 LABELS = [model.label for model in published.values()]
 

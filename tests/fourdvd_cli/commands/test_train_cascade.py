@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from fourdvd_cli.commands.train import train
 from fourdvd_cli.errors import failure_of
-from generation.weights.trained_weights import FILES
+from generation.weights.catalogue import CASCADE_FILES
 from tests.generation.curation.shards.tiny_packs import pack, write_data
 
 SIZES = """
@@ -107,7 +107,7 @@ def test_each_stage_stands_on_those_before_and_together_they_are_a_cascade(comma
     told = json.loads(call_train(*arguments).stdout)
     assert told["weights"] == str(weights)
     assert told["bytes"] == {path.name: path.stat().st_size for path in weights.iterdir()}
-    assert set(told["bytes"]) == set(FILES)
+    assert set(told["bytes"]) == set(CASCADE_FILES)
     assert exit_code(call_train(*arguments)) == 1
     assert call_train(*arguments, "--overwrite").exit_code == 0
 

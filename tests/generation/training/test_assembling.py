@@ -15,9 +15,9 @@ from generation.training.fine_stage import FineStage
 from generation.training.foundation import open_foundation
 from generation.training.results import SOURCES, TOWER_NAME, UNET_NAME, trained_file
 from generation.training.whole_stages import ReferenceViewsStage
+from generation.weights.catalogue import CASCADE_FILES
 from generation.weights.files import describe, save_weights
-from generation.weights.trained_weights import BASE as BASE_NAME
-from generation.weights.trained_weights import FILES, REFERENCE_VIEWS, load_trained, open_trained
+from generation.weights.model_weights import open_trained
 from recon.errors import OutputExistsError, WeightsError
 from tests.generation.training.tiny_stages import COARSE, ENGINE, FINE, ORBIT, on_one_thread
 
@@ -64,21 +64,21 @@ def change_a_little(path: Path, kind: str) -> None:
 
 def test_the_folder_has_all_files_of_a_cascade_each_a_copy(sound, tmp_path):
     sizes = assemble(sound, tmp_path / "weights")
-    assert set(SOURCES) == set(FILES)
-    assert {path.name for path in (tmp_path / "weights").iterdir()} == set(FILES)
+    assert set(SOURCES) == set(CASCADE_FILES)
+    assert {path.name for path in (tmp_path / "weights").iterdir()} == set(CASCADE_FILES)
     assert {stage for stage, _ in SOURCES.values()} == set(STAGES)
     for name, (stage, file) in SOURCES.items():
         content = (tmp_path / "weights" / name).read_bytes()
         assert content == (sound / stage / "weights" / file).read_bytes()
         assert sizes[name] == len(content)
-    assert set(sizes) == set(FILES)
+    assert set(sizes) == set(CASCADE_FILES)
 
 
 def test_the_networks_of_the_folder_are_those_that_were_trained(sound, tmp_path):
     assemble(sound, tmp_path / "weights")
-    for name, stage in ((REFERENCE_VIEWS, "reference-views"), (BASE_NAME, "base")):
-        opened = open_trained(tmp_path / "weights", name)
-        found = load_trained(opened, torch.device("cpu"), torch.float32)
+    for name, stage in (("mini_sv3d", "reference-views"), ("mini", "base")):
+        opened = open_trained(name, tmp_path / "weights")
+        found = opened.load(torch.device("cpu"), torch.float32)
         with safe_open(sound / stage / "weights" / UNET_NAME, framework="pt") as file:
             expected = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         torch.testing.assert_close(found.unet.state_dict(), expected, rtol=0, atol=0)
@@ -139,7 +139,7 @@ def test_a_folder_that_is_there_is_kept_unless_it_may_be_replaced(sound, tmp_pat
         assemble(sound, folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     assemble(sound, folder, overwrite=True)
-    assert {path.name for path in folder.iterdir()} == set(FILES)
+    assert {path.name for path in folder.iterdir()} == set(CASCADE_FILES)
 
 
 def test_an_assembled_folder_serves_as_any_of_its_trainings(trainings, tmp_path):

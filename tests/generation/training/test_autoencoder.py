@@ -21,8 +21,8 @@ from generation.training.draws import Draws
 from generation.training.engine import train
 from generation.training.logbook import read_log
 from generation.training.settings import EngineSettings, read_settings
+from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import describe
-from generation.weights.trained_weights import VAE_FILE
 from recon.errors import InputError, WeightsError
 
 TINY = AutoencoderSettings(

@@ -10,7 +10,7 @@ from generation.training.draws import Draws
 from generation.training.engine import train
 from generation.training.stage_networks import open_base
 from generation.training.whole_stages import BaseStage
-from generation.weights.cascade_files import LORA_FILE
+from generation.weights.catalogue import LORA_FILE
 from generation.weights.files import load_lora
 from recon.errors import InputError, WeightsError
 from tests.generation.training.tiny_stages import (

@@ -12,8 +12,8 @@ from generation.training.conditions import grid_told, orbit_told, true_reference
 from generation.training.dataset import GridDataset, TrainingSample, over_white
 from generation.training.latents import LatentSpace, open_latent_space
 from generation.training.training_choice import Selection
+from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import describe
-from generation.weights.trained_weights import VAE_FILE
 
 
 @pytest.fixture

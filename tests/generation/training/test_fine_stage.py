@@ -9,7 +9,7 @@ from generation.training.draws import Draws
 from generation.training.engine import train
 from generation.training.fine_stage import FineStage, blurred
 from generation.training.whole_stages import BaseStage
-from generation.weights.cascade_files import BRANCH_FILE
+from generation.weights.catalogue import BRANCH_FILE
 from generation.weights.files import load_branch
 from recon.errors import InputError
 from tests.generation.training.tiny_stages import (

@@ -12,7 +12,7 @@ from generation.training.coarse_stage import CoarseStage
 from generation.training.fine_stage import FineStage
 from generation.training.foundation import open_foundation
 from recon.errors import InputError
-from tests.generation.tiny_networks import load_tiny, tiny_weights
+from tests.generation.tiny_networks import tiny_weights
 from tests.generation.training.tiny_stages import COARSE, FINE, changed_by_a_step
 
 
@@ -20,8 +20,7 @@ from tests.generation.training.tiny_stages import COARSE, FINE, changed_by_a_ste
 def published_file(monkeypatch, tmp_path) -> Path:
     """A file of a hash and nothing else, for which tiny networks of the published kind stand in."""
     weights = tiny_weights(tmp_path, "sv4d")["sv4d"]
-    monkeypatch.setattr(foundation, "open_weights", lambda path, model: weights)
-    monkeypatch.setattr(foundation, "load_networks", load_tiny)
+    monkeypatch.setattr(foundation, "open_published", lambda path, model: weights)
     return weights.path
 
 

@@ -33,9 +33,9 @@ from generation.training.preceding import (
     view_numbers,
 )
 from generation.training.whole_stages import ReferenceViewsStage
-from generation.weights.cascade_files import LORA_FILE
-from generation.weights.model_files import find_cascade_file, open_models
-from generation.weights.trained_weights import BASE as BASE_NAME
+from generation.weights.catalogue import LORA_FILE
+from generation.weights.model_weights import open_models
+from generation.weights.store import find_cascade_file
 from recon.errors import InputError, WeightsError
 from recon.grid.grid import composite
 from tests.generation.tiny_networks import tiny_clip
@@ -106,11 +106,11 @@ def coarse_run(clip: PreparedClip, weights: Path, folder: Path) -> Run:
     """The pipeline's coarse stage on a clip."""
     settings = GenerateSettings("mini", steps=STEPS, elevation_deg=ELEVATION_DEG, coarse_only=True)
     todo = make_plan(settings, 5).with_network(GRID)
-    models = open_models(todo, settings, weights)
+    models = open_models(todo.models, weights)
     counter = StepCounter(todo.total_steps, None, None)
     job = Job(clip, folder, settings, todo, models, {}, counter)
-    lora = find_cascade_file(LORA_FILE, todo, weights)
-    return Run(job, CoarseGrid(SIZE, lora, models[BASE_NAME].sha256()))
+    lora = find_cascade_file(LORA_FILE, "mini", weights)
+    return Run(job, CoarseGrid(SIZE, lora, models["mini"].sha256))
 
 
 def assembled(folder: Path, **settings: Any) -> Preceding:

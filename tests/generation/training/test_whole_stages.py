@@ -25,7 +25,7 @@ from generation.training.whole_stages import (
     ReferenceViewsStage,
 )
 from generation.weights.files import describe
-from generation.weights.store import file_sha256
+from generation.weights.verify import file_sha256
 from recon.errors import InputError, WeightsError
 from tests.generation.training.tiny_stages import (
     BASE,

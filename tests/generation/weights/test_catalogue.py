@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from generation.weights.catalogue import expected_shapes, find_model, published
+from generation.weights.catalogue import expected_shapes, published, published_model
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REFERENCE = Path(os.environ.get("FOURDVD_REFERENCE", ROOT.parent / "shared" / "reference"))
 MODELS = list(published.values())
 
@@ -52,11 +52,11 @@ def test_nothing_reads_the_text_tower_nor_the_vae_of_the_motion():
 
 @pytest.mark.parametrize("model", MODELS, ids=published)
 def test_a_model_is_found_by_the_name_people_type_and_by_that_of_its_file(model):
-    assert find_model(model.label) is find_model(Path(model.file_name).stem) is model
+    assert published_model(model.label) is published_model(Path(model.file_name).stem) is model
 
 
 def test_a_name_that_is_not_known_is_nobodys():
-    assert find_model("sv5d") is None
+    assert published_model("sv5d") is None
 
 
 def test_the_catalogue_imports_nothing_heavy():
@@ -71,4 +71,4 @@ def test_a_built_wheel_has_the_lists(tmp_path):
     included = {
         file.distribution_path for file in build.WheelBuilder(str(ROOT)).recurse_included_files()
     }
-    assert {f"generation/manifests/{name}.json.gz" for name in published} <= included
+    assert {f"generation/weights/manifests/{name}.json.gz" for name in published} <= included

@@ -30,7 +30,7 @@ from generation.weights.files import (
     load_lora,
     save_weights,
 )
-from generation.weights.store import file_sha256
+from generation.weights.verify import file_sha256
 from recon.errors import OutputExistsError, WeightsError
 from tests.generation.models.random_weights import numbers, with_random_weights
 from tests.generation.models.small_unets import SV4D, sv4d, sv4d_inputs

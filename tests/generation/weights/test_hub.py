@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from generation.weights.catalogue import published
-from tests.generation.fake_hub import COMMIT, FakeHub, Refusal
-from tests.generation.published_files import tiny_shapes, write_hollow
+from tests.generation.weights.fake_hub import COMMIT, FakeHub, Refusal
+from tests.generation.weights.published_files import tiny_shapes, write_hollow
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILE = published["sv4d2"].file_name
 CHUNK = (
     10 * 2**20
@@ -26,7 +26,7 @@ GATED = Refusal(401, "GatedRepo", "Access to model stabilityai/sv4d2.0 is restri
 DRIVER = """
 import sys
 from generation.weights import verify as verification
-from tests.generation.published_files import tiny_shapes
+from tests.generation.weights.published_files import tiny_shapes
 verification.expected_shapes = lambda name: tiny_shapes()
 from fourdvd_cli.app import main
 sys.argv[0] = "fourdvd"

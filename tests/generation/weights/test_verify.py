@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from generation.weights.catalogue import expected_shapes, published
-from generation.weights.header import LONGEST_HEADER
-from generation.weights.verify import verify_weights
+from generation.weights.verify import LONGEST_HEADER, verify_weights
 from recon.errors import WeightsError
-from tests.generation.published_files import tiny_shapes, write_hollow
+from tests.generation.weights.published_files import tiny_shapes, write_hollow
 
 SV4D2 = published["sv4d2"]
 FULL = expected_shapes("sv4d2")
@@ -132,7 +131,7 @@ def test_a_message_shows_the_first_keys_and_counts_the_others(tmp_path):
     assert "50 extra (lora.0, lora.1, lora.10, …)" in message
     assert "more like" not in message
     assert len(message) < 800
-    assert "`fourdvd models fetch sv4d2 --accept-licence`" in (failure.value.hint or "")
+    assert "`fourdvd models fetch sv4d2 --accept-license`" in (failure.value.hint or "")
 
 
 PICKLES = [b"PK\x03\x04" + bytes(600), b"\x80\x02}q\x00" + bytes(600), b"\x80\x04\x95" + bytes(600)]
@@ -143,7 +142,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 11
     ("content", "said"),
     [
         (b"", "is empty"),
-        (b"<!DOCTYPE html><html><body>Access denied</body></html>", "web page.*licence"),
+        (b"<!DOCTYPE html><html><body>Access denied</body></html>", "web page.*license"),
         (b"\n\n  <html lang='en'>", "web page"),
         (b"\xef\xbb\xbf<?xml version='1.0'?><Error/>", "web page"),
         (POINTER, "git lfs pull"),
@@ -175,7 +174,7 @@ def test_a_file_that_is_cut_off_tells_how_much_is_there(tmp_path, cut):
     whole = path.stat().st_size
     with path.open("r+b") as file:
         file.truncate(whole - cut)
-    with pytest.raises(WeightsError, match=f"cut off, {whole - cut} of {whole} bytes"):
+    with pytest.raises(WeightsError, match=f"truncated, {whole - cut} of {whole} bytes"):
         verify_weights(path, SV4D2)
 
 

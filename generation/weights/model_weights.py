@@ -1,0 +1,301 @@
+"""Opened weights of a model, published or trained: one interface, from which networks are loaded.
+
+Opening reads headers only. Loading maps a file into memory and reads its tensors one by one, so the
+peak is the file's own pages, which the system can drop, and the networks themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from generation.models.image_encoders import CLIPImageEncoder, clip_state
+from generation.models.loading import Shape, load_module
+from generation.models.patch_autoencoder import ScaledDecoder
+from generation.models.vae import decoder_state, encoder_state
+from generation.networks import Architecture, Networks
+from generation.weights.catalogue import CASCADE_KINDS, PublishedModel, published, trained
+from generation.weights.files import KINDS, WeightsFile, describe
+from generation.weights.store import find_published, find_trained
+from generation.weights.verify import Verification, file_sha256, verify_weights
+from recon.resume import fingerprint
+
+UNET = "model.diffusion_model."  # prefixes of the keys in a published file
+CLIP = "conditioner.embedders.0.open_clip.model.visual."
+DECODER = "first_stage_model."
+ENCODER = "conditioner.embedders.{}.encoder."
+FRAMES_VAE, REFERENCE_VAE = 1, 4  # embedders: of input frames, and of SV4D's reference views
+
+
+class ModelWeights(Protocol):
+    """Weights of one diffusion model with its autoencoder and image encoder."""
+
+    @property
+    def name(self) -> str:
+        """Key of `catalogue.published` or `catalogue.trained`."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """The file that holds the UNet."""
+        ...
+
+    @cached_property
+    def sha256(self) -> str:
+        """The sha256 of `path` in hexadecimal digits, computed once."""
+        ...
+
+    @cached_property
+    def identity(self) -> int | str:
+        """What a resumed computation compares: cheap for large files, exact for small ones."""
+        ...
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the networks are built from."""
+        ...
+
+    def load(self, device: torch.device, dtype: torch.dtype, low_memory: bool = False) -> Networks:
+        """Loads the networks.
+
+        Args:
+            device: where they compute.
+            dtype: type of UNet and image encoder; the autoencoder stays in float32, as its rounding
+                would be visible.
+            low_memory: see `Networks`.
+
+        Raises:
+            WeightsError: the tensors do not fit the networks, or the files do not fit each other.
+        """
+        ...
+
+
+def open_model(name: str, folder: str | Path | None = None) -> ModelWeights:
+    """Finds and verifies the weights of a model.
+
+    Args:
+        name: key of `catalogue.published` or `catalogue.trained`.
+        folder: searched first, see `store.find_model`.
+
+    Raises:
+        WeightsError: a file is missing, damaged or of another model.
+
+    Example:
+        >>> networks = open_model("mini").load(torch.device("cpu"), torch.float32)
+    """
+    if name in trained:
+        return open_trained(name, folder)
+    return open_published(find_published(published[name], folder), published[name])
+
+
+def open_models(names: Iterable[str], folder: str | Path | None = None) -> dict[str, ModelWeights]:
+    """Opens the weights of several models; see `open_model`."""
+    return {name: open_model(name, folder) for name in names}
+
+
+def find_architecture(name: str, folder: str | Path | None = None) -> Architecture:
+    """What the networks of a model are built from; a published file need not be here.
+
+    Args:
+        name: key of `catalogue.published` or `catalogue.trained`.
+        folder: searched first for a trained model.
+
+    Raises:
+        WeightsError: a file of a trained model is missing or damaged.
+    """
+    if name in trained:
+        return open_trained(name, folder).architecture
+    return published_architecture(published[name])
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A file with the weights of a published model; a `ModelWeights`.
+
+    Attributes:
+        path: the file.
+        model: the model.
+        verification: facts about the file.
+    """
+
+    path: Path
+    model: PublishedModel
+    verification: Verification
+
+    @property
+    def name(self) -> str:
+        """See `ModelWeights`."""
+        return self.model.name
+
+    @cached_property
+    def sha256(self) -> str:
+        """See `ModelWeights`; takes as long as reading the file."""
+        return file_sha256(self.path)
+
+    @cached_property
+    def identity(self) -> int:
+        """The size in bytes."""
+        return self.verification.size_bytes
+
+    @property
+    def architecture(self) -> Architecture:
+        """See `ModelWeights`."""
+        return published_architecture(self.model)
+
+    def load(self, device: torch.device, dtype: torch.dtype, low_memory: bool = False) -> Networks:
+        """See `ModelWeights`."""
+        architecture = self.architecture
+        home = torch.device("cpu") if low_memory else device
+        with torch.device("meta"):
+            unet, image_encoder = architecture.build_unet(), CLIPImageEncoder()
+            encoder, decoder = architecture.build_encoder(), architecture.build_decoder()
+            reference_encoder = architecture.build_encoder()
+        image_encoder.init_position_ids()
+
+        def state(prefix: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+            return self.part(prefix, dtype, home)
+
+        load_module(unet, state(UNET, dtype))
+        load_module(encoder, encoder_state(state(ENCODER.format(FRAMES_VAE))))
+        if architecture.separate_reference_encoder:
+            load_module(reference_encoder, encoder_state(state(ENCODER.format(REFERENCE_VAE))))
+        else:
+            reference_encoder = encoder
+        load_module(decoder, decoder_state(state(DECODER)))
+        load_module(image_encoder, clip_state(state(CLIP, dtype)))
+        return Networks(
+            unet, encoder, reference_encoder, decoder, image_encoder, device, low_memory
+        )
+
+    def part(
+        self, prefix: str, dtype: torch.dtype, device: torch.device | str
+    ) -> dict[str, Tensor]:
+        """The tensors of one network in the file.
+
+        Each tensor is converted on its own, so there are never two copies of the part. One that has
+        the type already and stays on the CPU is not copied but mapped.
+
+        Args:
+            prefix: prefix of their keys, e.g. "model.diffusion_model.".
+            dtype: type to convert to.
+            device: target device.
+
+        Returns:
+            Tensors by key, without the prefix; they outlive this object.
+        """
+        with safe_open(self.path, framework="pt") as file:
+            return {
+                key.removeprefix(prefix): file.get_tensor(key).to(device=device, dtype=dtype)
+                for key in file.keys()  # noqa: SIM118
+                if key.startswith(prefix)
+            }
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """Files of one diffusion model of a trained cascade; a `ModelWeights`.
+
+    Attributes:
+        name: key of `catalogue.trained`.
+        unet: the UNet's file.
+        image_encoder: the image encoder's file.
+        vae: the autoencoder's file.
+    """
+
+    name: str
+    unet: WeightsFile
+    image_encoder: WeightsFile
+    vae: WeightsFile
+
+    @property
+    def path(self) -> Path:
+        """See `ModelWeights`."""
+        return self.unet.path
+
+    @cached_property
+    def sha256(self) -> str:
+        """See `ModelWeights`."""
+        return self.unet.sha256
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of all three files."""
+        return fingerprint(*(file.sha256 for file in (self.unet, self.image_encoder, self.vae)))
+
+    @property
+    def architecture(self) -> Architecture:
+        """See `ModelWeights`."""
+        return Architecture(self.unet.config, self.vae.config, self.image_encoder.config)
+
+    def load(self, device: torch.device, dtype: torch.dtype, low_memory: bool = False) -> Networks:
+        """See `ModelWeights`."""
+        for file in (self.unet, self.image_encoder):
+            file.check_requires(vae=self.vae.sha256)
+        vae = self.vae.build()
+        return Networks(
+            self.unet.build(dtype),
+            vae.encoder,
+            vae.encoder,
+            ScaledDecoder(vae),
+            self.image_encoder.build(dtype),
+            device,
+            low_memory,
+        )
+
+
+def open_published(
+    path: str | Path, model: PublishedModel, expected: Mapping[str, Shape] | None = None
+) -> PublishedWeights:
+    """Verifies a file of a published model; arguments and errors as `verify.verify_weights`."""
+    return PublishedWeights(Path(path), model, verify_weights(path, model, expected))
+
+
+def open_trained(name: str, folder: str | Path | None = None) -> TrainedWeights:
+    """Opens the files of a trained model.
+
+    Args:
+        name: key of `catalogue.trained`.
+        folder: see `store.trained_folder`.
+
+    Raises:
+        WeightsError: a file is missing, damaged or of another kind.
+    """
+    model = trained[name]
+    unet, image_encoder, vae = find_trained(model, folder)
+    return TrainedWeights(
+        name,
+        describe(unet, model.kind),
+        describe(image_encoder, "image-encoder"),
+        describe(vae, "vae"),
+    )
+
+
+def open_cascade_files(files: Mapping[str, Path], base_sha256: str) -> dict[str, WeightsFile]:
+    """Opens LoRA and structure branch, and checks that they were trained on the base in use.
+
+    Args:
+        files: paths by file name, `catalogue.LORA_FILE` and `BRANCH_FILE` or one of them.
+        base_sha256: sha256 of the file with the base's UNet.
+
+    Raises:
+        WeightsError: a file is damaged, of another kind or for another base.
+    """
+    opened = {name: describe(path, CASCADE_KINDS[name]) for name, path in files.items()}
+    for file in opened.values():
+        file.check_requires(base=base_sha256)
+    return opened
+
+
+def published_architecture(model: PublishedModel) -> Architecture:
+    """What the networks of a published model are built from."""
+    return Architecture(
+        KINDS[model.kind].config(**model.config),
+        separate_reference_encoder=REFERENCE_VAE in model.conditioning_vaes,
+    )
