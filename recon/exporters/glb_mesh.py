@@ -1,11 +1,10 @@
-"""One animated mesh as GLB: fixed topology, a morph target for each frame after the first.
+"""GLB: one animated mesh of fixed topology, with a morph target for each frame after the first.
 
-The base is the first frame, so a reader without animation shows that. Target k is frame k + 1; one
-LINEAR animation of the weights blends each frame into the next, never more than two targets at
-once, which stays within every importer's limit. The colours have the light of the images in them,
-so the material is unlit (KHR_materials_unlit; readers without it get a rough dielectric); normals
-are there for whoever lights it again.
-Letters: T frames, P vertices, F triangles. Axes: glTF's (+Y up).
+The base mesh is the first frame, which readers without animation show. Target k is frame k + 1; a
+LINEAR animation of the weights blends each frame into the next. At most two targets are active at a
+time, which is within every importer's limit. Lighting is baked into the colors, so the material is
+unlit (KHR_materials_unlit; readers without it get a rough dielectric). Normals are included for
+relighting. Letters: T frames, P vertices, F triangles. Axes: glTF's (+Y up).
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ LINEAR_FILTER, CLAMP_TO_EDGE = 9729, 33071
 def glb_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
-    """One GLB with the mesh at all times.
+    """Yield one GLB with the mesh at all times.
 
     Raises:
-        SceneError: the Gaussians enclose no surface.
+        SceneError: The Gaussians enclose no surface.
     """
     surface = extract_mesh(scene.gaussians, options.faces, options.resolution)
     if options.color == "texture":
@@ -50,16 +49,16 @@ def glb_files(
 
 
 def glb_from_mesh(mesh: AnimatedMesh, seconds: np.ndarray) -> bytes:
-    """The GLB of a mesh at T times; inverse of `mesh_from_glb`.
+    """Encode an animated mesh as GLB; inverse of `mesh_from_glb`.
 
     Args:
-        mesh: in the world.
-        seconds: when each frame is shown, ascending from 0, [T].
+        mesh: mesh in world coordinates.
+        seconds: presentation times of the frames, ascending from 0, [T].
     """
     writer = GlbWriter()
-    turn = rotation_to("y-up").numpy()
-    positions = (mesh.positions @ turn.T).astype(np.float32)
-    normals = mesh.normals @ turn.T
+    rotation = rotation_to("y-up").numpy()
+    positions = (mesh.positions @ rotation.T).astype(np.float32)
+    normals = mesh.normals @ rotation.T
     names = [f"frame_{frame:04d}" for frame in range(len(positions))]
     primitive = {
         "attributes": _attributes(writer, mesh, positions[0], normals[0]),
@@ -88,13 +87,13 @@ def glb_from_mesh(mesh: AnimatedMesh, seconds: np.ndarray) -> bytes:
 
 
 def mesh_from_glb(data: bytes) -> AnimatedMesh:
-    """The mesh of a GLB that `glb_from_mesh` wrote, in the world.
+    """Decode a GLB that `glb_from_mesh` encoded, to world coordinates.
 
     Raises:
-        InputError: not such a GLB.
+        InputError: The data is not such a GLB.
     """
     glb = read_glb(data)
-    turn = rotation_to("y-up").numpy()
+    rotation = rotation_to("y-up").numpy()
     try:
         primitive = glb.json["meshes"][0]["primitives"][0]
         base = {name: glb.array(index) for name, index in primitive["attributes"].items()}
@@ -109,12 +108,12 @@ def mesh_from_glb(data: bytes) -> AnimatedMesh:
             png = glb.view(glb.json["images"][0]["bufferView"])
             texture = decode_image(png, "PNG", mode="RGB")
     except (KeyError, IndexError) as error:
-        raise InputError(f"the GLB holds no mesh of ours: {error!r} is missing") from error
+        raise InputError(f"not a GLB exported by fourdvd: {error!r} is missing") from error
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
     colors = base.get("COLOR_0")
     return AnimatedMesh(
-        positions @ turn,
-        normals @ turn,
+        positions @ rotation,
+        normals @ rotation,
         faces,
         vertex_colors=None if colors is None else srgb_from_linear(colors),
         uv=base.get("TEXCOORD_0"),
@@ -125,7 +124,7 @@ def mesh_from_glb(data: bytes) -> AnimatedMesh:
 def _attributes(
     writer: GlbWriter, mesh: AnimatedMesh | None, positions: np.ndarray, normals: np.ndarray
 ) -> dict[str, int]:
-    """Accessors of one frame; with a mesh those of the base, which has colours as well."""
+    """Write the attributes of a morph target, or with a mesh those of the base mesh."""
     attributes = {
         "POSITION": writer.accessor(positions.astype(np.float32), ARRAY_BUFFER, bounds=True),
         "NORMAL": writer.accessor(normals.astype(np.float32), ARRAY_BUFFER),
@@ -139,7 +138,7 @@ def _attributes(
 
 
 def _animation(writer: GlbWriter, seconds: np.ndarray) -> dict[str, Any]:
-    """Weights over time: none at the first frame, then one target after another."""
+    """Animate the weights: all 0 at the first frame, then one target after another."""
     frames = len(seconds)
     weights = np.eye(frames, dtype=np.float32)[:, 1:]
     sampler = {

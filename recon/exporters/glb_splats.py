@@ -1,8 +1,8 @@
-"""glTF with splats (KHR_gaussian_splatting): one static GLB of Gaussians each.
+"""GLB with splats (KHR_gaussian_splatting): one static file of Gaussians per frame.
 
-Values are activated (linear scales, opacity in [0, 1]), quaternions are xyzw, higher spherical
-harmonics are one attribute a coefficient. Readers without the extension show points of `COLOR_0`,
-which is linear by glTF's rule. The Gaussians must come in glTF's axes (+Y up).
+Values are activated (linear scales, opacity in [0, 1]), quaternions are xyzw, and each spherical
+harmonics coefficient is an attribute. Readers without the extension show points with `COLOR_0`,
+which glTF defines as linear. Axes: glTF's (+Y up).
 Source: github.com/KhronosGroup/glTF, extensions/2.0/Khronos/KHR_gaussian_splatting.
 """
 
@@ -22,7 +22,7 @@ from recon.gaussians import Gaussians, sh0_to_rgb
 from recon.scene import Scene
 
 EXTENSION = "KHR_gaussian_splatting"
-POINTS = 0  # glTF's primitive mode
+POINTS = 0  # primitive mode of glTF
 XYZW = [1, 2, 3, 0]
 WXYZ = [3, 0, 1, 2]
 
@@ -30,12 +30,12 @@ WXYZ = [3, 0, 1, 2]
 def glb_splat_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
-    """One GLB for each time; no standard animates splats inside one glTF."""
+    """Yield one GLB per frame; no standard animates splats within one glTF."""
     return gaussian_files(scene, times, "y-up", ".glb", glb_from_gaussians)
 
 
 def glb_from_gaussians(gaussians: Gaussians) -> bytes:
-    """The GLB of N Gaussians in glTF's axes; inverse of `gaussians_from_glb`."""
+    """Encode Gaussians in glTF's axes as GLB; inverse of `gaussians_from_glb`."""
     writer = GlbWriter()
     attributes = {
         name: writer.accessor(values, ARRAY_BUFFER, bounds=name == "POSITION", name=name)
@@ -59,20 +59,20 @@ def glb_from_gaussians(gaussians: Gaussians) -> bytes:
 
 
 def gaussians_from_glb(data: bytes) -> Gaussians:
-    """The Gaussians of the first primitive of a GLB, in glTF's axes.
+    """Decode the Gaussians of a GLB's first primitive, in glTF's axes.
 
     Raises:
-        InputError: not a GLB, or one without the extension.
+        InputError: The data is not a GLB, or has no primitive with the extension.
     """
     glb = read_glb(data)
     try:
         primitive = glb.json["meshes"][0]["primitives"][0]
         attributes = primitive["attributes"]
         if EXTENSION not in primitive["extensions"]:
-            raise InputError(f"the GLB's primitive is without {EXTENSION}")
+            raise InputError(f"the GLB's primitive does not have {EXTENSION}")
         return _gaussians(glb, attributes)
     except (KeyError, IndexError) as error:
-        raise InputError(f"the GLB holds no Gaussians: {error!r} is missing") from error
+        raise InputError(f"the GLB has no Gaussians: {error!r} is missing") from error
 
 
 def _attributes(gaussians: Gaussians) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
-"""GLB containers: arrays in, one binary glTF 2.0 file out, and back.
+"""Read and write GLB containers (binary glTF 2.0).
 
-Only what our exporters need of glTF: accessors without sparse parts, one buffer, embedded images.
-What it does not know: meshes, splats, axes.
+Limited to what the exporters need: accessors that are not sparse, one buffer, embedded images.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 from recon.errors import InputError
 
 MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
-ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963  # what a buffer view is for: vertices, indices
+ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963  # targets of buffer views
 COMPONENT_TYPES = {"u1": 5121, "u2": 5123, "u4": 5125, "f4": 5126}
 DTYPES = {code: np.dtype(f"<{name}") for name, code in COMPONENT_TYPES.items()}
 TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
@@ -23,10 +22,10 @@ COMPONENTS = {name: count for count, name in TYPES.items()}
 
 
 class GlbWriter:
-    """A GLB that is being put together.
+    """Builder of a GLB.
 
     Attributes:
-        json: the glTF document; callers add meshes, nodes and the like to it.
+        json: the glTF document, to which callers add meshes, nodes and materials.
     """
 
     def __init__(self):
@@ -40,14 +39,14 @@ class GlbWriter:
     def accessor(
         self, values: np.ndarray, target: int | None = None, bounds: bool = False, name: str = ""
     ) -> int:
-        """Adds an array and returns the index of its accessor.
+        """Add an array and return the index of its accessor.
 
         Args:
-            values: [N] or [N, 2 to 4] of u1, u2, u4 or f4; bytes of a row must be a multiple of 4
-                for vertex attributes.
+            values: [N] or [N, 2 to 4] of uint8, uint16, uint32 or float32; a row of a vertex
+                attribute must have a multiple of 4 bytes.
             target: `ARRAY_BUFFER` for vertex attributes, `ELEMENT_ARRAY_BUFFER` for indices.
-            bounds: whether to state the minimum and maximum (glTF wants it of positions and times).
-            name: for people who read the file.
+            bounds: whether to store minimum and maximum, as glTF requires of positions and times.
+            name: name of the accessor in the document.
         """
         entry: dict[str, Any] = {
             "bufferView": self.buffer_view(np.ascontiguousarray(values).tobytes(), target),
@@ -64,7 +63,7 @@ class GlbWriter:
         return len(self.json["accessors"]) - 1
 
     def buffer_view(self, data: bytes, target: int | None = None) -> int:
-        """Adds bytes, aligned to 4, and returns the index of their view."""
+        """Add bytes, aligned to 4, and return the index of their buffer view."""
         entry = {"buffer": 0, "byteOffset": len(self._binary), "byteLength": len(data)}
         if target is not None:
             entry["target"] = target
@@ -73,7 +72,7 @@ class GlbWriter:
         return len(self.json["bufferViews"]) - 1
 
     def glb(self) -> bytes:
-        """The file."""
+        """Return the content of the GLB file."""
         document = self.json | {"buffers": [{"byteLength": len(self._binary)}]}
         text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
         text += b" " * (-len(text) % 4)
@@ -90,18 +89,18 @@ class GlbWriter:
 
 
 class Glb(NamedTuple):
-    """A GLB that was read.
+    """A parsed GLB.
 
     Attributes:
         json: the glTF document.
-        binary: the bytes of its one buffer.
+        binary: content of its buffer.
     """
 
     json: dict[str, Any]
     binary: bytes
 
     def array(self, accessor: int) -> np.ndarray:
-        """The values of an accessor, [N] or [N, components]."""
+        """Return the values of an accessor, [N] or [N, components]."""
         entry = self.json["accessors"][accessor]
         dtype, components = DTYPES[entry["componentType"]], COMPONENTS[entry["type"]]
         offset = self.json["bufferViews"][entry["bufferView"]].get("byteOffset", 0)
@@ -110,17 +109,17 @@ class Glb(NamedTuple):
         return values if components == 1 else values.reshape(-1, components)
 
     def view(self, index: int) -> bytes:
-        """The bytes of a buffer view."""
+        """Return the bytes of a buffer view."""
         entry = self.json["bufferViews"][index]
         offset = entry.get("byteOffset", 0)
         return self.binary[offset : offset + entry["byteLength"]]
 
 
 def read_glb(data: bytes) -> Glb:
-    """Takes a GLB apart; inverse of `GlbWriter.glb`.
+    """Parse a GLB; inverse of `GlbWriter.glb`.
 
     Raises:
-        InputError: not a GLB of version 2 with a JSON and a binary chunk.
+        InputError: The data is not a GLB 2.0 file with a JSON and a binary chunk.
     """
     try:
         magic, version, length = struct.unpack_from("<III", data)
@@ -130,8 +129,8 @@ def read_glb(data: bytes) -> Glb:
     except (struct.error, ValueError) as error:
         raise InputError(f"not a GLB file ({error})") from error
     if (magic, version, length) != (MAGIC, 2, len(data)):
-        raise InputError(f"not a GLB 2.0 file of {len(data)} bytes; its header says otherwise")
+        raise InputError(f"the header does not match a GLB 2.0 file of {len(data)} bytes")
     if (text_kind, binary_kind) != (JSON_CHUNK, BINARY_CHUNK):
-        raise InputError("expected a GLB with a JSON chunk and then a binary chunk")
+        raise InputError("expected a GLB with a JSON chunk followed by a binary chunk")
     binary = data[28 + text_length : 28 + text_length + binary_length]
     return Glb(document, binary)

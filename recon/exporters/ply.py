@@ -1,10 +1,9 @@
-"""3DGS PLY: the file that Gaussian-splatting viewers read, one static frame each.
+"""3DGS PLY: the format of Gaussian splatting viewers, one static file per frame.
 
-Binary little-endian, one `vertex` element of float properties found by name. Values are stored
-before their activation: log-scales, logit opacities. Higher spherical harmonics are channel-major
+Binary little-endian, one `vertex` element with float properties that are found by name. Values are
+stored before activation: log scales, logit opacities. Higher spherical harmonics are channel-major
 (all red coefficients, then green, then blue). Quaternions are wxyz.
 Letters: N Gaussians, K = (degree + 1)² − 1 higher coefficients.
-What it does not know: axes; the Gaussians come turned already.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ DTYPES = {
 def ply_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
-    """One PLY for each time, named as SuperSplat's sequences are."""
+    """Yield one PLY per frame, named as a SuperSplat sequence."""
     return gaussian_files(scene, times, options.axes, ".ply", ply_from_gaussians)
 
 
 def ply_from_gaussians(gaussians: Gaussians) -> bytes:
-    """The PLY of N Gaussians; inverse of `gaussians_from_ply` up to the quaternions' length."""
+    """Encode Gaussians; inverse of `gaussians_from_ply` but for the norm of quaternions."""
     columns = [
         gaussians.means,
         gaussians.sh0[:, 0],
@@ -55,10 +54,10 @@ def ply_from_gaussians(gaussians: Gaussians) -> bytes:
 
 
 def gaussians_from_ply(data: bytes) -> Gaussians:
-    """The Gaussians of a PLY, whatever the order and the types of its properties.
+    """Decode the Gaussians of a PLY with properties of any order and scalar type.
 
     Raises:
-        InputError: not a binary little-endian PLY of Gaussians, or one cut short.
+        InputError: The data is not a binary little-endian PLY of Gaussians, or is truncated.
     """
     table = _read_vertices(data)
     higher = len([name for name in table.dtype.names or () if name.startswith("f_rest_")])
@@ -68,7 +67,7 @@ def gaussians_from_ply(data: bytes) -> Gaussians:
     missing = [name for name in names if name not in (table.dtype.names or ())]
     if missing:
         raise InputError(
-            f"PLY without the properties {', '.join(missing)}; is it one of Gaussians?"
+            f"the PLY lacks the properties {', '.join(missing)}; does it hold Gaussians?"
         )
     values = torch.from_numpy(np.stack([table[name] for name in names], axis=1).astype(np.float32))
     means, sh0, rest, opacities, scales, quats = values.split([3, 3, higher, 1, 3, 4], dim=1)
@@ -96,7 +95,7 @@ def _property_names(higher: int) -> list[str]:
 def _read_vertices(data: bytes) -> np.ndarray:
     end = re.search(rb"end_header\r?\n", data)
     if not data.startswith(b"ply") or end is None:
-        raise InputError("not a PLY file: it does not start with 'ply' and a header")
+        raise InputError("not a PLY file: expected 'ply' and a header at its start")
     lines = data[: end.start()].decode("ascii", "replace").split("\n")
     words = [line.split() for line in lines if line.strip() and not line.startswith("comment")]
     if ["format", "binary_little_endian", "1.0"] not in words:
@@ -113,5 +112,7 @@ def _read_vertices(data: bytes) -> np.ndarray:
     body = data[end.end() :]
     if len(body) < count * dtype.itemsize:
         expected = count * dtype.itemsize
-        raise InputError(f"PLY cut short: expected {expected} bytes of vertices, found {len(body)}")
+        raise InputError(
+            f"the PLY is truncated: expected {expected} bytes of vertices, found {len(body)}"
+        )
     return np.frombuffer(body, dtype, count)

@@ -1,8 +1,7 @@
-"""The .splat format: 32 bytes a Gaussian, small and quick to read, one static frame each.
+"""The .splat format: 32 bytes per Gaussian, one static file per frame.
 
-Centre (3 × f32), linear scale (3 × f32), sRGB and opacity (4 × u8), quaternion wxyz as
-round(128 q + 128) (4 × u8). No spherical harmonics beyond the constant, and 8 bits for the rest.
-What it does not know: axes; the Gaussians come turned already.
+Mean (3 × float32), linear scale (3 × float32), sRGB and opacity (4 × uint8), quaternion wxyz as
+round(128 q + 128) (4 × uint8). Spherical harmonics above degree 0 are dropped.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ RECORD = np.dtype(
 def splat_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
-    """One .splat for each time."""
+    """Yield one .splat file per frame."""
     return gaussian_files(scene, times, options.axes, ".splat", splat_from_gaussians)
 
 
 def splat_from_gaussians(gaussians: Gaussians) -> bytes:
-    """The .splat of N Gaussians.
+    """Encode Gaussians, the most visible (volume times opacity) first.
 
-    The most visible (volume times opacity) come first: readers show the file while it still loads.
+    Readers show the Gaussians while the file is still loading.
     """
     g = gaussians.map(lambda tensor: tensor.detach().float().cpu())
     opacities = g.opacities.sigmoid()
@@ -51,13 +50,13 @@ def splat_from_gaussians(gaussians: Gaussians) -> bytes:
 
 
 def gaussians_from_splat(data: bytes) -> Gaussians:
-    """The Gaussians of a .splat, in the order of the file.
+    """Decode the Gaussians of a .splat file, in the order of the file.
 
     Raises:
-        InputError: the length is not a multiple of 32 bytes.
+        InputError: The length is not a multiple of 32 bytes.
     """
     if len(data) % RECORD.itemsize:
-        raise InputError(f"a .splat has 32 bytes a Gaussian; {len(data)} is not a multiple of that")
+        raise InputError(f"a .splat has 32 bytes per Gaussian; {len(data)} is not a multiple of 32")
     records = np.frombuffer(data, RECORD)
     rgba = torch.from_numpy(records["rgba"].astype(np.float32)) / 255
     return Gaussians(

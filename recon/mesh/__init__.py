@@ -1,1 +1,1 @@
-"""Textured, animated meshes from a fitted scene."""
+"""From Gaussians to an animated, textured triangle mesh."""

@@ -8,21 +8,27 @@ Letters: T frames, P vertices, F triangles, S texels along a side. Frame: world,
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from recon.gaussians import Gaussians
+from recon.grid.cameras import Camera, orbit_camera
 from recon.mesh.extraction import Mesh
 from recon.mesh.skinning import bind_points, move_points
 from recon.mesh.texture import RenderedView, bake_texture, render_view, surface_colors, unwrap
-from recon.mesh.viewpoints import surrounding_cameras
 from recon.scene import Scene
+from recon.spherical_harmonics import fibonacci_sphere
 
 MAX_FITTED_VIEWS = 16
 SURROUNDING_VIEWS = 16
 SURROUNDING_SIZE_PX = 256  # if the scene has no cameras to take the size from
 SURROUNDING_WEIGHT = 0.02  # these views only color what no fitted camera sees
+SURROUNDING_FOV_DEG = 33.8
+SURROUNDING_MARGIN = 1.15  # distance, relative to that at which the object fills the image
+OUTLIER_FRACTION = 0.01  # Gaussians that may lie outside of the images
 
 
 class AnimatedMesh(NamedTuple):
@@ -70,6 +76,29 @@ def vertex_colored_mesh(scene: Scene, mesh: Mesh, times: np.ndarray) -> Animated
     """Animate a scene's mesh and color its vertices; arguments as in `textured_mesh`."""
     colors = surface_colors(mesh.vertices, mesh.normals(), _rendered_views(scene, mesh))
     return AnimatedMesh(*_frames(scene, mesh, times), mesh.faces, vertex_colors=colors)
+
+
+def surrounding_cameras(gaussians: Gaussians, count: int, size: int) -> list[Camera]:
+    """Place cameras evenly on a sphere around an object, with the object filling their images.
+
+    Args:
+        gaussians: Gaussians of the object.
+        count: number of cameras.
+        size: width and height of the images in pixels.
+    """
+    means = gaussians.means.detach().double().cpu().numpy()
+    center = np.median(means, axis=0)
+    radius = np.quantile(np.linalg.norm(means - center, axis=1), 1 - OUTLIER_FRACTION)
+    half_fov_rad = np.radians(SURROUNDING_FOV_DEG) / 2
+    distance = SURROUNDING_MARGIN * max(radius, 1e-6) / np.sin(half_fov_rad)
+    cameras = []
+    for x, y, z in fibonacci_sphere(count):
+        azimuth, elevation = np.degrees([np.arctan2(x, -y), np.arcsin(z)])
+        camera = orbit_camera(azimuth, elevation, distance, SURROUNDING_FOV_DEG, size, size)
+        pose = camera.T_world_camera.copy()
+        pose[:3, 3] += center
+        cameras.append(dataclasses.replace(camera, T_world_camera=pose))
+    return cameras
 
 
 def _frames(scene: Scene, mesh: Mesh, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
-"""Vertices that follow Gaussians: each is bound to its nearest ones and moves as they do.
+"""Skinning: vertices are bound to their nearest Gaussians and move rigidly with them.
 
     x(t) = Σ_k w_k (R_k(t) (x − μ_k) + μ_k(t))
 
-Letters: P vertices, N Gaussians, k neighbours; R_k(t) turns Gaussian k from its canonical rotation
-to the one at time t. What it does not know: what the vertices are for.
+Letters: P vertices, N Gaussians, k neighbors; R_k(t) rotates Gaussian k from its canonical
+orientation to the one at time t.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch import Tensor
 from recon.gaussians import Gaussians
 from recon.rotations import invert_quats, multiply_quats, quats_to_matrices
 
-NEIGHBORS = 4  # more of them mix the motions of neighbouring parts and shrink the turning ones
-OPACITY_MIN = 0.1  # fainter Gaussians are fog: nothing in the images holds their motion
+NEIGHBORS = 4  # more would mix the motions of adjacent parts and shrink rotating ones
+OPACITY_MIN = 0.1  # the images do not constrain the motion of Gaussians with less opacity
 
 
 class Binding(NamedTuple):
-    """P points and the Gaussians that carry them.
+    """P points with their Gaussians and skinning weights.
 
     Attributes:
         points: canonical positions, [P, 3].
-        indices: of the Gaussians, int64, [P, k].
-        weights: not negative, sum to 1, [P, k].
+        indices: indices of the Gaussians, int64, [P, k].
+        weights: skinning weights, non-negative, summing to 1 over k, [P, k].
     """
 
     points: Tensor
@@ -36,21 +36,21 @@ class Binding(NamedTuple):
     weights: Tensor
 
 
-def bind_points(points: np.ndarray, gaussians: Gaussians, neighbours: int = NEIGHBORS) -> Binding:
-    """Binds points to the nearest Gaussians that are not fog.
+def bind_points(points: np.ndarray, gaussians: Gaussians, neighbors: int = NEIGHBORS) -> Binding:
+    """Bind points to the nearest Gaussians that are not nearly transparent.
+
+    Weights are the opacity times a Gaussian of the distance, whose standard deviation is the
+    median distance of the neighbors.
 
     Args:
         points: canonical positions, [P, 3].
-        gaussians: the canonical ones.
-        neighbours: k, at most.
-
-    Returns:
-        Weights fall off as a Gaussian of the distance, as wide as the middle neighbour is far.
+        gaussians: canonical Gaussians.
+        neighbors: maximum number of Gaussians per point, k.
     """
     opacities = gaussians.opacities.detach().sigmoid().cpu().numpy()
     solid = np.flatnonzero(opacities > min(OPACITY_MIN, opacities.max() / 2))
     means = gaussians.means.detach().cpu().numpy()[solid]
-    count = min(neighbours, len(solid))
+    count = min(neighbors, len(solid))
     distances, indices = KDTree(means).query(points, k=count)
     distances, indices = (found.reshape(-1, count) for found in (distances, indices))  # k = 1 too
     width = np.median(distances, axis=1, keepdims=True)
@@ -65,16 +65,19 @@ def bind_points(points: np.ndarray, gaussians: Gaussians, neighbours: int = NEIG
 
 
 def move_points(binding: Binding, canonical: Gaussians, moved: Gaussians) -> Tensor:
-    """Where the bound points are when the Gaussians are at `moved`, [P, 3].
+    """Move bound points with their Gaussians.
 
     Args:
-        binding: from `bind_points` with the same canonical Gaussians.
-        canonical: N Gaussians.
-        moved: the same N at another time.
+        binding: result of `bind_points` for the same canonical Gaussians.
+        canonical: N canonical Gaussians.
+        moved: the same Gaussians at another time.
+
+    Returns:
+        Positions, [P, 3].
     """
     unit = torch.nn.functional.normalize(canonical.quats, dim=-1)
-    turn = quats_to_matrices(multiply_quats(moved.quats, invert_quats(unit)))
-    arms = binding.points[:, None] - canonical.means[binding.indices]
-    places = torch.einsum("pkij,pkj->pki", turn[binding.indices], arms)
-    places = places + moved.means[binding.indices]
-    return (binding.weights[..., None] * places).sum(dim=1)
+    rotations = quats_to_matrices(multiply_quats(moved.quats, invert_quats(unit)))
+    offsets = binding.points[:, None] - canonical.means[binding.indices]
+    positions = torch.einsum("pkij,pkj->pki", rotations[binding.indices], offsets)
+    positions = positions + moved.means[binding.indices]
+    return (binding.weights[..., None] * positions).sum(dim=1)

@@ -1,1 +1,1 @@
-"""CPU kernels in C++ with a plain C interface: the rasterizer and the image loss."""
+"""CPU kernels in C++ with a C interface: Gaussians, meshes, the image loss, bone blending."""

@@ -1,10 +1,9 @@
-"""Compiles the CPU kernels into one shared library with a plain C interface.
+"""Compile the CPU kernels into one shared library with a C interface.
 
-`pip install` calls it through `hatch_build.py`; `python -m recon.native.build` calls it by hand.
-It needs any C++17 compiler with GNU vector extensions: the system's clang or gcc, or the clang
-that the package `ziglang` brings. The kernels are compiled once for each instruction set; which
-one runs is decided when the library is loaded. Standard library only, because it runs before
-anything is installed.
+`pip install` does so through `hatch_build.py`, `python -m recon.native.build` by hand. Any C++17
+compiler with GNU vector extensions works: clang or gcc, or the clang in the package `ziglang`. The
+kernels are compiled once per instruction set; the best one that the processor supports is selected
+when the library is loaded. Only the standard library is needed, as this runs before installation.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ KERNELS = (
     "image_loss.cpp",
     "bone_blending.cpp",
     "mesh_render.cpp",
-)  # compiled for each instruction set
+)  # compiled once per instruction set
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -37,26 +36,27 @@ FLAGS = (
     "-DNDEBUG",
     "-Wno-psabi",
 )
-VARIANTS = {  # name → flags, for processors of one kind
+VARIANTS = {  # compiler flags by instruction set, for each architecture
     "x86_64": {"generic": (), "avx2": ("-march=x86-64-v3",), "avx512": ("-march=x86-64-v4",)},
     "other": {"generic": ()},
 }
 
 
 class BuildError(Exception):
-    """No compiler was found, or it failed; the message holds its output."""
+    """No compiler was found, or it failed; the message contains its output."""
 
 
 def variants() -> dict[str, tuple[str, ...]]:
-    """Instruction sets that are built on this machine, by name, with the compiler's flags."""
+    """Return the compiler flags of each instruction set of this machine's architecture, by name."""
     machine = platform.machine().lower()
     return VARIANTS["x86_64" if machine in ("x86_64", "amd64") else "other"]
 
 
 def find_compiler() -> list[str] | None:
-    """The command of a C++ compiler that can be used, or None.
+    """Find the command of a C++ compiler: `CXX`, clang, gcc or the package `ziglang`.
 
-    `CXX` comes first, then the system's clang and gcc, then the package `ziglang`.
+    Returns:
+        The command and its first arguments; None if there is no compiler.
     """
     if os.environ.get("CXX"):
         return os.environ["CXX"].split()
@@ -69,10 +69,10 @@ def find_compiler() -> list[str] | None:
 
 
 def build(library: Path = LIBRARY) -> Path:
-    """Compiles the library; an existing one is replaced only when all went well.
+    """Compile the library; an existing one is only replaced on success.
 
     Raises:
-        BuildError: there is no compiler, or it failed.
+        BuildError: There is no compiler, or it failed.
     """
     compiler = find_compiler()
     if compiler is None:

@@ -1,8 +1,7 @@
-"""Finds and loads the compiled kernels, and calls their functions by name.
+"""Load the compiled kernels and look up their functions by name.
 
-The library holds each kernel once for each instruction set; the best that this processor runs is
-taken, or the one that `FOURDVD_ISA` names (generic, avx2, avx512), so that all can be tested on
-one machine.
+The library contains each kernel once per instruction set. The best one that the processor supports
+is used, or the one named by `FOURDVD_ISA` (generic, avx2, avx512), for tests.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ class Kernels:
     """The loaded library.
 
     Attributes:
-        variant: name of the instruction set in use.
+        variant: name of the selected instruction set.
     """
 
     def __init__(self) -> None:
@@ -36,27 +35,27 @@ class Kernels:
             os.register_at_fork(after_in_child=self._library.fourdvd_after_fork_in_child)
 
     def function(self, name: str, result=None) -> Callable:
-        """A kernel compiled for the instruction set in use; `result` is its ctypes type."""
+        """Return a kernel for the selected instruction set; `result` is its ctypes return type."""
         function = getattr(self._library, f"fourdvd_{self.variant}_{name}")
         function.restype = result
         return function
 
     def set_threads(self, threads: int) -> None:
-        """Number of threads of all kernels from now on; 0 means one for each processor."""
+        """Set the number of threads of all kernels; 0: one per processor."""
         self._library.fourdvd_set_threads(ctypes.c_int(threads))
 
 
 def built() -> bool:
-    """Whether the library was compiled when the package was installed."""
+    """Return whether the library was compiled."""
     return LIBRARY.exists()
 
 
 @functools.cache
 def kernels() -> Kernels:
-    """The library, loaded once.
+    """Load the library, once per process.
 
     Raises:
-        BackendError: it was not built or cannot be loaded on this machine.
+        BackendError: The library was not built or cannot be loaded on this machine.
     """
     if not built():
         raise BackendError(

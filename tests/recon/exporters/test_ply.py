@@ -63,5 +63,5 @@ def test_what_is_no_ply_of_gaussians_is_refused(data: bytes, message: str):
 
 
 def test_a_ply_cut_short_is_refused(random_gaussians: Gaussians):
-    with pytest.raises(InputError, match="cut short"):
+    with pytest.raises(InputError, match="truncated"):
         gaussians_from_ply(ply_from_gaussians(random_gaussians)[:-1])

@@ -355,7 +355,7 @@ def test_inputs_need_not_be_contiguous():
 
 
 def test_double_precision_is_refused():
-    with pytest.raises(TypeError, match=r"takes float32 on the CPU, got torch\.float64"):
+    with pytest.raises(TypeError, match=r"float32 on the CPU, found torch\.float64"):
         draw(rasterize_cpu, CASES["random"], torch.float64)
 
 

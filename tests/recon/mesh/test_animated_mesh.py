@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from recon.gaussians import gaussians_from_points
-from recon.mesh.viewpoints import surrounding_cameras
+from recon.mesh.animated_mesh import surrounding_cameras
 from recon.spherical_harmonics import fibonacci_sphere
 
 
