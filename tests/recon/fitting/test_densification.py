@@ -275,3 +275,22 @@ def test_empty_sets_of_gaussians_are_supported():
     assert len(rows) == len(halves) == 0
     assert len(relocation_plan(empty.opacities, Relocation(), CAP, generator())) == 0
     assert split(empty, halves, generator())[0].shape == (0, 3)
+
+
+def test_gradients_are_averaged_over_the_views_that_see_a_gaussian():
+    policy, statistics = GrowAndPrune(), {}
+    probe = policy.means2d_probe(2, torch.zeros(3, 3))
+    gradient = torch.tensor([[[3.0, 4.0], [1.0, 0.0], [0, 0]], [[0, 0], [1.0, 0.0], [0, 0]]])
+    probe.grad = gradient / 2  # of the mean over two views
+    policy.observe(statistics, probe, height=20, width=10)
+    assert statistics["gradient_norm"].tolist() == pytest.approx([math.hypot(15, 40), 10, 0])
+    assert statistics["view_count"].tolist() == [1, 2, 0]
+    policy.observe(statistics, probe, height=20, width=10)
+    assert statistics["view_count"].tolist() == [2, 4, 0]
+
+
+def test_a_policy_that_needs_no_gradients_has_no_probe_and_no_statistics():
+    policy, statistics = Relocation(), {}
+    assert policy.means2d_probe(2, torch.zeros(3, 3)) is None
+    policy.observe(statistics, None, height=20, width=10)
+    assert statistics == {}
