@@ -53,7 +53,7 @@ def test_another_writers_order_types_and_normals_are_read(random_gaussians: Gaus
         (b"ply\nformat binary_little_endian 1.0\nelement face 2\nend_header\n", "vertex"),
         (
             b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nproperty int x\nend_header\n",
-            "without the properties y, z",
+            "properties y, z",
         ),
     ],
 )
