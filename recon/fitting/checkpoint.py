@@ -99,7 +99,7 @@ class TrainFolder:
 
 
 def is_unfinished(scene_folder: Path) -> bool:
-    """Whether a folder contains a fit in progress and nothing else."""
+    """Return whether a folder contains a fit in progress and nothing else."""
     train = scene_folder / TRAIN
     if not train.is_dir() or {path.name for path in scene_folder.iterdir()} != {TRAIN}:
         return False

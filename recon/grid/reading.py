@@ -79,7 +79,7 @@ def _input_view(number: int | None, numbers: tuple[int, ...]) -> int | None:
 
 
 def has_split(path: str | Path, split: str) -> bool:
-    """Whether a folder, or the folder of a JSON file, has separate images for a split."""
+    """Return whether a folder, or that of a JSON file, has separate images for a split."""
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     return any((folder / name).is_file() for name in _json_names(split))
