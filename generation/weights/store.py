@@ -66,7 +66,7 @@ def find_published(model: PublishedModel, folder: str | Path | None = None) -> P
         return cached
     places = [*map(str, folders), f"the Hugging Face cache {cache_folder()}"]
     raise WeightsError(
-        f"no weights of {model.label}: {model.file_name} is not in {', nor in '.join(places)}",
+        f"no weights of {model.label}: no {model.file_name} in {', nor in '.join(places)}",
         hint=f"`fourdvd models fetch {model.label} --accept-license` downloads "
         f"{model.size_bytes / 1e9:.1f} GB; --weights DIR names a folder that has the file",
     )
@@ -161,7 +161,7 @@ def find_cascade_file(file_name: str, base: str, folder: str | Path | None = Non
             return path
     places = ", nor in ".join(map(str, folders)) or f"a folder, as {FOLDER_VARIABLE} is not set"
     raise WeightsError(
-        f"no weights of the cascade: {file_name} is not in {places}; the authors of 4DVD have "
+        f"no weights of the cascade: no {file_name} in {places}; the authors of 4DVD have "
         "published none",
         hint=f"`fourdvd train` makes them; --weights DIR names a folder that has {file_name}",
     )

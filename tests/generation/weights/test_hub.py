@@ -213,10 +213,10 @@ def test_a_file_of_another_model_is_no_success_whether_new_or_there_already(mach
 @pytest.mark.parametrize(
     ("refusal", "token", "said"),
     [
-        (GATED, None, "to strangers"),
+        (GATED, None, "without an account"),
         (Refusal(403, "GatedRepo", "not in the authorized list"), "hf_x", "not accepted the licen"),
-        (Refusal(401, None, "Invalid credentials in Authorization header"), "hf_x", "is not known"),
-        (Refusal(401, "RepoNotFound", "Repository not found"), None, "to strangers"),
+        (Refusal(401, None, "Invalid credentials in Authorization header"), "hf_x", "is unknown"),
+        (Refusal(401, "RepoNotFound", "Repository not found"), None, "without an account"),
         (Refusal(404, "EntryNotFound", "Entry not found"), None, f"no {FILE} in stabilityai/sv4d2"),
         (Refusal(404, "RevisionNotFound", "Invalid rev id"), None, "the hub has no"),
         (Refusal(404), None, "answered 404"),
