@@ -60,23 +60,23 @@ class Architecture:
     separate_reference_encoder: bool = False
 
     def build_unet(self) -> SV3DUNet | SV4DUNet:
-        """The UNet with random weights."""
+        """Build the UNet with random weights."""
         return SV4DUNet(self.unet) if isinstance(self.unet, SV4DConfig) else SV3DUNet(self.unet)
 
     def build_encoder(self) -> nn.Module:
-        """The autoencoder's encoder with random weights: images to unscaled latents."""
+        """Build the autoencoder's encoder with random weights: images to unscaled latents."""
         if isinstance(self.autoencoder, PatchAutoencoderConfig):
             return PatchEncoder(self.autoencoder)
         return VAEEncoder(self.autoencoder)
 
     def build_decoder(self) -> nn.Module:
-        """The autoencoder's decoder with random weights: scaled latents to images."""
+        """Build the autoencoder's decoder with random weights: scaled latents to images."""
         if isinstance(self.autoencoder, PatchAutoencoderConfig):
             return ScaledDecoder(PatchAutoencoder(self.autoencoder))
         return VAEDecoder(self.autoencoder)
 
     def build_image_encoder(self) -> CLIPImageEncoder | ConvImageEncoder:
-        """The image encoder with random weights."""
+        """Build the image encoder with random weights."""
         if self.image_encoder is None:
             return CLIPImageEncoder()
         return ConvImageEncoder(self.image_encoder)
@@ -117,24 +117,24 @@ class Networks:
 
     @torch.inference_mode()
     def latents(self, images: Tensor) -> Tensor:
-        """Unscaled latents of input frames in [−1, 1]: [N, 3, H, W] to [N, c, h, w]."""
+        """Encode input frames in [−1, 1] to unscaled latents: [N, 3, H, W] to [N, c, h, w]."""
         return self._encode(self.encoder, images)
 
     @torch.inference_mode()
     def reference_latents(self, images: Tensor) -> Tensor:
-        """Unscaled latents of reference views, with shapes and ranges as in `latents`."""
+        """Encode reference views, with shapes and ranges as in `latents`."""
         return self._encode(self.reference_encoder, images)
 
     @torch.inference_mode()
     def images(self, latents: Tensor) -> Tensor:
-        """Images in [−1, 1] of scaled latents: [N, c, h, w] to [N, 3, H, W]."""
+        """Decode scaled latents to images in [−1, 1]: [N, c, h, w] to [N, 3, H, W]."""
         with self.working(self.decoder):
             images = decode_in_chunks(self.decoder, latents.to(self.device), self._chunk_images)
         return images.clamp(-1, 1).cpu().contiguous()  # as a saved state is when it is read
 
     @torch.inference_mode()
     def tokens(self, images: Tensor) -> Tensor:
-        """Tokens of images in [−1, 1]: [N, 3, H, W] to [N, d]."""
+        """Encode images in [−1, 1] to tokens: [N, 3, H, W] to [N, d]."""
         with self.working(self.image_encoder):
             pieces = images.to(self.device).split(self._chunk_images)
             return torch.cat([self.image_encoder(piece) for piece in pieces]).cpu()
@@ -146,7 +146,7 @@ class Networks:
 
     @contextmanager
     def working(self, module: nn.Module) -> Iterator[None]:
-        """Keeps a network on the device inside the block."""
+        """Keep a network on the device inside the block."""
         module.to(self.device)
         try:
             yield
@@ -164,12 +164,12 @@ class Networks:
 
 
 def images_at_once(low_memory: bool) -> int:
-    """Number of images that go through the autoencoder or the image encoder together."""
+    """Return the number of images that go through the autoencoder or the image encoder together."""
     return 1 if low_memory else CHUNK_IMAGES
 
 
 def working_dtype(settings: GenerateSettings) -> torch.dtype:
-    """Floating-point type of the UNet and the image encoder."""
+    """Return the floating-point type of the UNet and the image encoder."""
     if settings.precision == "auto":
         return torch.bfloat16 if settings.device == "cuda" else torch.float32
     return getattr(torch, settings.precision)
@@ -178,7 +178,7 @@ def working_dtype(settings: GenerateSettings) -> torch.dtype:
 def predictor(
     unet: SV3DUNet | SV4DUNet, feature_residuals: FeatureResiduals | None = None
 ) -> Predictor:
-    """The function that the sampler calls: one call of a UNet for b conditionings.
+    """Return the function that the sampler calls: one call of a UNet for b conditionings.
 
     Args:
         unet: the UNet.

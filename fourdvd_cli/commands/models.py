@@ -157,7 +157,7 @@ def _row(model: PublishedModel, path: Path | None) -> tuple[str, ...]:
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows as aligned lines; unlike those of a rich table, long paths are never cut."""
+    """Align rows in columns; unlike in a rich table, long paths are never cut."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 

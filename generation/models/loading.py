@@ -1,4 +1,4 @@
-"""Weights into modules: whether tensors fit, and loading them without a copy."""
+"""Loading of weights into modules, without a copy, after checking that they fit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def compare_shapes(
     expected: Mapping[str, Shape],
     not_float: Iterable[str] = (),
 ) -> ShapeDifference:
-    """Compares the shapes of tensors with the expected ones.
+    """Compare the shapes of tensors with the expected ones.
 
     Args:
         found: shapes by key.
@@ -68,7 +68,7 @@ def compare_shapes(
 
 
 def load_module(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
-    """Assigns tensors to a module that was built on the meta device, without copying them.
+    """Assign tensors to a module that was built on the meta device, without copying them.
 
     Args:
         module: gets exactly these tensors; it is put into evaluation mode and needs no gradients
@@ -95,7 +95,7 @@ def load_module(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
 
 
 def _names_on_meta(module: torch.nn.Module) -> list[str]:
-    """Parameters, buffers (non-persistent ones too) and attributes without values."""
+    """List parameters, buffers (non-persistent ones too) and attributes without values."""
     import torch
 
     return [

@@ -1,4 +1,4 @@
-"""The models with weights: the published ones, and the cascades that `fourdvd train` makes.
+"""Names, files and licenses of the models: the published ones and those of a trained cascade.
 
 Published weights are read as they are, one file for each model, and are never converted. Their
 sizes and lists of tensors (the folder `manifests`) come from the reference implementation built at
@@ -33,7 +33,7 @@ HUB = "https://huggingface.co"
 VAE_FILE = "vae.safetensors"
 LORA_FILE, BRANCH_FILE = "4dvd_lora.safetensors", "4dvd_branch.safetensors"
 CASCADE_KINDS = {LORA_FILE: "lora", BRANCH_FILE: "structure-branch"}
-"""The cascade's own files, which published models are used with as well; see `weights.files`."""
+"""Kinds (see `weights.files`) of the files that a cascade adds to SV4D, by name."""
 
 
 @dataclass(frozen=True)
@@ -185,13 +185,13 @@ CASCADE_FILES = (
 
 
 def published_model(name: str) -> PublishedModel | None:
-    """The published model of a name, in which "-" and "_" are the same; None if there is none."""
+    """Return the published model of a name, with "-" or "_" in it; None if there is none."""
     return published.get(name.replace("-", "_"))
 
 
 @cache
 def expected_shapes(name: str) -> Mapping[str, Shape]:
-    """Key and shape of every tensor that the reference implementation builds for a model.
+    """Return key and shape of every tensor that the reference implementation builds for a model.
 
     Args:
         name: key of `published`.

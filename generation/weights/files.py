@@ -74,7 +74,7 @@ def save_weights(
     dtype: torch.dtype = torch.float32,
     overwrite: bool = False,
 ) -> None:
-    """Writes weights; equal content gives equal bytes.
+    """Write weights; equal content gives equal bytes.
 
     Args:
         path: the file.
@@ -124,7 +124,7 @@ class WeightsFile:
         return file_sha256(self.path)
 
     def check_requires(self, **sha256: str) -> None:
-        """Checks that the weights were trained with the files they are used with.
+        """Check that the weights were trained with the files they are used with.
 
         Args:
             sha256: of the file in use, by role, e.g. `vae=…`.
@@ -144,7 +144,7 @@ class WeightsFile:
     def tensors(
         self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> dict[str, Tensor]:
-        """All tensors by name.
+        """Read all tensors, by name.
 
         Args:
             dtype: floating-point type to convert to.
@@ -163,7 +163,7 @@ class WeightsFile:
             raise WeightsError(f"{self.path}: the tensors cannot be read ({error})") from error
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Any:
-        """The network with its weights, in evaluation mode and without gradients.
+        """Build the network with its weights, in evaluation mode and without gradients.
 
         Only for kinds that have a `Kind.network`; see `load_lora` and `load_branch` for the others.
 
@@ -183,7 +183,7 @@ class WeightsFile:
 
 
 def describe(path: str | Path, kind: str | None = None) -> WeightsFile:
-    """Reads what a file of weights says about itself; no tensor is read.
+    """Read the description of a weights file, without its tensors.
 
     Args:
         path: the file.
@@ -217,7 +217,7 @@ def describe(path: str | Path, kind: str | None = None) -> WeightsFile:
 
 
 def load_lora(path: str | Path, unet: SV4DUNet, base_sha256: str) -> None:
-    """Adds a saved LoRA to a UNet.
+    """Add a saved LoRA to a UNet.
 
     Args:
         path: the file.
@@ -245,7 +245,7 @@ def load_branch(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> StructureBranch:
-    """Loads a structure branch, in evaluation mode and without gradients.
+    """Load a structure branch, in evaluation mode and without gradients.
 
     Args:
         path: the file.
@@ -269,7 +269,7 @@ def load_branch(
 
 
 def _current_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
-    """Metadata of the current format or of an older one, in terms of the current one.
+    """Translate the metadata of an older format to the current one.
 
     Older formats, all of version 1: "fourdvd-network" (UNets and image encoders), "fourdvd-vae",
     "fourdvd-lora" and "fourdvd-structure-branch".
@@ -309,7 +309,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _parse_config(config: type[Any], values: Mapping[str, Any]) -> Any:
-    """A configuration from JSON, which has lists in the place of tuples."""
+    """Create a configuration from JSON, which has lists instead of tuples."""
     names = {field.name for field in fields(config)}
     if set(values) != names:
         raise ValueError(f"config with {sorted(values)} instead of {sorted(names)}")

@@ -51,7 +51,7 @@ def fetch_weights(
     accept_license: bool = False,
     on_step: OnStep | None = None,
 ) -> Path:
-    """Downloads the weights of a model, unless they are there already.
+    """Download the weights of a model, unless they are there already.
 
     Args:
         model: the model.
@@ -125,7 +125,7 @@ def _fetch_to(
     remote: _Remote,
     on_step: OnStep,
 ) -> None:
-    """Completes the unfinished file and renames it; one process at a time does."""
+    """Complete the unfinished file and rename it, under a lock."""
     from huggingface_hub.utils import WeakFileLock
 
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def _download(unfinished: Path, model: PublishedModel, remote: _Remote, on_step:
 
 
 def _is_intact(path: Path, remote: _Remote) -> bool:
-    """Whether size and, where the hub tells it, sha256 are those of the hub."""
+    """Return whether the size matches, and the sha256 if the hub names one."""
     if path.stat().st_size != remote.size:
         return False
     return not re.fullmatch("[0-9a-f]{64}", remote.etag) or file_sha256(path) == remote.etag
@@ -189,7 +189,7 @@ class _CountedFile(io.BufferedWriter):
         self._eta = Eta(self._total - self._megabytes)
 
     def write(self, buffer: Any, /) -> int:
-        """Writes, and reports full megabytes."""
+        """Write, and report full megabytes."""
         written = super().write(buffer)
         megabytes = self.tell() // MEGABYTE
         if megabytes > self._megabytes:
@@ -199,7 +199,7 @@ class _CountedFile(io.BufferedWriter):
         return written
 
     def restart(self) -> None:
-        """Discards the content."""
+        """Discard the content."""
         self.seek(0)
         self.truncate()
         self._megabytes, self._eta = 0, Eta(self._total)
@@ -207,7 +207,7 @@ class _CountedFile(io.BufferedWriter):
 
 @contextmanager
 def _silent_hub() -> Iterator[None]:
-    """Turns telemetry and terminal output of the hub's library off inside the block."""
+    """Turn telemetry and terminal output of the hub's library off inside the block."""
     from huggingface_hub import constants
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
@@ -237,7 +237,7 @@ def _silent_hub() -> Iterator[None]:
 
 @contextmanager
 def _translated_errors(model: PublishedModel) -> Iterator[None]:
-    """Translates errors of the hub and of the connection to `WeightsError`.
+    """Translate errors of the hub and of the connection to `WeightsError`.
 
     A full disk and other faults of this machine stay `OSError`.
     """
@@ -265,7 +265,7 @@ def _fetch_command(model: PublishedModel) -> str:
 
 
 def _refused(error: Exception, model: PublishedModel) -> WeightsError:
-    """The hub answered, but without the file."""
+    """Return the error for an answer without the file."""
     from huggingface_hub import get_token
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -299,7 +299,7 @@ def _refused(error: Exception, model: PublishedModel) -> WeightsError:
 
 
 def _interrupted(error: Exception, model: PublishedModel) -> WeightsError:
-    """The hub was not reached, or the connection broke."""
+    """Return the error for a hub that was not reached or a connection that broke."""
     reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
     return WeightsError(
         f"the connection to the hub failed while fetching {model.label}: {reason[0]}",

@@ -54,7 +54,7 @@ class ModelWeights(Protocol):
 
     @cached_property
     def identity(self) -> int | str:
-        """What a resumed computation compares: cheap for large files, exact for small ones."""
+        """What a resumed computation compares: the size of a large file, the hash of small ones."""
         ...
 
     @property
@@ -63,7 +63,7 @@ class ModelWeights(Protocol):
         ...
 
     def load(self, device: torch.device, dtype: torch.dtype, low_memory: bool = False) -> Networks:
-        """Loads the networks.
+        """Load the networks.
 
         Args:
             device: where they compute.
@@ -78,7 +78,7 @@ class ModelWeights(Protocol):
 
 
 def open_model(name: str, folder: str | Path | None = None) -> ModelWeights:
-    """Finds and verifies the weights of a model.
+    """Find and verify the weights of a model.
 
     Args:
         name: key of `catalogue.published` or `catalogue.trained`.
@@ -96,12 +96,12 @@ def open_model(name: str, folder: str | Path | None = None) -> ModelWeights:
 
 
 def open_models(names: Iterable[str], folder: str | Path | None = None) -> dict[str, ModelWeights]:
-    """Opens the weights of several models; see `open_model`."""
+    """Open the weights of several models; see `open_model`."""
     return {name: open_model(name, folder) for name in names}
 
 
 def find_architecture(name: str, folder: str | Path | None = None) -> Architecture:
-    """What the networks of a model are built from; a published file need not be here.
+    """Return what the networks of a model are built from; a published file need not be here.
 
     Args:
         name: key of `catalogue.published` or `catalogue.trained`.
@@ -177,7 +177,7 @@ class PublishedWeights:
     def part(
         self, prefix: str, dtype: torch.dtype, device: torch.device | str
     ) -> dict[str, Tensor]:
-        """The tensors of one network in the file.
+        """Read the tensors of one network in the file.
 
         Each tensor is converted on its own, so there are never two copies of the part. One that has
         the type already and stays on the CPU is not copied but mapped.
@@ -253,12 +253,12 @@ class TrainedWeights:
 def open_published(
     path: str | Path, model: PublishedModel, expected: Mapping[str, Shape] | None = None
 ) -> PublishedWeights:
-    """Verifies a file of a published model; arguments and errors as `verify.verify_weights`."""
+    """Verify and open a file of a published model; arguments and errors as `verify_weights`."""
     return PublishedWeights(Path(path), model, verify_weights(path, model, expected))
 
 
 def open_trained(name: str, folder: str | Path | None = None) -> TrainedWeights:
-    """Opens the files of a trained model.
+    """Open the files of a trained model.
 
     Args:
         name: key of `catalogue.trained`.
@@ -278,7 +278,7 @@ def open_trained(name: str, folder: str | Path | None = None) -> TrainedWeights:
 
 
 def open_cascade_files(files: Mapping[str, Path], base_sha256: str) -> dict[str, WeightsFile]:
-    """Opens LoRA and structure branch, and checks that they were trained on the base in use.
+    """Open LoRA and structure branch, checking that they were trained on the base in use.
 
     Args:
         files: paths by file name, `catalogue.LORA_FILE` and `BRANCH_FILE` or one of them.
@@ -294,7 +294,7 @@ def open_cascade_files(files: Mapping[str, Path], base_sha256: str) -> dict[str,
 
 
 def published_architecture(model: PublishedModel) -> Architecture:
-    """What the networks of a published model are built from."""
+    """Return what the networks of a published model are built from."""
     return Architecture(
         KINDS[model.kind].config(**model.config),
         separate_reference_encoder=REFERENCE_VAE in model.conditioning_vaes,

@@ -30,7 +30,7 @@ OWN_FILES = (  # no published file has one of these names
 
 
 def find_model(name: str, folder: str | Path | None = None) -> Path:
-    """The file of a model: a published one, or the UNet of a trained cascade.
+    """Find the file of a model: a published one, or the UNet of a trained cascade.
 
     Args:
         name: key of `catalogue.published` or `catalogue.trained`.
@@ -46,7 +46,7 @@ def find_model(name: str, folder: str | Path | None = None) -> Path:
 
 
 def find_published(model: PublishedModel, folder: str | Path | None = None) -> Path:
-    """The file of a published model.
+    """Find the file of a published model.
 
     Args:
         model: the model.
@@ -73,7 +73,7 @@ def find_published(model: PublishedModel, folder: str | Path | None = None) -> P
 
 
 def list_published(folder: str | Path | None = None) -> dict[PublishedModel, Path | None]:
-    """All published models, each with its file or None where that is not here.
+    """List all published models, each with its file or None if that is not here.
 
     Args:
         folder: searched first.
@@ -93,7 +93,7 @@ def _found_or_none(model: PublishedModel, folder: str | Path | None) -> Path | N
 
 
 def find_in_cache(model: PublishedModel) -> Path | None:
-    """The file of a published model in the Hugging Face cache; None if it is not there."""
+    """Find the file of a published model in the Hugging Face cache; None if it is not there."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(model.repository, model.file_name)
@@ -101,14 +101,14 @@ def find_in_cache(model: PublishedModel) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """The Hugging Face cache."""
+    """Return the folder of the Hugging Face cache."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def search_folders(folder: str | Path | None = None) -> list[Path]:
-    """The folders that are searched before the Hugging Face cache.
+    """Return the folders that are searched before the Hugging Face cache.
 
     Args:
         folder: named by the user, or None.
@@ -125,7 +125,7 @@ def search_folders(folder: str | Path | None = None) -> list[Path]:
 
 
 def find_trained(model: TrainedModel, folder: str | Path | None = None) -> tuple[Path, Path, Path]:
-    """The files of a trained model: UNet, image encoder, autoencoder.
+    """Find the files of a trained model: UNet, image encoder, autoencoder.
 
     Args:
         model: the model.
@@ -143,7 +143,7 @@ def find_trained(model: TrainedModel, folder: str | Path | None = None) -> tuple
 
 
 def find_cascade_file(file_name: str, base: str, folder: str | Path | None = None) -> Path:
-    """The LoRA or the structure branch of a cascade.
+    """Find the LoRA or the structure branch of a cascade.
 
     Args:
         file_name: `catalogue.LORA_FILE` or `BRANCH_FILE`.
@@ -168,12 +168,12 @@ def find_cascade_file(file_name: str, base: str, folder: str | Path | None = Non
 
 
 def bundled_folder() -> Path:
-    """The trained cascade that is part of this package, `mini`."""
+    """Return the folder of `mini`, the trained cascade that is part of this package."""
     return Path(str(resources.files("generation"))) / "mini"
 
 
 def trained_folder(folder: str | Path | None = None) -> Path:
-    """The folder of a trained cascade.
+    """Return the folder of a trained cascade.
 
     Args:
         folder: named by the user; used if it holds a file that only a trained cascade has.

@@ -33,7 +33,7 @@ _TOLERATED = ("conditioner.", "first_stage_model.")  # keys with these prefixes 
 
 
 def file_sha256(path: str | Path) -> str:
-    """The sha256 of a file in hexadecimal digits."""
+    """Compute the sha256 of a file, in hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -105,7 +105,7 @@ def verify_found(
     folder: str | Path | None = None,
     file: str | Path | None = None,
 ) -> list[Check]:
-    """Verifies the weights of published models on this machine.
+    """Verify the weights of published models on this machine.
 
     Args:
         models: the models; all that are here if empty.
@@ -127,7 +127,7 @@ def verify_found(
 
 
 def raise_failures(checks: Sequence[Check]) -> None:
-    """Raises the error of the only check, or one that counts the failures."""
+    """Raise the error of the only check, or one that counts the failures."""
     errors = [check.error for check in checks if check.error is not None]
     if errors and len(checks) == 1:
         raise errors[0]
@@ -149,7 +149,7 @@ def _check(model: PublishedModel, folder: str | Path | None, file: str | Path | 
 def verify_weights(
     path: str | Path, model: PublishedModel, expected: Mapping[str, Shape] | None = None
 ) -> Verification:
-    """Checks that a file holds the weights of a published model.
+    """Check that a file holds the weights of a published model.
 
     All tensors that are read (`PublishedModel.read_prefixes`), and no others under these prefixes,
     must be there in the right shape and a floating-point type. Unread parts may differ, as they do
@@ -191,7 +191,7 @@ def verify_weights(
 
 
 def read_header(path: Path) -> Header:
-    """Reads the header of a safetensors file and checks that the file is complete.
+    """Read the header of a safetensors file and check that the file is complete.
 
     Raises:
         WeightsError: the file is missing, cannot be read, is not a safetensors file, or is shorter
@@ -221,7 +221,7 @@ def read_header(path: Path) -> Header:
 
 
 def _why_not_safetensors(start: bytes, length: int, size: int) -> str | None:
-    """What the file is instead; None if it begins like a safetensors file."""
+    """Return what the file is instead; None if it begins like a safetensors file."""
     if size == 0:
         return f"the file is empty{FETCH_AGAIN}"
     # Safetensors comes first: the length of a header may look like "<".
@@ -274,7 +274,7 @@ def _check_size(path: Path, found: int, expected: int) -> None:
 
 
 def _check_structure(path: Path) -> None:
-    """Has the safetensors library check types, gaps, overlaps and duplicate keys."""
+    """Let the safetensors library check types, gaps, overlaps and duplicate keys."""
     try:
         with safe_open(path, framework="numpy"):
             pass
@@ -287,7 +287,7 @@ def _check_structure(path: Path) -> None:
 def _difference(
     entries: Mapping[str, Entry], shapes: Mapping[str, Shape], model: PublishedModel
 ) -> ShapeDifference:
-    """Differences in what is read, and tensors that belong to no part of the model."""
+    """Compare the tensors that are read, and those that belong to no part of the model."""
     read = model.read_prefixes
     counted = {
         key: entry
@@ -304,7 +304,7 @@ def _difference(
 def _mismatch(
     entries: Mapping[str, Entry], model: PublishedModel, difference: ShapeDifference
 ) -> str:
-    """What differs, and whose weights these are if they fit another model better."""
+    """Describe what differs, and which other model the file fits better."""
     totals = {
         other: _difference(entries, expected_shapes(other.name), other).total
         for other in published.values()
