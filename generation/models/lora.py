@@ -1,11 +1,11 @@
 """LoRA on SV4D's attention: the only weights that the coarse stage of the cascade trains.
 
-Each of the three kinds of transformer block gets it: in space, over views (told the input video),
-over times (told the reference views). In their self-attention it lies on q, k, v and the output; in
-their cross-attention, which sees a single key, on v and the output, because q and k have no effect.
+All three kinds of transformer block get it: in space, over views, over times. In self-attention it
+is on q, k, v and the output; in cross-attention, which has a single key, on v and the output only,
+because q and k have no effect there.
 
-The layers are `peft`'s: W x + (alpha / rank) · B A x, with B zero at first, so that a fresh LoRA
-changes nothing. What it does not know: files, and which network it was trained on.
+The layers are `peft`'s: W x + (alpha / rank) · B A x, with B initialized to zero, so that an
+untrained LoRA changes nothing.
 
 Source: 4DVD, §3.3; Hu et al. 2022, "LoRA", §4.1.
 """
@@ -22,7 +22,7 @@ from generation.models.loading import compare_shapes
 from generation.models.sv4d import SV4DUNet
 from recon.errors import InputError, WeightsError
 
-ADAPTER = "coarse"  # peft can hold several; its name for ours
+ADAPTER = "coarse"  # name of our adapter in peft, which can hold several
 TARGETS = (
     r".*\.(transformer_blocks|time_mix_blocks|motion_blocks)\.0\."
     r"(attn1\.(to_q|to_k|to_v|to_out\.0)|attn2\.(to_v|to_out\.0))"
@@ -34,8 +34,8 @@ class LoraSettings:
     """Hyperparameters of a LoRA.
 
     Attributes:
-        rank: rows of A, at least 1.
-        alpha: the product B A is scaled by alpha / rank.
+        rank: rank of B A, at least 1.
+        alpha: scale of B A times the rank.
 
     Raises:
         InputError: the rank is not a positive integer, or alpha is not a number.
@@ -54,12 +54,12 @@ class LoraSettings:
 
 
 def add_lora(unet: SV4DUNet, rank: int, alpha: float) -> None:
-    """Puts a LoRA without effect on a network's attention and freezes all else.
+    """Adds an untrained LoRA to a network's attention in place and freezes all other parameters.
 
-    A and B are float32 whatever the network is, for they are what an optimiser works on.
+    A and B are float32 whatever the network's dtype, because an optimizer updates them.
 
     Args:
-        unet: whose layers are wrapped where they are; it must not have a LoRA yet.
+        unet: a network without a LoRA.
         rank: see `LoraSettings`.
         alpha: see `LoraSettings`.
     """
@@ -73,35 +73,35 @@ def add_lora(unet: SV4DUNet, rank: int, alpha: float) -> None:
 
 
 def has_lora(unet: SV4DUNet) -> bool:
-    """Whether `add_lora` was called, and `merge_lora` not."""
+    """Whether the network has a LoRA that is not merged."""
     return any(True for _ in _layers(unet))
 
 
 def lora_settings(unet: SV4DUNet) -> LoraSettings:
-    """With which settings a network got its LoRA, which it must have."""
+    """The hyper-parameters of a network's LoRA; it must have one."""
     _, layer = next(_layers(unet))
     return LoraSettings(layer.r[ADAPTER], layer.lora_alpha[ADAPTER])
 
 
 def lora_parameters(unet: SV4DUNet) -> list[nn.Parameter]:
-    """A and B of all layers: what the coarse stage trains."""
+    """A and B of all layers, the trainable parameters."""
     return list(_factors(unet).values())
 
 
 def lora_state(unet: SV4DUNet) -> dict[str, Tensor]:
-    """A and B of all layers by `peft`'s names, `….to_q.lora_A.weight`."""
+    """A and B of all layers under `peft`'s names, `….to_q.lora_A.weight`."""
     return {name: parameter.detach() for name, parameter in _factors(unet).items()}
 
 
 def load_lora_state(unet: SV4DUNet, tensors: Mapping[str, Tensor]) -> None:
-    """Copies numbers into a network's LoRA.
+    """Copies a state into a network's LoRA.
 
     Args:
-        unet: after `add_lora`.
-        tensors: as `lora_state` gives them.
+        unet: a network with a LoRA.
+        tensors: as returned by `lora_state`.
 
     Raises:
-        WeightsError: a tensor is missing, extra, of another shape (such as that of another rank) or
+        WeightsError: a tensor is missing, unexpected, of another shape (e.g. of another rank) or
             not of a floating-point type; nothing is copied then.
     """
     factors = _factors(unet)
@@ -120,9 +120,9 @@ def load_lora_state(unet: SV4DUNet, tensors: Mapping[str, Tensor]) -> None:
 
 
 def merge_lora(unet: SV4DUNet) -> None:
-    """Adds each LoRA to the weight it lies on and removes it, so that it costs no time any more.
+    """Adds B A to each weight and removes the LoRA layers, so that inference costs no extra time.
 
-    The sum has the precision of the weight; in half precision small products are rounded off.
+    The sum has the weight's dtype; in half precision small products are rounded off.
     """
     for name, layer in list(_layers(unet)):
         layer.merge()
@@ -132,14 +132,14 @@ def merge_lora(unet: SV4DUNet) -> None:
 
 
 def _layers(unet: SV4DUNet) -> Iterator[tuple[str, Any]]:
-    """The wrapped layers by their names in the network."""
+    """The wrapped layers with their names in the network."""
     from peft.tuners.lora import LoraLayer
 
     return ((name, each) for name, each in unet.named_modules() if isinstance(each, LoraLayer))
 
 
 def _factors(unet: SV4DUNet) -> dict[str, nn.Parameter]:
-    """Parameters by names that leave out how the adapter is called."""
+    """A and B by names without the adapter's name."""
     return {
         f"{name}.{factor}.weight": getattr(layer, factor)[ADAPTER].weight
         for name, layer in _layers(unet)

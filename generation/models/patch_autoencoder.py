@@ -1,23 +1,23 @@
-"""A small image autoencoder that works on patches: what the published one is to the large networks.
+"""A small image autoencoder on patches: `mini`'s, in the place of the published VAE.
 
     image ─▶ patches ─▶ linear ───────────────────────────(+)─▶ mean, log σ²
                    └──▶ linear ─▶ residual blocks ─▶ linear ─┘
     latent ─▶ linear ───────────────────────────────(+)─▶ patches ─▶ image
          └──▶ 3 × 3 ─▶ residual blocks ─▶ linear ────┘
 
-All convolutions see one pixel for each patch of p × p, which is what makes it fast. The straight
-way begins as the mean colours of a patch's quarters, and the other one as nothing: a fresh network
-gives back a small picture of its image, in colour, and learns from there what is missing. A network
-that begins with random numbers learns the grey of things long before their colours.
+All convolutions run at one pixel per patch of p × p, which makes it fast. The linear shortcuts are
+initialized to the mean colors of a patch's quarters and the residual paths to zero: an untrained
+network reproduces a small color picture of its input and learns what is missing. A randomly
+initialized one learns gray values long before colors.
 
-Latents are counted from `white`, the one of an image without anything, once that is known: then
-whatever makes them begins with an empty background, which most of an image is. And they are mixed
-by a matrix that makes their directions less unequal, because what is brightest is learnt first and
-colours last, and as large on average as those of the published autoencoder, because networks are
-told them as they are.
+Once training is finished, latents are shifted so that an empty white image has latent 0 (most of
+an image is empty, so the diffusion starts from an empty background), and mixed by a matrix that
+makes their principal directions less unequal, because the brightest directions are learned first
+and colors last. Their root mean square is that of the published VAE's latents, because networks are
+conditioned on them unscaled.
 
 Letters: N images, S pixels on a side, p pixels of a patch's side, c channels and s = S / p pixels
-of latents. What it does not know: the diffusion in its latents, and their scale.
+of latents.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle, silu
 from generation.models.vae import SCALE_FACTOR
 from recon.errors import InputError
 
-COLOURS, QUARTERS = 3, 4
+COLORS, QUARTERS = 3, 4
 FIRST_LOG_VARIANCE = -6.0
 
 
@@ -44,12 +44,12 @@ class PatchAutoencoderConfig:
         patch: p, an even number.
         latent_channels: c, at least 12.
         width: channels of the residual blocks.
-        encoder_blocks: how many the encoder has.
-        decoder_blocks: likewise.
-        latent_scale: latents times this have a mean square of 1.
+        encoder_blocks: residual blocks of the encoder.
+        decoder_blocks: residual blocks of the decoder.
+        latent_scale: factor that gives latents a mean square of 1.
 
     Raises:
-        InputError: a number is out of its range.
+        InputError: a number is out of range.
     """
 
     patch: int = 8
@@ -60,9 +60,9 @@ class PatchAutoencoderConfig:
     latent_scale: float = SCALE_FACTOR
 
     def __post_init__(self):
-        if self.patch < 2 or self.patch % 2 or self.latent_channels < COLOURS * QUARTERS:
+        if self.patch < 2 or self.patch % 2 or self.latent_channels < COLORS * QUARTERS:
             raise InputError(
-                f"expected an even patch and at least {COLOURS * QUARTERS} latent channels, "
+                f"expected an even patch and at least {COLORS * QUARTERS} latent channels, "
                 f"found {self.patch} and {self.latent_channels}"
             )
         if min(self.width, self.encoder_blocks, self.decoder_blocks) < 1:
@@ -71,13 +71,13 @@ class PatchAutoencoderConfig:
             raise InputError(f"expected a latent scale above 0, found {self.latent_scale}")
 
     @property
-    def numbers(self) -> int:
-        """In a patch."""
-        return COLOURS * self.patch**2
+    def patch_values(self) -> int:
+        """Number of values in a patch, 3 · p²."""
+        return COLORS * self.patch**2
 
 
 class PatchAutoencoder(nn.Module):
-    """Images to latents and back."""
+    """Encoder and decoder, trained together."""
 
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
@@ -87,15 +87,15 @@ class PatchAutoencoder(nn.Module):
 
 
 class PatchEncoder(nn.Module):
-    """Images to latents, the mode of the posterior."""
+    """Maps images to unscaled latents, the mode of the posterior."""
 
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
         self.patch, self.channels = config.patch, config.latent_channels
-        self.white, self.mix = white_latent(config), unmixed(config)
-        self.straight = nn.Conv2d(config.numbers, self.channels, 1)
-        self.first = nn.Conv2d(config.numbers, config.width, 1)
-        self.blocks = nn.Sequential(*(Residual(config.width) for _ in range(config.encoder_blocks)))
+        self.white, self.mix = white_latent(config), identity_mixing(config)
+        self.straight = nn.Conv2d(config.patch_values, self.channels, 1)
+        self.first = nn.Conv2d(config.patch_values, config.width, 1)
+        self.blocks = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.encoder_blocks)))
         self.last = nn.Conv2d(config.width, 2 * self.channels, 1)
         with torch.no_grad():
             quarters = quarter_patches(config.patch)
@@ -108,26 +108,26 @@ class PatchEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, 3, S, S] in [−1, 1] to [N, c, s, s]."""
-        return along_channels(self.mix, self.posterior(images)[0] - self.white)
+        return mix_channels(self.mix, self.posterior(images)[0] - self.white)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and ln σ² of the latents before they are mixed, [N, c, s, s] each."""
+        """Computes mean and ln σ² of the latents before shift and mixing, [N, c, s, s] each."""
         patches = pixel_unshuffle(images, self.patch)
         mean, log_variance = self.last(self.blocks(self.first(patches))).chunk(2, dim=1)
         return self.straight(patches) + mean, FIRST_LOG_VARIANCE + log_variance
 
 
 class PatchDecoder(nn.Module):
-    """Latents to images."""
+    """Maps unscaled latents to images."""
 
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
         self.patch = config.patch
-        self.white, self.unmix = white_latent(config), unmixed(config)
-        self.straight = nn.Conv2d(config.latent_channels, config.numbers, 1)
+        self.white, self.unmix = white_latent(config), identity_mixing(config)
+        self.straight = nn.Conv2d(config.latent_channels, config.patch_values, 1)
         self.first = nn.Conv2d(config.latent_channels, config.width, 3, padding=1)
-        self.blocks = nn.Sequential(*(Residual(config.width) for _ in range(config.decoder_blocks)))
-        self.last = nn.Conv2d(config.width, config.numbers, 1)
+        self.blocks = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.decoder_blocks)))
+        self.last = nn.Conv2d(config.width, config.patch_values, 1)
         with torch.no_grad():
             quarters = quarter_patches(config.patch)
             nn.init.zeros_(self.straight.weight)
@@ -137,8 +137,8 @@ class PatchDecoder(nn.Module):
             nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor) -> Tensor:
-        """[N, c, s, s], not scaled, to [N, 3, S, S], about in [−1, 1]."""
-        latents = along_channels(self.unmix, latents) + self.white
+        """[N, c, s, s] to [N, 3, S, S], about in [−1, 1]."""
+        latents = mix_channels(self.unmix, latents) + self.white
         patches = self.straight(latents) + self.last(self.blocks(self.first(latents)))
         return pixel_shuffle(patches, self.patch)
 
@@ -159,8 +159,8 @@ class ScaledDecoder(nn.Module):
         return self.decoder(latents / self.scale)
 
 
-class Residual(nn.Module):
-    """Two convolutions that begin as nothing."""
+class ResidualBlock(nn.Module):
+    """Two convolutions with a residual connection, initialized to the identity."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -175,22 +175,22 @@ class Residual(nn.Module):
 
 
 def white_latent(config: PatchAutoencoderConfig) -> nn.Buffer:
-    """Where latents are counted from: 0 until it is known, [c, 1, 1]."""
+    """The latent of an empty white image, 0 until training is finished, [c, 1, 1]."""
     return nn.Buffer(torch.zeros(config.latent_channels, 1, 1))
 
 
-def unmixed(config: PatchAutoencoderConfig) -> nn.Buffer:
-    """A mixing that leaves latents as they are, until a better one is known, [c, c]."""
+def identity_mixing(config: PatchAutoencoderConfig) -> nn.Buffer:
+    """The mixing matrix, the identity until training is finished, [c, c]."""
     return nn.Buffer(torch.eye(config.latent_channels))
 
 
-def along_channels(matrix: Tensor, latents: Tensor) -> Tensor:
-    """The product of [c, c] with the numbers of each pixel of [N, c, s, s]."""
+def mix_channels(matrix: Tensor, latents: Tensor) -> Tensor:
+    """Multiplies each pixel of [N, c, s, s] by a matrix [c, c]."""
     return conv2d(latents, matrix[:, :, None, None])
 
 
 def quarter_patches(patch: int) -> Tensor:
-    """Which numbers of a patch, as `pixel_unshuffle` lists them, are of each quarter and colour.
+    """Computes a mask of each quarter and color over a patch as `pixel_unshuffle` flattens it.
 
     Returns:
         1 or 0, [12, 3 · patch²].
@@ -198,4 +198,4 @@ def quarter_patches(patch: int) -> Tensor:
     half = torch.arange(patch) // (patch // 2)
     quarter = (2 * half[:, None] + half).flatten()
     inside = torch.eye(QUARTERS)[quarter].T  # [quarters, patch²]
-    return torch.einsum("ck,qn->cqkn", torch.eye(COLOURS), inside).reshape(COLOURS * QUARTERS, -1)
+    return torch.einsum("ck,qn->cqkn", torch.eye(COLORS), inside).reshape(COLORS * QUARTERS, -1)

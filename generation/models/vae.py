@@ -1,9 +1,9 @@
-"""The image autoencoder's two halves, diffusers' own, loaded from the published names.
+"""Encoder and decoder of the published VAE: diffusers' modules under the published names.
 
     image [N, 3, H, W] in [−1, 1] ──encode──▶ latent [N, 4, H/8, W/8] ──decode──▶ image
 
-The published networks condition on the mode of the posterior as it comes out, and denoise latents
-that are multiplied by `SCALE_FACTOR`. Their decoder has no `post_quant_conv` in front of it.
+The published networks are conditioned on unscaled modes of the posterior, and denoise latents that
+are multiplied by `SCALE_FACTOR`. Their decoder has no `post_quant_conv`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 SCALE_FACTOR = 0.18215
 LATENT_CHANNELS = 4
-LATENT_SIDE = 8  # pixels of the image along a side of a latent pixel
+LATENT_SIDE = 8  # image pixels along a side of a latent pixel
 
 _BOTH = (  # published name → diffusers' name, in the order in which they are applied
     (r"\bmid\.block_(\d)", lambda m: f"mid_block.resnets.{int(m[1]) - 1}"),
@@ -34,12 +34,12 @@ _BOTH = (  # published name → diffusers' name, in the order in which they are 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Sizes of the autoencoder; the defaults are the published ones.
+    """Sizes of the VAE; the defaults are the published ones.
 
     Attributes:
-        channels: of the first level.
+        channels: channels of the first level.
         channel_mult: channels of each level as multiples of `channels`.
-        num_res_blocks: residual blocks of a level of the encoder; the decoder has one more.
+        num_res_blocks: residual blocks per level of the encoder; the decoder has one more.
     """
 
     channels: int = 128
@@ -53,7 +53,7 @@ class VAEConfig:
 
 
 class VAEEncoder(nn.Module):
-    """Images to latents: the mode of the posterior, not scaled."""
+    """Maps images to unscaled latents, the mode of the posterior."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
@@ -72,7 +72,7 @@ class VAEEncoder(nn.Module):
 
 
 class VAEDecoder(nn.Module):
-    """Latents, scaled as the diffusion sees them, to images."""
+    """Maps scaled latents to images."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
@@ -89,10 +89,10 @@ class VAEDecoder(nn.Module):
 
 
 def encoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published encoder's tensors under the names of `VAEEncoder`.
+    """Converts a published encoder's state dict to that of `VAEEncoder`.
 
     Args:
-        published: `encoder.*` and `quant_conv.*`; whatever else is there is left out.
+        published: `encoder.*` and `quant_conv.*`; other tensors are ignored.
     """
     parts = ("encoder.", "quant_conv.")
     return {
@@ -103,9 +103,9 @@ def encoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def decoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published decoder's tensors, `decoder.*`, under the names of `VAEDecoder`.
+    """Converts a published decoder's state dict, `decoder.*`, to that of `VAEDecoder`.
 
-    Published decoders count their levels from the fine end, diffusers from the coarse one.
+    Published decoders number their levels from fine to coarse, diffusers from coarse to fine.
     """
     levels = 1 + max(
         int(found[1]) for key in published if (found := re.search(r"\bup\.(\d)\.", key))
@@ -127,15 +127,15 @@ def _renamed(key: str, rules: tuple) -> str:
 
 
 def _linear(key: str, tensor: Tensor) -> Tensor:
-    """The attention's 1×1 convolutions as the matrices that diffusers has in their place."""
+    """Converts the attention's 1×1 convolutions to diffusers' linear layers."""
     return tensor[:, :, 0, 0] if ".attn_1." in key and tensor.ndim == 4 else tensor
 
 
 def encode_in_chunks(encoder: nn.Module, images: Tensor, chunk: int) -> Tensor:
-    """Latents of N images, `chunk` of them at a time; float32."""
+    """Encodes N images, `chunk` at a time; float32."""
     return torch.cat([encoder(piece).float() for piece in images.split(chunk)])
 
 
 def decode_in_chunks(decoder: nn.Module, latents: Tensor, chunk: int) -> Tensor:
-    """Images of N latents, `chunk` of them at a time; float32."""
+    """Decodes N latents, `chunk` at a time; float32."""
     return torch.cat([decoder(piece).float() for piece in latents.split(chunk)])

@@ -11,7 +11,7 @@ from generation.models.patch_autoencoder import (
     FIRST_LOG_VARIANCE,
     PatchAutoencoder,
     PatchAutoencoderConfig,
-    Residual,
+    ResidualBlock,
     quarter_patches,
 )
 from recon.errors import InputError
@@ -67,7 +67,7 @@ def test_the_posterior_is_narrow_at_first_and_its_mode_is_what_is_encoded():
 
 def test_fresh_residual_blocks_change_nothing():
     x = numbers(2, 6, 3, 5)
-    assert torch.equal(Residual(6)(x), x)
+    assert torch.equal(ResidualBlock(6)(x), x)
 
 
 @pytest.mark.parametrize("patch", PATCHES)
