@@ -220,7 +220,7 @@ def vae(
     overwrite: AgainOption = False,
     config: ConfigOption = "mini",
     steps: StepsOption = None,
-    batch: BatchOption = None,
+    batch_size: BatchOption = None,
     learning_rate: LearningRateOption = None,
     seed: TrainingSeedOption = None,
     device: DeviceOption = Device.auto,
@@ -234,15 +234,13 @@ def vae(
     Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.training import TrainingChoices, train_vae
+    from fourdvd_cli.training import TrainingOptions, run_training
 
-    choices = TrainingChoices(
-        shards, output, config, steps, batch, learning_rate, seed, device.value, workers,
-        overwrite, quiet,
+    options = TrainingOptions(
+        shards, output, config, steps, batch_size, learning_rate, seed, device.value, workers,
+        overwrite, json, quiet,
     )  # fmt: skip
-    told = train_vae(choices)
-    if json:
-        console.print_json(told)
+    run_training("vae", options)
 
 
 @train.command("reference-views", cls=Command)
@@ -254,7 +252,7 @@ def reference_views(
     config: ConfigOption = "mini",
     start: StartOption = None,
     steps: StepsOption = None,
-    batch: BatchOption = None,
+    batch_size: BatchOption = None,
     learning_rate: LearningRateOption = None,
     seed: TrainingSeedOption = None,
     device: DeviceOption = Device.auto,
@@ -268,15 +266,13 @@ def reference_views(
     Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.training import TrainingChoices, train_reference_views
+    from fourdvd_cli.training import TrainingOptions, run_training
 
-    choices = TrainingChoices(
-        shards, output, config, steps, batch, learning_rate, seed, device.value, workers,
-        overwrite, quiet,
+    options = TrainingOptions(
+        shards, output, config, steps, batch_size, learning_rate, seed, device.value, workers,
+        overwrite, json, quiet,
     )  # fmt: skip
-    told = train_reference_views(choices, vae, start)
-    if json:
-        console.print_json(told)
+    run_training("reference-views", options, vae=vae, start=start)
 
 
 @train.command("base", cls=Command)
@@ -289,7 +285,7 @@ def base_network(
     start: StartOption = None,
     size: SizeOption = None,
     steps: StepsOption = None,
-    batch: BatchOption = None,
+    batch_size: BatchOption = None,
     learning_rate: LearningRateOption = None,
     seed: TrainingSeedOption = None,
     device: DeviceOption = Device.auto,
@@ -303,15 +299,13 @@ def base_network(
     Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.training import TrainingChoices, train_base
+    from fourdvd_cli.training import TrainingOptions, run_training
 
-    choices = TrainingChoices(
-        shards, output, config, steps, batch, learning_rate, seed, device.value, workers,
-        overwrite, quiet,
+    options = TrainingOptions(
+        shards, output, config, steps, batch_size, learning_rate, seed, device.value, workers,
+        overwrite, json, quiet,
     )  # fmt: skip
-    told = train_base(choices, vae, start, size and size.value)
-    if json:
-        console.print_json(told)
+    run_training("base", options, vae=vae, start=start, size=size and size.value)
 
 
 @train.command(cls=Command)
@@ -324,7 +318,7 @@ def coarse(
     reference_views: ViewsOption = None,
     config: ConfigOption = "mini",
     steps: StepsOption = None,
-    batch: BatchOption = None,
+    batch_size: BatchOption = None,
     learning_rate: LearningRateOption = None,
     seed: TrainingSeedOption = None,
     device: DeviceOption = Device.auto,
@@ -338,15 +332,13 @@ def coarse(
     Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.training import TrainingChoices, train_coarse
+    from fourdvd_cli.training import TrainingOptions, run_training
 
-    choices = TrainingChoices(
-        shards, output, config, steps, batch, learning_rate, seed, device.value, workers,
-        overwrite, quiet,
+    options = TrainingOptions(
+        shards, output, config, steps, batch_size, learning_rate, seed, device.value, workers,
+        overwrite, json, quiet,
     )  # fmt: skip
-    told = train_coarse(choices, vae, base, reference_views)
-    if json:
-        console.print_json(told)
+    run_training("coarse", options, vae=vae, base=base, reference_views=reference_views)
 
 
 @train.command(cls=Command)
@@ -362,7 +354,7 @@ def fine(
     branch: BranchOption = "layerwise",
     roles: RolesOption = "reference_query",
     steps: StepsOption = None,
-    batch: BatchOption = None,
+    batch_size: BatchOption = None,
     learning_rate: LearningRateOption = None,
     seed: TrainingSeedOption = None,
     device: DeviceOption = Device.auto,
@@ -376,15 +368,22 @@ def fine(
     Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.training import TrainingChoices, train_fine
+    from fourdvd_cli.training import TrainingOptions, run_training
 
-    choices = TrainingChoices(
-        shards, output, config, steps, batch, learning_rate, seed, device.value, workers,
-        overwrite, quiet,
+    options = TrainingOptions(
+        shards, output, config, steps, batch_size, learning_rate, seed, device.value, workers,
+        overwrite, json, quiet,
     )  # fmt: skip
-    told = train_fine(choices, vae, base, branch, roles, reference_views, coarse)
-    if json:
-        console.print_json(told)
+    run_training(
+        "fine",
+        options,
+        vae=vae,
+        base=base,
+        branch=branch,
+        roles=roles,
+        reference_views=reference_views,
+        coarse=coarse,
+    )
 
 
 @train.command(cls=Command)
@@ -413,7 +412,7 @@ def assemble(
 ) -> None:
     """Assemble five finished trainings into weights for `fourdvd generate --weights`."""
     console.configure(quiet, verbose)
-    from generation.training.assembling import assemble as collect
+    from generation.training.results import assemble as collect
 
     sizes = collect(trainings, output, overwrite)
     if json:

@@ -95,7 +95,9 @@ class PatchEncoder(nn.Module):
         self.white, self.mix = white_latent(config), identity_mixing(config)
         self.straight = nn.Conv2d(config.patch_values, self.channels, 1)
         self.first = nn.Conv2d(config.patch_values, config.width, 1)
-        self.blocks = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.encoder_blocks)))
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(config.width) for _ in range(config.encoder_blocks))
+        )
         self.last = nn.Conv2d(config.width, 2 * self.channels, 1)
         with torch.no_grad():
             quarters = quarter_patches(config.patch)
@@ -126,7 +128,9 @@ class PatchDecoder(nn.Module):
         self.white, self.unmix = white_latent(config), identity_mixing(config)
         self.straight = nn.Conv2d(config.latent_channels, config.patch_values, 1)
         self.first = nn.Conv2d(config.latent_channels, config.width, 3, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.decoder_blocks)))
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(config.width) for _ in range(config.decoder_blocks))
+        )
         self.last = nn.Conv2d(config.width, config.patch_values, 1)
         with torch.no_grad():
             quarters = quarter_patches(config.patch)

@@ -1,14 +1,15 @@
-"""The first stage: a small image autoencoder, in whose latents the others work.
+"""The first stage: a small image autoencoder, in whose latent space the others work.
 
-    image over white [−1, 1] ─▶ encoder ─▶ mean, σ ─▶ mean + σ·noise ─▶ decoder ─▶ image
-    loss = mean w |Δ| + edges · mean |∇(w Δ)| + kl · KL(N(mean, σ) ‖ N(0, 1))
+    image on white [−1, 1] ─▶ encoder ─▶ mean, σ ─▶ mean + σ·noise ─▶ decoder ─▶ image
+    loss = mean w |Δ| + edge_weight · mean |∇(w Δ)| + kl_weight · KL(N(mean, σ) ‖ N(0, 1))
 
-The weight w is 1 where there is nothing and `object_weight` on the object, which is a small part of
-most images: white alone is soon learnt, and colours are not.
+The pixel weight w is 1 on the background and `object_weight` on the object, which covers a small
+part of most images: white is learned soon, colors are not.
 
-Each grid of a batch gives images of every size, few of the large ones, so that all sizes have about
-as many pixels. The network is that of `generation.models.patch_autoencoder`. Letters: B grids of a
-batch, N images, S pixels on a side. What it does not know: cameras.
+Each grid of a batch contributes images of every size, with about as many pixels for each size. The
+network is `generation.models.patch_autoencoder`.
+
+Letters: B grids of a batch, N images, S pixels on a side, c latent channels.
 
 Source: loss without its adversarial part: Rombach et al., High-Resolution Image Synthesis with
 Latent Diffusion Models, 2022, appendix G.
@@ -27,43 +28,41 @@ from torch import Tensor
 
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from generation.models.vae import SCALE_FACTOR
-from generation.training.dataset import Colours, TrainingSample, over_white
-from generation.training.draws import Draws
-from generation.training.stage import StageLoss
-from generation.training.training_choice import Selection
+from generation.training.dataset import Composite, TrainingSample, composite_on_white
+from generation.training.optimization import StageLoss
+from generation.training.sampling import SampleRng, SamplingConfig
 from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import save_weights
 from recon.errors import InputError
 from recon.media import tile_images
 
-NAME = "vae"
-PICTURES_OF_A_SIZE = 8
-LATENT_SIZE = 1 / SCALE_FACTOR  # root mean square, as that of the published autoencoder
-MIXING_POWER = 0.25  # of the variances; 0 leaves all directions as they are, 1/2 makes them equal
-SMALLEST_DIRECTION = 1e-4  # of the largest variance: what is less is nothing but noise
+DRAWN_IMAGES = 8  # of each size
+LATENT_RMS = 1 / SCALE_FACTOR  # root mean square of latents, as for the published VAE
+MIXING_POWER = 0.25  # of the variances: 0 keeps all directions, 1/2 whitens them
+MIN_VARIANCE = 1e-4  # relative to the largest one; smaller variances are noise
 
 
 @dataclass(frozen=True)
-class AutoencoderSettings:
-    """The network, its images and its loss.
+class AutoencoderConfig:
+    """Configuration of the network, its images and its loss.
 
     Attributes:
-        patch: see `PatchAutoencoderConfig`, as the next four.
-        latent_channels: see there.
-        width: see there.
-        encoder_blocks: see there.
-        decoder_blocks: see there.
-        views: of each grid.
-        frames: of each grid.
-        max_stride: between two frames.
-        sizes: of the images, as they are packed.
-        varied: whether they are also shown mirrored and in other colours.
-        object_weight: of the object's pixels, where the white ones around it have 1.
-        edges: weight of the differences between neighbouring pixels.
-        kl: weight of the KL divergence, a mean over the numbers of the latents.
+        patch: see `PatchAutoencoderConfig`.
+        latent_channels: see `PatchAutoencoderConfig`.
+        width: see `PatchAutoencoderConfig`.
+        encoder_blocks: see `PatchAutoencoderConfig`.
+        decoder_blocks: see `PatchAutoencoderConfig`.
+        views: views of each grid.
+        frames: frames of each grid.
+        max_stride: largest stride of the frames.
+        sizes: sizes of the packed images.
+        augment: whether to mirror images and permute their colors at random.
+        object_weight: weight of the object's pixels relative to the background's.
+        edge_weight: weight of the differences of neighboring pixels.
+        kl_weight: weight of the KL divergence, a mean over all latent values.
 
     Raises:
-        InputError: the numbers contradict each other.
+        InputError: a number is out of range.
     """
 
     patch: int = 8
@@ -75,15 +74,17 @@ class AutoencoderSettings:
     frames: int = 2
     max_stride: int = 8
     sizes: tuple[str, ...] = ("low", "high")
-    varied: bool = False
+    augment: bool = False
     object_weight: float = 4.0
-    edges: float = 0.5
-    kl: float = 1e-4
+    edge_weight: float = 0.5
+    kl_weight: float = 1e-4
 
     def __post_init__(self):
         self.network()
-        if min(self.edges, self.kl) < 0 or self.object_weight <= 0:
-            raise InputError("the weights of the loss must not be negative, that of objects not 0")
+        if min(self.edge_weight, self.kl_weight) < 0 or self.object_weight <= 0:
+            raise InputError(
+                "expected edge_weight and kl_weight of at least 0, and object_weight above 0"
+            )
 
     def network(self) -> PatchAutoencoderConfig:
         """Sizes of the network."""
@@ -93,54 +94,58 @@ class AutoencoderSettings:
 
 
 class AutoencoderStage:
-    """Trains the autoencoder; a `generation.training.stage.Stage`."""
+    """Trains the autoencoder; a `generation.training.optimization.Stage`."""
 
-    name = NAME
+    name = "vae"
 
-    def __init__(self, settings: AutoencoderSettings, seed: int = 0):
-        """A new network, whose weights the seed decides."""
-        self._settings = settings
+    def __init__(self, config: AutoencoderConfig, seed: int = 0):
+        """Builds the network; `seed` initializes its weights."""
+        self._config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.module = PatchAutoencoder(settings.network())
-        self.selection = Selection(
-            settings.views,
-            settings.frames,
-            max_stride=settings.max_stride,
+            self.module = PatchAutoencoder(config.network())
+        self.sampling = SamplingConfig(
+            config.views,
+            config.frames,
+            max_stride=config.max_stride,
             random_reference=True,
-            sizes=settings.sizes,
-            varied=settings.varied,
+            sizes=config.sizes,
+            augment=config.augment,
         )
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        """As JSON has them."""
-        return asdict(self._settings)
+    def identity(self) -> Mapping[str, Any]:
+        """See `Stage.identity`."""
+        return asdict(self._config)
 
-    def loss(self, batch: TrainingSample, draws: Draws) -> StageLoss:
-        """Of images of all sizes; see `Stage.loss`."""
-        found = [self._loss_of(*each, draws) for each in _drawn_images(batch, draws)]
-        parts = {name: torch.stack([each[name] for each in found]).mean() for name in found[0]}
-        weights = {"difference": 1.0, "edges": self._settings.edges, "kl": self._settings.kl}
+    def loss(self, batch: TrainingSample, rng: SampleRng) -> StageLoss:
+        """Computes the loss on images of all sizes; see `Stage.loss`."""
+        terms = [self._terms(*each, rng) for each in _sampled_images(batch, rng)]
+        parts = {name: torch.stack([each[name] for each in terms]).mean() for name in terms[0]}
+        weights = {
+            "difference": 1.0,
+            "edges": self._config.edge_weight,
+            "kl": self._config.kl_weight,
+        }
         loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
         return StageLoss(loss, {name: part.detach() for name, part in parts.items()})
 
     @torch.no_grad()
-    def score(self, samples: TrainingSample, draws: Draws) -> dict[str, float]:
-        """PSNR in dB of the images of each size, their mean."""
+    def evaluate(self, samples: TrainingSample, rng: SampleRng) -> dict[str, float]:
+        """Computes the mean PSNR of reconstructed images of each size in dB."""
         found = {}
         for size, target in samples.target.items():
-            images = over_white(target.flatten(0, 2)).rgb
+            images = composite_on_white(target.flatten(0, 2)).rgb
             error = ((self._reconstruct(images) - images) / 2).square().mean((1, 2, 3))
             found[f"psnr_{size}"] = float(-10 * error.clamp_min(1e-10).log10().mean())
         return found
 
     @torch.no_grad()
-    def pictures(self, samples: TrainingSample, draws: Draws) -> np.ndarray:
-        """For each size, a row of images above a row of what becomes of them."""
+    def images(self, samples: TrainingSample, rng: SampleRng) -> np.ndarray:
+        """Draws a row of images above a row of reconstructions for each size."""
         rows = []
         for target in samples.target.values():
-            images = over_white(target[:, 0, 0][:PICTURES_OF_A_SIZE]).rgb
+            images = composite_on_white(target[:, 0, 0][:DRAWN_IMAGES]).rgb
             rows += [_row(images), _row(self._reconstruct(images))]
         return tile_images(rows, background=(0, 0, 0))
 
@@ -152,85 +157,85 @@ class AutoencoderStage:
         samples: TrainingSample,
         dtype: torch.dtype,
     ) -> None:
-        """Writes the network with what makes its latents 0 for white and mixes them."""
-        nothing = torch.ones_like(next(iter(samples.target.values()))[0, 0, :1, :3].float())
-        latent = self.module.encoder(nothing)[0]
+        """Writes the network with the shift and mixing of its latents."""
+        empty = torch.ones_like(next(iter(samples.target.values()))[0, 0, :1, :3].float())
+        latent = self.module.encoder(empty)[0]
         white = latent[:, latent.shape[1] // 2, latent.shape[2] // 2, None, None]
         latents = [
-            self.module.encoder(over_white(target.flatten(0, 2)).rgb) - white
+            self.module.encoder(composite_on_white(target.flatten(0, 2)).rgb) - white
             for target in samples.target.values()
         ]
-        mix = mixing(torch.cat([each.movedim(1, -1).flatten(0, -2) for each in latents]))
-        counted = {
+        mix = mixing_matrix(torch.cat([each.movedim(1, -1).flatten(0, -2) for each in latents]))
+        normalization = {
             "encoder.white": white,
             "decoder.white": white,
             "encoder.mix": mix,
             "decoder.unmix": torch.linalg.inv(mix),
         }
-        config = replace(self._settings.network(), latent_scale=1 / LATENT_SIZE)
-        save_weights(folder / VAE_FILE, config, {**weights, **counted}, dtype=dtype)
+        config = replace(self._config.network(), latent_scale=1 / LATENT_RMS)
+        save_weights(folder / VAE_FILE, config, {**weights, **normalization}, dtype=dtype)
 
-    def _loss_of(self, images: Tensor, mask: Tensor, draws: Draws) -> dict[str, Tensor]:
-        """The parts of the loss of [B, N, 3, S, S], with alpha [B, N, 1, S, S], each []."""
-        found = self.module.encoder.posterior(images.flatten(0, 1))
-        mean, log_variance = (each.float().unflatten(0, images.shape[:2]) for each in found)
+    def _terms(self, images: Tensor, mask: Tensor, rng: SampleRng) -> dict[str, Tensor]:
+        """Loss terms of images [B, N, 3, S, S] with alpha [B, N, 1, S, S], each []."""
+        posterior = self.module.encoder.posterior(images.flatten(0, 1))
+        mean, log_variance = (each.float().unflatten(0, images.shape[:2]) for each in posterior)
         std = (0.5 * log_variance).exp()
-        latents = mean + std * draws.normal(*mean.shape[1:])
-        made = self._decode(latents.flatten(0, 1)).unflatten(0, images.shape[:2])
-        difference = (made - images) * (1 + (self._settings.object_weight - 1) * mask)
+        latents = mean + std * rng.normal(*mean.shape[1:])
+        decoded = self._decode(latents.flatten(0, 1)).unflatten(0, images.shape[:2])
+        difference = (decoded - images) * (1 + (self._config.object_weight - 1) * mask)
         return {
             "difference": difference.abs().mean(),
-            "edges": edge_size(difference),
+            "edges": edge_loss(difference),
             "kl": 0.5 * (mean.square() + std.square() - 1 - log_variance).mean(),
         }
 
     def _reconstruct(self, images: Tensor) -> Tensor:
-        """Images as they come back from the mode of their latents, in [−1, 1]."""
+        """Encodes and decodes images through the mode of the posterior, in [−1, 1]."""
         return self._decode(self.module.encoder(images)).clamp(-1, 1)
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self.module.decoder(latents).float()
 
 
-def edge_size(images: Tensor) -> Tensor:
-    """Mean absolute differences of pixels one above and one beside the other, added: []."""
+def edge_loss(images: Tensor) -> Tensor:
+    """Sum of the mean absolute differences of vertical and of horizontal neighbors, []."""
     return images.diff(dim=-1).abs().mean() + images.diff(dim=-2).abs().mean()
 
 
 def images_of_size(count: int, side: int, smallest: int) -> int:
-    """How many images have the pixels of `count` of the smallest size; at least one."""
+    """Number of images with as many pixels as `count` images of the smallest size, at least 1."""
     return max(1, count * smallest**2 // side**2)
 
 
-def _drawn_images(batch: TrainingSample, draws: Draws) -> Sequence[Colours]:
-    """For each size, as many images of each grid as fit: [B, N, ...]."""
+def _sampled_images(batch: TrainingSample, rng: SampleRng) -> Sequence[Composite]:
+    """Samples images of each grid for each size, [B, N, ...]."""
     smallest = min(images.shape[-1] for images in batch.target.values())
-    drawn = []
+    sampled = []
     for target in batch.target.values():
         images = target.flatten(1, 2)
         count = images_of_size(images.shape[1], images.shape[-1], smallest)
-        chosen = draws.permutation(images.shape[1])[:, :count]
+        chosen = rng.permutation(images.shape[1])[:, :count]
         grids = torch.arange(len(images), device=images.device)[:, None]
-        drawn.append(over_white(images[grids, chosen]))
-    return drawn
+        sampled.append(composite_on_white(images[grids, chosen]))
+    return sampled
 
 
 def _row(images: Tensor) -> list[np.ndarray]:
-    """Convert images in [-1, 1], [N, 3, S, S], to N arrays, uint8, [S, S, 3]."""
+    """Converts images in [−1, 1], [N, 3, S, S], to N arrays, uint8, [S, S, 3]."""
     scaled = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return list(scaled.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def mixing(latents: Tensor) -> Tensor:
-    """The matrix that makes the directions of latents less unequal, [c, c].
+def mixing_matrix(latents: Tensor) -> Tensor:
+    """Computes the matrix that makes the principal directions of latents less unequal, [c, c].
 
-    The standard deviation of each principal direction becomes its square root, but for a factor
-    that gives them all the usual size.
+    The standard deviation of each principal direction becomes proportional to its square root, and
+    the root mean square `LATENT_RMS`.
 
     Args:
-        latents: counted from white, [n, c].
+        latents: with that of white subtracted, [n, c].
     """
     values, directions = torch.linalg.eigh((latents.T @ latents / len(latents)).double())
-    values = values.clamp_min(SMALLEST_DIRECTION * values.max())
+    values = values.clamp_min(MIN_VARIANCE * values.max())
     mix = (directions * values**-MIXING_POWER) @ directions.T
-    return (mix * (LATENT_SIZE / (latents.double() @ mix).square().mean().sqrt())).to(latents)
+    return (mix * (LATENT_RMS / (latents.double() @ mix).square().mean().sqrt())).to(latents)

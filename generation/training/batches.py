@@ -1,9 +1,10 @@
-"""Batches of a training, one after another over the epochs, from any step on.
+"""Order and batches of training samples, resumable at any step.
 
-    step ─▶ pieces of the batch of this process, with the places of their samples in the whole one
+    step ─▶ this process's micro-batches, with the position of each sample in the whole batch
 
-An epoch has as many steps as whole batches fit into it, on any number of processes the same ones;
-the last `held_out` samples of the pack are in none. What it does not know: what a batch is for.
+An epoch visits every sample once, in an order that depends on seed and epoch alone, and has as many
+steps as whole batches fit into it, whatever the number of processes. The last `held_out` samples of
+the data set are for evaluation and in no batch.
 """
 
 from __future__ import annotations
@@ -13,105 +14,202 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from torch.utils.data import DataLoader
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler, default_collate
 
-from generation.training.dataset import GridDataset, TrainingSample
-from generation.training.epoch_order import EpochSampler
-from generation.training.settings import EngineSettings
+from generation.training.config import EngineConfig
+from generation.training.dataset import GridDataset, Item, TrainingSample
+from generation.training.processes import on_device
+from generation.training.sampling import SampleRng
 from recon.errors import InputError
 
+HELD_OUT_STEP = 0  # the step that seeds the random numbers of the held-out samples
 
-class Piece(NamedTuple):
-    """What goes through the network at once.
+
+def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The order of n samples in an epoch, int64, [n]."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+class EpochSampler(Sampler[Item]):
+    """The items of one process in one epoch.
+
+    Up to `world_size` − 1 samples are left out so that all processes take equally many steps.
+    """
+
+    def __init__(self, n: int, seed: int = 0, rank: int = 0, world_size: int = 1):
+        """Begins at the start of epoch 0.
+
+        Args:
+            n: number of samples.
+            seed: seed of all orders.
+            rank: index of this process, below `world_size`.
+            world_size: number of processes that share the samples.
+
+        Raises:
+            InputError: there are fewer samples than processes.
+        """
+        assert 0 <= rank < world_size
+        if n < world_size:
+            raise InputError(f"{n} samples are too few for {world_size} processes")
+        self._n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
+        self._epoch = 0
+        self._begin = 0  # samples of the epoch that all processes together have used before
+
+    def __iter__(self) -> Iterator[Item]:
+        order = epoch_order(self._seed, self._epoch, self._n)[self._begin :]
+        for step in range(len(self)):
+            yield Item(self._epoch, int(order[step * self._world_size + self._rank]))
+
+    def __len__(self) -> int:
+        return (self._n - self._begin) // self._world_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Moves to the start of an epoch; called between two loops over a loader."""
+        self._epoch, self._begin = epoch, 0
+
+    def state_dict(self, used: int) -> dict[str, int]:
+        """State for `load_state_dict`, on any number of processes.
+
+        Args:
+            used: items that this process has used since its loop began. The training counts them:
+                a loader prefetches, so the sampler has yielded more.
+        """
+        begin = self._begin + used * self._world_size
+        return {"n": self._n, "seed": self._seed, "epoch": self._epoch, "begin": begin}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues where another sampler was.
+
+        Raises:
+            InputError: that one had other samples or another seed.
+        """
+        found, expected = (state["n"], state["seed"]), (self._n, self._seed)
+        if found != expected:
+            raise InputError(
+                f"expected a saved order of {expected[0]} samples and seed {expected[1]}, found "
+                f"{found[0]} samples and seed {found[1]}; train on the same shards"
+            )
+        self._epoch, self._begin = state["epoch"], state["begin"]
+
+
+class MicroBatch(NamedTuple):
+    """Samples that pass through the network together.
 
     Attributes:
-        samples: side by side.
-        places: of each in the batch of all processes together.
+        samples: a collated batch.
+        positions: position of each sample in the batch of all processes.
     """
 
     samples: TrainingSample
-    places: list[int]
+    positions: list[int]
 
 
 class Batches:
-    """An endless sequence of batches, each cut in pieces, for one process.
+    """An endless sequence of batches for one process, each split into micro-batches.
 
-    A damaged sample that is passed over may give way to a held-out one.
+    A damaged sample that is skipped may be replaced by a held-out one.
     """
 
     def __init__(
-        self, dataset: GridDataset, settings: EngineSettings, rank: int = 0, world_size: int = 1
+        self, dataset: GridDataset, config: EngineConfig, rank: int = 0, world_size: int = 1
     ):
-        """At the first step.
+        """Begins at the first step.
 
         Args:
             dataset: all samples, the held-out ones last.
-            settings: batch, pieces, seed, held-out samples and workers.
-            rank: of this process.
-            world_size: how many processes share each batch.
+            config: batch size, accumulation steps, seed, held-out samples and workers.
+            rank: index of this process.
+            world_size: number of processes that share each batch.
 
         Raises:
-            InputError: the batch cannot be shared, or there are fewer samples than it takes.
+            InputError: the batch is not divisible, or larger than the data set.
         """
-        pieces = world_size * settings.accumulate
-        if settings.batch % pieces:
+        parts = world_size * config.grad_accum_steps
+        if config.batch_size % parts:
             raise InputError(
-                f"a batch of {settings.batch} cannot be shared by {world_size} processes with "
-                f"{settings.accumulate} pieces each; choose a multiple of {pieces}"
+                f"expected a batch size divisible by {world_size} processes × "
+                f"{config.grad_accum_steps} accumulation steps, found {config.batch_size}; choose "
+                f"a multiple of {parts}"
             )
-        n = len(dataset) - settings.held_out
-        if n < settings.batch:
+        n = len(dataset) - config.held_out
+        if n < config.batch_size:
             raise InputError(
-                f"a batch of {settings.batch} and {settings.held_out} held-out samples are more "
-                f"than the {len(dataset)} that are packed; choose fewer, or pack more"
+                f"expected at least {config.batch_size + config.held_out} samples for a batch of "
+                f"{config.batch_size} and {config.held_out} held-out samples, found "
+                f"{len(dataset)}; pack more, or choose fewer"
             )
         self._rank, self._world_size = rank, world_size
-        self._accumulate, self._size = settings.accumulate, settings.batch // pieces
-        self._sampler = EpochSampler(n, settings.seed, rank, world_size)
+        self._parts, self._size = config.grad_accum_steps, config.batch_size // parts
+        self._sampler = EpochSampler(n, config.seed, rank, world_size)
         self._loader = DataLoader(
             dataset,
             self._size,
             sampler=self._sampler,
-            num_workers=settings.workers,
-            pin_memory=settings.device == "cuda",
+            num_workers=config.num_workers,
+            pin_memory=config.device == "cuda",
             drop_last=True,
-            worker_init_fn=_leave_signals_to_the_training,
-            persistent_workers=settings.workers > 0,
+            worker_init_fn=_ignore_signals,
+            persistent_workers=config.num_workers > 0,
         )
         self._epoch, self._steps = 0, 0
 
-    def __iter__(self) -> Iterator[list[Piece]]:
-        """The pieces of one step after another."""
+    def __iter__(self) -> Iterator[list[MicroBatch]]:
+        """Yields the micro-batches of one step after another."""
         while True:
-            step_samples = self._size * self._accumulate
-            steps = len(self._sampler) // step_samples
-            loaded = islice(self._loader, steps * self._accumulate) if steps else iter(())
+            steps = len(self._sampler) // (self._size * self._parts)
+            loaded = islice(self._loader, steps * self._parts) if steps else iter(())
             for _ in range(steps):
-                batches = list(islice(loaded, self._accumulate))
+                batches = list(islice(loaded, self._parts))
                 self._steps += 1
-                yield [Piece(batch, self._places(i)) for i, batch in enumerate(batches)]
+                yield [MicroBatch(batch, self._positions(i)) for i, batch in enumerate(batches)]
             self._epoch, self._steps = self._epoch + 1, 0
             self._sampler.set_epoch(self._epoch)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the last batch that was handed out ended, for any number of processes."""
-        return self._sampler.state_dict(self._steps * self._size * self._accumulate)
+        """State after the last batch that was yielded, for any number of processes."""
+        return self._sampler.state_dict(self._steps * self._size * self._parts)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on there, in iterators that begin from now on.
+        """Continues there; affects iterators that begin afterwards.
 
         Raises:
-            InputError: it is of another pack or seed.
+            InputError: the state is of other samples or another seed.
         """
         self._sampler.load_state_dict(state)
         self._epoch, self._steps = state["epoch"], 0
 
-    def _places(self, piece: int) -> list[int]:
-        first = piece * self._size
+    def _positions(self, part: int) -> list[int]:
+        first = part * self._size
         return [i * self._world_size + self._rank for i in range(first, first + self._size)]
 
 
-def _leave_signals_to_the_training(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; the training tells its workers when to end."""
+class HeldOut:
+    """The evaluation samples: always the same images with the same random numbers.
+
+    Attributes:
+        samples: a collated batch on the device.
+    """
+
+    def __init__(self, dataset: GridDataset, config: EngineConfig, device: torch.device):
+        """Reads the last samples of a data set.
+
+        Raises:
+            ShardError: one is damaged, and the data set does not skip damaged samples.
+        """
+        numbers = range(len(dataset) - config.held_out, len(dataset))
+        samples = default_collate([dataset[Item(0, number)] for number in numbers])
+        self.samples = on_device(samples, device)
+        self._seed, self._device = config.seed, device
+
+    def rng(self) -> SampleRng:
+        """Generators for each sample, newly seeded."""
+        positions = range(len(self.samples.name))
+        return SampleRng(self._seed, HELD_OUT_STEP, positions, self._device)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; workers end when the training tells them to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

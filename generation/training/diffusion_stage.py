@@ -1,10 +1,10 @@
-"""What the four diffusion stages share: the loss, samples of held-out grids, their pictures.
+"""The part that the four diffusion stages share: loss, evaluation, images.
 
-    batch ─▶ task: what is told, what is to be made, who predicts it ─▶ loss
-                                                                   └▶ 10 steps ─▶ images
+    batch ─▶ task: conditioning, targets, network ─▶ loss
+                                                 └─▶ sampler ─▶ images
 
-Letters: B samples, T times, F frames of a call, V = F / T, S pixels on a side. What it does not
-know: which network is trained, and what of it; subclasses say so.
+Letters: B samples, T times, F frames of a network call, V = F / T, c channels, S pixels and s
+latent pixels on a side.
 """
 
 from __future__ import annotations
@@ -22,42 +22,41 @@ from torch import Tensor
 
 from generation.conditioning import without_image
 from generation.diffusion import Predictor, euler, guided_denoiser, karras_sigmas, start
-from generation.training.conditions import Told
+from generation.training.conditioning import ConditionedBatch, drop_conditioning
 from generation.training.dataset import TrainingSample
-from generation.training.denoising_loss import denoising_loss, draw_sigmas, keep_some
-from generation.training.draws import Draws
-from generation.training.stage import StageLoss
+from generation.training.loss import denoising_loss, sample_sigmas
+from generation.training.optimization import StageLoss
+from generation.training.sampling import SampleRng, SamplingConfig, Spacing
 from generation.training.stage_networks import StageNetworks
-from generation.training.training_choice import Selection, Spacing
 from recon.errors import InputError
 from recon.media import tile_images
 
-NOT_OF_THE_LOSS = ("recompute", "sampled", "steps", "guided")
+WITHOUT_EFFECT_ON_LOSS = ("gradient_checkpointing", "eval_grids", "sampler_steps", "guided")
 
 
 @dataclass(frozen=True)
-class DiffusionSettings:
-    """What a stage sees of a grid, and its loss.
+class DiffusionConfig:
+    """Configuration of a diffusion stage.
 
     Attributes:
-        size: of the images, as they are packed: "low" or "high".
+        size: size of the packed images, "low" or "high".
         views: V.
         frames: T.
-        spacing: of the frames, see `training_choice.Spacing`.
-        max_stride: between two consecutive frames.
-        random_reference: whether any view may be the known one.
-        varied: whether grids are also shown mirrored, in other colours and backwards.
-        noise_mean: of ln σ.
-        noise_std: of ln σ.
-        drop: share of the samples that are trained without what is told, for guidance.
-        recompute: whether features are computed again for the gradient instead of kept: a third
-            more time, a fraction of the memory.
-        sampled: held-out grids that are made at each score, and drawn.
-        steps: of the sampler.
-        guided: whether the sampler is led as the published networks are.
+        spacing: spacing of the frames, see `sampling.Spacing`.
+        max_stride: largest stride of consecutive frames.
+        random_reference: whether the reference view is random; otherwise it is view 0.
+        augment: whether to mirror, permute colors and reverse time at random.
+        noise_mean: mean of ln σ.
+        noise_std: standard deviation of ln σ.
+        cond_drop_prob: probability of dropping the image conditioning of a sample.
+        gradient_checkpointing: whether the backward pass recomputes features: a third more time, a
+            fraction of the memory.
+        eval_grids: held-out grids to generate for each evaluation.
+        sampler_steps: denoising steps of the sampler in evaluation.
+        guided: whether evaluation uses classifier-free guidance as with the published networks.
 
     Raises:
-        InputError: a number is out of its range, or a name is not known.
+        InputError: a number is out of range, or a name is unknown.
     """
 
     size: str = "low"
@@ -66,111 +65,111 @@ class DiffusionSettings:
     spacing: str = "consecutive"
     max_stride: int = 4
     random_reference: bool = True
-    varied: bool = False
+    augment: bool = False
     noise_mean: float = 0.7
     noise_std: float = 1.6
-    drop: float = 0.1
-    recompute: bool = False
-    sampled: int = 2
-    steps: int = 10
+    cond_drop_prob: float = 0.1
+    gradient_checkpointing: bool = False
+    eval_grids: int = 2
+    sampler_steps: int = 10
     guided: bool = True
 
     def __post_init__(self):
-        if not (0 <= self.drop <= 1 and self.noise_std > 0):
-            raise InputError("expected drop from 0 to 1 and noise_std above 0")
-        if min(self.sampled, self.steps) < 1:
-            raise InputError("at least one grid is sampled, in at least one step")
+        if not (0 <= self.cond_drop_prob <= 1 and self.noise_std > 0):
+            raise InputError("expected cond_drop_prob in [0, 1] and noise_std above 0")
+        if min(self.eval_grids, self.sampler_steps) < 1:
+            raise InputError("expected eval_grids and sampler_steps of at least 1")
         if self.spacing not in list(Spacing):
             raise InputError(f"expected spacing to be one of {', '.join(Spacing)}")
 
-    def selection(self, *more_sizes: str) -> Selection:
-        """What is read of each grid, also at other sizes than the stage's own."""
-        return Selection(
+    def sampling(self, *more_sizes: str) -> SamplingConfig:
+        """What is sampled from each grid, at the stage's own image size and others."""
+        return SamplingConfig(
             self.views,
             self.frames,
             Spacing(self.spacing),
             self.max_stride,
             self.random_reference,
             tuple(dict.fromkeys((*more_sizes, self.size))),
-            self.varied,
+            self.augment,
         )
 
 
 class Task(NamedTuple):
-    """What is to be made of a batch.
+    """A denoising task.
 
     Attributes:
-        told: images and conditionings.
+        batch: targets and conditioning.
         predict: the network.
     """
 
-    told: Told
+    batch: ConditionedBatch
     predict: Predictor
 
 
 class DiffusionStage(ABC):
-    """A `generation.training.stage.Stage`; subclasses have a `name` and build the networks."""
+    """A `Stage` of a diffusion model; subclasses have a `name` and build the networks."""
 
     name: str
 
     def __init__(
         self,
-        settings: DiffusionSettings,
+        config: DiffusionConfig,
         module: StageNetworks,
-        selection: Selection,
+        sampling: SamplingConfig,
         origins: Mapping[str, str],
     ):
-        """Of networks of which those parameters need gradients that are to be trained.
+        """Takes networks whose trainable parameters require gradients.
 
         Args:
-            settings: of the stage.
+            config: configuration of the stage.
             module: its networks.
-            selection: what it sees of each grid.
-            origins: hashes and names of what is frozen beside it, for its identity.
+            sampling: what is sampled from each grid.
+            origins: hashes and names of the frozen networks, for the identity.
         """
-        self.module, self.selection = module, selection
-        self._settings, self._origins = settings, dict(origins)
-        module.unet.gradient_checkpointing = settings.recompute
+        self.module, self.sampling = module, sampling
+        self._config, self._origins = config, dict(origins)
+        module.unet.gradient_checkpointing = config.gradient_checkpointing
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        """As JSON has them."""
+    def identity(self) -> Mapping[str, Any]:
+        """See `Stage.identity`."""
         own = {
             name: value
-            for name, value in asdict(self._settings).items()  # type: ignore[call-overload]
-            if name not in NOT_OF_THE_LOSS
+            for name, value in asdict(self._config).items()  # type: ignore[call-overload]
+            if name not in WITHOUT_EFFECT_ON_LOSS
         }
         return own | self._origins
 
-    def loss(self, batch: TrainingSample, draws: Draws) -> StageLoss:
-        """Of noisy latents; see `Stage.loss`."""
-        task = self._task(batch, draws)
-        kept = keep_some(task.told.conditionings, draws, self._settings.drop)
-        latents, sigmas = self._targets(task.told), self._sigmas(draws)
-        noise = draws.normal(*latents.shape[1:])
-        return StageLoss(denoising_loss(task.predict, latents, kept, sigmas, noise).mean(), {})
+    def loss(self, batch: TrainingSample, rng: SampleRng) -> StageLoss:
+        """Computes the denoising loss; see `Stage.loss`."""
+        task = self._task(batch, rng)
+        conditionings = drop_conditioning(
+            task.batch.conditionings, rng, self._config.cond_drop_prob
+        )
+        latents, sigmas = self._targets(task.batch), self._sigmas(rng)
+        noise = rng.normal(*latents.shape[1:])
+        loss = denoising_loss(task.predict, latents, conditionings, sigmas, noise)
+        return StageLoss(loss.mean(), {})
 
     @torch.no_grad()
-    def score(self, samples: TrainingSample, draws: Draws) -> dict[str, float]:
-        """The loss of what is fully told; PSNR in dB of sampled images, their mean."""
-        sigmas = self._sigmas(draws)
+    def evaluate(self, samples: TrainingSample, rng: SampleRng) -> dict[str, float]:
+        """Computes the loss without dropping, and the mean PSNR of generated images in dB."""
+        sigmas = self._sigmas(rng)
         losses = [
-            denoising_loss(task.predict, latents, task.told.conditionings, sigma[None], noise)
+            denoising_loss(task.predict, latents, task.batch.conditionings, sigma[None], noise)
             for sigma, (task, latents, noise) in zip(
-                sigmas, self._one_by_one(samples, draws), strict=True
+                sigmas, self._one_by_one(samples, rng), strict=True
             )
         ]
-        found = [_psnr(made, told.images[0]) for told, made in self._samples(samples, draws)]
-        return {
-            "held_out_loss": float(torch.cat(losses).mean()),
-            "psnr": sum(found) / len(found),
-        }
+        psnr = [_psnr(images, batch.images[0]) for batch, images in self._generate(samples, rng)]
+        return {"held_out_loss": float(torch.cat(losses).mean()), "psnr": sum(psnr) / len(psnr)}
 
     @torch.no_grad()
-    def pictures(self, samples: TrainingSample, draws: Draws) -> np.ndarray:
-        """Of each sampled grid a block: a row for each time, in it what is known, truth, sample."""
+    def images(self, samples: TrainingSample, rng: SampleRng) -> np.ndarray:
+        """Draws a row for each time of each grid: input view, true views, generated views."""
         return tile_images(
-            row for told, made in self._samples(samples, draws) for row in _rows(told, made)
+            row for batch, images in self._generate(samples, rng) for row in _rows(batch, images)
         )
 
     @abstractmethod
@@ -184,51 +183,53 @@ class DiffusionStage(ABC):
         """See `Stage.save`."""
 
     @abstractmethod
-    def _task(self, batch: TrainingSample, draws: Draws | None) -> Task:
-        """Of a batch; disturbed as in training if there are draws."""
+    def _task(self, batch: TrainingSample, rng: SampleRng | None) -> Task:
+        """The task of a batch; with the perturbations of training if there is an `rng`."""
 
     @abstractmethod
-    def _guidance(self, told: Told) -> Tensor:
-        """Scale of each frame, [F]."""
+    def _guidance(self, batch: ConditionedBatch) -> Tensor:
+        """Guidance scale of each frame, [F]."""
 
-    def _sigmas(self, draws: Draws) -> Tensor:
-        return draw_sigmas(draws, self._settings.noise_mean, self._settings.noise_std)
+    def _sigmas(self, rng: SampleRng) -> Tensor:
+        return sample_sigmas(rng, self._config.noise_mean, self._config.noise_std)
 
-    def _targets(self, told: Told) -> Tensor:
+    def _targets(self, batch: ConditionedBatch) -> Tensor:
         """Scaled latents, [B, F, c, s, s]."""
-        return self.module.space.latents(told.images) * self.module.space.scale
+        return self.module.space.encode(batch.images) * self.module.space.scale
 
     def _one_by_one(
-        self, samples: TrainingSample, draws: Draws
+        self, samples: TrainingSample, rng: SampleRng
     ) -> Iterator[tuple[Task, Tensor, Tensor]]:
-        """Tasks of one held-out grid each, the true latents and noise, [1, F, c, s, s]."""
+        """Yields task, true latents and noise of one held-out grid each, [1, F, c, s, s]."""
         noise: Tensor | None = None
         for index in range(len(samples.name)):
-            task = self._task(one_of(samples, index), None)
-            latents = self._targets(task.told)
-            if noise is None:  # of all samples: nobody else knows its shape
-                noise = draws.normal(*latents.shape[1:])
+            task = self._task(take_sample(samples, index), None)
+            latents = self._targets(task.batch)
+            if noise is None:  # for all samples, once the shape is known
+                noise = rng.normal(*latents.shape[1:])
             yield task, latents, noise[index : index + 1]
 
-    def _samples(self, samples: TrainingSample, draws: Draws) -> Iterator[tuple[Told, Tensor]]:
-        """For some held-out grids, what was told, and the images that were made, [F, 3, S, S]."""
-        for task, _, noise in islice(self._one_by_one(samples, draws), self._settings.sampled):
-            yield task.told, self._sample(task, noise[0])
+    def _generate(
+        self, samples: TrainingSample, rng: SampleRng
+    ) -> Iterator[tuple[ConditionedBatch, Tensor]]:
+        """Yields some held-out grids with their generated images, [F, 3, S, S]."""
+        for task, _, noise in islice(self._one_by_one(samples, rng), self._config.eval_grids):
+            yield task.batch, self._sample(task, noise[0])
 
     def _sample(self, task: Task, noise: Tensor) -> Tensor:
-        """Images from noise [F, c, s, s], by the pipeline's sampler."""
-        conditioning, scale = task.told.conditionings[0], self._guidance(task.told)
-        scale = scale if self._settings.guided else torch.ones_like(scale)
+        """Denoises [F, c, s, s] to images with the pipeline's sampler."""
+        conditioning, scale = task.batch.conditionings[0], self._guidance(task.batch)
+        scale = scale if self._config.guided else torch.ones_like(scale)
         denoise = guided_denoiser(
             task.predict, conditioning, without_image(conditioning), scale.to(noise.device)
         )
-        sigmas = karras_sigmas(self._settings.steps)
+        sigmas = karras_sigmas(self._config.sampler_steps)
         latents = euler([denoise], start(noise, sigmas), sigmas)
-        return self.module.space.images(latents)
+        return self.module.space.decode(latents)
 
 
-def one_of(samples: TrainingSample, index: int) -> TrainingSample:
-    """A batch of the sample at an index of a batch."""
+def take_sample(samples: TrainingSample, index: int) -> TrainingSample:
+    """A batch of one sample of a batch."""
 
     def cut(value: Any) -> Any:
         if isinstance(value, dict):
@@ -238,16 +239,16 @@ def one_of(samples: TrainingSample, index: int) -> TrainingSample:
     return TrainingSample(*map(cut, samples))
 
 
-def _psnr(made: Tensor, images: Tensor) -> float:
-    """Mean of those of images [F, 3, S, S] in [−1, 1], in dB."""
-    error = ((made - images) / 2).square().mean((1, 2, 3))
+def _psnr(generated: Tensor, images: Tensor) -> float:
+    """Mean PSNR of images [F, 3, S, S] in [−1, 1], in dB."""
+    error = ((generated - images) / 2).square().mean((1, 2, 3))
     return float(-10 * error.clamp_min(1e-10).log10().mean())
 
 
-def _rows(told: Told, made: Tensor) -> list[list[np.ndarray]]:
+def _rows(batch: ConditionedBatch, generated: Tensor) -> list[list[np.ndarray]]:
     """T rows of 1 + 2 V images, uint8, [S, S, 3]."""
-    times = told.video.shape[1]
-    parts = (told.video[0], told.images[0], made)
+    times = batch.video.shape[1]
+    parts = (batch.video[0], batch.images[0], generated)
     rows = torch.cat([part.unflatten(0, (times, -1)) for part in parts], dim=1)
     pixels = ((rows + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return [list(row) for row in pixels.movedim(2, -1).cpu().numpy()]

@@ -1,8 +1,7 @@
-"""The processes that train together, through accelerate, and tensors that are spread over them.
+"""Distributed training through accelerate, and tensors that are sharded over processes.
 
-One process by itself; several when `torchrun` or `accelerate launch` has started them: with a copy
-of the network in each (DDP), or with shards of it (FSDP of PyTorch's second form, whose parameters
-keep their names). What it does not know: what is trained.
+A single process by itself; several when started by `torchrun` or `accelerate launch`, with a copy
+of the network in each (DDP) or with shards of it (FSDP version 2, which keeps parameter names).
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from generation.training.config import EngineConfig
 from generation.training.dataset import TrainingSample
-from generation.training.settings import EngineSettings
 from recon.errors import BackendError, InputError
 
 if TYPE_CHECKING:
@@ -27,30 +26,28 @@ _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16"}
 
 
 @contextmanager
-def started_processes(settings: EngineSettings) -> Iterator[Accelerator]:
-    """Is together with the other processes, if there are any, while the block runs.
+def started_processes(config: EngineConfig) -> Iterator[Accelerator]:
+    """Joins the other processes, if there are any, while the block runs.
 
     Raises:
         BackendError: accelerate is not installed.
-        InputError: the processes were told to share the network in a way that is not supported.
+        InputError: the processes were launched in an unsupported way.
     """
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
     except ImportError as error:
-        raise BackendError(
-            "training needs accelerate; run `pip install 'fourdvd[train]'`"
-        ) from error
-    AcceleratorState._reset_state()  # a training before this one may have had another precision
+        raise BackendError("training needs accelerate; run `pip install accelerate`") from error
+    AcceleratorState._reset_state()  # an earlier training may have used another precision
     accelerator = Accelerator(
-        cpu=settings.device == "cpu",
-        mixed_precision=_MIXED_PRECISION[settings.precision],
-        gradient_accumulation_steps=settings.accumulate,
+        cpu=config.device == "cpu",
+        mixed_precision=_MIXED_PRECISION[config.precision],
+        gradient_accumulation_steps=config.grad_accum_steps,
     )
-    check_sharing(accelerator)
+    check_distribution(accelerator)
     try:
         with warnings.catch_warnings():
-            # Weights of 1 × 1 convolutions lie in memory in two ways that are the same.
+            # Weights of 1 × 1 convolutions have two equivalent memory layouts.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             yield accelerator
     finally:
@@ -58,37 +55,37 @@ def started_processes(settings: EngineSettings) -> Iterator[Accelerator]:
             accelerator.end_training()
 
 
+def check_distribution(accelerator: Accelerator) -> None:
+    """Raises InputError if processes were launched in an unsupported way."""
+    kind = accelerator.distributed_type.value
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
+        raise InputError(f"expected a launch with DDP or FSDP, found {kind}")
+    if kind == "FSDP" and getattr(plugin, "fsdp_version", 1) != 2:
+        raise InputError("expected FSDP version 2; launch with --fsdp_version 2")
+
+
 def on_device(samples: TrainingSample, device: torch.device) -> TrainingSample:
-    """Samples with their tensors on another device."""
+    """Moves the tensors of samples to a device."""
     from accelerate.utils import send_to_device
 
     return cast("TrainingSample", send_to_device(samples, device, non_blocking=True))
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, of which this process may have a shard; to be called on every process."""
+def gather(tensor: Tensor) -> Tensor:
+    """The complete tensor of a shard; must be called on every process."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
-def fill(tensor: Tensor, numbers: Tensor) -> None:
-    """Puts the numbers of a whole tensor into one that may be a shard; the inverse of `whole`."""
-    tensor.copy_(shared_like(numbers, tensor))
+def fill(tensor: Tensor, values: Tensor) -> None:
+    """Copies a complete tensor into one that may be a shard; the inverse of `gather`."""
+    tensor.copy_(distribute_like(values, tensor))
 
 
-def shared_like(numbers: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, spread over the processes and placed as another one of its shape."""
-    numbers = numbers.to(like.device)
+def distribute_like(values: Tensor, like: Tensor) -> Tensor:
+    """Shards a complete tensor like another one of its shape, on its device."""
+    values = values.to(like.device)
     if isinstance(like, DTensor):
-        return distribute_tensor(numbers, like.device_mesh, like.placements)
-    return numbers
-
-
-def check_sharing(accelerator: Accelerator) -> None:
-    """Raises InputError if processes were launched in a way that training does not support."""
-    kind = accelerator.distributed_type.value
-    plugin = getattr(accelerator.state, "fsdp_plugin", None)
-    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
-        raise InputError(f"training is not supported with {kind}; launch it with DDP or FSDP")
-    if kind == "FSDP" and getattr(plugin, "fsdp_version", 1) != 2:
-        raise InputError("training needs the second form of FSDP; launch with --fsdp_version 2")
+        return distribute_tensor(values, like.device_mesh, like.placements)
+    return values

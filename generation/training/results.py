@@ -1,51 +1,87 @@
-"""Where the weights of finished trainings are: each in its own folder, or all assembled in one.
+"""Published weights of finished trainings, each in its own folder or assembled in one.
 
-    TRAINING/weights/NAME      as `fourdvd train STAGE` leaves them
-    ASSEMBLED/FILE             as `fourdvd train assemble` collects them, under other names
-
-What it does not know: what is in the files.
+TRAINING/weights/NAME      as `fourdvd train STAGE` writes them
+ASSEMBLED/FILE             as `fourdvd train assemble` collects them for `fourdvd generate`
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from generation.training.run_folder import RunFolder
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE, VAE_FILE, trained
+from generation.weights.files import describe
+from generation.weights.model_weights import open_cascade_files
 from recon.errors import WeightsError
+from recon.output import output_folder
 
-UNET_NAME, TOWER_NAME = "unet.safetensors", "tower.safetensors"
-
+UNET_NAME, IMAGE_ENCODER_NAME = "unet.safetensors", "tower.safetensors"
 _ORBIT, _GRID = trained["mini_sv3d"], trained["mini"]
 
 SOURCES = {
     VAE_FILE: ("vae", VAE_FILE),
     _ORBIT.unet_file: ("reference-views", UNET_NAME),
-    _ORBIT.image_encoder_file: ("reference-views", TOWER_NAME),
+    _ORBIT.image_encoder_file: ("reference-views", IMAGE_ENCODER_NAME),
     _GRID.unet_file: ("base", UNET_NAME),
-    _GRID.image_encoder_file: ("base", TOWER_NAME),
+    _GRID.image_encoder_file: ("base", IMAGE_ENCODER_NAME),
     LORA_FILE: ("coarse", LORA_FILE),
     BRANCH_FILE: ("fine", BRANCH_FILE),
 }
-"""File in an assembled folder → stage and its name there."""
+"""File in an assembled folder → stage that trains it and its name there."""
 _ASSEMBLED = {source: name for name, source in SOURCES.items()}
 
 
 def trained_file(folder: Path, name: str, stage: str) -> Path:
-    """A file that a finished training has written.
+    """Finds a file of a finished training.
 
     Args:
-        folder: of the training, or an assembled one.
-        name: of the file, as the stage writes it.
-        stage: that writes it.
+        folder: output folder of the training, or of `fourdvd train assemble`.
+        name: name of the file in the training's folder.
+        stage: the stage that writes it.
 
     Raises:
-        WeightsError: it is not there.
+        WeightsError: the file does not exist.
     """
     path = RunFolder(Path(folder)).weights / name
     assembled = Path(folder) / _ASSEMBLED[stage, name]
     if path.is_file() or assembled.is_file():
         return path if path.is_file() else assembled
     raise WeightsError(
-        f"{path} is not there", hint=f"name the folder of a finished `fourdvd train {stage}`"
+        f"{path} does not exist", hint=f"name the folder of a finished `fourdvd train {stage}`"
     )
+
+
+def assemble(trainings: Path, folder: Path, overwrite: bool = False) -> dict[str, int]:
+    """Collects the weights of five finished trainings in one folder, if they match each other.
+
+    Args:
+        trainings: folder with the output folders of all stages, named as the stages.
+        folder: the folder to create; `generation.weights` reads it.
+        overwrite: whether to replace an existing folder.
+
+    Returns:
+        Size of each file in bytes by name.
+
+    Raises:
+        WeightsError: a training is missing or unfinished, or was made on other networks.
+        OutputExistsError, OutputError: as `recon.output.output_folder`.
+    """
+    found = {
+        name: trained_file(trainings / stage, file, stage)
+        for name, (stage, file) in SOURCES.items()
+    }
+    vae, base = describe(found[VAE_FILE], "vae"), describe(found[_GRID.unet_file], "sv4d")
+    for model in trained.values():
+        for name, kind in (
+            (model.unet_file, model.kind),
+            (model.image_encoder_file, "image-encoder"),
+        ):
+            weights = describe(found[name], kind)
+            weights.check_requires(vae=vae.sha256)
+            weights.build()
+    open_cascade_files({name: found[name] for name in (LORA_FILE, BRANCH_FILE)}, base.sha256)
+    with output_folder(folder, overwrite) as partial:
+        for name, path in found.items():
+            shutil.copyfile(path, partial / name)
+    return {name: path.stat().st_size for name, path in found.items()}

@@ -1,17 +1,18 @@
-"""The folder of a training: what is where in it, and whether a training may go on there.
+"""The folder of a training: configuration, log, checkpoints, images and the published weights.
 
-    OUT/config.json       what is trained, on what, and how
-        log.jsonl         see `logbook`
-        checkpoints/      see `checkpoints`
-        samples/          step_00000500.png …, what the network makes of held-out samples
-        weights/          at the end: what others load
-
-What it does not know: what is in the files.
+OUT/config.json       identity and configuration of the training
+log.jsonl         losses and metrics, one JSON object per line
+tensorboard/      the same for TensorBoard, if it is installed
+checkpoints/      step_00001000.safetensors …, the newest two
+samples/          step_00000500.png …, generated held-out samples
+weights/          the published weights, once the training is finished
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,28 +20,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from generation.training.checkpoints import check_identity
-from generation.training.settings import EngineSettings
-from generation.training.stage import Stage
+from generation.training.config import EngineConfig
+from generation.training.optimization import Stage
 from recon.errors import InputError
 from recon.media import write_png
 from recon.output import check_output, output_file, write_json
+from recon.resume import check_same, load_state, save_state
 
-CONFIG_NAME = "config.json"
-FORMAT, VERSION = "fourdvd-training", 1
+FORMAT, VERSION = "fourdvd-training", 2
+CHECKPOINT_FORMAT, CHECKPOINT_VERSION = "fourdvd-training-checkpoint", "1"
+KEPT_CHECKPOINTS = 2
+_CHECKPOINT_NAME = re.compile(r"step_(\d{8,})\.safetensors")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where the parts of a training are."""
+    """Paths of the parts of a training's folder."""
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """What is trained; it is what makes a folder that of a training."""
-        return self.path / CONFIG_NAME
+        """The file that marks the folder as that of a training."""
+        return self.path / "config.json"
+
+    @property
+    def log(self) -> Path:
+        """The log."""
+        return self.path / "log.jsonl"
 
     @property
     def checkpoints(self) -> Path:
@@ -49,61 +58,218 @@ class RunFolder:
 
     @property
     def weights(self) -> Path:
-        """Folder of the result."""
+        """Folder of the published weights."""
         return self.path / "weights"
 
-    def write_picture(self, step: int, picture: np.ndarray) -> Path:
-        """Writes what a stage has drawn, uint8 RGB, [H, W, 3], and returns the file."""
-        place = self.path / "samples" / f"step_{step:08d}.png"
-        with output_file(place, overwrite=True) as partial:
-            write_png(partial, picture)
-        return place
+    def write_image(self, step: int, image: np.ndarray) -> Path:
+        """Writes an image of held-out samples, uint8 RGB, [H, W, 3]; returns its path."""
+        path = self.path / "samples" / f"step_{step:08d}.png"
+        with output_file(path, overwrite=True) as partial:
+            write_png(partial, image)
+        return path
 
 
-def identity_of(stage: Stage, settings: EngineSettings) -> dict[str, Any]:
-    """What a training must agree in with one that it goes on from."""
-    return {"stage": stage.name, stage.name: dict(stage.settings), "engine": settings.curve}
+def identity_of(stage: Stage, config: EngineConfig) -> dict[str, Any]:
+    """Everything that must match the saved state of a resumed training."""
+    return {"stage": stage.name, stage.name: dict(stage.identity), "engine": config.identity}
 
 
 def check_run_folder(folder: RunFolder, identity: Mapping[str, Any], overwrite: bool) -> None:
-    """Tells early whether a training may begin or go on in a folder.
+    """Checks early that a training can start, or resume, in a folder.
 
     Raises:
-        OutputExistsError: something else is in it, and `overwrite` is False.
+        OutputExistsError: the folder holds another training or other files, and `overwrite` is
+            False.
         OutputError: as `recon.output.check_output`.
-        InputError: another training is in it, and `overwrite` is False; says what differs.
+        InputError: its config.json is damaged or of another version.
     """
     if overwrite or not folder.config.exists():
         check_output(folder.path, overwrite)
         return
     try:
         config = json.loads(folder.config.read_text(encoding="utf-8"))
-        known = (config["format"], config["version"]) == (FORMAT, VERSION)
-        found = config["identity"]
+        found = config["format"], config["version"]
+        saved = config["identity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"damaged ({error!r}); pass --overwrite to start again", folder.config
         ) from error
-    if not known:
-        raise InputError(f"expected {FORMAT} of version {VERSION}", folder.config)
-    check_identity(found, identity, folder.config)
+    if found == (FORMAT, 1):
+        raise InputError(
+            "this training was started by an older version of fourdvd and cannot be resumed; its "
+            "weights, if it is finished, can be used. Choose another folder, or pass --overwrite",
+            folder.config,
+        )
+    if found != (FORMAT, VERSION):
+        raise InputError(
+            f"expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}",
+            folder.config,
+        )
+    check_same(saved, identity, folder.path, "a training")
 
 
 def begin_run(
     folder: RunFolder,
     stage: Stage,
-    settings: EngineSettings,
+    config: EngineConfig,
     shards: Sequence[Path],
     overwrite: bool,
 ) -> None:
-    """Makes the folder, or takes it up again; after `check_run_folder`, on one process."""
+    """Creates the folder, or updates its config.json; after `check_run_folder`, on one process."""
     if overwrite and folder.path.exists():
         shutil.rmtree(folder.path)
-    config = {
+    description = {
         "format": FORMAT,
         "version": VERSION,
-        "identity": identity_of(stage, settings),
-        "engine": asdict(settings),
+        "identity": identity_of(stage, config),
+        "engine": asdict(config),
         "shards": [str(folder) for folder in shards],
     }
-    write_json(folder.config, config)
+    write_json(folder.config, description)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that changes in the course of a training.
+
+    Attributes:
+        step: number of steps made.
+        tensors: by name, see `Optimization.state_dict`.
+        order: state of `EpochSampler`.
+        identity: identity of the training, see `identity_of`.
+        replaced: damaged samples that were replaced.
+        seconds: training time so far.
+    """
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    order: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    replaced: int = 0
+    seconds: float = 0.0
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Writes a checkpoint atomically and removes all but the newest ones.
+
+    Returns:
+        Its path.
+
+    Raises:
+        OSError: it cannot be written; older checkpoints are kept.
+    """
+    path = folder / f"step_{checkpoint.step:08d}.safetensors"
+    for leftover in folder.glob(".step_*"):  # partial file of a killed process
+        leftover.unlink()
+    save_state(
+        path,
+        checkpoint.tensors,
+        {
+            "step": checkpoint.step,
+            "order": dict(checkpoint.order),
+            "identity": dict(checkpoint.identity),
+            "replaced": checkpoint.replaced,
+            "seconds": checkpoint.seconds,
+        },
+        format=CHECKPOINT_FORMAT,
+        version=CHECKPOINT_VERSION,
+    )
+    for old in list_checkpoints(folder)[:-KEPT_CHECKPOINTS]:
+        old.unlink()
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a folder in the order of their steps."""
+    found = [path for path in folder.glob("step_*") if _CHECKPOINT_NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.stem.removeprefix("step_")))
+
+
+def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Args:
+        path: the file, which must exist.
+        identity: identity of the training.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+        OutputExistsError: it is of another training; names the differences.
+    """
+    state = load_state(path, format=CHECKPOINT_FORMAT, version=CHECKPOINT_VERSION)
+    assert state is not None, path
+    try:
+        saved = state.description
+        checkpoint = Checkpoint(
+            saved["step"],
+            state.tensors,
+            saved["order"],
+            saved["identity"],
+            saved["replaced"],
+            saved["seconds"],
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"the checkpoint is damaged ({error!r}); delete it to resume from the one before", path
+        ) from error
+    check_same(checkpoint.identity, identity, path, "a checkpoint of a training")
+    return checkpoint
+
+
+class TrainingLog:
+    """Appends to log.jsonl and TensorBoard; a line is on disk as soon as it is written.
+
+    When a training resumes from a checkpoint, lines of later steps are removed, because these steps
+    are made again.
+    """
+
+    def __init__(self, folder: RunFolder, step: int = 0):
+        """Continues after `step` steps."""
+        self._path = folder.log
+        kept = [record for record in read_log(folder.path) if record["step"] <= step]
+        with output_file(self._path, overwrite=True) as partial:
+            partial.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
+        self._tensorboard = _tensorboard_writer(folder.path / "tensorboard", step)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends one line.
+
+        Args:
+            step: number of steps made.
+            values: numbers by name.
+        """
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Closes TensorBoard's file."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Reads the lines of a training's log; an incomplete last line is ignored."""
+    path = RunFolder(folder).log
+    if not path.exists():
+        return []
+    return [record for line in path.read_text("utf-8").splitlines() if (record := _parse(line))]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "step" in record else None
+
+
+def _tensorboard_writer(folder: Path, step: int) -> Any:
+    """TensorBoard's writer, or None if it is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1)

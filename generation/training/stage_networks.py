@@ -1,130 +1,228 @@
-"""The networks of one diffusion stage in one module: what is trained, and what is frozen beside it.
+"""The networks of a diffusion stage: UNet, image encoder and autoencoder, trained or frozen.
 
-What it does not know: what they are trained for.
+    images [−1, 1] ──encode──▶ unscaled latents        conditioning of the networks
+                                 × scale               what they denoise
+    images [−1, 1] ◀──decode── scaled latents
+
+Coarse and fine stage train additions to a frozen base: `fourdvd train base`'s own network, or the
+published file of SV4D.
+
+Letters: c channels of a latent, S pixels and s latent pixels on a side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from generation.models.image_encoders import CLIPImageEncoder, ConvImageEncoder
+from generation.models.image_encoders import ImageEncoder
+from generation.models.patch_autoencoder import PatchAutoencoder, ScaledDecoder
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DUNet
 from generation.models.transformer import TransformerBlock
-from generation.training.latents import LatentSpace
-from generation.training.processes import whole
-from generation.training.results import TOWER_NAME, UNET_NAME, trained_file
+from generation.models.vae import LATENT_CHANNELS, LATENT_SIDE, SCALE_FACTOR
+from generation.training.processes import gather
+from generation.training.results import IMAGE_ENCODER_NAME, UNET_NAME, trained_file
+from generation.weights.catalogue import VAE_FILE, published
 from generation.weights.files import describe, save_weights
+from generation.weights.model_weights import open_published
+from recon.errors import InputError
+
+PUBLISHED_BASE = "sv4d"
+IMAGES_AT_ONCE = 32  # through the autoencoder on a CPU
+PIXELS_AT_ONCE = 32 * 576**2  # through the autoencoder on an accelerator
 
 
-class StageNetworks(nn.Module):
-    """UNet, image tower and autoencoder.
+class LatentSpace(nn.Module):
+    """A frozen autoencoder.
 
     Attributes:
-        unet: SV3D's or SV4D's.
-        tower: makes the tokens that the UNet reads.
-        space: the latents in which it works.
+        scale: factor that gives latents a mean square of 1.
+        channels: c.
+        sha256: sha256 of the autoencoder's file.
     """
 
     def __init__(
-        self,
-        unet: SV3DUNet | SV4DUNet,
-        tower: ConvImageEncoder | CLIPImageEncoder,
-        space: LatentSpace,
+        self, encoder: nn.Module, decoder: nn.Module, scale: float, channels: int, sha256: str
     ):
+        """Freezes encoder and decoder.
+
+        Args:
+            encoder: maps images [N, 3, S, S] to unscaled latents.
+            decoder: maps scaled latents to images.
+            scale: see the class.
+            channels: see the class.
+            sha256: see the class.
+        """
         super().__init__()
-        self.unet, self.tower, self.space = unet, tower, space
+        self.encoder = encoder.requires_grad_(False)
+        self.decoder = decoder.requires_grad_(False)
+        self.scale, self.channels, self.sha256 = scale, channels, sha256
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Maps images [..., 3, S, S] to unscaled latents, float32, [..., c, s, s]."""
+        pieces = images.flatten(0, -4).split(_chunk(images))
+        latents = torch.cat([self.encoder(piece).float() for piece in pieces])
+        return latents.unflatten(0, images.shape[:-3])
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Maps scaled latents [N, c, s, s] to images in [−1, 1], float32, [N, 3, S, S]."""
+        pieces = latents.split(_chunk(latents, LATENT_SIDE))
+        return torch.cat([self.decoder(piece).float() for piece in pieces]).clamp(-1, 1)
 
 
-class Base(NamedTuple):
-    """SV4D with its image tower, published or from `fourdvd train base`.
+def open_latent_space(folder: Path) -> LatentSpace:
+    """Loads the autoencoder of a finished training.
+
+    Args:
+        folder: output folder of `fourdvd train vae` or `fourdvd train assemble`.
+
+    Raises:
+        WeightsError: the autoencoder is missing, damaged or not of this format.
+    """
+    file = describe(trained_file(folder, VAE_FILE, "vae"), "vae")
+    vae: PatchAutoencoder = file.build()
+    scale, channels = vae.config.latent_scale, vae.config.latent_channels
+    return LatentSpace(vae.encoder, ScaledDecoder(vae), scale, channels, file.sha256)
+
+
+def _chunk(images: Tensor, side: int = 1) -> int:
+    """Images [..., S, S] per call, where a pixel stands for side² image pixels."""
+    if images.device.type == "cpu":
+        return IMAGES_AT_ONCE
+    return max(1, PIXELS_AT_ONCE // (images.shape[-1] * side) ** 2)
+
+
+class StageNetworks(nn.Module):
+    """UNet, image encoder and autoencoder in one module.
 
     Attributes:
-        unet: SV4D's network.
-        tower: of its tokens.
-        sha256: of the UNet's file.
+        unet: SV3D's or SV4D's UNet.
+        image_encoder: computes the tokens that condition the UNet.
+        space: the latent space in which it works.
     """
 
-    unet: SV4DUNet
-    tower: ConvImageEncoder | CLIPImageEncoder
-    sha256: str
+    def __init__(self, unet: SV3DUNet | SV4DUNet, image_encoder: ImageEncoder, space: LatentSpace):
+        super().__init__()
+        self.unet, self.image_encoder, self.space = unet, image_encoder, space
 
 
-class Whole(NamedTuple):
-    """What a training of a whole network has left.
+class TrainedUNet(NamedTuple):
+    """A UNet with the image encoder it was trained with.
 
     Attributes:
-        unet: the UNet.
-        tower: of its tokens.
-        sha256: of the UNet's file.
+        unet: SV3D's or SV4D's UNet.
+        image_encoder: computes its tokens.
+        sha256: sha256 of the UNet's file.
     """
 
     unet: SV3DUNet | SV4DUNet
-    tower: ConvImageEncoder
+    image_encoder: ImageEncoder
     sha256: str
 
 
-def open_whole(folder: Path, stage: str, kind: str, space: LatentSpace) -> Whole:
-    """The networks of a finished training, frozen.
+class FrozenBase(NamedTuple):
+    """The base of coarse and fine stage.
+
+    Attributes:
+        unet: SV4D's UNet.
+        image_encoder: computes its tokens.
+        sha256: sha256 of the UNet's file.
+        space: the latent space in which it works.
+    """
+
+    unet: SV4DUNet
+    image_encoder: ImageEncoder
+    sha256: str
+    space: LatentSpace
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Hashes of the files, for the identity of a training."""
+        return {"vae_sha256": self.space.sha256, "base_sha256": self.sha256}
+
+
+def open_trained_unet(folder: Path, stage: str, kind: str, space: LatentSpace) -> TrainedUNet:
+    """Loads the networks of a finished training, frozen.
 
     Args:
-        folder: of the training, or an assembled one.
-        stage: that made them.
-        kind: of the UNet, a key of `generation.weights.files.KINDS`.
-        space: the latents in which they must work.
+        folder: output folder of the training, or of `fourdvd train assemble`.
+        stage: the stage that trained them.
+        kind: kind of the UNet, "sv3d" or "sv4d".
+        space: the latent space in which they must work.
 
     Raises:
-        WeightsError: they are missing, damaged or for another autoencoder.
+        WeightsError: a file is missing, damaged or of another autoencoder.
     """
     unet = describe(trained_file(folder, UNET_NAME, stage), kind)
-    image_encoder = describe(trained_file(folder, TOWER_NAME, stage), "image-encoder")
-    for file in (unet, image_encoder):
+    encoder = describe(trained_file(folder, IMAGE_ENCODER_NAME, stage), "image-encoder")
+    for file in (unet, encoder):
         file.check_requires(vae=space.sha256)
-    return Whole(unet.build(), image_encoder.build(), unet.sha256)
+    return TrainedUNet(unet.build(), encoder.build(), unet.sha256)
 
 
-def open_base(folder: Path, space: LatentSpace) -> Base:
-    """Those of a finished training of the base; see `open_whole`."""
-    return Base(*open_whole(folder, "base", "sv4d", space))  # type: ignore[arg-type]
+def open_base(base: Path, vae: Path | None) -> FrozenBase:
+    """Loads the base of coarse and fine stage.
+
+    Args:
+        base: folder of a finished training of the base, or the published file of SV4D.
+        vae: folder of the base's autoencoder; None for the published file.
+
+    Raises:
+        WeightsError: autoencoder or base are missing, damaged or do not match.
+        InputError: `vae` is None although `base` is a folder.
+    """
+    if Path(base).is_file():
+        return _open_published(base)
+    if vae is None:
+        raise InputError("a base that `fourdvd train` made needs its autoencoder; pass --vae", base)
+    space = open_latent_space(vae)
+    trained = open_trained_unet(base, "base", "sv4d", space)
+    return FrozenBase(cast(SV4DUNet, trained.unet), trained.image_encoder, trained.sha256, space)
 
 
-def train_whole(networks: StageNetworks) -> None:
-    """Has UNet and tower trained, except for what has no effect."""
-    networks.unet.requires_grad_(True)
-    networks.tower.requires_grad_(True)
-    freeze_without_effect(networks.unet)
+def _open_published(path: Path) -> FrozenBase:
+    weights = open_published(path, published[PUBLISHED_BASE])
+    networks = weights.load(torch.device("cpu"), torch.float32)
+    assert isinstance(networks.unet, SV4DUNet)
+    sha256 = weights.sha256
+    space = LatentSpace(networks.encoder, networks.decoder, SCALE_FACTOR, LATENT_CHANNELS, sha256)
+    return FrozenBase(networks.unet, networks.image_encoder, sha256, space)
 
 
 def freeze_without_effect(module: nn.Module) -> None:
-    """Freezes what a cross-attention to one token never uses, and so never gets a gradient."""
+    """Freezes the parameters that a cross-attention to a single token never uses.
+
+    They never get a gradient, which distributed training does not allow.
+    """
     for block in module.modules():
         if isinstance(block, TransformerBlock):
             for layer in (block.norm2, block.attn2.to_q, block.attn2.to_k):
                 layer.requires_grad_(False)
 
 
-def save_whole(
+def save_unet(
     folder: Path, networks: StageNetworks, weights: Mapping[str, Tensor], dtype: torch.dtype
 ) -> None:
-    """Writes UNet and tower.
+    """Writes UNet and image encoder.
 
     Args:
-        folder: an empty one.
-        networks: for the tensors that are not trained.
-        weights: the trained ones by their names in the networks.
-        dtype: of the tensors in the files.
+        folder: an empty folder.
+        networks: provides the tensors that are not trained.
+        weights: the trained ones by their names in `networks`.
+        dtype: floating-point type in the files.
     """
-    for part, name in (("unet", UNET_NAME), ("tower", TOWER_NAME)):
+    requires = {"vae": networks.space.sha256}
+    for part, name in (("unet", UNET_NAME), ("image_encoder", IMAGE_ENCODER_NAME)):
         network = networks.get_submodule(part)
         tensors = {
-            key: weights.get(f"{part}.{key}", tensor)
+            key: gather(weights.get(f"{part}.{key}", tensor))
             for key, tensor in network.state_dict().items()
         }
-        complete = {key: whole(tensor) for key, tensor in tensors.items()}
-        requires = {"vae": networks.space.sha256}
-        save_weights(folder / name, network.config, complete, requires, dtype=dtype)
+        save_weights(folder / name, network.config, tensors, requires, dtype=dtype)

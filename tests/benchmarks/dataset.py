@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
+from generation.training.batches import EpochSampler
 from generation.training.dataset import GridDataset, TrainingSample
-from generation.training.epoch_order import EpochSampler
-from generation.training.training_choice import COARSE, FINE, Selection
+from generation.training.sampling import COARSE, FINE, SamplingConfig
 from recon.errors import InputError
 from tests.benchmarks import harness
 
@@ -37,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rows = []
-    for stage, selection in STAGES.items():
+    for stage, sampling in STAGES.items():
         try:
-            dataset = GridDataset(options.folder, selection)
+            dataset = GridDataset(options.folder, sampling)
         except InputError as error:
             print(f"{stage}: {error}")
             continue
         for workers in options.workers:
-            speed = measure(dataset, selection, workers, options.batch, options.seconds)
+            speed = measure(dataset, sampling, workers, options.batch, options.seconds)
             rows.append([f"{stage}, {workers}", *(f"{value:.1f}" for value in speed)])
     index = f"{options.folder.name}, batches of {options.batch}"
     body = f"{harness.table(HEADER, rows)}\n\n{index}. {harness.describe_machine('cpu')}"
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(
-    dataset: GridDataset, selection: Selection, workers: int, batch: int, seconds: float
+    dataset: GridDataset, sampling: SamplingConfig, workers: int, batch: int, seconds: float
 ) -> tuple[float, float, float]:
     """Samples, images and megabytes per second, after a first epoch that starts the workers."""
     batch = min(batch, len(dataset))
@@ -70,13 +70,13 @@ def measure(
         sampler.set_epoch(epoch)
         for each in loader:
             samples += len(each.name)
-            images += sum(count_images(each, number, selection) for number in range(len(each.name)))
+            images += sum(count_images(each, number, sampling) for number in range(len(each.name)))
             size += count_bytes(each)
     elapsed = time.perf_counter() - began
     return samples / elapsed, images / elapsed, size / elapsed / 1e6
 
 
-def count_images(batch: TrainingSample, number: int, selection: Selection) -> int:
+def count_images(batch: TrainingSample, number: int, sampling: SamplingConfig) -> int:
     """Count the distinct images in one sample of a batch."""
     views, frames = batch.views[number].tolist(), batch.frames[number].tolist()
     shown = {(view, frame) for view in views for frame in frames}
@@ -84,7 +84,7 @@ def count_images(batch: TrainingSample, number: int, selection: Selection) -> in
     reference_frames = torch.as_tensor(batch.reference_frame)
     shown |= {(int(reference_views[number]), frame) for frame in frames}
     shown |= {(view, int(reference_frames[number])) for view in views}
-    return len(shown) * len(selection.sizes)
+    return len(shown) * len(sampling.sizes)
 
 
 def count_bytes(batch: TrainingSample) -> int:

@@ -39,7 +39,7 @@ from generation.models.appearance_propagation import ROLES
 from generation.models.structure_branch import BRANCHES
 from generation.presets import presets
 from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettings
-from generation.training.settings import CONFIGS
+from generation.training.config import CONFIGS
 from recon.deformation.interface import motion_models
 from recon.exporters import exporters
 from recon.exporters.conventions import AXES

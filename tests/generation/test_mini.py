@@ -42,10 +42,10 @@ def small() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def whole(weights, small, tmp_path_factory) -> np.ndarray:
+def gather(weights, small, tmp_path_factory) -> np.ndarray:
     """Images of a run that was not stopped, with as many threads as the tests have."""
     with on_one_thread():
-        return make(weights, tmp_path_factory.mktemp("whole") / "grid", T=9, views=1).grid.images
+        return make(weights, tmp_path_factory.mktemp("gather") / "grid", T=9, views=1).grid.images
 
 
 def make(
@@ -156,7 +156,7 @@ def test_lora_and_branch_decide_about_the_grid(weights, tmp_path):
      (14, 13, {COARSE_STATE, STATE})],
 )  # fmt: skip
 def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
-    weights, whole, tmp_path, stop_after, goes_on_at, saved
+    weights, gather, tmp_path, stop_after, goes_on_at, saved
 ):
     count = itertools.count(1)
     folder = tmp_path / "grid"
@@ -166,7 +166,7 @@ def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
     steps: list[int] = []
     made = make(weights, folder, T=9, views=1, on_step=lambda each: steps.append(each.step))
     assert steps == list(range(goes_on_at, 19))
-    assert (made.grid.images == whole).all()
+    assert (made.grid.images == gather).all()
     assert not (folder / UNFINISHED).exists()
 
 

@@ -1,4 +1,4 @@
-"""A whole trained cascade of tiny networks in a folder, as `fourdvd train assemble` leaves one."""
+"""A gather trained cascade of tiny networks in a folder, as `fourdvd train assemble` leaves one."""
 
 from pathlib import Path
 

@@ -13,9 +13,7 @@ from typer.testing import CliRunner, Result
 from fourdvd_cli import interrupts
 from fourdvd_cli.commands.train import train
 from fourdvd_cli.errors import failure_of
-from fourdvd_cli.training import describe
-from generation.training.engine import Progress
-from generation.training.logbook import read_log
+from generation.training.run_folder import read_log
 from tests.generation.curation.shards.tiny_packs import pack, write_data
 
 CONFIG = """
@@ -27,7 +25,7 @@ encoder_blocks = 1
 decoder_blocks = 1
 [vae.engine]
 steps = 3
-batch = 2
+batch_size = 2
 held_out = 1
 log_every = 1
 seed = 5
@@ -101,7 +99,7 @@ def test_options_count_more_than_the_configuration(command, tmp_path):
     )
     assert command(*options).exit_code == 0
     engine = json.loads((tmp_path / "out" / "config.json").read_text())["engine"]
-    assert (engine["steps"], engine["batch"], engine["seed"]) == (2, 1, 7)
+    assert (engine["steps"], engine["batch_size"], engine["seed"]) == (2, 1, 7)
     assert (engine["learning_rate"], engine["device"]) == (0.01, "cpu")
 
 
@@ -110,7 +108,7 @@ def test_the_same_command_goes_on_and_overwrite_starts_again(command, tmp_path):
     first = read_log(tmp_path / "out")
     assert command("--steps", 3, "--quiet").exit_code == 0
     assert read_log(tmp_path / "out")[: len(first)] == first
-    assert exit_code(command("--seed", 6, "--quiet")) == 3
+    assert exit_code(command("--seed", 6, "--quiet")) == 1
     assert command("--seed", 6, "--overwrite", "--quiet").exit_code == 0
 
 
@@ -121,7 +119,7 @@ def test_a_signal_saves_the_state_and_is_told_by_the_exit_code(command, tmp_path
 
     monkeypatch.setattr(interrupts, "stop_request", stop_request)
     assert exit_code(command("--quiet")) == 130
-    assert (tmp_path / "out" / "checkpoints" / "step_00000001").is_dir()
+    assert (tmp_path / "out" / "checkpoints" / "step_00000001.safetensors").is_file()
 
 
 def test_a_folder_without_shards_and_an_unknown_setting_are_errors_of_the_input(command, tmp_path):
@@ -129,9 +127,3 @@ def test_a_folder_without_shards_and_an_unknown_setting_are_errors_of_the_input(
     (tmp_path / "tiny.toml").write_text("[vae]\nwidht = 3")
     assert exit_code(command()) == 3
     assert not (tmp_path / "out").exists()
-
-
-def test_progress_names_loss_score_speed_and_time():
-    step = Progress(3, 9, 0.03125, 12.34, 3725.4, {"psnr_low": 24.318})
-    assert describe(step) == "loss 0.0312 · psnr_low 24.32 · 12.3 samples/s · 1:02:05 left"
-    assert describe(step._replace(scores={})) == "loss 0.0312 · 12.3 samples/s · 1:02:05 left"

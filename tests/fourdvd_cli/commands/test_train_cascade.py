@@ -18,14 +18,14 @@ SIZES = """
 channel_mult = [1, 1]
 attention_resolutions = [1]
 context_dim = 8
-tower_side = 8
-tower_widths = [32]
+image_encoder_side = 8
+image_encoder_widths = [32]
 """
-SEEN = "frames = 3\nviews = 2\nmax_stride = 1\nsampled = 1\nsteps = 1\n"
+SEEN = "frames = 3\nviews = 2\nmax_stride = 1\neval_grids = 1\nsampler_steps = 1\n"
 CONFIG = f"""
 [engine]
 steps = 1
-batch = 2
+batch_size = 2
 held_out = 1
 [vae]
 patch = 2
@@ -36,8 +36,8 @@ decoder_blocks = 1
 max_stride = 2
 [reference-views]
 views = 4
-sampled = 1
-steps = 1
+eval_grids = 1
+sampler_steps = 1
 {SIZES}
 [base]
 {SEEN}{SIZES}

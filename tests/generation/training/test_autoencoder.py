@@ -10,26 +10,32 @@ from torch.utils.data import default_collate
 
 from generation.models.vae import SCALE_FACTOR
 from generation.training.autoencoder import (
-    AutoencoderSettings,
+    AutoencoderConfig,
     AutoencoderStage,
-    edge_size,
+    edge_loss,
     images_of_size,
-    mixing,
+    mixing_matrix,
 )
-from generation.training.dataset import GridDataset, TrainingSample, over_white
-from generation.training.draws import Draws
+from generation.training.config import EngineConfig, read_config
+from generation.training.dataset import GridDataset, TrainingSample, composite_on_white
 from generation.training.engine import train
-from generation.training.logbook import read_log
-from generation.training.settings import EngineSettings, read_settings
+from generation.training.run_folder import read_log
+from generation.training.sampling import SampleRng
 from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import describe
 from recon.errors import InputError, WeightsError
 
-TINY = AutoencoderSettings(
+TINY = AutoencoderConfig(
     patch=4, latent_channels=12, width=8, encoder_blocks=1, decoder_blocks=1, max_stride=2
 )
-ENGINE = EngineSettings(
-    steps=30, batch=4, learning_rate=4e-3, warmup=4, held_out=2, average_decay=0.8, score_every=10
+ENGINE = EngineConfig(
+    steps=30,
+    batch_size=4,
+    learning_rate=4e-3,
+    warmup_steps=4,
+    held_out=2,
+    ema_decay=0.8,
+    eval_every=10,
 )
 
 
@@ -45,18 +51,18 @@ def trained(tiny_shards, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def samples(tiny_shards) -> TrainingSample:
-    dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).selection)
+    dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).sampling)
     return default_collate([dataset[number] for number in range(3)])
 
 
 def parameters(config: str) -> int:
-    _, own = read_settings(config, "vae", AutoencoderSettings)
+    _, own = read_config(config, "vae", AutoencoderConfig)
     with torch.device("meta"):
         return sum(each.numel() for each in AutoencoderStage(own).module.parameters())
 
 
 def test_the_small_configuration_has_an_eighth_of_the_side_and_few_parameters():
-    _, own = read_settings("mini", "vae", AutoencoderSettings)
+    _, own = read_config("mini", "vae", AutoencoderConfig)
     assert parameters("mini") < 3e6
     assert AutoencoderStage(own).module.encoder(torch.zeros(1, 3, 16, 16)).shape == (1, 16, 2, 2)
 
@@ -69,9 +75,9 @@ def test_training_makes_images_come_back_better(trained):
 
 def test_the_file_is_the_network_whose_scores_were_told(trained, tiny_shards):
     network = describe(trained / "weights" / VAE_FILE, "vae").build()
-    dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).selection)
+    dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).sampling)
     last = default_collate([dataset[7], dataset[8]])
-    images = over_white(last.target["low"].flatten(0, 2)).rgb
+    images = composite_on_white(last.target["low"].flatten(0, 2)).rgb
     made = network.decoder(network.encoder(images)).clamp(-1, 1)
     error = ((made - images) / 2).double().square().mean((1, 2, 3))
     psnr = float((-10 * error.log10()).mean())
@@ -80,10 +86,10 @@ def test_the_file_is_the_network_whose_scores_were_told(trained, tiny_shards):
 
 def test_scaled_latents_have_a_mean_square_of_1_and_white_is_0(trained, tiny_shards):
     network = describe(trained / "weights" / VAE_FILE, "vae").build()
-    dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).selection)
+    dataset = GridDataset(tiny_shards, AutoencoderStage(TINY).sampling)
     last = default_collate([dataset[7], dataset[8]])
     latents = [
-        network.encoder(over_white(target.flatten(0, 2)).rgb).flatten()
+        network.encoder(composite_on_white(target.flatten(0, 2)).rgb).flatten()
         for target in last.target.values()
     ]
     scaled = torch.cat(latents) * network.config.latent_scale
@@ -96,7 +102,7 @@ def test_mixing_takes_the_root_of_how_unequal_directions_are():
     rng = np.random.default_rng(0)
     directions = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     latents = rng.standard_normal((4000, 3)) * (9.0, 1.0, 0.01) @ directions.T
-    mixed = latents @ mixing(torch.from_numpy(latents)).numpy().T
+    mixed = latents @ mixing_matrix(torch.from_numpy(latents)).numpy().T
     spread = np.sqrt((mixed**2).mean(axis=0).sum() / 3)
     assert spread == pytest.approx(1 / SCALE_FACTOR)
     before, after = (np.linalg.svd(each, compute_uv=False)[:2] for each in (latents, mixed))
@@ -106,24 +112,27 @@ def test_mixing_takes_the_root_of_how_unequal_directions_are():
 def test_mixing_does_not_make_noise_of_what_hardly_varies():
     latents = torch.zeros(50, 2)
     latents[:, 0] = torch.linspace(-1, 1, 50)
-    mix = mixing(latents)
+    mix = mixing_matrix(latents)
     assert bool(mix.isfinite().all())
     assert float(mix[1, 1] / mix[0, 0]) == pytest.approx(10.0, rel=1e-3)  # (10⁻⁴)^(−1/4)
 
 
 def test_the_loss_agrees_with_float64(samples):
     stage = AutoencoderStage(TINY)
-    found = stage.loss(samples, Draws(0, 0, range(3)))
+    found = stage.loss(samples, SampleRng(0, 0, range(3)))
     stage.module.double()
-    draws, expected = Draws(0, 0, range(3)), {"difference": 0.0, "edges": 0.0, "kl": 0.0}
-    orders = {size: draws.permutation(4)[:, :count] for size, count in (("low", 4), ("high", 1))}
+    rng, expected = (
+        SampleRng(0, 0, range(3)),
+        dict.fromkeys(("difference", "edges", "kl"), 0.0),
+    )
+    orders = {size: rng.permutation(4)[:, :count] for size, count in (("low", 4), ("high", 1))}
     for size, order in orders.items():
         images, mask = (
             torch.stack([each[i, chosen] for i, chosen in enumerate(order)]).flatten(0, 1)
-            for each in over_white(samples.target[size].flatten(1, 2), torch.float64)
+            for each in composite_on_white(samples.target[size].flatten(1, 2), torch.float64)
         )
         mean, log_variance = stage.module.encoder.posterior(images)
-        noise = draws.normal(order.shape[1], *mean.shape[1:]).flatten(0, 1)
+        noise = rng.normal(order.shape[1], *mean.shape[1:]).flatten(0, 1)
         made = stage.module.decoder(mean + (log_variance / 2).exp() * noise)
         weight = 1 + (TINY.object_weight - 1) * mask
         error = (weight * (made - images)).detach().numpy()
@@ -134,13 +143,17 @@ def test_the_loss_agrees_with_float64(samples):
         expected["kl"] += float(kl.detach().mean()) / 2
     for name, value in expected.items():
         assert float(found.parts[name]) == pytest.approx(value, rel=1e-4)
-    whole = expected["difference"] + TINY.edges * expected["edges"] + TINY.kl * expected["kl"]
+    whole = (
+        expected["difference"]
+        + TINY.edge_weight * expected["edges"]
+        + TINY.kl_weight * expected["kl"]
+    )
     assert found.loss.item() == pytest.approx(whole, rel=1e-4)
 
 
 def test_edges_of_a_ramp_are_its_slopes():
     rows, columns = torch.meshgrid(torch.arange(5.0), torch.arange(6.0), indexing="ij")
-    assert float(edge_size((0.5 * rows - 2 * columns)[None, None])) == pytest.approx(2.5)
+    assert float(edge_loss((0.5 * rows - 2 * columns)[None, None])) == pytest.approx(2.5)
 
 
 def test_sizes_share_pixels():
@@ -150,10 +163,10 @@ def test_sizes_share_pixels():
 
 def test_pictures_show_images_above_what_comes_back(samples):
     stage = AutoencoderStage(TINY)
-    picture = stage.pictures(samples, Draws(0, 0, range(3)))
+    picture = stage.images(samples, SampleRng(0, 0, range(3)))
     assert picture.shape == (2 * 8 + 2 * 16, 3 * 16, 3)
     assert picture.dtype == np.uint8
-    expected = (over_white(samples.target["high"][1, 0, 0]).rgb + 1) * 127.5
+    expected = (composite_on_white(samples.target["high"][1, 0, 0]).rgb + 1) * 127.5
     np.testing.assert_allclose(picture[16:32, 16:32], expected.permute(1, 2, 0), atol=0.51)
 
 
@@ -175,7 +188,7 @@ def test_a_file_that_is_none_of_ours_is_told(tmp_path, content):
 
 def test_half_precision_is_read_again(trained, tiny_shards, tmp_path):
     stage = AutoencoderStage(TINY)
-    dataset = GridDataset(tiny_shards, stage.selection)
+    dataset = GridDataset(tiny_shards, stage.sampling)
     weights = dict(stage.module.named_parameters())
     stage.save(tmp_path, weights, default_collate([dataset[0]]), torch.float16)
     network = describe(tmp_path / VAE_FILE, "vae").build()
@@ -184,6 +197,11 @@ def test_half_precision_is_read_again(trained, tiny_shards, tmp_path):
 
 
 def test_settings_that_contradict_themselves_are_refused():
-    for wrong in ({"patch": 3}, {"latent_channels": 11}, {"encoder_blocks": 0}, {"kl": -1.0}):
+    for wrong in (
+        {"patch": 3},
+        {"latent_channels": 11},
+        {"encoder_blocks": 0},
+        {"kl_weight": -1.0},
+    ):
         with pytest.raises(InputError):
             replace(TINY, **wrong)

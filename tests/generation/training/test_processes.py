@@ -9,20 +9,20 @@ from typing import Any, cast
 import pytest
 import torch
 
-from generation.training.processes import check_sharing, fill, shared_like, whole
+from generation.training.processes import check_distribution, distribute_like, fill, gather
 from recon.errors import InputError
 
 
 def test_tensors_of_one_process_are_themselves():
     tensor = torch.zeros(2, 3)
-    assert whole(tensor) is tensor
+    assert gather(tensor) is tensor
     fill(tensor, torch.ones(2, 3))
-    assert torch.equal(tensor, shared_like(torch.ones(2, 3), tensor))
+    assert torch.equal(tensor, distribute_like(torch.ones(2, 3), tensor))
 
 
 @pytest.mark.parametrize(
     ("kind", "version", "sentence"),
-    [("DEEPSPEED", None, "not supported with DEEPSPEED"), ("FSDP", 1, "--fsdp_version 2")],
+    [("DEEPSPEED", None, "DEEPSPEED"), ("FSDP", 1, "--fsdp_version 2")],
 )
 def test_other_ways_of_sharing_are_refused(kind, version, sentence):
     plugin = version and SimpleNamespace(fsdp_version=version)
@@ -30,4 +30,4 @@ def test_other_ways_of_sharing_are_refused(kind, version, sentence):
         distributed_type=SimpleNamespace(value=kind), state=SimpleNamespace(fsdp_plugin=plugin)
     )
     with pytest.raises(InputError, match=sentence):
-        check_sharing(cast(Any, accelerator))
+        check_distribution(cast(Any, accelerator))

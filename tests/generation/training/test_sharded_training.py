@@ -15,17 +15,15 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from generation.training.average import Average
-from generation.training.batches import Batches, Piece
+from generation.training.batches import Batches, HeldOut, MicroBatch
 from generation.training.dataset import GridDataset
-from generation.training.held_out import HeldOut
-from generation.training.optimisation import Optimisation
-from generation.training.processes import fill, shared_like, started_processes, whole
+from generation.training.optimization import EMA, Optimization
+from generation.training.processes import distribute_like, fill, gather, started_processes
 from tests.generation.training.toy_stage import SETTINGS, ToyStage
 
 
 class Sharding:
-    """What `Optimisation` asks of accelerate, with PyTorch's own FSDP behind it."""
+    """What `Optimization` asks of accelerate, with PyTorch's own FSDP behind it."""
 
     device, num_processes = torch.device("cpu"), 1
 
@@ -59,62 +57,62 @@ def group(tmp_path) -> Iterator[None]:
 
 @pytest.fixture
 def dataset(tiny_shards) -> GridDataset:
-    return GridDataset(tiny_shards, ToyStage().selection)
+    return GridDataset(tiny_shards, ToyStage().sampling)
 
 
 @pytest.fixture
-def batches(dataset) -> list[list[Piece]]:
+def batches(dataset) -> list[list[MicroBatch]]:
     return list(islice(Batches(dataset, SETTINGS), 6))
 
 
-def sharded() -> Optimisation:
-    return Optimisation(ToyStage(), SETTINGS, cast(Any, Sharding()))
+def sharded() -> Optimization:
+    return Optimization(ToyStage(), SETTINGS, cast(Any, Sharding()))
 
 
 def test_its_losses_scores_and_weights_are_those_of_a_whole_one(group, dataset, batches):
     stage = ToyStage()
-    ours = Optimisation(stage, SETTINGS, cast(Any, Sharding()))
+    ours = Optimization(stage, SETTINGS, cast(Any, Sharding()))
     assert all(isinstance(each, DTensor) for each in ours.parameters.values())
     held_out = HeldOut(dataset, SETTINGS, torch.device("cpu"))
     with started_processes(SETTINGS) as accelerator:
-        theirs = Optimisation(ToyStage(), SETTINGS, accelerator)
+        theirs = Optimization(ToyStage(), SETTINGS, accelerator)
         for pieces in batches:
-            assert ours.advance(pieces).losses == pytest.approx(theirs.advance(pieces).losses)
-    found = ours.evaluate(stage.score, held_out.samples, held_out.draws())
+            assert ours.step_once(pieces).losses == pytest.approx(theirs.step_once(pieces).losses)
+    found = ours.with_ema(stage.evaluate, held_out.samples, held_out.rng())
     plain = ToyStage()
-    plain.module.load_state_dict(theirs.averaged_weights(), strict=False)
+    plain.module.load_state_dict(theirs.ema_weights(), strict=False)
     with torch.no_grad():
-        assert found == pytest.approx(plain.score(held_out.samples, held_out.draws()))
+        assert found == pytest.approx(plain.evaluate(held_out.samples, held_out.rng()))
 
 
 def test_it_goes_on_from_a_checkpoint_of_whole_tensors(group, batches):
     whole_run = sharded()
-    expected = [whole_run.advance(pieces).losses for pieces in batches]
+    expected = [whole_run.step_once(pieces).losses for pieces in batches]
     first, second = sharded(), sharded()
     for pieces in batches[:3]:
-        first.advance(pieces)
-    tensors = first.tensors()
-    assert not any(isinstance(each, DTensor) for part in tensors.values() for each in part.values())
-    second.load(3, tensors)
-    assert [second.advance(pieces).losses for pieces in batches[3:]] == expected[3:]
+        first.step_once(pieces)
+    tensors = first.state_dict()
+    assert not any(isinstance(each, DTensor) for each in tensors.values())
+    second.load_state_dict(3, tensors)
+    assert [second.step_once(pieces).losses for pieces in batches[3:]] == expected[3:]
 
 
 def test_shards_are_filled_with_what_they_were_when_whole(group):
     weight = sharded().parameters["weight"]
     numbers = torch.arange(9.0).view(3, 3)
     fill(weight, numbers)
-    assert torch.equal(whole(weight), numbers)
-    moment = shared_like(numbers + 1, weight)
+    assert torch.equal(gather(weight), numbers)
+    moment = distribute_like(numbers + 1, weight)
     assert isinstance(moment, DTensor)
-    assert torch.equal(whole(moment), numbers + 1)
+    assert torch.equal(gather(moment), numbers + 1)
 
 
 def test_shards_have_a_moving_average(group):
     parameters = sharded().parameters
-    average = Average(parameters, decay=0.5)
+    average = EMA(parameters, decay=0.5)
     fill(parameters["weight"], torch.ones(3, 3))
     fill(average.tensors["weight"], torch.zeros(3, 3))
     average.update(100)
     with average.applied():
-        assert torch.equal(whole(parameters["weight"]), torch.full((3, 3), 0.5))
-    assert torch.equal(whole(parameters["weight"]), torch.ones(3, 3))
+        assert torch.equal(gather(parameters["weight"]), torch.full((3, 3), 0.5))
+    assert torch.equal(gather(parameters["weight"]), torch.ones(3, 3))

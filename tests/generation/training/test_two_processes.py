@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
-from generation.training.logbook import read_log
+from generation.training.run_folder import read_log
 
 REPOSITORY = Path(__file__).parents[3]
 PATIENCE_SECONDS = 180
@@ -40,6 +41,7 @@ def train_together(count: int, *arguments: object) -> None:
     assert [process.returncode for process in processes] == [0] * count, told
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does_and_go_on_with_what_it_left(tiny_shards, tmp_path):
     from tests.generation.training.two_processes import main
 

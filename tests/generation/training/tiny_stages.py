@@ -8,35 +8,34 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
-from generation.training.autoencoder import AutoencoderSettings, AutoencoderStage
-from generation.training.coarse_stage import CoarseSettings
+from generation.training.autoencoder import AutoencoderConfig, AutoencoderStage
+from generation.training.cascade_stages import CoarseConfig, FineConfig
+from generation.training.config import EngineConfig
 from generation.training.dataset import GridDataset, TrainingSample
 from generation.training.diffusion_stage import DiffusionStage
-from generation.training.draws import Draws
 from generation.training.engine import train
-from generation.training.fine_stage import FineSettings
-from generation.training.settings import EngineSettings
-from generation.training.whole_stages import BaseSettings, BaseStage, ReferenceViewsSettings
+from generation.training.sampling import SampleRng
+from generation.training.unet_stages import BaseConfig, BaseStage, ReferenceViewsConfig
 
-ENGINE = EngineSettings(
-    steps=2, batch=2, learning_rate=2e-3, warmup=1, held_out=2, average_decay=0.5
+ENGINE = EngineConfig(
+    steps=2, batch_size=2, learning_rate=2e-3, warmup_steps=1, held_out=2, ema_decay=0.5
 )
-VAE = AutoencoderSettings(
+VAE = AutoencoderConfig(
     patch=2, latent_channels=12, width=8, encoder_blocks=1, decoder_blocks=1, max_stride=2
 )
-_SEEN: dict[str, Any] = {"max_stride": 1, "sampled": 1, "steps": 2}
+_SEEN: dict[str, Any] = {"max_stride": 1, "eval_grids": 1, "sampler_steps": 2}
 _SIZES: dict[str, Any] = {
     **_SEEN,
     "channel_mult": (1, 1),
     "attention_resolutions": (1,),
     "context_dim": 8,
-    "tower_side": 8,
-    "tower_widths": (32,),
+    "image_encoder_side": 8,
+    "image_encoder_widths": (32,),
 }
-ORBIT = ReferenceViewsSettings(views=4, **_SIZES)
-BASE = BaseSettings(views=2, frames=3, **_SIZES)
-COARSE = CoarseSettings(views=4, frames=3, rank=2, **_SEEN)
-FINE = FineSettings(views=2, frames=3, **_SEEN)
+ORBIT = ReferenceViewsConfig(views=4, **_SIZES)
+BASE = BaseConfig(views=2, frames=3, **_SIZES)
+COARSE = CoarseConfig(views=4, frames=3, rank=2, **_SEEN)
+FINE = FineConfig(views=2, frames=3, **_SEEN)
 
 
 @contextmanager
@@ -58,7 +57,7 @@ def train_base(shards: Path, vae: Path, folder: Path) -> Path:
 
 
 def batch_of(stage: DiffusionStage, shards: Path, count: int = 2) -> TrainingSample:
-    dataset = GridDataset(shards, stage.selection)
+    dataset = GridDataset(shards, stage.sampling)
     return default_collate([dataset[number] for number in range(count)])
 
 
@@ -69,7 +68,7 @@ def losses_on_one_sample(stage: DiffusionStage, shards: Path, steps: int, rate: 
     optimizer = torch.optim.AdamW(trained, rate, weight_decay=0.0)
     losses = []
     for _ in range(steps):
-        loss = stage.loss(batch, Draws(0, 0, [3])).loss
+        loss = stage.loss(batch, SampleRng(0, 0, [3])).loss
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
@@ -81,7 +80,7 @@ def changed_by_a_step(stage: DiffusionStage, shards: Path) -> set[str]:
     """Names of what an optimiser of everything that has a gradient changes."""
     before = {name: each.clone() for name, each in stage.module.state_dict().items()}
     parameters = dict(stage.module.named_parameters())
-    stage.loss(batch_of(stage, shards), Draws(0, 0, range(2))).loss.backward()
+    stage.loss(batch_of(stage, shards), SampleRng(0, 0, range(2))).loss.backward()
     torch.optim.AdamW(parameters.values(), 1e-3).step()
     for name, each in parameters.items():
         assert each.requires_grad == (each.grad is not None), name

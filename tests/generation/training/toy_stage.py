@@ -1,4 +1,4 @@
-"""A stage that trains in milliseconds: a linear map of mean colours and noise, and its packs."""
+"""A stage that trains in milliseconds: a linear map of mean colors and noise, and its packs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from generation.training.dataset import TrainingSample, over_white
-from generation.training.draws import Draws
-from generation.training.settings import EngineSettings
-from generation.training.stage import StageLoss
-from generation.training.training_choice import Selection
+from generation.training.config import EngineConfig
+from generation.training.dataset import TrainingSample, composite_on_white
+from generation.training.optimization import StageLoss
+from generation.training.sampling import SampleRng, SamplingConfig
 
-SETTINGS = EngineSettings(
-    steps=6, batch=2, learning_rate=0.05, warmup=2, held_out=2, log_every=1, score_every=4,
-    pictures_every=4, checkpoint_every=3,
+SETTINGS = EngineConfig(
+    steps=6, batch_size=2, learning_rate=0.05, warmup_steps=2, held_out=2, log_every=1,
+    eval_every=4, images_every=4, checkpoint_every=3,
 )  # fmt: skip
 
 
@@ -44,27 +43,27 @@ class ToyStage:
         with torch.no_grad():
             self.module.weight.copy_(torch.arange(3.0 * self.width).view(self.width, 3) / 10)
             self.module.bias.zero_()
-        self.selection = Selection(views=2, frames=2, random_reference=True)
+        self.sampling = SamplingConfig(views=2, frames=2, random_reference=True)
         self.calls = self.samples = 0
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         return {"width": self.width}
 
-    def loss(self, batch: TrainingSample, draws: Draws) -> StageLoss:
+    def loss(self, batch: TrainingSample, rng: SampleRng) -> StageLoss:
         self.calls += 1
         self.samples = len(batch.name)
-        colours = _mean_colours(batch)
-        error = self.module(colours + 0.3 * draws.normal(3)) - colours.mean(1, keepdim=True)
+        colors = _mean_colors(batch)
+        error = self.module(colors + 0.3 * rng.normal(3)) - colors.mean(1, keepdim=True)
         loss = error.square().mean()
         if self.calls == self.diverges_at:
             loss = loss * torch.nan
         return StageLoss(loss, {"error": error.abs().mean()})
 
-    def score(self, samples: TrainingSample, draws: Draws) -> dict[str, float]:
-        return {"mean": float(self.module(_mean_colours(samples) + draws.normal(3)).mean())}
+    def evaluate(self, samples: TrainingSample, rng: SampleRng) -> dict[str, float]:
+        return {"mean": float(self.module(_mean_colors(samples) + rng.normal(3)).mean())}
 
-    def pictures(self, samples: TrainingSample, draws: Draws) -> np.ndarray:
+    def images(self, samples: TrainingSample, rng: SampleRng) -> np.ndarray:
         return np.full((4, 6, 3), 7, np.uint8)
 
     def save(
@@ -78,5 +77,5 @@ class ToyStage:
         save_file(whole, folder / "toy.safetensors")
 
 
-def _mean_colours(batch: TrainingSample) -> Tensor:
-    return over_white(batch.target["low"]).rgb.mean((1, 2, 4, 5))
+def _mean_colors(batch: TrainingSample) -> Tensor:
+    return composite_on_white(batch.target["low"]).rgb.mean((1, 2, 4, 5))

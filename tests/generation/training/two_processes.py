@@ -10,13 +10,15 @@ from generation.training.engine import train
 from tests.generation.training.toy_stage import SETTINGS, ToyStage
 
 
-def main(shards: str, output: str, accumulate: str, steps: str) -> None:
+def main(shards: str, output: str, grad_accum_steps: str, steps: str) -> None:
     torch.set_num_threads(1)
-    settings = replace(SETTINGS, batch=4, accumulate=int(accumulate), steps=int(steps))
+    settings = replace(
+        SETTINGS, batch_size=4, grad_accum_steps=int(grad_accum_steps), steps=int(steps)
+    )
     stage = ToyStage()
     train(stage, settings, shards, output)
-    shares = settings.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
-    assert stage.samples == settings.batch // shares, "the processes did not find each other"
+    shares = settings.grad_accum_steps * int(os.environ.get("WORLD_SIZE", "1"))
+    assert stage.samples == settings.batch_size // shares, "the processes did not find each other"
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from generation.conditioning import Conditioning, camera_vector, without_image
 from generation.diffusion import coefficients
-from generation.training.denoising_loss import denoising_loss, draw_sigmas, keep_some
-from generation.training.draws import Draws
+from generation.training.conditioning import drop_conditioning
+from generation.training.loss import denoising_loss, sample_sigmas
+from generation.training.sampling import SampleRng
 
 B, F = 3, 4
 SIGMAS = torch.tensor([0.05, 1.0, 30.0])
@@ -76,14 +77,14 @@ def test_it_is_the_error_of_the_predicted_noise_weighted_by_one_more_than_the_va
 
 
 def test_noise_levels_are_log_normal():
-    levels = draw_sigmas(Draws(0, 0, range(4000)), 0.7, 1.6).log()
+    levels = sample_sigmas(SampleRng(0, 0, range(4000)), 0.7, 1.6).log()
     assert levels.mean().item() == pytest.approx(0.7, abs=0.08)
     assert levels.std().item() == pytest.approx(1.6, abs=0.08)
 
 
 @pytest.mark.parametrize(("drop", "kept"), [(0.0, True), (1.0, False)])
 def test_dropping_leaves_what_guidance_leads_away_from(drop, kept):
-    found = keep_some(CONDITIONINGS, Draws(0, 0, range(B)), drop)
+    found = drop_conditioning(CONDITIONINGS, SampleRng(0, 0, range(B)), drop)
     for made, whole in zip(found, CONDITIONINGS, strict=True):
         expected = vars(whole if kept else without_image(whole))
         for name, tensor in vars(made).items():
@@ -91,7 +92,7 @@ def test_dropping_leaves_what_guidance_leads_away_from(drop, kept):
 
 
 def test_a_share_of_the_samples_is_dropped():
-    many = keep_some([CONDITIONINGS[0]] * 2000, Draws(0, 0, range(2000)), 0.1)
+    many = drop_conditioning([CONDITIONINGS[0]] * 2000, SampleRng(0, 0, range(2000)), 0.1)
     dropped = sum(not each.context.any() for each in many)
     assert dropped / 2000 == pytest.approx(0.1, abs=0.025)
 
@@ -99,7 +100,7 @@ def test_a_share_of_the_samples_is_dropped():
 def test_what_is_dropped_has_a_gradient_of_zero():
     whole = conditioning(0)
     context = whole.context.requires_grad_()
-    (dropped,) = keep_some([whole], Draws(0, 0, [0]), 1.0)
+    (dropped,) = drop_conditioning([whole], SampleRng(0, 0, [0]), 1.0)
     dropped.context.sum().backward()
     assert context.grad is not None
     assert not context.grad.any()

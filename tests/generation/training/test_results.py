@@ -8,13 +8,17 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from generation.training.assembling import assemble
-from generation.training.coarse_stage import CoarseStage
+from generation.training.cascade_stages import CoarseStage, FineStage
 from generation.training.engine import train
-from generation.training.fine_stage import FineStage
-from generation.training.foundation import open_foundation
-from generation.training.results import SOURCES, TOWER_NAME, UNET_NAME, trained_file
-from generation.training.whole_stages import ReferenceViewsStage
+from generation.training.results import (
+    IMAGE_ENCODER_NAME,
+    SOURCES,
+    UNET_NAME,
+    assemble,
+    trained_file,
+)
+from generation.training.stage_networks import open_base
+from generation.training.unet_stages import ReferenceViewsStage
 from generation.weights.catalogue import CASCADE_FILES
 from generation.weights.files import describe, save_weights
 from generation.weights.model_weights import open_trained
@@ -87,13 +91,13 @@ def test_the_networks_of_the_folder_are_those_that_were_trained(sound, tmp_path)
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_missing_training_is_told_with_the_command_that_makes_it(trainings, stage):
     shutil.rmtree(trainings / stage)
-    assert f"`fourdvd train {stage}`" in str(refuse(trainings, "is not there").hint)
+    assert f"`fourdvd train {stage}`" in str(refuse(trainings, "does not exist").hint)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_training_that_has_not_come_to_its_end_is_told(trainings, stage):
     shutil.rmtree(trainings / stage / "weights")
-    assert f"`fourdvd train {stage}`" in str(refuse(trainings, "is not there").hint)
+    assert f"`fourdvd train {stage}`" in str(refuse(trainings, "does not exist").hint)
 
 
 def test_networks_in_the_latents_of_another_autoencoder_are_refused(trainings):
@@ -105,7 +109,9 @@ def test_networks_in_the_latents_of_another_autoencoder_are_refused(trainings):
 
 
 @pytest.mark.parametrize("stage", ["reference-views", "base"])
-@pytest.mark.parametrize(("name", "kind"), [(UNET_NAME, None), (TOWER_NAME, "image-encoder")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [(UNET_NAME, None), (IMAGE_ENCODER_NAME, "image-encoder")]
+)
 def test_each_network_must_be_for_this_autoencoder(trainings, stage, name, kind):
     path = trainings / stage / "weights" / name
     kind = kind or ("sv4d" if stage == "base" else "sv3d")
@@ -147,5 +153,5 @@ def test_an_assembled_folder_serves_as_any_of_its_trainings(trainings, tmp_path)
     for stage, name in SOURCES.values():
         own = trained_file(trainings / stage, name, stage)
         assert trained_file(tmp_path / "weights", name, stage).read_bytes() == own.read_bytes()
-    found = open_foundation(tmp_path / "weights", tmp_path / "weights")
-    assert found.origins == open_foundation(trainings / "base", trainings / "vae").origins
+    found = open_base(tmp_path / "weights", tmp_path / "weights")
+    assert found.origins == open_base(trainings / "base", trainings / "vae").origins

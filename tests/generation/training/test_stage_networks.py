@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from generation.models.vae import SCALE_FACTOR
-from generation.training import foundation
-from generation.training.coarse_stage import CoarseStage
-from generation.training.fine_stage import FineStage
-from generation.training.foundation import open_foundation
+from generation.training import stage_networks
+from generation.training.cascade_stages import CoarseStage, FineStage
+from generation.training.stage_networks import open_base
 from recon.errors import InputError
 from tests.generation.tiny_networks import tiny_weights
 from tests.generation.training.tiny_stages import COARSE, FINE, changed_by_a_step
@@ -20,15 +19,15 @@ from tests.generation.training.tiny_stages import COARSE, FINE, changed_by_a_ste
 def published_file(monkeypatch, tmp_path) -> Path:
     """A file of a hash and nothing else, for which tiny networks of the published kind stand in."""
     weights = tiny_weights(tmp_path, "sv4d")["sv4d"]
-    monkeypatch.setattr(foundation, "open_published", lambda path, model: weights)
+    monkeypatch.setattr(stage_networks, "open_published", lambda path, model: weights)
     return weights.path
 
 
 def test_the_published_file_has_all_that_is_needed(published_file):
-    base, space = open_foundation(published_file, None)
+    base = open_base(published_file, None)
     sha256 = hashlib.sha256(published_file.read_bytes()).hexdigest()
-    assert (base.sha256, space.sha256) == (sha256, sha256)
-    assert space.scale == SCALE_FACTOR
+    assert (base.sha256, base.space.sha256) == (sha256, sha256)
+    assert base.space.scale == SCALE_FACTOR
 
 
 def test_a_lora_on_the_published_base_is_trained(published_file, tiny_shards):
@@ -46,4 +45,4 @@ def test_a_branch_on_the_published_base_is_trained(published_file, tiny_shards):
 
 def test_our_own_base_needs_its_autoencoder(tiny_base):
     with pytest.raises(InputError, match="--vae"):
-        open_foundation(tiny_base, None)
+        open_base(tiny_base, None)

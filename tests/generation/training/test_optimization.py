@@ -1,4 +1,4 @@
-"""A step is AdamW's on the mean gradient, whatever pieces it comes in, and never a broken one."""
+"""Optimizer steps, their learning rate and the moving average."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,29 +7,30 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from generation.training.batches import Batches
-from generation.training.dataset import GridDataset, over_white
-from generation.training.draws import Draws
-from generation.training.optimisation import Optimisation, Outcome, learning_rate
+from generation.training.config import EngineConfig
+from generation.training.dataset import GridDataset, composite_on_white
+from generation.training.optimization import EMA, Optimization, StepResult, learning_rate
 from generation.training.processes import started_processes
-from generation.training.settings import EngineSettings
+from generation.training.sampling import SampleRng
 from recon.errors import DivergedError, InputError
 from tests.generation.training.toy_stage import SETTINGS, ToyStage
 
-FOUR = replace(SETTINGS, batch=4, gradient_limit=0.1, weight_decay=0.1)
+FOUR = replace(SETTINGS, batch_size=4, max_grad_norm=0.1, weight_decay=0.1)
 
 
 @pytest.fixture
 def dataset(tiny_shards) -> GridDataset:
-    return GridDataset(tiny_shards, ToyStage().selection)
+    return GridDataset(tiny_shards, ToyStage().sampling)
 
 
-def outcomes(stage: ToyStage, settings: EngineSettings, dataset, count: int) -> Iterator[Outcome]:
+def outcomes(stage: ToyStage, settings: EngineConfig, dataset, count: int) -> Iterator[StepResult]:
     with started_processes(settings) as accelerator:
-        optimisation = Optimisation(stage, settings, accelerator)
+        optimization = Optimization(stage, settings, accelerator)
         for pieces in islice(Batches(dataset, settings), count):
-            yield optimisation.advance(pieces, (False, True))
+            yield optimization.step_once(pieces, (False, True))
 
 
 def test_steps_agree_with_adamw_written_out_in_float64(dataset):
@@ -49,13 +50,13 @@ def plain_training(dataset: GridDataset, count: int) -> tuple[list[float], np.nd
     first, second, losses = np.zeros(12), np.zeros(12), []
     for step, pieces in enumerate(islice(Batches(dataset, FOUR), count)):
         samples = pieces[0].samples
-        x = over_white(samples.target["low"]).rgb.double().mean((1, 2, 4, 5)).numpy()
-        noisy = x + 0.3 * Draws(FOUR.seed, step, range(4)).normal(3).double().numpy()
+        x = composite_on_white(samples.target["low"]).rgb.double().mean((1, 2, 4, 5)).numpy()
+        noisy = x + 0.3 * SampleRng(FOUR.seed, step, range(4)).normal(3).double().numpy()
         error = noisy @ W.T + b - x.mean(1, keepdims=True)
         losses.append(float((error**2).mean()))
         slope = 2 * error / error.size
         gradient = np.concatenate([(slope.T @ noisy).ravel(), slope.sum(0)])
-        gradient *= min(1, FOUR.gradient_limit / np.linalg.norm(gradient))
+        gradient *= min(1, FOUR.max_grad_norm / np.linalg.norm(gradient))
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
         unbiased = first / (1 - 0.9 ** (step + 1)), second / (1 - 0.999 ** (step + 1))
@@ -66,37 +67,37 @@ def plain_training(dataset: GridDataset, count: int) -> tuple[list[float], np.nd
     return losses, np.concatenate([W.ravel(), b])
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
-def test_pieces_of_a_batch_add_up_to_it(dataset, accumulate):
+@pytest.mark.parametrize("grad_accum_steps", [2, 4])
+def test_pieces_of_a_batch_add_up_to_it(dataset, grad_accum_steps):
     whole = list(outcomes(ToyStage(), FOUR, dataset, 5))
-    pieces = list(outcomes(ToyStage(), replace(FOUR, accumulate=accumulate), dataset, 5))
+    pieces = list(
+        outcomes(ToyStage(), replace(FOUR, grad_accum_steps=grad_accum_steps), dataset, 5)
+    )
     for expected, found in zip(whole, pieces, strict=True):
         assert found.losses == pytest.approx(expected.losses, rel=1e-5)
-        assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-5)
-        assert found.wishes == (0, 1)
+        assert found.grad_norm == pytest.approx(expected.grad_norm, rel=1e-5)
+        assert found.control_flags == (0, 1)
 
 
 def test_what_is_frozen_stays_and_is_no_part_of_a_checkpoint(dataset):
     stage = ToyStage()
     before = stage.frozen.weight.clone()
     with started_processes(FOUR) as accelerator:
-        optimisation = Optimisation(stage, FOUR, accelerator)
-        optimisation.advance(next(iter(Batches(dataset, FOUR))))
-        tensors = optimisation.tensors()
+        optimization = Optimization(stage, FOUR, accelerator)
+        optimization.step_once(next(iter(Batches(dataset, FOUR))))
+        tensors = optimization.state_dict()
     assert torch.equal(stage.frozen.weight, before)
-    assert set(tensors["weights"]) == set(tensors["average"]) == {"weight", "bias"}
-    assert set(tensors["optimizer"]) == {
-        f"{name}/{moment}"
-        for name in ("weight", "bias")
-        for moment in ("step", "exp_avg", "exp_avg_sq")
-    }
+    parts = ("weights/{}", "ema/{}", "optimizer/{}/step", "optimizer/{}/exp_avg")
+    expected = {part.format(name) for part in parts for name in ("weight", "bias")}
+    expected |= {f"optimizer/{name}/exp_avg_sq" for name in ("weight", "bias")}
+    assert set(tensors) == expected
 
 
 def test_a_checkpoint_of_another_network_is_refused():
     with started_processes(FOUR) as accelerator:
-        tensors = Optimisation(ToyStage(width=2), FOUR, accelerator).tensors()
+        tensors = Optimization(ToyStage(width=2), FOUR, accelerator).state_dict()
         with pytest.raises(InputError, match=r"another network; tensors: .*bias"):
-            Optimisation(ToyStage(), FOUR, accelerator).load(1, tensors)
+            Optimization(ToyStage(), FOUR, accelerator).load_state_dict(1, tensors)
 
 
 def test_a_loss_that_is_not_finite_changes_no_weight(dataset):
@@ -120,8 +121,36 @@ def test_bfloat16_is_close_to_float32_and_leaves_weights_in_float32(dataset):
 
 
 def test_the_learning_rate_rises_stays_and_falls():
-    settings = EngineSettings(steps=10, warmup=4, cooldown=2, learning_rate=1.0)
+    settings = EngineConfig(steps=10, warmup_steps=4, cooldown_steps=2, learning_rate=1.0)
     rates = [learning_rate(settings, step) for step in range(11)]
     assert rates == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 0.5, 0]
-    level = EngineSettings(steps=10, warmup=0, learning_rate=1.0)
+    level = EngineConfig(steps=10, warmup_steps=0, learning_rate=1.0)
     assert [learning_rate(level, step) for step in range(10)] == [1.0] * 10
+
+
+def test_it_agrees_with_the_formula_in_float64():
+    parameter = nn.Parameter(torch.tensor([1.0, -2.0]))
+    average = EMA({"w": parameter}, decay=0.5)
+    expected = np.array([1.0, -2.0])
+    for step in range(1, 12):
+        with torch.no_grad():
+            parameter.add_(torch.tensor([0.3, 0.7]))
+        average.update(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * parameter.detach().double().numpy()
+    np.testing.assert_allclose(average.tensors["w"], expected, rtol=1e-6)
+
+
+def test_a_network_has_it_only_while_the_block_runs_even_if_that_fails():
+    parameter = nn.Parameter(torch.zeros(2))
+    average = EMA({"w": parameter}, decay=0.9)
+    average.tensors["w"].fill_(3)
+    with average.applied():
+        assert parameter.tolist() == [3, 3]
+    try:
+        with average.applied():
+            raise RuntimeError
+    except RuntimeError:
+        pass
+    assert parameter.tolist() == [0, 0]
+    assert average.tensors["w"].tolist() == [3, 3]

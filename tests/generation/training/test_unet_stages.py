@@ -9,19 +9,18 @@ import torch
 
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DUNet
-from generation.training.conditions import orbit_told
+from generation.training.batches import HeldOut
+from generation.training.conditioning import orbit_batch
+from generation.training.config import read_config
 from generation.training.dataset import GridDataset
-from generation.training.draws import Draws
 from generation.training.engine import train
-from generation.training.held_out import HeldOut
-from generation.training.latents import LatentSpace
-from generation.training.logbook import read_log
-from generation.training.settings import read_settings
-from generation.training.stage_networks import TOWER_NAME, UNET_NAME, open_base
-from generation.training.whole_stages import (
-    BaseSettings,
+from generation.training.run_folder import read_log
+from generation.training.sampling import SampleRng
+from generation.training.stage_networks import IMAGE_ENCODER_NAME, UNET_NAME, LatentSpace, open_base
+from generation.training.unet_stages import (
+    BaseConfig,
     BaseStage,
-    ReferenceViewsSettings,
+    ReferenceViewsConfig,
     ReferenceViewsStage,
 )
 from generation.weights.files import describe
@@ -45,14 +44,15 @@ def test_a_step_changes_network_and_tower_and_leaves_the_autoencoder(
 ):
     stage = kind(settings, tiny_vae)
     changed = changed_by_a_step(stage, tiny_shards)
-    assert {name.split(".")[0] for name in changed} == {"unet", "tower"}
+    assert {name.split(".")[0] for name in changed} == {"unet", "image_encoder"}
     unused = {name for name in stage.module.state_dict() if not name.startswith("space")} - changed
     assert all("attn2.to_" in name or "norm2" in name for name in unused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "settings"), STAGES)
-def test_one_sample_is_learnt_by_heart(kind, settings, tiny_vae, tiny_shards):
-    stage = kind(replace(settings, drop=0.0), tiny_vae)
+def test_one_sample_is_learned_by_heart(kind, settings, tiny_vae, tiny_shards):
+    stage = kind(replace(settings, cond_drop_prob=0.0), tiny_vae)
     losses = losses_on_one_sample(stage, tiny_shards, 40, 3e-3)
     assert losses[-1] < 0.5 * losses[0]
 
@@ -68,12 +68,12 @@ def test_training_writes_what_loads_again_and_makes_the_same(
     unet_file = describe(trained.weights / UNET_NAME, name)
     unet_file.check_requires(vae=space.sha256)
     unet = unet_file.build()
-    tower = describe(trained.weights / TOWER_NAME, "image-encoder").build()
+    tower = describe(trained.weights / IMAGE_ENCODER_NAME, "image-encoder").build()
     assert isinstance(unet, SV3DUNet if kind is ReferenceViewsStage else SV4DUNet)
     assert unet.config == stage.module.unet.config
-    stage.module.unet, stage.module.tower = unet, tower
-    held_out = HeldOut(GridDataset(tiny_shards, stage.selection), ENGINE, torch.device("cpu"))
-    found = stage.score(held_out.samples, held_out.draws())
+    stage.module.unet, stage.module.image_encoder = unet, tower
+    held_out = HeldOut(GridDataset(tiny_shards, stage.sampling), ENGINE, torch.device("cpu"))
+    found = stage.evaluate(held_out.samples, held_out.rng())
     assert found == pytest.approx(trained.scores, rel=1e-5)
     assert set(read_log(tmp_path / "out")[-1]) >= {"held_out_loss", "psnr"}
 
@@ -86,7 +86,10 @@ def test_a_finished_training_leaves_the_files_that_later_stages_know(
     for _ in range(4):
         trained = train(kind(settings, tiny_vae), ENGINE, tiny_shards, tmp_path / "out")
         digests.add(
-            (file_sha256(trained.weights / UNET_NAME), file_sha256(trained.weights / TOWER_NAME))
+            (
+                file_sha256(trained.weights / UNET_NAME),
+                file_sha256(trained.weights / IMAGE_ENCODER_NAME),
+            )
         )
     assert len(digests) == 1
 
@@ -94,7 +97,7 @@ def test_a_finished_training_leaves_the_files_that_later_stages_know(
 def test_pictures_show_what_is_known_the_truth_and_a_sample(tiny_vae, tiny_shards):
     stage = BaseStage(BASE, tiny_vae)
     batch = batch_of(stage, tiny_shards)
-    picture = stage.pictures(batch, Draws(0, 0, range(2)))
+    picture = stage.images(batch, SampleRng(0, 0, range(2)))
     assert picture.shape == (3 * 8, (1 + 2 * 2) * 8, 3)
     assert picture.dtype == np.uint8
     rgba = batch.target["low"][0, 1, 2].double()  # view 1, time 2
@@ -104,14 +107,14 @@ def test_pictures_show_what_is_known_the_truth_and_a_sample(tiny_vae, tiny_shard
 
 def test_one_unguided_step_is_what_the_network_says_of_noise_at_once(tiny_vae, tiny_shards):
     """By the coefficients of v-prediction, and unlike what guidance makes of it."""
-    stage = ReferenceViewsStage(replace(ORBIT, steps=1, guided=False), tiny_vae)
+    stage = ReferenceViewsStage(replace(ORBIT, sampler_steps=1, guided=False), tiny_vae)
     network = stage.module
     torch.manual_seed(0)
     for parameter in network.unet.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     batch, sigma = batch_of(stage, tiny_shards, 1), 700.0
-    told = orbit_told(batch, "low", network.space, network.tower)
-    noise = Draws(5, 0, [0]).normal(*network.space.latents(told.images).shape[1:])[0]
+    told = orbit_batch(batch, "low", network.space, network.image_encoder)
+    noise = SampleRng(5, 0, [0]).normal(*network.space.encode(told.images).shape[1:])[0]
     conditioning = told.conditionings[0]
     with torch.no_grad():
         v = network.unet(
@@ -123,50 +126,50 @@ def test_one_unguided_step_is_what_the_network_says_of_noise_at_once(tiny_vae, t
         )
         x = noise * math.sqrt(sigma**2 + 1)
         z = x / (sigma**2 + 1) - v * sigma / math.sqrt(sigma**2 + 1)
-        made = network.space.images(z)
+        made = network.space.decode(z)
     expected = torch.cat(list((made.clamp(-1, 1) + 1) * 127.5), dim=2).permute(1, 2, 0)
-    shown = stage.pictures(batch, Draws(5, 0, [0]))[:, -4 * 8 :]
+    shown = stage.images(batch, SampleRng(5, 0, [0]))[:, -4 * 8 :]
     np.testing.assert_allclose(shown, expected, atol=0.51)
-    guided = ReferenceViewsStage(replace(ORBIT, steps=1), tiny_vae)
+    guided = ReferenceViewsStage(replace(ORBIT, sampler_steps=1), tiny_vae)
     guided.module.load_state_dict(network.state_dict())
-    led = guided.pictures(batch, Draws(5, 0, [0]))[:, -4 * 8 :]
+    led = guided.images(batch, SampleRng(5, 0, [0]))[:, -4 * 8 :]
     assert np.abs(led - expected.numpy()).max() > 2
 
 
 def test_features_that_are_computed_again_give_the_same_gradients(tiny_vae, tiny_shards):
     gradients = []
-    for recompute in (False, True):
-        stage = BaseStage(replace(BASE, recompute=recompute), tiny_vae)
-        stage.loss(batch_of(stage, tiny_shards), Draws(0, 0, range(2))).loss.backward()
+    for gradient_checkpointing in (False, True):
+        stage = BaseStage(replace(BASE, gradient_checkpointing=gradient_checkpointing), tiny_vae)
+        stage.loss(batch_of(stage, tiny_shards), SampleRng(0, 0, range(2))).loss.backward()
         gradients.append([x.grad for x in stage.module.parameters() if x.requires_grad])
     torch.testing.assert_close(*gradients)
-    assert BaseStage(BASE, tiny_vae).settings == stage.settings
+    assert BaseStage(BASE, tiny_vae).identity == stage.identity
 
 
 @pytest.mark.parametrize(("kind", "settings"), STAGES)
 def test_half_precision_gives_about_the_same_loss(kind, settings, tiny_vae, tiny_shards):
     stage = kind(settings, tiny_vae)
     batch = batch_of(stage, tiny_shards)
-    expected = stage.loss(batch, Draws(0, 0, range(2))).loss.item()
+    expected = stage.loss(batch, SampleRng(0, 0, range(2))).loss.item()
     with torch.autocast("cpu", torch.bfloat16):
-        found = stage.loss(batch, Draws(0, 0, range(2))).loss
+        found = stage.loss(batch, SampleRng(0, 0, range(2))).loss
     found.backward()
     assert found.item() == pytest.approx(expected, rel=0.05)
 
 
 def test_the_base_starts_from_another_one_of_its_sizes(tiny_vae, tiny_base):
     stage = BaseStage(replace(BASE, size="high"), tiny_vae, seed=7, start=tiny_base)
-    base = open_base(tiny_base, stage.module.space)
+    base = open_base(tiny_base, tiny_vae)
     torch.testing.assert_close(stage.module.unet.state_dict(), base.unet.state_dict())
-    assert stage.settings["start_sha256"] == base.sha256
+    assert stage.identity["start_sha256"] == base.sha256
     with pytest.raises(WeightsError, match="expected a network"):
         BaseStage(replace(BASE, channel_mult=(1, 2)), tiny_vae, start=tiny_base)
 
 
 @pytest.mark.parametrize("config", ["mini", "paper"])
 def test_the_configurations_have_networks_that_can_be_built(config):
-    _, orbit = read_settings(config, "reference-views", ReferenceViewsSettings)
-    _, grid = read_settings(config, "base", BaseSettings)
+    _, orbit = read_config(config, "reference-views", ReferenceViewsConfig)
+    _, grid = read_config(config, "base", BaseConfig)
     with torch.device("meta"):
         unets = [ReferenceViewsStage._unet(orbit, 4), BaseStage._unet(grid, 4)]
     millions = [sum(each.numel() for each in unet.parameters()) / 1e6 for unet in unets]
@@ -180,7 +183,8 @@ def test_a_missing_autoencoder_is_told_with_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"drop": 2.0}, {"steps": 0}, {"spacing": "random"}, {"noise_std": 0.0}]
+    "wrong",
+    [{"cond_drop_prob": 2.0}, {"sampler_steps": 0}, {"spacing": "random"}, {"noise_std": 0.0}],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(InputError):
@@ -188,7 +192,7 @@ def test_settings_out_of_range_are_refused(wrong):
 
 
 def test_sizes_that_do_not_fit_are_refused(tiny_vae):
-    with pytest.raises(InputError, match="multiple of 32"):
+    with pytest.raises(InputError, match="divisible by 32"):
         BaseStage(replace(BASE, model_channels=40), tiny_vae)
-    with pytest.raises(InputError, match="one frame"):
+    with pytest.raises(InputError, match="1 frame"):
         replace(ORBIT, frames=2)

@@ -1,34 +1,44 @@
-"""What a training step sees of a grid: as many views and frames as asked, and only sound ones."""
+"""Sampled views and frames, and random numbers."""
 
 from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
 import pytest
+import torch
 
-from generation.training.training_choice import COARSE, FINE, Choice, Selection, Spacing, choose
+from generation.training import sampling
+from generation.training.sampling import (
+    COARSE,
+    FINE,
+    ClipSample,
+    SampleRng,
+    SamplingConfig,
+    Spacing,
+    sample_clip,
+)
 from generation.windows import anchor_and_fill_windows
 from recon.errors import InputError
 
-VARIED = Selection(4, 3, max_stride=4, random_reference=True, varied=True)
+VARIED = SamplingConfig(4, 3, max_stride=4, random_reference=True, augment=True)
 SPACINGS = list(Spacing)
 
 
-def draws(selection: Selection, V: int = 16, T: int = 21, count: int = 200) -> list[Choice]:
-    return [choose(selection, V, T, np.random.default_rng(seed)) for seed in range(count)]
+def clips(sampling: SamplingConfig, V: int = 16, T: int = 21, count: int = 200) -> list[ClipSample]:
+    return [sample_clip(sampling, V, T, np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_the_coarse_stage_sees_all_views_in_order_and_five_frames_on_end():
-    for choice in draws(COARSE):
+    for choice in clips(COARSE):
         assert choice.views == tuple(range(16))
         assert choice.reference_view == 0
         assert np.diff(choice.frames).tolist() == [1, 1, 1, 1]
         assert choice.reference_frame == choice.frames[0]
-    assert {choice.frames[0] for choice in draws(COARSE)} == set(range(17))
+    assert {choice.frames[0] for choice in clips(COARSE)} == set(range(17))
 
 
 def test_the_fine_stage_sees_four_views_each_as_often_as_any_other():
-    choices = draws(FINE, count=800)
+    choices = clips(FINE, count=800)
     assert all(len(set(choice.views)) == 4 for choice in choices)
     seen = np.bincount([view for choice in choices for view in choice.views], minlength=16)
     assert np.abs(seen - 200).max() < 60  # five standard deviations
@@ -36,22 +46,22 @@ def test_the_fine_stage_sees_four_views_each_as_often_as_any_other():
 
 @pytest.mark.parametrize("T", [6, 21, 42])
 def test_anchors_are_those_of_sampling(T):
-    (choice,) = draws(Selection(spacing=Spacing.ANCHORS), T=T, count=1)
+    (choice,) = clips(SamplingConfig(spacing=Spacing.ANCHORS), T=T, count=1)
     first = anchor_and_fill_windows(T, 5)[0]
     assert choice.frames == first.frames
     assert choice.reference_frame == first.reference
 
 
 def test_strides_reach_as_far_as_the_clip():
-    choices = draws(Selection(max_stride=9))
+    choices = clips(SamplingConfig(max_stride=9))
     assert {choice.frames[1] - choice.frames[0] for choice in choices} == {1, 2, 3, 4, 5}
     assert all(max(choice.frames) <= 20 for choice in choices)
     assert {max(choice.frames) for choice in choices} >= {4, 20}
-    assert draws(Selection(max_stride=9), T=5, count=1)[0].frames == (0, 1, 2, 3, 4)
+    assert clips(SamplingConfig(max_stride=9), T=5, count=1)[0].frames == (0, 1, 2, 3, 4)
 
 
 def test_views_go_around_from_a_random_reference():
-    choices = draws(Selection(random_reference=True))
+    choices = clips(SamplingConfig(random_reference=True))
     assert {choice.reference_view for choice in choices} == set(range(16))
     for choice in choices:
         assert choice.views == tuple((choice.reference_view + k) % 16 for k in range(16))
@@ -59,21 +69,21 @@ def test_views_go_around_from_a_random_reference():
 
 @pytest.mark.parametrize("random_reference", [False, True])
 def test_choices_that_are_not_varied_take_these_random_numbers_and_no_others(random_reference):
-    selection = Selection(4, 3, max_stride=4, random_reference=random_reference)
+    sampling = SamplingConfig(4, 3, max_stride=4, random_reference=random_reference)
     for seed in range(50):
         rng, taken = np.random.default_rng(seed), np.random.default_rng(seed)
-        found = choose(selection, 16, 8, rng)
+        found = sample_clip(sampling, 16, 8, rng)
         reference = int(taken.integers(16)) if random_reference else 0
         views = (reference + np.sort(taken.choice(16, 4, replace=False))) % 16
         stride = int(taken.integers(1, 4))  # as 8 frames are too few for a stride of 4
         start = int(taken.integers(8 - 2 * stride))
         frames = (start, start + stride, start + 2 * stride)
-        assert found == Choice(reference, start, tuple(views.tolist()), frames)
+        assert found == ClipSample(reference, start, tuple(views.tolist()), frames)
         assert rng.bit_generator.state == taken.bit_generator.state
 
 
 def test_mixed_frames_begin_at_the_reference_frame_or_one_stride_after_it():
-    choices = draws(Selection(frames=4, spacing=Spacing.MIXED, max_stride=9))
+    choices = clips(SamplingConfig(frames=4, spacing=Spacing.MIXED, max_stride=9))
     before = set()
     for choice in choices:
         (stride,) = set(np.diff(choice.frames).tolist())
@@ -85,20 +95,20 @@ def test_mixed_frames_begin_at_the_reference_frame_or_one_stride_after_it():
 
 
 def test_mixed_frames_need_one_more():
-    selection = Selection(frames=4, spacing=Spacing.MIXED, max_stride=9)
-    assert selection.needed_frames == 5
-    found = {(choice.reference_frame, choice.frames) for choice in draws(selection, T=5)}
+    sampling = SamplingConfig(frames=4, spacing=Spacing.MIXED, max_stride=9)
+    assert sampling.needed_frames == 5
+    found = {(choice.reference_frame, choice.frames) for choice in clips(sampling, T=5)}
     assert found == {(0, (0, 1, 2, 3)), (1, (1, 2, 3, 4)), (0, (1, 2, 3, 4))}
 
 
 def test_a_single_mixed_frame_may_be_any_and_its_reference_any_before_it():
-    selection = Selection(frames=1, spacing=Spacing.MIXED, max_stride=9)
-    found = {(choice.reference_frame, choice.frames) for choice in draws(selection, T=3)}
+    sampling = SamplingConfig(frames=1, spacing=Spacing.MIXED, max_stride=9)
+    found = {(choice.reference_frame, choice.frames) for choice in clips(sampling, T=3)}
     assert found == {(first, (last,)) for first in range(3) for last in range(first, 3)}
 
 
 def test_all_variations_occur_and_each_about_as_often_as_any_other():
-    choices = draws(VARIED, count=2400)
+    choices = clips(VARIED, count=2400)
     seen = [(each.mirrored, each.frames[0] > each.frames[1], each.channels) for each in choices]
     all_of_them = set(product((False, True), (False, True), permutations(range(3))))
     assert set(seen) == all_of_them
@@ -106,7 +116,7 @@ def test_all_variations_occur_and_each_about_as_often_as_any_other():
 
 
 def test_choices_are_only_varied_where_that_is_asked_for():
-    for choice in draws(replace(VARIED, varied=False)):
+    for choice in clips(replace(VARIED, augment=False)):
         assert not choice.mirrored
         assert choice.channels == (0, 1, 2)
         assert list(choice.frames) == sorted(choice.frames)
@@ -115,8 +125,8 @@ def test_choices_are_only_varied_where_that_is_asked_for():
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_a_varied_choice_shows_what_the_plain_one_does(spacing):
     varied = replace(VARIED, spacing=spacing)
-    plain_ones = draws(replace(varied, varied=False))
-    for plain, choice in zip(plain_ones, draws(varied), strict=True):
+    plain_ones = clips(replace(varied, augment=False))
+    for plain, choice in zip(plain_ones, clips(varied), strict=True):
         assert choice.reference_view == plain.reference_view
         assert sorted(choice.views) == sorted(plain.views)
         backwards = choice.frames[0] > choice.frames[1]
@@ -125,7 +135,7 @@ def test_a_varied_choice_shows_what_the_plain_one_does(spacing):
 
 
 def test_views_are_met_in_their_order_in_the_mirror_too():
-    choices = draws(VARIED)
+    choices = clips(VARIED)
     for choice in choices:
         around = -1 if choice.mirrored else 1
         steps = [around * (view - choice.reference_view) % 16 for view in choice.views]
@@ -136,7 +146,7 @@ def test_views_are_met_in_their_order_in_the_mirror_too():
 
 def test_backwards_the_reference_frame_comes_first_as_well():
     for spacing in (Spacing.CONSECUTIVE, Spacing.MIXED):
-        choices = draws(replace(VARIED, spacing=spacing))
+        choices = clips(replace(VARIED, spacing=spacing))
         before = set()
         for choice in choices:
             (stride,) = set(np.diff(choice.frames).tolist())
@@ -147,7 +157,7 @@ def test_backwards_the_reference_frame_comes_first_as_well():
 
 
 def test_backwards_anchors_count_from_the_end():
-    found = draws(replace(VARIED, spacing=Spacing.ANCHORS), T=7)
+    found = clips(replace(VARIED, spacing=Spacing.ANCHORS), T=7)
     assert {(choice.reference_frame, choice.frames) for choice in found} == {
         (0, (2, 4, 6)),
         (6, (4, 2, 0)),
@@ -155,10 +165,51 @@ def test_backwards_anchors_count_from_the_end():
 
 
 def test_a_single_frame_may_be_any():
-    assert {choice.frames for choice in draws(Selection(frames=1), T=3)} == {(0,), (1,), (2,)}
+    assert {choice.frames for choice in clips(SamplingConfig(frames=1), T=3)} == {(0,), (1,), (2,)}
 
 
 @pytest.mark.parametrize("changes", [{"views": 0}, {"frames": 0}, {"max_stride": 0}, {"sizes": ()}])
 def test_nothing_to_choose_is_refused(changes):
     with pytest.raises(InputError):
-        Selection(**changes)
+        SamplingConfig(**changes)
+
+
+def test_a_sample_keeps_its_numbers_however_the_batch_is_cut():
+    whole = SampleRng(5, 7, range(6))
+    parts = [SampleRng(5, 7, [0, 2, 4]), SampleRng(5, 7, [1, 3, 5])]
+    for draw in (
+        lambda rng: rng.normal(3, 2),
+        lambda rng: rng.uniform(),
+        lambda rng: rng.permutation(4),
+    ):
+        expected, found = draw(whole), [draw(part) for part in parts]
+        assert torch.equal(expected[::2], found[0])
+        assert torch.equal(expected[1::2], found[1])
+
+
+def test_several_threads_draw_the_same_numbers(monkeypatch):
+    alone = SampleRng(5, 7, range(6))
+    expected = [alone.normal(3, 2), alone.uniform(), alone.permutation(4)]
+    monkeypatch.setattr(sampling, "PARALLEL_SIZE", 1)
+    shared = SampleRng(5, 7, range(6))
+    found = [shared.normal(3, 2), shared.uniform(), shared.permutation(4)]
+    assert all(map(torch.equal, found, expected))
+
+
+def test_seeds_steps_and_places_have_numbers_of_their_own():
+    triples = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    numbers = {float(SampleRng(seed, step, [place]).uniform()) for seed, step, place in triples}
+    assert len(numbers) == 4
+
+
+def test_numbers_go_on_within_a_step_and_are_as_they_should_be():
+    rng = SampleRng(0, 0, range(4))
+    first = rng.normal(5000)
+    assert not torch.equal(first, rng.normal(5000))
+    torch.testing.assert_close(first.mean(1), torch.zeros(4), atol=0.06, rtol=0)
+    torch.testing.assert_close(first.std(1), torch.ones(4), atol=0.06, rtol=0)
+    uniform = rng.uniform(5000)
+    assert uniform.min() >= 0
+    assert uniform.max() < 1
+    assert rng.permutation(7).sort(1).values.tolist() == [list(range(7))] * 4
+    assert len(rng) == 4

@@ -8,10 +8,10 @@ from torch.utils.data import default_collate
 
 from generation.conditioning import azimuth_rad, camera_vector, polar_rad
 from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
-from generation.training.conditions import grid_told, orbit_told, true_reference_views
-from generation.training.dataset import GridDataset, TrainingSample, over_white
-from generation.training.latents import LatentSpace, open_latent_space
-from generation.training.training_choice import Selection
+from generation.training.conditioning import grid_batch, orbit_batch, true_reference_views
+from generation.training.dataset import GridDataset, TrainingSample, composite_on_white
+from generation.training.sampling import SamplingConfig
+from generation.training.stage_networks import LatentSpace, open_latent_space
 from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import describe
 
@@ -27,27 +27,29 @@ def tower() -> ConvImageEncoder:
 
 
 def batch_of(shards, **choice) -> TrainingSample:
-    dataset = GridDataset(shards, Selection(random_reference=True, **choice))
+    dataset = GridDataset(shards, SamplingConfig(random_reference=True, **choice))
     return default_collate([dataset[number] for number in range(3)])
 
 
 def test_frames_of_a_grid_are_listed_by_time_and_told_the_video(space, tower, tiny_shards):
     batch = batch_of(tiny_shards, views=3, frames=2)
-    told = grid_told(batch, "low", space, tower, true_reference_views(batch, "low"))
+    told = grid_batch(batch, "low", space, tower, true_reference_views(batch, "low"))
     frame = 1 * 3 + 2  # time 1, view 2
-    torch.testing.assert_close(told.images[1, frame], over_white(batch.target["low"][1, 2, 1]).rgb)
-    seen = over_white(batch.reference_video["low"][1]).rgb
+    torch.testing.assert_close(
+        told.images[1, frame], composite_on_white(batch.target["low"][1, 2, 1]).rgb
+    )
+    seen = composite_on_white(batch.reference_video["low"][1]).rgb
     found = told.conditionings[1]
-    torch.testing.assert_close(found.concat[frame], space.latents(seen[1:])[0])
+    torch.testing.assert_close(found.concat[frame], space.encode(seen[1:])[0])
     torch.testing.assert_close(found.context, tower(seen))
     assert found.reference is not None
-    views = over_white(batch.reference_views["low"][1]).rgb
-    torch.testing.assert_close(found.reference, space.latents(views))
+    views = composite_on_white(batch.reference_views["low"][1]).rgb
+    torch.testing.assert_close(found.reference, space.encode(views))
 
 
 def test_cameras_are_told_as_the_pipeline_tells_them(space, tower, tiny_shards):
     batch = batch_of(tiny_shards, views=3, frames=2)
-    told = grid_told(batch, "low", space, tower, true_reference_views(batch, "low"))
+    told = grid_batch(batch, "low", space, tower, true_reference_views(batch, "low"))
     found = told.conditionings[2].vector
     elevations = batch.elevation_rad[2].double().rad2deg().tolist()
     azimuths = batch.azimuth_rad[2].double().rad2deg().tolist()
@@ -57,9 +59,11 @@ def test_cameras_are_told_as_the_pipeline_tells_them(space, tower, tiny_shards):
 
 def test_an_orbit_ends_with_the_reference_view(space, tower, tiny_shards):
     batch = batch_of(tiny_shards, views=4, frames=1)
-    told = orbit_told(batch, "low", space, tower)
+    told = orbit_batch(batch, "low", space, tower)
     torch.testing.assert_close(told.images[:, -1], told.video[:, 0])
-    torch.testing.assert_close(told.images[:, :-1], over_white(batch.target["low"][:, 1:, 0]).rgb)
+    torch.testing.assert_close(
+        told.images[:, :-1], composite_on_white(batch.target["low"][:, 1:, 0]).rgb
+    )
     last = camera_vector(math.pi / 2 - batch.elevation_rad[:, 0], torch.zeros(3))
     found = torch.stack([each.vector[-1] for each in told.conditionings])
     torch.testing.assert_close(found, last)
@@ -67,11 +71,11 @@ def test_an_orbit_ends_with_the_reference_view(space, tower, tiny_shards):
 
 def test_latents_and_images_are_those_of_the_autoencoder(space, tiny_vae, tiny_shards):
     network = describe(tiny_vae / "weights" / VAE_FILE, "vae").build()
-    images = over_white(batch_of(tiny_shards, views=2, frames=1).target["low"]).rgb
-    latents = space.latents(images)
+    images = composite_on_white(batch_of(tiny_shards, views=2, frames=1).target["low"]).rgb
+    latents = space.encode(images)
     assert latents.shape == (3, 2, 1, 12, 4, 4)
     torch.testing.assert_close(latents.flatten(0, 2), network.encoder(images.flatten(0, 2)))
-    made = space.images(latents.flatten(0, 2) * space.scale)
+    made = space.decode(latents.flatten(0, 2) * space.scale)
     expected = network.decoder(latents.flatten(0, 2)).clamp(-1, 1)
     torch.testing.assert_close(made, expected)
     assert not any(each.requires_grad for each in space.parameters())

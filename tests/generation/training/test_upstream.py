@@ -17,22 +17,21 @@ from generation.presets import make_plan, presets
 from generation.progress import StepCounter
 from generation.settings import GenerateSettings
 from generation.stages import SEEDS, reduced
-from generation.training.coarse_stage import CoarseStage
-from generation.training.dataset import TrainingSample, over_white
-from generation.training.draws import Draws
+from generation.training.cascade_stages import CoarseStage, FineStage
+from generation.training.dataset import TrainingSample, composite_on_white
 from generation.training.engine import train
-from generation.training.fine_stage import FineStage
-from generation.training.foundation import open_foundation
-from generation.training.preceding import (
-    Made,
-    PrecededSettings,
-    Preceding,
-    coarse_made,
-    open_preceding,
-    reference_views_told,
-    view_numbers,
+from generation.training.sampling import SampleRng
+from generation.training.stage_networks import open_base
+from generation.training.unet_stages import ReferenceViewsStage
+from generation.training.upstream import (
+    UpstreamConfig,
+    UpstreamModels,
+    UpstreamOutputs,
+    open_upstream,
+    select_coarse_views,
+    select_reference_views,
+    view_indices,
 )
-from generation.training.whole_stages import ReferenceViewsStage
 from generation.weights.catalogue import LORA_FILE
 from generation.weights.model_weights import open_models
 from generation.weights.store import find_cascade_file
@@ -51,7 +50,7 @@ from tests.generation.training.tiny_stages import (
 )
 
 SIZE, ELEVATION_DEG, STEPS = 64, 20.0, 2
-OURS = replace(COARSE, generated=1.0, orbit_views=4)
+OURS = replace(COARSE, upstream_prob=1.0, orbit_views=4)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def coarse(tiny_shards, tiny_vae, tiny_base, orbit, tmp_path_factory) -> Path:
     return folder
 
 
-class NoiseOfThePipeline(Draws):
+class NoiseOfThePipeline(SampleRng):
     """That of one clip: the orbit's, then that of the first pass of the coarse grid."""
 
     def __init__(self):
@@ -92,8 +91,8 @@ def test_views_and_coarse_grid_are_those_of_the_pipeline(tmp_path, monkeypatch, 
     run = coarse_run(clip, folder, tmp_path / "grid")
     expected = run.views()  # [T, V, 3, s, s]
 
-    preceding = assembled(folder, generated_steps=STEPS, orbit_size=orbit_size)
-    made = preceding.make(sample_of(composite(clip.images)), NoiseOfThePipeline())
+    preceding = assembled(folder, upstream_steps=STEPS, orbit_size=orbit_size)
+    made = preceding.generate(sample_of(composite(clip.images)), NoiseOfThePipeline())
     assert made.coarse is not None and run.state.orbit is not None
     assert made.chosen.tolist() == [True]
     torch.testing.assert_close(made.reference_views[0, 0], run.job.video[0])
@@ -113,11 +112,11 @@ def coarse_run(clip: PreparedClip, weights: Path, folder: Path) -> Run:
     return Run(job, CoarseGrid(SIZE, lora, models["mini"].sha256))
 
 
-def assembled(folder: Path, **settings: Any) -> Preceding:
+def assembled(folder: Path, **settings: Any) -> UpstreamModels:
     """Of all files in one folder."""
-    told = PrecededSettings(generated=1.0, **settings)
+    told = UpstreamConfig(upstream_prob=1.0, **settings)
     trainings = {"reference-views": folder, "coarse": folder}
-    preceding = open_preceding(told, open_foundation(folder, folder), trainings)
+    preceding = open_upstream(told, open_base(folder, folder), trainings)
     assert preceding is not None
     return preceding
 
@@ -137,34 +136,38 @@ def sample_of(video: np.ndarray) -> TrainingSample:
 
 
 def test_chosen_samples_alone_are_told_what_was_made(tiny_vae, tiny_base, tiny_shards, orbit):
-    stage = CoarseStage(replace(OURS, generated=0.5), tiny_vae, tiny_base, reference_views=orbit)
-    batch, preceding = batch_of(stage, tiny_shards, 8), stage.module.preceding
+    stage = CoarseStage(
+        replace(OURS, upstream_prob=0.5), tiny_vae, tiny_base, reference_views=orbit
+    )
+    batch, preceding = batch_of(stage, tiny_shards, 8), stage.module.upstream
     assert preceding is not None
-    made = preceding.make(batch, Draws(0, 0, range(8)))
+    made = preceding.generate(batch, SampleRng(0, 0, range(8)))
     assert 0 < made.chosen.sum() < 8
-    true = over_white(batch.reference_views["low"]).rgb
-    same = (reference_views_told(batch, "low", made) == true).flatten(2).all(2)
-    known = view_numbers(batch, 4) == 0
+    true = composite_on_white(batch.reference_views["low"]).rgb
+    same = (select_reference_views(batch, "low", made) == true).flatten(2).all(2)
+    known = view_indices(batch, 4) == 0
     assert torch.equal(same, known | ~made.chosen[:, None])
 
 
 def test_a_sample_is_the_same_in_any_batch(tiny_vae, tiny_base, tiny_shards, orbit):
-    stage = CoarseStage(replace(OURS, generated=0.5), tiny_vae, tiny_base, reference_views=orbit)
-    together = stage._task(batch_of(stage, tiny_shards, 4), Draws(0, 0, range(4)))
+    stage = CoarseStage(
+        replace(OURS, upstream_prob=0.5), tiny_vae, tiny_base, reference_views=orbit
+    )
+    together = stage._task(batch_of(stage, tiny_shards, 4), SampleRng(0, 0, range(4)))
     for place in range(4):
         batch = TrainingSample(*(cut(each, place) for each in batch_of(stage, tiny_shards, 4)))
-        alone = stage._task(batch, draws := Draws(0, 0, [place]))
-        expected, found = together.told.conditionings[place], alone.told.conditionings[0]
+        alone = stage._task(batch, rng := SampleRng(0, 0, [place]))
+        expected, found = together.batch.conditionings[place], alone.batch.conditionings[0]
         # Matrix products of another batch size are summed in another order, through two networks:
         # single numbers differ by processor, the whole hardly does.
         assert found.reference is not None
         assert expected.reference is not None
         difference = (found.reference - expected.reference).norm() / expected.reference.norm()
         assert difference < 1e-5
-        again = Draws(0, 0, [place])
+        again = SampleRng(0, 0, [place])
         again.uniform()
         again.normal(4, 12, 4, 4)
-        assert torch.equal(draws.uniform(), again.uniform())
+        assert torch.equal(rng.uniform(), again.uniform())
 
 
 def cut(value: Any, place: int) -> Any:
@@ -179,8 +182,8 @@ def test_coarse_views_are_those_of_the_batch(tiny_vae, tiny_base, tiny_shards):
     batch = batch_of(stage, tiny_shards, 3)
     B, T, N = 3, FINE.frames, 4
     numbered = torch.arange(B * T * N).float().view(B, T, N, 1, 1, 1).expand(B, T, N, 3, 8, 8)
-    made = Made(torch.ones(B, dtype=torch.bool), numbered[:, 0], numbered)
-    found = coarse_made(batch, made)
+    made = UpstreamOutputs(torch.ones(B, dtype=torch.bool), numbered[:, 0], numbered)
+    found = select_coarse_views(batch, made)
     for b in range(B):
         for t in range(T):
             for v, azimuth in enumerate(batch.azimuth_rad[b].tolist()):
@@ -191,20 +194,22 @@ def test_coarse_views_are_those_of_the_batch(tiny_vae, tiny_base, tiny_shards):
 def test_the_fine_stage_is_told_enlarged_views_and_the_true_known_one(
     tiny_vae, tiny_base, tiny_shards, orbit, coarse
 ):
-    settings = replace(FINE, views=4, generated=1.0, orbit_views=4)
+    settings = replace(FINE, views=4, upstream_prob=1.0, orbit_views=4)
     stage = FineStage(settings, tiny_vae, tiny_base, reference_views=orbit, coarse=coarse)
     batch = batch_of(stage, tiny_shards, 2)
-    preceding = stage.module.preceding
+    preceding = stage.module.upstream
     assert preceding is not None
-    made = preceding.make(batch, None)
-    told = reference_views_told(batch, "high", made)
-    true = over_white(batch.reference_views["high"]).rgb
-    known = view_numbers(batch, 4) == 0
+    made = preceding.generate(batch, None)
+    told = select_reference_views(batch, "high", made)
+    true = composite_on_white(batch.reference_views["high"]).rgb
+    known = view_indices(batch, 4) == 0
     assert known.sum() == 2
     assert torch.equal(told[known], true[known])
     assert not (told == true).flatten(2).all(2)[~known].any()
     assert told.shape == true.shape
-    assert torch.equal(stage._coarse(batch, None, made), stage._coarse(batch, None, made))
+    assert torch.equal(
+        stage._coarse_latents(batch, None, made), stage._coarse_latents(batch, None, made)
+    )
     changed = changed_by_a_step(stage, tiny_shards)
     assert changed
     assert all(name.startswith("branch.") for name in changed)
@@ -221,19 +226,19 @@ def test_a_coarse_stage_that_is_told_generated_views_trains_its_lora_alone(
 
 
 def test_what_is_told_belongs_to_a_training(tiny_vae, tiny_base, orbit, coarse):
-    settings = replace(FINE, generated=0.5, orbit_views=4)
+    settings = replace(FINE, upstream_prob=0.5, orbit_views=4)
     stage = FineStage(settings, tiny_vae, tiny_base, reference_views=orbit, coarse=coarse)
-    assert {"reference-views_sha256", "coarse_sha256", "generated"} <= stage.settings.keys()
+    assert {"reference-views_sha256", "coarse_sha256", "upstream_prob"} <= stage.identity.keys()
 
 
 def test_trainings_are_named_if_and_only_if_they_are_asked_for(tiny_vae, tiny_base, orbit, coarse):
     with pytest.raises(InputError, match="needs --reference-views"):
         CoarseStage(OURS, tiny_vae, tiny_base)
-    with pytest.raises(InputError, match="no use for --reference-views"):
+    with pytest.raises(InputError, match="not use --reference-views"):
         CoarseStage(COARSE, tiny_vae, tiny_base, reference_views=orbit)
     with pytest.raises(InputError, match="needs --coarse"):
-        FineStage(replace(FINE, generated=0.1), tiny_vae, tiny_base, reference_views=orbit)
-    with pytest.raises(WeightsError, match="not there"):
+        FineStage(replace(FINE, upstream_prob=0.1), tiny_vae, tiny_base, reference_views=orbit)
+    with pytest.raises(WeightsError, match="does not exist"):
         CoarseStage(OURS, tiny_vae, tiny_base, reference_views=coarse)
 
 
@@ -241,13 +246,13 @@ def test_a_coarse_stage_of_another_base_is_refused(tiny_vae, tiny_base, orbit, c
     other = write_trained_cascade(tmp_path / "other")
     with pytest.raises(WeightsError, match="base of sha256"):
         FineStage(
-            replace(FINE, generated=0.5, orbit_views=4),
+            replace(FINE, upstream_prob=0.5, orbit_views=4),
             tiny_vae, tiny_base, reference_views=orbit, coarse=other,
         )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"generated": 1.5}, {"generated_steps": 0}, {"orbit_views": 0}], ids=str
+    "wrong", [{"upstream_prob": 1.5}, {"upstream_steps": 0}, {"orbit_views": 0}], ids=str
 )
 def test_a_number_out_of_range_is_refused(wrong):
     with pytest.raises(InputError):

@@ -1,0 +1,348 @@
+"""One optimizer step after another: gradients, clipping, AdamW, EMA.
+
+    micro-batches ─▶ loss, gradients ─▶ mean over processes ─▶ clipping ─▶ AdamW ─▶ EMA
+
+`Stage` is what is optimized. A step whose loss or gradient is not finite never reaches the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from generation.models.loading import compare_shapes
+from generation.training.batches import MicroBatch
+from generation.training.config import EngineConfig
+from generation.training.dataset import TrainingSample
+from generation.training.processes import distribute_like, fill, gather, on_device
+from generation.training.sampling import SampleRng, SamplingConfig
+from recon.errors import DivergedError, InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Result = TypeVar("Result")
+
+COUNTER = "step"  # AdamW's step count of a parameter: one number on the CPU, never sharded
+
+
+class StageLoss(NamedTuple):
+    """Loss of a batch.
+
+    Attributes:
+        loss: mean over the samples of the batch, so that processes can be averaged, [].
+        parts: terms of the loss for the log, each [].
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+
+
+class Stage(Protocol):
+    """A network with its loss and its evaluation.
+
+    Random numbers come from the given generators alone, so that a training is the same on any
+    number of processes.
+    """
+
+    @property
+    def name(self) -> str:
+        """One of `config.STAGES`."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Everything the loss depends on, as JSON; must match the saved state to resume."""
+        ...
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """What is sampled from each grid."""
+        ...
+
+    @property
+    def module(self) -> nn.Module:
+        """The network; its parameters that require gradients get one in every step.
+
+        Frozen networks are submodules, too, so that they are moved to the device. Checkpoints hold
+        the trained parameters only.
+        """
+        ...
+
+    def loss(self, batch: TrainingSample, rng: SampleRng) -> StageLoss:
+        """Computes the loss of a batch on the module's device, with a generator per sample."""
+        ...
+
+    def evaluate(self, samples: TrainingSample, rng: SampleRng) -> dict[str, float]:
+        """Computes metrics on held-out samples, with the same random numbers each time."""
+        ...
+
+    def images(self, samples: TrainingSample, rng: SampleRng) -> np.ndarray:
+        """Draws what the network generates for held-out samples, uint8 RGB, [H, W, 3]."""
+        ...
+
+    def save(
+        self,
+        folder: Path,
+        weights: Mapping[str, Tensor],
+        samples: TrainingSample,
+        dtype: torch.dtype,
+    ) -> None:
+        """Writes the published weights.
+
+        Args:
+            folder: an empty folder.
+            weights: the trained parameters by name, complete; those of the module may be sharded.
+            samples: held-out samples, for statistics.
+            dtype: floating-point type in the files.
+        """
+        ...
+
+
+class StepResult(NamedTuple):
+    """Result of one optimizer step.
+
+    Attributes:
+        losses: "loss" and its terms, means over the batch of all processes.
+        learning_rate: learning rate of the step.
+        grad_norm: norm of the gradient before clipping.
+        replaced: damaged samples that were replaced by others.
+        control_flags: sums of the processes' flags, see `Optimization.step_once`.
+    """
+
+    losses: dict[str, float]
+    learning_rate: float
+    grad_norm: float
+    replaced: int
+    control_flags: tuple[int, ...]
+
+
+class EMA:
+    """Exponential moving average of parameters, which may be shards.
+
+        ema ← d · ema + (1 − d) · weights,   d = min(decay, (1 + step) / (10 + step))
+
+    The smaller decay of early steps keeps the initialization from dominating.
+
+    Attributes:
+        tensors: averages by name.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], decay: float):
+        """Starts with the present parameters.
+
+        Args:
+            parameters: by name; read at each update.
+            decay: d of later steps, in [0, 1).
+        """
+        self._parameters, self._decay = parameters, decay
+        self.tensors = {name: tensor.detach().clone() for name, tensor in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Updates the averages after a step, counted from 1."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        for name, tensor in self.tensors.items():
+            tensor.lerp_(self._parameters[name].detach(), 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Swaps the averages into the network while the block runs."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, tensor in self.tensors.items():
+            parameter = self._parameters[name]
+            weights = parameter.detach().clone()
+            parameter.copy_(tensor)
+            tensor.copy_(weights)
+
+
+class Optimization:
+    """A stage's network with its optimizer and EMA.
+
+    Attributes:
+        step: number of steps made.
+        parameters: trained parameters by name.
+        ema: their moving average.
+    """
+
+    def __init__(self, stage: Stage, config: EngineConfig, accelerator: Accelerator):
+        """Starts at step 0; moves the network to the device of the process."""
+        self._stage, self._config, self._accelerator = stage, config, accelerator
+        trained = [each for each in stage.module.parameters() if each.requires_grad]
+        assert trained, f"no parameter of {stage.name} requires a gradient"
+        first, second = config.betas
+        optimizer = torch.optim.AdamW(
+            trained, config.learning_rate, (first, second), weight_decay=config.weight_decay
+        )
+        # FSDP replaces the parameters by shards here, so they are listed afterwards.
+        self._model, self._optimizer = accelerator.prepare(_Runner(stage.module), optimizer)
+        self.parameters: dict[str, nn.Parameter] = {
+            name: each for name, each in stage.module.named_parameters() if each.requires_grad
+        }
+        self.ema = EMA(self.parameters, config.ema_decay)
+        self.step = 0
+
+    def step_once(
+        self, micro_batches: Sequence[MicroBatch], control_flags: Sequence[bool] = ()
+    ) -> StepResult:
+        """Makes one optimizer step.
+
+        Args:
+            micro_batches: this process's part of the batch, in parts of equal size.
+            control_flags: decisions on which all processes must agree, such as whether to stop.
+
+        Raises:
+            DivergedError: loss or gradient are not finite; the weights are unchanged.
+        """
+        self._stage.module.train()
+        rate = learning_rate(self._config, self.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        losses = [self._accumulate(part) for part in micro_batches[:-1]]
+        with self._accelerator.accumulate(self._model):
+            losses.append(self._backward(micro_batches[-1]))
+            norm = self._accelerator.clip_grad_norm_(
+                list(self.parameters.values()), self._config.max_grad_norm
+            )
+            replaced = sum(int(part.samples.replaced.sum()) for part in micro_batches)  # type: ignore[attr-defined]
+            assert norm is not None  # only without DDP or FSDP version 2, which are checked
+            result = self._reduce(losses, rate, norm, (replaced, *map(int, control_flags)))
+            self._check(result)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+        self.step += 1
+        self.ema.update(self.step)
+        return result
+
+    def with_ema(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Calls a method of the stage with the EMA weights in the network.
+
+        Must be called on every process, because a sharded network only runs on all of them.
+        """
+        self._stage.module.eval()
+        with self.ema.applied(), torch.no_grad():
+            return self._model(work, *arguments)
+
+    def ema_weights(self) -> dict[str, Tensor]:
+        """Complete copies of the EMA weights; must be called on every process."""
+        return {name: gather(tensor).clone() for name, tensor in self.ema.tensors.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Complete tensors of a checkpoint; must be called on every process.
+
+        Their names are "weights/NAME", "ema/NAME" and "optimizer/NAME/MOMENT".
+        """
+        moments = {
+            f"optimizer/{name}/{moment}": gather(tensor)
+            for name, parameter in self.parameters.items()
+            for moment, tensor in self._optimizer.state[parameter].items()
+        }
+        weights = {f"weights/{name}": gather(x.detach()) for name, x in self.parameters.items()}
+        ema = {f"ema/{name}": gather(x) for name, x in self.ema.tensors.items()}
+        return weights | ema | moments
+
+    def load_state_dict(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Continues from a checkpoint.
+
+        Raises:
+            InputError: its tensors are those of another network.
+        """
+        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "ema": {}, "optimizer": {}}
+        for key, tensor in tensors.items():
+            group, _, name = key.partition("/")
+            groups[group][name] = tensor
+        difference = compare_shapes(_shapes(groups["weights"]), _shapes(self.parameters))
+        if difference.total:
+            raise InputError(f"the checkpoint is of another network; tensors: {difference}")
+        for name, parameter in self.parameters.items():
+            fill(parameter, groups["weights"][name])
+            fill(self.ema.tensors[name], groups["ema"][name])
+        for key, tensor in groups["optimizer"].items():
+            name, _, moment = key.rpartition("/")
+            parameter = self.parameters[name]
+            state = self._optimizer.state[parameter]
+            state[moment] = tensor if moment == COUNTER else distribute_like(tensor, parameter)
+        self.step = step
+
+    def _accumulate(self, part: MicroBatch) -> StageLoss:
+        """Adds the gradients of a micro-batch; processes exchange theirs with the last one only."""
+        with self._accelerator.accumulate(self._model):
+            return self._backward(part)
+
+    def _backward(self, part: MicroBatch) -> StageLoss:
+        device = self._accelerator.device
+        samples = on_device(part.samples, device)
+        rng = SampleRng(self._config.seed, self.step, part.positions, device)
+        result: StageLoss = self._model(self._stage.loss, samples, rng)
+        self._accelerator.backward(result.loss)
+        return result
+
+    def _reduce(
+        self, losses: Sequence[StageLoss], rate: float, norm: Tensor, counts: Sequence[int]
+    ) -> StepResult:
+        """Averages losses and sums counts over all processes, in one exchange."""
+        names = ["loss", *losses[0].parts]
+        means = [torch.stack([_term(each, name) for each in losses]).mean() for name in names]
+        own = torch.cat(
+            [
+                torch.stack(means).detach().double(),
+                torch.tensor(counts, dtype=torch.float64, device=self._accelerator.device),
+            ]
+        )
+        sums: list[float] = cast("Tensor", self._accelerator.reduce(own, "sum")).tolist()
+        processes = cast("int", self._accelerator.num_processes)
+        averages = {name: sums[i] / processes for i, name in enumerate(names)}
+        replaced, *flags = (round(number) for number in sums[len(names) :])
+        return StepResult(averages, rate, float(gather(norm)), replaced, tuple(flags))
+
+    def _check(self, result: StepResult) -> None:
+        loss = result.losses["loss"]
+        if not (math.isfinite(loss) and math.isfinite(result.grad_norm)):
+            raise DivergedError(
+                f"step {self.step + 1}: the loss is {loss:.4g} and the gradient norm "
+                f"{result.grad_norm:.4g}; the last checkpoint is kept, try a lower learning rate"
+            )
+
+
+class _Runner(nn.Module):
+    """The module that accelerate wraps around a network.
+
+    Its forward calls any function that uses the network, so that mixed precision, DDP and FSDP
+    apply although every stage calls its network in its own way.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _term(result: StageLoss, name: str) -> Tensor:
+    return result.loss if name == "loss" else result.parts[name]
+
+
+def learning_rate(config: EngineConfig, step: int) -> float:
+    """Learning rate after `step` steps: linear warm-up, constant, linear cooldown."""
+    up = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    down = min(1.0, (config.steps - step) / max(config.cooldown_steps, 1))
+    return config.learning_rate * min(up, max(down, 0.0))

@@ -1,0 +1,151 @@
+"""The five stages by name: `fourdvd train STAGE` as one call.
+
+vae ─▶ reference-views ─▶ coarse ─▶ fine
+└──▶ base ──────────────┴─────────┘        each is trained on the finished ones before it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from generation.training.autoencoder import AutoencoderConfig, AutoencoderStage
+from generation.training.cascade_stages import CoarseConfig, CoarseStage, FineConfig, FineStage
+from generation.training.config import read_config
+from generation.training.engine import TrainingResult, train
+from generation.training.optimization import Stage
+from generation.training.unet_stages import (
+    BaseConfig,
+    BaseStage,
+    ReferenceViewsConfig,
+    ReferenceViewsStage,
+)
+from recon.errors import InputError
+from recon.progress import OnStep, ShouldStop, ignore_progress, never_stop
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """What a stage is trained on beside the shards; each stage takes some of it.
+
+    Attributes:
+        vae: folder of the autoencoder's training, or an assembled one.
+        base: folder of the base's training, an assembled one, or SV4D's published file.
+        start: folder of another training of the same stage, whose networks to start from.
+        reference_views: folder of SV3D's training, for training on its outputs.
+        coarse: folder of the coarse stage's training, for training on its outputs.
+        branch: the fine stage's branch, see `build_branch`.
+        roles: the roles of its MAP, see `build_branch`.
+        size: image size of the base, "low" or "high"; None for the configuration's.
+    """
+
+    vae: Path | None = None
+    base: Path | None = None
+    start: Path | None = None
+    reference_views: Path | None = None
+    coarse: Path | None = None
+    branch: str = "layerwise"
+    roles: str = "reference_query"
+    size: str | None = None
+
+
+def train_stage(
+    name: str,
+    shards: Sequence[str | Path],
+    output: str | Path,
+    inputs: StageInputs | None = None,
+    *,
+    config: str | Path = "mini",
+    overrides: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    on_step: OnStep = ignore_progress,
+    should_stop: ShouldStop = never_stop,
+) -> TrainingResult:
+    """Trains one stage of the cascade, or resumes its training.
+
+    Args:
+        name: one of `config.STAGES`.
+        shards: folders of `fourdvd data pack`.
+        output: folder of the training.
+        inputs: what the stage is trained on beside the shards.
+        config: a configuration or a TOML file, see `read_config`.
+        overrides: fields of `EngineConfig` that override the configuration.
+        overwrite: whether to replace an existing training instead of resuming it.
+        on_step: see `engine.train`.
+        should_stop: see `engine.train`.
+
+    Raises:
+        InputError: the configuration is invalid, or the stage lacks an input.
+        WeightsError: an input is missing, damaged or does not match another one.
+        FourdvdError: as `engine.train`.
+
+    Example:
+        >>> train_stage("vae", ["shards"], "trainings/vae", overrides={"steps": 100})
+        >>> train_stage("base", ["shards"], "trainings/base", StageInputs(Path("trainings/vae")))
+    """
+    kind, build = _STAGES[name]
+    engine_config, stage_config = read_config(config, name, kind, overrides)
+    stage = build(stage_config, inputs or StageInputs(), engine_config.seed)
+    return train(
+        stage,
+        engine_config,
+        shards,
+        output,
+        overwrite=overwrite,
+        on_step=on_step,
+        should_stop=should_stop,
+    )
+
+
+def _needed(folder: Path | None, option: str) -> Path:
+    if folder is None:
+        raise InputError(f"this stage needs {option}")
+    return folder
+
+
+def _vae(config: AutoencoderConfig, inputs: StageInputs, seed: int) -> Stage:
+    return AutoencoderStage(config, seed)
+
+
+def _reference_views(config: ReferenceViewsConfig, inputs: StageInputs, seed: int) -> Stage:
+    return ReferenceViewsStage(config, _needed(inputs.vae, "--vae"), seed, inputs.start)
+
+
+def _base(config: BaseConfig, inputs: StageInputs, seed: int) -> Stage:
+    config = config if inputs.size is None else replace(config, size=inputs.size)
+    return BaseStage(config, _needed(inputs.vae, "--vae"), seed, inputs.start)
+
+
+def _coarse(config: CoarseConfig, inputs: StageInputs, seed: int) -> Stage:
+    base = _needed(inputs.base, "--base")
+    return CoarseStage(config, inputs.vae, base, seed, inputs.reference_views)
+
+
+def _fine(config: FineConfig, inputs: StageInputs, seed: int) -> Stage:
+    base = _needed(inputs.base, "--base")
+    return FineStage(
+        config,
+        inputs.vae,
+        base,
+        seed,
+        inputs.branch,
+        inputs.roles,
+        inputs.reference_views,
+        inputs.coarse,
+    )
+
+
+class _Entry(NamedTuple):
+    config: type[Any]
+    build: Callable[[Any, StageInputs, int], Stage]
+
+
+_STAGES = {
+    "vae": _Entry(AutoencoderConfig, _vae),
+    "reference-views": _Entry(ReferenceViewsConfig, _reference_views),
+    "base": _Entry(BaseConfig, _base),
+    "coarse": _Entry(CoarseConfig, _coarse),
+    "fine": _Entry(FineConfig, _fine),
+}
