@@ -1,8 +1,8 @@
-// Blending of K bone motions for N Gaussians, and its gradient; see recon/deformation/bone_blending.py.
+// Blending of K bone motions for N Gaussians, and its gradient; see recon/deformation/bones.py.
 //
 // A motion is 16 numbers: a rotation matrix (9, by rows), an offset (3) and a quaternion wxyz (4).
 //   w = softmax(logits of a Gaussian),  b = sum of w_k motion_k,
-//   mean' = B mean + offset,  quat' = normalised(blended quaternion) * quat.
+//   mean' = B mean + offset,  quat' = normalized(blended quaternion) * quat.
 
 #include <algorithm>
 #include <cmath>
@@ -36,7 +36,7 @@ struct Motions {
   }
 };
 
-// Weights of one Gaussian; `w` has room for `padded` numbers, the surplus becomes 0.
+// Skinning weights of one Gaussian; `w` has room for `padded` numbers, the surplus becomes 0.
 inline void softmax(const float* logits, const Motions& m, float* w) {
   std::copy(logits, logits + m.bones, w);
   std::fill(w + m.bones, w + m.padded, -3e38f);
@@ -105,7 +105,7 @@ void NAME(blend_bones_gradient)(int count, int bones, const float* logits, const
   using namespace fourdvd;
   const Motions m(bones, motions);
   const int blocks = (count + kBlock - 1) / kBlock, all = kMotion * m.padded;
-  std::vector<float> partial(static_cast<size_t>(blocks) * all, 0.0f);  // summed in order afterwards
+  std::vector<float> partial(static_cast<size_t>(blocks) * all, 0.0f);  // summed in a fixed order
   parallel_for(blocks, [&](int block) {
     std::vector<float> w(m.padded), by_weight(m.padded);
     float* sums = &partial[static_cast<size_t>(block) * all];

@@ -1,4 +1,4 @@
-// Which of the compiled instruction sets this processor can run.
+// Selects the best compiled instruction set that the processor supports.
 
 extern "C" const char* fourdvd_best_variant() {
 #if defined(__x86_64__)

@@ -1,8 +1,8 @@
-// The image loss of the fit and its gradient in one go: L1 + structural dissimilarity + L1 of alpha.
+// Image loss of a fit and its gradient in one pass: L1 + structural dissimilarity + L1 of alpha.
 //
 //   loss = sum over V images of [ l1 |x - y|  +  ssim (1 - SSIM(x, y))  +  alpha |A - A*| ] / (V H W)
 //
-// x is the rendered image, y the target over the same background, both H x W x 3 (colour terms also
+// x is the rendered image, y the target over the same background, both H x W x 3 (color terms also
 // divided by 3). SSIM: Gaussian window of 11 taps, sigma 1.5, zeros outside the image, constants for a
 // range of 1 (Wang et al. 2004). It is evaluated inside a box only; outside it its loss counts as 0.
 // Images are planar float32 [V, 3, H, W]; targets are interleaved bytes [H, W, 4], straight alpha.
@@ -22,7 +22,7 @@
 namespace {
 
 constexpr int kRadius = 5;
-constexpr float kWindow[kRadius + 1] = {  // exp(-i^2 / 4.5) normalised, from the centre outwards
+constexpr float kWindow[kRadius + 1] = {  // exp(-i^2 / 4.5) normalized, from the center outwards
     0.26601172f, 0.21300554f, 0.10936069f, 0.03600077f, 0.00759876f, 0.00102838f};
 constexpr float kC1 = 0.01f * 0.01f, kC2 = 0.03f * 0.03f;
 
@@ -72,7 +72,7 @@ struct Workspace {
 };
 thread_local Workspace t_workspace;
 
-// Target channel c over the background, read from bytes.
+// Composites channel c of a target of bytes over the background.
 inline float composite(const uint8_t* pixel, int c, float background) {
   const float a = pixel[3] * (1.0f / 255.0f);
   return pixel[c] * (1.0f / 255.0f) * a + background * (1.0f - a);
@@ -154,7 +154,7 @@ extern "C" {
 
 // targets: V pointers to bytes [H, W, 4]. boxes: [V, 4] x0 y0 x1 y1 for SSIM. weights: [V] of each image.
 // Writes the gradients (overwriting them), the V losses, already divided by V H W, and the V mean squared
-// differences of colour.
+// color differences.
 void NAME(image_loss)(int views, int height, int width, const float* rgb, const float* alpha,
                       const uint8_t* const* targets, const float* backgrounds, const int* boxes,
                       const float* weights, float l1, float ssim, float alpha_weight, float* d_rgb,

@@ -1,9 +1,9 @@
-// Small images of meshes, as Cycles without bounces draws them; see generation/curation/fast_renderer.py.
+// Renderer of small mesh images that match Cycles without light bounces; see recon/native/mesh.py.
 //
 // 1. One orthographic depth map for each of K directions of the sun's disc, shared by all views.
-// 2. For each view a z-buffer of s x s places in a pixel (mesh_visibility.h); what lets light through goes
-//    into a list beside it.
-// 3. Row by row: shade what is seen (mesh_shading.h), lay the list over it, filter across and down.
+// 2. For each view a z-buffer with s x s samples per pixel (mesh_visibility.h); translucent surfaces go
+//    into a list of layers beside it.
+// 3. Row by row: shade the visible samples (mesh_shading.h), blend the layers over them, filter both axes.
 // A view is a task and a map is a task, so results are the same with any number of threads.
 
 #include <algorithm>
@@ -23,15 +23,15 @@ namespace fourdvd {
 namespace {
 
 constexpr float kSolidFrom = 0.998f, kVisibleFrom = 0.002f;  // alpha; half a step of 8 bits
-constexpr float kSameNearness = 1e-6f;  // relative; what rounding makes of one depth
+constexpr float kSameNearness = 1e-6f;  // relative rounding error of equal depths
 constexpr float kHighest = 1.0f / kNearestDepth, kNoLimit = 3e38f;  // of nearness
 
-struct Filter {  // pixel i takes places i s .. i s + taps - 1; the grid begins `margin` places before pixel 0
+struct Filter {  // pixel i uses samples i s .. i s + taps - 1; the grid begins `margin` samples before pixel 0
   int32_t subsamples, margin, taps;
   const float* weights;  // [taps], their sum is 1
 };
 
-struct Layer {  // a point that lets light through
+struct Layer {  // a sample of a translucent surface
   uint32_t place;
   int32_t triangle;
   float nearness, alpha;
@@ -52,8 +52,8 @@ inline Point point_at(const Outline& t, int32_t triangle, int x, int y) {
   return p;
 }
 
-// The z-buffer of one view or map. `take(triangle, alpha, place, nearness)` decides about points that are not
-// solid: true draws them.
+// Draws the z-buffer of one view or map. `take(triangle, alpha, place, nearness)` is asked about samples of
+// surfaces that are not opaque; true draws them.
 template <class Take>
 void draw(const Mesh& mesh, Scratch& s, bool perspective, float highest, const Take& take) {
   s.outlines.resize(mesh.triangle_count);
@@ -79,7 +79,7 @@ void draw(const Mesh& mesh, Scratch& s, bool perspective, float highest, const T
   }
 }
 
-// Vertices by a 3 x 4 matrix whose third row gives Z, or the nearness where nothing is in perspective.
+// Transforms vertices by a 3 x 4 matrix whose third row gives Z, or the nearness of an orthographic map.
 void place_corners(const Mesh& mesh, const double* T, bool perspective, std::vector<Corner>& corners) {
   corners.resize(mesh.vertex_count);
   for (int32_t n = 0; n < mesh.vertex_count; ++n) {
@@ -105,14 +105,14 @@ void draw_shadow_map(const Mesh& mesh, const float* T, int map, int size, float*
                 nearness + static_cast<size_t>(y) * size);
 }
 
-// Which direction of the sun a place is lit by: an additive recurrence in the plane, so that neighbours and
-// the same place of neighbouring pixels differ.
+// The sun direction that lights a sample: an additive recurrence in the plane, so that neighbors and the
+// same sample of neighboring pixels differ.
 inline int sun_of(int x, int y, int count) {
   const uint32_t h = static_cast<uint32_t>(x) * 3242174889u + static_cast<uint32_t>(y) * 2447445414u;
   return static_cast<int>((static_cast<uint64_t>(h) * static_cast<uint32_t>(count)) >> 32);
 }
 
-// Radiance times alpha, and alpha, of the places of row y; `first` and `last` are those that are not empty.
+// Premultiplied radiance and alpha of the samples of row y; `first` and `last` bound those not empty.
 void shade_row(const Mesh& mesh, const ShadowMaps& maps, const Light& light, Scratch& s, int y,
                std::vector<Layer>::const_iterator& layer, int& first, int& last) {
   const DepthBuffer& buffer = s.buffer;
@@ -133,7 +133,7 @@ void shade_row(const Mesh& mesh, const ShadowMaps& maps, const Light& light, Scr
   }
 }
 
-// Adds a row of places to the rows of pixels that it belongs to.
+// Adds a row of samples to the rows of pixels whose filter covers it.
 void filter_row(const Filter& f, const std::vector<v4>& row, int y, int first, int last, int height,
                 int width, std::vector<v4>& image) {
   const auto pixel_from = [&f](int place) {
@@ -166,8 +166,8 @@ void write_image(const std::vector<v4>& image, uint8_t* rgba) {
   }
 }
 
-// Puts layers in the order of places, at each the farthest first. A place on the edge between two triangles
-// belongs to both; one of them is dropped, or the surface would stop light twice.
+// Sorts layers by sample, the farthest first. A sample on the edge between two triangles belongs to both;
+// one of them is dropped, or the surface would absorb light twice.
 void sort_layers(const Mesh& mesh, std::vector<Layer>& layers) {
   std::sort(layers.begin(), layers.end(), [](const Layer& a, const Layer& b) {
     if (a.place != b.place) return a.place < b.place;
@@ -228,7 +228,7 @@ void see_view(const Mesh& mesh, const double* T, int height, int width, int32_t*
 
 extern "C" {
 
-// Depth maps [K][S][S] of the mesh along the matrices [K][3][4].
+// Renders depth maps [K][S][S] of the mesh with the matrices [K][3][4].
 void NAME(mesh_shadow_maps)(const fourdvd::Mesh* mesh, int maps, int size, const float* T_map_world,
                             float* nearness) {
   fourdvd::parallel_for(maps, [&](int k) {
@@ -237,7 +237,7 @@ void NAME(mesh_shadow_maps)(const fourdvd::Mesh* mesh, int maps, int size, const
   });
 }
 
-// Images [V][H][W][4], sRGB with straight alpha, through matrices [V][3][4] from the world to the grid.
+// Renders images [V][H][W][4], sRGB with straight alpha, with matrices [V][3][4] from world to sample grid.
 void NAME(mesh_images)(const fourdvd::Mesh* mesh, const fourdvd::ShadowMaps* maps,
                        const fourdvd::Light* light, const fourdvd::Filter* filter, int views, int height,
                        int width, const double* T_grid_world, uint8_t* images) {
@@ -247,7 +247,7 @@ void NAME(mesh_images)(const fourdvd::Mesh* mesh, const fourdvd::ShadowMaps* map
   });
 }
 
-// What is seen at the centres of pixels; where there is nothing only `triangle` is written, as -1.
+// Finds the nearest triangle at pixel centers; where there is none, only `triangle` is written, as -1.
 void NAME(mesh_visibility)(const fourdvd::Mesh* mesh, int height, int width, const double* T_grid_world,
                            int32_t* triangle, float* weights, float* depth, uint8_t* back) {
   fourdvd::see_view(*mesh, T_grid_world, height, width, triangle, weights, depth, back);

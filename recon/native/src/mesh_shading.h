@@ -1,9 +1,9 @@
-// How a point of a mesh looks: surface and textures, the sun through shadow maps, the light from all around.
+// Shading of a mesh: material and textures, a sun with shadow maps, and ambient light.
 //
 //   radiance = base (E / pi max(0, n l) visible + ambient (0.8 + 0.2 n_z)) + emission
 //
-// n is the interpolated normal on the side that is seen, l points to the sun. Everything is linear; textures
-// are interpolated as they are stored, in sRGB, and decoded then, as Cycles does.
+// n is the interpolated normal of the visible side, l points to the sun. Light is linear; textures are
+// interpolated in sRGB as stored and decoded afterwards, as in Cycles.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,7 @@ typedef float v4 __attribute__((vector_size(16)));
 
 struct Surface {  // as `SURFACE` in recon/native/mesh.py
   float base[4], emission[3];
-  float alpha_cutoff;  // below 0: alpha is a share
+  float alpha_cutoff;  // below 0: alpha is not thresholded
   int32_t base_texture, base_uv, emission_texture, emission_uv, alpha_texture;  // -1: none
   int32_t uses_colors, unlit;
 };
@@ -38,7 +38,7 @@ struct Mesh {
   int32_t vertex_count, triangle_count;
 };
 
-struct ShadowMaps {  // of a sun with an extent: each is seen from one direction of its disc
+struct ShadowMaps {  // of an extended sun: one map per direction of its disc
   const float* T_map_world;  // [K][3][4]: texels across, texels down, nearness in texels
   const float* directions;   // [K][3], to the sun
   const float* nearness;     // [K][S][S]
@@ -49,7 +49,7 @@ struct Light {
   float ambient, sun;
 };
 
-struct Point {  // of a triangle
+struct Point {  // a point of a triangle
   int32_t triangle;
   float weight[3];
   bool back;
@@ -58,7 +58,7 @@ struct Point {  // of a triangle
 inline v4 make4(float x, float y, float z, float w) { return v4{x, y, z, w}; }
 inline float dot(const float* a, const float* b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
 
-// sRGB in [0, 255] to linear; a table of the whole numbers, straight between them.
+// Decodes sRGB in [0, 255] to linear light: a table of the integers, linearly interpolated.
 struct Decoder {
   float table[257];
   Decoder() {
@@ -73,15 +73,15 @@ struct Decoder {
   }
 };
 
-// Made at the first call, not when the library is loaded: this processor may lack the instructions.
+// Built at the first call, not when the library is loaded: the processor may lack the instructions.
 inline float decode(float v) {
   static const Decoder decoder;
   return decoder(v);
 }
 
-struct Texel {  // where a coordinate falls between two texels
+struct Texel {  // a coordinate between two texels
   int first, second;
-  float share;  // of the second
+  float share;  // weight of the second
 };
 
 inline Texel locate(float coordinate, int size) {
@@ -92,7 +92,7 @@ inline Texel locate(float coordinate, int size) {
   return {below < 0 ? size - 1 : below, below + 1 >= size ? 0 : below + 1, place - below};
 }
 
-// Colour in [0, 255] and alpha in [0, 255] of a texture that repeats, first row on top.
+// Bilinear color and alpha, in [0, 255], of a repeating texture with its first row on top.
 inline v4 sample(const Texture& texture, const float uv[2]) {
   const Texel x = locate(uv[0], texture.width), y = locate(1.0f - uv[1], texture.height);
   const auto at = [&](int row, int column) {
@@ -104,7 +104,7 @@ inline v4 sample(const Texture& texture, const float uv[2]) {
   return top * (1.0f - y.share) + bottom * y.share;
 }
 
-// The value of a corner attribute [M][3][size] at a point.
+// Interpolates a corner attribute [M][3][size] at a point.
 inline float interpolate(const float* values, int size, const Point& p, int k) {
   const float* v = values + static_cast<size_t>(p.triangle) * 3 * size + k;
   return p.weight[0] * v[0] + p.weight[1] * v[size] + p.weight[2] * v[2 * size];
@@ -120,7 +120,7 @@ inline const Surface& surface_of(const Mesh& mesh, int32_t triangle) {
   return mesh.surfaces[mesh.surface[triangle]];
 }
 
-// Whether no point of a triangle lets light through.
+// Whether a triangle is opaque everywhere.
 inline bool is_solid(const Mesh& mesh, int32_t triangle) {
   const Surface& s = surface_of(mesh, triangle);
   if (s.base[3] < 1.0f || s.alpha_texture >= 0) return false;
@@ -128,7 +128,7 @@ inline bool is_solid(const Mesh& mesh, int32_t triangle) {
   return !s.uses_colors || (corner[3] >= 1.0f && corner[7] >= 1.0f && corner[11] >= 1.0f);
 }
 
-// The share of light that a point keeps: 0 or 1 for surfaces with a cutoff.
+// Opacity of a point; 0 or 1 for surfaces with a cutoff.
 inline float alpha_at(const Mesh& mesh, const Point& p) {
   const Surface& s = surface_of(mesh, p.triangle);
   float alpha = s.base[3];
@@ -138,20 +138,20 @@ inline float alpha_at(const Mesh& mesh, const Point& p) {
   return alpha;
 }
 
-// A number in [0, 1): without a pattern over places and triangles, evenly spread over members of a series.
+// Pseudo-random number in [0, 1) per place and triangle, evenly distributed over the members of a series.
 inline float noise(uint32_t place, uint32_t triangle, uint32_t member) {
   uint32_t h = place * 0x9e3779b1u ^ (triangle * 0x85ebca77u + 0x165667b1u);
   h = (h ^ h >> 15) * 0x2c1b3c6du;
   h = (h ^ h >> 12) * 0x297a2d39u;
-  h = (h ^ h >> 15) + member * 0x9e3779b9u;  // the golden ratio's steps
+  h = (h ^ h >> 15) + member * 0x9e3779b9u;  // steps of the golden ratio
   return static_cast<float>(h >> 8) * 0x1p-24f;
 }
 
 struct Geometry {
-  float position[3], flat[3], normal[3];  // both normals on the side that is seen
+  float position[3], flat[3], normal[3];  // both normals on the visible side
 };
 
-inline void normalise(float v[3], float sign) {
+inline void normalize(float v[3], float sign) {
   const float scale = sign / std::max(std::sqrt(dot(v, v)), 1e-20f);
   for (int k = 0; k < 3; ++k) v[k] *= scale;
 }
@@ -168,16 +168,16 @@ inline Geometry geometry_of(const Mesh& mesh, const Point& p) {
     e[k] = v[1][k] - v[0][k], f[k] = v[2][k] - v[0][k];
   }
   for (int k = 0; k < 3; ++k) g.flat[k] = e[(k + 1) % 3] * f[(k + 2) % 3] - e[(k + 2) % 3] * f[(k + 1) % 3];
-  normalise(g.flat, p.back ? -1.0f : 1.0f);
-  normalise(g.normal, p.back ? -1.0f : 1.0f);
+  normalize(g.flat, p.back ? -1.0f : 1.0f);
+  normalize(g.normal, p.back ? -1.0f : 1.0f);
   return g;
 }
 
 constexpr float kBias = 1.5f;      // texels
-constexpr float kSteepest = 32.0f;  // texels of nearness for one across: steeper receivers get next to no sun
+constexpr float kSteepest = 32.0f;  // slope in texels per texel; steeper receivers get almost no sun
 
-// Whether the sun is seen from a point of a plane. The map holds what is nearest at the centre of a texel, so
-// the receiver's plane is followed to there: no bias that grows with its slope is needed.
+// Whether a point of a plane is lit by the sun. A map stores the nearest surface at texel centers, so the
+// receiver's plane is evaluated there: no slope-dependent bias is needed.
 inline bool sees_sun(const ShadowMaps& maps, int k, const float position[3], const float flat[3]) {
   const float* T = maps.T_map_world + 12 * k;
   const float x = dot(T, position) + T[3], y = dot(T + 4, position) + T[7];
@@ -191,8 +191,8 @@ inline bool sees_sun(const ShadowMaps& maps, int k, const float position[3], con
   return maps.nearness[(static_cast<size_t>(k) * maps.size + row) * maps.size + column] <= nearness + kBias;
 }
 
-// Lifts a point from its flat triangle onto the rounded surface that its corner normals describe, where that
-// is outside; or the triangles next to the edge of an object's own shadow would show. Hanika, "Hacking the
+// Moves a point from its flat triangle outwards to the curved surface that the corner normals describe;
+// without it, triangles are visible along the shadow terminator. Source: Hanika, "Hacking the
 // Shadow Terminator", Ray Tracing Gems II (2021), chapter 4.
 inline void lift(const Mesh& mesh, const Point& p, Geometry& g) {
   const int32_t* corner = mesh.triangles + 3 * static_cast<size_t>(p.triangle);
@@ -208,7 +208,7 @@ inline void lift(const Mesh& mesh, const Point& p, Geometry& g) {
   for (int k = 0; k < 3; ++k) g.position[k] += offset[k];
 }
 
-// Linear radiance of a point (the last component is 1), lit by the k-th direction of the sun.
+// Linear radiance of a point lit by the k-th sun direction; the last component is 1.
 inline v4 radiance_at(const Mesh& mesh, const ShadowMaps& maps, const Light& light, const Point& p, int k) {
   const Surface& s = surface_of(mesh, p.triangle);
   v4 emission = make4(s.emission[0], s.emission[1], s.emission[2], 1.0f);

@@ -1,10 +1,11 @@
-// Which triangle is seen at which place: triangles in homogeneous coordinates and a z-buffer.
+// Visibility of triangles: rasterization in homogeneous coordinates with a z-buffer.
 //
-// A place is the centre of a cell of a regular grid, a pixel or a part of one. A corner is (X, Y, Z) and lies
-// at X/Z, Y/Z; Z is the depth for a camera, 1 where nothing is in perspective. A triangle's weights b_i over
-// the depth z are affine in the place, because sum of b_i corner_i = z (x, y, 1): they are the rows of the
-// inverse of the matrix of corners. That needs no clipping; what is behind the camera has 1/z < 0. What has
-// the highest nearness is seen: 1/z, or any other number given at the corners where Z = 1.
+// A place is the center of a cell of a regular grid: a pixel or a sample of one. A corner is (X, Y, Z) and
+// lies at X/Z, Y/Z; Z is the depth for a camera, and 1 in orthographic maps. Barycentric coordinates over
+// depth, b_i / z, are affine in the place, because sum of b_i corner_i = z (x, y, 1): they are the rows of the
+// inverse of the matrix of corners. No clipping is needed, as points behind the camera have 1/z < 0. The
+// highest nearness is visible: 1/z, or in orthographic maps a number that is given at the corners.
+// Source: Olano and Greer, "Triangle Scan Conversion using 2D Homogeneous Coordinates", 1997.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +19,7 @@
 namespace fourdvd {
 namespace {
 
-constexpr float kNearestDepth = 0.01f;  // world units; nearer than that nothing is drawn
+constexpr float kNearestDepth = 0.01f;  // world units; nothing nearer is drawn
 constexpr float kNothing = -3e38f;      // nearness of an empty place
 constexpr double kRounding = 1e-6;      // of float32 over the box of a triangle
 
@@ -30,11 +31,11 @@ struct Plane {  // a dx + b dy + c, from the first place of a triangle's box
   float a, b, c;
 };
 
-struct Outline {  // a triangle on the grid; it is empty where y0 > y1
+struct Outline {  // a triangle on the grid; empty if y0 > y1
   Plane weight[3], nearness;
-  float slack[3];  // what rounding may take from each weight; without it edges that are shared had gaps
+  float slack[3];  // bound of the rounding error of each weight; without it, shared edges would have gaps
   int x0, x1, y0 = 0, y1 = -1;
-  bool back;  // whether its back is seen
+  bool back;  // whether its back is visible
 };
 
 // Sets the box of places that a triangle may cover; false if there are none.
@@ -88,7 +89,7 @@ inline Outline outline_of(const Corner* const corner[3], bool perspective, int h
   return t;
 }
 
-// The shares of the corners at a place, in perspective where their Z differ; their sum is 1.
+// Perspective-correct barycentric coordinates at a place; they sum to 1.
 inline void weights_at(const Outline& t, int x, int y, float b[3]) {
   const float dx = static_cast<float>(x - t.x0), dy = static_cast<float>(y - t.y0);
   for (int i = 0; i < 3; ++i)
@@ -110,7 +111,7 @@ struct DepthBuffer {
   }
 };
 
-// Calls hit(place, x, y, inside, nearness) for W places at a time; `inside` says which of them are covered.
+// Calls hit(place, x, y, inside, nearness) for W places at a time; `inside` masks the covered ones.
 template <class Hit>
 inline void for_covered(const Outline& t, int stride, float highest, const Hit& hit) {
   const vf lanes = iota();
@@ -128,7 +129,7 @@ inline void for_covered(const Outline& t, int stride, float highest, const Hit& 
   }
 }
 
-// Draws a triangle that hides all behind it; of two that are equally near the first one stays.
+// Draws an opaque triangle; of two at equal depth the first one stays.
 inline void draw_solid(const Outline& t, int32_t index, float highest, DepthBuffer& buffer) {
   for_covered(t, buffer.stride, highest, [&](size_t place, int, int, vi inside, vf nearness) {
     float* depths = &buffer.nearness[place];

@@ -17,7 +17,7 @@
 namespace fourdvd {
 namespace {
 
-constexpr int kSpins = 2000;  // some tens of microseconds: phases of one image follow each other closely
+constexpr int kSpins = 2000;  // tens of microseconds: the phases of an image follow each other closely
 
 class Pool {
  public:
@@ -56,7 +56,7 @@ class Pool {
       if (spin < kSpins)
         FOURDVD_PAUSE();
       else
-        std::this_thread::yield();  // another program may hold the processor that we wait for
+        std::this_thread::yield();  // another process may occupy the processor
     }
   }
 
@@ -111,7 +111,7 @@ void parallel_for(int count, const std::function<void(int)>& task) {
 
 extern "C" {
 
-// Number of threads of all kernels from now on; below 1 means one for each processor.
+// Sets the number of threads of all kernels; below 1: one per processor.
 void fourdvd_set_threads(int threads) {
   std::lock_guard<std::mutex> lock(fourdvd::g_entry);
   const int wanted = threads < 1 ? fourdvd::default_threads() : threads;
@@ -120,7 +120,7 @@ void fourdvd_set_threads(int threads) {
   fourdvd::g_pool = std::make_unique<fourdvd::Pool>(wanted);
 }
 
-// After fork() the child has none of the threads: forget the pool without joining it.
+// After fork() the child process has none of the threads: drop the pool without joining it.
 void fourdvd_after_fork_in_child() { (void)fourdvd::g_pool.release(); }
 
 }  // extern "C"

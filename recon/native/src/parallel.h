@@ -1,5 +1,5 @@
-// A persistent pool of threads that runs numbered tasks. No task knows who runs it, and no result may
-// depend on it, so results are the same with any number of threads.
+// A persistent thread pool for numbered tasks. Results must not depend on which thread runs a task, so
+// that they are the same with any number of threads.
 #pragma once
 
 #include <functional>

@@ -14,7 +14,7 @@ constexpr float kEps2d = 0.3f, kNear = 0.01f;
 
 struct CameraParameters {
   float R[9], t[3], fx, fy, cx, cy;
-  float x_low, x_high, y_low, y_high;  // limits of the slope x / z, y / z at which J is taken
+  float x_low, x_high, y_low, y_high;  // limits of the slopes x / z, y / z at which J is evaluated
 };
 
 inline CameraParameters make_camera(const float* viewmat, const float* K, int height, int width) {
@@ -79,13 +79,13 @@ inline void covariance_gradient(const vf q[4], const vf s[3], const vf d_sigma[6
                         2.0f * y * (d[0] + d[8]));
   const vf gz = 2.0f * (x * (d[2] + d[6]) + y * (d[5] + d[7]) + w * (d[3] - d[1]) -
                         2.0f * z * (d[0] + d[4]));
-  const vf along = w * gw + x * gx + y * gy + z * gz;  // the length of q has no effect
+  const vf along = w * gw + x * gx + y * gy + z * gz;  // the norm of q has no effect
   dq[0] = (gw - along * w) * inverse_norm, dq[1] = (gx - along * x) * inverse_norm;
   dq[2] = (gy - along * y) * inverse_norm, dq[3] = (gz - along * z) * inverse_norm;
 }
 
 struct Projected {
-  vf x, y, depth;           // centre in pixels, z in the camera
+  vf x, y, depth;           // center in pixels, z in camera coordinates
   vf xx, xy, yy;            // 2D covariance with eps2d added
   vf conic_a, conic_b, conic_c;
   vi visible;               // in front of the camera and not degenerate
@@ -166,7 +166,7 @@ inline void project_gradient(const CameraParameters& c, const Projected& p, cons
                     dT[5] * (c.R[5] - p.slope_y * c.R[8]);
   const vf d_slope_x = -jx * (dT[0] * c.R[6] + dT[1] * c.R[7] + dT[2] * c.R[8]);
   const vf d_slope_y = -jy * (dT[3] * c.R[6] + dT[4] * c.R[7] + dT[5] * c.R[8]);
-  const vf free_x = keep(p.x_inside, d_slope_x) + c.fx * g.x;  // by x / z, the centre included
+  const vf free_x = keep(p.x_inside, d_slope_x) + c.fx * g.x;  // by x / z, center included
   const vf free_y = keep(p.y_inside, d_slope_y) + c.fy * g.y;
   const vf dx = free_x * p.inverse_z, dy = free_y * p.inverse_z;
   const vf dz = g.depth - p.inverse_z * (x_by_j * jx + y_by_j * jy + dx * p.cam_x + dy * p.cam_y);

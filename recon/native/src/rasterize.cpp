@@ -1,13 +1,13 @@
-// The CPU rasterizer: V images of N Gaussians, and the gradients of a loss on them.
+// CPU rasterizer: V images of N Gaussians, and the gradients of a loss of the images.
 //
 // An image is cut into strips W pixels wide and as high as the image; one vector is one row of a strip.
-// 1. Project W Gaussians at a time; the cut at alpha = 1/255 gives each an exact ellipse.
-// 2. Sort by depth (radix) and list for every strip the Gaussians that touch it with their exact rows.
+// 1. Project W Gaussians at a time; the cutoff at alpha = 1/255 bounds each by an exact ellipse.
+// 2. Radix sort by depth; list the Gaussians that touch each strip, with their exact rows.
 // 3. Blend each strip front to back. Down the rows of a strip exp(-sigma) follows from the row above by
 //    two multiplications, because sigma is quadratic in y.
-// 4. Backward goes front to back as well: what lies behind a Gaussian is the total minus what came so far.
-//    Gradients go into one slot for each (Gaussian, strip) pair and are then summed Gaussian by Gaussian:
-//    no atomics, and the same bits with any number of threads.
+// 4. The backward pass goes front to back as well: the contribution behind a Gaussian is the total minus
+//    the part blended so far. Gradients go into one slot per (Gaussian, strip) pair and are then summed per
+//    Gaussian: no atomics, and bit-identical results with any number of threads.
 //
 // Images are planar, [V, C, H, W]; all inputs are contiguous float32.
 
@@ -33,7 +33,7 @@ namespace {
 constexpr float kAlphaMin = 1.0f / 255.0f, kAlphaMax = 0.999f, kTransmittanceMin = 1e-4f;
 constexpr float kLog2e = 1.44269504f;
 constexpr float kExponentRange = 110.0f;  // beyond this the recurrence could under- or overflow
-constexpr int kRun = 32;                  // rows after which the recurrence starts afresh
+constexpr int kRun = 32;                  // rows after which the recurrence is restarted
 constexpr int kSlot = 10;                 // s, s dx, s dx2, s dy, s dx dy, s dy2, r, g, b, depth
 constexpr uint32_t kNone = 0xffffffffu;
 
@@ -131,7 +131,7 @@ void radix_sort(std::vector<uint64_t>& keys, std::vector<uint64_t>& other) {
   }
 }
 
-// Projects one block of Gaussians; the rank of those that are seen becomes 0, of the others kNone.
+// Projects one block of Gaussians; the rank of visible ones becomes 0, of the others kNone.
 void project_block(const State& s, View& v, int block) {
   float* planes[kPlanes];
   for (int k = 0; k < kPlanes; ++k) planes[k] = &v.projected[static_cast<size_t>(k) * s.padded];
@@ -245,7 +245,7 @@ void list_strips(const State& s, View& v) {
     }
 }
 
-// All of a view that comes before blending; the work inside each view is shared among the threads.
+// All steps of a view before blending; the threads share the work within each view.
 void list_views(State& s) {
   const int blocks = (s.count + kBlock - 1) / kBlock;
   parallel_for(s.views * blocks,
@@ -266,7 +266,7 @@ void list_views(State& s) {
   parallel_for(s.views, [&](int i) { list_strips(s, s.view[i]); });
 }
 
-// Which rows of a strip still have a pixel that lets light through, one bit a row.
+// Rows of a strip that still have a pixel with transmittance, one bit per row.
 class LiveRows {
  public:
   explicit LiveRows(int height) : words_((height + 63) / 64, ~uint64_t{0}) {}
@@ -350,10 +350,10 @@ inline vf copy_in(const float* image, int strip, int width, int y) {
   return v;
 }
 
-// What one row of a splat does to the pixels of that row.
+// Effect of one row of a splat on the pixels of that row.
 struct Contribution {
-  vf before, alpha, weight;  // transmittance in front of it, its own alpha, and their product
-  vi drawn, stopped;         // lanes that it adds to; lanes that it would finish
+  vf before, alpha, weight;  // transmittance in front of the splat, its alpha, and their product
+  vi drawn, stopped;         // lanes it contributes to; lanes it would finish
 
   // Stores the transmittance behind it; true if no pixel of the row is left.
   bool leave(float* transmittance) const {
@@ -424,7 +424,7 @@ void blend_strip_gradient(const State& s, View& v, int strip, const ImageGradien
              b = copy_in(g.d_rgb + 2 * plane, strip, s.width, y);
     store(T + at, initial_transmittance(strip, s.width));
     store(gr + at, r), store(gg + at, gr_), store(gb + at, b);
-    // Loss by all contributions together: what is behind a Gaussian is this minus what is before it.
+    // Gradient by all contributions together; the part behind a Gaussian is this minus the part before it.
     vf total = r * copy_in(g.rgb, strip, s.width, y) + gr_ * copy_in(g.rgb + plane, strip, s.width, y) +
                b * copy_in(g.rgb + 2 * plane, strip, s.width, y);
     if (g.d_alpha)
@@ -546,7 +546,7 @@ void gather_gradients(const State& s, const Gradients& out, int g) {
 
 extern "C" {
 
-// A workspace that keeps its memory from call to call; forward fills it, backward reads it.
+// Creates a workspace that keeps its memory between calls; forward fills it, backward reads it.
 void* NAME(rasterizer_create)() { return new fourdvd::State(); }
 void NAME(rasterizer_destroy)(void* state) { delete static_cast<fourdvd::State*>(state); }
 
@@ -579,7 +579,7 @@ void NAME(rasterize)(void* state, int views, int count, int height, int width, c
   });
 }
 
-// The inputs of `rasterize` must still be where they were. d_alpha and d_depth may be null.
+// The inputs of `rasterize` must still be at the same addresses. d_alpha and d_depth may be null.
 void NAME(rasterize_gradient)(void* state, const float* rgb, const float* alpha, const float* depth,
                               const float* d_rgb, const float* d_alpha, const float* d_depth,
                               float* d_means, float* d_quats, float* d_scales, float* d_opacities,

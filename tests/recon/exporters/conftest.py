@@ -1,4 +1,4 @@
-"""A tiny scene that is everything an exporter can meet: rotation, motion, view-dependent colour."""
+"""A tiny scene that is everything an exporter can meet: rotation, motion, view-dependent color."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

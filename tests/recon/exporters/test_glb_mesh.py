@@ -29,7 +29,7 @@ def test_vertices_move_as_the_scene_does(scene: Scene):
         np.testing.assert_allclose(mesh.normals[frame], mesh.normals[0] @ turn.T, atol=2e-5)
 
 
-def test_front_and_back_have_their_colours_in_the_texture(scene: Scene):
+def test_front_and_back_have_their_colors_in_the_texture(scene: Scene):
     mesh = mesh_from_glb(one_file(scene))
     assert mesh.texture is not None
     assert mesh.uv is not None
@@ -40,7 +40,7 @@ def test_front_and_back_have_their_colours_in_the_texture(scene: Scene):
     assert (colors[back, 2] > 2 * colors[back, 0]).mean() > 0.95
 
 
-def test_vertex_colours_are_linear_in_the_file_and_srgb_when_read(scene: Scene):
+def test_vertex_colors_are_linear_in_the_file_and_srgb_when_read(scene: Scene):
     data = one_file(scene, ExportOptions(faces=400, color="vertices", resolution=32))
     mesh = mesh_from_glb(data)
     assert mesh.vertex_colors is not None

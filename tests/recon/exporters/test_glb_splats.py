@@ -33,7 +33,7 @@ def test_values_are_activated_and_quaternions_have_the_scalar_last(random_gaussi
     )
 
 
-def test_the_fallback_colour_is_linear(random_gaussians: Gaussians):
+def test_the_fallback_color_is_linear(random_gaussians: Gaussians):
     glb = read_glb(glb_from_gaussians(random_gaussians))
     color = glb.array(glb.json["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"])
     srgb = sh0_to_rgb(random_gaussians.sh0[:, 0]).clamp(0, 1).numpy()

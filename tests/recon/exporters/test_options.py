@@ -22,6 +22,6 @@ def test_numbers_out_of_range_are_refused_with_the_range(name: str, value: int):
         dataclasses.replace(ExportOptions(), **{name: value})
 
 
-def test_an_unknown_kind_of_colour_is_refused_with_the_known_names():
+def test_an_unknown_kind_of_color_is_refused_with_the_known_names():
     with pytest.raises(InputError, match="texture, vertices"):
         ExportOptions(color="neon")

@@ -10,9 +10,9 @@ from recon.rotations import quats_to_matrices
 from recon.spherical_harmonics import fibonacci_sphere
 
 
-def shell(count: int = 400, centre: tuple = (0, 0, 0), opacity: float = 0.9) -> Gaussians:
+def shell(count: int = 400, center: tuple = (0, 0, 0), opacity: float = 0.9) -> Gaussians:
     """A hollow ellipsoid of small Gaussians, half axes 0.5, 0.3 and 0.2."""
-    points = torch.tensor(fibonacci_sphere(count) * (0.5, 0.3, 0.2) + centre, dtype=torch.float32)
+    points = torch.tensor(fibonacci_sphere(count) * (0.5, 0.3, 0.2) + center, dtype=torch.float32)
     return gaussians_from_points(points, torch.full((count, 3), 0.5), 0.03, opacity)
 
 

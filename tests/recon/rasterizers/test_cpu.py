@@ -113,7 +113,7 @@ def huge() -> Case:
 def behind_the_camera() -> Case:
     case = random_case(30, seed=3)
     case.means[::2, 1] -= 6.0
-    case.means[1] = torch.tensor([0.0, -3.2, 0.0])  # in the first camera's centre
+    case.means[1] = torch.tensor([0.0, -3.2, 0.0])  # in the first camera's center
     case.means[3] = torch.tensor([0.01, -3.185, 0.0])  # just before the near plane
     return case
 
@@ -145,7 +145,7 @@ def at_one_depth() -> Case:
     return case
 
 
-def colours_by_view() -> Case:
+def colors_by_view() -> Case:
     case = random_case(30, seed=8, views=3)
     generator = torch.Generator().manual_seed(9)
     return case._replace(colors=torch.rand(3, 30, 3, generator=generator, dtype=torch.float64))
@@ -179,7 +179,7 @@ CASES = {
     "one column": random_case(20, 40, 1, seed=17),
     "a high image": random_case(20, 300, 9, seed=18),
     "from inside": from_inside(),
-    "colours by view": colours_by_view(),
+    "colors by view": colors_by_view(),
     "an opaque stack": opaque_stack(),
 }
 
@@ -326,7 +326,7 @@ def test_a_second_backward_through_one_forward_gives_the_same():
 
 def test_memory_that_was_used_for_other_sizes_leaves_no_trace():
     fresh = gradients(rasterize_cpu, CASES["random"], torch.float32)
-    for name in ("many", "no Gaussians", "one pixel", "a high image", "colours by view"):
+    for name in ("many", "no Gaussians", "one pixel", "a high image", "colors by view"):
         gradients(rasterize_cpu, CASES[name], torch.float32)
     again = gradients(rasterize_cpu, CASES["random"], torch.float32)
     assert all(torch.equal(a, b) for a, b in zip(fresh[0], again[0], strict=True))
@@ -360,7 +360,7 @@ def test_double_precision_is_refused():
 
 
 @pytest.mark.usefixtures("restored_threads")
-@pytest.mark.parametrize("name", ["many", "colours by view", "an opaque stack"])
+@pytest.mark.parametrize("name", ["many", "colors by view", "an opaque stack"])
 def test_any_number_of_threads_gives_the_same_bits(name: str):
     results = []
     for threads in (1, 2, 3):
@@ -374,7 +374,7 @@ def test_any_number_of_threads_gives_the_same_bits(name: str):
 @pytest.mark.usefixtures("restored_threads")
 def test_python_threads_may_draw_at_the_same_time():
     kernels().set_threads(2)
-    names = ["random", "off screen", "colours by view", "an opaque stack"]
+    names = ["random", "off screen", "colors by view", "an opaque stack"]
     expected = [gradients(rasterize_cpu, CASES[name], torch.float32)[1] for name in names]
     found: list[dict[str, Tensor]] = [{} for _ in names]
 

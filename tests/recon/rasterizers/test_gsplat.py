@@ -227,7 +227,7 @@ def test_gsplat_agrees_with_the_reference_on_cuda():
 
 
 @pytest.mark.gpu
-def test_gsplat_agrees_on_one_colour_for_all_views_and_a_black_background():
+def test_gsplat_agrees_on_one_color_for_all_views_and_a_black_background():
     inputs = scene(40, device="cuda")
     inputs["colors"] = inputs["colors"][0]
     found = draw(backend.rasterize_gsplat, inputs)

@@ -100,8 +100,8 @@ def slow_images(scene: Scene, backgrounds: np.ndarray, views: int = 2) -> list[n
         splats.sort(key=lambda entry: entry[0])
         for row, column in np.ndindex(HEIGHT, WIDTH):
             transmittance = 1.0
-            for z, i, centre, conic in splats:
-                offset = np.array([column + 0.5, row + 0.5]) - centre
+            for z, i, center, conic in splats:
+                offset = np.array([column + 0.5, row + 0.5]) - center
                 opacity = min(0.999, opacities[i] * math.exp(-0.5 * offset @ conic @ offset))
                 if opacity < 1 / 255:
                     continue
@@ -140,7 +140,7 @@ def test_a_stack_of_opaque_gaussians_ends_at_the_smallest_transmittance():
         np.testing.assert_allclose(part, expected, atol=1e-12)
 
 
-def test_colours_may_depend_on_the_view():
+def test_colors_may_depend_on_the_view():
     scene = random_scene(10)
     per_view = scene._replace(colors=torch.stack([scene.colors, 1 - scene.colors]))
     expected = slow_images(per_view, np.zeros((2, 3)))
@@ -220,7 +220,7 @@ def test_what_is_not_seen_gets_no_gradient_and_no_nan():
     assert view.alpha.abs().max() == 0
 
 
-def test_the_probe_holds_the_gradient_of_the_projected_centres():
+def test_the_probe_holds_the_gradient_of_the_projected_centers():
     scene = random_scene(8)
     probe = torch.zeros(2, 8, 2, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(2, HEIGHT, WIDTH, 3, dtype=torch.float64)
