@@ -1,232 +1,80 @@
-"""`generation` as the command line runs it: weights found, progress shown, stoppable."""
+"""Presentation of `generation`: its cost, its progress, and the lines of a dry run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fourdvd_cli import console, interrupts
-from recon.devices import resolve_network_device
-from recon.errors import WeightsError
+from fourdvd_cli import console
 
 if TYPE_CHECKING:
-    from generation.clip.preparing import ClipOptions, PreparedClip
-    from generation.presets import Plan
-    from generation.progress import Progress
-    from generation.settings import GenerateSettings
-    from recon.grid import Grid
+    from generation import GenerateSettings, Pipeline, Plan, SquareClip
+    from recon.progress import Progress, ShouldStop
 
 GIB = 2**30
 
 
-@dataclass
-class Generation:
-    """One video on its way to a grid.
+def prepare(
+    video: Path, settings: GenerateSettings, **clip_options: Any
+) -> tuple[SquareClip, Plan]:
+    """Load a clip, cut it to the model's size and plan the generation; shows the warnings."""
+    from generation import load_clip
+    from generation.pipeline import prepare
 
-    Attributes:
-        video: video, GIF or folder of frames.
-        folder: of the grid.
-        clip_options: which frames, and how they are cut.
-        settings: what to make of them; its device may be "auto".
-        weights_folder: looked through first, or None.
-        overwrite: whether what is in the folder may be replaced.
-        quiet: show no progress.
+    square, plan = prepare(load_clip(video, **clip_options), settings)
+    for warning in square.warnings:
+        console.say(f"warning: {warning}")
+    return square, plan
+
+
+def generate(
+    pipeline: Pipeline,
+    clip: SquareClip,
+    folder: Path,
+    should_stop: ShouldStop,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Generate a grid folder with a progress bar, after showing what it takes.
+
+    Returns:
+        The content of `generate.json`.
     """
-
-    video: Path
-    folder: Path
-    clip_options: ClipOptions
-    settings: GenerateSettings
-    weights_folder: Path | None = None
-    overwrite: bool = False
-    quiet: bool = False
-
-    @cached_property
-    def clip(self) -> PreparedClip:
-        """The prepared input; what is odd about it is said once.
-
-        Raises:
-            InputError: it cannot be used.
-        """
-        from generation.clip.preparing import prepare_clip
-        from generation.settings import check_size
-
-        check_size(self.clip_options.size)
-        clip = prepare_clip(self.video, self.clip_options)
-        for warning in clip.warnings:
-            console.say(f"warning: {warning}")
-        return clip
-
-    @cached_property
-    def plan(self) -> Plan:
-        """What will be done."""
-        from generation.presets import make_plan
-
-        return make_plan(self.settings, len(self.clip.images))
-
-    def find_weights(self) -> dict[str, Path]:
-        """Files of the models that are needed, by name; raises WeightsError if one is missing."""
-        from generation.weights.store import find_model
-
-        self.find_trained()  # first: they take days to make, the others minutes to fetch
-        return {name: find_model(name, self.weights_folder) for name in self.plan.models}
-
-    def find_trained(self) -> dict[str, Path]:
-        """The cascade's own files; raises WeightsError as `find_weights`."""
-        from generation.weights.store import find_cascade_file
-
-        return {
-            name: find_cascade_file(name, self.plan.preset.model, self.weights_folder)
-            for name in self.plan.cascade_files
-        }
-
-    def run(self) -> dict[str, Any]:
-        """Makes the grid folder, and stops with the finished passes saved when asked to.
-
-        Returns:
-            What `generate.json` holds.
-
-        Raises:
-            FourdvdError: as `generation.pipeline.generate`, and what finds weights and devices.
-        """
-        with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
-            from generation.checkpoint import check_folder
-            from generation.pipeline import generate
-            from generation.weights.model_weights import open_models
-
-            check_folder(self.folder, self.overwrite)
-            device = resolve_network_device(self.settings.device)
-            settings = replace(self.settings, device=device)
-            self.find_trained()
-            weights = open_models(self.plan.models, self.weights_folder)
-            if not self.quiet:
-                self._warn_of_cost(settings)
-            with console.progress("generating", self.quiet) as report:
-                made = generate(
-                    self.clip,
-                    self.folder,
-                    settings,
-                    weights,
-                    trained=self.find_trained(),
-                    overwrite=self.overwrite,
-                    on_step=lambda step: report(step.step, step.steps, describe(step)),
-                    should_stop=should_stop,
-                )
-        console.say(f"wrote {self.folder}: {describe_grid(made.grid)}")
-        return made.report
-
-    def dry_run(self) -> dict[str, Any]:
-        """Does everything before the networks and tells what they would take.
-
-        Leaves the prepared input in the folder's `unfinished/input`, to be looked at.
-
-        Returns:
-            Facts, as `--json` prints them.
-        """
-        from generation.checkpoint import check_folder, write_input
-
-        check_folder(self.folder, self.overwrite)
-        device = resolve_network_device(self.settings.device)
-        settings = replace(self.settings, device=device)
-        clip, plan = self.clip, self.plan
-        folder = write_input(self.folder, clip)
-        found = self._files_that_are_here()
-        costs = {}
-        for name in dict.fromkeys((device, "cuda")):
-            costs[name] = self._estimate(replace(settings, device=name))
-        return {
-            "model": settings.model.replace("_", "-"),
-            "frames": len(clip.images),
-            "source_frames": list(clip.source_frames),
-            "fps": clip.fps,
-            "size": clip.images.shape[1],
-            "crop": clip.crop._asdict(),
-            "alpha_known": clip.alpha_known,
-            "warnings": list(clip.warnings),
-            "preview": str(folder / "preview.png"),
-            "views": 1 + len(plan.azimuths_deg),
-            "azimuths_deg": [0.0, *plan.azimuths_deg],
-            "elevation_deg": plan.elevation_deg,
-            "grids": plan.stage_sizes(clip.images.shape[1]),
-            "passes": [each.name for each in plan.windows],
-            "steps": plan.total_steps,
-            "device": device,
-            "estimate": costs,
-            "weights": {name: None if path is None else str(path) for name, path in found.items()},
-            "missing_weights": [name for name, path in found.items() if path is None],
-        }
-
-    def _files_that_are_here(self) -> dict[str, Path | None]:
-        """All files that are needed, by the name of the model or their own; None: not here."""
-        from generation.weights.store import find_cascade_file, find_model
-
-        def here(find: Callable[[], Path]) -> Path | None:
-            try:
-                return find()
-            except WeightsError:
-                return None
-
-        plan, folder = self.plan, self.weights_folder
-        found = {
-            name.replace("_8views", "-8views"): here(partial(find_model, name, folder))
-            for name in plan.models
-        }
-        return found | {
-            name: here(partial(find_cascade_file, name, plan.preset.model, folder))
-            for name in plan.cascade_files
-        }
-
-    def _estimate(self, settings: GenerateSettings) -> dict[str, Any]:
-        """What it would take on the device of the settings; no seconds for one that is not here."""
-        import torch
-
-        from generation.cost import estimate, measured_rate
-        from generation.weights.model_weights import find_architecture
-
-        here = settings.device == "cpu" or torch.cuda.is_available()
-        rate = measured_rate(settings.device) if here else float("nan")
-        size, frames = self.clip.images.shape[1], len(self.clip.images)
-        architectures = {
-            name: find_architecture(name, self.weights_folder) for name in self.plan.models
-        }
-        found = estimate(self.plan, settings, size, frames, rate, architectures)
-        return {
-            "memory_bytes": found.device_memory_bytes,
-            "disk_bytes": found.disk_bytes,
-            "flops": found.flops,
-            "seconds": found.seconds if here else None,
-        }
-
-    def _warn_of_cost(self, settings: GenerateSettings) -> None:
-        """Says what it takes, and what to do where the device has less memory."""
-        import torch
-
-        cost = self._estimate(settings)
-        console.say(
-            f"about {_duration(cost['seconds'])} and {_memory(cost['memory_bytes'])} on "
-            f"{settings.device}"
+    if not quiet:
+        show_cost(pipeline, clip)
+    with console.progress("generating", quiet) as report:
+        grid, made = pipeline.generate(
+            clip,
+            folder,
+            overwrite=overwrite,
+            on_step=lambda step: report(step.step, step.steps, describe(step)),
+            should_stop=should_stop,
         )
-        if settings.device == "cuda" and cost["memory_bytes"] > torch.cuda.mem_get_info()[0]:
-            free = torch.cuda.mem_get_info()[0] / GIB
-            advice = "a smaller --size" if settings.low_memory else "--low-memory"
-            console.say(f"warning: only {free:.0f} GiB of it are free; try {advice}")
+    console.say(f"wrote {folder}: {grid.V} views of {grid.T} frames of {grid.width}×{grid.height}")
+    return made
+
+
+def show_cost(pipeline: Pipeline, clip: SquareClip) -> None:
+    """Show time and memory, and what to do if the device has less memory."""
+    import torch
+
+    settings, cost = pipeline.settings, pipeline.estimate(clip)
+    memory = cost.device_memory_bytes
+    console.say(f"about {_duration(cost.seconds)} and {_memory(memory)} on {settings.device}")
+    if settings.device == "cuda" and memory > (free := torch.cuda.mem_get_info()[0]):
+        advice = "a smaller --size" if settings.low_memory else "--low-memory"
+        console.say(f"warning: only {free / GIB:.0f} GiB of it are free; try {advice}")
 
 
 def describe(step: Progress) -> str:
-    """The numbers that matter about a generation that goes on."""
-    return f"{step.stage} · {_duration(step.seconds_left)} left"
-
-
-def describe_grid(grid: Grid) -> str:
-    """What was made."""
-    return f"{grid.V} views of {grid.T} frames of {grid.width}×{grid.height}"
+    """Return the phase and the time left."""
+    assert step.seconds_left is not None
+    return f"{step.phase} · {_duration(step.seconds_left)} left"
 
 
 def dry_run_lines(report: dict[str, Any]) -> list[str]:
-    """What a dry run found, for people."""
+    """Format the report of a dry run for reading."""
     crop = report["crop"]
     row, column = crop["centres"][0]
     mask = "alpha of the input" if report["alpha_known"] else "from the white background"
@@ -237,7 +85,7 @@ def dry_run_lines(report: dict[str, Any]) -> list[str]:
         f"(source frames {_ranges(report['source_frames'])})",
         f"crop       {crop['side']} px about column {column:.0f}, row {row:.0f}",
         f"mask       {mask}; look at {report['preview']}",
-        f"steps      {report['steps']} in {len(report['passes'])} passes",
+        f"steps      {report['steps']} in {len(report['passes'])} windows",
     ]
     if len(report["grids"]) > 1 or report["grids"] != [report["size"]]:
         grids = " and of ".join(f"{side}²" for side in report["grids"])

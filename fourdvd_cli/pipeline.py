@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fourdvd_cli import __version__, console
+from fourdvd_cli import __version__, console, generating, interrupts
 from fourdvd_cli.commands.export import export_with_progress
 from fourdvd_cli.commands.reconstruct import reconstruct_with_progress
-from fourdvd_cli.generating import Generation
-from generation.clip.preparing import ClipOptions
-from generation.presets import presets
+from generation.pipeline import open_pipeline
 from generation.settings import GenerateSettings
+from recon.devices import resolve_network_device
 from recon.errors import InputError, OutputExistsError
 from recon.exporters.options import ExportOptions
 from recon.grid import Grid, has_split, read_grid
@@ -89,14 +88,14 @@ def run_pipeline(
     # done was left by an older run, or by this one just before it was stopped.
     if "grid" not in run.stages:
         if is_video:
-            preset = presets[generation.model]
-            clip = ClipOptions(size=preset.size, ratio=preset.ratio)
-            made = Generation(
-                source, folder / "grid", clip, generation, weights_folder, True, quiet
-            )
-            made.find_weights()  # and the clip: what is not valid or missing leaves nothing
-            _write(run, folder)
-            made.run()
+            with interrupts.stop_request() as should_stop:
+                on_device = replace(generation, device=resolve_network_device(generation.device))
+                clip, _ = generating.prepare(source, on_device)
+                pipeline = open_pipeline(on_device, weights_folder, keep_networks=False)
+                _write(run, folder)  # only now: invalid inputs and missing weights leave nothing
+                generating.generate(
+                    pipeline, clip, folder / "grid", should_stop, overwrite=True, quiet=quiet
+                )
         else:
             splits = _read_splits(source)
             _write(run, folder)  # only now, for the same reason

@@ -1,37 +1,32 @@
-"""What a generation will take, known before any weight is read.
+"""Memory, disk and time of a generation, estimated before any weight is read.
 
-The networks of full size run on the meta device, one call of each kind, and are observed (see
-`generation.observation`); nothing here repeats what they are made of.
+The networks are built at full size on the meta device, where tensors have shapes and no values.
+One call of each kind is traced: the trace follows the memory of all tensors and counts floating-
+point operations. Attention counts as one operation without a matrix of S × S, which the fused
+kernels never allocate. Memory of the allocator, cuDNN and the CUDA context comes on top.
 
-Letters: n frames of the clip, T times and V views of a pass, S pixels of an image's side. What it
-does not know: what the allocator, cuDNN and the CUDA context take on top.
+Letters: n frames of the clip, T frames and V views of a window, N samples of a call.
 """
 
 from __future__ import annotations
 
 import time
+import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from generation.conditioning import Conditioning
-from generation.models.image_encoders import (
-    CLIPImageEncoder,
-    ConvImageEncoder,
-)
 from generation.models.structure_branch import Structure, StructureBranch, build_branch
-from generation.models.sv3d import SV3DUNet
-from generation.models.sv4d import SV4DConfig, SV4DUNet
-from generation.models.unet import UNetConfig
-from generation.models.vae import (
-    LATENT_SIDE,
-    decode_in_chunks,
-    encode_in_chunks,
-)
+from generation.models.sv4d import SV4DConfig
+from generation.models.vae import LATENT_SIDE, decode_in_chunks, encode_in_chunks
 from generation.networks import (
     LOW_MEMORY_TOKENS,
     Architecture,
@@ -39,15 +34,15 @@ from generation.networks import (
     predictor,
     working_dtype,
 )
-from generation.observation import count_flops, peak_bytes
 from generation.presets import UNGUIDED, Plan
 from generation.settings import GenerateSettings
 from generation.windows import Window
 
-PNG_BYTES_PER_PIXEL = 0.5  # RGBA; rendered objects before nothing take 0.2 to 0.35
+PNG_BYTES_PER_PIXEL = 0.5  # RGBA; rendered objects on a plain background take 0.2 to 0.35
 VIDEO_BYTES_PER_PIXEL = 0.02
 EFFICIENCY = {"cpu": 0.45, "cuda": 0.4}  # see `measured_rate`
 MEASURED_SECONDS = 0.3
+ATTENTION = torch.ops.aten.scaled_dot_product_attention
 
 
 class Estimate(NamedTuple):
@@ -55,9 +50,9 @@ class Estimate(NamedTuple):
 
     Attributes:
         device_memory_bytes: peak of weights and activations on the device.
-        disk_bytes: of the finished folder and, beside it, the saved state.
-        flops: of everything the networks do, both halves of the guidance included.
-        seconds: for that.
+        disk_bytes: size of the finished folder and, beside it, of the saved state.
+        flops: floating-point operations of all networks.
+        seconds: time for that.
     """
 
     device_memory_bytes: int
@@ -67,10 +62,10 @@ class Estimate(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Of one call.
+    """Cost of one call or of one stage.
 
     Attributes:
-        memory: bytes of what is made on the way, at the peak; weights and input excluded.
+        memory: peak of activations in bytes, of a stage with its weights.
         flops: floating-point operations.
     """
 
@@ -79,32 +74,27 @@ class Cost(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What memory and work depend on, beside the number of images.
+    """What the cost of a call depends on, apart from the number of images.
 
     Attributes:
-        size: S.
+        architecture: the networks of the model.
+        size: side of the images in pixels.
         dtype: type of UNet and image encoder.
         low_memory: see `generation.networks.Networks`.
-        on_cpu: whether layers take their tokens in pieces in any case.
-        architecture: the networks of the model.
-        guided: whether there is a half without conditioning.
+        on_cpu: whether the networks run on a CPU.
+        guided: whether classifier-free guidance is used.
     """
 
+    architecture: Architecture
     size: int
     dtype: torch.dtype
-    low_memory: bool
-    on_cpu: bool
-    architecture: Architecture = Architecture(UNetConfig())
+    low_memory: bool = False
+    on_cpu: bool = False
     guided: bool = True
 
     @property
-    def latent_channels(self) -> int:
-        """Of the autoencoder."""
-        return self.architecture.unet.out_channels
-
-    @property
     def tokens(self) -> int | None:
-        """Through a layer at once. On a CPU it is fewer, which hardly changes the peak."""
+        """Tokens in a layer at once; fewer on a CPU, which hardly changes the peak."""
         if self.low_memory:
             return LOW_MEMORY_TOKENS
         return 8 * LOW_MEMORY_TOKENS if self.on_cpu else None
@@ -118,54 +108,55 @@ def estimate(
     rate_flops: float,
     architectures: Mapping[str, Architecture],
 ) -> Estimate:
-    """What a generation will take.
+    """Estimate what a generation takes.
 
     Args:
-        plan: of `generation.presets.make_plan`.
-        settings: the same that made the plan.
-        size: S.
+        plan: the plan.
+        settings: the options; their device is resolved.
+        size: side of the clip's images in pixels.
         frames: n.
-        rate_flops: floating-point operations in a second, e.g. from `measured_rate`.
-        architectures: networks of each model that `Plan.models` names.
+        rate_flops: floating-point operations per second, e.g. from `measured_rate`.
+        architectures: networks of each model in `Plan.models`.
 
     Returns:
-        The estimate; of all stages, SV3D's orbit and the grids, the largest memory.
+        The estimate; its memory is the largest one of the orbit model and the stages.
     """
+    base = architectures[plan.preset.model]
     setting = Setting(
-        size, working_dtype(settings), settings.low_memory, settings.device == "cpu",
+        base,
+        size,
+        working_dtype(settings),
+        settings.low_memory,
+        on_cpu=settings.device == "cpu",
         guided=plan.preset.guided,
-    )  # fmt: skip
-    base, orbit = plan.preset.model, plan.orbit_model
-    plan = plan.with_network(architectures[base].unet)
-    setting = setting._replace(architecture=architectures[base])
-    stages = _grid_stages(plan, setting, frames)
-    if orbit is not None:
-        config = architectures[orbit].unet
-        setting = setting._replace(
+    )
+    stages = _stages(plan, setting, frames)
+    if plan.orbit_model is not None:
+        orbit = setting._replace(
+            architecture=architectures[plan.orbit_model],
             guided=plan.preset.orbit_guidance != UNGUIDED,
             size=min(size, plan.preset.orbit_size or size),
-            architecture=architectures[orbit],
         )
-        stages.append(_orbit_stage(plan, config, setting))
+        stages.append(_orbit(plan, orbit))
     flops = sum(stage.flops for stage in stages)
     return Estimate(
         max(stage.memory for stage in stages),
-        _disk_bytes(plan, size, frames),
+        _disk_bytes(plan, size, frames, base.unet.out_channels),
         flops,
         flops / rate_flops,
     )
 
 
 def measured_rate(device: torch.device | str) -> float:
-    """Floating-point operations in a second that the networks can be expected to reach.
+    """Measure the floating-point operations per second that the networks can be expected to reach.
 
     The best rate of a product of large matrices, bfloat16 on CUDA and float32 on a CPU, times
-    `EFFICIENCY`: the share of it that a UNet call reaches, because norms, activations and copies
-    do no counted work. A CPU's share was between 0.45 (two threads) and 0.77 (one) in runs of
+    `EFFICIENCY`: the fraction of it that a UNet call reaches, because norms, activations and copies
+    are not counted. On a CPU the fraction was between 0.45 (two threads) and 0.77 (one) in runs of
     `tests.benchmarks.unet` beside other programs, of which this is the lower; CUDA's is assumed.
 
     Args:
-        device: where the networks will work; is kept busy for `MEASURED_SECONDS`.
+        device: the device of the networks; it is kept busy for `MEASURED_SECONDS`.
     """
     device = torch.device(device)
     on_cpu = device.type == "cpu"
@@ -176,7 +167,7 @@ def measured_rate(device: torch.device | str) -> float:
 
 @torch.inference_mode()
 def product_rate(device: torch.device, dtype: torch.dtype, side: int) -> float:
-    """Floating-point operations in a second of a product of two square matrices, at its best."""
+    """Measure the best rate of a product of two square matrices in operations per second."""
     matrix = torch.ones(side, side, device=device, dtype=dtype)
     result = torch.empty_like(matrix)
     deadline, best = time.perf_counter() + MEASURED_SECONDS, float("inf")
@@ -192,117 +183,107 @@ def product_rate(device: torch.device, dtype: torch.dtype, side: int) -> float:
 # -- stages
 
 
-def _grid_stages(plan: Plan, setting: Setting, frames: int) -> list[Cost]:
-    """The grid, or the grids of the cascade."""
+def _stages(plan: Plan, setting: Setting, frames: int) -> list[Cost]:
+    """Estimate each stage."""
     if plan.coarse_size is None:
-        return [_grid_stage(plan, setting, frames)]
-    small = setting._replace(size=min(plan.coarse_size, setting.size))
-    stages = [_grid_stage(plan, small, frames)]
+        return [_stage(plan, setting, frames)]
+    coarse = setting._replace(size=min(plan.coarse_size, setting.size))
+    stages = [_stage(plan, coarse, frames)]
     if plan.fine:
-        stages.append(_fine_stage(plan, setting, small, frames))
+        stages.append(_fine_stage(plan, setting, coarse, frames))
     return stages
 
 
-def _fine_stage(plan: Plan, setting: Setting, small: Setting, frames: int) -> Cost:
-    """SV4D's grid and what the structure branch adds: itself, and its features in every step.
+def _fine_stage(plan: Plan, setting: Setting, coarse: Setting, frames: int) -> Cost:
+    """Estimate the fine stage: a grid, and the structure branch, whose features every step adds.
 
-    The branch is taken to be the paper's; which it is stands in a file that may not be there yet.
+    The paper's branch is assumed; which one it is stands in a file that may not be here yet.
     """
-    V, config = len(plan.network_azimuths_deg), plan.preset.config
-    grid = _grid_stage(plan, setting, frames)
+    V = len(plan.network_azimuths_deg)
+    grid = _stage(plan, setting, frames)
     calls = Counter[int]()
-    for each in plan.windows:
-        calls[len(each.frames)] += _directions(each)
-    costs = {T: branch_cost(config, T, V, setting, small.size) for T in calls}
+    for window in plan.windows:
+        calls[len(window.frames)] += _directions(window)
+    costs = {T: branch_cost(T, V, setting, coarse.size) for T in calls}
     flops = sum(count * costs[T].flops for T, count in calls.items())
-    flops += frames * V * encoding_cost(1, small).flops
-    held = _weight_bytes(_branch(config), setting.dtype)
-    held += max(_directions(each) * costs[len(each.frames)].memory for each in plan.windows)
-    return Cost(grid.memory + held, grid.flops + flops)
+    flops += frames * V * encoding_cost(1, coarse).flops
+    kept = _weight_bytes(_branch(setting.architecture), setting.dtype)
+    kept += max(_directions(each) * costs[len(each.frames)].memory for each in plan.windows)
+    return Cost(grid.memory + kept, grid.flops + flops)
 
 
-def _grid_stage(plan: Plan, setting: Setting, frames: int) -> Cost:
-    """Input frames in, views out; between them the passes."""
-    V, config = len(plan.network_azimuths_deg), plan.preset.config
-    steps = {T: step_cost(config, T, V, setting) for T in _lengths(plan)}
-    flops = sum(
-        passes * plan.steps * steps[T].flops for T, passes in _lengths(plan).items()
-    )  # a step of a pass with two references has one of them
-    seen, made = _references(plan)
-    flops += (frames + V * seen) * encoding_cost(1, setting).flops
-    flops += V * (frames + made) * decoding_cost(1, setting).flops
+def _stage(plan: Plan, setting: Setting, frames: int) -> Cost:
+    """Estimate a grid: encode the input frames, sample the windows, decode the views."""
+    V = len(plan.network_azimuths_deg)
+    lengths = Counter(len(window.frames) for window in plan.windows)
+    steps = {T: step_cost(T, V, setting) for T in lengths}
+    flops = sum(count * plan.steps * steps[T].flops for T, count in lengths.items())
+    references, decoded = _references(plan)
+    flops += (frames + V * references) * encoding_cost(1, setting).flops
+    flops += V * (frames + decoded) * decoding_cost(1, setting).flops
     flops += frames * token_cost(1, setting).flops
     step = max(step.memory for step in steps.values())
-    separate = setting.architecture.separate_reference_encoder
-    return Cost(_peak(config, setting, step, frames, V, 1 + separate), flops)
+    return Cost(_peak(setting, step, frames, V), flops)
 
 
-def _orbit_stage(plan: Plan, config: UNetConfig, setting: Setting) -> Cost:
-    """One image in, some views of its orbit out."""
+def _orbit(plan: Plan, setting: Setting) -> Cost:
+    """Estimate the orbit model: encode one image, sample its orbit, decode the views kept."""
     V = len(plan.azimuths_deg)
-    step = step_cost(config, 1, len(plan.orbit_azimuths_deg), setting)
+    step = step_cost(1, len(plan.orbit_azimuths_deg), setting)
     flops = plan.orbit_steps * step.flops + V * decoding_cost(1, setting).flops
     flops += encoding_cost(1, setting).flops + token_cost(1, setting).flops
-    return Cost(_peak(config, setting, step.memory, 1, V, 1), flops)
+    return Cost(_peak(setting, step.memory, 1, V), flops)
 
 
-def _peak(
-    config: UNetConfig, setting: Setting, step: int, frames: int, views: int, encoders: int
-) -> int:
-    """Bytes on the device: with everything on it, or with what works only."""
-    at_once = images_at_once(setting.low_memory)
+def _peak(setting: Setting, step: int, frames: int, views: int) -> int:
+    """Estimate the peak in bytes, with all networks on the device or only the active one."""
+    chunk = images_at_once(setting.low_memory)
     video = frames * 3 * setting.size**2 * 4
+    architecture = setting.architecture
     weights = [
-        _weight_bytes(_unet(config), setting.dtype),
-        _weight_bytes(_encoder(setting.architecture), torch.float32),
-        _weight_bytes(_image_encoder(setting.architecture), setting.dtype),
-        _weight_bytes(_decoder(setting.architecture), torch.float32),
+        _weight_bytes(_unet(architecture), setting.dtype),
+        _weight_bytes(_encoder(architecture), torch.float32),
+        _weight_bytes(_image_encoder(architecture), setting.dtype),
+        _weight_bytes(_decoder(architecture), torch.float32),
     ]
     work = [
         step,
-        video + encoding_cost(min(max(frames, views), at_once), setting).memory,
-        video + token_cost(min(frames, at_once), setting).memory,
+        video + encoding_cost(min(max(frames, views), chunk), setting).memory,
+        video + token_cost(min(frames, chunk), setting).memory,
         decoding_cost(views, setting).memory,
     ]
     if setting.low_memory and not setting.on_cpu:
         return max(map(sum, zip(weights, work, strict=True)))
+    encoders = 1 + architecture.separate_reference_encoder
     return sum(weights) + (encoders - 1) * weights[1] + max(work)
 
 
-def _directions(this: Window) -> int:
-    """In how many directions of time the network sees a pass."""
-    return 1 if this.backward_reference is None else 2
-
-
-def _lengths(plan: Plan) -> Counter[int]:
-    """T of the passes and how many have it."""
-    return Counter(len(each.frames) for each in plan.windows)
+def _directions(window: Window) -> int:
+    """Count the directions of time in which the network denoises a window."""
+    return 1 if window.kind == "anchor" else 2
 
 
 def _references(plan: Plan) -> tuple[int, int]:
-    """Frames whose views are shown to the network again, and those of them that are decoded."""
-    shown = [
+    """Count the frames whose views are encoded again, and those of them that are decoded."""
+    used = [
         frame
-        for each in plan.windows
-        for frame in (each.reference, each.backward_reference)
+        for window in plan.windows
+        for frame in (window.reference, window.backward_reference)
         if frame is not None
     ]
-    from_orbit = shown.count(0) if plan.orbit_azimuths_deg else 0
-    return len(shown), len(shown) - from_orbit
+    from_orbit = used.count(0) if plan.orbit_model else 0
+    return len(used), len(used) - from_orbit
 
 
-def _disk_bytes(plan: Plan, size: int, frames: int) -> int:
-    """Images and videos of all views, the clip, latents of the state and its orbit."""
+def _disk_bytes(plan: Plan, size: int, frames: int, latent_channels: int) -> int:
+    """Estimate images and videos of all views, the clip, saved latents and reference views."""
     views, pixels = len(plan.azimuths_deg), size**2
     images = (frames * (views + 2)) * pixels * (PNG_BYTES_PER_PIXEL + VIDEO_BYTES_PER_PIXEL)
-    sides = [size // LATENT_SIDE] if plan.fine else []
-    if plan.coarse_size is not None:
-        sides.append(min(plan.coarse_size, size) // LATENT_SIDE)
-    kept = len(plan.network_azimuths_deg)
-    channels = plan.preset.config.out_channels
-    latents = sum(frames * kept * channels * side**2 * 4 for side in sides)
-    orbit = views * 3 * pixels * 4 if plan.orbit_azimuths_deg else 0
-    return round(images) + latents + len(sides) * orbit
+    sides = [side // LATENT_SIDE for side in plan.stage_sizes(size)]
+    V = len(plan.network_azimuths_deg)
+    latents = sum(frames * V * latent_channels * side**2 * 4 for side in sides)
+    references = views * 3 * pixels * 4 if plan.orbit_model else 0
+    return round(images) + latents + references
 
 
 # -- calls
@@ -310,33 +291,32 @@ def _disk_bytes(plan: Plan, size: int, frames: int) -> int:
 
 @cache
 @torch.inference_mode()
-def step_cost(config: UNetConfig, T: int, V: int, setting: Setting) -> Cost:
-    """Of a step of the sampler: both halves of the guidance, together or one after the other.
+def step_cost(T: int, V: int, setting: Setting) -> Cost:
+    """Trace a denoising step: both halves of the guidance, together or one after the other.
 
     Args:
-        config: of the UNet.
-        T: times; 1 for SV3D.
+        T: frames; 1 for SV3D.
         V: views.
         setting: the rest.
     """
-    side, F, c = setting.size // LATENT_SIDE, T * V, config.out_channels
+    config = setting.architecture.unet
+    side, N, c = setting.size // LATENT_SIDE, T * V, config.out_channels
     grid = isinstance(config, SV4DConfig)
     conditioning = Conditioning(
-        _empty(F, c, side, side),
-        _empty(T if grid else F, config.context_dim),
-        _empty(F, config.adm_in_channels),
+        _empty(N, c, side, side),
+        _empty(T if grid else N, config.context_dim),
+        _empty(N, config.adm_in_channels),
         _empty(V, c, side, side) if grid else None,
     )
     halves = 2 if setting.guided else 1
     together, calls = (1, halves) if setting.low_memory else (halves, 1)
-    N = together * F
-    x, noise = _empty(N, config.in_channels, side, side), _empty(N)
-    unet = _unet(config).to(setting.dtype)
+    x, noise = _empty(together * N, config.in_channels, side, side), _empty(together * N)
+    unet = _unet(setting.architecture).to(setting.dtype)
 
     def call() -> Tensor:
         return predictor(unet)(x, noise, [conditioning] * together)
 
-    unet.limit_memory(None)  # as much work, in fewer pieces
+    unet.limit_memory(None)  # the same work in fewer operations
     flops = count_flops(call)
     unet.limit_memory(setting.tokens)
     return Cost(peak_bytes(call), calls * flops)
@@ -344,28 +324,21 @@ def step_cost(config: UNetConfig, T: int, V: int, setting: Setting) -> Cost:
 
 @cache
 @torch.inference_mode()
-def branch_cost(config: SV4DConfig, T: int, V: int, setting: Setting, coarse_size: int) -> Cost:
-    """Of the structure branch for one pass; its memory is what the sampler's steps keep of it.
+def branch_cost(T: int, V: int, setting: Setting, coarse_size: int) -> Cost:
+    """Trace the structure branch for one window; its memory is that of the features it returns.
 
     At its own peak, before the first step, it takes less than a step of the UNet does.
 
     Args:
-        config: of the UNet.
-        T: times.
+        T: frames.
         V: views.
-        setting: of the fine stage.
-        coarse_size: pixels of a side of the coarse views.
+        setting: setting of the fine stage.
+        coarse_size: side of the coarse stage's images in pixels.
     """
-    side, coarse_side, c = (
-        setting.size // LATENT_SIDE,
-        coarse_size // LATENT_SIDE,
-        config.out_channels,
-    )
-    structure = Structure(
-        _empty(1, T, V, c, coarse_side, coarse_side),
-        _empty(1, T, c, side, side),
-    )
-    branch = _branch(config).to(setting.dtype)
+    side, coarse_side = setting.size // LATENT_SIDE, coarse_size // LATENT_SIDE
+    c = setting.architecture.unet.out_channels
+    structure = Structure(_empty(1, T, V, c, coarse_side, coarse_side), _empty(1, T, c, side, side))
+    branch = _branch(setting.architecture).to(setting.dtype)
     added = branch(structure)(structure.video, None)
     kept = sum(feature.numel() * feature.element_size() for feature in added.values())
     return Cost(kept, count_flops(lambda: branch(structure)))
@@ -374,32 +347,32 @@ def branch_cost(config: SV4DConfig, T: int, V: int, setting: Setting, coarse_siz
 @cache
 @torch.inference_mode()
 def encoding_cost(images: int, setting: Setting) -> Cost:
-    """Of making latents of images."""
+    """Trace the encoding of images to latents."""
     x, chunk = _empty(images, 3, setting.size, setting.size), images_at_once(setting.low_memory)
     encoder = _encoder(setting.architecture)
-    return _cost(lambda: encode_in_chunks(encoder, x, chunk))
+    return _trace(lambda: encode_in_chunks(encoder, x, chunk))
 
 
 @cache
 @torch.inference_mode()
 def decoding_cost(images: int, setting: Setting) -> Cost:
-    """Of making images of latents."""
+    """Trace the decoding of latents to images."""
     side, chunk = setting.size // LATENT_SIDE, images_at_once(setting.low_memory)
-    x = _empty(images, setting.latent_channels, side, side)
+    x = _empty(images, setting.architecture.unet.out_channels, side, side)
     decoder = _decoder(setting.architecture)
-    return _cost(lambda: decode_in_chunks(decoder, x, chunk))
+    return _trace(lambda: decode_in_chunks(decoder, x, chunk))
 
 
 @cache
 @torch.inference_mode()
 def token_cost(images: int, setting: Setting) -> Cost:
-    """Of making CLIP tokens of images."""
+    """Trace the image encoder."""
     x = _empty(images, 3, setting.size, setting.size)
     image_encoder = _image_encoder(setting.architecture).to(setting.dtype)
-    return _cost(lambda: image_encoder(x))
+    return _trace(lambda: image_encoder(x))
 
 
-def _cost(run: Callable[[], Tensor]) -> Cost:
+def _trace(run: Callable[[], Tensor]) -> Cost:
     return Cost(peak_bytes(run), count_flops(run))
 
 
@@ -407,19 +380,24 @@ def _empty(*shape: int) -> Tensor:
     return torch.empty(shape, device="meta")
 
 
-# -- networks without numbers
+def _weight_bytes(module: nn.Module, dtype: torch.dtype) -> int:
+    return sum(parameter.numel() for parameter in module.parameters()) * dtype.itemsize
+
+
+# -- networks on the meta device
 
 
 @cache
-def _unet(config: UNetConfig) -> SV3DUNet | SV4DUNet:
+def _unet(architecture: Architecture):
     with torch.device("meta"):
-        return Architecture(config).build_unet().eval()
+        return architecture.build_unet().eval()
 
 
 @cache
-def _branch(config: SV4DConfig) -> StructureBranch:
+def _branch(architecture: Architecture) -> StructureBranch:
+    assert isinstance(architecture.unet, SV4DConfig)
     with torch.device("meta"):
-        return build_branch("layerwise", config).eval()
+        return build_branch("layerwise", architecture.unet).eval()
 
 
 @cache
@@ -435,10 +413,114 @@ def _decoder(architecture: Architecture) -> nn.Module:
 
 
 @cache
-def _image_encoder(architecture: Architecture) -> CLIPImageEncoder | ConvImageEncoder:
+def _image_encoder(architecture: Architecture) -> nn.Module:
     with torch.device("meta"):
         return architecture.build_image_encoder().eval()
 
 
-def _weight_bytes(module: nn.Module, dtype: torch.dtype) -> int:
-    return sum(parameter.numel() for parameter in module.parameters()) * dtype.itemsize
+# -- tracing
+
+
+class PeakMemory(TorchDispatchMode):
+    """Follows the memory of all tensors that are created while it is active.
+
+    Memory that an operation allocates and frees inside is not seen.
+
+    Args:
+        device: type of the device whose tensors count.
+
+    Attributes:
+        live: bytes of the tensors that are alive.
+        peak: the maximum of `live`.
+    """
+
+    def __init__(self, device: str):
+        super().__init__()
+        self.device = device
+        self.live = self.peak = 0
+        self._seen: dict[int, weakref.ref[UntypedStorage]] = {}
+        self._again: dict[Hashable, Callable[[], Tensor]] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Callable,
+        types: Sequence[type],
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = self._run(func, args, kwargs or {})
+        for tensor in [result] if isinstance(result, Tensor) else tree_leaves(result):
+            if isinstance(tensor, Tensor) and tensor.device.type == self.device:
+                storage = tensor.untyped_storage()
+                if id(storage) not in self._seen and not _is_of(storage, args):
+                    self._see(storage)
+        return result
+
+    def _run(self, func: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation; on meta, reuse shapes that were inferred before, which is slow."""
+        if self.device != "meta" or kwargs:
+            return func(*args, **kwargs)
+        key = (func, _form(args))
+        if key in self._again:
+            return self._again[key]()
+        result = func(*args)
+        if isinstance(result, Tensor) and not _is_of(result.untyped_storage(), args):
+            self._again[key] = partial(
+                torch.empty_strided,
+                result.shape,
+                result.stride(),
+                dtype=result.dtype,
+                device=result.device,
+            )
+        return result
+
+    def _see(self, storage: UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        self._seen[key] = weakref.ref(storage, lambda _: self._forget(key, size))
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+    def _forget(self, key: int, size: int) -> None:
+        del self._seen[key]
+        self.live -= size
+
+
+def peak_bytes(run: Callable[[], Any], device: str = "meta") -> int:
+    """Return the peak memory of all tensors that a function creates, its result included."""
+    with PeakMemory(device) as memory:
+        result = run()
+    del result
+    return memory.peak
+
+
+def count_flops(run: Callable[[], Any]) -> int:
+    """Count the operations of the matrix products, convolutions and attentions of a function."""
+    # Looked up by overload before the operation is decomposed, then by name.
+    mapping = {ATTENTION: _attention_flops, ATTENTION.default: _attention_flops}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def _is_of(storage: UntypedStorage, args: Sequence[Any]) -> bool:
+    """Return whether memory is that of an argument, so that nothing was allocated."""
+    return any(
+        isinstance(leaf, Tensor) and leaf.untyped_storage() is storage for leaf in tree_leaves(args)
+    )
+
+
+def _form(value: Any) -> Hashable:
+    """Return what the shapes of an operation's results depend on."""
+    if isinstance(value, Tensor):
+        return value.device.type, value.dtype, value.shape, value.stride()
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_form, value))
+    return type(value), value
+
+
+def _attention_flops(
+    q: Sequence[int], k: Sequence[int], v: Sequence[int], *others: Any, **named: Any
+) -> int:
+    """Count the operations of q kᵀ and of its product with v, from shapes [..., S, d]."""
+    sequences = torch.Size(q[:-1]).numel()
+    return 2 * sequences * k[-2] * (q[-1] + v[-1])

@@ -1,28 +1,29 @@
-"""One grid of views, pass by pass: a network at one size, on the way that its stage says.
+"""Sampling of reference views, and of one grid of views × frames, window by window.
 
-    clip ─▶ latents, CLIP tokens ─┐
-    frame 0 ─▶ orbit (SV4D only) ─┴▶ passes, each saved ─▶ latents of n × V ─▶ images
+    frame 0 ──orbit model──▶ reference views ─┐
+    video ──▶ latents, image tokens ──────────┴▶ window, window, … ──▶ latents ──▶ images
+                                      (coarse: LoRA; fine: structure branch on the coarse grid)
 
-Letters: n frames of the clip, T frames and V views of a pass, F = T·V, c channels and h × w pixels
-of latents. Where the network makes the input's own view, what it makes of it is never looked at:
-the input is seen in its place. What it does not know: which stages there are.
+Latents are saved after every window. Where the network also denoises the input view, its result is
+never used: the input itself takes its place.
+
+Letters: n frames of the clip, T frames and V views of a window, C channels and h × w pixels of
+latents, H × W pixels of images.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from generation.checkpoint import State, load_state, save_state
-from generation.clip.preparing import PreparedClip
+from generation.checkpoint import Checkpoint
 from generation.conditioning import (
     augmentation_vector,
     azimuth_rad,
@@ -42,241 +43,334 @@ from generation.diffusion import (
     reversed_in_time,
     start,
 )
+from generation.models.structure_branch import Structure, StructureBranch
 from generation.models.vae import LATENT_SIDE
-from generation.networks import Networks, predictor, working_dtype
+from generation.networks import Networks, predictor
 from generation.presets import Plan, pick_from_orbit
-from generation.progress import StepCounter
-from generation.settings import GenerateSettings
-from generation.stages import SEEDS, Stage, enlarged, reduced
-from generation.weights.model_weights import ModelWeights
 from generation.windows import Window
-from recon.errors import DivergedError
-from recon.grid.grid import composite
+from recon.errors import DivergedError, Interrupted
+from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
 
-ORBIT_SEED = -1  # counts as the pass before the first
+SEEDS = 1_000_003  # sampler runs for which one seed has separate noise
+ORBIT_RUN, COARSE_RUNS = (
+    -1,
+    SEEDS // 2,
+)  # numbers of the orbit's run and of the coarse stage's first
+REFERENCE_VIEWS = "reference_views"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
-    """One generation: what all of its stages were told.
+    """What all sampler runs of one generation share.
 
     Attributes:
-        clip: the input.
-        folder: of the grid, in which the passes are saved.
-        settings: what to make.
-        plan: what they mean.
-        weights: opened weights by the names in `Plan.models`.
-        identity: what a saved state must have been made with to be gone on with.
-        counter: of the steps of all stages.
+        plan: what to sample.
+        video: the input on white in [−1, 1], float32, [n, 3, H, W].
+        checkpoint: where finished runs are saved.
+        on_step: called after every denoising step.
+        should_stop: asked after every denoising step; True stops.
+        seconds: time spent so far by part of the work, earlier interrupted runs included.
     """
 
-    clip: PreparedClip
-    folder: Path
-    settings: GenerateSettings
     plan: Plan
-    weights: Mapping[str, ModelWeights]
-    identity: dict[str, Any]
-    counter: StepCounter
+    video: Tensor
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    on_step: OnStep = ignore_progress
+    should_stop: ShouldStop = never_stop
+    seconds: dict[str, float] = field(default_factory=dict)
+    _eta: Eta | None = None
 
-    @cached_property
-    def video(self) -> Tensor:
-        """The input over white in [−1, 1], [n, 3, H, W]."""
-        frames = composite(self.clip.images)
-        return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the duration of the block to `seconds`."""
+        began = time.monotonic()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - began
 
-    @property
-    def inputs_own(self) -> int:
-        """How many of the network's views are the input's, 0 or 1."""
-        return int(self.plan.preset.denoises_input_view)
+    def counter(self, title: str, steps_before: int) -> Callable[[int], None]:
+        """Make the `on_step` of one sampler run.
+
+        Args:
+            title: phase to report.
+            steps_before: denoising steps of all runs before it.
+
+        Returns:
+            A function of the number of steps done; raises Interrupted if a stop is requested.
+        """
+        total = self.plan.total_steps
+        eta = self._eta = self._eta or Eta(total - steps_before)
+
+        def count(step: int) -> None:
+            eta.tick()
+            self.on_step(Progress(title, steps_before + step, total, eta.seconds_left))
+            if self.should_stop():
+                raise Interrupted(
+                    "stopped; the finished windows are saved, repeat the command to resume"
+                )
+
+        return count
 
 
-class Sampling(NamedTuple):
+class SamplerRun(NamedTuple):
     """One run of the sampler.
 
     Attributes:
-        title: what it makes, for people.
-        shape: of the latents, [F, c, h, w].
-        seed: number of its noise, from `ORBIT_SEED` to below `SEEDS` − 1.
-        steps: of it.
-        done: steps of the whole generation before it.
+        title: what it makes, for messages.
+        shape: shape of the latents, [N, C, h, w].
+        number: number of its noise, from `ORBIT_RUN` to below `SEEDS` − 1.
+        steps: denoising steps.
+        steps_before: denoising steps of all runs before it.
     """
 
     title: str
     shape: tuple[int, ...]
-    seed: int
+    number: int
     steps: int
-    done: int
+    steps_before: int
 
 
-class Run:
-    """One grid: the stage that makes it, and the state that its passes leave."""
+@torch.inference_mode()
+def sample_latents(
+    job: Job, networks: Networks, denoisers: Sequence[Denoiser], run: SamplerRun
+) -> Tensor:
+    """Denoise from noise to latents on the CPU; the noise depends on seed and run alone.
 
-    def __init__(self, job: Job, stage: Stage, orbit: Tensor | None = None):
-        """Takes up what was saved.
+    Raises:
+        DivergedError: the networks gave values that are not finite.
+        Interrupted: `job.should_stop` returned True.
+    """
+    sigmas = karras_sigmas(run.steps)
+    generator = torch.Generator().manual_seed(job.plan.seed * SEEDS + run.number + 1)
+    noise = torch.randn(run.shape, generator=generator)
+    count = job.counter(run.title, run.steps_before)
+    with networks.working(networks.unet):
+        try:
+            x = start(noise.to(networks.device), sigmas)
+            return euler(denoisers, x, sigmas, count).cpu()
+        except DivergedError as error:
+            advice = _advice(networks.unet.dtype)
+            raise DivergedError(f"{run.title}: {error}; {advice}") from error
 
-        Args:
-            job: what was told.
-            stage: how the grid is made.
-            orbit: generated views of frame 0, where a stage before has them.
+
+def sample_reference_views(job: Job, load_networks: Callable[[], Networks]) -> Tensor:
+    """Sample the views of frame 0 with the orbit model, or read the saved ones.
+
+    Args:
+        job: a generation whose plan has an orbit model.
+        load_networks: loads the orbit model's networks, if they are needed.
+
+    Returns:
+        The views at the plan's azimuths in [−1, 1], [V, 3, H, W] of the input's size, or smaller
+        if the preset limits it.
+    """
+    saved = job.checkpoint.load(REFERENCE_VIEWS)
+    if saved is not None:
+        job.seconds |= saved.description["seconds"]
+        return saved.tensors["views"]
+    with job.timed("orbit"):
+        views = _orbit(job, load_networks())
+    job.checkpoint.save(REFERENCE_VIEWS, {"views": views}, {"seconds": job.seconds})
+    return views
+
+
+def _orbit(job: Job, networks: Networks) -> Tensor:
+    plan, preset = job.plan, job.plan.preset
+    image, V = job.video[:1], len(plan.orbit_azimuths_deg)
+    if preset.orbit_size is not None:
+        image = reduced(image, preset.orbit_size)
+    if plan.orbit_model == "sv3d_u":
+        vector = augmentation_vector(V)
+    else:
+        polar = polar_rad([plan.elevation_deg] * V)
+        vector = camera_vector(polar, azimuth_rad(plan.orbit_azimuths_deg))
+    conditioning = orbit_conditioning(
+        networks.latents(image)[0], networks.tokens(image)[0], vector
+    ).to(networks.device)
+    denoise = guided_denoiser(
+        networks.predict,
+        conditioning,
+        without_image(conditioning),
+        orbit_scale(V, *preset.orbit_guidance),
+        together=not networks.low_memory,
+    )
+    shape = (V, *conditioning.concat.shape[1:])
+    run = SamplerRun("reference views", shape, ORBIT_RUN, plan.orbit_steps, 0)
+    latents = sample_latents(job, networks, [denoise], run)
+    return networks.images(
+        latents[list(pick_from_orbit(plan.azimuths_deg, plan.orbit_azimuths_deg))]
+    )
+
+
+class Stage(NamedTuple):
+    """One grid of a generation; coarse and fine differ in these values and in what is added.
+
+    Attributes:
+        name: name of its saved state: "coarse", "fine", or "grid" for the only one.
+        size: side of the images in pixels.
+        first_run: number of the noise of its first window.
+        stages_before: number of stages sampled before it.
+    """
+
+    name: str
+    size: int
+    first_run: int = 0
+    stages_before: int = 0
+
+    def title(self, part: str) -> str:
+        """Name a part of the work in messages and times."""
+        return part if self.name == "grid" else f"{self.name} {part}"
+
+
+@dataclass
+class GridSampler:
+    """Samples one grid.
+
+    Attributes:
+        job: the generation.
+        stage: which of its grids.
+        networks: networks of the base model; of the coarse stage, with the LoRA merged.
+        reference_views: views of frame 0 in [−1, 1], [V, 3, H, W]; None: the first window has no
+            reference views.
+        branch: structure branch of the fine stage.
+        coarse_views: coarse grid in [−1, 1], [n, V, 3, H, W], on which the branch is conditioned.
+    """
+
+    job: Job
+    stage: Stage
+    networks: Networks
+    reference_views: Tensor | None = None
+    branch: StructureBranch | None = None
+    coarse_views: Tensor | None = None
+
+    def sample(self) -> Tensor:
+        """Sample the windows that are missing and decode the grid.
+
+        Returns:
+            Images of all frames and generated views in [−1, 1], [n, V, 3, H, W], those of the input
+            view first if the network denoises it.
         """
-        self.job, self.stage = job, stage
-        self.settings, self.plan = job.settings, job.plan
-        self.device = torch.device(job.settings.device)
-        self.video = stage.resized(job.video)
-        saved = load_state(job.folder, job.identity, stage.state)
-        self.state = saved or self._fresh_state(orbit)
-
-    def views(self) -> Tensor:
-        """Images of all frames and views of the network in [−1, 1], [n, V, 3, H, W]."""
-        if self.plan.orbit_model and self.state.orbit is None:
-            with self._timed("orbit"):
-                networks = self._networks(self.plan.orbit_model)
-                self.state.orbit = self._orbit(networks)
-                del networks  # the next ones take its place on the device
+        plan, job, networks = self.job.plan, self.job, self.networks
+        self.video = reduced(job.video, self.stage.size)
+        self._restore()
+        with job.timed(self.stage.title("encode")):
+            self.video_latents = networks.latents(self.video)
+            self.video_tokens = networks.tokens(self.video)
+            if self.coarse_views is not None:
+                shape = self.coarse_views.shape[:2]
+                flat = self.coarse_views.flatten(0, 1)
+                self.coarse_latents = networks.latents(flat).unflatten(0, shape)
+        for number in range(self.windows_done, len(plan.windows)):
+            with job.timed(self.stage.title("sample")):
+                self._sample_window(plan.windows[number], number)
+            self.windows_done = number + 1
             self._save()
-        with self._timed("load"):
-            networks = self._networks(self.plan.preset.model)
-            self.stage.prepare(networks)
-        with self._timed("encode"):
-            latents, tokens = networks.latents(self.video), networks.tokens(self.video)
-        for number in range(self.state.passes, len(self.plan.windows)):
-            with self._timed("sample"):
-                this = self.plan.windows[number]
-                self._run_pass(networks, this, number, latents, tokens)
-                self.state.passes = number + 1
-            self._save()
-        with self._timed("decode"):
-            return torch.stack([self._images(networks, frame) for frame in range(len(self.video))])
+        with job.timed(self.stage.title("decode")):
+            return torch.stack([self._views(frame) for frame in range(len(self.video))])
 
-    def _orbit(self, networks: Networks) -> Tensor:
-        """Generated views of frame 0 at the plan's azimuths and the preset's size, [·, 3, H, W]."""
-        settings, todo = self.settings, self.plan
-        image, views = self.job.video[:1], len(todo.orbit_azimuths_deg)
-        if todo.preset.orbit_size is not None:
-            image = reduced(image, todo.preset.orbit_size)
-        if todo.orbit_model == "sv3d_u":
-            vector = augmentation_vector(views)
-        else:
-            polar = polar_rad([todo.elevation_deg] * views)
-            vector = camera_vector(polar, azimuth_rad(todo.orbit_azimuths_deg))
-        conditioning = orbit_conditioning(
-            networks.latents(image)[0], networks.tokens(image)[0], vector
-        ).to(self.device)
-        denoise = guided_denoiser(
-            networks.predict,
-            conditioning,
-            without_image(conditioning),
-            orbit_scale(views, *todo.preset.orbit_guidance),
-            together=not settings.low_memory,
-        )
-        shape = (views, *conditioning.concat.shape[1:])
-        what = Sampling("orbit of frame 0", shape, ORBIT_SEED, todo.orbit_steps, 0)
-        latents = self._sample(networks, [denoise], what)
-        return networks.images(
-            latents[list(pick_from_orbit(todo.azimuths_deg, todo.orbit_azimuths_deg))]
-        )
-
-    def _run_pass(
-        self, networks: Networks, this: Window, number: int, latents: Tensor, tokens: Tensor
-    ) -> None:
-        """Makes the frames of one pass."""
-        T, V = len(this.frames), len(self.plan.network_azimuths_deg)
-        frames = list(this.frames)
-        denoisers = [self._denoiser(networks, frames, this.reference, latents, tokens)]
-        if this.backward_reference is not None:  # its turn comes first
-            backward = self._denoiser(
-                networks, frames[::-1], this.backward_reference, latents, tokens
-            )
+    def _sample_window(self, window: Window, number: int) -> None:
+        plan, frames = self.job.plan, list(window.frames)
+        T, V = len(frames), len(plan.network_azimuths_deg)
+        denoisers = [self._denoiser(frames, window.reference)]
+        if window.backward_reference is not None:  # the first step runs backward in time
+            backward = self._denoiser(frames[::-1], window.backward_reference)
             denoisers.insert(0, reversed_in_time(backward, T))
-        shape = (T * V, *self.state.latents.shape[2:])
-        what = Sampling(
-            self.stage.titled(this.name),
-            shape,
-            self.stage.first_seed + number,
-            self.plan.steps,
-            self.plan.steps_before(self.stage.grids_before, number),
+        run = SamplerRun(
+            self.stage.title(window.name),
+            (T * V, *self.latents.shape[2:]),
+            self.stage.first_run + number,
+            plan.steps,
+            plan.steps_before(self.stage.stages_before, number),
         )
-        x = self._sample(networks, denoisers, what)
-        self.state.latents[frames] = x.unflatten(0, (T, V))
-        self.state.made[frames] = True
+        x = sample_latents(self.job, self.networks, denoisers, run)
+        self.latents[frames] = x.unflatten(0, (T, V))
+        self.frames_done[frames] = True
 
-    def _denoiser(
-        self,
-        networks: Networks,
-        frames: list[int],
-        reference: int | None,
-        latents: Tensor,
-        tokens: Tensor,
-    ) -> Denoiser:
-        """Of frames in the order in which the network sees them."""
-        todo, azimuths = self.plan, self.plan.network_azimuths_deg
+    def _denoiser(self, frames: list[int], reference: int | None) -> Denoiser:
+        """Make the denoiser of frames, in the order in which the network gets them."""
+        plan, networks, azimuths = self.job.plan, self.networks, self.job.plan.network_azimuths_deg
         if reference is None:
-            seen = torch.zeros_like(self.state.latents[0])
+            reference_latents = torch.zeros_like(self.latents[0])
         else:
-            seen = networks.reference_latents(self._images(networks, reference))
-        polars = polar_rad if todo.preset.uses_orbit_model else self._relative_polar_rad
-        vector = camera_vector(polars([todo.elevation_deg] * len(azimuths)), azimuth_rad(azimuths))
-        conditioning = grid_conditioning(latents[frames], tokens[frames], vector, seen)
-        conditioning = conditioning.to(self.device)
+            reference_latents = networks.reference_latents(self._views(reference))
+        elevations = [plan.elevation_deg] * len(azimuths)
+        if plan.preset.uses_orbit_model:
+            polar = polar_rad(elevations)
+        else:
+            polar = relative_polar_rad(elevations, plan.elevation_deg)
+        conditioning = grid_conditioning(
+            self.video_latents[frames],
+            self.video_tokens[frames],
+            camera_vector(polar, azimuth_rad(azimuths)),
+            reference_latents,
+        ).to(networks.device)
         return guided_denoiser(
-            predictor(networks.unet, self.stage.inject(networks, latents, frames)),
+            predictor(networks.unet, self._residuals(frames)),
             conditioning,
             without_image(conditioning),
-            todo.preset.guidance(len(frames), len(azimuths)),
-            together=not self.settings.low_memory,
+            plan.preset.guidance(len(frames), len(azimuths)),
+            together=not networks.low_memory,
         )
-
-    def _relative_polar_rad(self, elevations_deg: list[float]) -> Tensor:
-        return relative_polar_rad(elevations_deg, self.plan.elevation_deg)
 
     @torch.inference_mode()
-    def _sample(self, networks: Networks, denoisers: list[Denoiser], what: Sampling) -> Tensor:
-        """Latents of one run of the sampler, on the CPU."""
-        sigmas = karras_sigmas(what.steps)
-        generator = torch.Generator().manual_seed(self.settings.seed * SEEDS + what.seed + 1)
-        noise = torch.randn(what.shape, generator=generator)
-        count = self.job.counter.counting(what.title, what.done)
-        with networks.working(networks.unet):
-            try:
-                x = start(noise.to(self.device), sigmas)
-                return euler(denoisers, x, sigmas, count).cpu()
-            except DivergedError as error:
-                raise DivergedError(f"{what.title}: {error}; {self._advice()}") from error
+    def _residuals(self, frames: list[int]):
+        """Features that the structure branch adds to those of the network; None without one."""
+        if self.branch is None:
+            return None
+        structure = Structure(
+            self.coarse_latents[frames].unsqueeze(0), self.video_latents[frames].unsqueeze(0)
+        )
+        return self.branch(Structure(*(part.to(self.networks.device) for part in structure)))
 
-    def _advice(self) -> str:
-        dtype = str(working_dtype(self.settings)).removeprefix("torch.")
-        if dtype == "float32":
-            return "check the weights with `fourdvd models verify`"
-        return f"numbers too large for {dtype}: try --precision float32"
-
-    def _images(self, networks: Networks, frame: int) -> Tensor:
-        """Views of a frame that is made, in [−1, 1], [V, 3, H, W]; the input's is the input."""
-        own = self.job.inputs_own
-        if self.state.made[frame]:
-            views = networks.images(self.state.latents[frame, own:])
+    def _views(self, frame: int) -> Tensor:
+        """Decode the views of a finished frame in [−1, 1], [V, 3, H, W], the input included."""
+        own = int(self.job.plan.preset.denoises_input_view)
+        if self.frames_done[frame]:
+            views = self.networks.images(self.latents[frame, own:])
         else:
-            assert frame == 0 and self.state.orbit is not None
-            orbit = self.stage.resized(self.state.orbit)
-            views = enlarged(orbit[None], self.video.shape[-1])[0]
+            assert frame == 0 and self.reference_views is not None
+            views = reduced(self.reference_views, self.stage.size)
+            views = enlarged(views[None], self.video.shape[-1])[0]
         return torch.cat([self.video[frame : frame + own], views])
 
-    def _networks(self, name: str) -> Networks:
-        dtype, low_memory = working_dtype(self.settings), self.settings.low_memory
-        return self.job.weights[name].load(self.device, dtype, low_memory)
-
-    def _fresh_state(self, orbit: Tensor | None) -> State:
-        n, V = len(self.video), len(self.plan.network_azimuths_deg)
+    def _restore(self) -> None:
+        """Read the saved state, or start with a fresh one."""
+        saved = self.job.checkpoint.load(self.stage.name)
+        if saved is not None:
+            self.latents = saved.tensors["latents"]
+            self.frames_done = saved.tensors["frames_done"].bool()
+            self.windows_done = saved.description["windows_done"]
+            self.job.seconds |= saved.description["seconds"]
+            return
+        n, V = len(self.video), len(self.job.plan.network_azimuths_deg)
         height, width = (side // LATENT_SIDE for side in self.video.shape[-2:])
-        channels = self.plan.preset.config.out_channels
-        latents = torch.zeros(n, V, channels, height, width)
-        return State(latents, torch.zeros(n, dtype=torch.bool), orbit, 0, {})
+        channels = self.networks.unet.config.out_channels
+        self.latents = torch.zeros(n, V, channels, height, width)
+        self.frames_done = torch.zeros(n, dtype=torch.bool)
+        self.windows_done = 0
 
     def _save(self) -> None:
-        save_state(self.job.folder, self.state, self.job.identity, self.stage.state)
+        tensors = {"latents": self.latents, "frames_done": self.frames_done.to(torch.uint8)}
+        notes = {"windows_done": self.windows_done, "seconds": self.job.seconds}
+        self.job.checkpoint.save(self.stage.name, tensors, notes)
 
-    @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        began, name = time.monotonic(), self.stage.titled(part)
-        yield
-        seconds = self.state.seconds
-        seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
+
+def reduced(images: Tensor, size: int) -> Tensor:
+    """Downscale images [N, 3, H, W] to size², unless they are not larger."""
+    if images.shape[-1] <= size:
+        return images
+    return interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
+def enlarged(views: Tensor, size: int) -> Tensor:
+    """Upscale views [n, V, 3, H, W] in [−1, 1] to size², unless they have that size."""
+    if views.shape[-1] == size:
+        return views
+    large = interpolate(views.flatten(0, 1), (size, size), mode="bicubic", align_corners=False)
+    return large.clamp(-1, 1).unflatten(0, views.shape[:2])
+
+
+def _advice(dtype: torch.dtype) -> str:
+    if dtype == torch.float32:
+        return "check the weights with `fourdvd models verify`"
+    name = str(dtype).removeprefix("torch.")
+    return f"values too large for {name}: try --precision float32"

@@ -111,9 +111,13 @@ class Networks:
         if self.device.type == "cuda":
             self.unet.to_channels_last()
         if not self.low_memory:
-            for module in (self.unet, self.encoder, self.reference_encoder, self.decoder):
-                module.to(self.device)
-            self.image_encoder.to(self.device)
+            self.move_to(self.device)
+
+    def move_to(self, device: torch.device) -> None:
+        """Move all networks to a device."""
+        for module in (self.unet, self.encoder, self.reference_encoder, self.decoder):
+            module.to(device)
+        self.image_encoder.to(device)
 
     @torch.inference_mode()
     def latents(self, images: Tensor) -> Tensor:

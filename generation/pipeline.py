@@ -1,20 +1,20 @@
-"""From a prepared clip to a grid of views, on one page.
+"""From a clip to a grid of views × frames, on one page.
 
-    clip ─▶ passes (see `passes`) ─▶ n × V views ─▶ grid
-    clip ─▶ coarse passes ─▶ n × V small views ─▶ fine passes ─▶ n × V views ─▶ grid     (cascade)
+    clip ──square──▶ video ──orbit model──▶ reference views (SV4D and the cascades)
+    video, reference views ──base network──▶ grid                              (published models)
+    video, reference views ──base + LoRA──▶ coarse grid
+                           ──base + structure branch on it──▶ grid             (cascades)
 
-Letters: n frames of the clip, V generated views. View 0 of the grid is the input. What it does not
-know: who looks at the progress, and how.
+Letters: n frames of the clip, V generated views. View 0 of the grid is the input.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,186 +22,397 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.checkpoint import check_folder, discard_other, write_input
-from generation.clip.preparing import PreparedClip
-from generation.clip.silhouettes import cut_silhouette
+from generation.checkpoint import Checkpoint, check_folder, write_input
+from generation.clip.matting import cut_soft_silhouette
+from generation.clip.preparing import Clip, SquareClip
 from generation.clip.writing import write_clip
-from generation.coarse import CoarseStage
-from generation.fine import FineStage
-from generation.grid_sampler import Job, Run
-from generation.presets import Plan, make_plan
-from generation.progress import Progress, StepCounter
+from generation.cost import Estimate, estimate, measured_rate
+from generation.grid_sampler import (
+    COARSE_RUNS,
+    GridSampler,
+    Job,
+    Stage,
+    enlarged,
+    sample_reference_views,
+)
+from generation.models.lora import merge_lora
+from generation.models.structure_branch import StructureBranch
+from generation.models.sv4d import SV4DUNet
+from generation.networks import Networks, working_dtype
+from generation.presets import Plan, make_plan, presets
 from generation.report import generation_report
-from generation.settings import GenerateSettings, check_size
-from generation.stages import Stage, enlarged
+from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
-from generation.weights.model_weights import ModelWeights, open_cascade_files
-from generation.weights.verify import file_sha256
+from generation.weights.files import WeightsFile, load_branch, load_lora
+from generation.weights.model_weights import ModelWeights, open_cascade_files, open_models
+from generation.weights.store import find_cascade_file
+from recon.devices import resolve_network_device
 from recon.errors import OutOfMemoryError
 from recon.grid import Grid, grid_from_views
+from recon.grid.grid import composite
 from recon.grid.matte import border_color, matte
 from recon.grid.writing import write_posed_images, write_previews
 from recon.output import output_folder, write_json
+from recon.progress import OnStep, ShouldStop, ignore_progress, never_stop
+from recon.resume import fingerprint
 
 WHITE = np.ones(3)
-DECISIVE = tuple(sorted(GenerateSettings.__dataclass_fields__.keys() - {"low_memory"}))
+FINGERPRINT_FIELDS = tuple(sorted(GenerateSettings.__dataclass_fields__.keys() - {"low_memory"}))
 
 
 class Generated(NamedTuple):
-    """A finished grid, and what `generate.json` says of it."""
+    """A grid, and the content of its `generate.json`."""
 
     grid: Grid
     report: dict[str, Any]
 
 
-def generate(
-    clip: PreparedClip,
-    folder: Path,
-    settings: GenerateSettings,
-    weights: Mapping[str, ModelWeights],
-    *,
-    trained: Mapping[str, Path] | None = None,
-    overwrite: bool = False,
-    on_step: Callable[[Progress], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> Generated:
-    """Makes the grid folder of a clip, or goes on with one that was interrupted.
-
-    Args:
-        clip: the input.
-        folder: of the grid; complete at the end, resumable after each pass until then.
-        settings: what to make.
-        weights: opened weights of the models that `Plan.models` names.
-        trained: files that `Plan.cascade_files` names, of the cascade.
-        overwrite: whether a finished folder, or an unfinished one of other settings, may be
-            replaced.
-        on_step: called after every step of the sampler.
-        should_stop: asked after every step; True stops. The passes that are done are saved.
-
-    Returns:
-        The grid, as written: view 0 is the input. And how it was made.
-
-    Raises:
-        InputError: the frames are not of a size that the networks take.
-        OutputExistsError: the folder holds something else and `overwrite` is False.
-        WeightsError: the weights are not those of the networks, or were trained on others.
-        Interrupted: `should_stop` said so.
-        DivergedError: the networks gave numbers that are not finite.
-        OutOfMemoryError: the accelerator's memory is spent; the passes that are done are saved.
-    """
-    folder, trained = Path(folder), trained or {}
-    check_folder(folder, overwrite)
-    check_size(clip.images.shape[1])
-    ours = {name: file_sha256(path) for name, path in trained.items()}
-    identity = identity_of(clip, settings, weights, ours)
-    if overwrite:
-        discard_other(folder, identity)
-    todo = make_plan(settings, len(clip.images))
-    todo = todo.with_network(weights[todo.preset.model].architecture.unet)
-    write_input(folder, clip)
-    counter = StepCounter(todo.total_steps, on_step, should_stop)
-    job = Job(clip, folder, settings, todo, weights, identity, counter)
-    with ThreadPoolExecutor() as pool, _memory_errors(settings):
-        hashes = {name: pool.submit(getattr, file, "sha256") for name, file in weights.items()}
-        if todo.cascade_files:
-            made = make_in_cascade(job, trained, hashes[todo.preset.model].result())
-        else:
-            made = make_at_once(job)
-        grid = _grid(clip, made.views, settings, todo)
-        report = generation_report(
-            clip,
-            settings,
-            todo,
-            {**{name: file.path for name, file in weights.items()}, **trained},
-            {name: found.result() for name, found in hashes.items()} | ours,
-            made.seconds,
-        )
-    with output_folder(folder, overwrite=True) as partial:  # what is there is this run's own state
-        write_posed_images(grid, partial)
-        write_previews(grid, partial)
-        (partial / "input").mkdir()
-        write_clip(clip, partial / "input")
-        write_json(partial / "generate.json", report)
-    return Generated(grid, report)
-
-
-class Made(NamedTuple):
-    """What the networks made.
+class SampledGrid(NamedTuple):
+    """Result of the networks.
 
     Attributes:
-        views: in [−1, 1], the generated ones only, [n, V, 3, H, W].
-        seconds: by part of the work.
+        views: images of the generated views in [−1, 1], [n, V, 3, H, W].
+        seconds: time by part of the work.
     """
 
     views: Tensor
     seconds: dict[str, float]
 
 
-def make_at_once(job: Job) -> Made:
-    """Makes the grid with the network that is published, alone."""
-    run = Run(job, Stage())
-    return Made(run.views()[:, job.inputs_own :], run.state.seconds)
-
-
-def make_in_cascade(job: Job, trained: Mapping[str, Path], base_sha256: str) -> Made:
-    """Makes a coarse grid of all frames, and then the fine one, if it is in the plan.
+def load_pipeline(
+    name: str = "mini",
+    *,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    low_memory: bool = False,
+    orbit_model: str | None = None,
+    coarse_only: bool = False,
+) -> Pipeline:
+    """Find and open the weights of a model.
 
     Args:
-        job: of a model that has a coarse stage.
-        trained: files by the names that `Plan.cascade_files` has.
-        base_sha256: of the published file of the network.
+        name: name of the model: "mini", "sv4d2", "sv4d2-8views", "sv4d" or "4dvd".
+        weights: folder to search first; then `FOURDVD_WEIGHTS` and the Hugging Face cache. Nothing
+            is downloaded.
+        device: "cpu", "cuda", or "auto" for CUDA where it is available.
+        precision: "float32", "bfloat16", "float16", or "auto" for bfloat16 on CUDA, else float32.
+        low_memory: whether to save device memory at the expense of time.
+        orbit_model: "sv3d_u" or "sv3d_p", for the reference views of sv4d and 4dvd.
+        coarse_only: whether a cascade ends with its coarse grid, enlarged.
 
     Raises:
-        WeightsError: the files are not what they should be, or were trained on another network.
+        InputError: a name is unknown.
+        WeightsError: weights are missing, damaged or of another model.
+        BackendError: the device is not available.
+
+    Example:
+        >>> pipeline = load_pipeline("mini")
+        >>> grid = pipeline(load_clip("robot.mp4"), seed=0, on_step=print)
     """
-    size, coarse_size = job.video.shape[-1], job.plan.coarse_size
-    assert coarse_size is not None
-    open_cascade_files(trained, base_sha256)
-    coarse = Run(job, CoarseStage(coarse_size, trained[LORA_FILE], base_sha256))
-    layout = coarse.views()
-    if not job.plan.fine:
-        return Made(enlarged(layout[:, job.inputs_own :], size), coarse.state.seconds)
-    stage = FineStage(layout, trained[BRANCH_FILE], base_sha256)
-    fine = Run(job, stage, coarse.state.orbit)
-    return Made(fine.views()[:, job.inputs_own :], coarse.state.seconds | fine.state.seconds)
+    settings = GenerateSettings(
+        model=name.replace("-", "_"),
+        orbit_model=orbit_model,
+        precision=precision,
+        low_memory=low_memory,
+        device=resolve_network_device(device),
+        coarse_only=coarse_only,
+    )
+    return open_pipeline(settings, None if weights is None else Path(weights))
 
 
-def identity_of(
-    clip: PreparedClip,
-    settings: GenerateSettings,
-    weights: Mapping[str, ModelWeights],
-    trained: Mapping[str, str],
-) -> dict[str, Any]:
-    """What an unfinished generation must have in common with the one that goes on with it.
+def open_pipeline(
+    settings: GenerateSettings, weights_folder: Path | None = None, keep_networks: bool = True
+) -> Pipeline:
+    """As `load_pipeline`, for options that are collected already; their device is resolved.
+
+    Args:
+        settings: the options.
+        weights_folder: folder to search first.
+        keep_networks: whether networks stay in memory for the next grid.
+    """
+    plan = make_plan(settings, presets[settings.model].window_frames)
+    cascade = {  # first: they take days to train, the others minutes to download
+        name: find_cascade_file(name, plan.preset.model, weights_folder)
+        for name in plan.cascade_files
+    }
+    weights = open_models(plan.models, weights_folder)
+    return Pipeline(settings, weights, cascade, keep_networks)
+
+
+@dataclass
+class Pipeline:
+    """A model with its weights, which generates grids of any number of clips.
+
+    Attributes:
+        settings: the options of the model and of the machine; those of a grid are the defaults.
+        weights: opened weights by name of the model.
+        cascade: weights files of the cascade, by name.
+        keep_networks: whether networks stay in memory for the next grid.
+    """
+
+    settings: GenerateSettings
+    weights: Mapping[str, ModelWeights]
+    cascade: Mapping[str, Path]
+    keep_networks: bool = True
+    _loaded: dict[str, StageNetworks] = field(default_factory=dict, init=False)
+
+    def __call__(
+        self,
+        clip: Clip | SquareClip,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        views: int | None = None,
+        azimuths_deg: Sequence[float] = (),
+        elevation_deg: float | None = None,
+        size: int | None = None,
+        on_step: OnStep = ignore_progress,
+        should_stop: ShouldStop = never_stop,
+    ) -> Grid:
+        """Generate a grid in memory.
+
+        Args:
+            clip: the input; it is cut to the model's size.
+            seed: seed of all noise.
+            steps: denoising steps per window; None for the preset's.
+            views: number of generated views, spaced evenly; None for the preset's.
+            azimuths_deg: azimuths of the generated views relative to the input view, ascending
+                within (0, 360); empty for the preset's.
+            elevation_deg: elevation of the input view; None for the preset's.
+            size: side of the grid's images in pixels, a multiple of 64; None for the preset's.
+            on_step: called after every denoising step.
+            should_stop: asked after every denoising step; True stops.
+
+        Returns:
+            The grid; view 0 is the input.
+
+        Raises:
+            InputError: a number is out of range.
+            WeightsError: the weights do not fit the networks or each other.
+            Interrupted: `should_stop` returned True.
+            DivergedError: the networks gave values that are not finite.
+            OutOfMemoryError: the device has too little memory.
+
+        Example:
+            >>> grid = load_pipeline("mini")(clip, seed=0, on_step=print)
+            >>> grid.V, grid.T
+            (16, 21)
+        """
+        settings = replace(
+            self.settings,
+            seed=seed,
+            steps=steps,
+            views=views,
+            azimuths_deg=tuple(azimuths_deg),
+            elevation_deg=elevation_deg,
+            size=size,
+        )
+        square, plan = prepare(clip, settings)
+        with _memory_errors(settings):
+            sampled = self.sample(square, plan, Checkpoint(), on_step, should_stop)
+        return to_grid(square, sampled.views, plan)
+
+    def generate(
+        self,
+        clip: Clip | SquareClip,
+        folder: str | Path,
+        settings: GenerateSettings | None = None,
+        *,
+        overwrite: bool = False,
+        on_step: OnStep = ignore_progress,
+        should_stop: ShouldStop = never_stop,
+    ) -> Generated:
+        """Generate a grid folder, or resume an interrupted one.
+
+        Args:
+            clip: the input; it is cut to the model's size.
+            folder: the grid folder; complete at the end, resumable after each window until then.
+            settings: options of the grid; those of model and machine must be the pipeline's.
+            overwrite: whether a finished folder, or an unfinished one with other settings, may be
+                replaced.
+            on_step: called after every denoising step.
+            should_stop: asked after every denoising step; True stops.
+
+        Raises:
+            InputError: a number is out of range.
+            OutputExistsError: the folder holds something else and `overwrite` is False.
+            WeightsError: the weights do not fit the networks or each other.
+            Interrupted: `should_stop` returned True; the finished windows are saved.
+            DivergedError: the networks gave values that are not finite.
+            OutOfMemoryError: the device has too little memory; the finished windows are saved.
+        """
+        folder, settings = Path(folder), settings or self.settings
+        check_folder(folder, overwrite)
+        square, plan = prepare(clip, settings)
+        checkpoint = Checkpoint(folder, self._identity(square, settings))
+        if overwrite:
+            checkpoint.discard_other()
+        write_input(folder, square)
+        with ThreadPoolExecutor() as pool, _memory_errors(settings):
+            hashing = pool.submit(self._hashes)  # while the networks run
+            sampled = self.sample(square, plan, checkpoint, on_step, should_stop)
+            hashes = hashing.result()
+        grid = to_grid(square, sampled.views, plan)
+        paths = {name: each.path for name, each in self.weights.items()} | dict(self.cascade)
+        report = generation_report(square, settings, plan, paths, hashes, sampled.seconds)
+        with output_folder(folder, overwrite=True) as partial:  # replaces the unfinished state
+            write_posed_images(grid, partial)
+            write_previews(grid, partial)
+            (partial / "input").mkdir()
+            write_clip(square, partial / "input")
+            write_json(partial / "generate.json", report)
+        return Generated(grid, report)
+
+    def sample(
+        self,
+        clip: SquareClip,
+        plan: Plan,
+        checkpoint: Checkpoint,
+        on_step: OnStep = ignore_progress,
+        should_stop: ShouldStop = never_stop,
+    ) -> SampledGrid:
+        """Run the networks: the orbit model, then each stage."""
+        frames = torch.from_numpy(composite(clip.images)).permute(0, 3, 1, 2)
+        _ = self._cascade  # refused before any step if it is for another base network
+        job = Job(plan, frames.float() / 127.5 - 1, checkpoint, on_step, should_stop)
+        size, references = job.video.shape[-1], None
+        if plan.orbit_model is not None:
+            references = sample_reference_views(job, lambda: self._networks("orbit", job).networks)
+        if plan.coarse_size is None:
+            views = self._sample_stage(job, Stage("grid", size), references)
+        else:
+            coarse_stage = Stage("coarse", plan.coarse_size, first_run=COARSE_RUNS)
+            coarse = self._sample_stage(job, coarse_stage, references)
+            if plan.fine:
+                fine_stage = Stage("fine", size, stages_before=1)
+                views = self._sample_stage(job, fine_stage, references, coarse)
+            else:
+                views = enlarged(coarse, size)
+        return SampledGrid(views[:, plan.preset.denoises_input_view :], job.seconds)
+
+    def _sample_stage(
+        self, job: Job, stage: Stage, references: Tensor | None, coarse: Tensor | None = None
+    ) -> Tensor:
+        """Sample one grid; a coarse one conditions the structure branch."""
+        with job.timed(stage.title("load")):
+            loaded = self._networks(stage.name, job)
+        return GridSampler(job, stage, loaded.networks, references, loaded.branch, coarse).sample()
+
+    def estimate(self, clip: Clip | SquareClip) -> Estimate:
+        """Estimate memory, disk and time of the grid of a clip; takes a second, runs no network."""
+        square, plan = prepare(clip, self.settings)
+        architectures = {name: each.architecture for name, each in self.weights.items()}
+        size, frames = square.images.shape[1], len(square.images)
+        rate = measured_rate(self.settings.device)
+        return estimate(plan, self.settings, size, frames, rate, architectures)
+
+    # -- networks
+
+    def _networks(self, role: str, job: Job) -> StageNetworks:
+        """Load the networks of a role ("orbit", "grid", "coarse", "fine"), or take the kept ones.
+
+        All others leave the device, and the memory as well unless they are kept.
+        """
+        for other in self._loaded.keys() - {role}:
+            if self.keep_networks:
+                self._loaded[other].move_to(torch.device("cpu"))
+            else:
+                del self._loaded[other]
+        if role not in self._loaded:
+            self._loaded[role] = self._load(role, job.plan)
+        loaded = self._loaded[role]
+        loaded.move_to(torch.device(self.settings.device))
+        return loaded
+
+    def _load(self, role: str, plan: Plan) -> StageNetworks:
+        name = plan.preset.model if role != "orbit" else plan.orbit_model
+        assert name is not None
+        device, dtype = torch.device(self.settings.device), working_dtype(self.settings)
+        networks = self.weights[name].load(device, dtype, self.settings.low_memory)
+        unet, branch = networks.unet, None
+        if role == "coarse":
+            assert isinstance(unet, SV4DUNet)
+            load_lora(self.cascade[LORA_FILE], unet, self.weights[name].sha256)
+            merge_lora(unet)
+        elif role == "fine":
+            assert isinstance(unet, SV4DUNet)
+            base_sha256 = self.weights[name].sha256
+            branch = load_branch(
+                self.cascade[BRANCH_FILE], unet.config, base_sha256, unet.dtype, device
+            )
+        return StageNetworks(networks, branch)
+
+    # -- weights
+
+    @cached_property
+    def _cascade(self) -> dict[str, WeightsFile]:
+        """LoRA and branch, checked against the base network, whose file is hashed for that."""
+        if not self.cascade:
+            return {}
+        base = self.weights[presets[self.settings.model].model]
+        return open_cascade_files(self.cascade, base.sha256)
+
+    def _hashes(self) -> dict[str, str]:
+        """Hash all files, each of them once; published weights take as long as reading them."""
+        return {name: each.sha256 for name, each in (*self.weights.items(), *self._cascade.items())}
+
+    def _identity(self, clip: SquareClip, settings: GenerateSettings) -> dict[str, Any]:
+        """Return what an unfinished generation must have in common with one that resumes it."""
+        values = asdict(settings)
+        return {
+            "settings": {name: values[name] for name in FINGERPRINT_FIELDS},
+            "clip": fingerprint(clip.images),
+            "weights": {name: each.identity for name, each in self.weights.items()},
+            "cascade": {name: each.sha256 for name, each in self._cascade.items()},
+        }
+
+
+class StageNetworks(NamedTuple):
+    """Networks of the orbit model or of one stage."""
+
+    networks: Networks
+    branch: StructureBranch | None
+
+    def move_to(self, device: torch.device) -> None:
+        """Move them to a device; in low-memory mode each network moves when it is used."""
+        if not self.networks.low_memory:
+            self.networks.move_to(device)
+        if self.branch is not None:  # it takes part in every step
+            self.branch.to(device)
+
+
+def prepare(clip: Clip | SquareClip, settings: GenerateSettings) -> tuple[SquareClip, Plan]:
+    """Cut a clip to the size of the grid, and resolve the options for it.
+
+    Raises:
+        InputError: a number is out of range, or the clip is square already, of another size.
+    """
+    preset = presets[settings.model]
+    square = clip.square(settings.size or preset.size, preset.ratio)
+    return square, make_plan(settings, len(square.images))
+
+
+def to_grid(clip: SquareClip, views: Tensor, plan: Plan) -> Grid:
+    """Join the input and the generated views with their cameras; alpha is estimated.
 
     Args:
         clip: the input.
-        settings: as chosen.
-        weights: of the models.
-        trained: sha256 of the cascade's files, which all are of one size.
+        views: generated views in [−1, 1], [n, V, 3, H, W].
+        plan: the plan that they were sampled with.
     """
-    return {
-        "settings": {name: asdict(settings)[name] for name in DECISIVE},
-        "clip": hashlib.sha256(clip.images.tobytes()).hexdigest(),
-        "weights": {name: file.identity for name, file in weights.items()},
-        "trained": dict(trained),
-    }
-
-
-def _grid(clip: PreparedClip, views: Tensor, settings: GenerateSettings, todo: Plan) -> Grid:
-    """The input and the generated views [n, V, 3, H, W] with their cameras."""
     pixels = ((views + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     generated = pixels.permute(1, 0, 3, 4, 2).numpy()  # [V, n, H, W, 3]
-    cut = cut_silhouette if todo.preset.soft_silhouettes else _cutter(generated)
+    cut = cut_soft_silhouette if plan.preset.soft_silhouettes else _plain_matte(generated)
     images = np.concatenate(
         [clip.images[None], [[cut(each) for each in view] for view in generated]]
     )
-    cameras = todo.cameras(views.shape[-1])
+    cameras = plan.cameras(views.shape[-1])
     return grid_from_views(cameras, images, clip.fps, alpha_known=False, input_view=0)
 
 
-def _cutter(generated: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Gives alpha to images of the same background as all of [V, n, H, W, 3]."""
+def _plain_matte(generated: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Make the matting of all images [V, n, H, W, 3] by their common background color."""
     background = border_color(generated.reshape(-1, *generated.shape[-3:]))
     return partial(matte, background=WHITE if background is None else background)
 
@@ -213,6 +424,6 @@ def _memory_errors(settings: GenerateSettings) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         smaller = "a smaller --size" if settings.low_memory else "--low-memory, or a smaller --size"
         raise OutOfMemoryError(
-            "the accelerator has too little memory for this; the finished passes are saved",
-            hint=f"try {smaller}; with --low-memory it goes on after the saved passes",
+            "the device has too little memory; the finished windows are saved",
+            hint=f"try {smaller}; --low-memory resumes after the saved windows",
         ) from error

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
 
 from generation.diffusion import linear_scale, space_time_scale
-from generation.models.sv4d import SV4DConfig
-from generation.models.unet import UNetConfig
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
 from generation.windows import Window, anchor_and_fill_windows, chained_windows
@@ -34,23 +32,6 @@ UNGUIDED = (1.0, 1.0)
 ORBIT_AZIMUTHS_DEG = tuple(360.0 * (k + 1) / ORBIT_VIEWS for k in range(ORBIT_VIEWS))
 """Azimuths of SV3D's orbit; the last is the input view."""
 
-ORBIT_CONFIGS = {"sv3d_u": UNetConfig(adm_in_channels=256), "sv3d_p": UNetConfig()}
-
-MINI_CONFIG = SV4DConfig(
-    in_channels=32,
-    out_channels=16,
-    model_channels=32,
-    channel_mult=(2, 3),
-    num_res_blocks=1,
-    attention_resolutions=(1, 2),
-    num_head_channels=32,
-    context_dim=128,
-    motion_context_dim=16,
-    use_camera_emb=True,
-    separate_motion_merge_factor=True,
-)
-"""Default sizes of mini's network; weights files say their own."""
-
 
 @dataclass(frozen=True)
 class Preset:
@@ -59,7 +40,6 @@ class Preset:
     Attributes:
         model: name of the network, or of its base: a key of
             `generation.weights.catalogue.published` or `trained`.
-        config: sizes of the network.
         window_frames: T, number of frames of a full window.
         azimuths_deg: default azimuths of the generated views relative to the input view, ascending
             within (0, 360).
@@ -81,11 +61,9 @@ class Preset:
         orbit_size: side of the orbit model's images in pixels, at most; None: that of the input.
         soft_silhouettes: whether objects fade out softly at their edges, so that alpha is estimated
             by `generation.clip.matting.cut_soft_silhouette`.
-        published: whether the weights are published by others and downloaded.
     """
 
     model: str
-    config: SV4DConfig
     window_frames: int
     azimuths_deg: tuple[float, ...]
     steps: int
@@ -103,7 +81,6 @@ class Preset:
     orbit_steps: int = ORBIT_STEPS
     orbit_size: int | None = None
     soft_silhouettes: bool = False
-    published: bool = True
 
     @property
     def guided(self) -> bool:
@@ -118,7 +95,6 @@ def _linear(low: float, high: float) -> Callable[[int, int], Tensor]:
 presets: dict[str, Preset] = {
     "sv4d": Preset(
         "sv4d",
-        SV4DConfig(),
         window_frames=5,
         azimuths_deg=tuple(360.0 * k / ORBIT_VIEWS for k in (2, 5, 7, 9, 12, 14, 16, 19)),
         steps=20,
@@ -130,7 +106,6 @@ presets: dict[str, Preset] = {
     ),
     "sv4d2": Preset(
         "sv4d2",
-        SV4DConfig(use_camera_emb=True, use_3d_attention=True, separate_motion_merge_factor=True),
         window_frames=12,
         azimuths_deg=(60.0, 120.0, 180.0, 240.0),
         steps=50,
@@ -142,7 +117,6 @@ presets: dict[str, Preset] = {
     ),
     "sv4d2_8views": Preset(
         "sv4d2_8views",
-        SV4DConfig(use_camera_emb=True, separate_motion_merge_factor=True),
         window_frames=5,
         azimuths_deg=(30.0, 75.0, 120.0, 165.0, 210.0, 255.0, 300.0, 330.0),
         steps=50,
@@ -154,7 +128,6 @@ presets: dict[str, Preset] = {
     ),
     "4dvd": Preset(
         "sv4d",
-        SV4DConfig(),
         window_frames=5,
         azimuths_deg=tuple(22.5 * k for k in range(1, 16)),
         steps=10,
@@ -169,7 +142,6 @@ presets: dict[str, Preset] = {
     ),
     "mini": Preset(
         "mini",
-        MINI_CONFIG,
         window_frames=5,
         azimuths_deg=tuple(22.5 * k for k in range(1, 16)),
         steps=1,
@@ -187,7 +159,6 @@ presets: dict[str, Preset] = {
         orbit_steps=1,
         orbit_size=64,
         soft_silhouettes=True,
-        published=False,
     ),
 }
 
@@ -248,11 +219,6 @@ class Plan:
         """Azimuths of the V views that the network denoises; the first may be the input view."""
         own = (0.0,) if self.preset.denoises_input_view else ()
         return (*own, *self.azimuths_deg)
-
-    def with_network(self, config: UNetConfig) -> Plan:
-        """Return the plan for a network of other sizes, those read from the weights."""
-        assert isinstance(config, SV4DConfig), "the kind of the file was checked when it was read"
-        return replace(self, preset=replace(self.preset, config=config))
 
     def cameras(self, size: int) -> list[Camera]:
         """Place the cameras of view 0, the input view, and of the generated views.

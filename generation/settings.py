@@ -1,4 +1,4 @@
-"""What a user chooses about a generation. Light to import: no torch."""
+"""The options of a generation, apart from those of the clip. Light to import: no torch."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ CASCADES = ("mini", "4dvd")
 ORBIT_MODELS = ("sv3d_u", "sv3d_p")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MAX_SEED = 2**32 - 1
-MAX_VIEWS = 20  # what SV3D's orbit has beside the input view
-SIZE_STEP = 64  # pixels: the autoencoder's 8 times the network's 8
+MAX_VIEWS = 20  # SV3D's orbit without the input view
+SIZE_STEP = 64  # pixels: the autoencoder reduces by 8, the network by 8 again
 
 
 @dataclass(frozen=True)
 class GenerateSettings:
-    """Choices beside those about the clip.
+    """Options of a generation.
 
     Attributes:
-        model: one of `MODELS`.
-        orbit_model: one of `ORBIT_MODELS`; makes the views of the first frame for SV4D and the
-            cascade; the model's own if None.
-        steps: of each pass, and of the orbit; the model's own numbers if None.
-        seed: of all noise.
-        azimuths_deg: of the generated views, relative to the input view; the model's own if empty.
-        views: how many there are, evenly around, where no azimuths are given.
-        elevation_deg: of the input view above the horizon; the model's own if None.
-        fov_deg: horizontal field of view that the cameras are given.
-        distance: of the cameras from the object, world units.
+        model: name of the model, one of `MODELS`.
+        orbit_model: model that makes the reference views for sv4d and 4dvd, one of `ORBIT_MODELS`;
+            None for the preset's.
+        steps: denoising steps per window, and of the orbit model; None for the preset's.
+        seed: seed of all noise.
+        azimuths_deg: azimuths of the generated views relative to the input view, ascending within
+            (0, 360); empty for the preset's.
+        views: number of generated views, spaced evenly; None for the preset's or as many as there
+            are azimuths.
+        elevation_deg: elevation of the input view above the horizon; None for the preset's.
+        fov_deg: horizontal field of view of the cameras.
+        distance: distance of the cameras from the object, world units.
         clockwise: whether azimuths count clockwise seen from above. Published code draws them
-            counter-clockwise; nothing else there says so.
-        precision: of the networks; "auto" is bfloat16 on CUDA, float32 on a CPU.
-        low_memory: slower, with less memory.
+            counter-clockwise, which is the only evidence for their direction.
+        precision: floating-point type of the networks, one of `PRECISIONS`; "auto" is bfloat16 on
+            CUDA, float32 on a CPU.
+        low_memory: whether to save device memory at the expense of time.
         device: "cpu" or "cuda".
         coarse_only: whether the cascade ends with its coarse grid, enlarged.
+        size: side of the grid's images in pixels, a multiple of `SIZE_STEP`; None for the preset's.
 
     Raises:
-        InputError: a name is not known or a number out of its range.
+        InputError: a name is unknown or a number out of range.
     """
 
     model: str = "mini"
@@ -58,6 +62,7 @@ class GenerateSettings:
     low_memory: bool = False
     device: str = "cpu"
     coarse_only: bool = False
+    size: int | None = None
 
     def __post_init__(self):
         for name, known in (
@@ -73,10 +78,12 @@ class GenerateSettings:
                 )
         if self.coarse_only and self.model not in CASCADES:
             raise InputError(
-                f"only {' and '.join(CASCADES)} have a coarse stage, {self.model} has none"
+                f"expected {' or '.join(CASCADES)} for its coarse stage, found {self.model}"
             )
         if self.orbit_model is not None and self.model == "mini":
-            raise InputError("mini makes the views of the first frame with a network of its own")
+            raise InputError(
+                f"mini has its own orbit model, found {self.orbit_model}; omit the option"
+            )
         self._check_azimuths()
         for name, value, low, high in (
             ("steps", self.steps, 1, 1000),
@@ -88,22 +95,28 @@ class GenerateSettings:
         ):
             if value is not None and not low <= value <= high:
                 raise InputError(f"expected {name} from {low} to {high}, found {value}")
+        if self.size is not None:
+            check_size(self.size)
 
     def _check_azimuths(self) -> None:
         azimuths = self.azimuths_deg
         if self.views is not None and azimuths and len(azimuths) != self.views:
             raise InputError(
-                f"{self.views} views were asked for, but {len(azimuths)} azimuths given"
+                f"expected {self.views} azimuths for {self.views} views, found {len(azimuths)}"
             )
         if len(azimuths) > MAX_VIEWS:
             raise InputError(f"expected at most {MAX_VIEWS} views, found {len(azimuths)} azimuths")
         if not all(math.isfinite(azimuth) and 0 < azimuth < 360 for azimuth in azimuths):
-            raise InputError(f"azimuths must lie between 0 and 360 degrees, found {azimuths}")
+            raise InputError(f"expected azimuths between 0 and 360 degrees, found {azimuths}")
         if any(after <= before for before, after in itertools.pairwise(azimuths)):
-            raise InputError(f"azimuths must ascend, found {azimuths}")
+            raise InputError(f"expected ascending azimuths, found {azimuths}")
 
 
 def check_size(size: int) -> None:
-    """Raises InputError for a side in pixels that the networks cannot halve often enough."""
-    if size % SIZE_STEP:
+    """Check a side in pixels.
+
+    Raises:
+        InputError: it is not a positive multiple of `SIZE_STEP`.
+    """
+    if size < SIZE_STEP or size % SIZE_STEP:
         raise InputError(f"expected a size that is a multiple of {SIZE_STEP} pixels, found {size}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fourdvd_cli import console
+from fourdvd_cli import console, interrupts
 from fourdvd_cli.help import CAMERAS, INPUT, MACHINE, MODEL, OUTPUT
 from fourdvd_cli.options import (
     Degrees,
@@ -214,26 +214,15 @@ def generate(
     it out. Ctrl-C stops the command; run it again to resume after the last finished window.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.generating import Generation, dry_run_lines
-    from generation.clip.preparing import ClipOptions
-    from generation.presets import presets
-    from generation.settings import GenerateSettings
+    with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
+        from fourdvd_cli import generating
+        from generation.checkpoint import check_folder, write_input
+        from generation.pipeline import open_pipeline
+        from generation.report import dry_run_report
+        from generation.settings import GenerateSettings
+        from recon.devices import resolve_network_device
 
-    preset = presets[model.key]
-    generation = Generation(
-        video,
-        output,
-        ClipOptions(
-            frames,
-            start,
-            stop,
-            fps,
-            size or preset.size,
-            preset.ratio,
-            recenter,
-            remove_background,
-        ),
-        GenerateSettings(
+        settings = GenerateSettings(
             model=model.key,
             orbit_model=orbit_model and orbit_model.value,
             steps=steps,
@@ -246,21 +235,33 @@ def generate(
             clockwise=direction is Direction.cw,
             precision=precision.value,
             low_memory=low_memory,
-            device=device.value,
+            device=resolve_network_device(device.value),
             coarse_only=coarse_only,
-        ),
-        weights,
-        overwrite,
-        quiet,
-    )
-    if dry_run:
-        report = generation.dry_run()
-        if json:
-            console.print_json(report)
-        else:
-            console.print_lines(dry_run_lines(report))
-        generation.find_weights()  # last: its error is the exit code
-    else:
-        report = generation.run()
-        if json:
-            console.print_json(report)
+            size=size,
+        )
+        check_folder(output, overwrite)
+        clip, plan = generating.prepare(
+            video,
+            settings,
+            frames=frames,
+            start=start,
+            stop=stop,
+            fps=fps,
+            recenter=recenter,
+            remove_background=remove_background,
+        )
+        if dry_run:
+            preview = write_input(output, clip) / "preview.png"
+            report = dry_run_report(clip, plan, settings, preview, weights)
+            if json:
+                console.print_json(report)
+            else:
+                console.print_lines(generating.dry_run_lines(report))
+        pipeline = open_pipeline(settings, weights, keep_networks=False)
+        if dry_run:
+            return  # after missing weights, whose error is the exit code
+        report = generating.generate(
+            pipeline, clip, output, should_stop, overwrite=overwrite, quiet=quiet
+        )
+    if json:
+        console.print_json(report)

@@ -1,1 +1,1 @@
-"""A video as square frames with alpha."""
+"""From a video of one object to square frames with alpha."""

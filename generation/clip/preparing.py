@@ -1,10 +1,9 @@
-"""From any clip of one object to the square frames that the models take.
+"""A clip of one object: frames with a mask, cut to the square frames that the models take.
 
-    video, GIF, folder ──▶ T frames ──▶ mask ──▶ one square ──▶ RGBA of size²
-                     clip_reading    alpha, white    cropping
-                                    or background
+    video, GIF, folder ──load_clip──▶ Clip: T frames, mask ──square──▶ SquareClip: RGBA of size²
+                         (reading)    (matting)               (cropping)
 
-Letters: T frames, H × W pixels. What it does not know: models.
+Letters: T frames, H × W pixels of the source.
 """
 
 from __future__ import annotations
@@ -17,60 +16,29 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from generation.clip.background import remove_background
-from generation.clip.cropping import Crop, bounding_box, centred_crop, cut_square, following_crop
-from generation.clip.reading import FrameChoice, read_clip
-from generation.clip.white_background import cut_from_white, darker_than_white, estimated_alpha
+from generation.clip import matting
+from generation.clip.cropping import Crop, bounding_box, centered_crop, cut_square, following_crop
+from generation.clip.matting import alpha_on_white, cut_from_white, mask_on_white
+from generation.clip.reading import FrameSelection, read_clip
 from recon.errors import InputError
 from recon.grid.grid import composite
 
-MAX_SIZE = 4096
+MIN_SIZE, MAX_SIZE = 16, 4096
 MIN_RATIO = 0.1
-BUSY_BORDER = 0.6  # more of the border than this is not white: neither is the background
+BUSY_BORDER = 0.6  # if more of the border than this is not white, neither is the background
 SIDES = ("top", "left", "bottom", "right")
 
 
-@dataclass(frozen=True)
-class ClipOptions(FrameChoice):
-    """What a user chooses about the input.
-
-    Attributes:
-        frames: as all up to `fps`, see `FrameChoice`.
-        size: side of the square frames in pixels.
-        ratio: the object's share of the side; 0.917 for SV4D, 0.9 for SV4D 2.0.
-        recenter: whether the square follows the object.
-        remove_background: whether a clip without alpha is cut out by rembg.
-
-    Raises:
-        InputError: a number is out of its range.
-    """
-
-    size: int = 576
-    ratio: float = 0.9
-    recenter: bool = False
-    remove_background: bool = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 16 <= self.size <= MAX_SIZE:
-            raise InputError(f"expected frames of 16 to {MAX_SIZE} pixels, found {self.size}")
-        if not MIN_RATIO <= self.ratio <= 1:
-            raise InputError(f"expected a ratio of {MIN_RATIO} to 1, found {self.ratio:g}")
-
-
-DEFAULTS = ClipOptions()
-
-
-class PreparedClip(NamedTuple):
-    """Square frames of an object.
+class SquareClip(NamedTuple):
+    """Square frames of an object, as the models take them.
 
     Attributes:
         images: RGBA, sRGB with straight alpha, uint8, [T, size, size, 4].
-        fps: frames a second at which they play at the source's speed.
-        alpha_known: False where alpha comes from the white background.
-        source_frames: their indices in the source, T of them.
+        fps: frames per second at which they play at the source's speed.
+        alpha_known: whether alpha comes from the source, not from its white background.
+        source_frames: frame numbers in the source, T of them.
         crop: the squares in the source.
-        warnings: for people, a sentence each.
+        warnings: sentences about what may spoil the result.
     """
 
     images: np.ndarray
@@ -80,96 +48,181 @@ class PreparedClip(NamedTuple):
     crop: Crop
     warnings: tuple[str, ...]
 
+    def square(self, size: int, ratio: float) -> SquareClip:
+        """Return the clip itself; it is square already.
 
-class Outline(NamedTuple):
-    """What is remembered of a frame's mask.
+        Raises:
+            InputError: it is of another size.
+        """
+        found = self.images.shape[1]
+        if found != size:
+            raise InputError(
+                f"expected square frames of {size} pixels, found {found}; pass the size {found}, "
+                "or cut the clip from its source with `load_clip`"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of one object at the resolution of the source.
 
     Attributes:
-        box: see `bounding_box`, [4].
-        border: the share of the border's pixels that are in the mask.
-        sides: whether it touches the top, left, bottom, right of the image.
+        frames: sRGB, with straight alpha if the source has any, uint8, [T, H, W, 3 or 4].
+        fps: frames per second at which they play at the source's speed.
+        source_frames: frame numbers in the source, T of them.
+        recenter: whether the square follows the object instead of staying in the middle.
+        warnings: sentences about what may spoil the result.
     """
 
-    box: np.ndarray
+    frames: np.ndarray
+    fps: float
+    source_frames: tuple[int, ...]
+    recenter: bool
+    warnings: tuple[str, ...]
+
+    @property
+    def alpha_known(self) -> bool:
+        """Whether the frames have alpha; else it is estimated from the white background."""
+        return self.frames.shape[-1] == 4
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Where the object is, bool, [T, H, W]."""
+        return np.stack([_mask(frame) for frame in self.frames])
+
+    def crop(self, ratio: float) -> Crop:
+        """Choose the squares to cut.
+
+        Args:
+            ratio: longest side of the object over the side of the square.
+
+        Raises:
+            InputError: the ratio is out of range, or the square would be too large.
+        """
+        if not MIN_RATIO <= ratio <= 1:
+            raise InputError(f"expected a ratio from {MIN_RATIO} to 1, found {ratio:g}")
+        boxes = np.stack([bounding_box(_mask(frame)) for frame in self.frames])
+        if self.recenter:
+            return following_crop(boxes, ratio)
+        return centered_crop(boxes, self.frames.shape[1], self.frames.shape[2], ratio)
+
+    def square(self, size: int, ratio: float) -> SquareClip:
+        """Cut the square frames.
+
+        Args:
+            size: side of the square frames in pixels.
+            ratio: longest side of the object over the side of the square.
+
+        Raises:
+            InputError: a number is out of range, or the square would be too large.
+        """
+        if not MIN_SIZE <= size <= MAX_SIZE:
+            raise InputError(f"expected a size from {MIN_SIZE} to {MAX_SIZE}, found {size}")
+        crop = self.crop(ratio)
+        cut = cut_square if self.alpha_known else _square_from_white
+        squares = [cut(frame, crop, t, size) for t, frame in enumerate(self.frames)]
+        return SquareClip(
+            np.stack(squares), self.fps, self.alpha_known, self.source_frames, crop, self.warnings
+        )
+
+
+def load_clip(
+    path: str | Path,
+    *,
+    frames: int | None = None,
+    start: float = 0.0,
+    stop: float | None = None,
+    fps: float | None = None,
+    recenter: bool = False,
+    remove_background: bool = False,
+) -> Clip:
+    """Read a clip of one object with a transparent or white background.
+
+    Args:
+        path: video, animated GIF or folder of images.
+        frames: number of frames T, at least 5; None for 21, or all of a shorter clip.
+        start: start in seconds.
+        stop: end in seconds; None for the end of the clip.
+        fps: frames per second to take from `start` on; None to spread the frames evenly over
+            [start, stop].
+        recenter: whether to follow an object that moves across the image.
+        remove_background: whether to segment the object with U²-Net if the clip has no alpha; needs
+            the package rembg.
+
+    Raises:
+        InputError: the clip cannot be read, is too short, or no object is found; or a number is out
+            of range.
+        WeightsError: rembg or its network is missing.
+
+    Example:
+        >>> clip = load_clip("robot.mp4")
+        >>> clip.frames.shape
+        (21, 512, 512, 3)
+    """
+    path = Path(path)
+    source = read_clip(path, FrameSelection(frames, start, stop, fps))
+    images = source.images
+    if remove_background and images.shape[-1] == 3:
+        images = matting.remove_background(images)
+    outlines = [_outline(_mask(image)) for image in images]
+    _check_outlines(outlines, images.shape[-1] == 4, path)
+    return Clip(images, source.fps, source.source_frames, recenter, _warnings(outlines))
+
+
+class Outline(NamedTuple):
+    """What a frame's mask says about its place in the image.
+
+    Attributes:
+        empty: whether nothing is in the mask.
+        border: fraction of the border's pixels that are in the mask.
+        sides: whether the mask touches the top, left, bottom and right of the image.
+    """
+
+    empty: bool
     border: float
     sides: tuple[bool, ...]
 
 
-def prepare_clip(path: str | Path, options: ClipOptions = DEFAULTS) -> PreparedClip:
-    """Reads a clip of one object and cuts it to square frames.
+def _mask(image: np.ndarray) -> np.ndarray:
+    return image[..., 3] > 0 if image.shape[-1] == 4 else mask_on_white(image)
 
-    Args:
-        path: of a video, an animated GIF or a folder of pictures; with alpha, or before white.
-        options: which frames, and how they are cut.
 
-    Raises:
-        InputError: the clip cannot be read, is too short, or the object cannot be told from the
-            background.
-        WeightsError: the background is to be removed, but what that needs is not installed.
-    """
-    path = Path(path)
-    clip = read_clip(path, options)
-    images = clip.images
-    if options.remove_background and images.shape[-1] == 3:
-        images = remove_background(images)
-    alpha_known = images.shape[-1] == 4
-    mask_of = _where_alpha if alpha_known else darker_than_white
-    outlines = [_outline(mask_of(image)) for image in images]
-    _check_outlines(outlines, alpha_known, path)
-    crop = _crop(outlines, images, options)
-    cut = cut_square if alpha_known else _square_from_white
-    squares = [cut(image, crop, t, options.size) for t, image in enumerate(images)]
-    return PreparedClip(
-        np.stack(squares), clip.fps, alpha_known, clip.source_frames, crop, _warnings(outlines)
-    )
+def _outline(mask: np.ndarray) -> Outline:
+    sides = (mask[0], mask[:, 0], mask[-1], mask[:, -1])
+    border = float(np.concatenate(sides).mean())
+    return Outline(not mask.any(), border, tuple(bool(side.any()) for side in sides))
 
 
 def _square_from_white(image: np.ndarray, crop: Crop, frame: int, size: int) -> np.ndarray:
     """As `cut_square`, with alpha estimated where edges are sharpest: before enlarging."""
     square = composite(cut_square(image, crop, frame, size))
     if crop.side >= size:
-        return cut_from_white(square, estimated_alpha(square))
-    alpha = Image.fromarray(estimated_alpha(composite(cut_square(image, crop, frame, crop.side))))
+        return cut_from_white(square, alpha_on_white(square))
+    alpha = Image.fromarray(alpha_on_white(composite(cut_square(image, crop, frame, crop.side))))
     return cut_from_white(square, np.asarray(alpha.resize((size, size), Image.Resampling.BICUBIC)))
 
 
-def _where_alpha(image: np.ndarray) -> np.ndarray:
-    return image[..., 3] > 0
-
-
-def _outline(mask: np.ndarray) -> Outline:
-    sides = (mask[0], mask[:, 0], mask[-1], mask[:, -1])
-    border = float(np.concatenate(sides).mean())
-    return Outline(bounding_box(mask), border, tuple(bool(side.any()) for side in sides))
-
-
 def _check_outlines(outlines: Sequence[Outline], alpha_known: bool, path: Path) -> None:
-    """Refuses clips in which the object cannot be told from the background."""
+    """Raise InputError where the object cannot be separated from the background."""
     T = len(outlines)
-    if all(np.isnan(outline.box[0]) for outline in outlines):
+    if all(outline.empty for outline in outlines):
         found = "alpha is empty" if alpha_known else "there is nothing but white"
-        raise InputError(f"{found} in all {T} frames; an object is needed", path)
+        raise InputError(f"expected an object, but {found} in all {T} frames", path)
     busy = sum(outline.border > BUSY_BORDER for outline in outlines)
     if not alpha_known and busy > T / 2:
         raise InputError(
-            f"the background is not white in {busy} of {T} frames; pass --remove-background, or "
-            "make it white or transparent first",
+            f"expected a white or transparent background, but it is not white in {busy} of {T} "
+            "frames; pass --remove-background, or edit the video",
             path,
         )
 
 
-def _crop(outlines: Sequence[Outline], images: np.ndarray, options: ClipOptions) -> Crop:
-    boxes = np.stack([outline.box for outline in outlines])
-    if options.recenter:
-        return following_crop(boxes, options.ratio)
-    return centred_crop(boxes, images.shape[1], images.shape[2], options.ratio)
-
-
 def _warnings(outlines: Sequence[Outline]) -> tuple[str, ...]:
     T, found = len(outlines), []
-    empty = sum(bool(np.isnan(outline.box[0])) for outline in outlines)
+    empty = sum(outline.empty for outline in outlines)
     if empty:
-        found.append(f"no object is seen in {empty} of {T} frames")
+        found.append(f"no object is visible in {empty} of {T} frames")
     touching = [outline.sides for outline in outlines if any(outline.sides)]
     if touching:
         names = [name for name, hit in zip(SIDES, np.any(touching, axis=0), strict=True) if hit]

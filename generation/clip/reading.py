@@ -1,9 +1,9 @@
-"""Frames of a clip of one object, from a video, an animated GIF or a folder of pictures.
+"""Reading selected frames of a video, an animated GIF or a folder of images.
 
-    file ──index──▶ times ──choice──▶ T indices ──streaming──▶ T frames
+    file ──index──▶ times ──selection──▶ T indices ──streaming──▶ T frames
 
-Only the chosen frames are kept, so that a long video needs no more memory than a short one.
-Letters: n frames in the source, T chosen ones, H × W pixels. What it does not know: the object.
+Only the selected frames are kept, so that a long video needs no more memory than a short one.
+Letters: n frames of the source, T selected ones, H × W pixels.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
-class FrameChoice:
+class FrameSelection:
     """Which frames of a clip to take.
 
     Attributes:
-        frames: T; None for 21, or for all frames of a clip that has fewer.
-        start: where to begin, in seconds.
-        stop: where to end, in seconds; None for the end of the clip.
-        fps: take frames at this rate from `start` on; None to spread them evenly over
+        frames: number of frames T; None for 21, or all frames of a shorter clip.
+        start: start in seconds.
+        stop: end in seconds; None for the end of the clip.
+        fps: frames per second to take from `start` on; None to spread the frames evenly over
             [start, stop], both ends included.
 
     Raises:
-        InputError: a number is out of its range.
+        InputError: a number is out of range.
     """
 
     frames: int | None = None
@@ -60,17 +60,17 @@ class FrameChoice:
             )
         if self.fps is not None and not 0 < self.fps <= MAX_FPS:
             raise InputError(
-                f"expected more than 0 and at most {MAX_FPS:g} frames a second, found {self.fps:g}"
+                f"expected above 0 and up to {MAX_FPS:g} frames per second, found {self.fps:g}"
             )
 
 
 class ClipFrames(NamedTuple):
-    """Chosen frames of a clip.
+    """Selected frames of a clip.
 
     Attributes:
-        images: sRGB, with straight alpha if it is not opaque everywhere, uint8, [T, H, W, 3 or 4].
-        fps: frames a second at which they play at the source's speed.
-        source_frames: their indices in the source, T of them.
+        images: sRGB, with straight alpha unless opaque everywhere, uint8, [T, H, W, 3 or 4].
+        fps: frames per second at which they play at the source's speed.
+        source_frames: frame numbers in the source, T of them.
     """
 
     images: np.ndarray
@@ -78,28 +78,28 @@ class ClipFrames(NamedTuple):
     source_frames: tuple[int, ...]
 
 
-class ChosenFrames(NamedTuple):
-    """Which frames are taken: their indices, T of them, and the rate at which they play."""
+class SelectedFrames(NamedTuple):
+    """Numbers of the selected frames, T of them, and frames per second at which they play."""
 
     indices: tuple[int, ...]
     fps: float
 
 
-def read_clip(path: str | Path, choice: FrameChoice) -> ClipFrames:
-    """Reads the chosen frames of a video, an animated GIF or a folder of pictures.
+def read_clip(path: str | Path, selection: FrameSelection) -> ClipFrames:
+    """Read selected frames of a video, an animated GIF or a folder of images.
 
-    Pictures of a folder come in the order of the numbers in their names; where some names end in a
-    number, those that do not are no frames.
+    The images of a folder are ordered by the numbers in their names; if some names end in a number,
+    those that do not are ignored.
 
     Raises:
-        InputError: the clip is missing, damaged, absurdly large or small, or has too few frames.
+        InputError: the clip is missing, damaged, too large or too small, or has too few frames.
     """
     path = Path(path)
     try:
         seconds, read = _folder(path) if path.is_dir() else _video(path)
     except PermissionError as error:
         raise InputError(f"may not be read ({error.strerror})", path) from error
-    chosen = choose_frames(seconds, choice, path)
+    chosen = select_frames(seconds, selection, path)
     images = read(chosen.indices)
     height, width = images.shape[1:3]
     if min(height, width) < MIN_SIDE:
@@ -109,52 +109,53 @@ def read_clip(path: str | Path, choice: FrameChoice) -> ClipFrames:
     return ClipFrames(images, chosen.fps, chosen.indices)
 
 
-def choose_frames(
-    seconds: np.ndarray, choice: FrameChoice, path: Path | None = None
-) -> ChosenFrames:
-    """The frames whose times are nearest to those that are asked for.
+def select_frames(
+    seconds: np.ndarray, selection: FrameSelection, path: Path | None = None
+) -> SelectedFrames:
+    """Select the frames nearest to the requested times.
 
     Args:
-        seconds: when each frame of the source is shown, ascending from 0, [n].
-        choice: what is asked for.
-        path: of the source, for messages.
+        seconds: presentation times of the source's frames, ascending from 0, [n].
+        selection: the requested frames.
+        path: path of the source, for messages.
 
     Raises:
         InputError: there are too few frames.
     """
-    inside = _inside(seconds, choice, path)
-    if choice.fps is None:
-        return _evenly(seconds, inside, choice, path)
-    return _at_rate(seconds, inside, choice, choice.fps, path)
+    inside = _inside(seconds, selection, path)
+    if selection.fps is None:
+        return _evenly(seconds, inside, selection, path)
+    return _at_rate(seconds, inside, selection, selection.fps, path)
 
 
-def _inside(seconds: np.ndarray, choice: FrameChoice, path: Path | None) -> np.ndarray:
-    """Indices of the frames within [start, stop], at least `MIN_FRAMES`."""
+def _inside(seconds: np.ndarray, selection: FrameSelection, path: Path | None) -> np.ndarray:
+    """Return the numbers of the frames within [start, stop], at least `MIN_FRAMES`."""
     if len(seconds) < MIN_FRAMES:
         raise InputError(
-            f"the clip has {_count(len(seconds))}; at least {MIN_FRAMES} are needed", path
+            f"expected a clip of at least {MIN_FRAMES} frames, found {len(seconds)}", path
         )
-    if choice.start > seconds[-1]:
+    if selection.start > seconds[-1]:
         raise InputError(
-            f"it starts at {choice.start:g} seconds, but the last frame is at {seconds[-1]:g}", path
+            f"it starts at {selection.start:g} seconds, but the last frame is at {seconds[-1]:g}",
+            path,
         )
     slack = 1e-3  # containers keep times in milliseconds
-    stop = math.inf if choice.stop is None else choice.stop
-    inside = np.flatnonzero((seconds >= choice.start - slack) & (seconds <= stop + slack))
+    stop = math.inf if selection.stop is None else selection.stop
+    inside = np.flatnonzero((seconds >= selection.start - slack) & (seconds <= stop + slack))
     if len(inside) < MIN_FRAMES:
-        end = seconds[-1] if choice.stop is None else choice.stop
+        end = seconds[-1] if selection.stop is None else selection.stop
         raise InputError(
-            f"between {choice.start:g} and {end:g} seconds the clip has {_count(len(inside))}; at "
-            f"least {MIN_FRAMES} are needed",
+            f"expected at least {MIN_FRAMES} frames between {selection.start:g} and {end:g} "
+            f"seconds, found {len(inside)}",
             path,
         )
     return inside
 
 
 def _evenly(
-    seconds: np.ndarray, inside: np.ndarray, choice: FrameChoice, path: Path | None
-) -> ChosenFrames:
-    T = choice.frames or min(DEFAULT_FRAMES, len(inside))
+    seconds: np.ndarray, inside: np.ndarray, selection: FrameSelection, path: Path | None
+) -> SelectedFrames:
+    T = selection.frames or min(DEFAULT_FRAMES, len(inside))
     if len(inside) < T:
         raise InputError(
             f"expected at least {T} frames, found {len(inside)}; ask for {len(inside)} or fewer",
@@ -163,36 +164,36 @@ def _evenly(
     first, last = seconds[inside[0]], seconds[inside[-1]]
     targets = np.linspace(first, last, T)
     indices = inside if len(inside) == T else inside[_nearest(seconds[inside], targets)]
-    return ChosenFrames(tuple(indices.tolist()), round(float((T - 1) / (last - first)), 4))
+    return SelectedFrames(tuple(indices.tolist()), round(float((T - 1) / (last - first)), 4))
 
 
 def _at_rate(
     seconds: np.ndarray,
     inside: np.ndarray,
-    choice: FrameChoice,
+    selection: FrameSelection,
     fps: float,
     path: Path | None,
-) -> ChosenFrames:
+) -> SelectedFrames:
     first, last = seconds[inside[0]], seconds[inside[-1]]
     available = math.floor((last - first) * fps + 0.5) + 1
-    T = choice.frames or min(DEFAULT_FRAMES, available)
+    T = selection.frames or min(DEFAULT_FRAMES, available)
     if available < max(T, MIN_FRAMES):
         raise InputError(
-            f"{last - first:g} seconds hold {_count(available)} at {fps:g} a second; expected at "
-            f"least {max(T, MIN_FRAMES)}",
+            f"expected at least {max(T, MIN_FRAMES)} frames, but {last - first:g} seconds have "
+            f"{_count(available)} at {fps:g} per second",
             path,
         )
     indices = inside[_nearest(seconds[inside], first + np.arange(T) / fps)]
     if len(np.unique(indices)) < T:
         own = (len(inside) - 1) / (last - first)
         raise InputError(
-            f"the clip has {own:.4g} frames a second; {fps:g} a second would show some twice", path
+            f"expected at most the clip's own {own:.4g} frames per second, found {fps:g}", path
         )
-    return ChosenFrames(tuple(indices.tolist()), fps)
+    return SelectedFrames(tuple(indices.tolist()), fps)
 
 
 def _nearest(ascending: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """For each target the index of the nearest value; of two that are equally near, the first."""
+    """Return the index of the value nearest to each target, the first one of a tie."""
     right = np.searchsorted(ascending, targets).clip(1, len(ascending) - 1)
     is_left = targets - ascending[right - 1] <= ascending[right] - targets + 1e-9
     return right - is_left
@@ -203,42 +204,42 @@ _Read = Callable[[Sequence[int]], np.ndarray]
 
 def _video(path: Path) -> tuple[np.ndarray, _Read]:
     if not path.exists():
-        raise InputError("there is no such video or folder", path)
+        raise InputError("no such video or folder", path)
     return read_video_times(path), partial(read_video_frames, path)
 
 
 def _folder(path: Path) -> tuple[np.ndarray, _Read]:
-    pictures = [
+    images = [
         file
         for file in path.iterdir()
         if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     ]
-    numbered = [file for file in pictures if file.stem[-1:].isdigit()]
-    files = sorted(numbered or pictures, key=_natural)
+    numbered = [file for file in images if file.stem[-1:].isdigit()]
+    files = sorted(numbered or images, key=_natural)
     if not files:
-        raise InputError(f"the folder has no pictures ({', '.join(SUFFIXES)})", path)
+        raise InputError(f"expected a folder of images ({', '.join(SUFFIXES)}), found none", path)
     sizes = [image_size(file) for file in files]
     for file, (height, width) in zip(files, sizes, strict=True):
         if (height, width) != sizes[0]:
             raise InputError(
                 f"{width}×{height} pixels, but {files[0].name} has {sizes[0][1]}×{sizes[0][0]}; "
-                "all frames must be of one size",
+                "all frames must have the same size",
                 file,
             )
-    return np.arange(len(files)) / FOLDER_FPS, partial(_read_pictures, files)
+    return np.arange(len(files)) / FOLDER_FPS, partial(_read_images, files)
 
 
 def _natural(file: Path) -> list[tuple[int, str]]:
-    """A key that puts frame_2 before frame_10."""
+    """Return a sort key that puts frame_2 before frame_10."""
     parts = re.findall(r"\d+|\D+", file.name.lower())
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _read_pictures(files: Sequence[Path], indices: Sequence[int]) -> np.ndarray:
+def _read_images(files: Sequence[Path], indices: Sequence[int]) -> np.ndarray:
     first = read_image(files[indices[0]])
     if len(indices) * first.nbytes > MAX_VIDEO_BYTES:
         raise GridError(
-            f"more than {MAX_VIDEO_BYTES >> 30} GiB of frames; take fewer or smaller ones",
+            f"expected at most {MAX_VIDEO_BYTES >> 30} GiB of frames; take fewer or smaller ones",
             files[0].parent,
         )
     images = np.stack([first, *(read_image(files[index]) for index in indices[1:])])

@@ -31,9 +31,9 @@ from generation.conditioning import (
     orbit_conditioning,
 )
 from generation.diffusion import euler, karras_sigmas, plain_denoiser, start
+from generation.grid_sampler import enlarged, reduced
 from generation.models.lora import merge_lora
 from generation.networks import predictor
-from generation.stages import enlarged, reduced
 from generation.training.conditioning import true_reference_views
 from generation.training.dataset import TrainingSample, composite_on_white
 from generation.training.diffusion_stage import DiffusionConfig

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from generation.clip.preparing import PreparedClip
+from generation.clip.preparing import SquareClip
 from generation.models.image_encoders import CLIPImageEncoder
 from generation.models.lora import add_lora, lora_settings, lora_state
 from generation.models.structure_branch import build_branch
@@ -26,12 +26,12 @@ from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.models.vae import VAEConfig, VAEDecoder, VAEEncoder
 from generation.networks import Networks
-from generation.pipeline import generate
-from generation.presets import make_plan, presets
+from generation.pipeline import Pipeline
+from generation.presets import make_plan
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
 from generation.weights.files import save_weights
-from generation.weights.model_weights import PublishedWeights
+from generation.weights.model_weights import PublishedWeights, find_architecture
 from tests.benchmarks import harness
 from tests.generation.tiny_networks import tiny_clip, tiny_weights
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     settings = GenerateSettings(
         "4dvd", steps=options.steps, device="cuda" if on_cuda else "cpu",
-        low_memory=options.low_memory,
+        low_memory=options.low_memory, size=options.size,
     )  # fmt: skip
     clip = tiny_clip(options.frames, options.size)
     report = measured(clip, settings, options.channels)
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     harness.publish(options.section, f"{body}\n\n{note}", options.page)
 
 
-def measured(clip: PreparedClip, settings: GenerateSettings, channels: int) -> dict[str, Any]:
+def measured(clip: SquareClip, settings: GenerateSettings, channels: int) -> dict[str, Any]:
     """Generate with networks of random weights and return the report."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -75,7 +75,7 @@ def measured(clip: PreparedClip, settings: GenerateSettings, channels: int) -> d
             for name, file in tiny_weights(folder, *needed).items()
         }
         trained = write_trained(folder, weights["sv4d"].sha256, settings.device, channels)
-        return generate(clip, folder / "grid", settings, weights, trained=trained).report
+        return Pipeline(settings, weights, trained, False).generate(clip, folder / "grid").report
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def random_networks(
 
 def write_trained(folder: Path, base: str, device: str, channels: int) -> dict[str, Path]:
     """Write an untrained LoRA and an untrained branch."""
-    config = of_width(presets["4dvd"].config, channels)
+    config = of_width(find_architecture("sv4d").unet, channels)
     assert isinstance(config, SV4DConfig)
     with torch.device(device):
         branch = build_branch("layerwise", config)

@@ -30,13 +30,10 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from generation.clip.cropping import Crop
-from generation.clip.preparing import PreparedClip
-from generation.pipeline import generate
-from generation.presets import make_plan
+from generation.clip.preparing import SquareClip
+from generation.pipeline import open_pipeline
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE
-from generation.weights.model_weights import open_models
-from generation.weights.store import find_cascade_file
 from recon.grid import Camera, Grid, read_grid
 from recon.grid.cameras import viewing_angles_deg
 from recon.grid.grid import composite
@@ -193,26 +190,24 @@ def cascade(
     front, elevation = viewing_angles_deg(cameras[0])
     azimuths = tuple((viewing_angles_deg(camera)[0] - front) % 360 for camera in cameras[1:])
     settings = GenerateSettings(
-        "mini", azimuths_deg=azimuths, elevation_deg=elevation, coarse_only=coarse_only
+        "mini",
+        azimuths_deg=azimuths,
+        elevation_deg=elevation,
+        coarse_only=coarse_only,
+        size=truth.width,
     )
-    todo = make_plan(settings, truth.T)
-    trained = {
-        name: find_cascade_file(name, todo.preset.model, weights) for name in todo.cascade_files
-    }
+    pipeline = open_pipeline(settings, weights)
     if branch is not None:
-        trained[BRANCH_FILE] = branch
-    models = open_models(todo.models, weights)
-    made = generate(
-        whole_clip(view_of(truth, 0)), folder, settings, models, trained=trained, overwrite=True
-    )
+        pipeline = replace(pipeline, cascade={**pipeline.cascade, BRANCH_FILE: branch})
+    made = pipeline.generate(whole_clip(view_of(truth, 0)), folder, overwrite=True)
     return np.stack([view_of(made.grid, view) for view in range(truth.V)])
 
 
-def whole_clip(images: np.ndarray) -> PreparedClip:
+def whole_clip(images: np.ndarray) -> SquareClip:
     """Wrap frames without cropping them, so that the cameras of the truth apply."""
     T, side = images.shape[:2]
     crop = Crop(((side / 2, side / 2),) * T, side, side / 2)
-    return PreparedClip(images, 10.0, True, tuple(range(T)), crop, ())
+    return SquareClip(images, 10.0, True, tuple(range(T)), crop, ())
 
 
 def compare(images: np.ndarray, truth: Grid, seconds: float) -> Quality:

@@ -20,10 +20,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from generation.cost import product_rate
+from generation.cost import count_flops, peak_bytes, product_rate
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.vae import LATENT_SIDE
-from generation.observation import count_flops, peak_bytes
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Timing, in_turns, three_digits, timing
 from tests.benchmarks.published_unet import call_published, is_here, published_unet

@@ -28,7 +28,7 @@ from fourdvd_cli.options import (
     one_of,
     parse_degrees,
 )
-from generation.clip.preparing import ClipOptions
+from generation.clip.preparing import load_clip
 from generation.curation.assets.limits import Limits
 from generation.curation.render.rendering import TIMEOUT_S
 from generation.curation.render.settings import Renderer as LibraryRenderer
@@ -107,7 +107,7 @@ def test_the_choices_of_generate_are_those_of_the_library():
 
 
 def test_the_defaults_of_generate_are_those_of_the_library():
-    settings, clip = GenerateSettings(), ClipOptions()
+    settings, clip = GenerateSettings(), inspect.signature(load_clip).parameters
     assert default_of(generate, "model").key == settings.model
     assert default_of(run, "model").key == settings.model
     assert default_of(generate, "orbit_model") is settings.orbit_model is None
@@ -116,9 +116,9 @@ def test_the_defaults_of_generate_are_those_of_the_library():
     for name in ("size", "elevation", "steps", "views"):  # the model's own
         assert default_of(generate, name) is None
     sizes = {name: preset.size for name, preset in presets.items()}
-    assert sizes == dict.fromkeys(MODELS, clip.size) | {"mini": 128}
+    assert sizes == dict.fromkeys(MODELS, 576) | {"mini": 128}
     for name in ("frames", "start", "stop", "fps", "recenter", "remove_background"):
-        assert default_of(generate, name) == getattr(clip, name)
+        assert default_of(generate, name) == clip[name].default
 
 
 def test_the_defaults_of_rendering_assets_are_those_of_the_library():

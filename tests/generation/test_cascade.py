@@ -12,17 +12,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from generation import grid_sampler as passes
-from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
-from generation.coarse import CoarseStage
+from generation.checkpoint import UNFINISHED, Checkpoint
 from generation.conditioning import azimuth_rad, camera_vector, polar_rad
 from generation.diffusion import karras_sigmas
-from generation.grid_sampler import Job
-from generation.pipeline import generate, make_at_once, make_in_cascade
+from generation.grid_sampler import (
+    GridSampler,
+    Job,
+    Stage,
+    enlarged,
+    reduced,
+    sample_reference_views,
+)
+from generation.pipeline import Generated, Pipeline, SampledGrid, prepare
 from generation.presets import make_plan, presets
-from generation.progress import StepCounter
 from generation.settings import GenerateSettings
-from generation.stages import enlarged
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
 from generation.weights.files import describe, save_weights
 from generation.weights.model_weights import PublishedWeights
@@ -30,8 +33,9 @@ from generation.weights.store import find_cascade_file
 from recon.errors import Interrupted, OutputExistsError, WeightsError
 from recon.grid import read_grid
 from recon.grid.cameras import viewing_angles_deg
+from recon.grid.grid import composite
 from tests.generation.models.random_weights import error, numbers
-from tests.generation.tiny_cascade import tiny_sv4d, write_trained
+from tests.generation.tiny_cascade import write_trained
 from tests.generation.tiny_networks import tiny_clip, tiny_weights
 
 SIZE, COARSE = 64, 32
@@ -44,33 +48,37 @@ def tiny(monkeypatch):
 
 
 def settings(**others) -> GenerateSettings:
-    return GenerateSettings(**{"model": "4dvd", "steps": 2, "views": 3} | others)
+    return GenerateSettings(**{"model": "4dvd", "steps": 2, "views": 3, "size": SIZE} | others)
 
 
-def make(folder: Path, trained: dict[str, Path], T: int = 5, name: str = "grid", **others):
+def pipeline_of(folder: Path, cascade: dict[str, Path], **others) -> Pipeline:
+    return Pipeline(settings(**others), tiny_weights(folder, "sv3d_p", "sv4d"), cascade)
+
+
+def make(
+    folder: Path, cascade: dict[str, Path], T: int = 5, name: str = "grid", **others
+) -> Generated:
     given = ("overwrite", "on_step", "should_stop")
-    told = {key: others.pop(key) for key in given if key in others}
-    weights = tiny_weights(folder, "sv3d_p", "sv4d")
-    clip, chosen = tiny_clip(T, SIZE), settings(**others)
-    return generate(clip, folder / name, chosen, weights, trained=trained, **told)
+    passed = {key: others.pop(key) for key in given if key in others}
+    pipeline = pipeline_of(folder, cascade, **others)
+    return pipeline.generate(tiny_clip(T, SIZE), folder / name, **passed)
 
 
-def job(folder: Path, T: int, name: str) -> Job:
-    chosen = settings()
-    todo = make_plan(chosen, T)
-    weights = tiny_weights(folder, *todo.models)
-    counter = StepCounter(todo.total_steps, None, None)
-    return Job(tiny_clip(T, SIZE), folder / name, chosen, todo, weights, {}, counter)
+def sampled(folder: Path, cascade: dict[str, Path], T: int, **plan) -> SampledGrid:
+    pipeline = pipeline_of(folder, cascade)
+    clip, found = prepare(tiny_clip(T, SIZE), pipeline.settings)
+    return pipeline.sample(clip, replace(found, **plan), Checkpoint())
 
 
-def base_of(folder: Path) -> str:
-    return tiny_weights(folder, "sv4d")["sv4d"].sha256
+def video_of(T: int) -> Tensor:
+    frames = torch.from_numpy(composite(tiny_clip(T, SIZE).images)).permute(0, 3, 1, 2)
+    return frames.float() / 127.5 - 1
 
 
 def test_a_clip_becomes_a_grid_in_two_stages(tmp_path):
     steps: list[tuple[int, str]] = []
     made = make(
-        tmp_path, write_trained(tmp_path), T=9, on_step=lambda s: steps.append((s.step, s.stage))
+        tmp_path, write_trained(tmp_path), T=9, on_step=lambda s: steps.append((s.step, s.phase))
     )
     grid = read_grid(tmp_path / "grid")
     assert (grid.V, grid.T, grid.height) == (4, 9, SIZE)
@@ -78,7 +86,7 @@ def test_a_clip_becomes_a_grid_in_two_stages(tmp_path):
     assert azimuths == pytest.approx([0, 90, 180, 270])
     windows = ["frames 2–8", "frames 0–3", "frames 3–6", "frames 6–8"]
     titles = [
-        "orbit of frame 0",
+        "reference views",
         *(f"coarse {w}" for w in windows),
         *(f"fine {w}" for w in windows),
     ]
@@ -98,23 +106,25 @@ def test_view_0_of_the_grid_is_the_input(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["layerwise", "controlnet", "t2i_adapter"])
-def test_weights_as_training_finds_them_make_of_the_fine_stage_plain_sv4d(tmp_path, name):
-    trained = write_trained(tmp_path, effect=0, name=name)
-    fine = make_in_cascade(job(tmp_path, 9, "a"), trained, base_of(tmp_path))
-    plain = make_at_once(job(tmp_path, 9, "b"))
+def test_untrained_lora_and_branch_leave_the_fine_stage_plain_sv4d(tmp_path, name):
+    fine = sampled(tmp_path, write_trained(tmp_path, effect=0, name=name), T=9)
+    plain = sampled(tmp_path, {}, T=9, coarse_size=None)
     assert torch.equal(fine.views, plain.views)
 
 
-def test_a_stage_of_one_pass_is_eulers_method_on_sv4d_with_the_inputs_view_first(tmp_path):
+def test_a_stage_of_one_window_is_eulers_method_on_sv4d_with_the_input_view_first(tmp_path):
     """Written out plainly: two steps, both halves of guidance, of T = 5 and V = 4."""
-    this = job(tmp_path, 5, "grid")
-    run = passes.Run(this, passes.Stage())
-    views = run.views()
-    assert run.state.orbit is not None
-    networks = tiny_sv4d(tmp_path)
+    this = Job(make_plan(settings(), 5), video_of(5))
+    weights = tiny_weights(tmp_path, "sv3d_p", "sv4d")
+    networks, orbit = (
+        weights[name].load(torch.device("cpu"), torch.float32) for name in ("sv4d", "sv3d_p")
+    )
+    references = sample_reference_views(this, lambda: orbit)
+    sampler = GridSampler(this, Stage("grid", SIZE), networks, references)
+    views = sampler.sample()
     T, V, h = 5, 4, SIZE // 8
     latents, tokens = networks.latents(this.video), networks.tokens(this.video)
-    seen = networks.reference_latents(torch.cat([this.video[:1], run.state.orbit]))
+    seen = networks.reference_latents(torch.cat([this.video[:1], references]))
     vector = camera_vector(polar_rad([10.0] * V), azimuth_rad([0, 90, 180, 270])).repeat(T, 1)
     bare = vector.clone()
     bare[:, :256] = 0
@@ -137,34 +147,29 @@ def test_a_stage_of_one_pass_is_eulers_method_on_sv4d_with_the_inputs_view_first
         without, following = denoised(x, sigma, 0, bare), denoised(x, sigma, 1, vector)
         goal = without + scale[:, None, None, None] * (following - without)
         x = goal + (x - goal) * after / sigma
-    assert error(run.state.latents.flatten(0, 1), x) < 1e-3  # 700 times rounding: x at σ = 700
+    assert error(sampler.latents.flatten(0, 1), x) < 1e-3  # 700 times rounding: x at σ = 700
     assert torch.equal(views[:, 0], this.video)
 
 
 def test_the_coarse_grid_decides_about_the_fine_one(tmp_path):
     """The LoRA has no other way to it than through the branch."""
-    base = base_of(tmp_path)
-    a, b = (
-        make_in_cascade(job(tmp_path, 5, name), write_trained(tmp_path, effect), base).views
-        for name, effect in (("a", 0.3), ("b", 0.6))
-    )
+    a, b = (sampled(tmp_path, write_trained(tmp_path, effect), 5).views for effect in (0.3, 0.6))
     assert (a - b).abs().max() > 1e-3
 
 
-def test_the_coarse_stage_sees_the_input_small(tmp_path):
-    stage = CoarseStage(COARSE, tmp_path / LORA_FILE, "")
-    video = job(tmp_path, 5, "grid").video
-    small = stage.resized(video)
+def test_reduced_images_are_means():
+    video = video_of(5)
+    small = reduced(video, COARSE)
     assert small.shape == (5, 3, COARSE, COARSE)
     assert small.mean().item() == pytest.approx(video.mean().item(), abs=1e-3)
-    assert torch.equal(stage.resized(small), small)
+    assert torch.equal(reduced(small, COARSE), small)
     ramp = torch.linspace(-1, 1, SIZE).expand(1, 3, SIZE, SIZE)
     inner = slice(2, -2)
     pairs = ramp.unflatten(-1, (COARSE, 2)).mean(-1)[:, :, ::2]
-    torch.testing.assert_close(stage.resized(ramp)[..., inner], pairs[..., inner])
+    torch.testing.assert_close(reduced(ramp, COARSE)[..., inner], pairs[..., inner])
 
 
-def test_enlarged_views_are_the_same_views(tmp_path):
+def test_enlarged_views_are_the_same_views():
     views = numbers(2, 3, 3, 8, 8).clamp(-1, 1)
     assert enlarged(views, 8) is views
     large = enlarged(views, 32)
@@ -206,9 +211,9 @@ def test_little_memory_makes_the_same_grid(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("stop_after", "goes_on_at", "saved"),
     [pytest.param(1, 1, set(), marks=pytest.mark.slow),
-     (6, 5, {COARSE_STATE}),
-     pytest.param(11, 11, {COARSE_STATE}, marks=pytest.mark.slow),
-     (14, 13, {COARSE_STATE, STATE})],
+     (6, 5, {"reference_views", "coarse"}),
+     pytest.param(11, 11, {"reference_views", "coarse"}, marks=pytest.mark.slow),
+     (14, 13, {"reference_views", "coarse", "fine"})],
 )  # fmt: skip
 def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
     tmp_path, stop_after, goes_on_at, saved
@@ -219,7 +224,7 @@ def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
     with pytest.raises(Interrupted):
         make(tmp_path, trained, T=9, views=1, should_stop=lambda: next(count) == stop_after)
     left = {path.name for path in (tmp_path / "grid" / UNFINISHED).iterdir()}
-    assert left == saved | {"input"}
+    assert left == {f"{name}.safetensors" for name in saved} | {"input"}
     steps: list[int] = []
     made = make(tmp_path, trained, T=9, views=1, on_step=lambda each: steps.append(each.step))
     assert steps == list(range(goes_on_at, 19))

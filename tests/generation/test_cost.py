@@ -9,22 +9,30 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from generation import cost as module
-from generation.cost import Estimate, Setting, estimate, measured_rate, step_cost
+from generation.cost import (
+    Estimate,
+    PeakMemory,
+    Setting,
+    count_flops,
+    estimate,
+    measured_rate,
+    peak_bytes,
+    step_cost,
+)
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.networks import Architecture
-from generation.observation import PeakMemory, count_flops, peak_bytes
-from generation.pipeline import generate
+from generation.pipeline import open_pipeline
 from generation.presets import Plan, make_plan
 from generation.settings import GenerateSettings
-from generation.weights.model_weights import find_architecture, open_models
-from generation.weights.store import find_cascade_file
+from generation.weights.model_weights import find_architecture
 from tests.generation.tiny_networks import TINY, tiny_clip
 from tests.generation.tiny_trained import GRID, write_trained_cascade
 
 SIZE, RATE = 128, 1e12
 SMALL = replace(SV4DConfig(), **TINY | {"model_channels": 64, "channel_mult": (1, 2, 2, 2)})
+NETWORKS = Architecture(SMALL)
 
 
 def grid_input(T: int, V: int, side: int, device: str) -> tuple[torch.Tensor, ...]:
@@ -54,18 +62,12 @@ def allocated_peak(run) -> int:
     return peak
 
 
-def planned(settings: GenerateSettings, frames: int) -> Plan:
-    """With a small UNet; image tower and autoencoder are those that are published."""
-    todo = make_plan(settings, frames)
-    return replace(todo, preset=replace(todo.preset, config=SMALL))
-
-
 def architectures(todo: Plan, folder: Path | None = None) -> dict[str, Architecture]:
-    """Those of the models of a plan; the small UNet in the place of a published one."""
+    """Return those of the models of a plan, with a small UNet for a published base."""
     found = {name: find_architecture(name, folder) for name in todo.models}
     if folder is None:
         base = todo.preset.model
-        found[base] = replace(found[base], unet=todo.preset.config)
+        found[base] = replace(found[base], unet=SMALL)
     return found
 
 
@@ -73,7 +75,7 @@ def estimated(frames: int = 9, low_memory: bool = False, precision: str = "auto"
     settings = GenerateSettings(
         "sv4d2_8views", device="cuda", low_memory=low_memory, precision=precision
     )
-    todo = planned(settings, frames)
+    todo = make_plan(settings, frames)
     return estimate(todo, settings, SIZE, frames, RATE, architectures(todo))
 
 
@@ -129,9 +131,9 @@ def test_flops_of_layers_are_those_counted_by_hand():
         assert count_flops(lambda: attention(q, k, k)) == 2 * 2 * (2 * 4) * 9 * 11 * 16
 
 
-def test_flops_do_not_depend_on_pieces_or_on_halves_that_come_one_after_the_other():
+def test_flops_do_not_depend_on_chunks_or_on_separate_halves_of_guidance():
     costs = [
-        step_cost(SMALL, 2, 3, Setting(SIZE, torch.float32, low_memory, on_cpu))
+        step_cost(2, 3, Setting(NETWORKS, SIZE, torch.float32, low_memory, on_cpu))
         for low_memory, on_cpu in ((False, False), (False, True), (True, False))
     ]
     assert costs[0].flops == costs[1].flops
@@ -147,7 +149,7 @@ def test_low_memory_and_fewer_bits_take_less():
 
 
 def test_activations_grow_with_the_frames_of_a_call_and_weights_do_not():
-    costs = [step_cost(SMALL, T, 4, Setting(SIZE, torch.bfloat16, False, False)) for T in (4, 8)]
+    costs = [step_cost(T, 4, Setting(NETWORKS, SIZE, torch.bfloat16)) for T in (4, 8)]
     assert costs[1].memory == pytest.approx(2 * costs[0].memory, rel=0.05)
     assert costs[1].flops == pytest.approx(2 * costs[0].flops, rel=0.05)
 
@@ -160,22 +162,21 @@ def test_work_and_disk_grow_with_the_clip_and_memory_hardly():
     assert long.seconds == long.flops / RATE
 
 
-def test_the_orbit_adds_its_work_and_the_larger_of_the_two_stages_is_the_peak():
+def test_the_orbit_model_adds_its_work_and_the_larger_peak_counts():
     settings = GenerateSettings(model="sv4d", device="cuda")
-    both = planned(settings, 5)
+    both = make_plan(settings, 5)
     alone = replace(both, orbit_model=None, orbit_azimuths_deg=())
     with_orbit, without = (
         estimate(each, settings, SIZE, 5, RATE, architectures(each)) for each in (both, alone)
     )
-    orbit = step_cost(
-        UNetConfig(adm_in_channels=256), 1, 21, Setting(SIZE, torch.bfloat16, False, False)
-    )
+    sv3d = architectures(both)["sv3d_u"]
+    orbit = step_cost(1, 21, Setting(sv3d, SIZE, torch.bfloat16))
     assert with_orbit.flops - without.flops == pytest.approx(both.steps * orbit.flops, rel=0.05)
     assert with_orbit.device_memory_bytes > without.device_memory_bytes + orbit.memory / 2
     assert with_orbit.disk_bytes > without.disk_bytes
 
 
-def test_no_weights_are_made():
+def test_an_estimate_allocates_no_weights():
     step_cost.cache_clear()
     module._unet.cache_clear()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -188,8 +189,8 @@ def test_no_weights_are_made():
 
 
 def test_an_orbit_of_the_small_network_runs():
-    small = replace(UNetConfig(adm_in_channels=256), **TINY)
-    assert step_cost(small, 1, 21, Setting(SIZE, torch.float32, False, False)).memory > 0
+    small = Architecture(replace(UNetConfig(adm_in_channels=256), **TINY))
+    assert step_cost(1, 21, Setting(small, SIZE, torch.float32)).memory > 0
     assert isinstance(module._unet(small), SV3DUNet)
 
 
@@ -201,35 +202,36 @@ def test_the_rate_of_this_machine_is_a_rate():
 def test_the_cascade_takes_its_two_grids_and_the_branch():
     def cost(**others) -> Estimate:
         settings = GenerateSettings(model="4dvd", device="cuda", views=3, **others)
-        todo = planned(settings, 9)
+        todo = make_plan(settings, 9)
         return estimate(todo, settings, 320, 9, RATE, architectures(todo))
 
     both, coarse = cost(), cost(coarse_only=True)
     settings = GenerateSettings(model="4dvd", device="cuda", views=3)
-    todo = planned(settings, 9)
+    todo = make_plan(settings, 9)
     alone = replace(todo, coarse_size=None)
     fine = estimate(alone, settings, 320, 9, RATE, architectures(alone))
-    setting = Setting(320, torch.bfloat16, False, False, architectures(todo)["sv4d"])
-    costs = {T: module.branch_cost(SMALL, T, 4, setting, 256) for T in (3, 4, 5)}
-    orbit = step_cost(UNetConfig(), 1, 21, setting).flops * 20
+    networks = architectures(todo)
+    setting = Setting(networks["sv4d"], 320, torch.bfloat16)
+    costs = {T: module.branch_cost(T, 4, setting, 256) for T in (3, 4, 5)}
+    orbit = step_cost(1, 21, setting._replace(architecture=networks["sv3d_p"])).flops * 20
     branches = costs[5].flops + 2 * (2 * costs[4].flops + costs[3].flops)
     encoded = 9 * 4 * module.encoding_cost(1, setting._replace(size=256)).flops
     expected = coarse.flops + fine.flops - orbit + branches + encoded
     assert both.flops == pytest.approx(expected, rel=0.01)
     assert both.disk_bytes > fine.disk_bytes
-    with_branch, without = (
-        module._grid_stages(each, setting, 9)[-1].memory for each in (todo, alone)
+    with_branch, without = (module._stages(each, setting, 9)[-1].memory for each in (todo, alone))
+    parameters = sum(
+        parameter.numel() for parameter in module._branch(networks["sv4d"]).parameters()
     )
-    parameters = sum(parameter.numel() for parameter in module._branch(SMALL).parameters())
     assert with_branch - without == 2 * parameters + 2 * costs[4].memory
 
 
-def test_what_the_sampler_keeps_of_a_branch_is_a_feature_for_each_place():
-    setting = Setting(SIZE, torch.bfloat16, False, False)
+def test_memory_of_a_branch_is_that_of_its_features():
+    setting = Setting(NETWORKS, SIZE, torch.bfloat16)
     widths = ((64, 16), (64, 16), (64, 8), (128, 8), (128, 4), (128, 4), (128, 2), (128, 2),
               (128, 4), (128, 8), (128, 16))  # fmt: skip
     numbers = sum(width * side**2 for width, side in widths)
-    assert module.branch_cost(SMALL, 2, 3, setting, SIZE).memory == 2 * 6 * numbers
+    assert module.branch_cost(2, 3, setting, SIZE).memory == 2 * 6 * numbers
 
 
 @pytest.fixture(scope="module")
@@ -238,18 +240,14 @@ def cascade(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("coarse_only", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_work_of_a_trained_cascade_is_what_is_done(cascade, tmp_path, coarse_only):
-    settings = GenerateSettings("mini", steps=1, views=1, coarse_only=coarse_only)
+def test_flops_of_a_trained_cascade_are_those_counted_while_it_runs(cascade, tmp_path, coarse_only):
+    settings = GenerateSettings("mini", steps=1, views=1, coarse_only=coarse_only, size=SIZE)
     todo = make_plan(settings, 7)
-    models = open_models(todo.models, cascade)
-    trained = {
-        name: find_cascade_file(name, todo.preset.model, cascade) for name in todo.cascade_files
-    }
-    clip = tiny_clip(7, SIZE)
-    done = count_flops(lambda: generate(clip, tmp_path / "grid", settings, models, trained=trained))
-    told = estimate(todo, settings, SIZE, 7, RATE, architectures(todo, cascade))
-    assert told.flops == pytest.approx(done, rel=0.05)
-    assert told.seconds == told.flops / RATE
+    pipeline = open_pipeline(settings, cascade)
+    done = count_flops(lambda: pipeline.generate(tiny_clip(7, SIZE), tmp_path / "grid"))
+    found = estimate(todo, settings, SIZE, 7, RATE, architectures(todo, cascade))
+    assert found.flops == pytest.approx(done, rel=0.05)
+    assert found.seconds == found.flops / RATE
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.slow)])
@@ -265,7 +263,7 @@ def test_memory_of_a_trained_cascade_grows_with_the_size_and_not_with_the_clip(c
 
 
 def test_without_guidance_a_step_takes_half():
-    setting = Setting(SIZE, torch.float32, False, False)
+    setting = Setting(NETWORKS, SIZE, torch.float32)
     both, one = (step_cost(GRID, 2, 3, setting._replace(guided=each)) for each in (True, False))
     assert both.flops == pytest.approx(2 * one.flops, rel=1e-3)
     assert both.memory > 1.5 * one.memory

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from generation.cost import estimate
-from generation.models.sv4d import SV4DUNet
 from generation.presets import make_plan
 from generation.settings import GenerateSettings
 from generation.weights.model_weights import find_architecture
@@ -40,7 +39,9 @@ def test_parity_of_a_network_call_on_cuda(dtype: torch.dtype, rms: float):
 
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_a_generation_on_cuda_is_that_of_the_cpu(tmp_path, monkeypatch, low_memory: bool):
-    settings = GenerateSettings(model="sv4d2_8views", steps=2, views=2, precision="float32")
+    settings = GenerateSettings(
+        model="sv4d2_8views", steps=2, views=2, precision="float32", size=64
+    )
     on_cpu = make(tmp_path, settings, name="cpu").grid.images
     on_cuda = replace(settings, device="cuda", low_memory=low_memory)
     made = make(tmp_path, on_cuda, name="cuda").grid.images
@@ -53,10 +54,11 @@ def test_a_generation_on_cuda_is_that_of_the_cpu(tmp_path, monkeypatch, low_memo
 def test_the_peak_of_a_full_size_call_is_as_estimated_and_below_30_gb(views, low_memory):
     settings = GenerateSettings(model="sv4d", views=views, low_memory=low_memory, device="cuda")
     todo = make_plan(settings, 5)
+    architectures = {name: find_architecture(name) for name in todo.models}
     with torch.device("cuda"):
         torch.set_default_dtype(torch.bfloat16)
         try:
-            network = SV4DUNet(todo.preset.config).eval()
+            network = architectures["sv4d"].build_unet().eval()
         finally:
             torch.set_default_dtype(torch.float32)
     network.to_channels_last()
@@ -71,7 +73,6 @@ def test_the_peak_of_a_full_size_call_is_as_estimated_and_below_30_gb(views, low
         torch.randn(b, views, 4, 72, 72, device="cuda"),
     )
     peak = torch.cuda.max_memory_allocated()
-    architectures = {name: find_architecture(name) for name in todo.models}
     expected = estimate(todo, settings, 576, 5, 1e14, architectures).device_memory_bytes
     assert peak < 30e9
     assert peak < 1.3 * expected

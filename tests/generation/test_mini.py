@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generation import grid_sampler as passes
-from generation.checkpoint import COARSE_STATE, STATE, UNFINISHED
+from generation import grid_sampler as sampler
+from generation.checkpoint import UNFINISHED
 from generation.diffusion import euler
-from generation.pipeline import Generated, generate
-from generation.presets import make_plan, presets
+from generation.pipeline import Generated, open_pipeline
+from generation.presets import presets
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE, VAE_FILE
-from generation.weights.model_weights import open_models
-from generation.weights.store import find_cascade_file
 from recon.errors import InputError, Interrupted, OutputExistsError, WeightsError
 from recon.grid import read_grid
 from recon.grid.cameras import viewing_angles_deg
@@ -52,14 +50,9 @@ def make(
     weights: Path, folder: Path, T: int = 5, size: int = SIZE, views: int | None = 2, **others
 ) -> Generated:
     given = ("overwrite", "on_step", "should_stop")
-    told = {key: others.pop(key) for key in given if key in others}
-    chosen = GenerateSettings("mini", steps=2, views=views, **others)
-    todo = make_plan(chosen, T)
-    trained = {
-        name: find_cascade_file(name, todo.preset.model, weights) for name in todo.cascade_files
-    }
-    models = open_models(todo.models, weights)
-    return generate(tiny_clip(T, size), folder, chosen, models, trained=trained, **told)
+    passed = {key: others.pop(key) for key in given if key in others}
+    chosen = GenerateSettings("mini", steps=2, views=views, size=size, **others)
+    return open_pipeline(chosen, weights).generate(tiny_clip(T, size), folder, **passed)
 
 
 @pytest.mark.parametrize("size", [64, 128])
@@ -78,7 +71,7 @@ def test_a_clip_becomes_a_grid_of_16_views_of_its_size(weights, tmp_path, size):
     assert report == json.loads(json.dumps(made.report))
     assert report["model"] == "mini"
     assert set(report["weights"]) == {"mini_sv3d", "mini", LORA_FILE, BRANCH_FILE}
-    assert {"coarse orbit", "coarse sample", "fine sample"} <= report["seconds"].keys()
+    assert {"orbit", "coarse sample", "fine sample"} <= report["seconds"].keys()
 
 
 def test_view_0_of_the_grid_is_the_input(weights, tmp_path):
@@ -94,9 +87,9 @@ def test_the_coarse_grid_alone_is_written_at_the_size_of_the_input(weights, smal
         weights,
         tmp_path / "grid",
         coarse_only=True,
-        on_step=lambda each: steps.append((each.step, each.stage)),
+        on_step=lambda each: steps.append((each.step, each.phase)),
     )
-    titles = ["orbit of frame 0"] * 2 + ["coarse frames 0–4"] * 2
+    titles = ["reference views"] * 2 + ["coarse frames 0–4"] * 2
     assert steps == list(zip(range(1, 5), titles, strict=True))
     assert (made.grid.V, made.grid.height) == (3, SIZE)
     assert BRANCH_FILE not in made.report["weights"]
@@ -111,7 +104,7 @@ def test_views_of_frame_0_are_made_at_the_size_that_their_network_knows(
         seen.append(tuple(x.shape))
         return euler(denoisers, x, sigmas, on_step)
 
-    monkeypatch.setattr(passes, "euler", recording)
+    monkeypatch.setattr(sampler, "euler", recording)
     monkeypatch.setitem(presets, "mini", replace(presets["mini"], orbit_size=16))
     make(weights, tmp_path / "grid")
     sides = [shape[-1] for shape in seen]
@@ -152,8 +145,8 @@ def test_lora_and_branch_decide_about_the_grid(weights, tmp_path):
 
 @pytest.mark.parametrize(
     ("stop_after", "goes_on_at", "saved"),
-    [(1, 1, set()), (6, 5, {COARSE_STATE}), (11, 11, {COARSE_STATE}),
-     (14, 13, {COARSE_STATE, STATE})],
+    [(1, 1, set()), (6, 5, {"reference_views", "coarse"}), (11, 11, {"reference_views", "coarse"}),
+     (14, 13, {"reference_views", "coarse", "fine"})],
 )  # fmt: skip
 def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
     weights, gather, tmp_path, stop_after, goes_on_at, saved
@@ -162,7 +155,9 @@ def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
     folder = tmp_path / "grid"
     with pytest.raises(Interrupted):
         make(weights, folder, T=9, views=1, should_stop=lambda: next(count) == stop_after)
-    assert {path.name for path in (folder / UNFINISHED).iterdir()} == saved | {"input"}
+    assert {path.name for path in (folder / UNFINISHED).iterdir()} == {
+        f"{name}.safetensors" for name in saved
+    } | {"input"}
     steps: list[int] = []
     made = make(weights, folder, T=9, views=1, on_step=lambda each: steps.append(each.step))
     assert steps == list(range(goes_on_at, 19))
@@ -198,5 +193,5 @@ def test_networks_of_another_autoencoder_are_refused_before_any_step(tmp_path):
 
 
 def test_a_size_that_the_networks_cannot_halve_is_refused(weights, tmp_path):
-    with pytest.raises(InputError, match="multiple of 64"):
+    with pytest.raises(InputError, match="96"):
         make(weights, tmp_path / "grid", size=96)

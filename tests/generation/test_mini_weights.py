@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generation.pipeline import generate
-from generation.presets import make_plan, presets
+from generation.pipeline import open_pipeline
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, CASCADE_FILES, LORA_FILE
-from generation.weights.model_weights import open_cascade_files, open_models, open_trained
+from generation.weights.model_weights import open_cascade_files, open_trained
 from generation.weights.store import bundled_folder
 from recon.grid import Grid, read_grid
 from recon.metrics import psnr, ssim
@@ -24,9 +23,8 @@ def test_all_files_are_there_and_together_below_40_megabytes():
     assert sum((bundled_folder() / name).stat().st_size for name in CASCADE_FILES) < 40e6
 
 
-def test_the_files_belong_together_and_have_the_sizes_of_the_recipe():
+def test_the_files_were_trained_together():
     base = open_trained("mini")
-    assert base.architecture.unet == presets["mini"].config
     files = {name: bundled_folder() / name for name in (LORA_FILE, BRANCH_FILE)}
     open_cascade_files(files, base.sha256)
 
@@ -43,14 +41,10 @@ def made(truth, tmp_path_factory) -> Grid:
 
 
 def generated(truth: Grid, folder: Path, coarse_only: bool = False) -> Grid:
-    """Of the input view at a few frames."""
+    """Generate from the input view at a few frames."""
     seen = np.stack([truth.image(0, frame) for frame in FRAMES])
     chosen = GenerateSettings("mini", elevation_deg=10.0, coarse_only=coarse_only)
-    todo = make_plan(chosen, len(FRAMES))
-    return generate(
-        whole_clip(seen), folder / "grid", chosen, open_models(todo.models),
-        trained={name: bundled_folder() / name for name in todo.cascade_files},
-    ).grid  # fmt: skip
+    return open_pipeline(chosen).generate(whole_clip(seen), folder / "grid").grid
 
 
 def mean_over_views(measure: Callable, truth: Grid, images: Callable) -> float:

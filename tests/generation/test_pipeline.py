@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from generation import grid_sampler as passes
+from generation import grid_sampler as sampler
 from generation.checkpoint import UNFINISHED
-from generation.pipeline import generate
+from generation.pipeline import Pipeline
 from generation.presets import ORBIT_AZIMUTHS_DEG, make_plan
 from generation.settings import GenerateSettings
 from recon.errors import (
@@ -19,16 +19,17 @@ from recon.errors import (
 )
 from recon.grid import read_grid
 from recon.grid.cameras import viewing_angles_deg
+from recon.grid.grid import composite
 from tests.generation.tiny_networks import TinyWeights, build_tiny, tiny_clip, tiny_weights
 
 
 def settings(model: str = "sv4d2_8views", **others) -> GenerateSettings:
-    return GenerateSettings(**{"model": model, "steps": 2, "views": 2} | others)
+    return GenerateSettings(**{"model": model, "steps": 2, "views": 2, "size": 64} | others)
 
 
 def make(tmp_path, chosen: GenerateSettings, T: int = 5, name: str = "grid", **others):
     weights = tiny_weights(tmp_path, *make_plan(chosen, T).models)
-    return generate(tiny_clip(T), tmp_path / name, chosen, weights, **others)
+    return Pipeline(chosen, weights, {}).generate(tiny_clip(T), tmp_path / name, **others)
 
 
 @pytest.mark.parametrize(
@@ -52,17 +53,17 @@ def test_each_model_makes_a_grid_with_its_cameras(tmp_path, model, views, azimut
 def test_sv4d_begins_with_an_orbit_and_takes_its_azimuths(tmp_path):
     steps: list[tuple[int, str]] = []
     chosen = settings("sv4d", views=None)
-    made = make(tmp_path, chosen, on_step=lambda each: steps.append((each.step, each.stage)))
+    made = make(tmp_path, chosen, on_step=lambda each: steps.append((each.step, each.phase)))
     grid = read_grid(tmp_path / "grid")
     wanted = [0.0, *(ORBIT_AZIMUTHS_DEG[k - 1] for k in (2, 5, 7, 9, 12, 14, 16, 19))]
     assert [viewing_angles_deg(camera)[0] for camera in grid.cameras] == pytest.approx(wanted)
     assert viewing_angles_deg(grid.cameras[3])[1] == pytest.approx(10.0)
-    assert steps == [(1, "orbit of frame 0"), (2, "orbit of frame 0"), (3, "frames 0–4"),
+    assert steps == [(1, "reference views"), (2, "reference views"), (3, "frames 0–4"),
                      (4, "frames 0–4")]  # fmt: skip
     assert set(made.report["weights"]) == {"sv3d_u", "sv4d"}
 
 
-def test_sv3d_p_goes_where_it_is_told(tmp_path):
+def test_sv3d_p_goes_where_it_is_found(tmp_path):
     made = make(tmp_path, settings("sv4d", views=3, orbit_model="sv3d_p", elevation_deg=20.0))
     assert made.report["azimuths_deg"] == pytest.approx([0, 90, 180, 270])
     assert made.report["elevation_deg"] == 20.0
@@ -118,7 +119,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_like_one_that_was_not(tmp_path,
     assert {path.name for path in (tmp_path / "grid").iterdir()} == {UNFINISHED}
     steps: list[int] = []
     made = make(tmp_path, settings(model), T=9, on_step=lambda each: steps.append(each.step))
-    assert steps[0] == stop_after - (stop_after - 1) % 2  # passes are of two steps
+    assert steps[0] == stop_after - (stop_after - 1) % 2  # windows take two steps
     assert (made.grid.images == whole).all()
     assert not (tmp_path / "grid" / UNFINISHED).exists()
 
@@ -127,9 +128,9 @@ def test_an_unfinished_run_of_other_settings_is_kept_unless_it_may_be_overwritte
     count = itertools.count(1)
     with pytest.raises(Interrupted):
         make(tmp_path, settings(), T=9, should_stop=lambda: next(count) == 3)
-    with pytest.raises(OutputExistsError, match="other settings"):
+    with pytest.raises(OutputExistsError, match="seed"):
         make(tmp_path, settings(seed=1), T=9)
-    assert (tmp_path / "grid" / UNFINISHED / "state.safetensors").exists()
+    assert (tmp_path / "grid" / UNFINISHED / "grid.safetensors").exists()
     make(tmp_path, settings(seed=1), T=9, overwrite=True)
     assert read_grid(tmp_path / "grid").T == 9
 
@@ -153,14 +154,14 @@ def test_numbers_that_are_not_finite_name_pass_and_step(tmp_path, monkeypatch):
 
 
 def test_memory_that_is_spent_names_the_flag_and_keeps_what_is_done(tmp_path, monkeypatch):
-    real, calls = passes.euler, itertools.count()
+    real, calls = sampler.euler, itertools.count()
 
     def spent_at_the_second_pass(*arguments):
         if next(calls) == 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(*arguments)
 
-    monkeypatch.setattr(passes, "euler", spent_at_the_second_pass)
+    monkeypatch.setattr(sampler, "euler", spent_at_the_second_pass)
     with pytest.raises(OutOfMemoryError) as caught:
         make(tmp_path, settings(), T=9)
     assert "--low-memory" in (caught.value.hint or "")
@@ -171,28 +172,28 @@ def test_memory_that_is_spent_names_the_flag_and_keeps_what_is_done(tmp_path, mo
 
 
 def test_a_size_that_the_networks_cannot_halve_is_refused(tmp_path):
-    with pytest.raises(InputError, match="multiple of 64"):
-        generate(tiny_clip(size=80), tmp_path / "grid", settings(), {})
+    with pytest.raises(InputError, match="80"):
+        Pipeline(settings(), {}, {}).generate(tiny_clip(size=80), tmp_path / "grid")
     assert not (tmp_path / "grid").exists()
 
 
 def test_sv4d_sees_time_backwards_with_the_other_end_as_its_reference(tmp_path, monkeypatch):
-    """What the denoisers of each pass are told, against what the published sampling tells them."""
-    told = []
-    real = passes.guided_denoiser
+    """The conditioning of each denoiser, against that of the published sampling script."""
+    found = []
+    real = sampler.guided_denoiser
 
     def recording(predict, conditioning, unconditional, scale, together):
-        told.append((conditioning, scale))
+        found.append((conditioning, scale))
         return real(predict, conditioning, unconditional, scale, together)
 
-    monkeypatch.setattr(passes, "guided_denoiser", recording)
+    monkeypatch.setattr(sampler, "guided_denoiser", recording)
     clip, chosen = tiny_clip(9), settings("sv4d", views=None)
     make(tmp_path, chosen, T=9)
     weights = tiny_weights(tmp_path, "sv4d")["sv4d"]
     networks = weights.load(torch.device("cpu"), torch.float32)
-    video = torch.from_numpy(passes.composite(clip.images)).permute(0, 3, 1, 2) / 127.5 - 1
+    video = torch.from_numpy(composite(clip.images)).permute(0, 3, 1, 2) / 127.5 - 1
     latents, tokens = networks.latents(video), networks.tokens(video)
-    orbit, anchors, *windows = told
+    orbit, anchors, *windows = found
     anchor_frames = [2, 3, 5, 6, 8]
     torch.testing.assert_close(orbit[0].concat, latents[:1].expand(21, -1, -1, -1))
     assert torch.equal(anchors[0].context, tokens[anchor_frames])

@@ -143,7 +143,7 @@ def test_4dvd_is_sampled_as_in_the_paper_and_otherwise_like_sv4d():
     assert (preset.window_frames, preset.steps, preset.coarse_size) == (5, 10, 256)
     assert len(preset.azimuths_deg) + preset.denoises_input_view == 16
     assert preset.windows(21) == base.windows(21)
-    assert (preset.model, preset.config, preset.ratio) == ("sv4d", base.config, base.ratio)
+    assert (preset.model, preset.ratio) == ("sv4d", base.ratio)
     assert preset.guidance(5, 8).equal(base.guidance(5, 8))
 
 

@@ -35,23 +35,21 @@ NAN, INF = float("nan"), float("inf")
             ({"azimuths_deg": bad}, "between 0 and 360")
             for bad in ((0.0,), (360.0,), (-10.0, 20.0), (10.0, 400.0), (NAN,), (10.0, INF))
         ),
-        *(({"azimuths_deg": bad}, "must ascend") for bad in ((20.0, 10.0), (5.0, 5.0))),
+        *(({"azimuths_deg": bad}, "ascending") for bad in ((20.0, 10.0), (5.0, 5.0))),
         ({"azimuths_deg": tuple(map(float, range(1, 22)))}, "at most 20 views, found 21"),
         *(
-            ({"model": name, "coarse_only": True}, f"mini and 4dvd have a coarse stage, {name} has")
+            ({"model": name, "coarse_only": True}, f"expected mini or 4dvd .* found {name}")
             for name in MODELS
             if name not in CASCADES
         ),
         *(
-            ({"model": "mini", "orbit_model": name}, "mini makes the views of the first")
+            ({"model": "mini", "orbit_model": name}, f"own orbit model, found {name}")
             for name in ORBIT_MODELS
         ),
-        ({"azimuths_deg": (10.0, 20.0), "views": 3}, "3 views were asked for, but 2 azimuths"),
+        ({"azimuths_deg": (10.0, 20.0), "views": 3}, "3 azimuths .* found 2"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_what_was_expected(
-    choices: dict[str, Any], message: str
-):
+def test_options_out_of_range_are_refused(choices: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         GenerateSettings(**choices)
 
@@ -71,24 +69,24 @@ def test_what_cannot_be_done_is_refused_with_what_was_expected(
         {"fov_deg": 1.0}, {"fov_deg": 179.0}, {"distance": 1e-3},
     ],
 )  # fmt: skip
-def test_what_is_within_its_range_is_taken_as_it_is(choices: dict[str, Any]):
+def test_options_within_their_range_are_accepted(choices: dict[str, Any]):
     settings = GenerateSettings(**choices)
     assert {name: getattr(settings, name) for name in choices} == choices
 
 
 @pytest.mark.parametrize("size", [64, 512, 576, 1024])
-def test_sizes_that_the_networks_can_halve_are_taken(size: int):
+def test_multiples_of_64_are_accepted(size: int):
     check_size(size)
 
 
 @pytest.mark.parametrize("size", [32, 72, 500, 577])
-def test_sizes_that_the_networks_cannot_halve_are_refused(size: int):
+def test_other_sizes_are_refused(size: int):
     with pytest.raises(InputError, match=f"multiple of 64 pixels, found {size}"):
         check_size(size)
 
 
-def test_settings_import_nothing_heavy():
+def test_public_names_of_settings_import_nothing_heavy():
     heavy = {"torch", "diffusers", "transformers"}
-    code = f"import sys, generation.settings; print({heavy} & set(sys.modules))"
+    code = f"import sys, generation, generation.settings; print({heavy} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "set()\n"

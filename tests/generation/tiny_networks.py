@@ -8,7 +8,7 @@ import torch
 from transformers import CLIPVisionConfig
 
 from generation.clip.cropping import Crop
-from generation.clip.preparing import PreparedClip
+from generation.clip.preparing import SquareClip
 from generation.models.image_encoders import CLIP_SIDE, CLIPImageEncoder
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
@@ -71,7 +71,7 @@ def tiny_weights(folder: Path, *names: str) -> dict[str, TinyWeights]:
     return found
 
 
-def tiny_clip(T: int = 5, size: int = 64) -> PreparedClip:
+def tiny_clip(T: int = 5, size: int = 64) -> SquareClip:
     """A soft disc that moves right."""
     rows, columns = np.mgrid[:size, :size] + 0.5
     images = np.zeros((T, size, size, 4), np.uint8)
@@ -80,4 +80,4 @@ def tiny_clip(T: int = 5, size: int = 64) -> PreparedClip:
         images[t, ..., 3] = np.rint(255 * np.clip(size / 4 - radius, 0, 1))
         images[t, ..., :3] = (200, 40, 10 * t)
     crop = Crop(((size / 2, size / 2),) * T, size, size / 2)
-    return PreparedClip(images, 8.0, True, tuple(range(T)), crop, ())
+    return SquareClip(images, 8.0, True, tuple(range(T)), crop, ())

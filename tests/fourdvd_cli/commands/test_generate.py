@@ -347,7 +347,7 @@ def test_each_bad_input_is_a_sentence_and_leaves_nothing(fourdvd, tmp_path, tiny
 def test_a_path_that_may_not_be_read_is_told(
     fourdvd, clip_video, tmp_path, tiny_networks, monkeypatch
 ):
-    def refused(path, options):
+    def refused(path, selection):
         raise InputError("may not be read (Permission denied)", path)
 
     monkeypatch.setattr("generation.clip.preparing.read_clip", refused)

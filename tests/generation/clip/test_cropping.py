@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from generation.clip import cropping
-from generation.clip.cropping import bounding_box, centred_crop, cut_square, following_crop
+from generation.clip.cropping import bounding_box, centered_crop, cut_square, following_crop
 from recon.errors import InputError
 from recon.grid.grid import composite
 
@@ -34,46 +34,46 @@ def test_the_box_of_a_mask_holds_exactly_what_is_set():
 @pytest.mark.parametrize(("height", "width"), [(100, 100), (80, 120), (121, 61)])
 def test_the_farthest_side_over_all_frames_sets_the_square(height, width):
     row, column = height // 2, width // 2
-    crop = centred_crop(
+    crop = centered_crop(
         boxes((row - 5, column - 9, row + 7, column + 2), (row - 20, column - 3, row, column + 4)),
         height,
         width,
         ratio=0.8,
     )
     assert crop.half == 20 and crop.side == 50
-    assert crop.centres == ((row, column), (row, column))
+    assert crop.centers == ((row, column), (row, column))
 
 
 def test_frames_without_an_object_do_not_matter():
     empty = [np.nan] * 4
-    with_empty = centred_crop(boxes(empty, (40, 40, 60, 70), empty), 100, 100, 0.9)
-    assert with_empty.side == centred_crop(boxes((40, 40, 60, 70)), 100, 100, 0.9).side
+    with_empty = centered_crop(boxes(empty, (40, 40, 60, 70), empty), 100, 100, 0.9)
+    assert with_empty.side == centered_crop(boxes((40, 40, 60, 70)), 100, 100, 0.9).side
     following = following_crop(boxes(empty, (40, 40, 60, 70), empty), 0.9)
-    np.testing.assert_allclose(following.centres, [[50, 55]] * 3)
+    np.testing.assert_allclose(following.centers, [[50, 55]] * 3)
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (64, 128), (128, 64)])
 def test_the_object_lies_where_the_crop_says(height, width):
     box = (height // 2 - 12, width // 2 - 20, height // 2 + 16, width // 2 + 8)
-    crop = centred_crop(boxes(box), height, width, ratio=0.8)
+    crop = centered_crop(boxes(box), height, width, ratio=0.8)
     assert crop.side == 50
     square = cut_square(rectangle(box, height, width), crop, 0, size=200)
     found = bounding_box(square[..., 3] > 127)
-    corner = np.array(crop.centres[0]) - crop.side // 2
+    corner = np.array(crop.centers[0]) - crop.side // 2
     undone = found * crop.side / 200 + np.tile(corner, 2)
     np.testing.assert_allclose(undone, box, atol=0.3)
 
 
 def test_the_object_fills_its_share_of_the_square():
     box = (20, 30, 80, 70)
-    crop = centred_crop(boxes(box), 100, 100, ratio=0.75)
+    crop = centered_crop(boxes(box), 100, 100, ratio=0.75)
     found = bounding_box(cut_square(rectangle(box, 100, 100), crop, 0, 160)[..., 3] > 127)
     assert found[2] - found[0] == pytest.approx(0.75 * 160, abs=1)
 
 
 def test_an_object_that_reaches_the_border_of_a_wide_image_is_whole():
     box = (0, 0, 40, 100)
-    crop = centred_crop(boxes(box), 40, 100, ratio=1.0)
+    crop = centered_crop(boxes(box), 40, 100, ratio=1.0)
     square = cut_square(rectangle(box, 40, 100), crop, 0, crop.side)
     np.testing.assert_array_equal(bounding_box(square[..., 3] > 0), [30, 0, 70, 100])
 
@@ -81,7 +81,7 @@ def test_an_object_that_reaches_the_border_of_a_wide_image_is_whole():
 @pytest.mark.parametrize("hidden", [0, 255])
 def test_hidden_colours_do_not_bleed_into_edges(hidden):
     box = (20, 30, 70, 60)
-    crop = centred_crop(boxes(box), 100, 100, ratio=0.9)
+    crop = centered_crop(boxes(box), 100, 100, ratio=0.9)
     green, other = rectangle(box, 100, 100), rectangle(box, 100, 100)
     other[other[..., 3] == 0, :3] = hidden
     first, second = (composite(cut_square(image, crop, 0, 240)) for image in (green, other))
@@ -90,7 +90,7 @@ def test_hidden_colours_do_not_bleed_into_edges(hidden):
 
 def test_images_without_alpha_are_opaque_inside_and_empty_outside():
     image = np.full((60, 60, 3), 200, np.uint8)
-    square = cut_square(image, centred_crop(boxes((0, 0, 60, 60)), 60, 60, 0.75), 0, 80)
+    square = cut_square(image, centered_crop(boxes((0, 0, 60, 60)), 60, 60, 0.75), 0, 80)
     assert (square[10:70, 10:70, 3] == 255).all()
     assert square[..., 3].sum() == 255 * 60 * 60
 
@@ -105,22 +105,22 @@ def moving_boxes(T: int, wobble: float = 0.0) -> np.ndarray:
 def test_steady_motion_is_followed_exactly():
     crop = following_crop(moving_boxes(21), ratio=0.8)
     t = np.arange(21)
-    np.testing.assert_allclose(crop.centres, np.stack([40 + 2 * t, 25 + 5 * t], axis=-1))
+    np.testing.assert_allclose(crop.centers, np.stack([40 + 2 * t, 25 + 5 * t], axis=-1))
     assert crop.side == 50
 
 
 def test_limbs_do_not_shake_the_square():
-    centres = np.array(following_crop(moving_boxes(21, wobble=10.0), 0.8).centres)
+    centers = np.array(following_crop(moving_boxes(21, wobble=10.0), 0.8).centers)
     shaken = np.diff(moving_boxes(21, wobble=10.0)[:, [1, 3]].mean(axis=1), n=2)
-    assert np.abs(np.diff(centres[:, 1], n=2)).max() < 0.2 * np.abs(shaken).max()
+    assert np.abs(np.diff(centers[:, 1], n=2)).max() < 0.2 * np.abs(shaken).max()
 
 
 def test_the_square_that_follows_holds_the_object_in_every_frame():
     found = moving_boxes(21, wobble=10.0)
     crop = following_crop(found, ratio=0.9)
-    centres = np.array(crop.centres)
-    assert (centres - found[:, :2] <= crop.half + 1e-9).all()
-    assert (found[:, 2:] - centres <= crop.half + 1e-9).all()
+    centers = np.array(crop.centers)
+    assert (centers - found[:, :2] <= crop.half + 1e-9).all()
+    assert (found[:, 2:] - centers <= crop.half + 1e-9).all()
 
 
 def test_a_square_between_pixels_is_cut_between_pixels():
@@ -139,5 +139,5 @@ def test_a_crop_is_json():
 
 def test_an_absurd_square_is_refused(monkeypatch):
     monkeypatch.setattr(cropping, "MAX_SQUARE", 100)
-    with pytest.raises(InputError, match="would need 111 pixels"):
-        centred_crop(boxes((0, 0, 100, 100)), 100, 100, 0.9)
+    with pytest.raises(InputError, match="found 111"):
+        centered_crop(boxes((0, 0, 100, 100)), 100, 100, 0.9)

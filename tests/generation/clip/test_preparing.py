@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation.clip import preparing as preprocess
+from generation.clip import matting
 from generation.clip.cropping import bounding_box
-from generation.clip.preparing import ClipOptions, prepare_clip
+from generation.clip.preparing import SquareClip, load_clip
 from recon.errors import InputError
 from recon.grid.grid import composite
 from recon.media import write_png, write_video
 
-SMALL = ClipOptions(size=64)
+
+def prepare(path, size: int = 64, ratio: float = 0.9, **options) -> SquareClip:
+    return load_clip(path, **options).square(size, ratio)
 
 
 def moving_disc(T: int = 6, height: int = 72, width: int = 72, speed: float = 2.0) -> np.ndarray:
@@ -75,7 +77,7 @@ def test_square_frames_look_over_white_as_the_reference_makes_them(
 ):
     frames = moving_disc(height=side, width=side)
     frames = frames if has_alpha else composite(frames)
-    clip = prepare_clip(write_frames(tmp_path / "x", frames), ClipOptions(size=80, ratio=ratio))
+    clip = prepare(write_frames(tmp_path / "x", frames), size=80, ratio=ratio)
     assert clip.alpha_known is has_alpha
     assert clip.images.shape == (6, 80, 80, 4) and clip.images.dtype == np.uint8
     difference = composite(clip.images) - as_the_reference(frames, 80, ratio)
@@ -84,11 +86,9 @@ def test_square_frames_look_over_white_as_the_reference_makes_them(
 
 @pytest.mark.parametrize("size", [32, 64, 240])
 def test_alpha_from_white_agrees_with_the_alpha_it_was_made_of(tmp_path, size):
-    frames, options = moving_disc(), ClipOptions(size=size)
-    known = prepare_clip(write_frames(tmp_path / "known", frames), options).images[..., 3]
-    found = prepare_clip(write_frames(tmp_path / "white", composite(frames)), options).images[
-        ..., 3
-    ]
+    frames = moving_disc()
+    known = prepare(write_frames(tmp_path / "known", frames), size).images[..., 3]
+    found = prepare(write_frames(tmp_path / "white", composite(frames)), size).images[..., 3]
     assert np.abs(known.astype(int) - found).mean() < 1.5
     assert ((known > 127) != (found > 127)).mean() < 0.01
 
@@ -96,7 +96,7 @@ def test_alpha_from_white_agrees_with_the_alpha_it_was_made_of(tmp_path, size):
 @pytest.mark.parametrize(("height", "width"), [(48, 96), (96, 48)])
 def test_the_middle_of_an_image_that_is_not_square_stays_in_the_middle(tmp_path, height, width):
     frames = moving_disc(height=height, width=width, speed=0.0)
-    clip = prepare_clip(write_frames(tmp_path / "x", frames), SMALL)
+    clip = prepare(write_frames(tmp_path / "x", frames))
     top, left, bottom, right = bounding_box(clip.images[0, ..., 3] > 127)
     assert (top + bottom) / 2 == (left + right) / 2 == 32
     assert bottom - top == right - left == pytest.approx(0.9 * 64, abs=3)
@@ -104,7 +104,7 @@ def test_the_middle_of_an_image_that_is_not_square_stays_in_the_middle(tmp_path,
 
 def test_a_video_before_white_is_prepared(tmp_path):
     write_video(tmp_path / "x.mp4", composite(moving_disc(T=30, speed=0.5)), fps=15)
-    clip = prepare_clip(tmp_path / "x.mp4", SMALL)
+    clip = prepare(tmp_path / "x.mp4")
     assert clip.images.shape == (21, 64, 64, 4)
     assert clip.source_frames[0] == 0 and clip.source_frames[-1] == 29
     assert clip.fps == pytest.approx(20 / (29 / 15), abs=1e-3)
@@ -121,7 +121,7 @@ def test_a_webm_with_alpha_is_prepared(tmp_path):
         for image in moving_disc():
             file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba")))
         file.mux(stream.encode())
-    clip = prepare_clip(tmp_path / "x.webm", SMALL)
+    clip = prepare(tmp_path / "x.webm")
     assert clip.alpha_known and clip.fps == 10
     assert clip.images[0, 32, 24, 3] == 255 and clip.images[0, 0, 0, 3] == 0
 
@@ -130,7 +130,7 @@ def test_the_object_keeps_its_motion_unless_the_square_follows_it(tmp_path):
     folder = write_frames(tmp_path / "x", moving_disc(T=11, width=120))
     middles = []
     for recenter in (False, True):
-        clip = prepare_clip(folder, ClipOptions(size=64, recenter=recenter))
+        clip = prepare(folder, size=64, recenter=recenter)
         boxes = np.stack([bounding_box(image[..., 3] > 127) for image in clip.images])
         middles.append((boxes[:, 1] + boxes[:, 3]) / 2)
         assert (np.ptp(boxes[:, 3] - boxes[:, 1])) <= 1
@@ -140,8 +140,8 @@ def test_the_object_keeps_its_motion_unless_the_square_follows_it(tmp_path):
 
 def test_an_object_cut_by_the_border_is_told(tmp_path):
     frames = moving_disc(T=8, speed=4.0)
-    assert prepare_clip(write_frames(tmp_path / "inside", frames[:6]), SMALL).warnings == ()
-    (warning,) = prepare_clip(write_frames(tmp_path / "out", frames), SMALL).warnings
+    assert prepare(write_frames(tmp_path / "inside", frames[:6])).warnings == ()
+    (warning,) = prepare(write_frames(tmp_path / "out", frames)).warnings
     assert warning == (
         "the object touches the border of the image (right) in 2 of 8 frames and is cut off there"
     )
@@ -150,8 +150,8 @@ def test_an_object_cut_by_the_border_is_told(tmp_path):
 def test_frames_without_the_object_are_told(tmp_path):
     frames = moving_disc(T=6)
     frames[2, ..., 3] = 0
-    clip = prepare_clip(write_frames(tmp_path / "x", frames), SMALL)
-    assert clip.warnings == ("no object is seen in 1 of 6 frames",)
+    clip = prepare(write_frames(tmp_path / "x", frames))
+    assert clip.warnings == ("no object is visible in 1 of 6 frames",)
     assert (clip.images[2, ..., 3] == 0).all()
 
 
@@ -159,57 +159,68 @@ def test_alpha_that_is_empty_everywhere_is_refused(tmp_path):
     frames = moving_disc()
     frames[..., 3] = 0
     with pytest.raises(InputError, match="alpha is empty in all 6 frames"):
-        prepare_clip(write_frames(tmp_path / "x", frames), SMALL)
+        prepare(write_frames(tmp_path / "x", frames))
 
 
 def test_nothing_but_white_is_refused(tmp_path):
     frames = np.full((6, 32, 32, 3), 255, np.uint8)
     with pytest.raises(InputError, match="nothing but white in all 6 frames"):
-        prepare_clip(write_frames(tmp_path / "x", frames), SMALL)
+        prepare(write_frames(tmp_path / "x", frames))
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (0, 1, 0), (0.9, 0.9, 0.9)])
 def test_a_background_that_is_not_white_is_refused(tmp_path, colour):
     frames = composite(moving_disc(), colour)
-    with pytest.raises(InputError, match="not white in 6 of 6 frames; pass --remove-background"):
-        prepare_clip(write_frames(tmp_path / "x", frames), SMALL)
+    with pytest.raises(InputError, match="not white in 6 of 6 frames"):
+        prepare(write_frames(tmp_path / "x", frames))
 
 
 def test_a_background_that_is_not_white_can_be_removed(tmp_path, monkeypatch):
     frames = moving_disc()
-    monkeypatch.setattr(preprocess, "remove_background", lambda images: frames)
+    monkeypatch.setattr(matting, "remove_background", lambda images: frames)
     folder = write_frames(tmp_path / "x", composite(frames, (0, 0, 1)))
-    clip = prepare_clip(folder, ClipOptions(size=64, remove_background=True))
-    known = prepare_clip(write_frames(tmp_path / "known", frames), SMALL)
+    clip = prepare(folder, size=64, remove_background=True)
+    known = prepare(write_frames(tmp_path / "known", frames))
     assert clip.alpha_known
     np.testing.assert_array_equal(clip.images, known.images)
 
 
 def test_a_clip_with_alpha_needs_no_removal(tmp_path, monkeypatch):
-    monkeypatch.setattr(preprocess, "remove_background", None)
+    monkeypatch.setattr(matting, "remove_background", None)
     folder = write_frames(tmp_path / "x", moving_disc())
-    assert prepare_clip(folder, ClipOptions(size=64, remove_background=True)).alpha_known
+    assert prepare(folder, size=64, remove_background=True).alpha_known
 
 
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        {"size": 8},
-        {"size": 5000},
-        {"ratio": 0.0},
-        {"ratio": 1.1},
-        {"ratio": math.nan},
-        {"frames": 3},
-        {"fps": math.nan},
-    ],
-)
-def test_options_that_make_no_sense_are_refused(numbers):
+@pytest.mark.parametrize("options", [{"frames": 3}, {"fps": math.nan}, {"start": -1.0}])
+def test_options_out_of_range_are_refused(tmp_path, options):
     with pytest.raises(InputError, match="expected"):
-        ClipOptions(**numbers)
+        load_clip(tmp_path, **options)
+
+
+@pytest.mark.parametrize(("size", "ratio"), [(8, 0.9), (5000, 0.9), (64, 0.0), (64, 1.1)])
+def test_sizes_and_ratios_out_of_range_are_refused(tmp_path, size, ratio):
+    clip = load_clip(write_frames(tmp_path / "x", moving_disc()))
+    with pytest.raises(InputError, match="expected"):
+        clip.square(size, ratio)
+
+
+def test_a_clip_keeps_the_resolution_of_its_source_and_has_a_mask(tmp_path):
+    frames = moving_disc(height=72, width=96)
+    clip = load_clip(write_frames(tmp_path / "x", frames))
+    assert np.array_equal(clip.frames, frames)
+    assert np.array_equal(clip.mask, frames[..., 3] > 0)
+    assert clip.crop(0.9) == clip.square(64, 0.9).crop
+
+
+def test_a_square_clip_of_another_size_is_refused(tmp_path):
+    clip = prepare(write_frames(tmp_path / "x", moving_disc()), size=64)
+    assert clip.square(64, 0.9) is clip
+    with pytest.raises(InputError, match="128 pixels, found 64"):
+        clip.square(128, 0.9)
 
 
 def test_a_prepared_frame_is_a_picture_for_other_programs(tmp_path):
-    clip = prepare_clip(write_frames(tmp_path / "x", moving_disc()), SMALL)
+    clip = prepare(write_frames(tmp_path / "x", moving_disc()))
     write_png(tmp_path / "frame.png", clip.images[0])
     over = composite(np.asarray(Image.open(tmp_path / "frame.png")))
     np.testing.assert_array_equal(over, composite(clip.images[0]))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from generation.clip import reading as clip_reading
-from generation.clip.reading import FrameChoice, choose_frames, read_clip
+from generation.clip.reading import FrameSelection, read_clip, select_frames
 from recon.errors import InputError
 from recon.media import images as images_module
 from recon.media import videos as video_module
@@ -44,7 +44,7 @@ def video(tmp_path):
 
 
 def test_by_default_21_frames_are_spread_over_the_whole_clip(video):
-    clip = read_clip(video, FrameChoice())
+    clip = read_clip(video, FrameSelection())
     assert clip.source_frames == tuple(range(0, 41, 2))
     assert numbers_of(clip.images) == list(clip.source_frames)
     assert clip.fps == 5
@@ -52,25 +52,25 @@ def test_by_default_21_frames_are_spread_over_the_whole_clip(video):
 
 def test_a_clip_of_fewer_frames_is_taken_whole(tmp_path):
     write_video(tmp_path / "x.mp4", numbered_frames(8), fps=12)
-    clip = read_clip(tmp_path / "x.mp4", FrameChoice())
+    clip = read_clip(tmp_path / "x.mp4", FrameSelection())
     assert clip.source_frames == tuple(range(8)) and clip.fps == 12
 
 
 def test_start_and_stop_are_both_included(video):
-    clip = read_clip(video, FrameChoice(frames=6, start=1.0, stop=2.0))
+    clip = read_clip(video, FrameSelection(frames=6, start=1.0, stop=2.0))
     assert clip.source_frames == (10, 12, 14, 16, 18, 20) and clip.fps == 5
 
 
 def test_frames_at_a_rate_begin_at_the_start(video):
-    clip = read_clip(video, FrameChoice(frames=7, start=0.5, fps=5))
+    clip = read_clip(video, FrameSelection(frames=7, start=0.5, fps=5))
     assert clip.source_frames == (5, 7, 9, 11, 13, 15, 17) and clip.fps == 5
-    assert len(read_clip(video, FrameChoice(fps=2.5)).source_frames) == 11
-    assert len(read_clip(video, FrameChoice(fps=10)).source_frames) == 21
+    assert len(read_clip(video, FrameSelection(fps=2.5)).source_frames) == 11
+    assert len(read_clip(video, FrameSelection(fps=10)).source_frames) == 21
 
 
 @pytest.mark.parametrize("T", [5, 13, 21, 40, 41])
 def test_even_frames_hold_both_ends_and_none_twice(T):
-    chosen = choose_frames(np.arange(41) / 30, FrameChoice(frames=T))
+    chosen = select_frames(np.arange(41) / 30, FrameSelection(frames=T))
     assert (chosen.indices[0], chosen.indices[-1], len(set(chosen.indices))) == (0, 40, T)
     steps = np.diff(chosen.indices)
     assert steps.max() - steps.min() <= 1
@@ -79,7 +79,7 @@ def test_even_frames_hold_both_ends_and_none_twice(T):
 
 def test_frames_that_come_unevenly_are_chosen_by_their_times():
     seconds = np.concatenate([np.arange(0, 1, 0.1), np.arange(1, 2.01, 0.02)])
-    chosen = choose_frames(seconds, FrameChoice(frames=11))
+    chosen = select_frames(seconds, FrameSelection(frames=11))
     np.testing.assert_allclose(seconds[list(chosen.indices)], np.linspace(0, 2, 11), atol=0.051)
 
 
@@ -88,7 +88,7 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path, channels):
     folder = write_folder(tmp_path / "clip", numbered_frames(12, channels=channels))
     (folder / "notes.txt").write_text("no frame")
     write_png(folder / "preview.png", np.zeros((5, 5, 3), np.uint8))
-    clip = read_clip(folder, FrameChoice())
+    clip = read_clip(folder, FrameSelection())
     assert numbers_of(clip.images) == list(range(12))
     assert clip.images.shape == (12, 32, 48, channels)
     assert clip.fps == 10
@@ -99,7 +99,7 @@ def test_a_folder_may_hold_other_kinds_of_pictures(tmp_path, suffix):
     (tmp_path / "clip").mkdir()
     for t, frame in enumerate(numbered_frames(6)):
         Image.fromarray(frame).save(tmp_path / "clip" / f"{t}a.{suffix}", quality=95)
-    assert numbers_of(read_clip(tmp_path / "clip", FrameChoice()).images) == list(range(6))
+    assert numbers_of(read_clip(tmp_path / "clip", FrameSelection()).images) == list(range(6))
 
 
 def test_a_gif_with_holes_keeps_its_alpha(tmp_path):
@@ -107,24 +107,24 @@ def test_a_gif_with_holes_keeps_its_alpha(tmp_path):
     frames[0].save(
         tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=50, disposal=2
     )
-    clip = read_clip(tmp_path / "x.gif", FrameChoice())
+    clip = read_clip(tmp_path / "x.gif", FrameSelection())
     assert clip.images.shape == (6, 32, 48, 4) and clip.fps == 20
     assert (clip.images[:, :4, :, 3] == 0).all() and (clip.images[:, 4:, :, 3] == 255).all()
 
 
-def test_only_the_chosen_frames_are_kept(tmp_path, monkeypatch):
+def test_only_the_selected_frames_are_kept(tmp_path, monkeypatch):
     write_video(tmp_path / "x.mp4", numbered_frames(40), fps=10)
     monkeypatch.setattr(video_module, "MAX_VIDEO_BYTES", 6 * 32 * 48 * 3)
-    assert len(read_clip(tmp_path / "x.mp4", FrameChoice(frames=6)).images) == 6
+    assert len(read_clip(tmp_path / "x.mp4", FrameSelection(frames=6)).images) == 6
     with pytest.raises(InputError, match="GiB"):
-        read_clip(tmp_path / "x.mp4", FrameChoice(frames=7))
+        read_clip(tmp_path / "x.mp4", FrameSelection(frames=7))
 
 
 def test_a_folder_of_too_many_bytes_is_refused(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "clip", numbered_frames(6))
     monkeypatch.setattr(clip_reading, "MAX_VIDEO_BYTES", 1)
     with pytest.raises(InputError, match="GiB"):
-        read_clip(folder, FrameChoice())
+        read_clip(folder, FrameSelection())
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_a_folder_of_too_many_bytes_is_refused(tmp_path, monkeypatch):
         {"fps": 1e6},
     ],
 )
-def test_choices_that_make_no_sense_are_refused(numbers):
+def test_selections_out_of_range_are_refused(numbers):
     with pytest.raises(InputError, match="expected"):
-        FrameChoice(**numbers)
+        FrameSelection(**numbers)
 
 
 @pytest.mark.parametrize("T", range(1, 5))
@@ -155,42 +155,42 @@ def test_fewer_than_five_frames_are_refused(tmp_path, T):
     write_video(tmp_path / "x.mp4", numbered_frames(T), fps=10)
     folder = write_folder(tmp_path / "clip", numbered_frames(T))
     for path in (tmp_path / "x.mp4", folder):
-        with pytest.raises(InputError, match=rf"has {T} frames?; at least 5 are needed"):
-            read_clip(path, FrameChoice())
+        with pytest.raises(InputError, match=rf"at least 5 frames, found {T}"):
+            read_clip(path, FrameSelection())
 
 
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (FrameChoice(frames=42), "at least 42 frames, found 41"),
-        (FrameChoice(start=9.0), "9 seconds, but the last frame is at 4"),
-        (FrameChoice(start=1.0, stop=1.3), "between 1 and 1.3 seconds the clip has 4 frames"),
-        (FrameChoice(start=3.8), "between 3.8 and 4 seconds the clip has 3 frames"),
-        (FrameChoice(frames=12, start=2.0, fps=5), "2 seconds hold 11 frames at 5 a second"),
-        (FrameChoice(fps=0.5), "4 seconds hold 3 frames at 0.5"),
-        (FrameChoice(fps=30), "10 frames a second; 30 a second would show some twice"),
+        (FrameSelection(frames=42), "at least 42 frames, found 41"),
+        (FrameSelection(start=9.0), "9 seconds, but the last frame is at 4"),
+        (FrameSelection(start=1.0, stop=1.3), "between 1 and 1.3 seconds, found 4"),
+        (FrameSelection(start=3.8), "between 3.8 and 4 seconds, found 3"),
+        (FrameSelection(frames=12, start=2.0, fps=5), "2 seconds have 11 frames at 5"),
+        (FrameSelection(fps=0.5), "4 seconds have 3 frames at 0.5"),
+        (FrameSelection(fps=30), "10 frames per second, found 30"),
     ],
 )
 def test_what_the_clip_does_not_have_is_refused(choice, message):
     with pytest.raises(InputError, match=message):
-        choose_frames(np.arange(41) / 10, choice)
+        select_frames(np.arange(41) / 10, choice)
 
 
 def test_times_without_frames_are_refused():
-    with pytest.raises(InputError, match="has 0 frames; at least 5"):
-        choose_frames(np.array([]), FrameChoice())
+    with pytest.raises(InputError, match="at least 5 frames, found 0"):
+        select_frames(np.array([]), FrameSelection())
 
 
 @pytest.mark.parametrize("data", [b"", b"a poem about a camel\n" * 40, b"GIF89a;"])
 def test_files_that_are_no_videos_are_refused(tmp_path, data):
     (tmp_path / "x.mp4").write_bytes(data)
     with pytest.raises(InputError, match=r"x\.mp4.*video"):
-        read_clip(tmp_path / "x.mp4", FrameChoice())
+        read_clip(tmp_path / "x.mp4", FrameSelection())
 
 
 def test_a_path_where_nothing_is_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such video or folder"):
-        read_clip(tmp_path / "x.mp4", FrameChoice())
+        read_clip(tmp_path / "x.mp4", FrameSelection())
 
 
 def test_paths_that_may_not_be_read_are_refused(tmp_path, monkeypatch, video):
@@ -202,26 +202,26 @@ def test_paths_that_may_not_be_read_are_refused(tmp_path, monkeypatch, video):
     monkeypatch.setattr(type(video), "iterdir", forbid)
     for path in (video, folder):
         with pytest.raises(InputError, match="Permission denied"):
-            read_clip(path, FrameChoice())
+            read_clip(path, FrameSelection())
 
 
-def test_a_single_picture_is_no_clip(tmp_path):
+def test_a_single_image_is_refused(tmp_path):
     write_png(tmp_path / "x.png", numbered_frames(1)[0])
-    with pytest.raises(InputError, match="1 frame; at least 5"):
-        read_clip(tmp_path / "x.png", FrameChoice())
+    with pytest.raises(InputError, match="at least 5 frames, found 1"):
+        read_clip(tmp_path / "x.png", FrameSelection())
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no frame")
-    with pytest.raises(InputError, match="no pictures"):
-        read_clip(tmp_path, FrameChoice())
+    with pytest.raises(InputError, match="images"):
+        read_clip(tmp_path, FrameSelection())
 
 
 def test_a_folder_of_several_sizes_is_refused(tmp_path):
     folder = write_folder(tmp_path / "clip", numbered_frames(6))
     write_png(folder / "frame_3.png", numbered_frames(1, 40, 48)[0])
     with pytest.raises(InputError, match=r"frame_3\.png: 48×40 pixels, but frame_0\.png has 48×32"):
-        read_clip(folder, FrameChoice())
+        read_clip(folder, FrameSelection())
 
 
 @pytest.mark.parametrize("kept", [0, 20, 60])
@@ -230,14 +230,14 @@ def test_a_folder_with_a_broken_picture_is_refused(tmp_path, kept):
     data = (folder / "frame_3.png").read_bytes()
     (folder / "frame_3.png").write_bytes(data[:kept])
     with pytest.raises(InputError, match=r"frame_3\.png"):
-        read_clip(folder, FrameChoice())
+        read_clip(folder, FrameSelection())
 
 
-def test_a_folder_with_deep_colours_is_refused(tmp_path):
+def test_a_folder_with_deep_colors_is_refused(tmp_path):
     folder = write_folder(tmp_path / "clip", numbered_frames(6))
     Image.fromarray(np.full((32, 48), 40000, np.uint16)).save(folder / "frame_2.png")
     with pytest.raises(InputError, match=r"frame_2\.png: expected 8 bits"):
-        read_clip(folder, FrameChoice())
+        read_clip(folder, FrameSelection())
 
 
 def test_huge_frames_are_refused_without_decoding(tmp_path, monkeypatch, video):
@@ -248,16 +248,16 @@ def test_huge_frames_are_refused_without_decoding(tmp_path, monkeypatch, video):
     monkeypatch.setattr(clip_reading, "read_image", None)
     for path in (video, folder):
         with pytest.raises(InputError, match="48×32 pixels; at most 47"):
-            read_clip(path, FrameChoice())
+            read_clip(path, FrameSelection())
 
 
 def test_tiny_frames_are_refused(tmp_path):
     folder = write_folder(tmp_path / "clip", numbered_frames(6, 15, 48))
     with pytest.raises(InputError, match="48×15 pixels; expected at least 16"):
-        read_clip(folder, FrameChoice())
+        read_clip(folder, FrameSelection())
 
 
 def test_names_without_numbers_are_frames_too(tmp_path):
     folder = write_folder(tmp_path / "clip", numbered_frames(6), "frame_{}_rgb.png")
     shutil.copy(folder / "frame_0_rgb.png", folder / ".frame_9_rgb.png")
-    assert len(read_clip(folder, FrameChoice()).images) == 6
+    assert len(read_clip(folder, FrameSelection()).images) == 6

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from generation.clip.cropping import Crop
-from generation.clip.preparing import PreparedClip
-from generation.clip.reading import FrameChoice, read_clip
-from generation.clip.writing import COLUMNS, GAP_COLOUR, GAP_PX, preview, write_clip
+from generation.clip.preparing import SquareClip
+from generation.clip.reading import FrameSelection, read_clip
+from generation.clip.writing import COLUMNS, GAP_COLOR, GAP_PX, preview, write_clip
 
 
 def half_opaque(T: int = 9, size: int = 32) -> np.ndarray:
@@ -17,17 +17,17 @@ def half_opaque(T: int = 9, size: int = 32) -> np.ndarray:
     return images
 
 
-def prepared(images: np.ndarray) -> PreparedClip:
+def prepared(images: np.ndarray) -> SquareClip:
     T = len(images)
     crop = Crop(((16, 16),) * T, 32, 16.0)
-    return PreparedClip(images, 10.0, True, tuple(range(T)), crop, ())
+    return SquareClip(images, 10.0, True, tuple(range(T)), crop, ())
 
 
 def test_the_frames_come_back_as_the_input_of_the_next_program(tmp_path):
     clip = prepared(half_opaque())
     write_clip(clip, tmp_path)
     assert (tmp_path / "preview.png").is_file() and (tmp_path / "t008.png").is_file()
-    np.testing.assert_array_equal(read_clip(tmp_path, FrameChoice()).images, clip.images)
+    np.testing.assert_array_equal(read_clip(tmp_path, FrameSelection()).images, clip.images)
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path):
@@ -44,7 +44,7 @@ def test_the_preview_shows_the_object_its_ground_and_the_frame():
     assert (tile[1:, 1:16] == (240, 120, 10)).all()
     ground = tile[:, 16:].reshape(-1, 3)
     assert len(np.unique(ground, axis=0)) == 2 and (ground[:, 1] < 230).all()
-    assert (sheet[:GAP_PX] == GAP_COLOUR).all() and (sheet[-1, -1] == GAP_COLOUR).all()
+    assert (sheet[:GAP_PX] == GAP_COLOR).all() and (sheet[-1, -1] == GAP_COLOR).all()
 
 
 def test_large_frames_are_shown_small():

@@ -10,13 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.clip.preparing import PreparedClip
-from generation.coarse import CoarseStage as CoarseGrid
-from generation.grid_sampler import Job, Run
+from generation.clip.preparing import SquareClip
+from generation.grid_sampler import COARSE_RUNS, Job, Stage, reduced, sample_reference_views
+from generation.pipeline import open_pipeline
 from generation.presets import make_plan, presets
-from generation.progress import StepCounter
 from generation.settings import GenerateSettings
-from generation.stages import SEEDS, reduced
 from generation.training.cascade_stages import CoarseStage, FineStage
 from generation.training.dataset import TrainingSample, composite_on_white
 from generation.training.engine import train
@@ -32,13 +30,10 @@ from generation.training.upstream import (
     select_reference_views,
     view_indices,
 )
-from generation.weights.catalogue import LORA_FILE
-from generation.weights.model_weights import open_models
-from generation.weights.store import find_cascade_file
 from recon.errors import InputError, WeightsError
 from recon.grid.grid import composite
 from tests.generation.tiny_networks import tiny_clip
-from tests.generation.tiny_trained import GRID, write_trained_cascade
+from tests.generation.tiny_trained import write_trained_cascade
 from tests.generation.training.tiny_stages import (
     COARSE,
     ENGINE,
@@ -77,7 +72,7 @@ class NoiseOfThePipeline(SampleRng):
 
     def __init__(self):
         super().__init__(0, 0, range(1))
-        self._seeds = iter((0, SEEDS // 2 + 1))
+        self._seeds = iter((0, COARSE_RUNS + 1))
 
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(1, *shape, generator=torch.Generator().manual_seed(next(self._seeds)))
@@ -88,28 +83,27 @@ def test_views_and_coarse_grid_are_those_of_the_pipeline(tmp_path, monkeypatch, 
     monkeypatch.setitem(presets, "mini", replace(presets["mini"], orbit_size=None))
     folder = write_trained_cascade(tmp_path / "weights")
     clip = tiny_clip(5, SIZE * (1 if orbit_size == "low" else 2))
-    run = coarse_run(clip, folder, tmp_path / "grid")
-    expected = run.views()  # [T, V, 3, s, s]
+    job, references, expected = coarse_stage_of_the_pipeline(clip, folder)
 
     preceding = assembled(folder, upstream_steps=STEPS, orbit_size=orbit_size)
     made = preceding.generate(sample_of(composite(clip.images)), NoiseOfThePipeline())
-    assert made.coarse is not None and run.state.orbit is not None
+    assert made.coarse is not None
     assert made.chosen.tolist() == [True]
-    torch.testing.assert_close(made.reference_views[0, 0], run.job.video[0])
-    assert run.state.orbit.std() > 0.05
-    torch.testing.assert_close(made.reference_views[0, 1:], run.state.orbit, atol=2e-3, rtol=0)
+    torch.testing.assert_close(made.reference_views[0, 0], job.video[0])
+    assert references.std() > 0.05
+    torch.testing.assert_close(made.reference_views[0, 1:], references, atol=2e-3, rtol=0)
     torch.testing.assert_close(made.coarse[0], expected, atol=atol, rtol=0)  # low is in bytes
 
 
-def coarse_run(clip: PreparedClip, weights: Path, folder: Path) -> Run:
-    """The pipeline's coarse stage on a clip."""
+def coarse_stage_of_the_pipeline(clip: SquareClip, weights: Path) -> tuple[Job, Tensor, Tensor]:
+    """Sample the reference views and the coarse grid [T, V, 3, s, s] of a clip."""
     settings = GenerateSettings("mini", steps=STEPS, elevation_deg=ELEVATION_DEG, coarse_only=True)
-    todo = make_plan(settings, 5).with_network(GRID)
-    models = open_models(todo.models, weights)
-    counter = StepCounter(todo.total_steps, None, None)
-    job = Job(clip, folder, settings, todo, models, {}, counter)
-    lora = find_cascade_file(LORA_FILE, "mini", weights)
-    return Run(job, CoarseGrid(SIZE, lora, models["mini"].sha256))
+    pipeline = open_pipeline(settings, weights)
+    frames = torch.from_numpy(composite(clip.images)).permute(0, 3, 1, 2)
+    job = Job(make_plan(settings, 5), frames.float() / 127.5 - 1)
+    references = sample_reference_views(job, lambda: pipeline._networks("orbit", job).networks)
+    coarse = Stage("coarse", SIZE, first_run=COARSE_RUNS)
+    return job, references, pipeline._sample_stage(job, coarse, references)
 
 
 def assembled(folder: Path, **settings: Any) -> UpstreamModels:

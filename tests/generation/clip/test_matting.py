@@ -1,0 +1,217 @@
+"""Alpha from any background, from a white one, and of soft silhouettes."""
+
+import sys
+from statistics import NormalDist
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from generation.clip import matting
+from generation.clip.matting import (
+    EDGE,
+    alpha_on_white,
+    cut_from_white,
+    cut_soft_silhouette,
+    mask_on_white,
+    remove_background,
+)
+from recon.errors import WeightsError
+from recon.grid.grid import composite
+
+
+@pytest.fixture
+def homeless(tmp_path, monkeypatch):
+    """No network's file anywhere that rembg looks at."""
+    for name in ("U2NET_HOME", "XDG_DATA_HOME", "REMBG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def rembg(monkeypatch) -> ModuleType:
+    """A stand-in that takes what is red for the object and keeps note of the sizes."""
+    module = ModuleType("rembg")
+    sizes: list[tuple[int, int]] = []
+
+    def new_session(name):
+        return f"session of {name}"
+
+    def remove(image, session, alpha_matting):
+        assert session == "session of u2net" and alpha_matting
+        sizes.append(image.size)
+        rgb = np.asarray(image)
+        alpha = np.where(rgb[..., 0] > rgb[..., 2] + 50, 255, 0).astype(np.uint8)
+        return Image.fromarray(np.dstack([rgb, alpha]))
+
+    vars(module).update(new_session=new_session, remove=remove, sizes=sizes)
+    monkeypatch.setitem(sys.modules, "rembg", module)
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    return module
+
+
+def red_disc_before_blue(T: int = 2, height: int = 40, width: int = 60) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    images = np.full((T, height, width, 3), (20, 40, 200), np.uint8)
+    images[:, np.hypot(rows - height / 2, columns - width / 2) < height / 4] = (220, 30, 10)
+    return images
+
+
+def put_network(home, *place):
+    path = home.joinpath(*place)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"network")
+
+
+@pytest.mark.parametrize(
+    ("variable", "place"),
+    [
+        (None, (".u2net", "u2net.onnx")),
+        (None, (".rembg", "models", "u2net", "u2net.onnx")),
+        ("U2NET_HOME", ("u2net.onnx",)),
+        ("U2NET_HOME", ("models", "u2net", "u2net.onnx")),
+        ("XDG_DATA_HOME", (".u2net", "u2net.onnx")),
+        ("XDG_DATA_HOME", ("rembg", "models", "u2net", "u2net.onnx")),
+        ("REMBG_HOME", ("models", "u2net", "u2net.onnx")),
+    ],
+)
+def test_the_object_is_cut_out_by_the_network_wherever_it_lies(
+    homeless, monkeypatch, rembg, variable, place
+):
+    if variable:
+        monkeypatch.setenv(variable, str(homeless / "elsewhere"))
+        put_network(homeless / "elsewhere", *place)
+    else:
+        put_network(homeless, *place)
+    images = red_disc_before_blue()
+    cut = remove_background(images)
+    red = images[..., 0] > 100
+    assert (cut[red] == (220, 30, 10, 255)).all()
+    assert (cut[~red][:, 3] == 0).all()
+
+
+def test_large_frames_are_matted_small_and_keep_their_own_colors(homeless, monkeypatch, rembg):
+    put_network(homeless, ".u2net", "u2net.onnx")
+    monkeypatch.setattr(matting, "MATTING_SIDE", 30)
+    images = red_disc_before_blue()
+    cut = remove_background(images)
+    assert vars(rembg)["sizes"] == [(30, 20)] * 2
+    assert cut.shape == (2, 40, 60, 4)
+    opaque = cut[..., 3] == 255
+    assert opaque.sum() > 0.7 * (images[..., 0] > 100).sum()
+    np.testing.assert_array_equal(cut[opaque][:, :3], images[opaque])
+
+
+def test_a_missing_network_is_named_and_not_downloaded(homeless, rembg):
+    vars(rembg)["new_session"] = None  # would download
+    with pytest.raises(WeightsError, match=r"u2net.*\.rembg/models/u2net/u2net\.onnx") as caught:
+        remove_background(red_disc_before_blue())
+    assert caught.value.hint is not None and "rembg d u2net" in caught.value.hint
+
+
+@pytest.mark.parametrize("missing", ["rembg", "onnxruntime"])
+def test_a_missing_package_is_named(monkeypatch, rembg, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(WeightsError, match="rembg") as caught:
+        remove_background(red_disc_before_blue())
+    assert caught.value.hint == "pip install 'fourdvd[background]'"
+
+
+def disc_over_white(noise: float = 0.0, size: int = 48) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    radius = np.hypot(rows - size / 2, columns - size / 2)
+    alpha = np.clip(size / 4 + 0.5 - radius, 0, 1)[..., None]
+    image = 255 - alpha * (255 - np.array([200, 120, 30]))
+    image = image + np.random.default_rng(0).normal(0, noise, image.shape)
+    return np.rint(image.clip(0, 255)).astype(np.uint8)
+
+
+def alpha_from_white(image: np.ndarray) -> np.ndarray:
+    return cut_from_white(image, alpha_on_white(image))
+
+
+def test_what_is_white_follows_the_mean_of_the_colors():
+    image = np.array([[[250, 250, 250], [251, 251, 251], [255, 255, 240], [255, 255, 242]]])
+    assert mask_on_white(image.astype(np.uint8)).tolist() == [[True, False, True, False]]
+
+
+def test_over_white_nothing_changes():
+    rng = np.random.default_rng(1)
+    shadow = np.linspace(220, 255, 64).astype(np.uint8)[None, :, None].repeat(24, 0).repeat(3, 2)
+    for image in (
+        disc_over_white(),
+        disc_over_white(noise=3),
+        shadow,
+        rng.integers(0, 256, (32, 32, 3), dtype=np.uint8),
+    ):
+        over = composite(alpha_from_white(image))
+        assert np.abs(over.astype(int) - image).max() <= 1
+
+
+def test_the_object_is_opaque_and_what_is_white_is_empty():
+    alpha = alpha_from_white(disc_over_white())[..., 3]
+    assert alpha[24, 24] == 255 and (alpha[16:32, 16:32] == 255).all()
+    assert (alpha[:8] == 0).all() and (alpha[:, -8:] == 0).all()
+
+
+def test_white_that_wavers_by_a_level_is_empty():
+    image = np.random.default_rng(0).integers(254, 256, (24, 24, 3), dtype=np.uint8)
+    assert (alpha_from_white(image)[..., 3] == 0).all()
+
+
+SIZE, RADIUS = 96, 24
+ROWS, COLUMNS = np.mgrid[:SIZE, :SIZE] + 0.5 - SIZE / 2
+DISTANCE = np.hypot(ROWS, COLUMNS)
+
+
+def disc(blur_px: float, color=(200, 120, 30)) -> np.ndarray:
+    """Over white, uint8, [SIZE, SIZE, 3]."""
+    alpha = (DISTANCE < RADIUS).astype(float)
+    if blur_px:
+        alpha = gaussian_filter(alpha, blur_px)
+    image = 255 + alpha[..., None] * (np.array(color) - 255.0)
+    return np.rint(image).astype(np.uint8)
+
+
+@pytest.mark.parametrize("blur_px", [0, 2, 6])
+@pytest.mark.parametrize("color", [(200, 120, 30), (20, 20, 20), (230, 235, 215)])
+def test_the_edge_is_near_the_one_of_the_object(blur_px, color):
+    found = cut_soft_silhouette(disc(blur_px, color))
+    radius = np.sqrt((found[..., 3] / 255.0).sum() / np.pi)
+    outwards = blur_px * NormalDist().inv_cdf(1 - sum(EDGE) / 2)  # where so much is left
+    assert radius == pytest.approx(RADIUS + outwards, abs=1.5)
+    assert (found[DISTANCE < RADIUS - 8][:, 3] == 255).all()
+    assert (found[DISTANCE > RADIUS + 8][:, 3] == 0).all()
+
+
+def test_a_sharp_image_stays_as_it_is_up_to_its_rim():
+    image = disc(0)
+    difference = np.abs(composite(cut_soft_silhouette(image)).astype(int) - image)
+    assert difference[np.abs(DISTANCE - RADIUS) > 3].max() <= 3
+
+
+def test_colors_stay_as_they_are():
+    faded, found = disc(6), cut_soft_silhouette(disc(6))
+    seen = found[..., 3] > 0
+    assert (found[seen][:, :3] == faded[seen]).all()
+    assert (found[~seen][:, :3] == 255).all()
+
+
+def test_haze_is_left_out_and_what_is_enclosed_is_kept():
+    image = disc(1)
+    image[:10] -= 15
+    image[DISTANCE < 8] = 255
+    found = cut_soft_silhouette(image)
+    assert not found[:8, :, 3].any()
+    assert (found[DISTANCE < 8][:, 3] == 255).all()
+    assert (found[DISTANCE < 5][:, :3] == 255).all()
+
+
+@pytest.mark.parametrize("level", [255, 254, 252])
+def test_nothing_is_nothing(level):
+    found = cut_soft_silhouette(np.full((32, 24, 3), level, np.uint8))
+    assert found.shape == (32, 24, 4)
+    assert not found[..., 3].any()
