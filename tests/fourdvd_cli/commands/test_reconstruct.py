@@ -86,7 +86,7 @@ def test_a_fit_without_the_kernels_says_so_and_what_to_do(
 ):
     for module in (
         "fitting.reconstruction",
-        "rasterizers.cpu",
+        "rasterizers.dispatch",
         "losses",
         "deformation.bones",
     ):
