@@ -1,5 +1,6 @@
-"""Videos come back as they were written, and what is no video is refused."""
+"""Images and videos survive a round trip; damaged and unsupported files are refused."""
 
+import io
 import wave
 
 import av
@@ -8,7 +9,19 @@ import pytest
 from PIL import Image
 
 from recon.errors import GridError
-from recon.media import read_video, read_video_frames, read_video_times, videos, write_video
+from recon.media import (
+    decode_image,
+    encode_image,
+    image_size,
+    read_image,
+    read_video,
+    read_video_frames,
+    read_video_times,
+    videos,
+    write_gif,
+    write_png,
+    write_video,
+)
 
 
 def moving_gradient(T: int, height: int, width: int) -> np.ndarray:
@@ -36,7 +49,7 @@ def write_with_alpha(
 
 
 @pytest.mark.parametrize("size", [(48, 64), (33, 47)])
-def test_a_video_comes_back_nearly_equal_and_of_even_size(tmp_path, size):
+def test_a_written_video_reads_back_with_even_sides(tmp_path, size):
     frames = moving_gradient(4, *size)
     write_video(tmp_path / "x.mp4", frames, fps=12.5)
     video = read_video(tmp_path / "x.mp4")
@@ -60,7 +73,7 @@ def test_an_animated_gif_is_a_video(tmp_path):
     assert video.fps == pytest.approx(10)
 
 
-def test_times_start_at_zero_and_go_at_the_frame_rate(tmp_path):
+def test_times_start_at_zero_and_follow_the_frame_rate(tmp_path):
     write_video(tmp_path / "x.mp4", moving_gradient(9, 32, 32), fps=12.5)
     np.testing.assert_allclose(read_video_times(tmp_path / "x.mp4"), np.arange(9) / 12.5)
 
@@ -73,7 +86,7 @@ def test_times_of_a_gif_follow_its_delays(tmp_path):
     np.testing.assert_allclose(read_video_times(tmp_path / "x.gif"), [0, 0.1, 0.4])
 
 
-def test_some_frames_are_those_of_the_whole_in_the_order_asked_for(tmp_path):
+def test_selected_frames_equal_those_of_the_whole_video(tmp_path):
     write_video(tmp_path / "x.mp4", moving_gradient(12, 32, 48), fps=10)
     every = read_video(tmp_path / "x.mp4").frames
     some = read_video_frames(tmp_path / "x.mp4", [7, 0, 11, 7])
@@ -106,21 +119,21 @@ def test_alpha_of_a_video_is_read(tmp_path, name, codec, pixel_format):
     assert len(read_video_times(tmp_path / name)) == 6
 
 
-def test_alpha_that_is_opaque_everywhere_is_no_alpha(tmp_path):
+def test_fully_opaque_alpha_is_dropped(tmp_path):
     write_with_alpha(tmp_path / "x.webm", "libvpx-vp9", "yuva420p", alpha=255)
     assert read_video(tmp_path / "x.webm").frames.shape == (6, 48, 64, 3)
     assert read_video_frames(tmp_path / "x.webm", [0]).shape == (1, 48, 64, 3)
 
 
 @pytest.mark.parametrize(("rotation", "corner"), [(90, (-9, 8)), (-90, (8, -9)), (180, (-9, -9))])
-def test_a_video_that_lies_on_its_side_is_turned(tmp_path, rotation, corner):
+def test_display_rotation_is_applied(tmp_path, rotation, corner):
     write_with_alpha(tmp_path / "x.mp4", "libx264", "yuv420p", rotation=rotation)
     frame = read_video(tmp_path / "x.mp4").frames[0]
     assert frame.shape == ((48, 64, 3) if rotation == 180 else (64, 48, 3))
     assert np.abs(frame[corner].astype(int) - [255, 0, 0]).max() < 12
 
 
-def test_a_gif_that_is_cut_off_is_refused(tmp_path):
+def test_a_truncated_gif_is_refused(tmp_path):
     frames = [Image.fromarray(frame) for frame in moving_gradient(6, 20, 30)]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=100)
     data = (tmp_path / "x.gif").read_bytes()
@@ -141,7 +154,7 @@ def test_a_damaged_video_is_refused(tmp_path):
         read_video_frames(tmp_path / "x.mp4", list(range(8)))
 
 
-def test_a_file_without_pictures_is_refused(tmp_path):
+def test_a_file_without_a_video_stream_is_refused(tmp_path):
     with wave.open(str(tmp_path / "x.wav"), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
         file.writeframes(b"\0" * 1600)
@@ -150,13 +163,13 @@ def test_a_file_without_pictures_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>", b"\0\0\0\x18ftypmp42" + b"\0" * 500])
-def test_files_that_are_no_videos_are_refused(tmp_path, data):
+def test_other_files_are_refused_as_videos(tmp_path, data):
     (tmp_path / "x.mp4").write_bytes(data)
     with pytest.raises(GridError, match="video"):
         read_video(tmp_path / "x.mp4")
 
 
-def test_a_video_that_is_cut_off_is_refused(tmp_path):
+def test_a_truncated_video_is_refused(tmp_path):
     write_video(tmp_path / "x.mp4", moving_gradient(4, 48, 64), fps=10)
     data = (tmp_path / "x.mp4").read_bytes()
     (tmp_path / "x.mp4").write_bytes(data[: len(data) // 2])
@@ -172,7 +185,7 @@ def test_a_video_of_an_unknown_codec_is_refused(tmp_path):
         read_video(tmp_path / "x.mp4")
 
 
-def test_missing_and_absurd_videos_are_refused(tmp_path, monkeypatch):
+def test_missing_and_too_large_videos_are_refused(tmp_path, monkeypatch):
     with pytest.raises(GridError, match="missing"):
         read_video(tmp_path / "x.mp4")
     write_video(tmp_path / "x.mp4", moving_gradient(4, 48, 64), fps=10)
@@ -182,3 +195,84 @@ def test_missing_and_absurd_videos_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(videos, "MAX_SIDE", 63)
     with pytest.raises(GridError, match="64×48"):
         read_video(tmp_path / "x.mp4")
+
+
+def pattern(channels: int = 4, height: int = 33, width: int = 48) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    planes = [rows * 5, columns * 3, rows + columns, 255 * (rows > 9) * (columns > 9)]
+    return np.stack(planes[:channels], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options"),
+    [
+        ("x.png", "RGBA", {}),
+        ("x.png", "RGB", {}),
+        ("x.png", "P", {}),
+        ("x.png", "L", {}),
+        ("x.png", "1", {}),
+        ("x.jpg", "RGB", {"exif": True}),
+        ("x.jpg", "CMYK", {}),
+        ("x.webp", "RGBA", {"lossless": True}),
+    ],
+)
+def test_images_read_as_pillow_decodes_them(tmp_path, name, mode, options):
+    image = Image.fromarray(pattern()).convert(mode)
+    if options.pop("exif", False):
+        exif = Image.Exif()
+        exif[0x112] = 6  # an orientation, which posed images must not be rotated by
+        options["exif"] = exif
+    image.save(tmp_path / name, **options)
+    assert image_size(tmp_path / name) == (33, 48)
+    with Image.open(tmp_path / name) as expected:
+        rgba = np.asarray(expected.convert("RGBA"))
+    np.testing.assert_array_equal(read_image(tmp_path / name), rgba)
+
+
+@pytest.mark.parametrize(
+    "image", [pattern(3), pattern(3)[..., 0], np.uint16(pattern(3)[..., 0]) * 257]
+)
+def test_png_files_equal_those_of_pillow(tmp_path, image):
+    write_png(tmp_path / "x.png", image)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    assert (tmp_path / "x.png").read_bytes() == buffer.getvalue()
+
+
+def test_transparent_pixels_of_a_png_are_white(tmp_path):
+    write_png(tmp_path / "x.png", pattern())
+    found = read_image(tmp_path / "x.png")
+    np.testing.assert_array_equal(found[found[..., 3] == 0][:, :3], 255)
+    np.testing.assert_array_equal(found[10:, 10:], pattern()[10:, 10:])
+
+
+def test_images_are_encoded_and_decoded_in_memory():
+    data = encode_image(pattern(), ".webp", lossless=True, exact=True)
+    np.testing.assert_array_equal(decode_image(data, "WEBP", (33, 48)), pattern())
+    for format, size in (("PNG", (33, 48)), ("WEBP", (48, 33))):
+        with pytest.raises(ValueError, match=format):
+            decode_image(data, format, size)
+    with pytest.raises(ValueError, match="PNG"):
+        decode_image(encode_image(pattern(), ".png")[:60], "PNG")
+
+
+@pytest.mark.parametrize("format", ["BMP", "GIF", "EPS", "TIFF"])
+def test_other_image_formats_are_refused(tmp_path, format):
+    Image.fromarray(pattern(3)).save(tmp_path / "x.png", format=format)
+    for read in (image_size, read_image):
+        with pytest.raises(GridError, match=r"x\.png"):
+            read(tmp_path / "x.png")
+
+
+def test_a_gif_loops_with_the_frame_rate(tmp_path):
+    write_gif(tmp_path / "x.gif", moving_gradient(3, 20, 30), 10)
+    video = read_video(tmp_path / "x.gif")
+    assert video.fps == pytest.approx(10)
+    assert np.abs(video.frames.astype(int) - moving_gradient(3, 20, 30)).mean() < 8
+
+
+def test_h264_frames_equal_those_of_pyav(tmp_path):
+    write_video(tmp_path / "x.mp4", moving_gradient(5, 32, 48), fps=10)
+    with av.open(str(tmp_path / "x.mp4")) as file:
+        expected = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    np.testing.assert_array_equal(read_video(tmp_path / "x.mp4").frames, expected)

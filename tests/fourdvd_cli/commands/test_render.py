@@ -12,15 +12,15 @@ from recon.media import read_video
 
 
 @pytest.mark.parametrize("camera", ["orbit", "swing", "fixed", "fixed:2"])
-def test_a_film_has_the_frames_speed_and_size_that_were_asked_for(
+def test_the_video_has_the_requested_frames_frame_rate_and_size(
     fourdvd, scene_folder, tmp_path, camera
 ):
     options = ["--camera", camera, "--frames", 5, "--fps", 12, "--size", 32, "--device", "cpu"]
-    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "film.mp4", *options)
+    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video.mp4", *options)
     assert outcome.exit_code == 0
     assert outcome.stdout == ""
     assert "5 frames" in outcome.stderr
-    video = read_video(tmp_path / "film.mp4")
+    video = read_video(tmp_path / "video.mp4")
     assert video.frames.shape == (5, 32, 32, 3)
     assert video.fps == pytest.approx(12)
     assert video.frames[0, 0, 0].min() > 245  # white behind the ball
@@ -37,21 +37,21 @@ def test_the_cameras_of_a_file_are_followed(fourdvd, scene_folder, tmp_path):
              "camera_path": [entry | {"render_time": time} for time in (0.0, 0.5, 1.0)]}
         )
     )  # fmt: skip
-    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "film", "--camera", path)
+    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video", "--camera", path)
     assert outcome.exit_code == 0
-    names = sorted(file.name for file in (tmp_path / "film").iterdir())
+    names = sorted(file.name for file in (tmp_path / "video").iterdir())
     assert names == ["frame_0000.png", "frame_0001.png", "frame_0002.png"]
-    with Image.open(tmp_path / "film" / names[0]) as image:
+    with Image.open(tmp_path / "video" / names[0]) as image:
         assert image.size == (40, 24)
 
 
 def test_quiet_says_nothing(fourdvd, scene_folder, tmp_path):
-    film = tmp_path / "film.gif"
-    assert fourdvd("render", scene_folder, "-o", film, "--frames", 2, "--quiet") == (0, "", "")
+    video = tmp_path / "video.gif"
+    assert fourdvd("render", scene_folder, "-o", video, "--frames", 2, "--quiet") == (0, "", "")
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film.gif", "film"])
-def test_an_older_film_is_replaced_only_when_asked_to(fourdvd, scene_folder, tmp_path, name):
+@pytest.mark.parametrize("name", ["video.mp4", "video.gif", "video"])
+def test_an_existing_video_is_replaced_only_with_overwrite(fourdvd, scene_folder, tmp_path, name):
     arguments = ["render", scene_folder, "-o", tmp_path / name, "--frames", 2]
     assert fourdvd(*arguments).exit_code == 0
     refused = fourdvd(*arguments)
@@ -61,7 +61,7 @@ def test_an_older_film_is_replaced_only_when_asked_to(fourdvd, scene_folder, tmp
 
 
 def test_a_folder_that_is_no_scene_is_one_sentence(fourdvd, tmp_path):
-    outcome = fourdvd("render", tmp_path, "-o", tmp_path / "film.mp4")
+    outcome = fourdvd("render", tmp_path, "-o", tmp_path / "video.mp4")
     assert outcome.exit_code == 3
     assert "expected a scene folder" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
@@ -69,20 +69,20 @@ def test_a_folder_that_is_no_scene_is_one_sentence(fourdvd, tmp_path):
 
 def test_a_broken_scene_is_one_sentence(fourdvd, scene_folder, tmp_path):
     (scene_folder / "scene.json").write_text("{")
-    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "film.mp4")
+    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video.mp4")
     assert outcome.exit_code == 3
     assert len(outcome.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("camera", ["spiral", "fixed:7", "fixed:x"])
 def test_an_unknown_camera_path_is_one_sentence(fourdvd, scene_folder, tmp_path, camera):
-    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "film.mp4", "--camera", camera)
+    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video.mp4", "--camera", camera)
     assert outcome.exit_code == 3
     assert "error: " in outcome.stderr
 
 
 def test_a_suffix_that_cannot_be_written_is_refused(fourdvd, scene_folder, tmp_path):
-    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "film.avi")
+    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video.avi")
     assert outcome.exit_code == 1
     assert ".mp4" in outcome.stderr
 
@@ -90,11 +90,11 @@ def test_a_suffix_that_cannot_be_written_is_refused(fourdvd, scene_folder, tmp_p
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_where_there_is_none_exits_with_5_and_what_to_do(fourdvd, scene_folder, tmp_path):
     outcome = fourdvd(
-        "render", scene_folder, "-o", tmp_path / "film.mp4", "--device", "cuda", "--quiet"
+        "render", scene_folder, "-o", tmp_path / "video.mp4", "--device", "cuda", "--quiet"
     )
     assert outcome.exit_code == 5
     assert "cpu" in outcome.stderr
-    assert not (tmp_path / "film.mp4").exists()
+    assert not (tmp_path / "video.mp4").exists()
 
 
 def test_a_full_disk_leaves_nothing(fourdvd, scene_folder, tmp_path, monkeypatch):
@@ -102,13 +102,13 @@ def test_a_full_disk_leaves_nothing(fourdvd, scene_folder, tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
     monkeypatch.setattr(os, "replace", full)
-    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "film.mp4", "--frames", 2)
+    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video.mp4", "--frames", 2)
     assert outcome.exit_code == 1
-    assert outcome.stderr.splitlines()[-1].endswith("film.mp4: No space left on device")
+    assert outcome.stderr.splitlines()[-1].endswith("video.mp4: No space left on device")
     assert [path.name for path in tmp_path.iterdir()] == ["scene"]
 
 
-@pytest.mark.parametrize("place", ["/proc/film.mp4", "{tmp}/scene/scene.json/film.mp4"])
+@pytest.mark.parametrize("place", ["/proc/video.mp4", "{tmp}/scene/scene.json/video.mp4"])
 def test_a_place_that_cannot_be_written_is_one_sentence(fourdvd, scene_folder, tmp_path, place):
     output = place.format(tmp=tmp_path)
     outcome = fourdvd("render", scene_folder, "-o", output, "--frames", 2, "--quiet")
@@ -117,11 +117,11 @@ def test_a_place_that_cannot_be_written_is_one_sentence(fourdvd, scene_folder, t
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("film.mp4", signal.SIGINT), ("film", signal.SIGTERM)]
+    ("name", "number"), [("video.mp4", signal.SIGINT), ("video", signal.SIGTERM)]
 )
 def test_a_signal_while_rendering_leaves_nothing(start, scene_folder, tmp_path, name, number):
     process = start("render", scene_folder, "-o", tmp_path / name, "--frames", 20_000)
-    process.wait_until(lambda: list(tmp_path.glob(".film.partial-*")))
+    process.wait_until(lambda: list(tmp_path.glob(".video.partial-*")))
     process.send_signal(number)
     outcome = process.ending()
     assert outcome.exit_code == 130

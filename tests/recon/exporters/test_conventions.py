@@ -45,7 +45,7 @@ def test_unknown_axes_are_refused_with_the_known_names():
 
 
 def test_a_turned_camera_sees_turned_gaussians_as_before(random_gaussians: Gaussians):
-    """Centres, own axes and spherical harmonics all have to turn for the picture to stay."""
+    """The image only stays the same if means, orientations and spherical harmonics all rotate."""
     camera = orbit_camera(25, 15, 3.2, 33.8, 32, 32)
     pose = camera.T_world_camera.copy()
     pose[:3] = TURN.numpy() @ pose[:3]

@@ -191,7 +191,7 @@ def test_without_a_cuda_toolkit_the_error_says_what_to_install(cuda_machine):
         OSError("CUDA_HOME environment variable is not set"),
     ],
 )
-def test_a_failed_build_is_told_with_its_reason(cuda_machine, failure):
+def test_a_failed_build_is_reported_with_its_reason(cuda_machine, failure):
     install(cuda_machine)
 
     def find_spec(name, path=None, target=None):
