@@ -149,7 +149,7 @@ def _data() -> Finding:
         parts, missing = [f"Blender: {find_blender()}"], []
     except BackendError:
         parts, missing = [], ["Blender"]
-    for module, extra in (("cv2", "data"), ("objaverse", "data"), ("ray", "cluster")):
+    for module, extra in (("cv2", "data"), ("ray", "cluster")):
         there = importlib.util.find_spec(module) is not None
         (parts if there else missing).append(module if there else f"{module} [{extra}]")
     facts = [*parts, *([f"not found: {', '.join(missing)}"] if missing else [])]

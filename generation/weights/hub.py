@@ -76,7 +76,7 @@ def fetch_weights(
                 f"read it at {model.license_url}",
                 hint=f"if you accept it: `fourdvd models fetch {model.label} --accept-license`",
             )
-        with _silent_hub(), _translated_errors(model):
+        with silent_hub(), _translated_errors(model):
             path = _fetch(model, folder, on_step or ignore_progress)
     verify_weights(path, model)
     return path
@@ -206,7 +206,7 @@ class _CountedFile(io.BufferedWriter):
 
 
 @contextmanager
-def _silent_hub() -> Iterator[None]:
+def silent_hub() -> Iterator[None]:
     """Turn telemetry and terminal output of the hub's library off inside the block."""
     from huggingface_hub import constants
     from huggingface_hub.utils import (

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fourdvd_cli import console
 from fourdvd_cli.help import INPUT, MACHINE, OUTPUT
 from fourdvd_cli.options import JsonOption, QuietOption, VerboseOption
+from generation.curation.assets.objaverse import Criteria
+
+if TYPE_CHECKING:
+    from generation.curation.assets.objaverse import Matches, ObjaverseObject
+    from generation.curation.assets.objaverse_download import Downloaded
+
+DEFAULTS = Criteria()
+DEFAULT_COUNT = 100  # all matches would be hundreds of GB
+HEADER = ("licence", "objects", "faces", "GB")
+
+_log = logging.getLogger(__name__)
 
 
 def objaverse(
@@ -39,7 +51,7 @@ def objaverse(
             metavar="N",
             min=1,
             help="Number of objects to draw at random from those that match.",
-            show_default="100, or all of --uids",
+            show_default=f"{DEFAULT_COUNT}, or all of --uids",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -70,7 +82,7 @@ def objaverse(
             help="Accepted license, such as by-sa or by-nc; may be repeated.",
             rich_help_panel=INPUT,
         ),
-    ] = ["cc0", "by"],  # noqa: B006  (typer copies it)
+    ] = sorted(DEFAULTS.licences),
     min_animations: Annotated[
         int,
         typer.Option(
@@ -80,7 +92,7 @@ def objaverse(
             help="Minimum number of animations.",
             rich_help_panel=INPUT,
         ),
-    ] = 1,
+    ] = DEFAULTS.min_animations,
     min_faces: Annotated[
         int,
         typer.Option(
@@ -90,7 +102,7 @@ def objaverse(
             help="Minimum number of faces.",
             rich_help_panel=INPUT,
         ),
-    ] = 100,
+    ] = DEFAULTS.min_faces,
     max_faces: Annotated[
         int,
         typer.Option(
@@ -100,7 +112,7 @@ def objaverse(
             help="Maximum number of faces.",
             rich_help_panel=INPUT,
         ),
-    ] = 500_000,
+    ] = DEFAULTS.max_faces,
     max_size: Annotated[
         int,
         typer.Option(
@@ -110,7 +122,7 @@ def objaverse(
             help="Maximum size of the GLB file in megabytes.",
             rich_help_panel=INPUT,
         ),
-    ] = 100,
+    ] = DEFAULTS.max_bytes // 10**6,
     workers: Annotated[
         int,
         typer.Option(
@@ -134,16 +146,84 @@ def objaverse(
     """
     console.configure(quiet, verbose)
     if output is None and not dry_run:
-        raise typer.BadParameter("expected a folder, unless --dry-run is given", param_hint="-o")
-    from fourdvd_cli.objaverse_download import Draw, count_objects, fetch_objects
-    from generation.curation.objaverse.licences import check_slugs
-    from generation.curation.objaverse.selection import Criteria, read_uids
+        raise typer.BadParameter("is needed without --dry-run", param_hint="-o")
+    from generation.curation.assets.objaverse import find_objects, read_uids, sample
+    from generation.curation.assets.objaverse_download import download_objects
+    from recon.errors import InputError
 
-    criteria = Criteria(
-        check_slugs(licence), min_animations, min_faces, max_faces, max_size * 10**6
+    accepted = frozenset(slug.lower() for slug in licence)
+    criteria = Criteria(accepted, min_animations, min_faces, max_faces, max_size * 10**6)
+    requested = None if uids is None else read_uids(uids)
+    with console.progress("searching the metadata", quiet) as report:
+        matches = find_objects(
+            criteria, requested, lambda state: report(state.step, state.steps, "objects")
+        )
+    _show_matches(matches)
+    drawn = sample(
+        matches.objects, DEFAULT_COUNT if count is None and uids is None else count, seed
     )
-    draw = Draw(criteria, None if uids is None else read_uids(uids), count, seed)
     if output is None or dry_run:
-        count_objects(draw, json=json, quiet=quiet)
-    else:
-        fetch_objects(draw, output, workers, json=json, quiet=quiet)
+        _show_counts(matches, drawn, json)
+        return
+    if not drawn:
+        raise InputError(f"no object of Objaverse matches; excluded: {matches.mismatch_summary}")
+    with console.progress("downloading", quiet) as report:
+        downloaded = download_objects(
+            drawn, output, workers, lambda state: report(state.step, state.steps, "objects")
+        )
+    if json:
+        console.print_json(_counts(matches, drawn) | _outcome(output, downloaded))
+    _show_outcome(output, downloaded)
+
+
+def _show_matches(matches: Matches) -> None:
+    console.say(f"{len(matches.objects)} objects match; excluded: {matches.mismatch_summary}")
+    if matches.unknown:
+        _log.warning("%d unknown uids, e.g. %s", len(matches.unknown), matches.unknown[0])
+
+
+def _show_counts(matches: Matches, drawn: list[ObjaverseObject], json: bool) -> None:
+    if json:
+        console.print_json(_counts(matches, drawn))
+        return
+    totals = matches.totals
+    together = [sum(column) for column in zip(*totals.values(), strict=True)] or [0, 0, 0]
+    rows = [*totals.items(), ("all", together)]
+    console.print_table(
+        HEADER,
+        [(slug, f"{n:,}", f"{faces:,}", f"{size / 1e9:.2f}") for slug, (n, faces, size) in rows],
+    )
+    console.say(f"{len(drawn)} of them would be downloaded")
+
+
+def _show_outcome(output: Path, downloaded: Downloaded) -> None:
+    from generation.curation.assets.objaverse import DownloadError
+    from generation.curation.assets.objaverse_download import FAILURES_NAME, TABLE_NAME
+
+    there, before = len(downloaded.records), downloaded.already_there
+    console.say(f"{output}: {there} objects, {before} of them from before; see {TABLE_NAME}")
+    failed, failures = len(downloaded.failures), output / FAILURES_NAME
+    if failed and not there:
+        raise DownloadError(f"all {failed} downloads failed; see {failures}")
+    if failed:
+        _log.warning("%d downloads failed; see %s", failed, failures)
+
+
+def _counts(matches: Matches, drawn: list[ObjaverseObject]) -> dict[str, Any]:
+    from generation.curation.assets.objaverse import Mismatch
+
+    return {
+        "matching": {slug: total._asdict() for slug, total in matches.totals.items()},
+        "left_out": {cause.name: matches.mismatches.get(cause, 0) for cause in Mismatch},
+        "unknown": list(matches.unknown),
+        "drawn": [each.uid for each in drawn],
+    }
+
+
+def _outcome(output: Path, downloaded: Downloaded) -> dict[str, Any]:
+    return {
+        "output": str(output),
+        "downloaded": len(downloaded.records) - downloaded.already_there,
+        "already_there": downloaded.already_there,
+        "failed": downloaded.failures,
+    }

@@ -1,15 +1,15 @@
-"""A stand-in for the data set Objaverse on Hugging Face: a few objects behind a local server.
+"""A stand-in for the data set Objaverse on the Hugging Face hub: a few objects on a local server.
 
-The real package `objaverse` runs against it; only the address it fetches from is another one.
+The real `huggingface_hub` runs against it, with a cache of its own.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import struct
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
-ADDRESS = "https://huggingface.co/datasets/allenai/objaverse/resolve/main"
+from generation.curation.assets.objaverse import REPOSITORY, REVISION
+
+PREFIX = f"/datasets/{REPOSITORY}/resolve/{REVISION}/"
 
 
 def uid_of(number: int) -> str:
@@ -33,7 +36,7 @@ def make_glb(number: int) -> bytes:
 
 
 def make_annotation(number: int, **changes: Any) -> dict[str, Any]:
-    """As Sketchfab tells of an object that meets all criteria."""
+    """The metadata of an object that meets all criteria."""
     return {
         "uid": uid_of(number),
         "name": f"Object {number}",
@@ -53,20 +56,18 @@ def make_annotation(number: int, **changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Hub:
-    """What is served, and how badly.
+    """The files of the data set, and how the server fails.
 
     Attributes:
-        cache: folder of the package.
+        cache: folder of the Hugging Face cache.
         files: content by path.
         refused: status by path, instead of the content.
-        cut: paths whose connection breaks in the middle.
-        requests: paths that were asked for.
+        requests: paths whose content was requested.
     """
 
     cache: Path
     files: dict[str, bytes] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
-    cut: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
 
     def publish(self, annotations: list[dict[str, Any]], objects_in_folder: int = 3) -> None:
@@ -86,28 +87,44 @@ class Hub:
     def glb_path(self, number: int) -> str:
         return next(path for path in self.files if path.endswith(f"{uid_of(number)}.glb"))
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        path = request.path.lstrip("/")
-        self.requests.append(path)
-        if path in self.refused or path not in self.files:
-            request.send_error(self.refused.get(path, 404))
+    def cached(self, path: str) -> Path:
+        """The file in the cache behind a path of the data set."""
+        folder = self.cache / f"datasets--{REPOSITORY.replace('/', '--')}"
+        return (folder / "snapshots" / REVISION / path).resolve()
+
+    def answer(self, request: BaseHTTPRequestHandler, with_content: bool) -> None:
+        assert request.path.startswith(PREFIX)
+        path = request.path.removeprefix(PREFIX)
+        content = self.files.get(path)
+        if with_content:
+            self.requests.append(path)
+        if path in self.refused or content is None:
+            request.send_response(self.refused.get(path, 404))
+            if content is None:
+                request.send_header("X-Error-Code", "EntryNotFound")
+            request.send_header("Content-Length", "0")
+            request.end_headers()
             return
-        content = self.files[path]
         request.send_response(200)
         request.send_header("Content-Length", str(len(content)))
+        request.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        request.send_header("X-Repo-Commit", REVISION)
         request.end_headers()
-        request.wfile.write(content[: len(content) // 2] if path in self.cut else content)
+        if with_content:
+            request.wfile.write(content)
 
 
 @contextmanager
 def serve_objaverse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The package asks a server on this machine, and keeps its cache in the folder."""
-    objaverse = pytest.importorskip("objaverse")
+    """Points the hub's library to a server on this machine and a cache in a folder."""
     hub = Hub(folder / "cache")
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            hub.answer(self, with_content=False)
+
         def do_GET(self):
-            hub.answer(self)
+            hub.answer(self, with_content=True)
 
         def log_message(self, format, *args):
             pass
@@ -115,14 +132,12 @@ def serve_objaverse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[H
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    local, real = f"http://127.0.0.1:{server.server_port}", urllib.request.urlretrieve
-
-    def retrieve(url: str, path: str) -> Any:
-        assert url.startswith(ADDRESS)
-        return real(url.replace(ADDRESS, local), path)
-
-    monkeypatch.setattr(urllib.request, "urlretrieve", retrieve)
-    monkeypatch.setattr(objaverse, "_VERSIONED_PATH", str(hub.cache))
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.split("/{repo_id}")[-1]
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{constants.ENDPOINT}/{{repo_id}}{template}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub.cache))
     monkeypatch.setenv("no_proxy", "*")
     try:
         yield hub
@@ -133,13 +148,8 @@ def serve_objaverse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[H
 
 
 def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on no name is resolved, as on a machine without a network."""
-    import socket
-
-    def resolve(*_arguments: Any, **_named: Any) -> Any:
-        raise socket.gaierror(-3, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    """Sets HF_HUB_OFFLINE, which the hub's library has read already when tests run."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
