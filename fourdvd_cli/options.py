@@ -96,13 +96,6 @@ class TrainingSize(StrEnum):
     high = "high"
 
 
-class Renderer(StrEnum):
-    """The renderers of `generation.curation.render.settings`."""
-
-    cycles = "cycles"
-    fast = "fast"
-
-
 class Direction(StrEnum):
     """The direction in which azimuths increase, seen from above."""
 

@@ -82,10 +82,10 @@ def measure(asset: Asset, settings: RenderSettings) -> Measured:
     truth, _, _ = cycles(asset, settings, ORACLE_SAMPLES)
     images, milliseconds, baked = cycles(asset, settings, settings.samples)
     drawings = []
-    fast = rendering.draw(baked, settings)
+    fast = rendering.draw_images(baked, settings)
     for _ in range(DRAWINGS):
         began = time.perf_counter()
-        fast = rendering.draw(baked, settings)
+        fast = rendering.draw_images(baked, settings)
         drawings.append(1e3 * (time.perf_counter() - began) / (settings.views * settings.frames))
     triangles = len(baked.frames[0].triangles)
     return Measured(

@@ -4,9 +4,6 @@ import dataclasses
 import inspect
 import typing
 
-from fourdvd_cli.commands.data.figures import figures
-from fourdvd_cli.commands.data.pack import pack
-from fourdvd_cli.commands.data.render import render as render_assets
 from fourdvd_cli.commands.export import export
 from fourdvd_cli.commands.generate import generate
 from fourdvd_cli.commands.grid import grid
@@ -23,18 +20,12 @@ from fourdvd_cli.options import (
     OrbitModel,
     Precision,
     Quality,
-    Renderer,
     TrainingSize,
     one_of,
     parse_degrees,
 )
 from generation.clip.preparing import load_clip
-from generation.curation.assets.limits import Limits
-from generation.curation.render.rendering import TIMEOUT_S
-from generation.curation.render.settings import Renderer as LibraryRenderer
-from generation.curation.render.settings import RenderSettings
-from generation.curation.shards import packed_images
-from generation.curation.shards.packing import PackSettings
+from generation.curation.shards.pack_settings import PackSettings
 from generation.models.appearance_propagation import ROLES
 from generation.models.structure_branch import BRANCHES
 from generation.presets import presets
@@ -121,25 +112,8 @@ def test_the_defaults_of_generate_are_those_of_the_library():
         assert default_of(generate, name) == clip[name].default
 
 
-def test_the_defaults_of_rendering_assets_are_those_of_the_library():
-    settings = RenderSettings()
-    assert {name.value for name in Renderer} == {name.value for name in LibraryRenderer}
-    names = ("action", "views", "frames", "size", "stretch", "seed", "samples", "depth", "normals")
-    for name in (*names, "tracks"):
-        assert default_of(render_assets, name) == getattr(settings, name)
-    for command in (render_assets, figures):
-        assert default_of(command, "elevation") == settings.elevation_deg
-        assert default_of(command, "yaw") == settings.yaw_deg
-        assert default_of(command, "ambient") == settings.light.ambient
-        assert default_of(command, "sun") == settings.light.sun
-    assert default_of(render_assets, "renderer").value == settings.renderer.value
-    assert default_of(render_assets, "max_faces") == Limits().triangles
-    assert default_of(render_assets, "timeout") == TIMEOUT_S
-
-
 def test_the_sizes_of_training_images_are_those_of_packs():
     assert {name.value for name in TrainingSize} == set(PackSettings().sizes)
-    assert option_of(pack, "quality").show_default == str(packed_images.DEFAULT_QUALITY)
 
 
 def test_the_names_of_trainings_are_those_of_the_library():

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.commands.data.batches import run_batch
 from fourdvd_cli.commands.data.picture_options import (
     AmbientOption,
     DepthOption,
@@ -30,6 +31,9 @@ from fourdvd_cli.options import (
     VerboseOption,
     WorkersOption,
 )
+from generation.curation.render.settings import Light, Renderer, RenderSettings
+
+DEFAULTS = RenderSettings(size=128)
 
 
 def figures(
@@ -66,17 +70,17 @@ def figures(
             rich_help_panel=INPUT,
         ),
     ] = 0,
-    views: ViewsOption = 16,
-    frames: FramesOption = 21,
-    size: SizeOption = 128,
-    elevation: ElevationOption = 0.0,
-    yaw: YawOption = 0.0,
-    samples: SamplesOption = 16,
-    ambient: AmbientOption = 0.55,
-    sun: SunOption = 1.6,
-    depth: DepthOption = False,
-    normals: NormalsOption = False,
-    tracks: TracksOption = 0,
+    views: ViewsOption = DEFAULTS.views,
+    frames: FramesOption = DEFAULTS.frames,
+    size: SizeOption = DEFAULTS.size,
+    elevation: ElevationOption = DEFAULTS.elevation_deg,
+    yaw: YawOption = DEFAULTS.yaw_deg,
+    samples: SamplesOption = DEFAULTS.samples,
+    ambient: AmbientOption = DEFAULTS.light.ambient,
+    sun: SunOption = DEFAULTS.light.sun,
+    depth: DepthOption = DEFAULTS.depth,
+    normals: NormalsOption = DEFAULTS.normals,
+    tracks: TracksOption = DEFAULTS.tracks,
     workers: WorkersOption = None,
     ray: RayOption = None,
     json: JsonOption = False,
@@ -89,20 +93,13 @@ def figures(
     larger --count; finished grids are kept.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.asset_rendering import Batch
-    from generation.curation.assets.limits import Limits
-    from generation.curation.render import settings as render_settings
-    from generation.curation.render.settings import Light
+    from generation.curation.figures.asset import figure_assets
+    from generation.curation.render.batch import RenderBatch
 
-    settings = render_settings.RenderSettings(
+    settings = RenderSettings(
         views=views, frames=frames, size=size, elevation_deg=elevation, yaw_deg=yaw,
-        samples=samples, light=Light(ambient=ambient, sun=sun),
-        renderer=render_settings.Renderer.fast, device="cpu",
-        depth=depth, normals=normals, tracks=tracks,
+        samples=samples, light=Light(ambient=ambient, sun=sun), renderer=Renderer.fast,
+        device="cpu", depth=depth, normals=normals, tracks=tracks,
     )  # fmt: skip
-    batch = Batch(
-        output, settings, Limits(), workers=workers, ray=ray, overwrite=overwrite, quiet=quiet
-    )
-    summary = batch.render_figures(seed, count)
-    if json:
-        console.print_json(summary)
+    batch = RenderBatch(output, settings, workers=workers, ray=ray, overwrite=overwrite)
+    run_batch(batch, figure_assets(seed, count), json, quiet)

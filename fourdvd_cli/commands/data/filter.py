@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +20,12 @@ from fourdvd_cli.options import (
     VerboseOption,
     WorkersOption,
 )
+from generation.curation.filters.thresholds import Thresholds
+
+if TYPE_CHECKING:
+    from generation.curation.filters.report import Summary
+
+DEFAULTS = Thresholds()
 
 
 def filter_grids(
@@ -39,7 +46,7 @@ def filter_grids(
     ] = None,
     overwrite: OverwriteOption = False,
     min_motion: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--min-motion",
             metavar="SHARE",
@@ -47,9 +54,9 @@ def filter_grids(
             help="Minimum mean displacement per frame, as a share of the object's diagonal.",
             rich_help_panel=LIMITS,
         ),
-    ] = 0.0015,
+    ] = DEFAULTS.min_motion,
     max_motion: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--max-motion",
             metavar="SHARE",
@@ -58,9 +65,9 @@ def filter_grids(
             "the object's diagonal.",
             rich_help_panel=LIMITS,
         ),
-    ] = 0.13,
+    ] = DEFAULTS.max_motion,
     min_smoothness: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--min-smoothness",
             metavar="RATIO",
@@ -70,9 +77,9 @@ def filter_grids(
             "motion, 1 is flicker.",
             rich_help_panel=LIMITS,
         ),
-    ] = 1.15,
+    ] = DEFAULTS.min_smoothness,
     min_coverage: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--min-coverage",
             metavar="SHARE",
@@ -81,9 +88,9 @@ def filter_grids(
             help="Minimum share of each image that the object covers.",
             rich_help_panel=LIMITS,
         ),
-    ] = 0.005,
+    ] = DEFAULTS.min_coverage,
     max_cut_off: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--max-cut-off",
             metavar="SHARE",
@@ -92,9 +99,9 @@ def filter_grids(
             help="Maximum share of images in which the object reaches the border.",
             rich_help_panel=LIMITS,
         ),
-    ] = 0.25,
+    ] = DEFAULTS.max_cut_off,
     min_sharpness: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--min-sharpness",
             metavar="SCORE",
@@ -103,9 +110,9 @@ def filter_grids(
             help="Minimum sharpness of the sharpest regions; lower is blurry.",
             rich_help_panel=LIMITS,
         ),
-    ] = 0.25,
+    ] = DEFAULTS.min_sharpness,
     max_clutter: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--max-clutter",
             metavar="SCORE",
@@ -114,9 +121,9 @@ def filter_grids(
             help="Maximum amount of fine detail overall; higher is cluttered.",
             rich_help_panel=LIMITS,
         ),
-    ] = 0.25,
+    ] = DEFAULTS.max_clutter,
     max_grain: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--max-grain",
             metavar="SCORE",
@@ -125,7 +132,7 @@ def filter_grids(
             help="Maximum image noise.",
             rich_help_panel=LIMITS,
         ),
-    ] = 0.07,
+    ] = DEFAULTS.max_grain,
     duplicates: Annotated[
         bool,
         typer.Option(
@@ -135,7 +142,7 @@ def filter_grids(
         ),
     ] = True,
     duplicate_distance: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--duplicate-distance",
             metavar="BITS",
@@ -143,7 +150,7 @@ def filter_grids(
             help="Maximum Hamming distance between near-duplicates, of 1056 bits.",
             rich_help_panel=LIMITS,
         ),
-    ] = 16,
+    ] = DEFAULTS.duplicate_distance,
     lpips: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -229,8 +236,12 @@ def filter_grids(
         raise typer.BadParameter("expected --llm with it", param_hint="--llm-url")
     if lpips is None and not (min_lpips is max_lpips is None):
         raise typer.BadParameter("expected --lpips with it", param_hint="--min-lpips, --max-lpips")
-    from fourdvd_cli.filtering import JudgeChoice, report_folder, run_filters
-    from generation.curation.filters import FilterJob, ScoringSettings, Thresholds
+    from generation.curation.filters.filtering import FilterJob, check_report_folder
+    from generation.curation.filters.filtering import filter_grids as run_filters
+    from generation.curation.filters.judges import load_judge
+    from generation.curation.filters.scoring import ScoringSettings
+    from generation.curation.jobs import Resources, make_executor
+    from recon.devices import usable_cores
 
     thresholds = Thresholds(
         min_coverage=min_coverage,
@@ -245,14 +256,22 @@ def filter_grids(
         min_smoothness=min_smoothness,
         duplicate_distance=duplicate_distance if duplicates else None,
     )
-    job = FilterJob(
-        folder,
-        report_folder(folder, output),
-        ScoringSettings(lpips, raft),
-        thresholds,
-        overwrite=overwrite,
-    )
-    choice = JudgeChoice(llm, llm_url, device.value, llm_download)
-    summary = run_filters(job, choice, workers, ray, quiet)
+    job = FilterJob(folder, output, ScoringSettings(lpips, raft), thresholds, overwrite=overwrite)
+    check_report_folder(job)
+    job = replace(job, judge=load_judge(llm, llm_url, device.value, llm_download))
+    executor = make_executor(ray, workers or usable_cores(), Resources())
+    with console.progress("filtering", quiet) as report:
+        summary = run_filters(
+            job, executor, lambda state: report(state.step, state.steps, state.phase)
+        )
+    console.say(f"wrote {job.report}: {_counts(summary)}")
     if json:
-        console.print_json(summary)
+        console.print_json({"report": str(job.report), **asdict(summary)})
+
+
+def _counts(summary: Summary) -> str:
+    lines = [f"{summary.kept} of {summary.grids} grids kept"]
+    lines += [f"  {count:5d} {reason}" for reason, count in summary.reasons.items()]
+    if summary.judged:
+        lines.append(f"  {summary.undecided:5d} of {summary.judged} answers without a verdict")
+    return "\n".join(lines)

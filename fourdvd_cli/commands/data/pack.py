@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +13,12 @@ import typer
 from fourdvd_cli import console
 from fourdvd_cli.help import IMAGES, INPUT, OUTPUT
 from fourdvd_cli.options import JsonOption, OverwriteOption, QuietOption, VerboseOption, one_of
+from generation.curation.shards.pack_settings import DEFAULT_QUALITY, Codec, PackSettings
 
+DEFAULTS = PackSettings()
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
-class Codec(StrEnum):
-    """The codecs of `generation.curation.shards.packed_images`; a test compares the two."""
-
-    webp_lossless = "webp-lossless"
-    png = "png"
-    webp = "webp"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,10 @@ def parse_bytes(text: str | Bytes) -> Bytes:
     """Parse a text like "256MB"; typer passes a default of this type unchanged."""
     if isinstance(text, Bytes):
         return text
-    from fourdvd_cli import packing
-
-    try:
-        return Bytes(packing.parse_bytes(text), text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if found is None:
+        raise typer.BadParameter(f"expected a size such as 256MB, found {text!r}")
+    return Bytes(round(float(found[1]) * _UNITS[found[2]]), text)
 
 
 def pack(
@@ -70,7 +67,7 @@ def pack(
             help="Maximum size of a shard file, with its unit.",
             rich_help_panel=OUTPUT,
         ),
-    ] = Bytes(256_000_000, "256MB"),
+    ] = Bytes(DEFAULTS.shard_bytes, f"{DEFAULTS.shard_bytes // 10**6}MB"),
     seed: Annotated[
         int,
         typer.Option(
@@ -80,7 +77,7 @@ def pack(
             help="Random seed of the order of the grids in the shards.",
             rich_help_panel=OUTPUT,
         ),
-    ] = 0,
+    ] = DEFAULTS.seed,
     kept: Annotated[
         Path | None,
         typer.Option(
@@ -108,7 +105,7 @@ def pack(
             help="Minimum number of views; grids with fewer are left out.",
             rich_help_panel=INPUT,
         ),
-    ] = 4,
+    ] = DEFAULTS.min_views,
     min_frames: Annotated[
         int,
         typer.Option(
@@ -118,7 +115,7 @@ def pack(
             help="Minimum number of frames; grids with fewer are left out.",
             rich_help_panel=INPUT,
         ),
-    ] = 5,
+    ] = DEFAULTS.min_frames,
     low: Annotated[
         int,
         typer.Option(
@@ -128,7 +125,7 @@ def pack(
             help="Side of the images for the coarse stage in pixels.",
             rich_help_panel=IMAGES,
         ),
-    ] = 256,
+    ] = DEFAULTS.low,
     high: Annotated[
         int,
         typer.Option(
@@ -138,7 +135,7 @@ def pack(
             help="Side of the images for the fine stage in pixels.",
             rich_help_panel=IMAGES,
         ),
-    ] = 576,
+    ] = DEFAULTS.high or 0,
     low_only: Annotated[
         bool,
         typer.Option(
@@ -155,7 +152,7 @@ def pack(
             help=f"{one_of(Codec)}; only webp is lossy.",
             rich_help_panel=IMAGES,
         ),
-    ] = Codec.webp_lossless,
+    ] = DEFAULTS.codec,
     quality: Annotated[
         int | None,
         typer.Option(
@@ -164,7 +161,7 @@ def pack(
             min=0,
             max=100,
             help="Quality of lossy webp.",
-            show_default="90",
+            show_default=str(DEFAULT_QUALITY),
             rich_help_panel=IMAGES,
         ),
     ] = None,
@@ -180,17 +177,34 @@ def pack(
     console.configure(quiet, verbose)
     if everything and kept is not None:
         raise typer.BadParameter("cannot be combined with --kept", param_hint="--all")
-    if quality is not None and codec is not Codec.webp:
+    if quality is not None and codec is not Codec.WEBP:
         raise typer.BadParameter("expected --codec webp with it", param_hint="--webp-quality")
-    from fourdvd_cli.packing import names_to_pack, run_packing
-    from generation.curation.shards import packed_images
-    from generation.curation.shards.packing import PackSettings
+    from generation.curation.shards.packing import pack_grids, select_names
 
     settings = PackSettings(
-        low=low, high=None if low_only else high, codec=packed_images.Codec(codec), quality=quality,
+        low=low, high=None if low_only else high, codec=codec, quality=quality,
         shard_bytes=shard_size.number, min_views=min_views, min_frames=min_frames, seed=seed,
     )  # fmt: skip
-    names = names_to_pack(data, kept, everything)
-    summary = run_packing(data, names, output, settings, overwrite, quiet)
+    names = select_names(data, kept, everything)
+    with console.progress("packing", quiet) as report:
+        index = pack_grids(
+            data, names, output, settings, overwrite,
+            lambda state: report(state.step, state.steps, "grids"),
+        )  # fmt: skip
+    for skipped in index.skipped:
+        _log.warning("skipped %s: %s", skipped.name, skipped.reason)
+    console.say(
+        f"wrote {output}: {len(index.samples)} of {len(names)} grids, {index.images} images, "
+        f"{index.total_bytes / 1e6:.1f} MB in {len(index.shards)} shards"
+    )
     if json:
-        console.print_json(summary)
+        console.print_json(
+            {
+                "output": str(output),
+                "samples": len(index.samples),
+                "images": index.images,
+                "bytes": index.total_bytes,
+                "shards": len(index.shards),
+                "skipped": dict(index.skipped),
+            }
+        )

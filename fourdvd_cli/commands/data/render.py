@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.commands.data.batches import run_batch
 from fourdvd_cli.commands.data.picture_options import (
     AmbientOption,
     DepthOption,
@@ -29,11 +30,14 @@ from fourdvd_cli.options import (
     OverwriteOption,
     QuietOption,
     RayOption,
-    Renderer,
     VerboseOption,
     WorkersOption,
     one_of,
 )
+from generation.curation.assets.limits import Limits
+from generation.curation.render.settings import TIMEOUT_S, Light, Renderer, RenderSettings
+
+DEFAULTS = RenderSettings()
 
 
 def render(
@@ -77,7 +81,7 @@ def render(
             "axis, as an augmentation; 1 leaves it unchanged.",
             rich_help_panel=INPUT,
         ),
-    ] = 1.0,
+    ] = DEFAULTS.stretch,
     seed: Annotated[
         int,
         typer.Option(
@@ -87,7 +91,7 @@ def render(
             help="Random seed of --stretch.",
             rich_help_panel=INPUT,
         ),
-    ] = 0,
+    ] = DEFAULTS.seed,
     max_faces: Annotated[
         int,
         typer.Option(
@@ -97,7 +101,7 @@ def render(
             help="Maximum number of triangles; assets with more are refused.",
             rich_help_panel=INPUT,
         ),
-    ] = 2_000_000,
+    ] = Limits().triangles,
     metadata: Annotated[
         Path | None,
         typer.Option(
@@ -108,11 +112,11 @@ def render(
             rich_help_panel=INPUT,
         ),
     ] = None,
-    views: ViewsOption = 16,
-    frames: FramesOption = 21,
-    size: SizeOption = 576,
-    elevation: ElevationOption = 0.0,
-    yaw: YawOption = 0.0,
+    views: ViewsOption = DEFAULTS.views,
+    frames: FramesOption = DEFAULTS.frames,
+    size: SizeOption = DEFAULTS.size,
+    elevation: ElevationOption = DEFAULTS.elevation_deg,
+    yaw: YawOption = DEFAULTS.yaw_deg,
     renderer: Annotated[
         Renderer,
         typer.Option(
@@ -121,13 +125,13 @@ def render(
             help=f"{one_of(Renderer)}; fast is the built-in rasterizer, for small training images.",
             rich_help_panel=IMAGES,
         ),
-    ] = Renderer.cycles,
-    samples: SamplesOption = 16,
-    ambient: AmbientOption = 0.55,
-    sun: SunOption = 1.6,
-    depth: DepthOption = False,
-    normals: NormalsOption = False,
-    tracks: TracksOption = 0,
+    ] = DEFAULTS.renderer,
+    samples: SamplesOption = DEFAULTS.samples,
+    ambient: AmbientOption = DEFAULTS.light.ambient,
+    sun: SunOption = DEFAULTS.light.sun,
+    depth: DepthOption = DEFAULTS.depth,
+    normals: NormalsOption = DEFAULTS.normals,
+    tracks: TracksOption = DEFAULTS.tracks,
     timeout: Annotated[
         float,
         typer.Option(
@@ -137,7 +141,7 @@ def render(
             help="Time limit per asset in seconds.",
             rich_help_panel=MACHINE,
         ),
-    ] = 1800.0,
+    ] = TIMEOUT_S,
     workers: WorkersOption = None,
     threads: Annotated[
         int | None,
@@ -163,21 +167,17 @@ def render(
     grids are kept.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.asset_rendering import Batch
-    from generation.curation.assets.limits import Limits
-    from generation.curation.render import settings as render_settings
-    from generation.curation.render.settings import Light
+    from generation.curation.assets.files import find_assets
+    from generation.curation.render.batch import RenderBatch
+    from generation.curation.render.blender_process import find_blender
 
-    settings = render_settings.RenderSettings(
+    settings = RenderSettings(
         action=action, views=views, frames=frames, size=size, elevation_deg=elevation, yaw_deg=yaw,
         stretch=stretch, seed=seed, samples=samples, light=Light(ambient=ambient, sun=sun),
-        renderer=render_settings.Renderer(renderer), device=device.value,
-        depth=depth, normals=normals, tracks=tracks,
+        renderer=renderer, device=device.value, depth=depth, normals=normals, tracks=tracks,
     )  # fmt: skip
-    batch = Batch(
-        output, settings, Limits(triangles=max_faces), timeout, workers, threads, ray,
-        overwrite, quiet,
-    )  # fmt: skip
-    summary = batch.render_files(assets, metadata)
-    if json:
-        console.print_json(summary)
+    batch = RenderBatch(
+        output, settings, Limits(triangles=max_faces), timeout, workers, threads, ray, overwrite
+    )
+    find_blender()
+    run_batch(batch, find_assets(assets, metadata), json, quiet)

@@ -1,8 +1,7 @@
-"""All frames of a clip as plain arrays, for renderers outside of Blender.
+"""Bakes all frames of a clip to plain arrays, for renderers outside of Blender.
 
-Written as one `.npz`, read by `baked_asset.read_baked`, which documents its arrays. Letters: N
-vertices, M triangles, U = 2 sets of texture coordinates: for the base colour and its alpha, and
-for the emission.
+The result is one `.npz`, which `baked_asset.read_baked` reads and documents. Letters: N vertices, M
+triangles, U = 2 UV sets: one for base color and alpha, one for emission.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from generation.curation.blender.clips import PlayableClip
 from generation.curation.blender.geometry import Placed, placed_meshes, vertices_of
 from generation.curation.blender.shading import Described, Product, describe
 
-_FIELDS = ("vertices", "triangles", "normals", "uv", "colours", "surface")
+_FIELDS = ("vertices", "triangles", "normals", "uv", "colors", "surface")
 
 
 class _Part(NamedTuple):
-    """The arrays of one mesh at one frame; names and shapes as in `baked_asset.MeshFrame`."""
+    """Arrays of one mesh at one frame; names and shapes are those of `baked_asset.MeshFrame`."""
 
     vertices: np.ndarray
     triangles: np.ndarray
     normals: np.ndarray
     uv: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
     surface: np.ndarray
 
 
 class Surfaces:
-    """The materials that were met, by name, in the order in which they were met."""
+    """The materials in use, by name, in the order of their first use."""
 
     def __init__(self):
         self._indices: dict[str, int] = {}
@@ -43,7 +42,7 @@ class Surfaces:
         self.warnings: list[str] = []
 
     def index(self, material: bpy.types.Material | None) -> int:
-        """Number of a material, which is described when it is met first."""
+        """Returns the index of a material, reading it at its first use."""
         name = "" if material is None else material.name
         if name not in self._indices:
             self._indices[name] = len(self.described)
@@ -55,7 +54,7 @@ class Surfaces:
 
 
 def bake(path: str | Path, clip: PlayableClip, source_frames: Sequence[float]) -> list[str]:
-    """Writes the visible triangles of all frames; sentences about what is only approximated."""
+    """Writes the visible triangles of all frames; returns warnings about approximations."""
     surfaces = Surfaces()
     arrays: dict[str, np.ndarray] = {}
     latest: dict[str, np.ndarray] = {}
@@ -63,7 +62,7 @@ def bake(path: str | Path, clip: PlayableClip, source_frames: Sequence[float]) -
         clip.go_to(source_frame)
         parts = [_part(placed, surfaces) for placed in placed_meshes()]
         for name, array in zip(_FIELDS, _joined(parts), strict=True):
-            if not np.array_equal(array, latest.get(name, ())):  # what does not change: once
+            if not np.array_equal(array, latest.get(name, ())):  # store unchanged arrays once
                 arrays[f"{name}_{number}"] = latest[name] = array
     textures = _Textures()
     described = [_surface_json(d, textures) for d in surfaces.described]
@@ -76,7 +75,7 @@ def bake(path: str | Path, clip: PlayableClip, source_frames: Sequence[float]) -
 
 
 class _Textures:
-    """The images that surfaces use, each once."""
+    """The images that surfaces use, without duplicates."""
 
     def __init__(self):
         self._indices: dict[str, int] = {}
@@ -92,7 +91,7 @@ class _Textures:
 
 
 def _pixels(image: bpy.types.Image) -> np.ndarray:
-    """An image as stored, uint8 [height, width, 4]; Blender's missing-image pink where it fails."""
+    """Pixels of an image, uint8 [height, width, 4]; magenta if it cannot be read, as in Blender."""
     width, height = image.size
     if not image.has_data and not width:
         return np.array([[[255, 0, 255, 255]]], dtype=np.uint8)
@@ -123,19 +122,19 @@ def _part(placed: Placed, surfaces: Surfaces) -> _Part:
     materials = [s.material for s in placed.thing.material_slots] or [None]
     used = [surfaces.index(material) for material in materials]
     surface = np.array(used, dtype=np.int32)[slot.clip(0, len(used) - 1)]
-    uv, colours = _corner_values(mesh, loops, surface, surfaces)
-    if np.linalg.det(axes) < 0:  # a mirror turns triangles inside out
+    uv, colors = _corner_values(mesh, loops, surface, surfaces)
+    if np.linalg.det(axes) < 0:  # mirroring inverts the orientation
         order = [0, 2, 1]
         triangles, normals = triangles[:, order], normals[:, order]
-        uv, colours = uv[:, :, order], colours[:, order]
+        uv, colors = uv[:, :, order], colors[:, order]
     vertices = vertices_of(placed).astype(np.float32)
-    return _Part(vertices, triangles, normals.astype(np.float32), uv, colours, surface)
+    return _Part(vertices, triangles, normals.astype(np.float32), uv, colors, surface)
 
 
 def _corner_values(mesh, loops, surface, surfaces: Surfaces) -> tuple[np.ndarray, np.ndarray]:
-    """Texture coordinates [2, M, 3, 2] and colours [M, 3, 4] of the triangles' corners."""
+    """UV coordinates [2, M, 3, 2] and colors [M, 3, 4] of the triangles' corners."""
     uv = np.zeros((2, len(loops), 3, 2), dtype=np.float32)
-    colours = np.ones((len(loops), 3, 4), dtype=np.float32)
+    colors = np.ones((len(loops), 3, 4), dtype=np.float32)
     for index in np.unique(surface):
         chosen = surface == index
         described = surfaces.described[index]
@@ -144,10 +143,10 @@ def _corner_values(mesh, loops, surface, surfaces: Surfaces) -> tuple[np.ndarray
             if product.image:
                 target[chosen] = _coordinates(mesh, product)[loops[chosen]]
         for product, channels in ((described.base, slice(0, 3)), (described.alpha, slice(3, 4))):
-            if product.colours:
-                of_loops = _corner_colours(mesh, product.colours)
-                colours[chosen, :, channels] = of_loops[loops[chosen]][..., channels]
-    return uv, colours
+            if product.colors:
+                of_loops = _corner_colors(mesh, product.colors)
+                colors[chosen, :, channels] = of_loops[loops[chosen]][..., channels]
+    return uv, colors
 
 
 def _coordinates(mesh, product: Product) -> np.ndarray:
@@ -164,8 +163,8 @@ def _coordinates(mesh, product: Product) -> np.ndarray:
     return (turned + np.array([x, y])).astype(np.float32)
 
 
-def _corner_colours(mesh, name: str) -> np.ndarray:
-    """Linear RGBA of each loop; white where the mesh has no colours of that name."""
+def _corner_colors(mesh, name: str) -> np.ndarray:
+    """Linear RGBA of each loop; white if the mesh has no such color attribute."""
     attributes = mesh.color_attributes
     layer = attributes.get(name) or attributes.active_color
     if layer is None:
@@ -184,7 +183,7 @@ def _joined(parts: Sequence[_Part]) -> tuple[np.ndarray, ...]:
         np.concatenate(triangles).astype(np.int32),
         np.concatenate([part.normals for part in parts]),
         np.concatenate([part.uv for part in parts], axis=1),
-        np.concatenate([part.colours for part in parts]),
+        np.concatenate([part.colors for part in parts]),
         np.concatenate([part.surface for part in parts]),
     )
 
@@ -192,10 +191,10 @@ def _joined(parts: Sequence[_Part]) -> tuple[np.ndarray, ...]:
 def _surface_json(described: Described, textures: _Textures) -> dict[str, Any]:
     base, alpha, emission = described.base, described.alpha, described.emission
     return {
-        "base_colour": [*base.factor[:3], alpha.factor[3]],
+        "base_color": [*base.factor[:3], alpha.factor[3]],
         "base_texture": textures.index(base.image),
         "base_uv": 0,
-        "uses_colours": bool(base.colours or alpha.colours),
+        "uses_colors": bool(base.colors or alpha.colors),
         "emission": list(emission.factor[:3]),
         "emission_texture": textures.index(emission.image),
         "emission_uv": 1,

@@ -1,8 +1,8 @@
-"""The animations of an opened asset: which there are, how to play one, which has most motion.
+"""The animations ("clips") of an imported asset: search, playback and measurement of their motion.
 
-glTF gives one action to all objects of an animation, each with a slot; FBX gives an action
-"object|animation" to each object; Alembic and USD move vertices from a cache over the frames of
-the scene; a folder of OBJ files is a clip of as many frames as files.
+glTF imports one action per animation with a slot for each object; FBX an action "object|animation"
+for each object; Alembic and USD caches move vertices over the frames of the scene; an OBJ sequence
+is a clip of as many frames as files.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from generation.curation.blender.geometry import all_vertices
 from generation.curation.blender.importing import SEQUENCE_FPS, ObjSequence
 from generation.curation.blender.request import Clip, Rejected
 
-LOOKS = 5  # times at which the motion of a clip is measured
-STILL = 1e-5  # of the diagonal; float32 moves that much by itself
+TIMES = 5  # at which the motion of a clip is measured
+STILL = 1e-5  # fraction of the diagonal; the rounding noise of float32
 _CACHED = "(the file's own frames)"
 
 
 @dataclass(frozen=True)
 class PlayableClip:
-    """A clip that can be put on the scene.
+    """A clip that can be played in the scene.
 
     Attributes:
-        name: as people call it.
+        name: label of the animation.
         start: first source frame.
         end: last source frame.
-        actions: what its objects play; none for caches and sequences.
-        sequence: the objects of OBJ files, or None.
+        actions: of its objects; none for caches and sequences.
+        sequence: the objects of an OBJ sequence, or None.
     """
 
     name: str
@@ -45,11 +45,11 @@ class PlayableClip:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Duration."""
         return (self.end - self.start) / source_fps()
 
     def play(self) -> None:
-        """Lets every object play its part of this clip, and the others rest."""
+        """Assigns the clip's actions to their objects, and clears all other animation."""
         for owner in _animated():
             owner.animation_data.action = None
             for track in owner.animation_data.nla_tracks:
@@ -61,25 +61,25 @@ class PlayableClip:
                     owner.animation_data.action_slot = slot
 
     def go_to(self, frame: float) -> None:
-        """Moves the scene to a source frame, fractions included."""
+        """Sets the scene to a (fractional) source frame."""
         if self.sequence is not None:
             self.sequence.show(frame)
         whole = math.floor(frame)
         bpy.context.scene.frame_set(whole, subframe=frame - whole)
 
     def frames(self, count: int) -> np.ndarray:
-        """Evenly spaced source frames with both ends, float64, [count]."""
+        """Returns evenly spaced source frames with both ends, float64, [count]."""
         return np.linspace(self.start, self.end, count)
 
 
 def source_fps() -> float:
-    """Frames a second of the opened asset."""
+    """Returns the frame rate of the scene."""
     render = bpy.context.scene.render
     return render.fps / render.fps_base
 
 
 def find_clips(sequence: ObjSequence | None) -> list[PlayableClip]:
-    """All clips of the opened asset, by name."""
+    """Returns all clips of the imported asset, sorted by name."""
     if sequence is not None:
         bpy.context.scene.render.fps = round(SEQUENCE_FPS)
         return [PlayableClip("sequence", 0, len(sequence) - 1, sequence=sequence)]
@@ -100,23 +100,23 @@ def find_clips(sequence: ObjSequence | None) -> list[PlayableClip]:
 
 
 def measure(clip: PlayableClip) -> Clip:
-    """How much moves in a clip; where the number of vertices changes, motion is 1."""
+    """Measures the motion of a clip; it is 1 if the number of vertices changes."""
     clip.play()
     shapes = []
-    for frame in clip.frames(LOOKS):
+    for frame in clip.frames(TIMES):
         clip.go_to(float(frame))
         shapes.append(all_vertices())
     return Clip(clip.name, clip.seconds, *_motion_and_travel(shapes))
 
 
 def choose(clips: Sequence[PlayableClip], wanted: str | None) -> tuple[PlayableClip, list[Clip]]:
-    """The wanted clip, or the one with most motion, and what was measured of them all.
+    """Selects the clip of a name, or the one with most motion; also returns all measurements.
 
     Raises:
         Rejected: there is no clip, none of that name, or nothing moves.
     """
     if not clips:
-        raise Rejected("no_animation", "it holds no animation")
+        raise Rejected("no_animation", "it has no animation")
     if wanted is not None:
         clips = [_named(clips, wanted)]
     measured = [measure(clip) for clip in clips]
@@ -153,13 +153,13 @@ def _motion_and_travel(shapes: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _animated() -> list[Any]:
-    """Whatever can play actions."""
+    """Everything that can play actions."""
     owners = [*bpy.data.objects, *bpy.data.shape_keys]
     return [owner for owner in owners if owner.animation_data]
 
 
 def _slot(owner: Any, action: bpy.types.Action) -> bpy.types.ActionSlot | None:
-    """The part of an action that is for this owner: by the importer's own word, else by name."""
+    """The slot of an action for an owner: the one that the importer assigned, else by name."""
     for track in owner.animation_data.nla_tracks:
         for strip in track.strips:
             if strip.action == action and strip.action_slot is not None:

@@ -1,6 +1,6 @@
-"""Draws the world from fixed cameras with Cycles.
+"""Renders the scene from fixed cameras with Cycles.
 
-No bounces, a sun with soft shadows, no noise filter, nothing behind the object. Files:
+Direct light only, a sun with soft shadows, no denoising, transparent background. Output files are
 `vVV/tTTT.png`, 8-bit sRGB with straight alpha.
 """
 
@@ -21,7 +21,7 @@ TRANSPARENT_LAYERS = 16
 
 
 def set_up(request: CyclesRequest, threads: int) -> str:
-    """Prepares light, materials and settings; the name of the device that will draw."""
+    """Prepares light, materials and settings; returns the name of the device."""
     scene = bpy.context.scene
     _light(scene, request)
     _materials(request.ambient)
@@ -52,7 +52,7 @@ def set_up(request: CyclesRequest, threads: int) -> str:
 
 
 def draw(request: CyclesRequest, clip: PlayableClip, source_frames: Sequence[float]) -> None:
-    """Draws all frames from all cameras."""
+    """Renders all frames from all cameras."""
     scene = bpy.context.scene
     cameras = [_camera(request, matrix) for matrix in request.cameras]
     for t, source_frame in enumerate(source_frames):
@@ -89,7 +89,7 @@ def _materials(ambient: float) -> None:
                 if slot.material is None:
                     slot.material = default
     for material in bpy.data.materials:
-        if material.node_tree is None:  # Blender before 5.0: a plain colour
+        if material.node_tree is None:  # Blender before 5.0: a plain color
             material.use_nodes = True
         make_lambertian(material, ambient)
 
@@ -105,7 +105,7 @@ def _camera(request: CyclesRequest, matrix: list[list[float]]) -> bpy.types.Obje
 
 
 def _device(wanted: str) -> str:
-    """Turns the wanted kind of device on; OptiX before CUDA, the CPU if none is wanted or there."""
+    """Enables a device: OptiX before CUDA, the CPU if requested or if there is no GPU."""
     if wanted == "cpu":
         return "CPU"
     preferences = bpy.context.preferences.addons["cycles"].preferences

@@ -1,8 +1,8 @@
-"""Opens an asset in an empty Blender file.
+"""Imports an asset into an empty Blender file.
 
-A sequence of OBJ files becomes one object for each file, of which each frame shows one
-(`ObjSequence`). Lights and cameras that came with an asset are removed; what Blender hides in its
-viewport is hidden in renders too, so that both see the same.
+A sequence of OBJ files becomes one object per file, of which each frame shows one (`ObjSequence`).
+Lights and cameras of the asset are removed; what is hidden in the viewport is hidden in renders
+too.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import bpy
 
 from generation.curation.blender.request import Rejected, Request
 
-SEQUENCE_FPS = 24.0  # OBJ files name no speed
+SEQUENCE_FPS = 24.0  # OBJ files have no frame rate
 
 
 class ObjSequence:
-    """Objects of numbered OBJ files: which of them stands for which source frame."""
+    """Objects of numbered OBJ files, one group per source frame."""
 
     def __init__(self, groups: list[list[bpy.types.Object]]):
         self._groups = groups
@@ -26,7 +26,7 @@ class ObjSequence:
         return len(self._groups)
 
     def show(self, frame: float) -> None:
-        """Shows the file that is nearest to a source frame and hides the others."""
+        """Shows the group nearest to a source frame and hides the others."""
         nearest = min(max(round(frame), 0), len(self._groups) - 1)
         for index, group in enumerate(self._groups):
             for thing in group:
@@ -37,7 +37,7 @@ def open_asset(asked: Request) -> ObjSequence | None:
     """Imports an asset into an empty file.
 
     Raises:
-        Rejected: Blender cannot read it, or nothing came of it.
+        Rejected: Blender cannot read it, or it has no surface.
     """
     bpy.ops.wm.read_factory_settings(use_empty=True)
     try:
@@ -49,12 +49,12 @@ def open_asset(asked: Request) -> ObjSequence | None:
     except (RuntimeError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
         last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise Rejected("import_failed", f"Blender cannot read it ({last[0]})") from error
-    _keep_only_what_is_seen()
+    _keep_only_visible()
     return sequence
 
 
 def attach_loose_texture(path: str) -> bool:
-    """Gives an image to all materials that have none as their base colour; whether any took it."""
+    """Sets the base color of all materials without a texture; returns whether there were any."""
     image = bpy.data.images.load(path)
     taken = False
     for material in bpy.data.materials:
@@ -104,7 +104,7 @@ _IMPORTERS: dict[str, Callable[[str], None]] = {
 }
 
 
-def _keep_only_what_is_seen() -> None:
+def _keep_only_visible() -> None:
     bpy.context.view_layer.update()
     for thing in list(bpy.data.objects):
         if thing.type in ("LIGHT", "CAMERA", "LIGHT_PROBE"):
@@ -112,7 +112,7 @@ def _keep_only_what_is_seen() -> None:
         elif not thing.visible_get():
             thing.hide_render = True
     if not any(_has_surface(thing) for thing in bpy.data.objects):
-        raise Rejected("no_triangles", "nothing in it has a surface")
+        raise Rejected("no_triangles", "it has no visible surface")
 
 
 def _has_surface(thing: bpy.types.Object) -> bool:

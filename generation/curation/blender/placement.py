@@ -1,8 +1,8 @@
-"""How the frames of an asset are put into the world.
+"""Normalization of an asset: from its own units to the world.
 
-The box around all frames is centred at the origin, and the farthest vertex of any frame lies at
-`RADIUS`. Letters: N vertices. It needs numpy alone: figures that Blender never sees are put there,
-too.
+The bounding box over all frames is centered at the origin, and the farthest vertex of any frame is
+at distance `RADIUS`. This module needs numpy only, because figures, which never pass through
+Blender, are normalized in the same way. Letters: N vertices.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ RADIUS = 0.8
 
 
 class World(NamedTuple):
-    """How an asset was put into the world: x_world = scale · (x − centre).
+    """Transform of an asset into the world: x_world = scale · (x − center).
 
     Attributes:
-        centre: in the asset's units, after stretch and turn, [3].
-        scale: world units for one of the asset's.
-        bounds: lower and upper corner in the world, [2, 3].
+        center: in the asset's units, after stretch and rotation, [3].
+        scale: world units per unit of the asset.
+        bounds: lower and upper corner of the bounding box in the world, [2, 3].
     """
 
-    centre: np.ndarray
+    center: np.ndarray
     scale: float
     bounds: np.ndarray
 
 
 def put_into_world(shapes: Sequence[np.ndarray]) -> World:
-    """Where the frames of an asset, after stretch and turn, come to lie.
+    """Computes the normalization of an asset.
 
     Args:
-        shapes: vertices of each frame in the asset's units, [N, 3] each.
+        shapes: vertices of each frame after stretch and rotation, [N, 3] each.
 
     Raises:
-        Rejected: there are no vertices, they are not finite, or all are in one place.
+        Rejected: there are no vertices, they are not finite, or all coincide.
     """
     if any(len(shape) == 0 for shape in shapes):
-        raise Rejected("no_triangles", "at some time of the clip nothing can be seen")
+        raise Rejected("no_triangles", "nothing is visible at some time of the animation")
     if not all(np.isfinite(shape).all() for shape in shapes):
-        raise Rejected("not_finite", "vertices are NaN or infinite at some time of the clip")
+        raise Rejected("not_finite", "vertices are NaN or infinite at some time of the animation")
     lower = np.min([shape.min(axis=0) for shape in shapes], axis=0)
     upper = np.max([shape.max(axis=0) for shape in shapes], axis=0)
-    centre = (lower + upper) / 2
-    farthest = max(float(np.linalg.norm(shape - centre, axis=1).max()) for shape in shapes)
+    center = (lower + upper) / 2
+    farthest = max(float(np.linalg.norm(shape - center, axis=1).max()) for shape in shapes)
     if not 1e-12 < farthest < 1e12:
-        raise Rejected("no_triangles", f"it is {2 * farthest:g} units large")
+        raise Rejected("no_triangles", f"its size is {2 * farthest:g} units")
     scale = RADIUS / farthest
-    return World(centre, scale, np.stack([lower - centre, upper - centre]) * scale)
+    return World(center, scale, np.stack([lower - center, upper - center]) * scale)

@@ -1,6 +1,6 @@
-"""What Blender is asked and what it answers, as JSON on both sides of the process.
+"""Request to and result of the Blender process, as JSON files.
 
-Letters: F frames, V views. Frame: world, right-handed, +Z up; cameras in OpenGL axes.
+Letters: F frames, V views. World frame: right-handed, +Z up; cameras have OpenGL axes.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CyclesRequest:
-    """Which images to draw.
+    """Images to render with Cycles.
 
     Attributes:
         cameras: camera-to-world matrices, [V][4][4].
-        fov_deg: horizontal and vertical.
-        size: of an image's side in pixels.
-        samples: a pixel.
-        ambient: strength of the light from everywhere.
-        sun: strength of the sun.
-        sun_direction: in which it shines, [3].
-        sun_angle_deg: how large it looks, which makes shadows soft.
-        device: cpu, cuda or auto.
-        images: folder for `vVV/tTTT.png`.
+        fov_deg: horizontal and vertical field of view.
+        size: side of an image in pixels.
+        samples: samples per pixel.
+        ambient: radiance of the ambient light.
+        sun: irradiance of the sun.
+        sun_direction: in which the sun shines, [3].
+        sun_angle_deg: angular diameter of the sun.
+        device: "cpu", "cuda" or "auto".
+        images: output folder for `vVV/tTTT.png`.
     """
 
     cameras: list[list[list[float]]]
@@ -42,21 +42,21 @@ class CyclesRequest:
 
 @dataclass(frozen=True)
 class Request:
-    """One asset and what to make of it.
+    """An asset and the requested outputs.
 
     Attributes:
         asset: file, or folder of OBJ files.
-        format: of `asset_files.AssetFormat`.
-        obj_files: of a sequence of OBJ files, in order; empty for other formats.
-        loose_texture: an image for materials that name none, or None.
-        action: the clip to play; None takes the one with most motion.
-        frames: F, evenly timed over the clip with both ends.
-        stretch: factors along the asset's own axes, before everything else, [3].
-        yaw_deg: turn about +Z after that, counter-clockwise seen from above.
-        max_triangles: of a frame; more are refused.
-        threads: that Blender may use; 0 means all.
-        baked: file for the triangles of all frames, or None.
-        cycles: images to draw, or None.
+        format: an `assets.files.AssetFormat`.
+        obj_files: files of an OBJ sequence, in order; empty for other formats.
+        loose_texture: image for materials without a texture, or None.
+        action: name of the animation; None takes the one with most motion.
+        frames: F, evenly spaced over the animation with both ends.
+        stretch: factors along the asset's own axes, applied first, [3].
+        yaw_deg: rotation about +Z, applied second, counter-clockwise seen from above.
+        max_triangles: maximum number of triangles of a frame.
+        threads: threads of Blender; 0 uses all cores.
+        baked: output file for the triangles of all frames, or None.
+        cycles: images to render, or None.
     """
 
     asset: str
@@ -75,14 +75,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Clip:
-    """An animation of an asset: its name, length, and how much of it moves.
+    """An animation of an asset.
 
     Attributes:
-        name: as the file calls it.
-        seconds: its length.
-        motion: mean displacement of the vertices between the first and another time, without the
-            mean of them all; the largest of a few times, as a share of the object's diagonal.
-        travel: that mean of them all, likewise.
+        name: in the file.
+        seconds: duration.
+        motion: mean displacement of the vertices from the first to another time, relative to their
+            common translation; the maximum over a few times, as a fraction of the diagonal.
+        travel: the common translation; the maximum over a few times, as a fraction of the diagonal.
     """
 
     name: str
@@ -93,25 +93,25 @@ class Clip:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of an asset.
+    """Result of an asset.
 
     Attributes:
-        reason: why it was refused, one of `limits.Reason`; empty if it was not.
-        message: the same as a sentence.
-        clip: name of the clip that was played.
-        clips: all of them.
-        source_frames: first and last frame of the clip, in frames of `source_fps`.
-        source_fps: frames a second.
-        centre: of the box around all frames, in the asset's units after stretch and turn, [3].
-        scale: from the asset's units to the world's.
-        bounds: lower and upper corner of the box around all frames in the world, [2][3].
-        vertices: of the first frame.
-        triangles: of the first frame.
-        warnings: sentences about what could not be taken over as it is.
-        blender: its version.
-        device: what Cycles ran on, or empty.
-        import_seconds: spent before the first image.
-        render_seconds: spent on images.
+        reason: why it was refused, an `limits.Reason`; empty if it was not.
+        message: the reason as a sentence.
+        clip: name of the rendered animation.
+        clips: all animations.
+        source_frames: first and last frame of the animation, at `source_fps`.
+        source_fps: frames per second of the asset.
+        center: see `placement.World`, [3].
+        scale: see `placement.World`.
+        bounds: see `placement.World`, [2][3].
+        vertices: number of vertices of the first frame.
+        triangles: number of triangles of the first frame.
+        warnings: what is rendered only approximately.
+        blender: version of Blender.
+        device: device of Cycles, or empty.
+        import_seconds: time before the first image.
+        render_seconds: time for the images.
     """
 
     reason: str = ""
@@ -120,7 +120,7 @@ class Result:
     clips: tuple[Clip, ...] = ()
     source_frames: tuple[float, float] = (0.0, 0.0)
     source_fps: float = 24.0
-    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    center: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scale: float = 1.0
     bounds: tuple[tuple[float, ...], ...] = ()
     vertices: int = 0
@@ -133,7 +133,7 @@ class Result:
 
 
 class Rejected(Exception):
-    """An asset that cannot be used; `reason` is one word of `limits.Reason`."""
+    """An asset cannot be used; `reason` is an `limits.Reason`."""
 
     def __init__(self, reason: str, message: str):
         self.reason = reason
@@ -146,17 +146,17 @@ def write(path: str | Path, value: Request | Result) -> None:
 
 
 def read_request(path: str | Path) -> Request:
-    """The inverse of `write`."""
+    """Reads what `write` wrote."""
     values = _read(path)
     cycles = values.pop("cycles")
     return Request(**values, cycles=None if cycles is None else CyclesRequest(**cycles))
 
 
 def read_result(path: str | Path) -> Result:
-    """The inverse of `write`."""
+    """Reads what `write` wrote."""
     values = _read(path)
     values["clips"] = [Clip(**clip) for clip in values["clips"]]
-    for name in ("clips", "source_frames", "centre", "bounds", "warnings"):
+    for name in ("clips", "source_frames", "center", "bounds", "warnings"):
         values[name] = tuple(values[name])
     return Result(**values)
 

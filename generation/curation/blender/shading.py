@@ -1,12 +1,11 @@
-"""Materials as they are drawn: Lambertian under the light, with the asset's own emission.
+"""Materials for rendering: Lambertian, with the asset's own emission and alpha.
 
-    seen = base · (sunlight + ambient · (0.8 + 0.2 n_z)) + emission,   mixed with nothing by alpha
+    radiance = base · (sun/π · max(0, n·l) · visible + ambient · (0.8 + 0.2 n_z)) + emission
 
-Highlights, metal, glass and bump are left away, so that a point of the surface has the same colour
-from every view. For Cycles the material's nodes are rewired; the node graphs that lead to base
-colour, alpha and emission stay as they are. For the fast renderer the same graphs are read as
-products of a factor, a texture and corner colours (`Described`); what is no such product is
-approximated, with a warning.
+Specular reflection, metal, glass and bump maps are ignored, so that a surface point has the same
+color in all views. For Cycles, the shader nodes are replaced; the node graphs of base color, alpha
+and emission are kept. For the fast renderer, the same graphs are read as products of a factor, a
+texture and corner colors (`Described`); other graphs are approximated, with a warning.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ from dataclasses import dataclass, field, replace
 
 import bpy
 
-SKY, SLOPE = 0.8, 0.2  # of the ambient light: its constant part, and how much more from above
+SKY, SLOPE = 0.8, 0.2  # constant part of the ambient light, and its increase with n_z
 
 
 @dataclass(frozen=True)
 class Product:
-    """A factor, times a texture, times corner colours.
+    """A factor, times a texture, times corner colors.
 
     Attributes:
-        factor: linear RGB and alpha; a single number stands in all four.
-        image: name of the image in Blender's file, or empty.
-        channel: "Color", or "Alpha" where the image's alpha is meant.
-        uv: name of its set of texture coordinates; empty for the object's first.
-        mapping: location, rotation and scale of the coordinates: (x, y, angle, sx, sy).
-        colours: name of the corner colours, or empty.
-        cutoff: threshold below which the product is 0 and from which on it is 1, or None.
-        approximate: whether the graph is more than such a product.
+        factor: linear RGB and alpha; scalars are repeated.
+        image: name of the image, or empty.
+        channel: "Color", or "Alpha" for the image's alpha channel.
+        uv: name of the UV map; empty for the object's first.
+        mapping: location, rotation and scale of the UV coordinates: (x, y, angle, sx, sy).
+        colors: name of the color attribute, or empty.
+        cutoff: threshold below which the product is 0 and above which it is 1, or None.
+        approximate: whether the graph is not exactly such a product.
     """
 
     factor: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
@@ -38,18 +37,18 @@ class Product:
     channel: str = ""
     uv: str = ""
     mapping: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 1.0, 1.0)
-    colours: str = ""
+    colors: str = ""
     cutoff: float | None = None
     approximate: bool = False
 
     def times(self, other: Product) -> Product:
-        """The product of both; of two textures the first stays."""
+        """Multiplies two products; of two textures, the first is kept."""
         textured = self if self.image else other
         return Product(
             factor=_four([a * b for a, b in zip(self.factor, other.factor, strict=True)]),
             image=textured.image, channel=textured.channel, uv=textured.uv,
             mapping=textured.mapping,
-            colours=self.colours or other.colours,
+            colors=self.colors or other.colors,
             cutoff=self.cutoff if self.cutoff is not None else other.cutoff,
             approximate=self.approximate or other.approximate or bool(self.image and other.image),
         )  # fmt: skip
@@ -57,7 +56,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Described:
-    """What the fast renderer needs of a material."""
+    """A material for the fast renderer."""
 
     base: Product
     alpha: Product
@@ -67,19 +66,19 @@ class Described:
 
 @dataclass
 class _Sockets:
-    """The inputs of a material's own shader that matter, whatever shader that is."""
+    """The relevant inputs of a material's shader, whichever it is."""
 
     base: bpy.types.NodeSocket | None = None
     alpha: bpy.types.NodeSocket | None = None
     emission: bpy.types.NodeSocket | None = None
     strength: bpy.types.NodeSocket | None = None
-    colour: tuple[float, ...] = field(default=(0.8, 0.8, 0.8, 1.0))
+    color: tuple[float, ...] = field(default=(0.8, 0.8, 0.8, 1.0))
 
 
 def describe(material: bpy.types.Material | None) -> Described:
-    """A material as products; call it before `make_lambertian`."""
+    """Reads a material as products; must be called before `make_lambertian`."""
     sockets = _sockets(material)
-    base = _product(sockets.base) if sockets.base else Product(_four(sockets.colour))
+    base = _product(sockets.base) if sockets.base else Product(_four(sockets.color))
     alpha = _product(sockets.alpha) if sockets.alpha else Product()
     emission = Product((0.0, 0.0, 0.0, 0.0))
     if sockets.emission:
@@ -91,16 +90,16 @@ def describe(material: bpy.types.Material | None) -> Described:
 
 
 def make_lambertian(material: bpy.types.Material, ambient: float) -> None:
-    """Rewires a material's nodes to the formula on top."""
+    """Replaces a material's shader by the one of the module docstring."""
     tree = material.node_tree
     sockets = _sockets(material)
     build = _Builder(tree)
     parts = []
     if not (sockets.base is None and sockets.emission is not None):
         diffuse = build.node("ShaderNodeBsdfDiffuse")
-        build.feed(diffuse.inputs["Color"], sockets.base, sockets.colour)
+        build.feed(diffuse.inputs["Color"], sockets.base, sockets.color)
         glow = build.node("ShaderNodeEmission")
-        build.feed(glow.inputs["Color"], sockets.base, sockets.colour)
+        build.feed(glow.inputs["Color"], sockets.base, sockets.color)
         build.link(_ambient_strength(build, ambient), glow.inputs["Strength"])
         parts += [diffuse.outputs[0], glow.outputs[0]]
     if sockets.emission is not None:
@@ -118,7 +117,7 @@ def make_lambertian(material: bpy.types.Material, ambient: float) -> None:
 
 
 def lambertian_default() -> bpy.types.Material:
-    """A gray material for objects that have none."""
+    """Creates a gray material for objects that have none."""
     material = bpy.data.materials.new("fourdvd default")
     if material.node_tree is None:  # Blender before 5.0
         material.use_nodes = True
@@ -138,7 +137,7 @@ class _Builder:
         self._tree.links.new(source, target)
 
     def feed(self, target: bpy.types.NodeSocket, source: bpy.types.NodeSocket | None, value):
-        """Gives a socket what another one gets: its link or its constant; else a value."""
+        """Connects a socket to the input of another: its link or its constant, else a value."""
         if source is None:
             target.default_value = value
         elif source.is_linked:
@@ -171,7 +170,7 @@ def _with_alpha(build: _Builder, surface, alpha: bpy.types.NodeSocket | None):
 
 def _sockets(material: bpy.types.Material | None) -> _Sockets:
     if material is None or material.node_tree is None:
-        return _Sockets(colour=(0.8, 0.8, 0.8, 1.0) if material is None else material.diffuse_color)
+        return _Sockets(color=(0.8, 0.8, 0.8, 1.0) if material is None else material.diffuse_color)
     found = {node.type: node for node in _upstream(_output(material.node_tree))}
     if "BSDF_PRINCIPLED" in found:
         inputs = found["BSDF_PRINCIPLED"].inputs
@@ -184,7 +183,7 @@ def _sockets(material: bpy.types.Material | None) -> _Sockets:
     if "EMISSION" in found:  # unlit
         inputs = found["EMISSION"].inputs
         return _Sockets(None, _mix_with_transparent(material), inputs["Color"], inputs["Strength"])
-    return _Sockets(colour=material.diffuse_color)
+    return _Sockets(color=material.diffuse_color)
 
 
 def _output(tree: bpy.types.NodeTree) -> bpy.types.Node:
@@ -194,7 +193,7 @@ def _output(tree: bpy.types.NodeTree) -> bpy.types.Node:
 
 
 def _upstream(node: bpy.types.Node):
-    """A node and all that feed it, each once."""
+    """A node and all nodes upstream of it, each once."""
     seen, waiting = set(), [node]
     while waiting:
         current = waiting.pop()
@@ -206,7 +205,7 @@ def _upstream(node: bpy.types.Node):
 
 
 def _mix_with_transparent(material: bpy.types.Material) -> bpy.types.NodeSocket | None:
-    """The alpha of an unlit glTF material: the factor of the outer of its two mixes, if linked."""
+    """The alpha of an unlit glTF material: the factor of its outer mix shader, if linked."""
     surface = _output(material.node_tree).inputs["Surface"]
     outer = surface.links[0].from_node if surface.is_linked else None
     if outer is None or outer.type != "MIX_SHADER":
@@ -226,7 +225,7 @@ def _product(socket: bpy.types.NodeSocket | None) -> Product:
     reader = _READERS.get(node.type)
     if reader is not None:
         return reader(node, link.from_socket)
-    for source in node.inputs:  # the first colour that goes in stands for what comes out
+    for source in node.inputs:  # approximate an unknown node by its first color input
         if source.type == "RGBA" and source.enabled:
             return replace(_product(source), approximate=True)
     return Product(approximate=True)
@@ -242,7 +241,7 @@ def _read_image(node, socket) -> Product:
 
 
 def _read_coordinates(socket):
-    """Name of the coordinates, their mapping, and whether that is all there is."""
+    """Name of the UV map, its mapping, and whether the graph is fully represented by them."""
     mapping = Product().mapping
     if not socket.is_linked:
         return "", mapping, True
@@ -274,7 +273,7 @@ def _read_math(node, _socket) -> Product:
     if node.operation == "MULTIPLY":
         return _product(first).times(_product(second))
     if node.operation == "SUBTRACT" and not first.is_linked and first.default_value == 1:
-        return _product(second)  # 1 − (alpha < cutoff), as Blender reads glTF's masks
+        return _product(second)  # 1 − (alpha < cutoff), Blender's import of glTF's alpha mask
     if node.operation in ("LESS_THAN", "GREATER_THAN") and not second.is_linked:
         return replace(_product(first), cutoff=second.default_value)
     if node.operation == "ROUND":
@@ -282,9 +281,9 @@ def _read_math(node, _socket) -> Product:
     return replace(_product(first), approximate=True)
 
 
-def _read_colours(node, socket) -> Product:
+def _read_colors(node, socket) -> Product:
     name = node.layer_name if node.type == "VERTEX_COLOR" else node.attribute_name
-    return Product(colours=name or "*", channel="Alpha" if socket.name == "Alpha" else "")
+    return Product(colors=name or "*", channel="Alpha" if socket.name == "Alpha" else "")
 
 
 def _read_constant(node, _socket) -> Product:
@@ -296,8 +295,8 @@ _READERS = {
     "MIX": _read_mix,
     "MIX_RGB": _read_mix,
     "MATH": _read_math,
-    "VERTEX_COLOR": _read_colours,
-    "ATTRIBUTE": _read_colours,
+    "VERTEX_COLOR": _read_colors,
+    "ATTRIBUTE": _read_colors,
     "RGB": _read_constant,
     "VALUE": _read_constant,
 }

@@ -1,7 +1,6 @@
-"""The process of one asset: reads a request, writes a result.
+"""Main program of the Blender process: reads a request and writes a result.
 
-A result is written whatever became of the asset, as long as Blender itself survives; a process that
-ends without one has crashed.
+A result is written for refused assets too; a process that exits without one has crashed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from generation.curation.blender import (
 
 
 def main(request_path: str, result_path: str) -> None:
-    """Does what a request asks."""
+    """Processes a request."""
     asked = request.read_request(request_path)
     try:
         result = process(asked)
@@ -36,7 +35,7 @@ def main(request_path: str, result_path: str) -> None:
 
 
 def process(asked: request.Request) -> request.Result:
-    """Opens the asset, puts it into the world, bakes and draws it.
+    """Imports, normalizes, bakes and renders the asset.
 
     Raises:
         Rejected: the asset cannot be used.
@@ -45,7 +44,7 @@ def process(asked: request.Request) -> request.Result:
     warnings = []
     sequence = importing.open_asset(asked)
     if asked.loose_texture and importing.attach_loose_texture(asked.loose_texture):
-        warnings.append(f"took {asked.loose_texture} as base colour")
+        warnings.append(f"used {asked.loose_texture} as base color")
     _check_size(asked.max_triangles)
     root = geometry.hang_under_root()
     clip, measured = clips.choose(clips.find_clips(sequence), asked.action)
@@ -56,7 +55,7 @@ def process(asked: request.Request) -> request.Result:
     shapes = _shapes(clip, source_frames)
     world = placement.put_into_world(shapes)
     root.matrix_world = geometry.world_matrix(world, before)
-    _check_placed(clip, source_frames[0], (shapes[0] - world.centre) * world.scale)
+    _check_placed(clip, source_frames[0], (shapes[0] - world.center) * world.scale)
     triangles = geometry.count_triangles()
     if asked.baked:
         warnings += baking.bake(asked.baked, clip, source_frames)
@@ -70,7 +69,7 @@ def process(asked: request.Request) -> request.Result:
         clips=tuple(measured),
         source_frames=(clip.start, clip.end),
         source_fps=clips.source_fps(),
-        centre=tuple(world.centre.tolist()),
+        center=tuple(world.center.tolist()),
         scale=world.scale,
         bounds=tuple(tuple(corner) for corner in world.bounds.tolist()),
         vertices=len(shapes[0]),
@@ -102,11 +101,11 @@ def _shapes(clip: clips.PlayableClip, source_frames: list[float]) -> list[np.nda
 
 
 def _check_placed(clip: clips.PlayableClip, source_frame: float, expected: np.ndarray) -> None:
-    """Refuses assets whose own constraints undo the normalisation."""
+    """Rejects assets whose constraints undo the normalization."""
     clip.go_to(source_frame)
     found = geometry.all_vertices()
     if found.shape != expected.shape or np.abs(found - expected).max() > 1e-3:
-        raise request.Rejected("cannot_be_placed", "its constraints keep it from being scaled")
+        raise request.Rejected("cannot_be_placed", "its constraints prevent scaling")
 
 
 if __name__ == "__main__":

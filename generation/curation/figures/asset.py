@@ -1,13 +1,6 @@
-"""Figures in the place of assets: what a manifest says of them, and how they are drawn.
+"""Figures as assets: their entry in the manifest, and their frames as triangles.
 
-What it does not know: files.
-
-
-----
-A figure as an imported asset is: the triangles of each frame, in the world, with their colours.
-
-Letters: F frames, N vertices, M triangles. Frame: world. What it does not know: which figures there
-are, images.
+Letters: F frames, N vertices, M triangles. Coordinates are those of the world.
 """
 
 from __future__ import annotations
@@ -29,7 +22,7 @@ from generation.curation.render.settings import RenderSettings
 
 @dataclass(frozen=True)
 class FigureAsset:
-    """The figure of a seed, with the fields of `asset_files.Asset` but for the file.
+    """The figure of a seed, with the fields of `assets.files.Asset`.
 
     Attributes:
         seed: at least 0.
@@ -42,16 +35,16 @@ class FigureAsset:
 
     @property
     def name(self) -> str:
-        """Of the folder of its grid."""
+        """Name of its grid folder."""
         return f"figure_{self.seed:08d}"
 
     @property
     def path(self) -> Path:
-        """What stands for a file in manifests."""
+        """Stands for the file in manifests."""
         return Path(self.name)
 
     def bake(self, settings: RenderSettings) -> BakedFigure:
-        """Its frames, stretched and turned as the settings say."""
+        """Returns its frames, stretched and rotated as the settings request."""
         yaw = math.radians(settings.yaw_deg)
         turn = np.array(
             [[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]]
@@ -61,19 +54,19 @@ class FigureAsset:
 
 
 def figure_assets(first_seed: int, count: int) -> list[FigureAsset]:
-    """The figures of `count` seeds, from the first one on."""
+    """Returns the figures of `count` consecutive seeds."""
     return [FigureAsset(seed) for seed in range(first_seed, first_seed + count)]
 
 
-RINGS = 3.5  # of stripes on a part
+STRIPES = 3.5  # on a part
 
 
 class BakedFigure(NamedTuple):
-    """What can be drawn, and how it was put into the world.
+    """The triangles of a figure, and its normalization.
 
     Attributes:
         asset: F frames.
-        world: see `World`.
+        world: the transform into the world.
     """
 
     asset: BakedAsset
@@ -81,12 +74,12 @@ class BakedFigure(NamedTuple):
 
 
 def bake_figure(figure: Figure, frames: int, transform: np.ndarray | None = None) -> BakedFigure:
-    """All frames of a clip, normalised as `data render` normalises assets.
+    """Bakes all frames of a figure, normalized like imported assets.
 
     Args:
-        figure: what.
-        frames: F, evenly over the clip with both ends.
-        transform: linear, of the figure before it is put into the world, [3, 3].
+        figure: the figure.
+        frames: F, evenly spaced over the animation with both ends.
+        transform: linear map applied before the normalization, [3, 3].
     """
     meshes = [mesh_of(part.solid) for part in figure.parts]
     shapes = [_vertices(figure, meshes, time) for time in np.linspace(0, 1, frames)]
@@ -99,15 +92,15 @@ def bake_figure(figure: Figure, frames: int, transform: np.ndarray | None = None
     )
     parts = list(zip(figure.parts, meshes, strict=True))
     smooth = _joined([np.full(len(mesh.triangles), part.smooth) for part, mesh in parts])
-    colours = _joined([_colours(part, mesh) for part, mesh in parts])
+    colors = _joined([_colors(part, mesh) for part, mesh in parts])
     no_uv = np.zeros((0, len(triangles), 3, 2), np.float32)
     surface = np.zeros(len(triangles), np.int32)
     made = []
     for shape in shapes:
-        vertices = ((shape - world.centre) * world.scale).astype(np.float32)
+        vertices = ((shape - world.center) * world.scale).astype(np.float32)
         normals = _normals(vertices, triangles, smooth)
-        made.append(MeshFrame(vertices, triangles, normals, no_uv, colours, surface))
-    painted = Surface(base_colour=(1.0, 1.0, 1.0, 1.0), uses_colours=True)
+        made.append(MeshFrame(vertices, triangles, normals, no_uv, colors, surface))
+    painted = Surface(base_color=(1.0, 1.0, 1.0, 1.0), uses_colors=True)
     return BakedFigure(BakedAsset(tuple(made), (painted,), ()), world)
 
 
@@ -116,7 +109,7 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _vertices(figure: Figure, meshes: list[Mesh], time: float) -> np.ndarray:
-    """Of all parts at a time, [N, 3]."""
+    """Vertices of all parts at a time, [N, 3]."""
     parts = zip(figure.parts, meshes, figure.poses(time), strict=True)
     return _joined(
         [pose.joint + pose.rotation.apply(mesh.points + part.offset) for part, mesh, pose in parts]
@@ -124,7 +117,7 @@ def _vertices(figure: Figure, meshes: list[Mesh], time: float) -> np.ndarray:
 
 
 def _normals(vertices: np.ndarray, triangles: np.ndarray, smooth: np.ndarray) -> np.ndarray:
-    """Of the corners, unit, [M, 3, 3]: the triangle's, or where it is smooth the vertex's mean."""
+    """Unit corner normals, [M, 3, 3]: of the triangle, or averaged at vertices where smooth."""
     corners = vertices[triangles]
     flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     sums = np.zeros_like(vertices)
@@ -134,24 +127,24 @@ def _normals(vertices: np.ndarray, triangles: np.ndarray, smooth: np.ndarray) ->
     return (normals / np.maximum(length, 1e-20)).astype(np.float32)
 
 
-def _colours(part: Part, mesh: Mesh) -> np.ndarray:
-    """Of the corners, with alpha, linear, [M, 3, 4]; each triangle has one."""
-    centres = mesh.points[mesh.triangles].mean(1) / part.solid.radii  # about −1 … 1
-    other = _is_other(part.paint, centres)[:, None]
-    colours = np.where(other, part.paint.other, part.paint.colour)
-    opaque = np.ones((len(colours), 1))
-    return np.repeat(np.hstack([colours, opaque])[:, None], 3, axis=1).astype(np.float32)
+def _colors(part: Part, mesh: Mesh) -> np.ndarray:
+    """Corner colors, linear with alpha, [M, 3, 4]; constant over each triangle."""
+    centers = mesh.points[mesh.triangles].mean(1) / part.solid.radii  # about −1 … 1
+    other = _is_other(part.paint, centers)[:, None]
+    colors = np.where(other, part.paint.other, part.paint.color)
+    opaque = np.ones((len(colors), 1))
+    return np.repeat(np.hstack([colors, opaque])[:, None], 3, axis=1).astype(np.float32)
 
 
-def _is_other(paint: Paint, centres: np.ndarray) -> np.ndarray:
-    """Which triangles have the other colour, [M]."""
-    x, y, z = centres.T
+def _is_other(paint: Paint, centers: np.ndarray) -> np.ndarray:
+    """Which triangles have the second color, [M]."""
+    x, y, z = centers.T
     up = (z + 1) / 2
     match paint.pattern:
         case Pattern.end:
             return up > 1 - paint.share
         case Pattern.stripes:
-            return up * RINGS % 1 < paint.share
+            return up * STRIPES % 1 < paint.share
         case Pattern.belly:
             return (1 - y) / 2 > 1 - paint.share
         case Pattern.patches:
@@ -160,4 +153,4 @@ def _is_other(paint: Paint, centres: np.ndarray) -> np.ndarray:
             height = np.sin(waves + rng.uniform(0, 2 * np.pi, (4, 1))).sum(0)
             return height > np.quantile(height, 1 - paint.share)
         case Pattern.plain:
-            return np.zeros(len(centres), bool)
+            return np.zeros(len(centers), bool)

@@ -1,9 +1,7 @@
-"""A figure: solids that hang on each other by joints, with their colours and how they swing.
+"""A procedural character: a kinematic tree of solids with colors and oscillating joints.
 
-    part ─▶ the one it hangs on ─▶ … ─▶ the root      each moves with those behind it
-
-Frame: +Z up, the front looks along −Y, and what is left and right is mirrored about x = 0. Time is
-in [0, 1] over the clip. What it does not know: which figures there are, triangles.
+Coordinates: +Z up, the front faces −Y, left and right are mirrored about x = 0. Time is in [0, 1]
+over the animation.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ Vector = tuple[float, float, float]
 
 
 class Pattern(StrEnum):
-    """Where a part has its other colour: nowhere, at one end, in rings, in front, in patches."""
+    """Where a part has its second color: nowhere, at one end, in rings, in front, in patches."""
 
     plain = "plain"
     end = "end"
@@ -32,17 +30,17 @@ class Pattern(StrEnum):
 
 @dataclass(frozen=True)
 class Paint:
-    """Colours of a part.
+    """Colors of a part.
 
     Attributes:
-        colour: of most of it, linear, in [0, 1], [3].
-        other: of the rest, likewise.
-        pattern: where the rest is.
-        share: how much of the part the rest is, roughly, in [0, 1].
-        seed: of patches.
+        color: first color, linear RGB in [0, 1], [3].
+        other: second color, linear RGB in [0, 1], [3].
+        pattern: where the second color is.
+        share: approximate fraction of the part with the second color, in [0, 1].
+        seed: of the pattern `patches`.
     """
 
-    colour: Vector
+    color: Vector
     other: Vector
     pattern: Pattern = Pattern.plain
     share: float = 0.5
@@ -51,12 +49,12 @@ class Paint:
 
 @dataclass(frozen=True)
 class Swing:
-    """A rotation to and fro.
+    """Sinusoidal rotation of a joint.
 
     Attributes:
-        axis: unit, in the frame of the part it hangs on, [3].
-        amplitude_rad: largest angle.
-        cycles: over the clip.
+        axis: unit vector in the parent's frame, [3].
+        amplitude_rad: maximum angle.
+        cycles: number of cycles over the animation.
         phase: in cycles.
     """
 
@@ -66,24 +64,24 @@ class Swing:
     phase: float = 0.0
 
     def rotation(self, time: float) -> Rotation:
-        """From rest, at a time."""
+        """Returns the rotation from the rest pose at a time."""
         turn = np.sin(2 * np.pi * (self.cycles * time + self.phase))
         return Rotation.from_rotvec(np.multiply(self.axis, self.amplitude_rad * turn))
 
 
 @dataclass(frozen=True)
 class Part:
-    """One solid of a figure.
+    """A solid and the joint that connects it to its parent.
 
     Attributes:
-        solid: its form.
-        paint: its colours.
-        parent: index of the part it hangs on; None is the root.
-        joint: where it hangs, in the frame of the parent, [3].
-        rest: its turn at rest there, as a rotation vector in radians, [3].
-        offset: of the solid's centre from the joint, in the part's own frame, [3].
-        swing: how it moves.
-        smooth: whether it is shaded as if it were round.
+        solid: shape.
+        paint: colors.
+        parent: index of the parent part; None for the root.
+        joint: position of the joint in the parent's frame, [3].
+        rest: rotation at rest, as a rotation vector in radians, [3].
+        offset: of the solid's center from the joint, in the part's own frame, [3].
+        swing: motion of the joint.
+        smooth: whether normals are interpolated (smooth shading).
     """
 
     solid: Solid
@@ -96,7 +94,7 @@ class Part:
     smooth: bool = True
 
     def mirrored(self) -> Part:
-        """Its mirror image about x = 0 where solids are; they are symmetric themselves."""
+        """Mirrors the joint about x = 0; the solids themselves are symmetric."""
         (x, *rest_of_joint), (ox, *rest_of_offset) = self.joint, self.offset
         rx, ry, rz = self.rest
         ax, ay, az = self.swing.axis
@@ -110,11 +108,11 @@ class Part:
 
 
 class Pose(NamedTuple):
-    """Where a part's own frame is in the world.
+    """Pose of a part's frame in the world.
 
     Attributes:
-        rotation: of it.
-        joint: its origin, [3].
+        rotation: part to world.
+        joint: origin of the frame in the world, [3].
     """
 
     rotation: Rotation
@@ -123,12 +121,12 @@ class Pose(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """Parts, each after the one it hangs on.
+    """A character.
 
     Attributes:
-        parts: at least one.
-        hop: how high all of it hops.
-        hops: over the clip.
+        parts: at least one, each after its parent.
+        hop: height of the hops of the whole character.
+        hops: number of hops over the animation.
     """
 
     parts: tuple[Part, ...]
@@ -136,7 +134,7 @@ class Figure:
     hops: float = 1.0
 
     def poses(self, time: float) -> list[Pose]:
-        """Of all parts at a time."""
+        """Returns the poses of all parts at a time (forward kinematics)."""
         up = np.array([0.0, 0.0, self.hop * abs(np.sin(np.pi * self.hops * time))])
         found: list[Pose] = []
         for part in self.parts:

@@ -1,10 +1,9 @@
-"""Figures by lot: bodies with heads, limbs, tails, wings and things on them, no two alike.
+"""Random generator of figures: bodies with heads, limbs, tails, wings and extras.
 
     seed ─▶ palette, body ─▶ head, legs, arms, tail, wings, extras ─▶ Figure
 
-Which numbers a part gets depends on the order of the draws: a change in this file makes other
-figures of the same seeds. Lengths are those of a body whose size is about 1. What it does not know:
-how solids are made of triangles.
+The order of the random draws decides the figures, so a change in this file changes the figures of
+all seeds. Lengths are in units of a body of size about 1.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ import numpy as np
 from generation.curation.figures.figure import Figure, Paint, Part, Pattern, Swing, Vector
 from generation.curation.figures.solids import Solid
 
-PATTERN_SHARES = (0.6, 0.1, 0.1, 0.1, 0.1)  # of parts with each pattern, in the order of `Pattern`
+PATTERN_SHARES = (0.6, 0.1, 0.1, 0.1, 0.1)  # probabilities, in the order of `Pattern`
 WHITE: Vector = (0.9, 0.9, 0.9)
 X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 
 
 def random_figure(seed: int) -> Figure:
-    """The figure of a seed, at least 0: the same on all machines."""
+    """Returns the figure of a non-negative seed, which is the same on all machines."""
     return _Draw(np.random.default_rng(seed)).figure()
 
 
 class _Draw:
-    """One figure: its style, and its parts one after another."""
+    """State of the generation of one figure: its style and the parts so far."""
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
         self.parts: list[Part] = []
-        self.palette = [self._colour() for _ in range(rng.integers(2, 6))]
+        self.palette = [self._color() for _ in range(rng.integers(2, 6))]
         self.smooth = bool(rng.random() < 0.5)
         self.boxy = float(rng.choice([1.0, 1.0, 0.8, 0.5, 0.25]))
         self.cycles = float(rng.choice([1, 1, 2, 2, 3]))
@@ -56,7 +55,7 @@ class _Draw:
         hop = self._between(0, 0.3) if self.rng.random() < 0.3 else 0.0
         return Figure(tuple(self.parts), hop, self.cycles)
 
-    # What figures consist of
+    # Body parts
 
     def _body(self) -> int:
         upright = self.rng.random() < 0.5
@@ -114,7 +113,7 @@ class _Draw:
         self._add(snout)
 
     def _ears(self, head: int) -> None:
-        """Or horns."""
+        """Adds ears or horns."""
         wide, _, high = self._radii(head)
         long, thick = high * self._between(0.3, 1.2), wide * self._between(0.1, 0.4)
         solid = self._solid((thick, thick * self._between(0.3, 1.0), long))
@@ -161,18 +160,20 @@ class _Draw:
         self._add_limbs(arm, self._paint())
 
     def _add_limbs(self, limb: Part, end: Paint) -> None:
-        """On both sides: one or two members, perhaps a hand or foot.
+        """Adds a limb on both sides, of one or two members and perhaps a hand or foot.
 
         Args:
-            limb: as long as all members together, at its joint.
-            end: of hand or foot.
+            limb: at its joint, as long as all members together.
+            end: paint of the hand or foot.
         """
         thick, _, long = limb.solid.radii
         members = int(self.rng.integers(1, 3))
         half = long / members / 2
         member = replace(
             limb,
-            solid=replace(limb.solid, radii=(thick, thick, 1.1 * half)),  # they reach over joints
+            solid=replace(
+                limb.solid, radii=(thick, thick, 1.1 * half)
+            ),  # members overlap at joints
             offset=(0.0, 0.0, half),
         )
         tips = self._add_pair(member)
@@ -213,7 +214,7 @@ class _Draw:
             )
 
     def _wings(self, body: int) -> None:
-        """Or fins."""
+        """Adds wings or fins."""
         wide, deep, high = self._radii(body)
         long, broad = self._between(0.3, 0.9), self._between(0.1, 0.45)
         solid = self._straight((broad * self._between(0.05, 0.2), broad, long))
@@ -228,7 +229,7 @@ class _Draw:
         self._add_pair(wing)
 
     def _extras(self, body: int) -> None:
-        """Anything on any part; on the body in pairs or in the middle."""
+        """Adds solids anywhere: on the body in pairs or in the middle, or singly on any part."""
         for _ in range(self.rng.integers(1, 5)):
             anywhere = self.rng.random() < 0.5
             parent = int(self.rng.integers(len(self.parts))) if anywhere else body
@@ -251,7 +252,7 @@ class _Draw:
             else:
                 self._add(replace(extra, joint=(0.0, *extra.joint[1:])))
 
-    # What parts are made of
+    # Shape, color and motion of a part
 
     def _part(
         self,
@@ -262,7 +263,7 @@ class _Draw:
         offset: Vector = (0.0, 0.0, 0.0),
         swing: tuple[tuple[Vector, ...], float] | None = None,
     ) -> Part:
-        """In the figure's style; `swing` gives the axes to choose from and the largest angle."""
+        """A part in the figure's style; `swing` is the candidate axes and the maximum angle."""
         moving = Swing() if swing is None else self._swing(*swing)
         return Part(solid, self._paint(), parent, joint, rest, offset, moving, self.smooth)
 
@@ -280,11 +281,11 @@ class _Draw:
         return replace(self._solid(radii), bend=0.0)
 
     def _paint(self) -> Paint:
-        colour, other = (self.palette[i] for i in self.rng.integers(len(self.palette), size=2))
+        color, other = (self.palette[i] for i in self.rng.integers(len(self.palette), size=2))
         pattern = list(Pattern)[self.rng.choice(len(Pattern), p=PATTERN_SHARES)]
-        return Paint(colour, other, pattern, self._between(0.2, 0.6), int(self.rng.integers(2**31)))
+        return Paint(color, other, pattern, self._between(0.2, 0.6), int(self.rng.integers(2**31)))
 
-    def _colour(self) -> Vector:
+    def _color(self) -> Vector:
         hue, saturation, darkness = self.rng.random(3)
         shade = colorsys.hsv_to_rgb(hue, 0.9 * saturation, 1 - 0.9 * darkness**1.5)
         red, green, blue = (channel**2.2 for channel in shade)
@@ -295,13 +296,13 @@ class _Draw:
         amplitude = most_rad * self.liveliness * self._between(0.2, 1.0)
         return Swing(axis, amplitude, self.cycles, self._between(0, 1))
 
-    # Where parts go
+    # Placement
 
     def _radii(self, part: int) -> Vector:
         return self.parts[part].solid.radii
 
     def _place(self, part: int, place: Vector) -> Vector:
-        """A place of a part's solid in the part's own frame."""
+        """Converts a position from a part's solid to the part's own frame."""
         x, y, z = np.add(place, self.parts[part].offset).tolist()
         return x, y, z
 
@@ -310,14 +311,14 @@ class _Draw:
         return len(self.parts) - 1
 
     def _add_pair(self, part: Part) -> list[int]:
-        """On its side and mirrored, half a cycle apart, as legs are, or together."""
+        """Adds a part and its mirror image, which swing together or half a cycle apart."""
         other = part.mirrored()
         apart = 0.5 if self.rng.random() < 0.6 else 0.0
         swing = replace(other.swing, phase=other.swing.phase + apart)
         return [self._add(part), self._add(replace(other, swing=swing))]
 
     def _add_at(self, part: Part, parents: list[int]) -> list[int]:
-        """On each of a pair, mirrored on the second."""
+        """Adds a part to each of a pair, mirrored on the second."""
         near, far = parents
         return [
             self._add(replace(part, parent=near)),

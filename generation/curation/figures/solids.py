@@ -1,7 +1,6 @@
-"""Rounded solids, the parts of procedural figures: superquadrics that may taper and bend.
+"""Solids of procedural figures: superquadrics that may taper and bend.
 
-Letters: P points, M triangles. Frame: the solid's own, its axis is z. What it does not know: where
-a solid is in a figure, colours.
+Letters: P points, M triangles. Coordinates are local to the solid, whose axis is z.
 
 Source: Barr 1981, "Superquadrics and angle-preserving transformations", for the surface.
 """
@@ -16,15 +15,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Solid:
-    """The form of a part.
+    """Shape parameters of a solid.
 
     Attributes:
-        radii: half of its extent along x, y and z, [3].
-        roundness: exponents across and along the axis: 1 is an ellipsoid, towards 0 it becomes a
-            box, 2 an octahedron.
-        taper: factors of the width at the lower and the upper end.
-        bend: how far the ends are moved along y, in halves of the length.
-        segments: corners around the axis and rings along it.
+        radii: half extents along x, y and z, [3].
+        roundness: exponents across and along the axis: 1 is an ellipsoid, 2 an octahedron, and
+            values near 0 a box.
+        taper: scale of the cross-section at the lower and the upper end.
+        bend: displacement of the ends along y, in units of half the length.
+        segments: vertices around the axis and rings along it.
     """
 
     radii: tuple[float, float, float]
@@ -35,7 +34,7 @@ class Solid:
 
 
 class Mesh(NamedTuple):
-    """Triangles of a solid, outside where their corners are counter-clockwise.
+    """Triangle mesh of a solid; vertices are counter-clockwise seen from outside.
 
     Attributes:
         points: float64, [P, 3].
@@ -47,7 +46,7 @@ class Mesh(NamedTuple):
 
 
 def mesh_of(solid: Solid) -> Mesh:
-    """The surface of a solid centred at the origin."""
+    """Meshes a solid, centered at the origin."""
     around, along = solid.segments
     longitude = np.arange(around) * (2 * np.pi / around)
     latitude = np.linspace(-np.pi / 2, np.pi / 2, along + 1)[1:-1]
@@ -71,12 +70,12 @@ def mesh_of(solid: Solid) -> Mesh:
 
 
 def _power(values: np.ndarray, exponent: float) -> np.ndarray:
-    """Of the absolute value, with the sign of the value."""
+    """Raises absolute values to a power, and keeps their signs."""
     return np.sign(values) * np.abs(values) ** exponent
 
 
 def _triangles(around: int, rings: int) -> np.ndarray:
-    """Of a pole below, rings of points and a pole above."""
+    """Triangulates a lower pole, rings of points and an upper pole."""
     here = np.arange(around)
     following = (here + 1) % around
     last = 1 + around * rings

@@ -30,7 +30,7 @@ from recon.media import encode_image, in_rows, tile_images
 PROMPT = """The picture shows one 3D model from four sides. Decide whether it is a complete object.
 
 Complete: a whole character, animal, vehicle, plant, machine or other thing as one would meet it. \
-Style is not a fault: low-poly, toy-like, made of blocks or of one colour is complete.
+Style is not a fault: low-poly, toy-like, made of blocks or of one color is complete.
 Not complete: only a part of such an object (an arm without a body, one leg, half a machine), an \
 object with parts missing or falling apart, loose fragments, or nothing that can be recognised.
 

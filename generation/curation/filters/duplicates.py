@@ -1,14 +1,14 @@
 """Duplicates by how they look: a hash of the renders, and who is near whom.
 
 A hash has, for each of a few views and frames, the signs of the lowest frequencies of the luminance
-(shape and pose) and the mean colour of the object as thermometers of 8 levels a channel: so that a
-recoloured copy is another object, and so is the same one in another motion. Equal renders differ in
+(shape and pose) and the mean color of the object as thermometers of 8 levels a channel: so that a
+recolored copy is another object, and so is the same one in another motion. Equal renders differ in
 no bit; the noise of a renderer flips a few of the 1056.
 
 Comparing is exact: a distance of Hamming is one product of matrices of ±1, of new hashes with those
 that are kept already. 40 000 different hashes take 11 s on two cores; ten times as many take a
 hundred times as long. Measured on four assets: noise of σ = 0.08 flips at most 15 bits, half the
-resolution 13–68, other colours 23–84, other frames 160 and more. The two nearest of 119 assets, two
+resolution 13–68, other colors 23–84, other frames 160 and more. The two nearest of 119 assets, two
 women of one pack in the same motion, differ in 67 bits.
 
 Letters: N hashes, B bits. What it does not know: files.
@@ -102,9 +102,9 @@ def _image_bits(rgb: np.ndarray, alpha: np.ndarray, gray: np.ndarray) -> np.ndar
     square = _square(gray)
     spectrum = np.asarray(fft.dctn(square, norm="ortho"))
     low = spectrum[1 : FREQUENCIES + 1, 1 : FREQUENCIES + 1]
-    colour = (rgb * alpha[..., None]).sum(axis=(0, 1)) / max(float(alpha.sum()), 1e-6)
+    color = (rgb * alpha[..., None]).sum(axis=(0, 1)) / max(float(alpha.sum()), 1e-6)
     levels = (np.arange(LEVELS) + 0.5) / LEVELS
-    return np.concatenate([(low > 0).ravel(), (colour[:, None] > levels).ravel()])
+    return np.concatenate([(low > 0).ravel(), (color[:, None] > levels).ravel()])
 
 
 def _square(gray: np.ndarray) -> np.ndarray:

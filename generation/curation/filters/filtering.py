@@ -1,16 +1,15 @@
-"""Filters a folder of rendered data: scores in other processes, verdicts here, a report at the end.
+"""Filters a folder of rendered grids: scores in worker processes, verdicts, a report at the end.
 
-    DIR/*/ ─▶ scores ─▶ limits ─▶ duplicates ─▶ completeness ─▶ REPORT/
+    DIR/*/ ─▶ scores ─▶ thresholds ─▶ duplicates ─▶ completeness ─▶ REPORT/
 
-Nothing of DIR is changed. What is finished is kept in `REPORT/unfinished` at once, so that an
-interrupted run goes on where it was; an older report lends what still holds. What it does not know:
-how scores come about, what a report looks like.
+The grids are not changed. Finished records are written to `REPORT/unfinished` at once, so that an
+interrupted run is resumable; valid records of an earlier report are reused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,9 +24,11 @@ from generation.curation.filters.completeness import (
 from generation.curation.filters.records import (
     Candidate,
     Record,
+    Verdict,
     find_candidates,
     read_records,
     settings_key,
+    verdicts_by_scores,
 )
 from generation.curation.filters.report import (
     SCORES_NAME,
@@ -44,50 +45,50 @@ from generation.curation.filters.scoring import (
     check_settings,
     score_grid,
 )
-from generation.curation.filters.thresholds import (
-    Thresholds,
-    Verdict,
-    verdicts_by_scores,
-    with_judgement,
-)
+from generation.curation.filters.thresholds import Thresholds
 from generation.curation.jobs import Completed, Executor
 from recon.errors import OutputError, OutputExistsError
 from recon.media import decode_image
 from recon.output import check_output
+from recon.progress import OnStep, Progress, ignore_progress
 
 UNFINISHED_NAME = "unfinished"
 
-OnStep = Callable[[str, int, int], None]
-"""(what is done, how many of it, of how many)."""
+REPORT_NAME = "filter"
 
 
 @dataclass(frozen=True)
 class FilterJob:
-    """What is to be filtered, how, and where the report goes.
+    """Input, settings and output of a filter run.
 
     Attributes:
-        folder: of rendered data.
-        report: folder of the report.
+        folder: of the rendered grids.
+        output: folder of the report; `folder / REPORT_NAME` if None.
         settings: what grids are measured with.
-        thresholds: the limits.
-        judge: language model to ask for completeness, or None.
-        overwrite: whether an older report may be replaced.
+        thresholds: the thresholds.
+        judge: language model that judges completeness, or None.
+        overwrite: whether an earlier report may be replaced.
     """
 
     folder: Path
-    report: Path
+    output: Path | None = None
     settings: ScoringSettings = field(default_factory=ScoringSettings)
     thresholds: Thresholds = field(default_factory=Thresholds)
     judge: Judge | None = None
     overwrite: bool = False
 
+    @property
+    def report(self) -> Path:
+        """Folder of the report."""
+        return self.folder / REPORT_NAME if self.output is None else self.output
 
-def filter_data(job: FilterJob, executor: Executor, on_step: OnStep | None = None) -> Summary:
+
+def filter_grids(job: FilterJob, executor: Executor, on_step: OnStep = ignore_progress) -> Summary:
     """Scores all grids of a folder, decides about each and writes the report.
 
     Args:
-        job: what and how.
-        executor: runs what takes time.
+        job: input, settings and output.
+        executor: runs the scoring.
         on_step: called after each grid that was scored or judged.
 
     Returns:
@@ -95,13 +96,13 @@ def filter_data(job: FilterJob, executor: Executor, on_step: OnStep | None = Non
 
     Raises:
         InputError: the folder holds no grids, or its manifest is not valid.
-        OutputError: the report cannot go where it should.
-        BackendError, WeightsError: something to measure or to ask with is missing.
+        OutputError: the report cannot be written to its folder.
+        BackendError, WeightsError: a package, weights file or model is missing.
     """
     check_report_folder(job)
     candidates = find_candidates(job.folder)
     check_settings(job.settings)
-    work = _Work(job, executor, on_step or (lambda what, done, total: None))
+    work = _Work(job, executor, on_step)
     records = work.score(candidates)
     verdicts = verdicts_by_scores(records, job.thresholds)
     if job.judge is not None:
@@ -119,11 +120,11 @@ def filter_data(job: FilterJob, executor: Executor, on_step: OnStep | None = Non
 
 
 def check_report_folder(job: FilterJob) -> None:
-    """Tells early whether the report may go where it should.
+    """Checks early, before a large model is loaded, that the report can be written.
 
     Raises:
-        OutputExistsError: a report is there and may not be replaced.
-        OutputError: something else is there, which is never replaced.
+        OutputExistsError: a report exists and must not be replaced.
+        OutputError: something else exists, which is never replaced.
     """
     report, data = job.report.resolve(), job.folder.resolve()
     if data.is_relative_to(report):
@@ -139,7 +140,7 @@ def check_report_folder(job: FilterJob) -> None:
 
 
 class _Work:
-    """The steps that take time, with their results kept on disk as they come."""
+    """The slow steps, whose results are written to disk as they complete."""
 
     def __init__(self, job: FilterJob, executor: Executor, on_step: OnStep):
         self._job = job
@@ -154,7 +155,7 @@ class _Work:
         }
 
     def score(self, candidates: Sequence[Candidate]) -> list[Record]:
-        """A record for each candidate, in their order."""
+        """Returns a record for each candidate, in their order."""
         found = {
             each.name: self._known[each.name]
             for each in candidates
@@ -176,18 +177,18 @@ class _Work:
                     record = replace(record, scores=done.value.scores)
                 found[candidate.name] = record
                 self._keep(record)
-                self._on_step("scoring", len(found), len(candidates))
+                self._on_step(Progress("scoring", len(found), len(candidates)))
         return [found[each.name] for each in candidates]
 
     def judge(
         self, candidates: Sequence[Candidate], verdicts: Sequence[Verdict], judge: Judge
     ) -> list[Verdict]:
-        """Asks about those that are still kept; what the same model has said before counts."""
+        """Asks about the kept grids, reusing earlier answers of the same model."""
         judged, unasked = list(verdicts), []
         for index, verdict in enumerate(verdicts):
             known = verdict.record.judgement
             if verdict.kept and known is not None and known.is_by(judge):
-                judged[index] = with_judgement(verdict, known)
+                judged[index] = verdict.judged(known)
             elif verdict.kept:
                 unasked.append(index)
         folders = [candidates[index].folder.resolve() for index in unasked]
@@ -195,19 +196,19 @@ class _Work:
             for done, picture in enumerate(pictures, start=1):
                 index = unasked[picture.index]
                 judged[index] = self._asked(judged[index], picture, judge)
-                self._on_step("asking", done, len(unasked))
+                self._on_step(Progress("judging", done, len(unasked)))
         return judged
 
     def _asked(self, verdict: Verdict, picture: Completed[bytes], judge: Judge) -> Verdict:
         if picture.value is None:
             return replace(verdict, reasons=(f"cannot be shown to the model: {picture.failure}",))
         image = Image.fromarray(decode_image(picture.value, "PNG", mode="RGB"))
-        judged = with_judgement(verdict, judge_completeness(image, judge))
+        judged = verdict.judged(judge_completeness(image, judge))
         self._keep(judged.record)
         return judged
 
     def strip(self, candidate: Candidate) -> Path | None:
-        """Where the small images of a grid are, if they are."""
+        """Returns the file of a grid's thumbnails, if it exists."""
         places = (self._strip_path(candidate), self._job.report / strip_name(candidate))
         return next((path for path in places if path.is_file()), None)
 

@@ -2,7 +2,7 @@
 
 The paper rejects "blurry or chaotic" content by LPIPS, without saying between which images. Here an
 image is compared with itself at a quarter of its resolution, within the box of the object: what a
-picture loses so is its detail. A flat-coloured low-poly model has little texture and is fine, so
+picture loses so is its detail. A flat-colored low-poly model has little texture and is fine, so
 nothing asks for much detail on the whole; its outline and edges are sharp, which is what is asked.
 
     coverage   the least share of an image that the object fills, over the frames: 0 where it is

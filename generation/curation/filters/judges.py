@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from generation.curation.filters.completeness import Judge
+from recon.devices import resolve_network_device
 from recon.errors import BackendError, InputError, WeightsError
 from recon.media import encode_image
 
@@ -35,6 +37,28 @@ ATTEMPTS = 4
 FIRST_WAIT_S = 1.0
 RETRIED_STATUS_CODES = (408, 409, 425, 429, 500, 502, 503, 504)
 KEY_VARIABLE = "OPENAI_API_KEY"
+
+
+def load_judge(
+    model: str | None, url: str | None = None, device: str = "auto", download: bool = False
+) -> Judge | None:
+    """Loads a local model, or connects to a served one.
+
+    Args:
+        model: folder, name on the hub, or name on the server; None for no model.
+        url: base URL of a server; None for a local model.
+        device: "auto", "cpu" or "cuda", for a local model.
+        download: whether a local model that is not in the cache may be downloaded.
+
+    Raises:
+        WeightsError, BackendError: as `LocalJudge`.
+        InputError: as `ServerJudge`.
+    """
+    if model is None:
+        return None
+    if url is not None:
+        return ServerJudge(url, model)
+    return LocalJudge(model, resolve_network_device(device), download)
 
 
 class LocalJudge:

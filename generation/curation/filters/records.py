@@ -1,21 +1,24 @@
-"""What is known of each grid, a line of JSON each, and which of it still holds.
+"""Records of the grids of a folder, and the decision which of them are kept.
 
-Scores cost time, limits do not: so a record holds what was measured and said of a grid, together
-with a fingerprint of the grid and a key of the settings, and is used again while both are the same.
-What it does not know: what is good, who is kept.
+    grid ─▶ record (scores) ─▶ thresholds ─▶ duplicates ─▶ language model ─▶ verdict
+
+A record is one JSON line with what was measured of a grid. Measuring takes time, deciding does not,
+so a record is reused while the grid's fingerprint and the key of the scoring settings are the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from generation.curation.filters.completeness import Judgement
+from generation.curation.filters.duplicates import find_duplicates
 from generation.curation.filters.scoring import Scores
+from generation.curation.filters.thresholds import Thresholds, rejection_reasons
 from generation.curation.manifest import MANIFEST_NAME, Row, Status, read_rows
 from recon.errors import InputError
 
@@ -24,13 +27,13 @@ TRANSFORMS_NAME = "transforms.json"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A grid to be filtered.
+    """A grid to filter.
 
     Attributes:
         name: of its folder.
-        folder: where it is.
-        row: of the manifest, where there is one.
-        fingerprint: another one means that grid or row have changed.
+        folder: its folder.
+        row: its row of the manifest, if there is one.
+        fingerprint: changes whenever the grid or its row changes.
     """
 
     name: str
@@ -41,15 +44,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a grid.
+    """What was measured of a grid.
 
     Attributes:
         name: of its folder.
         fingerprint: of the grid that was measured.
-        settings: key of those it was measured with.
+        settings: key of the scoring settings.
         scores: None if it could not be measured.
-        failure: sentence why not.
-        judgement: of a language model, where one was asked.
+        failure: the reason, if it could not be measured.
+        judgement: of a language model, if one was asked.
     """
 
     name: str
@@ -60,17 +63,17 @@ class Record:
     judgement: Judgement | None = None
 
     def holds_for(self, candidate: Candidate, settings: str) -> bool:
-        """Whether it may be used again; a failure is always tried once more."""
+        """Whether the record can be reused; failures are always retried."""
         known = (self.fingerprint, self.settings)
         return self.scores is not None and known == (candidate.fingerprint, settings)
 
     def to_json(self) -> dict[str, Any]:
-        """Its line."""
+        """Returns the record as JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Record:
-        """What `to_json` made, further keys left aside; ValueError if it is anything else."""
+        """Inverts `to_json`, ignoring further keys; raises ValueError if keys are missing."""
         try:
             scores, judgement = values["scores"], values["judgement"]
             return cls(
@@ -85,20 +88,71 @@ class Record:
             raise ValueError(f"not a record: {error!r}") from error
 
 
-def find_candidates(folder: Path) -> list[Candidate]:
-    """The grids of a folder of rendered data, by name.
+@dataclass(frozen=True)
+class Verdict:
+    """The decision about a grid.
 
-    Those are its folders with a `transforms.json`, and what the manifest says is rendered, even if
-    it is gone.
+    Attributes:
+        record: what was measured of it.
+        reasons: why it is rejected; empty if it is kept.
+        duplicate_of: name of the kept grid that looks the same.
+    """
+
+    record: Record
+    reasons: tuple[str, ...] = ()
+    duplicate_of: str | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is no reason to reject it."""
+        return not self.reasons
+
+    def judged(self, judgement: Judgement) -> Verdict:
+        """Adds the judgement of a language model; an undecided one changes nothing."""
+        reasons = self.reasons
+        if judgement.complete is False:
+            reasons += (f"not complete: {judgement.reason or 'the model gave no reason'}",)
+        return replace(self, record=replace(self.record, judgement=judgement), reasons=reasons)
+
+
+def verdicts_by_scores(records: Sequence[Record], thresholds: Thresholds) -> list[Verdict]:
+    """Applies thresholds and removes near-duplicates; of those that look the same, the first stays.
+
+    Args:
+        records: in the order of precedence.
+        thresholds: the thresholds.
+    """
+    reasons = [_reasons(record, thresholds) for record in records]
+    passed = [index for index, found in enumerate(reasons) if not found]
+    originals: dict[int, int] = {}
+    if thresholds.duplicate_distance is not None:
+        hashes = [_render_hash(records[index]) for index in passed]
+        near = find_duplicates(hashes, thresholds.duplicate_distance)
+        originals = {passed[later]: passed[first] for later, first in near.items()}
+    verdicts = []
+    for index, record in enumerate(records):
+        if index in originals:
+            first = records[originals[index]].name
+            verdicts.append(Verdict(record, (f"looks the same as {first}",), first))
+        else:
+            verdicts.append(Verdict(record, reasons[index]))
+    return verdicts
+
+
+def find_candidates(folder: Path) -> list[Candidate]:
+    """Finds the grids of a folder of rendered data, ordered by name.
+
+    These are the folders with a `transforms.json`, and those that the manifest lists as rendered,
+    even if they are gone.
 
     Raises:
         InputError: there is no such folder, no grid in it, or its manifest is not valid.
     """
     if not folder.is_dir():
-        raise InputError("there is no such folder", folder)
+        raise InputError("no such folder", folder)
     rows = read_rows(folder / MANIFEST_NAME)
     found = {path.parent.name for path in folder.glob(f"*/{TRANSFORMS_NAME}")}
-    names = {name for name in found if not name.startswith(".")}  # others are being written
+    names = {name for name in found if not name.startswith(".")}  # others are unfinished
     names |= {row.name for row in rows.values() if row.status is Status.RENDERED}
     if not names:
         raise InputError(
@@ -113,24 +167,24 @@ def find_candidates(folder: Path) -> list[Candidate]:
 
 
 def settings_key(settings: dict[str, Any]) -> str:
-    """A short name for settings; equal for equal ones only."""
+    """Returns a short hash of settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of a file that may be absent, torn at its end or of an older version."""
+    """Reads the records of a file that may be absent, torn at its end or of an older version."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
                 yield Record.from_json(json.loads(line))
-            except ValueError:  # what cannot be read is measured again
+            except ValueError:  # such grids are measured again
                 continue
 
 
 def _fingerprint(folder: Path, row: Row | None) -> str:
-    """Of what changes when a grid is rendered again, without reading its images."""
+    """Hashes what changes when a grid is rendered again, without reading its images."""
     try:
         found = (folder / TRANSFORMS_NAME).stat()
         file = [found.st_size, found.st_mtime_ns]
@@ -138,3 +192,14 @@ def _fingerprint(folder: Path, row: Row | None) -> str:
         file = []
     known = [folder.name, file, None if row is None else asdict(row)]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _reasons(record: Record, thresholds: Thresholds) -> tuple[str, ...]:
+    if record.scores is None:
+        return (f"cannot be measured: {record.failure}",)
+    return rejection_reasons(record.scores, thresholds)
+
+
+def _render_hash(record: Record) -> bytes:
+    assert record.scores is not None, "what was not measured has not passed"
+    return bytes.fromhex(record.scores.render_hash)

@@ -1,19 +1,11 @@
 """The report of a filter run, a folder that is complete or absent.
 
-    kept.txt         names of the kept grids, one a line: what packing takes
-    scores.jsonl     a line for each grid: verdict, reasons, scores, answers, where it is from
-    filter.json      settings, limits, counts
-    report.html      the same for people, to be opened as a file
-    kept_01.png …    sheets of small images, likewise rejected_01.png …
-    strips/          the small images
-
-What it does not know: how verdicts come about.
-
-
-----
-Sheets of small images with a name and a reason below each, for a look at very many grids.
-
-Letters: none. What it does not know: who is kept and why.
+kept.txt         names of the kept grids, one per line; the input of packing
+scores.jsonl     a line for each grid: verdict, reasons, scores, judgement, origin
+filter.json      settings, thresholds, counts
+report.html      table of all grids
+kept_01.png …    sheets of the thumbnails of kept grids, and rejected_01.png …
+strips/          the thumbnails
 """
 
 from __future__ import annotations
@@ -31,9 +23,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from generation.curation.filters.records import Candidate
+from generation.curation.filters.records import Candidate, Verdict
 from generation.curation.filters.report_page import ReportRow, report_page
-from generation.curation.filters.thresholds import Thresholds, Verdict
+from generation.curation.filters.thresholds import Thresholds
 from recon.media import decode_image, in_rows, tile_images, write_png
 from recon.output import output_folder, write_json
 
@@ -47,16 +39,16 @@ ORIGINS = ("asset", "source", "licence", "author", "clip")
 
 @dataclass(frozen=True)
 class Summary:
-    """The counts of a run.
+    """Counts of a run.
 
     Attributes:
-        grids: in all.
-        kept: of them.
-        rejected: of them.
-        reasons: how many grids were rejected for each kind of reason; one may have several.
-        unmeasured: grids that could not be read.
-        judged: grids that have an answer of the language model.
-        undecided: answers that hold no verdict.
+        grids: number of grids.
+        kept: number of kept grids.
+        rejected: number of rejected grids.
+        reasons: number of rejected grids by kind of reason; a grid may have several.
+        unmeasured: number of grids that could not be read.
+        judged: number of grids with an answer of the language model.
+        undecided: number of answers without a verdict.
     """
 
     grids: int
@@ -70,15 +62,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report shows.
+    """Content of a report.
 
     Attributes:
         folder: of the rendered data, absolute.
-        candidates: the grids, by name.
-        verdicts: one for each.
-        strips: file of small images of each, or None.
-        settings: what they were measured with, as JSON.
-        thresholds: the limits.
+        candidates: the grids, ordered by name.
+        verdicts: one per grid.
+        strips: file of the thumbnails of each grid, or None.
+        settings: scoring settings, as JSON.
+        thresholds: the thresholds.
         judge: name of the language model, or None.
     """
 
@@ -113,12 +105,12 @@ class Report:
 
 
 def strip_name(candidate: Candidate) -> str:
-    """Where in a report the small images of a grid are; another fingerprint, another file."""
+    """Returns the path of a grid's thumbnails in a report, which depends on its fingerprint."""
     return f"{STRIPS_NAME}/{candidate.fingerprint}.jpg"
 
 
 def write_report(report: Report, folder: Path) -> Summary:
-    """Writes the folder, in the place of what is there.
+    """Writes the folder, replacing an earlier report.
 
     Raises:
         OutputError: the folder cannot be made or replaced.
@@ -141,7 +133,7 @@ def write_report(report: Report, folder: Path) -> Summary:
         (partial / PAGE_NAME).write_text(
             report_page(report.folder.name, rows, _headline(report)),
             encoding="utf-8",
-            errors="replace",  # names of folders may hold bytes that are no text
+            errors="replace",  # names of folders may hold bytes that are not valid text
         )
         write_json(partial / SUMMARY_NAME, _summary_json(report))
     return report.summary
@@ -208,7 +200,7 @@ def _rows(report: Report, folder: Path) -> list[ReportRow]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for the same file; a copy where the file system has no such thing."""
+    """Hard-links a file; copies it where the file system has no links."""
     with suppress(OSError):
         target.hardlink_to(source)
         return
@@ -223,16 +215,16 @@ LINE_PX = 18
 TEXT_LINES = 3
 
 Cell = tuple[Path | None, str, tuple[str, ...]]
-"""Small images, name, reasons."""
+"""Thumbnails, name, reasons."""
 
 
 def write_sheets(cells: Sequence[Cell], folder: Path, name: str) -> None:
-    """Writes `name_01.png` and so on into a folder; nothing where there are no cells."""
-    on_a_page = COLUMNS * ROWS
-    pages = range(0, len(cells), on_a_page)
+    """Writes `name_01.png` and so on into a folder."""
+    per_page = COLUMNS * ROWS
+    pages = range(0, len(cells), per_page)
     digits = max(2, len(str(len(pages))))
     for number, start in enumerate(pages, start=1):
-        page = _page(cells[start : start + on_a_page])
+        page = _page(cells[start : start + per_page])
         write_png(folder / f"{name}_{number:0{digits}d}.png", page)
 
 
@@ -257,7 +249,7 @@ def _cell(strip: Path | None, name: str, reasons: tuple[str, ...]) -> np.ndarray
 def _shortened(
     text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, draw: ImageDraw.ImageDraw
 ) -> str:
-    """As much of a text as fits a cell, on one line and of letters that can be drawn."""
+    """Shortens a text to one line of a cell, without characters that cannot be drawn."""
     text = " ".join(text.encode(errors="replace").decode().split())
     if draw.textlength(text, font) <= CELL_WIDTH:
         return text

@@ -1,7 +1,6 @@
-"""The HTML page of a report: one table, sorted by a click on a column, all links relative.
+"""The HTML page of a report: one sortable table, with relative links only.
 
-It needs no network and no server. Whatever is not ours (names, licences, answers of a model) is
-escaped. What it does not know: files.
+The page needs no network and no server. Names, licenses and answers of a model are escaped.
 """
 
 from __future__ import annotations
@@ -43,16 +42,16 @@ document.querySelectorAll("input").forEach(choice => choice.addEventListener("ch
 
 
 class ReportRow(NamedTuple):
-    """A grid in the table.
+    """A row of the table.
 
     Attributes:
-        name: of its folder.
+        name: of the grid's folder.
         reasons: why it is rejected; empty if it is kept.
         scores: by name.
         judgement: of the language model, if it was asked.
         licence: of the asset, if known.
-        strip: small images, as a path relative to the page.
-        sheet: its contact sheet, likewise.
+        strip: thumbnails, as a path relative to the page.
+        sheet: contact sheet, as a path relative to the page.
     """
 
     name: str
@@ -65,12 +64,12 @@ class ReportRow(NamedTuple):
 
 
 def report_page(title: str, rows: Sequence[ReportRow], headline: str) -> str:
-    """The whole page.
+    """Returns the HTML of the page.
 
     Args:
-        title: what was filtered.
+        title: name of the filtered folder.
         rows: the grids.
-        headline: the counts in a sentence.
+        headline: the counts in one line.
     """
     measured = (name for row in rows for name, value in row.scores.items() if value is not None)
     numbers = list(dict.fromkeys(measured))

@@ -1,12 +1,7 @@
-"""Scores of one grid folder: a function of a module, so that executors can send it anywhere.
+"""Scores of one grid: coverage, sharpness, motion, render hash and the like.
 
-Letters: V views, T frames. What it does not know: limits, reports, who calls it.
-
-
-----
-The scores of a grid, as numbers to compare with limits and as JSON.
-
-What it does not know: how they are measured, which are good.
+`score_grid` is a module-level function, so that executors can pickle it.
+Letters: V views, T frames.
 """
 
 from __future__ import annotations
@@ -26,31 +21,72 @@ from recon.errors import GridError
 from recon.grid import Grid, read_grid
 from recon.media import encode_image, tile_images
 
-MEASURES = 1  # raised whenever the same grid would get other scores
+MEASURES = 1  # version of the measures; increase it when a grid would get other scores
 STRIP_FRAMES = 2
 STRIP_TILE_PX = 96
-STRIP_BACKGROUND = (0.9, 0.9, 0.9)  # white objects are seen on it, too
+STRIP_BACKGROUND = (0.9, 0.9, 0.9)  # white objects are visible on it
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a grid; the modules that measure define them.
+
+    Attributes:
+        coverage: see `image_quality`.
+        cut_off: see `image_quality`.
+        sharpness: see `image_quality`.
+        clutter: see `image_quality`.
+        grain: see `image_quality`.
+        motion: see `motion`.
+        peak_motion: see `motion`.
+        smoothness: see `motion`.
+        render_hash: see `duplicates`; hexadecimal.
+        lpips: see `networks`; None where it is not measured.
+    """
+
+    coverage: float
+    cut_off: float
+    sharpness: float
+    clutter: float
+    grain: float
+    motion: float
+    peak_motion: float
+    smoothness: float
+    render_hash: str
+    lpips: float | None = None
+
+    @property
+    def numbers(self) -> dict[str, float | None]:
+        """All scores but the hash, by name."""
+        return {name: value for name, value in asdict(self).items() if name != "render_hash"}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Scores:
+        """Inverts `asdict`; raises TypeError or ValueError for anything else."""
+        if values.keys() != {each.name for each in fields(cls)}:
+            raise ValueError(f"expected the scores of a grid, found {sorted(values)}")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """What grids are measured with.
+    """Weights that grids are measured with.
 
     Attributes:
-        lpips: files of VGG16 and of the weights of LPIPS; without them it is not measured.
-        raft: file of RAFT's weights; without it the flow is that of DIS.
+        lpips: files of VGG16 and of the LPIPS heads; None skips LPIPS.
+        raft: file of RAFT; None takes DIS for the optical flow.
     """
 
     lpips: tuple[Path, Path] | None = None
     raft: Path | None = None
 
     def absolute(self) -> ScoringSettings:
-        """The same for a process that works in another folder."""
+        """Returns the settings with absolute paths."""
         files = None if self.lpips is None else (self.lpips[0].resolve(), self.lpips[1].resolve())
         return ScoringSettings(files, None if self.raft is None else self.raft.resolve())
 
     def to_json(self) -> dict[str, Any]:
-        """What decides the scores; files by their content.
+        """Returns what decides the scores, with files by their hash.
 
         Raises:
             OSError: a file cannot be read.
@@ -65,25 +101,25 @@ class ScoringSettings:
 
 
 class ScoringTask(NamedTuple):
-    """One grid to be scored."""
+    """A grid folder to score."""
 
     folder: Path
     settings: ScoringSettings
 
 
 class Scored(NamedTuple):
-    """The scores, and a few small images as JPEG for people."""
+    """The scores of a grid, and a strip of its thumbnails as JPEG."""
 
     scores: Scores
     strip: bytes
 
 
 def score_grid(task: ScoringTask) -> Scored:
-    """Measures a grid folder by four of its views.
+    """Measures a grid folder in four of its views.
 
     Raises:
-        GridError: it is no valid grid, or some views lack some frames.
-        BackendError, WeightsError: something to measure with is missing.
+        GridError: the grid is not valid, or some views lack some frames.
+        BackendError, WeightsError: a package or weights file is missing.
     """
     grid = read_grid(task.folder)
     if not grid.is_full:
@@ -114,10 +150,10 @@ def score_grid(task: ScoringTask) -> Scored:
 
 
 def check_settings(settings: ScoringSettings) -> None:
-    """Tells early, before long work, whether all is there that grids are measured with.
+    """Loads everything that grids are measured with, to fail early.
 
     Raises:
-        BackendError, WeightsError: what is missing.
+        BackendError, WeightsError: a package or weights file is missing.
     """
     _flow(settings)
     if settings.lpips is not None:
@@ -135,7 +171,7 @@ def _flow(settings: ScoringSettings) -> Flow:
 
 
 def _strip(grid: Grid) -> bytes:
-    """A row for each of two frames, four views in it; blank where there is none."""
+    """Thumbnails of two frames (rows) in four views (columns); blank where an image is missing."""
     frames, views = evenly(grid.T, STRIP_FRAMES), evenly(grid.V, VIEWS)
     side = (STRIP_TILE_PX, STRIP_TILE_PX)
 
@@ -148,44 +184,3 @@ def _strip(grid: Grid) -> bytes:
 
     strip = tile_images([[cell(view, frame) for view in views] for frame in frames])
     return encode_image(strip, ".jpg", quality=88)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What was measured of one grid; units and meaning are those of the modules that measure.
-
-    Attributes:
-        coverage: `image_quality`, like the next four.
-        cut_off: share of the images in which the object reaches the border.
-        sharpness: of the sharpest places.
-        clutter: detail on the whole.
-        grain: noise.
-        motion: `motion`, like the next two; fractions of the object's diagonal per frame.
-        peak_motion: of the fastest parts in the fastest frame.
-        smoothness: displacement over two frames divided by that over one.
-        render_hash: `duplicates`, hexadecimal.
-        lpips: `lpips`; None where it is not measured.
-    """
-
-    coverage: float
-    cut_off: float
-    sharpness: float
-    clutter: float
-    grain: float
-    motion: float
-    peak_motion: float
-    smoothness: float
-    render_hash: str
-    lpips: float | None = None
-
-    @property
-    def numbers(self) -> dict[str, float | None]:
-        """The scores without the hash, by name."""
-        return {name: value for name, value in asdict(self).items() if name != "render_hash"}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Scores:
-        """What `asdict` made; TypeError or ValueError if it is anything else."""
-        if values.keys() != {each.name for each in fields(cls)}:
-            raise ValueError(f"expected the scores of a grid, found {sorted(values)}")
-        return cls(**values)

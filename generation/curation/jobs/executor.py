@@ -1,14 +1,8 @@
-"""What an executor promises: one function over many tasks, one result for each, as they complete.
+"""The interface of executors, and the bookkeeping of tasks that both executors share.
 
-The function and the tasks are pickled, so the function is one of a module. It may start processes
-of its own; they have to stay in the process group of their worker (no `start_new_session`), since
-they are ended with it through that group. What it does not know: what the function does.
-
-
-----
-A task on its way: packed for a worker, performed there, and counted until it has a result.
-
-What it does not know: which executor carries it.
+Function and tasks are pickled, so the function must be defined in a module. It may start processes,
+which must stay in the process group of their worker (no `start_new_session`), because they are
+killed with it through that group.
 """
 
 from __future__ import annotations
@@ -30,12 +24,12 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Resources:
-    """What one task keeps busy; a cluster places tasks by it.
+    """Resources of one task, by which a cluster schedules.
 
     Attributes:
         cpus: processor cores; may be a fraction.
         gpus: graphics processors; may be a fraction.
-        memory_bytes: main memory, or None where it need not be counted.
+        memory_bytes: main memory; None if it need not be reserved.
     """
 
     cpus: float = 1.0
@@ -43,18 +37,18 @@ class Resources:
     memory_bytes: int | None = None
 
     def __post_init__(self):
-        assert self.cpus > 0 or self.gpus > 0, "a task keeps something busy"
+        assert self.cpus > 0 or self.gpus > 0, "a task needs a processor"
 
 
 @dataclass(frozen=True)
 class Completed(Generic[Value]):
-    """What came of one task.
+    """The result of one task.
 
     Attributes:
-        index: of the task among all.
-        value: what the function returned; None if it did not.
-        failure: a sentence why there is no value; None where there is one.
-        attempts: how many workers the task was given to, this result's included.
+        index: of the task.
+        value: what the function returned; None if it failed.
+        failure: error message; None if it succeeded.
+        attempts: number of workers that the task was sent to.
     """
 
     index: int
@@ -64,19 +58,19 @@ class Completed(Generic[Value]):
 
 
 class Executor(Protocol):
-    """Runs a function over tasks in other processes, perhaps on other machines."""
+    """Runs a function over tasks in other processes, possibly on other machines."""
 
     def run(
         self, function: Callable[[Task], Value], tasks: Iterable[Task]
     ) -> Generator[Completed[Value], None, None]:
-        """Results in the order in which they come; each index exactly once.
+        """Yields the result of each task exactly once, as they complete.
 
-        A function that raises has failed and is not tried again. A worker that dies under its task
-        (out of memory, a crash of a library, a lost machine) is replaced, and the task is tried
-        again, but not for ever. Tasks are drawn from `tasks` as workers become free.
+        A function that raises has failed and is not retried. A worker that dies during a task (out
+        of memory, a crash in a library, a lost machine) is replaced and the task retried, up to a
+        limit. Tasks are drawn from `tasks` as workers become free.
 
-        Closing the iterator gives up what is pending and ends the workers with all they started;
-        hold it in `contextlib.closing` to have that on every way out.
+        Closing the iterator cancels what is pending and kills the workers with all they started;
+        `contextlib.closing` does so on every way out.
 
         Raises:
             BackendError: there is nothing to run on.
@@ -86,12 +80,12 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """A task that a worker can be given.
+    """A pickled task.
 
     Attributes:
-        index: of the task among all.
+        index: of the task.
         payload: the function and the task, for `perform`.
-        attempt: which one this is; the first is 1.
+        attempt: number of this attempt, from 1.
     """
 
     index: int
@@ -100,36 +94,33 @@ class Job:
 
 
 class Backlog:
-    """The tasks without a result that no worker has.
+    """Queue of the tasks that no worker has.
 
-    Those that lost their worker stand behind the fresh ones: if memory was short, they meet other
-    neighbours then.
+    Those that lost their worker wait behind the fresh ones: if memory was short, they run beside
+    others then.
     """
 
     def __init__(self, function: Callable[[Any], Any], tasks: Iterable[Any], attempts: int):
         self._function = function
         self._fresh = enumerate(tasks)
-        self._again: deque[Job] = deque()
+        self._retries: deque[Job] = deque()
         self._attempts = attempts
 
     def take(self) -> Job | None:
-        """The next one, or None if there is none."""
+        """Removes and returns the next job; None if the queue is empty."""
         for index, task in self._fresh:
             return Job(index, pickle.dumps((self._function, task)))
-        return self._again.popleft() if self._again else None
+        return self._retries.popleft() if self._retries else None
 
     def worker_lost(self, job: Job, reason: str) -> Completed | None:
-        """Lines a job up again, or gives up on it if that was its last attempt.
+        """Queues a job again whose worker died; returns the failure if that was its last attempt.
 
         Args:
-            job: one whose worker ended under it.
-            reason: how the worker ended, as a part of a sentence.
-
-        Returns:
-            The failure, if it is given up.
+            job: the job.
+            reason: how the worker died, as a clause.
         """
         if job.attempt < self._attempts:
-            self._again.append(replace(job, attempt=job.attempt + 1))
+            self._retries.append(replace(job, attempt=job.attempt + 1))
             return None
         times = "once" if job.attempt == 1 else f"{job.attempt} times"
         failure = f"lost its worker {times}, the last time because {reason}"
@@ -137,24 +128,24 @@ class Backlog:
 
 
 def perform(payload: bytes) -> bytes:
-    """Runs a task; called in the worker. Returns the answer for `completed`."""
+    """Runs a job's task in the worker; returns the pickled answer for `completed`."""
     try:
         function, task = pickle.loads(payload)
         return pickle.dumps((function(task), None))
     except Exception as error:
-        return pickle.dumps((None, _sentence(error)))
+        return pickle.dumps((None, _message(error)))
 
 
 def completed(job: Job, answer: bytes) -> Completed:
-    """What came of a job, by the answer of `perform`."""
+    """Unpickles the answer of `perform`."""
     value, failure = pickle.loads(answer)
     return Completed(job.index, value, failure, job.attempt)
 
 
-def _sentence(error: Exception) -> str:
-    """Type and message; where the error is not one of ours, also where it was raised."""
-    sentence = f"{type(error).__name__}: {error}"
+def _message(error: Exception) -> str:
+    """Type and message of an error; if it is not one of ours, also where it was raised."""
+    message = f"{type(error).__name__}: {error}"
     if isinstance(error, FourdvdError):
-        return sentence
+        return message
     place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{sentence} ({place.filename}, line {place.lineno})"
+    return f"{message} ({place.filename}, line {place.lineno})"

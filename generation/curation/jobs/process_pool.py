@@ -1,20 +1,14 @@
-"""Tasks over processes of this machine, each with a pipe of its own.
+"""Executor on this machine: spawned worker processes, each with a pipe of its own.
 
-`concurrent.futures` is not used because there one dead worker breaks the whole pool, and its
-neighbours' tasks, minutes of rendering, are lost with it. With a pipe for each worker a death is
-seen at one task and costs no other. Workers are spawned: forks of a process with threads or with
-torch in it hang. What it does not know: what the tasks are.
+    pool ──payload──▶ worker ──answer──▶ pool
 
+In `concurrent.futures`, one dead worker breaks the whole pool, and the tasks of all others, minutes
+of rendering, are lost with it. With a pipe for each worker, a death affects one task only. Workers
+are spawned, because forks of a process with threads or with torch hang.
 
-----
-The life of a worker process of the pool: take a task, answer, until it is told to stop.
-
-    pool  ──payload──▶  worker  ──answer──▶  pool        over one pipe for each worker
-
-It leads a session of its own, so that a Ctrl-C in the terminal reaches only the pool, and so that
-whatever the tasks start can be ended with it as a group. It outlives neither a closed pipe nor the
-pool's process, however that one ends. SIGTERM unwinds the running function, so that unfinished
-folders are removed. What it does not know: how many of it there are.
+A worker leads a session of its own: a Ctrl-C in the terminal reaches only the pool, and whatever
+the tasks start can be killed as one process group. It outlives neither its pipe nor the pool's
+process. SIGTERM unwinds the running function, so that unfinished folders are removed.
 """
 
 from __future__ import annotations
@@ -39,13 +33,15 @@ from generation.curation.jobs.executor import (
     perform,
 )
 
+GRACE_SECONDS = 5.0
+
 
 class ProcessPool:
-    """An executor on this machine.
+    """Pool of worker processes.
 
     Args:
-        workers: how many tasks run at once, at least 1.
-        attempts: how many workers a task may lose before it counts as failed, at least 1.
+        workers: number of tasks that run at once, at least 1.
+        attempts: number of workers that a task may lose before it fails, at least 1.
     """
 
     def __init__(self, workers: int, attempts: int = ATTEMPTS):
@@ -56,7 +52,7 @@ class ProcessPool:
     def run(
         self, function: Callable[[Task], Value], tasks: Iterable[Task]
     ) -> Generator[Completed[Value], None, None]:
-        """As `Executor.run`."""
+        """Implements `Executor.run`."""
         backlog = Backlog(function, tasks, self._attempts)
         busy: dict[_Worker, Job] = {}
         idle: list[_Worker] = []
@@ -76,7 +72,7 @@ class ProcessPool:
             _end([*busy, *idle])
 
     def _fill(self, busy: dict[_Worker, Job], idle: list[_Worker], backlog: Backlog) -> bool:
-        """Gives every free worker a job while there are any; tells whether one is at work."""
+        """Gives jobs to all free workers while there are any; returns whether any is busy."""
         while len(busy) < self._workers and (job := backlog.take()) is not None:
             if not idle:
                 threads = (os.cpu_count() or 1) // self._workers
@@ -85,6 +81,27 @@ class ProcessPool:
             busy[worker] = job
             worker.give(job)
         return bool(busy)
+
+
+def serve(connection: Connection, threads: int) -> None:
+    """Main function of a worker process: performs the payloads that arrive.
+
+    Args:
+        connection: the worker's end of the pipe.
+        threads: thread limit of numeric libraries, unless the environment sets one.
+    """
+    os.setsid()
+    signal.signal(signal.SIGTERM, _exit)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when such a library is loaded
+    threading.Thread(target=_follow_the_pool, daemon=True).start()
+    try:
+        while True:
+            connection.send_bytes(perform(connection.recv_bytes()))
+    except (EOFError, OSError):
+        return
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
 
 
 class _Worker:
@@ -98,18 +115,18 @@ class _Worker:
         theirs.close()  # so that the pipe ends when the process does
 
     def give(self, job: Job) -> None:
-        with suppress(OSError):  # a worker that is gone already is seen when its answer is awaited
+        with suppress(OSError):  # a worker that is dead already is noticed in `answer`
             self.connection.send_bytes(job.payload)
 
     def answer(self) -> bytes | None:
-        """Of a job that is done; None if the process died under it."""
+        """The answer to the job; None if the process died."""
         try:
             return self.connection.recv_bytes()
         except (EOFError, OSError):
             return None
 
     def cause_of_death(self) -> str:
-        """Waits for the end of a dying process, ends what it started, and says how it ended."""
+        """Waits for the end of a dying process, kills what it started, and returns the cause."""
         _end([self])
         code = self.process.exitcode
         assert code is not None
@@ -120,16 +137,16 @@ class _Worker:
         return f"it exited with code {code}"
 
     def kill_group(self) -> None:
-        """Ends the process and all that it started and that is still there."""
+        """Kills the process and everything it started."""
         assert self.process.pid is not None
-        with suppress(ProcessLookupError, PermissionError):  # it was gone before it led a group
+        with suppress(ProcessLookupError, PermissionError):  # it died before it led a group
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
 
 
 def _first_to_answer(busy: Collection[_Worker]) -> _Worker:
-    """Waits until a worker has answered or died; the one that has waited longest counts."""
+    """Waits until a worker has answered or died; of several, the longest running one counts."""
     ready = wait([worker.connection for worker in busy])
     return next(worker for worker in busy if worker.connection in ready)
 
@@ -145,35 +162,12 @@ def _end(workers: Collection[_Worker]) -> None:
         worker.kill_group()
 
 
-GRACE_SECONDS = 5.0
-
-
-def serve(connection: Connection, threads: int) -> None:
-    """Performs the payloads that arrive; the main function of a worker process.
-
-    Args:
-        connection: its end of the pipe.
-        threads: how many a numeric library may use, unless the environment says otherwise.
-    """
-    os.setsid()
-    signal.signal(signal.SIGTERM, _leave)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when such a library is loaded
-    threading.Thread(target=_follow_the_pool, daemon=True).start()
-    try:
-        while True:
-            connection.send_bytes(perform(connection.recv_bytes()))
-    except (EOFError, OSError):
-        return
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.killpg(0, signal.SIGTERM)
-
-
-def _leave(number: int, frame: object) -> None:
+def _exit(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
 def _follow_the_pool() -> None:
+    """Ends the worker when the pool's process has ended, however it did."""
     pool = multiprocessing.parent_process()
     assert pool is not None
     pool.join()

@@ -1,7 +1,7 @@
-"""Starts Blender for one asset and waits for it, but not for ever.
+"""Runs Blender in a process of its own for one asset, with a time limit.
 
-Blender is the Python module `bpy` of this environment, or the program that FOURDVD_BLENDER names,
-which has a Python of its own. It stays in the process group of its parent, so that it ends with it.
+Blender is the Python module `bpy` of this environment, or the program in FOURDVD_BLENDER, which has
+a Python of its own. The process stays in its parent's process group, so that it is killed with it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from recon.errors import BackendError, FourdvdError
 
 PROGRAM = "FOURDVD_BLENDER"
 MODULE = "bpy"
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _LOG_CHARACTERS = 400
 
 
 class BlenderFailure(FourdvdError):
-    """Blender crashed, or took longer than it may."""
+    """Blender crashed or exceeded its time limit."""
 
 
 def find_blender() -> str:
-    """The program that FOURDVD_BLENDER names, or "bpy" for the module of this environment.
+    """Returns the program in FOURDVD_BLENDER, or "bpy" for the module of this environment.
 
     Raises:
         BackendError: there is neither.
@@ -43,34 +43,34 @@ def find_blender() -> str:
         return found
     if importlib.util.find_spec("bpy") is None:
         raise BackendError(
-            "Blender is missing: `pip install 'fourdvd[data]'` brings it as a Python module for "
-            f"Python 3.11, or name an installed program in {PROGRAM}"
+            "Blender is missing: `pip install 'fourdvd[data]'` installs it as a module for Python "
+            f"3.11, or set {PROGRAM} to an installed program"
         )
     return MODULE
 
 
 def run_blender(request: Request, timeout_s: float) -> Result:
-    """What Blender made of an asset; the files it asked for are where the request says.
+    """Processes an asset in Blender; the requested files are where the request says.
 
     Args:
         request: the asset and what to make of it.
-        timeout_s: seconds after which Blender is ended.
+        timeout_s: time limit in seconds.
 
     Raises:
         AssetError: Blender refused the asset.
-        BlenderFailure: it crashed or took too long.
-        BackendError: there is no Blender, or not the device that was asked for.
+        BlenderFailure: Blender crashed or exceeded the time limit.
+        BackendError: Blender or the requested device is missing.
     """
     with tempfile.TemporaryDirectory(prefix="fourdvd-blender-") as folder:
-        asked, answered = Path(folder) / "request.json", Path(folder) / "result.json"
+        request_path, result_path = Path(folder) / "request.json", Path(folder) / "result.json"
         log = Path(folder) / "log.txt"
-        blender_request.write(asked, request)
-        code = _run(_command(asked, answered), log, timeout_s)
+        blender_request.write(request_path, request)
+        code = _run(_command(request_path, result_path), log, timeout_s)
         if code is None:
-            raise BlenderFailure(f"Blender was ended because it took longer than {timeout_s:g} s")
-        if not answered.exists():
-            raise BlenderFailure(f"Blender ended with code {code}: {_last_words(log)}")
-        result = blender_request.read_result(answered)
+            raise BlenderFailure(f"Blender was killed after {timeout_s:g} s")
+        if not result_path.exists():
+            raise BlenderFailure(f"Blender exited with code {code}: {_last_line(log)}")
+        result = blender_request.read_result(result_path)
     if result.reason == "no_device":
         raise BackendError(result.message)
     if result.reason:
@@ -78,20 +78,20 @@ def run_blender(request: Request, timeout_s: float) -> Result:
     return result
 
 
-def _command(asked: Path, answered: Path) -> list[str]:
+def _command(request_path: Path, result_path: Path) -> list[str]:
     worker = "generation.curation.blender.worker"
     blender = find_blender()
     if blender == MODULE:
-        return [sys.executable, "-m", worker, str(asked), str(answered)]
+        return [sys.executable, "-m", worker, str(request_path), str(result_path)]
     code = (
         f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from {worker} import main; "
-        f"main({str(asked)!r}, {str(answered)!r})"
+        f"main({str(request_path)!r}, {str(result_path)!r})"
     )
     return [blender, "--background", "--factory-startup", "--python-expr", code]
 
 
 def _run(command: list[str], log: Path, timeout_s: float) -> int | None:
-    """The exit code, or None where the time was up."""
+    """Runs a command; returns its exit code, or None if it exceeded the time limit."""
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with (
@@ -108,7 +108,7 @@ def _run(command: list[str], log: Path, timeout_s: float) -> int | None:
             process.kill()
 
 
-def _last_words(log: Path) -> str:
+def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    spoken = [line.strip() for line in lines if line.strip()]
-    return spoken[-1][-_LOG_CHARACTERS:] if spoken else "it said nothing"
+    written = [line.strip() for line in lines if line.strip()]
+    return written[-1][-_LOG_CHARACTERS:] if written else "no output"

@@ -1,20 +1,13 @@
-"""Small training images without Blender: the pictures that Cycles makes of a baked asset.
+"""Fast renderer: approximates Cycles' images of a baked asset with a z-buffer, without Blender.
 
-A z-buffer with s × s places in each pixel, shaded place by place under Cycles' own terms: surfaces
-that only scatter and emit, no light from one surface to another, a sun with soft shadows, Cycles'
-pixel filter. It is a z-buffer because rays cost too much: embree, through its Python package,
-casts 4 million rays a second on one core, and one image of 128² pixels with 16 samples takes
-262,144 of them, 65 ms, before the first shadow.
+A z-buffer with s × s subpixels is shaded under the terms of the Cycles renders: Lambertian surfaces
+with emission, direct light only, a sun with soft shadows (shadow maps from points of its disc), and
+Cycles' pixel filter. Ray tracing is slower: Embree, through its Python package, casts 4 million
+rays per second on one core, and a 128² image with 16 samples takes 262 144 of them, 65 ms, before
+any shadow ray.
 
-Letters: V views, H × W pixels, s places along a pixel. Frame: world. What it does not know: files,
-how the asset moves.
-
-
-----
-Soft shadows of the sun: depth maps from points of its disc.
-
-Letters: K directions, S × S texels, N vertices. Frame: world. What it does not know: views; one
-set of maps serves all views of a frame.
+Letters: V views, H × W pixels, s subpixels along a pixel, K shadow maps of S × S texels,
+N vertices, M triangles. Coordinates are those of the world.
 """
 
 from __future__ import annotations
@@ -25,28 +18,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from generation.curation.render.baked_asset import BakedAsset
-from generation.curation.render.native_mesh import native_mesh
+from generation.curation.render.baked_asset import BakedAsset, MeshFrame, Surface
 from generation.curation.render.settings import Light
 from recon.errors import InputError
 from recon.grid import Camera
-from recon.native.mesh import NativeMesh, PixelFilter, ShadowMaps, image_from_world
+from recon.native.mesh import SURFACE, NativeMesh, PixelFilter, ShadowMaps, image_from_world
 
-FILTER_RADIUS = 1.5  # pixels: what Cycles calls a width of 1.5 reaches that far to each side
-_FILTER_AREA = 2.25  # pixels that the filter takes in, by the variance of what it averages
-_SHADOW_TEXELS = 3  # for each pixel of an image's side
+FILTER_RADIUS = 1.5  # pixels; Cycles' width of 1.5 extends that far to each side
+_FILTER_AREA = 2.25  # effective number of pixels that the filter averages, by variance
+_SHADOW_TEXELS = 3  # per pixel of an image's side
 _SHADOW_SIZES = (192, 1024)
-_MOST_PLACES = 16384  # along a side; a thread takes 8 bytes for each place
+_MAX_SUBPIXELS = 16384  # along a side; a thread needs 8 bytes for each
+SHADOW_MAPS = 16
+_GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 
 
 class SurfaceTruth(NamedTuple):
-    """The surface that is seen at the centres of pixels.
+    """The visible surface at pixel centers.
 
     Attributes:
-        depth: along the optical axis, world units, 0 where there is nothing, float32, [H, W].
-        normals: as it is shaded, on the side that is seen, unit, world; 0 where there is nothing,
-            float32, [H, W, 3].
-        triangle: index in the frame, −1 where there is nothing, int32, [H, W].
+        depth: along the optical axis in world units, 0 for background, float32, [H, W].
+        normals: unit shading normals on the visible side, world frame, 0 for background, float32,
+            [H, W, 3].
+        triangle: index in the frame, −1 for background, int32, [H, W].
     """
 
     depth: np.ndarray
@@ -55,30 +49,30 @@ class SurfaceTruth(NamedTuple):
 
 
 class FastRenderer:
-    """Draws the frames of one asset; see `Light` for the formula.
+    """Renders the frames of one asset; see `Light` for the shading.
 
     Args:
-        asset: what is drawn.
-        light: what it is lit by.
-        samples: a pixel, at least; see `places_along_pixel`.
+        asset: the asset.
+        light: ambient light and sun.
+        samples: minimum number of samples per pixel; see `subpixels_along_pixel`.
     """
 
     def __init__(self, asset: BakedAsset, light: Light, samples: int):
         self._asset = asset
         self._light = light
-        self._filter = blackman_harris(places_along_pixel(samples))
+        self._filter = blackman_harris(subpixels_along_pixel(samples))
 
     def render(self, frame: int, cameras: Sequence[Camera]) -> np.ndarray:
-        """Images of one frame: sRGB with straight alpha, uint8, [V, H, W, 4].
+        """Renders one frame: sRGB with straight alpha, uint8, [V, H, W, 4].
 
         Args:
             frame: index in the asset.
-            cameras: V of them, all of one image size.
+            cameras: V cameras of one image size.
 
         Raises:
-            InputError: the asset refers to something that it does not hold, or the images are too
-                large for so many samples.
-            BackendError: the kernels were not built.
+            InputError: an index of the asset is out of range, or the images are too large for that
+                number of samples.
+            BackendError: the kernels are not built.
         """
         shape = self._checked_shape(cameras)
         mesh = self._mesh(frame)
@@ -92,11 +86,11 @@ class FastRenderer:
         )
 
     def surface_truth(self, frame: int, camera: Camera) -> SurfaceTruth:
-        """Depth, normals and triangles of one frame in one view.
+        """Computes depth, normals and triangle indices of one frame in one view.
 
         Raises:
-            InputError: the asset refers to something that it does not hold.
-            BackendError: the kernels were not built.
+            InputError: an index of the asset is out of range.
+            BackendError: the kernels are not built.
         """
         seen = self._mesh(frame).visible(image_from_world(camera), camera.height, camera.width)
         normals = np.zeros((*seen.triangle.shape, 3), np.float32)
@@ -110,11 +104,11 @@ class FastRenderer:
     def _checked_shape(self, cameras: Sequence[Camera]) -> tuple[int, int]:
         shape = cameras[0].height, cameras[0].width
         assert all((camera.height, camera.width) == shape for camera in cameras)
-        places = self._filter.subsamples
-        if max(shape) * places > _MOST_PLACES:
+        subpixels = self._filter.subsamples
+        if max(shape) * subpixels > _MAX_SUBPIXELS:
             raise InputError(
-                f"images of {shape[1]} × {shape[0]} pixels with {places}² places in each are too "
-                f"large for the fast renderer; expected at most {_MOST_PLACES} places along a "
+                f"images of {shape[1]} × {shape[0]} pixels with {subpixels}² subpixels each are "
+                f"too large for the fast renderer; expected at most {_MAX_SUBPIXELS} along a "
                 "side: take fewer samples, or Cycles"
             )
         return shape
@@ -123,17 +117,17 @@ class FastRenderer:
         return native_mesh(self._asset, self._asset.frames[frame])
 
 
-def places_along_pixel(samples: int) -> int:
-    """The smallest odd s with which the filter averages as much as that many random samples.
+def subpixels_along_pixel(samples: int) -> int:
+    """Returns the smallest odd s whose filtered noise is at most that of `samples` random samples.
 
-    Odd, because between two places lies a gap in which an edge can move and nothing changes; with
-    an even number it lies at the centre of the pixel, where the alpha of the pixel crosses 1/2.
+    Between two subpixel centers an edge can move without any effect. With an even s, that gap is at
+    the pixel's center, where its alpha crosses 1/2.
     """
     return 2 * math.ceil((math.sqrt(samples / _FILTER_AREA) - 1) / 2) + 1
 
 
 def blackman_harris(subsamples: int) -> PixelFilter:
-    """Cycles' pixel filter, sampled at the places of a pixel and its margin."""
+    """Returns Cycles' pixel filter, sampled at the subpixels of a pixel and its margin."""
     beyond = (FILTER_RADIUS - 0.5) * subsamples
     margin = max(0, int(np.ceil(beyond - 0.5)))
     places = np.arange(-margin, subsamples + margin) + 0.5
@@ -143,29 +137,25 @@ def blackman_harris(subsamples: int) -> PixelFilter:
     return PixelFilter(subsamples, margin, (weights / weights.sum()).astype(np.float32))
 
 
-MAPS = 16
-_GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
-
-
-def sun_directions(light: Light, count: int = MAPS) -> np.ndarray:
-    """Unit vectors to K points spread evenly over the sun's disc, float64, [K, 3]."""
+def sun_directions(light: Light, count: int = SHADOW_MAPS) -> np.ndarray:
+    """Returns unit vectors to K points evenly spread over the sun's disc, float64, [K, 3]."""
     axis = -np.asarray(light.direction, np.float64)
     axis /= np.linalg.norm(axis)
     right, up = _across(axis)
     index = np.arange(count)
     radius = np.tan(np.radians(light.angle_deg) / 2) * np.sqrt((index + 0.5) / count)
-    angle = index * _GOLDEN_ANGLE  # a sunflower's spiral: every point owns the same area
+    angle = index * _GOLDEN_ANGLE  # Fermat's spiral: all points have the same area
     points = axis + radius[:, None] * (np.cos(angle)[:, None] * right + np.sin(angle)[:, None] * up)
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 def draw_shadow_maps(mesh: NativeMesh, vertices: np.ndarray, light: Light, size: int) -> ShadowMaps:
-    """Maps that hold all of a mesh, each with the largest scale that does.
+    """Renders shadow maps, each fitted to the whole mesh.
 
     Args:
-        mesh: casts the shadows.
-        vertices: its vertices, [N, 3].
-        light: whose sun it is.
+        mesh: the shadow caster.
+        vertices: of the mesh, [N, 3].
+        light: direction and size of the sun.
         size: S, at least 3.
     """
     directions = sun_directions(light)
@@ -178,7 +168,7 @@ def draw_shadow_maps(mesh: NativeMesh, vertices: np.ndarray, light: Light, size:
 
 
 def _fit(direction: np.ndarray, vertices: np.ndarray, size: int) -> np.ndarray:
-    """World to texels: across, down, and towards the sun in the same unit, [3, 4]."""
+    """World to texels (right, down, and towards the sun in the same unit), [3, 4]."""
     axes = np.stack([*_across(direction), direction])
     seen = vertices @ axes.T.astype(np.float32)
     lower, upper = seen.min(axis=0), seen.max(axis=0)
@@ -188,8 +178,70 @@ def _fit(direction: np.ndarray, vertices: np.ndarray, size: int) -> np.ndarray:
 
 
 def _across(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two unit vectors at right angles to a direction and to each other."""
-    away = np.eye(3)[np.abs(direction).argmin()]  # the axis that is least along it
+    """Completes a unit vector to an orthonormal basis."""
+    away = np.eye(3)[np.abs(direction).argmin()]  # the least parallel axis
     right = np.cross(away, direction)
     right /= np.linalg.norm(right)
     return right, np.cross(direction, right)
+
+
+def native_mesh(asset: BakedAsset, frame: MeshFrame) -> NativeMesh:
+    """Check the indices of a frame and lay it out for the kernels.
+
+    Args:
+        asset: provides surfaces and textures.
+        frame: one of the asset's frames.
+
+    Raises:
+        InputError: An index points outside of its table, or a texture is empty.
+    """
+    _check_indices(asset, frame)
+    return NativeMesh(
+        frame.vertices,
+        frame.triangles,
+        frame.normals,
+        frame.uv,
+        frame.colors,
+        frame.surface,
+        np.array([_row(surface) for surface in asset.surfaces], SURFACE),
+        asset.textures,
+    )
+
+
+def _row(surface: Surface) -> tuple:
+    def index(texture: int | None) -> int:
+        return -1 if texture is None else texture
+
+    return (
+        surface.base_color, surface.emission,
+        -1.0 if surface.alpha_cutoff is None else surface.alpha_cutoff,
+        index(surface.base_texture), surface.base_uv, index(surface.emission_texture),
+        surface.emission_uv, index(surface.alpha_texture), surface.uses_colors, surface.unlit,
+    )  # fmt: skip
+
+
+def _check_indices(asset: BakedAsset, frame: MeshFrame) -> None:
+    triangles, sets = len(frame.triangles), len(frame.uv)
+    shapes = {
+        "normals": (triangles, 3, 3), "uv": (sets, triangles, 3, 2),
+        "colors": (triangles, 3, 4), "surface": (triangles,),
+    }  # fmt: skip
+    for name, expected in shapes.items():
+        found = getattr(frame, name).shape
+        if found != expected:
+            raise InputError(f"{name} of {triangles} triangles: shape {expected}, found {found}")
+    textures = len(asset.textures)
+    used = [
+        (frame.triangles, len(frame.vertices), "vertex"),
+        (frame.surface, len(asset.surfaces), "surface"),
+    ]
+    for surface in asset.surfaces:
+        named = (surface.base_texture, surface.emission_texture, surface.alpha_texture)
+        used.append((np.array([i for i in named if i is not None]), textures, "texture"))
+        if any(i is not None for i in named):
+            used.append((np.array([surface.base_uv, surface.emission_uv]), sets, "set of uv"))
+    for indices, count, what in used:
+        if indices.size and not 0 <= indices.min() <= indices.max() < count:
+            raise InputError(f"an index of a {what} is outside of the {count} there are")
+    if any(t.ndim != 3 or t.shape[2] != 4 or t.size == 0 for t in asset.textures):
+        raise InputError("a texture is empty or not RGBA")

@@ -1,13 +1,13 @@
-"""What a rendered grid's folder holds.
+"""Grid folders of rendered assets.
 
-    transforms.json, images/vVV/tTTT.png   as every grid
-    contact_sheet.png                      for people
-    depth/vVV/tTTT.png                     on request: 16 bits, in units of 1e-4, 0 where nothing is
-    normals/vVV/tTTT.png                   on request: (n + 1) / 2 of the world's normal, 8 bits
-    tracks.safetensors                     on request: points [F, N, 3], vertices followed in time
+    transforms.json, images/vVV/tTTT.png   as in every grid
+    contact_sheet.png                      preview
+    depth/vVV/tTTT.png                     optional: 16 bits, in units of 1e-4, 0 for background
+    normals/vVV/tTTT.png                   optional: (n + 1) / 2 in the world frame, 8 bits
+    tracks.safetensors                     optional: points [F, N, 3], vertices tracked in time
 
-Depth is measured along the optical axis, at pixel centres, and so are normals. Letters: V views, F
-frames, H × W pixels. What it does not know: who drew the images.
+Depth along the optical axis and normals are sampled at pixel centers. Letters: V views, F frames,
+H × W pixels.
 """
 
 from __future__ import annotations
@@ -24,38 +24,51 @@ from recon.grid import Grid, grid_from_views
 from recon.grid.writing import IMAGES, contact_sheet, write_posed_images
 from recon.media import write_png
 
-DEPTH_UNIT = 1e-4  # world units; 16 bits reach 6.5, twice the cameras' distance
+DEPTH_UNIT = 1e-4  # world units; 16 bits reach 6.5, twice the distance of the cameras
 
 
 def write_grid_folder(
     folder: Path, images: np.ndarray, settings: RenderSettings, baked: BakedAsset | None
 ) -> list[str]:
-    """Writes a grid with what else the settings ask for.
+    """Writes a grid and the optional maps that the settings request.
 
     Args:
-        folder: an empty one.
+        folder: an empty folder.
         images: sRGB with straight alpha, uint8, [V, F, H, W, 4].
-        settings: with which they were drawn.
-        baked: what they show; needed where `settings.needs_triangles`.
+        settings: with which they were rendered.
+        baked: triangles of the asset; required where `settings.needs_triangles`.
 
     Returns:
-        Sentences about what cannot be told of this asset.
+        Warnings about what cannot be written for this asset.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: a file cannot be written.
     """
     grid = grid_from_views(settings.cameras(), images, FPS)
     write_posed_images(grid, folder)
     write_png(folder / "contact_sheet.png", contact_sheet(grid))
-    return [] if baked is None else _write_truth(baked, settings, grid, folder)
+    if baked is None:
+        return []
+    if settings.depth or settings.normals:
+        _write_maps(baked, settings, grid, folder)
+    if settings.tracks and not baked.is_fixed:
+        return ["no tracks: the number of its vertices changes"]
+    if settings.tracks:
+        points = tracked_points(baked, settings.tracks)
+        save_file({"points": points}, folder / "tracks.safetensors")
+    return []
 
 
-def _write_truth(
-    baked: BakedAsset, settings: RenderSettings, grid: Grid, folder: Path
-) -> list[str]:
-    """Writes the depth, normals and tracks that are asked for; sentences about what cannot be."""
+def tracked_points(baked: BakedAsset, count: int) -> np.ndarray:
+    """Returns up to `count` vertices, evenly chosen by index, in all frames, float32, [F, N, 3]."""
+    vertices = len(baked.frames[0].vertices)
+    chosen = np.unique(np.linspace(0, vertices - 1, min(vertices, count)).round().astype(int))
+    return np.stack([frame.vertices[chosen] for frame in baked.frames])
+
+
+def _write_maps(baked: BakedAsset, settings: RenderSettings, grid: Grid, folder: Path) -> None:
     renderer = FastRenderer(baked, settings.light, 1)
-    for index in range(len(grid)) if settings.depth or settings.normals else ():
+    for index in range(len(grid)):
         view, frame = int(grid.view[index]), int(grid.frame[index])
         truth = renderer.surface_truth(frame, grid.cameras[view])
         place = Path(IMAGES.format(view=view, frame=frame)).relative_to("images")
@@ -64,21 +77,8 @@ def _write_truth(
             _save(units, folder / "depth" / place)
         if settings.normals:
             seen = (truth.depth > 0)[..., None]
-            colours = np.where(seen, np.rint((truth.normals + 1) / 2 * 255), 0).astype(np.uint8)
-            _save(colours, folder / "normals" / place)
-    if settings.tracks and not baked.is_fixed:
-        return ["no tracks: its vertices change in number"]
-    if settings.tracks:
-        points = followed_points(baked, settings.tracks)
-        save_file({"points": points}, folder / "tracks.safetensors")
-    return []
-
-
-def followed_points(baked: BakedAsset, most: int) -> np.ndarray:
-    """At most so many vertices, evenly chosen, at all times, float32, [F, N, 3]."""
-    count = len(baked.frames[0].vertices)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
-    return np.stack([frame.vertices[chosen] for frame in baked.frames])
+            colors = np.where(seen, np.rint((truth.normals + 1) / 2 * 255), 0).astype(np.uint8)
+            _save(colors, folder / "normals" / place)
 
 
 def _save(image: np.ndarray, path: Path) -> None:

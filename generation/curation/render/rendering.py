@@ -1,11 +1,10 @@
-"""One asset to one grid folder.
+"""Renders one asset to a grid folder.
 
     asset ──inspect──▶ Blender ──▶ images, or triangles ──fast renderer──▶ images ──▶ folder
     figure ────────────────────────────────▶ triangles ─┘
 
-Beside what `grid_folder` says, the folder has a `render.json`: the row of the manifest, with
-settings, clip and placement. `render_asset` answers with a row in any case; only a full disk and
-its like are raised.
+Besides the files of `grid_folder`, the folder has a `render.json`: the manifest's row of the asset
+with settings, animation and normalization.
 """
 
 from __future__ import annotations
@@ -29,15 +28,14 @@ from generation.curation.render.baked_asset import BakedAsset, read_baked
 from generation.curation.render.blender_process import BlenderFailure, run_blender
 from generation.curation.render.fast_renderer import FastRenderer
 from generation.curation.render.grid_folder import write_grid_folder
-from generation.curation.render.settings import FOV_DEG, FPS, Renderer, RenderSettings
+from generation.curation.render.settings import FOV_DEG, FPS, TIMEOUT_S, Renderer, RenderSettings
 from recon.errors import BackendError
 from recon.media import read_image
 from recon.native.library import kernels
 from recon.output import output_folder, write_json
 
-TIMEOUT_S = 1800.0
-FIGURE_CLIP = "swing"  # of figures, which have one each
-NO_BACKEND = "backend"  # the code of rows that no Blender, kernel or device was there for
+FIGURE_CLIP = "swing"  # name of the only animation of a procedural character
+NO_BACKEND = "backend"  # code of rows whose Blender, kernel or device was missing
 _TEXTURE_ENDINGS = (".png", ".jpg", ".jpeg")
 
 AnyAsset = Asset | FigureAsset
@@ -45,16 +43,16 @@ AnyAsset = Asset | FigureAsset
 
 @dataclass(frozen=True)
 class RenderTask:
-    """One asset, where its grid goes, and what the work may take.
+    """Everything that `render_asset` needs.
 
     Attributes:
-        asset: which.
+        asset: the asset.
         folder: of its grid.
-        settings: what is drawn.
-        overwrite: whether what is in the folder may be replaced.
-        limits: what the asset may ask of the machine.
-        timeout_s: seconds for Blender.
-        threads: for Blender and the fast renderer; 0 means all.
+        settings: of the images.
+        overwrite: whether the content of the folder may be replaced.
+        limits: resource limits of the asset.
+        timeout_s: time limit of Blender in seconds.
+        threads: threads of Blender and the fast renderer; 0 uses all cores.
     """
 
     asset: AnyAsset
@@ -67,7 +65,10 @@ class RenderTask:
 
 
 def render_asset(task: RenderTask) -> Row:
-    """Renders an asset; a folder that was finished with the same settings is taken as it is.
+    """Renders an asset, unless its folder is finished with the same settings.
+
+    Returns:
+        The row of the manifest; its status says whether the asset was rendered, rejected or failed.
 
     Raises:
         OutputError, OSError: the folder cannot be written.
@@ -76,10 +77,10 @@ def render_asset(task: RenderTask) -> Row:
     if done is not None:
         return done
     began = time.monotonic()
-    row = row_of(task.asset, task.settings)
+    row = new_row(task.asset, task.settings)
     try:
         with output_folder(task.folder, task.overwrite) as partial:
-            result = _make(task, partial)
+            result = _render(task, partial)
             row = replace(
                 row, status=Status.RENDERED, clip=result.clip, facts=_facts(result),
                 clip_seconds=_clip_seconds(result), seconds=round(time.monotonic() - began, 3),
@@ -95,7 +96,7 @@ def render_asset(task: RenderTask) -> Row:
 
 
 def finished_row(folder: Path, asset: AnyAsset, settings: RenderSettings) -> Row | None:
-    """The row of a folder that holds this asset's grid, made with these settings; None if not."""
+    """Returns the row of a folder with this asset's grid at these settings; None otherwise."""
     try:
         row = parse_row((folder / "render.json").read_bytes())
     except (OSError, ValueError):
@@ -104,17 +105,17 @@ def finished_row(folder: Path, asset: AnyAsset, settings: RenderSettings) -> Row
     return row if same_settings and row.asset == str(asset.path) else None
 
 
-def row_of(asset: AnyAsset, settings: RenderSettings) -> Row:
-    """A row with what is known of an asset before anything was done."""
+def new_row(asset: AnyAsset, settings: RenderSettings) -> Row:
+    """Returns the row of an asset before it is rendered, with the status failed."""
     return Row(
         name=asset.name, status=Status.FAILED, asset=str(asset.path), source=asset.source,
         licence=asset.licence, author=asset.author, settings=settings.as_json(),
     )  # fmt: skip
 
 
-def _make(task: RenderTask, folder: Path) -> Result:
+def _render(task: RenderTask, folder: Path) -> Result:
     if isinstance(task.asset, FigureAsset):
-        return _make_figure(task.asset, task, folder)
+        return _render_figure(task.asset, task, folder)
     inspection = inspect(task.asset, task.limits)
     with tempfile.TemporaryDirectory(prefix="fourdvd-render-") as name:
         scratch = Path(name)
@@ -122,26 +123,26 @@ def _make(task: RenderTask, folder: Path) -> Result:
         baked = read_baked(scratch / "baked.npz") if task.settings.needs_triangles else None
         if task.settings.renderer is Renderer.fast:
             assert baked is not None
-            images = draw(baked, task.settings, task.threads)
+            images = draw_images(baked, task.settings, task.threads)
         else:
             images = read_images(scratch / "images", task.settings)
     warnings = write_grid_folder(folder, images, task.settings, baked)
     return replace(result, warnings=(*inspection.warnings, *result.warnings, *warnings))
 
 
-def _make_figure(asset: FigureAsset, task: RenderTask, folder: Path) -> Result:
+def _render_figure(asset: FigureAsset, task: RenderTask, folder: Path) -> Result:
     began, settings = time.monotonic(), task.settings
-    assert settings.renderer is Renderer.fast, "Blender knows no figures"
+    assert settings.renderer is Renderer.fast, "figures do not pass through Blender"
     baked, world = asset.bake(settings)
     ready = time.monotonic()
-    images = draw(baked, settings, task.threads)
+    images = draw_images(baked, settings, task.threads)
     drawn = time.monotonic()
     mesh = baked.frames[0]
     return Result(
         clip=FIGURE_CLIP,
         source_frames=(0.0, settings.frames - 1.0),
         source_fps=FPS,
-        centre=tuple(world.centre.tolist()),
+        center=tuple(world.center.tolist()),
         scale=world.scale,
         bounds=tuple(tuple(corner) for corner in world.bounds.tolist()),
         vertices=len(mesh.vertices),
@@ -152,8 +153,8 @@ def _make_figure(asset: FigureAsset, task: RenderTask, folder: Path) -> Result:
     )
 
 
-def draw(baked: BakedAsset, settings: RenderSettings, threads: int = 0) -> np.ndarray:
-    """All images of the fast renderer, uint8 RGBA, [V, F, H, W, 4]."""
+def draw_images(baked: BakedAsset, settings: RenderSettings, threads: int = 0) -> np.ndarray:
+    """Renders all images with the fast renderer, uint8 RGBA, [V, F, H, W, 4]."""
     kernels().set_threads(threads)
     renderer = FastRenderer(baked, settings.light, settings.samples)
     cameras = settings.cameras()
@@ -162,7 +163,7 @@ def draw(baked: BakedAsset, settings: RenderSettings, threads: int = 0) -> np.nd
 
 
 def blender_request(asset: Asset, task: RenderTask, scratch: Path) -> Request:
-    """What Blender is asked for a task's asset; what it makes goes into the folder `scratch`."""
+    """Builds Blender's request for a task's asset; output files go into the folder `scratch`."""
     settings = task.settings
     cycles = None
     if settings.renderer is Renderer.cycles:
@@ -196,9 +197,9 @@ def blender_request(asset: Asset, task: RenderTask, scratch: Path) -> Request:
 
 
 def loose_texture(path: Path) -> Path | None:
-    """The one image beside an asset that is called after it, like `Dragon_Texture.png`.
+    """Returns the only image beside an asset that is named after it, like `Dragon_Texture.png`.
 
-    It is for materials that name no texture, as FBX files often do not.
+    It is for materials without a texture, as those of FBX files often are.
     """
     if path.is_dir():
         return None
@@ -212,7 +213,7 @@ def loose_texture(path: Path) -> Path | None:
 
 
 def read_images(folder: Path, settings: RenderSettings) -> np.ndarray:
-    """All images that Cycles drew, uint8 RGBA, [V, F, H, W, 4]."""
+    """Reads all images that Cycles rendered, uint8 RGBA, [V, F, H, W, 4]."""
     paths = [
         [folder / f"v{v:02d}" / f"t{t:03d}.png" for t in range(settings.frames)]
         for v in range(settings.views)
@@ -227,10 +228,11 @@ def _clip_seconds(result: Result) -> float:
 
 def _facts(result: Result) -> dict[str, Any]:
     kept = (
-        "source_frames", "source_fps", "centre", "scale", "bounds", "vertices", "triangles",
+        "source_frames", "source_fps", "center", "scale", "bounds", "vertices", "triangles",
         "blender", "device", "import_seconds", "render_seconds",
     )  # fmt: skip
     facts = {name: getattr(result, name) for name in kept}
+    facts["centre"] = facts.pop("center")  # its key in manifests
     facts["clips"] = [asdict(clip) for clip in result.clips]
     facts["warnings"] = list(result.warnings)
     return facts

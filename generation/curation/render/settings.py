@@ -1,18 +1,7 @@
-"""What decides the pictures of an asset: cameras, light, frames and how they are drawn.
+"""Settings of the rendered images: cameras, light, frames and renderer.
 
 Letters: V views, F frames. View k is at azimuth k · 360 / V; azimuth 0, the front, is on the −Y
-axis.
-
-
-----
-The light that all training images are rendered in: light from all around and a sun.
-
-World frame, +Z up. A surface of base colour c sends out, in every direction,
-
-    c · (sun/π · max(0, n·l) · visible  +  ambient · (0.8 + 0.2 n_z))
-
-where l points to the sun and n is the normal on the side that is seen. What it does not know: what
-renders.
+axis. World frame: right-handed, +Z up.
 """
 
 from __future__ import annotations
@@ -21,21 +10,22 @@ import math
 import zlib
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from recon.errors import InputError
-from recon.grid import Camera, orbit_camera
 
-FOV_DEG = 33.8  # SV4D's own
-DISTANCE = 3.2  # from which a ball of radius 0.8 fills 0.85 of the picture
+if TYPE_CHECKING:
+    from recon.grid import Camera
+
+FOV_DEG = 33.8  # that of SV4D
+DISTANCE = 3.2  # from which a ball of radius 0.8 fills 85 % of the image
 FPS = 10.0
+TIMEOUT_S = 1800.0  # of Blender for one asset
 MAX_SIZE, MAX_VIEWS, MAX_FRAMES, MAX_SAMPLES = 4096, 256, 1000, 65536
 
 
 class Renderer(StrEnum):
-    """What draws."""
+    """Blender's Cycles, or the project's own rasterizer."""
 
     cycles = "cycles"
     fast = "fast"
@@ -43,12 +33,18 @@ class Renderer(StrEnum):
 
 @dataclass(frozen=True)
 class Light:
-    """Strengths of the light, and where the sun is.
+    """Ambient light and a sun.
+
+    A surface of base color c emits, in all directions,
+
+        c · (sun/π · max(0, n·l) · visible  +  ambient · (0.8 + 0.2 n_z))
+
+    where l points to the sun and n is the normal on the visible side.
 
     Attributes:
-        ambient: radiance that comes from all around, at least 0.
+        ambient: radiance of the ambient light, at least 0.
         sun: irradiance on a surface that faces the sun, at least 0.
-        direction: in which the sun shines, world, not 0, [3].
+        direction: in which the sun shines, world frame, not 0, [3].
         angle_deg: angular diameter of the sun, which makes shadows soft.
     """
 
@@ -60,25 +56,26 @@ class Light:
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """What is drawn of every asset.
+    """Settings of all assets of a batch.
 
     Attributes:
-        action: name of the clip; None takes the one with most motion.
+        action: name of the animation; None takes the one with most motion.
         views: V.
-        frames: F, over the whole clip with both ends.
-        size: of an image's side in pixels.
-        elevation_deg: of all cameras.
-        yaw_deg: turn of the object about +Z, counter-clockwise from above; the light stays.
-        stretch: largest factor by which an asset may be stretched or squeezed along each of its
-            axes, so that one makes many objects; 1 leaves it as it is.
-        seed: of the factors, see `factors`.
-        samples: a pixel.
-        light: ambient and sun.
-        renderer: Cycles, or the own rasterizer.
-        device: cpu, cuda or auto; for Cycles.
+        frames: F, evenly spaced over the animation with both ends.
+        size: side of an image in pixels.
+        elevation_deg: elevation of all cameras.
+        yaw_deg: rotation of the object about +Z, counter-clockwise seen from above; the light does
+            not turn with it.
+        stretch: maximum factor of a random stretch along each axis of an asset, which makes many
+            shapes of one; 1 keeps the shape.
+        seed: of the stretch; see `factors`.
+        samples: samples per pixel.
+        light: ambient light and sun.
+        renderer: Cycles or the fast rasterizer.
+        device: "cpu", "cuda" or "auto", for Cycles.
         depth: whether depth maps are written.
-        normals: whether maps of normals are written.
-        tracks: number of vertices followed through time; 0 for none.
+        normals: whether normal maps are written.
+        tracks: number of vertices to track through time.
 
     Raises:
         InputError: a number is out of its range.
@@ -116,12 +113,13 @@ class RenderSettings:
 
     @property
     def needs_triangles(self) -> bool:
-        """Whether the triangles themselves are needed outside of Blender."""
-        wants_truth = self.depth or self.normals or self.tracks > 0
-        return self.renderer is Renderer.fast or wants_truth
+        """Whether Blender must export the triangles of all frames."""
+        return self.renderer is Renderer.fast or self.depth or self.normals or self.tracks > 0
 
     def cameras(self) -> list[Camera]:
-        """The V cameras."""
+        """Returns the V cameras."""
+        from recon.grid import orbit_camera
+
         return [
             orbit_camera(
                 360.0 * k / self.views, self.elevation_deg, DISTANCE, FOV_DEG, self.size, self.size
@@ -130,15 +128,17 @@ class RenderSettings:
         ]
 
     def factors(self, name: str) -> list[float]:
-        """Along the three axes of the asset of a name, each in [1 / stretch, stretch], [3].
+        """Returns the stretch of an asset along its three axes, each in [1 / stretch, stretch].
 
-        Their logarithms are evenly spread, and depend on seed and name alone.
+        The factors are log-uniform, and depend on the seed and the asset's name only.
         """
+        import numpy as np
+
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         return np.exp(rng.uniform(-1, 1, 3) * math.log(self.stretch)).tolist()
 
     def as_json(self) -> dict[str, Any]:
-        """What decides the result, to be compared with what a folder was made with."""
+        """Returns the settings that decide the result, to compare with those of an earlier run."""
         values = asdict(self) | {"renderer": str(self.renderer)}
-        del values["device"]  # the same picture but for noise
+        del values["device"]  # changes noise only
         return values

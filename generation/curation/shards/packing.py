@@ -1,23 +1,22 @@
-"""Packs rendered grids into shards: folders of small files become few large ones.
+"""Packs rendered grids into shards: many small files become a few large ones.
 
     DIR/NAME/ ──read──▶ V · T images ──shrink──▶ sizes ──encode──▶ OUTPUT/shard-000000.tar …
 
-A grid that cannot be packed is left out and named; the rest go on. Letters: V views, T frames. What
-it does not know: which grids are good (`filters`), how shards look inside (`shard_format`).
+A grid that cannot be packed is skipped and listed in the index. Letters: V views, T frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from generation.curation.manifest import MANIFEST_NAME, Row, read_rows
-from generation.curation.shards.packed_images import Codec, encode, resolve_quality, shrink
+from generation.curation.shards.pack_settings import PackSettings
+from generation.curation.shards.packed_images import encode, shrink
 from generation.curation.shards.shard_files import ShardWriter
 from generation.curation.shards.shard_format import (
     INDEX_NAME,
@@ -30,55 +29,10 @@ from generation.curation.shards.shard_format import (
 from recon.errors import GridError, InputError, OutputError
 from recon.grid import Grid, read_grid
 from recon.output import output_folder
+from recon.progress import OnStep, Progress, ignore_progress
 
 KEPT_PATH = Path("filter", "kept.txt")
 TRANSFORMS_NAME = "transforms.json"
-MIN_SIZE = 8
-
-OnStep = Callable[[int, int], None]
-"""(grids done, of how many)."""
-
-
-@dataclass(frozen=True)
-class PackSettings:
-    """How grids are packed.
-
-    Attributes:
-        low: pixels on a side, for the coarse stage.
-        high: pixels on a side, for the fine stage; None for a pack without.
-        codec: of the images.
-        quality: of a lossy codec, 0 to 100; None for its usual one.
-        shard_bytes: how large a shard may become; one with a single sample may be larger.
-        min_views: a grid with fewer is left out.
-        min_frames: likewise.
-        seed: of the order in which samples lie in the shards.
-
-    Raises:
-        InputError: a number is out of its range.
-    """
-
-    low: int = 256
-    high: int | None = 576
-    codec: Codec = Codec.WEBP_LOSSLESS
-    quality: int | None = None
-    shard_bytes: int = 256_000_000
-    min_views: int = 4
-    min_frames: int = 5
-    seed: int = 0
-
-    def __post_init__(self):
-        object.__setattr__(self, "quality", resolve_quality(self.codec, self.quality))
-        if self.low < MIN_SIZE:
-            raise InputError(f"expected at least {MIN_SIZE} pixels on a side, found {self.low}")
-        if self.high is not None and self.high <= self.low:
-            raise InputError(f"the high size ({self.high}) must be above the low one ({self.low})")
-        if min(self.shard_bytes, self.min_views, self.min_frames) < 1:
-            raise InputError("shard size, views and frames must be at least 1")
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Pixels on a side by name."""
-        return {"low": self.low} | ({} if self.high is None else {"high": self.high})
 
 
 def pack_grids(
@@ -87,24 +41,24 @@ def pack_grids(
     output: Path,
     settings: PackSettings,
     overwrite: bool = False,
-    on_step: OnStep | None = None,
+    on_step: OnStep = ignore_progress,
 ) -> PackIndex:
     """Packs grids into a new folder of shards.
 
     Args:
         data: folder of the grid folders and their manifest.
-        names: of the grids to pack.
+        names: of the grids to pack; see `select_names`.
         output: folder of the shards.
-        settings: how.
-        overwrite: whether what is in the output folder may be replaced.
+        settings: sizes, codec and shard size.
+        overwrite: whether the content of the output folder may be replaced.
         on_step: called after each grid.
 
     Returns:
         The index that was written.
 
     Raises:
-        InputError: there is no such data folder, its manifest is not valid, or no grid is left.
-        OutputError: the output cannot go where it should.
+        InputError: there is no such data folder, its manifest is invalid, or no grid can be packed.
+        OutputError: the output would replace the data, or exists.
         OSError: the disk is full or may not be written to.
     """
     _check_folders(data, output)
@@ -119,8 +73,7 @@ def pack_grids(
                     _pack(data / name, rows.get(name), writer, settings)
                 except InputError as error:
                     skipped.append(Skipped(name, str(error)))
-                if on_step is not None:
-                    on_step(done, len(names))
+                on_step(Progress("packing", done, len(names)))
             if not writer.samples:
                 raise InputError(_nothing_left(skipped), data)
             index = PackIndex(
@@ -132,25 +85,33 @@ def pack_grids(
 
 
 def grid_names(data: Path) -> list[str]:
-    """All folders of a data folder that hold a grid, by name."""
+    """Returns the names of all folders with a grid, sorted."""
     return sorted(path.parent.name for path in data.glob(f"*/{TRANSFORMS_NAME}"))
 
 
-def kept_names(data: Path) -> list[str]:
-    """The grids that the filters kept; all where none were filtered.
+def select_names(data: Path, kept: Path | None = None, everything: bool = False) -> list[str]:
+    """Selects the grids to pack: those that the filters kept, or all if none were filtered.
+
+    Args:
+        data: folder of the grid folders.
+        kept: file of names instead of the filters' `KEPT_PATH`.
+        everything: whether all grids are selected, regardless of the filters.
 
     Raises:
         InputError: as `read_names`.
     """
-    kept = data / KEPT_PATH
-    return read_names(kept) if kept.exists() else grid_names(data)
+    if everything:
+        return grid_names(data)
+    if kept is None and not (data / KEPT_PATH).exists():
+        return grid_names(data)
+    return read_names(data / KEPT_PATH if kept is None else kept)
 
 
 def read_names(path: Path) -> list[str]:
-    """The names in a file, one a line; each counts once, empty lines do not.
+    """Reads names of folders, one per line, without duplicates and empty lines.
 
     Raises:
-        InputError: there is no such file, or a line is not the name of a folder.
+        InputError: the file cannot be read, or a line is not the name of a folder.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -165,7 +126,7 @@ def read_names(path: Path) -> list[str]:
 
 def _check_folders(data: Path, output: Path) -> None:
     if not data.is_dir():
-        raise InputError("there is no such folder", data)
+        raise InputError("no such folder", data)
     if data.resolve().is_relative_to(output.resolve()):
         raise OutputError(f"the shards would replace the data; choose a folder inside {data}")
     if (output / TRANSFORMS_NAME).exists():
@@ -211,7 +172,7 @@ def _check(grid: Grid, folder: Path, settings: PackSettings) -> None:
 
 
 def _encoded(grid: Grid, settings: PackSettings) -> dict[str, list[bytes]]:
-    """All images of each size, view-major."""
+    """Encodes all images of each size, view-major."""
 
     def encoded(image: np.ndarray) -> list[bytes]:
         return [
@@ -219,7 +180,7 @@ def _encoded(grid: Grid, settings: PackSettings) -> dict[str, list[bytes]]:
             for size in settings.sizes.values()
         ]
 
-    with ThreadPoolExecutor() as pool:  # Pillow works outside Python's lock
+    with ThreadPoolExecutor() as pool:  # Pillow releases the GIL
         by_image = list(pool.map(encoded, grid.images))
     return {
         name: [files[number] for files in by_image] for number, name in enumerate(settings.sizes)

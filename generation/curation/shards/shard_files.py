@@ -19,7 +19,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from generation.curation.shards.packed_images import Codec, decode
+from generation.curation.shards.pack_settings import Codec
+from generation.curation.shards.packed_images import decode
 from generation.curation.shards.shard_format import (
     INDEX_NAME,
     IndexedSample,

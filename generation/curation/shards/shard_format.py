@@ -35,7 +35,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from generation.curation.shards.packed_images import Codec
+from generation.curation.shards.pack_settings import Codec
 from recon.errors import InputError
 from recon.grid.cameras import Camera, camera_from_json, camera_to_json
 

@@ -1,10 +1,8 @@
 """`fourdvd data filter` as a command; the filters themselves are tested beside their library."""
 
-import inspect
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ import typer
 from typer.testing import CliRunner
 
 from fourdvd_cli.commands.data.filter import filter_grids
-from generation.curation.filters import Thresholds
 from recon.errors import OutputExistsError, WeightsError
 from recon.grid import grid_from_views, orbit_camera, write_grid
 
@@ -39,15 +36,6 @@ def data(tmp_path):
 
 def run(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments), "--workers", "1", "--quiet"])
-
-
-def test_limits_of_the_command_are_those_of_the_library():
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(filter_grids).parameters.items()
-    }
-    for name, value in asdict(Thresholds()).items():
-        assert defaults[name] == value
 
 
 def test_a_report_tells_who_is_kept_and_the_data_stay_as_they_are(data):

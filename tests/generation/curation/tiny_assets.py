@@ -78,8 +78,8 @@ class GltfBuilder:
         siblings.append(index)
         return index
 
-    def colour(self, rgb: Sequence[float], texture: Document | None = None) -> int:
-        """Index of a rough material of one colour, times a texture if its image is given."""
+    def color(self, rgb: Sequence[float], texture: Document | None = None) -> int:
+        """Index of a rough material of one color, times a texture if its image is given."""
         surface: Document = {
             "baseColorFactor": [*rgb, 1.0],
             "metallicFactor": 0.0,
@@ -158,8 +158,8 @@ def animated_box(
         image = {"bufferView": builder.view(texture), "mimeType": "image/png"}
     elif texture_uri is not None:
         image = {"uri": texture_uri}
-    red = builder.colour((0.8, 0.1, 0.1), image)
-    blue = builder.colour((0.1, 0.2, 0.8))
+    red = builder.color((0.8, 0.1, 0.1), image)
+    blue = builder.color((0.1, 0.2, 0.8))
     body = box_primitive(builder, red, nan=nan_position, triangles=triangles)
     lid = {**body, "material": blue}
     meshes = [builder.add("meshes", {"primitives": [part]}) for part in (body, lid)]
@@ -186,7 +186,7 @@ def skinned_box_glb(*, nan_bind: bool = False) -> bytes:
         nan_bind: the first inverse bind matrix is not finite.
     """
     builder = GltfBuilder()
-    primitive = box_primitive(builder, builder.colour((0.1, 0.7, 0.2)), stretch=(0.5, 2.0, 0.5))
+    primitive = box_primitive(builder, builder.color((0.1, 0.7, 0.2)), stretch=(0.5, 2.0, 0.5))
     upper = box_vertices()[0][:, 1] > 0
     joints = np.zeros((24, 4), "u1")
     joints[upper, 0] = 1
@@ -215,7 +215,7 @@ def skinned_box_glb(*, nan_bind: bool = False) -> bytes:
 def morphing_box_glb() -> bytes:
     """A GLB of one box of 12 triangles that swells, by a morph target."""
     builder = GltfBuilder()
-    primitive = box_primitive(builder, builder.colour((0.8, 0.7, 0.1)))
+    primitive = box_primitive(builder, builder.color((0.8, 0.7, 0.1)))
     swollen = (0.5 * box_vertices()[0]).astype("<f4")
     primitive["targets"] = [{"POSITION": builder.accessor(swollen, "VEC3")}]
     mesh = builder.add("meshes", {"primitives": [primitive], "weights": [0.0]})
@@ -287,7 +287,7 @@ def from_glb(glb: bytes) -> tuple[Document, bytes]:
 
 
 def png(width: int = 4, height: int = 4, rgb: tuple[int, int, int] = (200, 60, 60)) -> bytes:
-    """A valid image of one colour."""
+    """A valid image of one color."""
     rows = (b"\0" + bytes(rgb) * width) * height
     return png_header(width, height) + _png_chunk(b"IDAT", zlib.compress(rows)) + _PNG_END
 

@@ -13,7 +13,7 @@ CHECKER = np.array(
 
 def quad(
     size: float = 1.0,
-    centre: tuple[float, float, float] = (0, 0, 0),
+    center: tuple[float, float, float] = (0, 0, 0),
     normal: tuple[float, float, float] = (0, -1, 0),
     surface: int = 0,
 ) -> MeshFrame:
@@ -24,7 +24,7 @@ def quad(
     right /= np.linalg.norm(right)
     up = np.cross(front, right)
     uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
-    vertices = np.asarray(centre) + size * ((uv[:, :1] - 0.5) * right + (uv[:, 1:] - 0.5) * up)
+    vertices = np.asarray(center) + size * ((uv[:, :1] - 0.5) * right + (uv[:, 1:] - 0.5) * up)
     triangles = np.array([[0, 1, 2], [0, 2, 3]])
     return mesh(vertices, triangles, np.tile(front, (2, 3, 1)), uv[triangles], surface)
 
@@ -73,7 +73,7 @@ def joined(*parts: MeshFrame) -> MeshFrame:
         np.concatenate([p.triangles + n for p, n in zip(parts, offsets[:-1], strict=True)]),
         np.concatenate([part.normals for part in parts]),
         np.concatenate([part.uv for part in parts], axis=1),
-        np.concatenate([part.colours for part in parts]),
+        np.concatenate([part.colors for part in parts]),
         np.concatenate([part.surface for part in parts]),
     )  # fmt: skip
 

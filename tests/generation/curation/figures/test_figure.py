@@ -71,13 +71,13 @@ def test_a_seed_is_one_figure_and_seeds_differ():
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_parts_hang_on_earlier_ones_and_have_a_size_and_colours(seed):
+def test_parts_hang_on_earlier_ones_and_have_a_size_and_colors(seed):
     parts = random_figure(seed).parts
     for number, part in enumerate(parts):
         assert part.parent is None if number == 0 else part.parent in range(number)
         assert min(part.solid.radii) > 0.003
-        assert min(*part.paint.colour, *part.paint.other) >= 0
-        assert max(*part.paint.colour, *part.paint.other) <= 1
+        assert min(*part.paint.color, *part.paint.other) >= 0
+        assert max(*part.paint.color, *part.paint.other) <= 1
         assert np.linalg.norm(part.swing.axis) == pytest.approx(1)
 
 
@@ -147,7 +147,7 @@ def ball(pattern: Pattern = Pattern.plain, smooth: bool = True, share: float = 0
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_figures_fill_the_ball_and_are_centred_over_all_frames(seed):
+def test_figures_fill_the_ball_and_are_centered_over_all_frames(seed):
     asset, world = FigureAsset(seed).bake(SETTINGS)
     points = np.stack([frame.vertices for frame in asset.frames])
     assert np.linalg.norm(points, axis=-1).max() == pytest.approx(0.8, abs=1e-5)
@@ -171,19 +171,19 @@ def test_normals_look_outwards_and_are_smooth_only_where_a_part_is():
 
 
 @pytest.mark.parametrize("pattern", Pattern)
-def test_a_pattern_gives_about_its_share_the_other_colour_where_it_says(pattern):
+def test_a_pattern_gives_about_its_share_the_second_color_where_it_says(pattern):
     figure = ball(pattern, share=0.4)
     frame = bake_figure(figure, 1).asset.frames[0]
-    other = np.isclose(frame.colours[:, 0, :3], BLUE).all(-1)
-    centres = frame.vertices[frame.triangles].mean(1)
+    other = np.isclose(frame.colors[:, 0, :3], BLUE).all(-1)
+    centers = frame.vertices[frame.triangles].mean(1)
     if pattern is Pattern.plain:
         assert not other.any()
         return
     assert 0.2 < other.mean() < 0.6
     if pattern is Pattern.end:
-        assert centres[other, 2].min() > centres[~other, 2].max() - 0.1
+        assert centers[other, 2].min() > centers[~other, 2].max() - 0.1
     if pattern is Pattern.belly:
-        assert centres[other, 1].max() < centres[~other, 1].min() + 0.1
+        assert centers[other, 1].max() < centers[~other, 1].min() + 0.1
 
 
 def test_a_turn_about_the_vertical_is_what_the_cameras_would_see_from_farther_on():

@@ -13,7 +13,7 @@ Path2D = list[tuple[float, float]]
 
 
 def textured_disc(path: Path2D, radius: float = 16.0, V: int = 4, seed: int = 0) -> Grid:
-    """A disc with a smooth texture whose centre follows a path of (row, column), seen alike by all.
+    """A disc with a smooth texture whose center follows a path of (row, column), seen alike by all.
 
     Its texture is a sum of waves, so it is known between pixels, too.
     """

@@ -27,9 +27,9 @@ def naive(hashes: list[bytes], distance: int) -> dict[int, int]:
 def test_agrees_with_the_definition_across_blocks(monkeypatch):
     monkeypatch.setattr("generation.curation.filters.duplicates.BLOCK", 7)
     rng = np.random.default_rng(0)
-    centres = rng.integers(0, 2, (12, 64), dtype=np.uint8)
+    centers = rng.integers(0, 2, (12, 64), dtype=np.uint8)
     for distance in (0, 2, 5, 20, 64):
-        chosen = centres[rng.integers(0, 12, 60)] ^ (rng.random((60, 64)) < 0.04)
+        chosen = centers[rng.integers(0, 12, 60)] ^ (rng.random((60, 64)) < 0.04)
         hashes = [np.packbits(each).tobytes() for each in chosen.astype(np.uint8)]
         assert find_duplicates(hashes, distance) == naive(hashes, distance)
 
@@ -50,7 +50,7 @@ def test_noise_leaves_a_duplicate_and_another_object_or_motion_does_not():
         images[..., :3] = (images[..., :3] + noise).clip(0, 255)
         return images
 
-    def recoloured(images: np.ndarray) -> np.ndarray:
+    def recolored(images: np.ndarray) -> np.ndarray:
         images[..., 0] //= 2
         return images
 
@@ -61,7 +61,7 @@ def test_noise_leaves_a_duplicate_and_another_object_or_motion_does_not():
         return int((bits(first) != bits(render_hash(clips(other)))).sum())
 
     assert distance(altered(grid, noisy)) <= DISTANCE
-    assert distance(altered(grid, recoloured)) > DISTANCE
+    assert distance(altered(grid, recolored)) > DISTANCE
     assert distance(textured_disc(steady(6, 3.0), seed=1)) > DISTANCE
     assert distance(textured_disc(steady(6, -3.0))) > DISTANCE
 

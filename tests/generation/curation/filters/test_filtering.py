@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation.curation.filters import FilterJob, ScoringSettings, Thresholds, filter_data
-from generation.curation.filters.scoring import ScoringTask, score_grid
+from generation.curation.filters.filtering import FilterJob, filter_grids
+from generation.curation.filters.scoring import ScoringSettings, ScoringTask, score_grid
+from generation.curation.filters.thresholds import Thresholds
 from generation.curation.jobs import Completed
 from generation.curation.manifest import MANIFEST_NAME, Row, Status, append_row
 from recon.errors import (
@@ -101,7 +102,7 @@ def rows_of(report: Path) -> dict[str, dict[str, Any]]:
 def test_each_grid_has_a_verdict_and_a_broken_one_does_not_stop_the_rest(data):
     steps = []
     job = FilterJob(data, data / "filter")
-    summary = filter_data(job, Here(), lambda *step: steps.append(step))
+    summary = filter_grids(job, Here(), lambda state: steps.append(state[:3]))
     rows = rows_of(job.report)
     assert list(rows) == [
         "a good", "b again", "c other", "d still", "e empty", "f broken", "g gone"
@@ -123,7 +124,7 @@ def test_each_grid_has_a_verdict_and_a_broken_one_does_not_stop_the_rest(data):
 
 def test_the_page_links_only_to_what_is_there_and_shows_foreign_text_as_text(data):
     job = FilterJob(data, data.parent / "a report", judge=Oracle(INCOMPLETE, COMPLETE))
-    filter_data(job, Here())
+    filter_grids(job, Here())
     page = (job.report / "report.html").read_text()
     links = [part.split('"')[0] for key in ('href="', 'src="') for part in page.split(key)[1:]]
     assert len(links) == 2 * 5
@@ -136,7 +137,7 @@ def test_the_page_links_only_to_what_is_there_and_shows_foreign_text_as_text(dat
 
 def test_sheets_show_every_grid(data):
     job = FilterJob(data, data / "filter")
-    filter_data(job, Here())
+    filter_grids(job, Here())
     with Image.open(job.report / "kept_01.png") as kept:
         assert np.asarray(kept).std() > 10
     with Image.open(job.report / "rejected_01.png") as rejected:
@@ -146,12 +147,12 @@ def test_sheets_show_every_grid(data):
 
 def test_other_limits_need_no_scores_again(data):
     job = FilterJob(data, data / "filter")
-    filter_data(job, Here())
+    filter_grids(job, Here())
     again = Here()
     loose = Thresholds(min_motion=0.0, duplicate_distance=None)
     with pytest.raises(OutputExistsError):
-        filter_data(FilterJob(data, job.report, thresholds=loose), again)
-    summary = filter_data(FilterJob(data, job.report, thresholds=loose, overwrite=True), again)
+        filter_grids(FilterJob(data, job.report, thresholds=loose), again)
+    summary = filter_grids(FilterJob(data, job.report, thresholds=loose, overwrite=True), again)
     assert [task.folder.name for task in again.tasks] == ["g gone", "f broken"]
     assert summary.kept == 4
     assert (job.report / "strips").is_dir()
@@ -160,12 +161,12 @@ def test_other_limits_need_no_scores_again(data):
 
 def test_what_has_changed_is_scored_again(data):
     job = FilterJob(data, data / "filter", overwrite=True)
-    filter_data(job, Here())
+    filter_grids(job, Here())
     shutil.rmtree(data / "d still")
     write_grid(textured_disc(steady(5, 4.0), seed=7), data / "d still")
     append_row(data / MANIFEST_NAME, Row("c other", Status.RENDERED, "c.glb", clip="walk"))
     again = Here()
-    filter_data(job, again)
+    filter_grids(job, again)
     assert {task.folder.name for task in again.tasks} == {
         "c other", "d still", "f broken", "g gone"
     }  # fmt: skip
@@ -175,52 +176,52 @@ def test_what_has_changed_is_scored_again(data):
 def test_an_interrupted_run_goes_on_where_it_was(data):
     job = FilterJob(data, data / "filter")
     with pytest.raises(KeyboardInterrupt):
-        filter_data(job, Here(interrupted_after=4))
+        filter_grids(job, Here(interrupted_after=4))
     assert not (job.report / "kept.txt").exists()
     with (job.report / "unfinished" / "scores.jsonl").open("a") as torn:
         torn.write('{"name": "a go')
     again = Here()
-    assert filter_data(job, again).kept == 2
+    assert filter_grids(job, again).kept == 2
     assert len(again.tasks) == 7 - 2  # of the four, two had failed
 
 
 def test_the_model_is_asked_only_of_what_is_still_kept_and_once(data):
     oracle = Oracle(INCOMPLETE, "I cannot say")
     job = FilterJob(data, data / "filter", judge=oracle, overwrite=True)
-    summary = filter_data(job, Here())
+    summary = filter_grids(job, Here())
     assert (summary.kept, summary.judged, summary.undecided) == (1, 2, 1)
     rows = rows_of(job.report)
     assert rows["c other"]["reasons"] == ["not complete: <half> a ball"]
     assert rows["a good"]["judgement"]["answer"] == "I cannot say"
     assert rows["a good"]["verdict"] == "kept"
-    assert filter_data(job, Here()) == summary  # the oracle has nothing left to say
+    assert filter_grids(job, Here()) == summary  # the oracle has nothing left to say
 
 
 def test_answers_survive_a_server_that_goes_away(data):
     with pytest.raises(BackendError):
-        filter_data(FilterJob(data, data / "filter", judge=Oracle(COMPLETE)), Here())
+        filter_grids(FilterJob(data, data / "filter", judge=Oracle(COMPLETE)), Here())
     oracle = Oracle(COMPLETE)
-    assert filter_data(FilterJob(data, data / "filter", judge=oracle), Here()).judged == 2
+    assert filter_grids(FilterJob(data, data / "filter", judge=oracle), Here()).judged == 2
 
 
 def test_a_report_never_goes_where_other_things_are(data, tmp_path):
     for place in (data, tmp_path):
         with pytest.raises(OutputError, match="replace the data"):
-            filter_data(FilterJob(data, place, overwrite=True), Here())
+            filter_grids(FilterJob(data, place, overwrite=True), Here())
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").touch()
     with pytest.raises(OutputError, match="holds chapter"):
-        filter_data(FilterJob(data, tmp_path / "thesis", overwrite=True), Here())
+        filter_grids(FilterJob(data, tmp_path / "thesis", overwrite=True), Here())
     with pytest.raises(OutputError, match="is a file"):
-        filter_data(FilterJob(data, tmp_path / "thesis" / "chapter", overwrite=True), Here())
+        filter_grids(FilterJob(data, tmp_path / "thesis" / "chapter", overwrite=True), Here())
 
 
 def test_a_folder_without_grids_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
-        filter_data(FilterJob(tmp_path / "absent", tmp_path / "report"), Here())
+        filter_grids(FilterJob(tmp_path / "absent", tmp_path / "report"), Here())
     (tmp_path / "data").mkdir()
     with pytest.raises(InputError, match="found none"):
-        filter_data(FilterJob(tmp_path / "data", tmp_path / "report"), Here())
+        filter_grids(FilterJob(tmp_path / "data", tmp_path / "report"), Here())
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 

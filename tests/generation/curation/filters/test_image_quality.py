@@ -23,9 +23,9 @@ def passes(quality: ImageQuality) -> bool:
     )
 
 
-def flat(colour: int):
+def flat(color: int):
     def paint(images: np.ndarray) -> np.ndarray:
-        images[..., :3] = colour
+        images[..., :3] = color
         return images
 
     return paint
@@ -35,15 +35,15 @@ def blurred(images: np.ndarray) -> np.ndarray:
     alpha = images[..., 3:] / 255
     sigma = (0, 5, 5, 0)
     soft = ndimage.gaussian_filter(alpha, sigma)
-    colour = ndimage.gaussian_filter(images[..., :3] * alpha, sigma) / np.maximum(soft, 1e-6)
-    return np.concatenate([colour.clip(0, 255), 255 * soft], axis=-1).astype(np.uint8)
+    color = ndimage.gaussian_filter(images[..., :3] * alpha, sigma) / np.maximum(soft, 1e-6)
+    return np.concatenate([color.clip(0, 255), 255 * soft], axis=-1).astype(np.uint8)
 
 
-def test_textured_and_flat_objects_are_fine_whatever_their_colour():
+def test_textured_and_flat_objects_are_fine_whatever_their_color():
     grid = textured_disc(steady())
     assert passes(measured(grid))
-    for colour in (0, 128, 255):
-        assert passes(measured(altered(grid, flat(colour))))
+    for color in (0, 128, 255):
+        assert passes(measured(altered(grid, flat(color))))
 
 
 def test_a_blurred_object_is_less_sharp_than_the_limit():

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from generation.curation.filters.scoring import Scores
-from generation.curation.filters.thresholds import Thresholds, decide
+from generation.curation.filters.thresholds import Thresholds, rejection_reasons
 
 GOOD = Scores(
     coverage=0.1,
@@ -19,7 +19,7 @@ GOOD = Scores(
 
 
 def test_a_good_grid_has_nothing_against_it():
-    assert decide(GOOD, Thresholds()) == ()
+    assert rejection_reasons(GOOD, Thresholds()) == ()
 
 
 @pytest.mark.parametrize(
@@ -36,23 +36,27 @@ def test_a_good_grid_has_nothing_against_it():
     ],
 )
 def test_each_score_outside_its_limits_is_named_with_both_numbers(score, value, said):
-    (reason,) = decide(replace(GOOD, **{score: value}), Thresholds())
+    (reason,) = rejection_reasons(replace(GOOD, **{score: value}), Thresholds())
     assert reason.startswith(f"{said}: {score} {value:g} ")
 
 
 def test_a_score_at_its_limit_is_good_enough():
     limits = Thresholds(min_motion=GOOD.motion, max_motion=GOOD.peak_motion)
-    assert decide(GOOD, limits) == ()
+    assert rejection_reasons(GOOD, limits) == ()
 
 
 def test_limits_of_what_was_not_measured_or_are_left_out_count_for_nothing():
-    assert decide(GOOD, Thresholds(min_lpips=0.1, max_lpips=0.2)) == ()
-    assert decide(replace(GOOD, motion=0.0), Thresholds(min_motion=None)) == ()
+    assert rejection_reasons(GOOD, Thresholds(min_lpips=0.1, max_lpips=0.2)) == ()
+    assert rejection_reasons(replace(GOOD, motion=0.0), Thresholds(min_motion=None)) == ()
     limits = Thresholds(min_lpips=0.1, max_lpips=0.2)
-    assert decide(replace(GOOD, lpips=0.05), limits) == ("without detail: lpips 0.05 < 0.1",)
-    assert decide(replace(GOOD, lpips=0.3), limits) == ("chaotic: lpips 0.3 > 0.2",)
+    assert rejection_reasons(replace(GOOD, lpips=0.05), limits) == (
+        "without detail: lpips 0.05 < 0.1",
+    )
+    assert rejection_reasons(replace(GOOD, lpips=0.3), limits) == ("chaotic: lpips 0.3 > 0.2",)
 
 
 def test_of_nothing_only_that_is_said():
     nothing = replace(GOOD, coverage=0.0, motion=0.0, sharpness=0.0)
-    assert decide(nothing, Thresholds()) == ("too little to be seen: coverage 0 < 0.005",)
+    assert rejection_reasons(nothing, Thresholds()) == (
+        "too little to be seen: coverage 0 < 0.005",
+    )

@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from generation.curation.jobs import ProcessPool, RayCluster, Resources, make_executor
-from generation.curation.jobs.ray_cluster import slot_count
+from generation.curation.jobs import Resources, make_executor
+from generation.curation.jobs.process_pool import ProcessPool
+from generation.curation.jobs.ray_cluster import RayCluster, slot_count
 from recon.errors import BackendError, GridError
 from recon.output import output_folder
 
@@ -26,7 +27,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from generation.curation.jobs import ProcessPool
+from generation.curation.jobs.process_pool import ProcessPool
 from tests.generation.curation.jobs.test_process_pool import renders_for_ever
 
 if __name__ == "__main__":

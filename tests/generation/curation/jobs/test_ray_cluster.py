@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from generation.curation.jobs import RayCluster, Resources
-from generation.curation.jobs.ray_cluster import QUIET
+from generation.curation.jobs import Resources
+from generation.curation.jobs.ray_cluster import _QUIET, RayCluster
 from recon.errors import BackendError
 
 ray = pytest.importorskip("ray", reason="needs pip install 'fourdvd[cluster]'")
@@ -81,7 +81,7 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in QUIET.items():
+        for name, value in _QUIET.items():
             patch.setenv(name, value)
         head = {**NODE, "num_cpus": 2, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)

@@ -4,19 +4,19 @@ from scipy.signal.windows import blackmanharris
 
 from generation.curation.render.baked_asset import BakedAsset, Surface
 from generation.curation.render.fast_renderer import (
-    MAPS,
+    SHADOW_MAPS,
     FastRenderer,
     blackman_harris,
     draw_shadow_maps,
-    places_along_pixel,
+    native_mesh,
+    subpixels_along_pixel,
     sun_directions,
 )
-from generation.curation.render.native_mesh import native_mesh
 from generation.curation.render.settings import Light
 from recon.errors import InputError
 from recon.grid import orbit_camera
 from recon.native.library import kernels
-from tests.generation.curation.plain_renderer import render_plainly
+from tests.generation.curation.render.plain_renderer import render_plainly
 from tests.generation.curation.tiny_meshes import CHECKER, asset, ball, joined, mesh, quad
 
 ALL_ROUND = Light(ambient=1.0, sun=0.0)
@@ -34,7 +34,7 @@ def encoded(linear) -> np.ndarray:
 
 
 def assert_alike(one: np.ndarray, other: np.ndarray, steps: int = 1) -> None:
-    """Alike over black: where almost nothing is, colour means little."""
+    """Alike over black: where almost nothing is, color means little."""
     over = [x[..., :3].astype(float) * x[..., 3:] / 255 for x in (one, other)]
     difference = np.abs(over[0] - over[1]).max(axis=-1)
     assert np.mean(difference > steps) < 0.01  # a place on an edge belongs to either side
@@ -54,12 +54,12 @@ def test_texture_coordinates_outside_of_0_to_1_repeat():
     assert_alike(picture(baked), render_plainly(baked, 0, FRONT, ALL_ROUND, 16))
 
 
-def test_a_round_coloured_ball_in_the_sun_is_drawn_as_its_plain_twin():
+def test_a_round_colored_ball_in_the_sun_is_drawn_as_its_plain_twin():
     frame = ball(0.6, rings=4)
     rng = np.random.default_rng(0)
-    frame.colours[..., :3] = rng.uniform(0.2, 1, frame.colours[..., :3].shape)
+    frame.colors[..., :3] = rng.uniform(0.2, 1, frame.colors[..., :3].shape)
     surface = Surface(
-        base_colour=(0.9, 0.6, 0.4, 1), uses_colours=True, emission=(0.1, 0, 0.05),
+        base_color=(0.9, 0.6, 0.4, 1), uses_colors=True, emission=(0.1, 0, 0.05),
         emission_texture=0,
     )  # fmt: skip
     baked = asset(frame, surface, textures=(CHECKER,))
@@ -75,13 +75,13 @@ def test_layers_that_let_light_through_are_drawn_as_their_plain_twin():
         quad(0.9, (0, 0.4, -0.1), surface=2),
         quad(0.5, (0.3, -0.2, -0.3), (0.4, 1, 0.1), surface=3),
     )
-    frame.colours[4:6, :, 3] = np.linspace(0.2, 1, 6).reshape(2, 3)
+    frame.colors[4:6, :, 3] = np.linspace(0.2, 1, 6).reshape(2, 3)
     texture = CHECKER.copy()
     texture[..., 3] = [[20, 200], [120, 255]]
     surfaces = (
-        Surface(base_colour=(0.8, 0.1, 0.1, 0.4)),
-        Surface(base_colour=(0.1, 0.5, 0.9, 0.9), alpha_texture=0),
-        Surface(base_colour=(0.2, 0.8, 0.2, 1), uses_colours=True),
+        Surface(base_color=(0.8, 0.1, 0.1, 0.4)),
+        Surface(base_color=(0.1, 0.5, 0.9, 0.9), alpha_texture=0),
+        Surface(base_color=(0.2, 0.8, 0.2, 1), uses_colors=True),
         Surface(base_texture=0, alpha_texture=0, alpha_cutoff=0.5),
     )
     baked = asset(frame, *surfaces, textures=(texture,))
@@ -91,7 +91,7 @@ def test_layers_that_let_light_through_are_drawn_as_their_plain_twin():
 def test_shadows_fall_where_rays_find_them():
     roof = quad(0.4, (0, 0.1, 0.1), (0.2, 0.3, 1))
     frame = joined(roof, quad(1.1, (0, 0, -0.35), (0, 0, 1), surface=1))
-    baked = asset(frame, Surface(base_colour=(0.9, 0.3, 0.2, 1)), Surface())
+    baked = asset(frame, Surface(base_color=(0.9, 0.3, 0.2, 1)), Surface())
     camera = orbit_camera(20, 40, 3.2, 33.8, 40, 40)
     fast, plain = picture(baked, camera, Light()), render_plainly(baked, 0, camera, Light(), 16)
     difference = np.abs(fast[..., :3].astype(float) - plain[..., :3])
@@ -100,11 +100,11 @@ def test_shadows_fall_where_rays_find_them():
     assert np.abs(lit.astype(float) - fast).max() > 30  # there is a shadow to be found
 
 
-def test_colours_follow_the_formula():
+def test_colors_follow_the_formula():
     light, base = Light(), np.array([0.7, 0.3, 0.1])
     normal = np.array([-0.3, -0.8, 0.5]) / np.linalg.norm([-0.3, -0.8, 0.5])
     sun = -np.array(light.direction) / np.linalg.norm(light.direction)
-    surface = Surface(base_colour=(*base, 1), emission=(0.02, 0.05, 0.1))
+    surface = Surface(base_color=(*base, 1), emission=(0.02, 0.05, 0.1))
     image = picture(asset(quad(1.2, normal=tuple(normal)), surface), light=light)
     strength = light.sun / np.pi * (normal @ sun) + light.ambient * (0.8 + 0.2 * normal[2])
     expected = encoded(base * strength + [0.02, 0.05, 0.1])
@@ -134,7 +134,7 @@ def test_light_beyond_white_is_clipped():
 
 def test_two_layers_stop_what_each_of_them_leaves():
     frame = joined(quad(1.2, (0, -0.2, 0)), quad(1.2, (0, 0.2, 0), surface=1))
-    surfaces = (Surface(base_colour=(1, 0, 0, 0.4)), Surface(base_colour=(0, 1, 0, 0.5)))
+    surfaces = (Surface(base_color=(1, 0, 0, 0.4)), Surface(base_color=(0, 1, 0, 0.5)))
     pixel = picture(asset(frame, *surfaces))[16, 16]
     alpha = 1 - 0.6 * 0.5
     np.testing.assert_allclose(pixel[3], 255 * alpha, atol=1)
@@ -148,7 +148,7 @@ def test_a_pane_takes_its_share_of_the_sun_from_what_is_behind():
 
     def wall(*panes):
         frame = joined(quad(1.0, (0, 0.3, -0.2)), *panes)
-        pane = Surface(base_colour=(1, 1, 1, 0.25))
+        pane = Surface(base_color=(1, 1, 1, 0.25))
         return picture(asset(frame, Surface(), pane), above, light, 144)
 
     open_wall = wall()
@@ -187,7 +187,7 @@ def test_nothing_is_transparent_black():
 
 def test_more_places_than_memory_holds_are_refused():
     camera = orbit_camera(0, 0, 3.2, 33.8, 4096, 4096)
-    with pytest.raises(InputError, match="4096 × 4096 pixels with 7² places"):
+    with pytest.raises(InputError, match="4096 × 4096 pixels with 7² "):
         FastRenderer(asset(quad()), Light(), 64).render(0, [camera])
 
 
@@ -243,7 +243,7 @@ def test_the_filter_is_blackman_harris_over_three_pixels(subsamples):
 
 def test_places_are_odd_and_average_at_least_the_samples():
     for samples in range(1, 200):
-        places = places_along_pixel(samples)
+        places = subpixels_along_pixel(samples)
         assert places % 2 == 1
         assert 2.25 * places**2 >= samples
         assert places == 1 or 2.25 * (places - 2) ** 2 < samples
@@ -279,15 +279,15 @@ def test_directions_fill_the_disc_of_the_sun():
     assert angle.max() < light.angle_deg / 2
     # The mean square of the radius in a disc is half of its square.
     assert np.mean(angle**2) == pytest.approx((light.angle_deg / 2) ** 2 / 2, rel=1e-3)
-    centre = directions.mean(axis=0)
-    assert np.degrees(np.arccos(centre @ axis / np.linalg.norm(centre))) < 0.1
+    center = directions.mean(axis=0)
+    assert np.degrees(np.arccos(center @ axis / np.linalg.norm(center))) < 0.1
 
 
 @pytest.mark.parametrize("direction", [(0, 0, -1), (1, 0, 0), (0, -2, 0), (1, 1, 1)])
 def test_the_sun_may_shine_along_any_direction(direction):
     directions = sun_directions(Light(direction=direction, angle_deg=0))
     expected = -np.array(direction) / np.linalg.norm(direction)
-    np.testing.assert_allclose(directions, np.tile(expected, (MAPS, 1)), atol=1e-12)
+    np.testing.assert_allclose(directions, np.tile(expected, (SHADOW_MAPS, 1)), atol=1e-12)
 
 
 def test_every_vertex_is_inside_of_every_map_and_nothing_is_nearer_than_the_map():
@@ -295,7 +295,7 @@ def test_every_vertex_is_inside_of_every_map_and_nothing_is_nearer_than_the_map(
     maps = draw_shadow_maps(native_mesh(asset(frame), frame), frame.vertices, Light(), 64)
     points = frame.vertices @ maps.T_map_world[:, :, :3].transpose(0, 2, 1)
     points += maps.T_map_world[:, None, :, 3]
-    assert maps.nearness.shape == (MAPS, 64, 64)
+    assert maps.nearness.shape == (SHADOW_MAPS, 64, 64)
     assert points[..., :2].min() >= 0.99 and points[..., :2].max() <= 63.01
     assert maps.nearness.max() <= points[..., 2].max() + 1e-3
     assert (maps.nearness > -1e30).mean() > 0.3
@@ -303,7 +303,7 @@ def test_every_vertex_is_inside_of_every_map_and_nothing_is_nearer_than_the_map(
 
 def test_a_partly_transparent_surface_covers_that_share_of_its_texels():
     frame = quad(1.0, normal=(-0.55, -0.75, 0.9))
-    drawable = native_mesh(asset(frame, Surface(base_colour=(1, 1, 1, 0.3))), frame)
+    drawable = native_mesh(asset(frame, Surface(base_color=(1, 1, 1, 0.3))), frame)
     maps = draw_shadow_maps(drawable, frame.vertices, Light(angle_deg=0), 64)
     covered = maps.nearness > -1e30
     solid = native_mesh(asset(frame), frame)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from generation.curation.render.baked_asset import Surface
-from generation.curation.render.native_mesh import native_mesh
+from generation.curation.render.fast_renderer import native_mesh
 from recon.errors import InputError
 from recon.grid import orbit_camera
 from recon.native.mesh import image_from_world
@@ -110,7 +110,7 @@ def test_places_of_a_pixel_lie_around_its_centre():
         ({"triangles": np.array([[0, 1, 4], [0, 2, 3]], np.int32)}, "vertex"),
         ({"triangles": np.array([[0, 1, -1], [0, 2, 3]], np.int32)}, "vertex"),
         ({"surface": np.array([0, 3], np.int32)}, "surface"),
-        ({"colours": np.ones((1, 3, 4), np.float32)}, "colours"),
+        ({"colors": np.ones((1, 3, 4), np.float32)}, "colors"),
     ],
 )
 def test_an_index_outside_of_its_table_is_refused(broken, message):

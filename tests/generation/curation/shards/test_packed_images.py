@@ -1,9 +1,10 @@
-"""Images keep their colours when made smaller, and all their bits when encoded."""
+"""Images keep their colors when made smaller, and all their bits when encoded."""
 
 import numpy as np
 import pytest
 
-from generation.curation.shards.packed_images import Codec, decode, encode, resolve_quality, shrink
+from generation.curation.shards.pack_settings import Codec, resolve_quality
+from generation.curation.shards.packed_images import decode, encode, shrink
 from recon.errors import InputError
 from tests.conftest import make_tiny_grid
 
@@ -22,7 +23,7 @@ def noise(size: int = 16) -> np.ndarray:
 @pytest.mark.parametrize("codec", LOSSLESS)
 def test_a_lossless_codec_gives_every_bit_back(codec):
     picture = shrink(noise(), 16)
-    picture[:4, :4] = (1, 2, 3, 0)  # a colour that nobody sees
+    picture[:4, :4] = (1, 2, 3, 0)  # a color that nobody sees
     np.testing.assert_array_equal(decode(encode(picture, codec), codec, 16), picture)
 
 
@@ -42,7 +43,7 @@ def test_a_lossy_codec_stays_close_and_is_smaller():
     assert np.abs(found[seen].astype(int) - picture[seen]).mean() < 4
 
 
-def test_at_its_own_size_an_image_stays_as_it_is_but_for_hidden_colours(image):
+def test_at_its_own_size_an_image_stays_as_it_is_but_for_hidden_colors(image):
     image[0, 0] = (9, 8, 7, 0)
     result = shrink(image, 32)
     seen = image[..., 3] > 0
@@ -50,14 +51,14 @@ def test_at_its_own_size_an_image_stays_as_it_is_but_for_hidden_colours(image):
     assert (result[~seen] == (255, 255, 255, 0)).all()
 
 
-def test_hidden_colours_never_reach_a_smaller_image(image):
+def test_hidden_colors_never_reach_a_smaller_image(image):
     other = image.copy()
     other[other[..., 3] == 0] = (255, 0, 0, 0)
     image[image[..., 3] == 0] = 0
     np.testing.assert_array_equal(shrink(image, 12), shrink(other, 12))
 
 
-def test_an_object_of_one_colour_keeps_it_up_to_its_edges(image):
+def test_an_object_of_one_color_keeps_it_up_to_its_edges(image):
     image[..., :3] = (200, 100, 50)
     small = shrink(image, 16)
     inside = small[..., 3] > 100

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from generation.curation.shards.packed_images import Codec
+from generation.curation.shards.pack_settings import Codec
 from generation.curation.shards.packing import (
     PackSettings,
     grid_names,
-    kept_names,
     pack_grids,
     read_names,
+    select_names,
 )
 from generation.curation.shards.shard_files import read_shards
 from recon.errors import InputError, OutputError, OutputExistsError
@@ -42,7 +42,7 @@ def test_bad_grids_are_named_and_the_rest_go_on(data, tmp_path):
     steps = []
     index = pack_grids(
         data, [*grid_names(data), "gone"], tmp_path / "out", SETTINGS,
-        on_step=lambda done, total: steps.append((done, total)),
+        on_step=lambda state: steps.append(state[1:3]),
     )  # fmt: skip
     assert steps == [(number, 10) for number in range(1, 11)]
     assert sorted(sample.name for sample in index.samples) == ["grid0", "grid1", "grid2"]
@@ -73,7 +73,7 @@ def test_when_no_grid_is_left_nothing_is_made(data, tmp_path):
 
 
 def test_an_interruption_leaves_nothing(data, tmp_path):
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(state: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -155,10 +155,10 @@ def test_a_grid_without_a_row_has_no_known_origin(data, tmp_path):
 
 
 def test_only_what_the_filters_kept_is_packed_unless_none_were_run(data):
-    assert kept_names(data) == ["grid0", "grid1", "grid2"]
+    assert select_names(data) == ["grid0", "grid1", "grid2"]
     (data / "filter").mkdir()
     (data / "filter" / "kept.txt").write_text("grid2\n\ngrid0\ngrid2\n")
-    assert kept_names(data) == ["grid2", "grid0"]
+    assert select_names(data) == ["grid2", "grid0"]
 
 
 def test_a_list_that_leaves_the_folder_is_refused(tmp_path):

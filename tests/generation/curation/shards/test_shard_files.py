@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generation.curation.shards.packed_images import Codec, shrink
+from generation.curation.shards.pack_settings import Codec
+from generation.curation.shards.packed_images import shrink
 from generation.curation.shards.shard_files import read_shards
 from generation.curation.shards.shard_format import (
     INDEX_NAME,

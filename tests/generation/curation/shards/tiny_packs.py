@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from generation.curation.manifest import MANIFEST_NAME, Row, Status, append_row
-from generation.curation.shards.packing import PackSettings, grid_names, pack_grids
+from generation.curation.shards.pack_settings import PackSettings
+from generation.curation.shards.packing import grid_names, pack_grids
 from generation.curation.shards.shard_format import PackIndex
 from recon.grid.writing import write_posed_images
 from tests.conftest import make_tiny_grid

@@ -11,7 +11,7 @@ import numpy as np
 from generation.curation.render.baked_asset import BakedAsset, MeshFrame, Surface
 from generation.curation.render.fast_renderer import (
     blackman_harris,
-    places_along_pixel,
+    subpixels_along_pixel,
     sun_directions,
 )
 from generation.curation.render.settings import Light
@@ -24,7 +24,7 @@ def render_plainly(
     asset: BakedAsset, frame: int, camera: Camera, light: Light, samples: int
 ) -> np.ndarray:
     """One image as `FastRenderer.render` draws it, uint8, [H, W, 4]."""
-    subsamples, margin, _ = pixel_filter = blackman_harris(places_along_pixel(samples))
+    subsamples, margin, _ = pixel_filter = blackman_harris(subpixels_along_pixel(samples))
     mesh = asset.frames[frame]
     T = image_from_world(camera, subsamples, margin)
     height, width = (n * subsamples + 2 * margin for n in (camera.height, camera.width))
@@ -33,10 +33,10 @@ def render_plainly(
         for index in range(len(mesh.triangles))
     ]
     depth = np.stack([layer[0] for layer in layers])
-    colour = np.stack([layer[1] for layer in layers])
+    color = np.stack([layer[1] for layer in layers])
     film = np.zeros((height, width, 4))
     for index in np.argsort(-depth, axis=0, kind="stable"):  # the farthest first
-        over = np.take_along_axis(colour, index[None, :, :, None], axis=0)[0]
+        over = np.take_along_axis(color, index[None, :, :, None], axis=0)[0]
         film = over + film * (1 - over[..., 3:])
     return _develop(film, pixel_filter.weights, subsamples, camera.height, camera.width)
 
@@ -69,12 +69,12 @@ def _shade(
         emission *= _decode(_sample(asset.textures[surface.emission_texture], uv)[:, :3])
     if surface.unlit:
         return np.hstack([alpha * emission, alpha])
-    base = np.tile(np.array(surface.base_colour[:3]), (len(weights), 1))
+    base = np.tile(np.array(surface.base_color[:3]), (len(weights), 1))
     if surface.base_texture is not None:
         uv = weights @ mesh.uv[surface.base_uv, index]
         base *= _decode(_sample(asset.textures[surface.base_texture], uv)[:, :3])
-    if surface.uses_colours:
-        base *= weights @ mesh.colours[index, :, :3]
+    if surface.uses_colors:
+        base *= weights @ mesh.colors[index, :, :3]
     corners = mesh.vertices[mesh.triangles[index]].astype(np.float64)
     flat = np.cross(corners[1] - corners[0], corners[2] - corners[0])
     side = np.sign(flat @ (camera.position - corners[0]))
@@ -95,12 +95,12 @@ def _shade(
 def _alpha(
     asset: BakedAsset, mesh: MeshFrame, index: int, surface: Surface, weights: np.ndarray
 ) -> np.ndarray:
-    alpha = np.full(len(weights), float(surface.base_colour[3]))
+    alpha = np.full(len(weights), float(surface.base_color[3]))
     if surface.alpha_texture is not None:
         uv = weights @ mesh.uv[surface.base_uv, index]
         alpha *= _sample(asset.textures[surface.alpha_texture], uv)[:, 3]
-    if surface.uses_colours:
-        alpha *= weights @ mesh.colours[index, :, 3]
+    if surface.uses_colors:
+        alpha *= weights @ mesh.colors[index, :, 3]
     if surface.alpha_cutoff is not None:
         return (alpha >= surface.alpha_cutoff).astype(np.float64)
     return alpha

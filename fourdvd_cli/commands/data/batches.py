@@ -1,0 +1,37 @@
+"""Runs a batch of `data render` or `data figures` and shows its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fourdvd_cli import console
+
+if TYPE_CHECKING:
+    from generation.curation.render.batch import RenderBatch
+    from generation.curation.render.rendering import AnyAsset
+
+REASONS_SHOWN = 20
+
+
+def run_batch(batch: RenderBatch, assets: Sequence[AnyAsset], json: bool, quiet: bool) -> None:
+    """Render the assets with a progress bar, then show counts, and reasons of refusals.
+
+    Raises:
+        FourdvdError: nothing was rendered, or as `RenderBatch.run`.
+    """
+    with console.progress("rendering", quiet) as report:
+        result = batch.run(
+            assets, lambda state: report(state.step, state.steps, _counts(state.metrics))
+        )
+    for row in result.refused[:REASONS_SHOWN]:
+        console.say(f"{row.status}: {row.name}: {row.reason}")
+    before = f"{result.from_before} of them in an earlier run"
+    console.say(f"{result.folder}: {_counts(result.counts)}; {before}")
+    result.require_rendered()
+    if json:
+        console.print_json(result.to_json())
+
+
+def _counts(counts: Mapping[Any, float]) -> str:
+    return ", ".join(f"{count:.0f} {status}" for status, count in counts.items() if count)

@@ -1,0 +1,209 @@
+"""Many assets to grid folders: in parallel, resumable, one row of the manifest for each asset."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from generation.curation.assets.limits import Limits
+from generation.curation.jobs import Resources, make_executor
+from generation.curation.manifest import (
+    MANIFEST_NAME,
+    Row,
+    Status,
+    append_row,
+    is_final,
+    read_rows,
+    row_json,
+)
+from generation.curation.render.rendering import (
+    NO_BACKEND,
+    AnyAsset,
+    RenderTask,
+    finished_row,
+    new_row,
+    render_asset,
+)
+from generation.curation.render.settings import TIMEOUT_S, RenderSettings
+from recon.devices import usable_cores
+from recon.errors import BackendError, FourdvdError, InputError, OutputExistsError
+from recon.output import check_output
+from recon.progress import OnStep, Progress, ignore_progress
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """The rows of all assets of a batch.
+
+    Attributes:
+        folder: of the grids.
+        rows: one per asset, in their order.
+        from_before: number of assets that an earlier run had finished.
+    """
+
+    folder: Path
+    rows: Sequence[Row]
+    from_before: int
+
+    @property
+    def counts(self) -> dict[Status, int]:
+        """Number of assets by status."""
+        counts = Counter(row.status for row in self.rows)
+        return {status: counts[status] for status in Status}
+
+    @property
+    def refused(self) -> list[Row]:
+        """Rows of the assets that were not rendered."""
+        return [row for row in self.rows if row.status is not Status.RENDERED]
+
+    def require_rendered(self) -> None:
+        """Raises an error if no asset was rendered.
+
+        Raises:
+            BackendError: Blender, a compiled kernel or the requested device is missing.
+            InputError: all assets were rejected.
+            FourdvdError: some failed for another reason.
+        """
+        if self.counts[Status.RENDERED]:
+            return
+        more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
+        first = self.refused[0]
+        message = f"no asset was rendered; {first.asset}: {first.reason}{more}"
+        if any(row.facts.get("code") == NO_BACKEND for row in self.refused):
+            raise BackendError(message)
+        raise FourdvdError(message) if self.counts[Status.FAILED] else InputError(message)
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts and rows as JSON."""
+        return {
+            "folder": str(self.folder),
+            **{str(status): count for status, count in self.counts.items()},
+            "from_before": self.from_before,
+            "assets": [row_json(row) for row in self.rows],
+        }
+
+
+@dataclass(frozen=True)
+class RenderBatch:
+    """How many assets are rendered.
+
+    Attributes:
+        folder: gets a grid folder for each asset, and the manifest.
+        settings: of the images.
+        limits: resource limits of an asset.
+        timeout_s: time limit of Blender for one asset in seconds.
+        workers: assets at once; None uses all cores. With Ray, the cluster decides.
+        threads: threads per asset; None divides the cores by the workers, or is 1 with Ray.
+        ray: address of a Ray cluster, or None.
+        overwrite: whether earlier grids are rendered again.
+    """
+
+    folder: Path
+    settings: RenderSettings
+    limits: Limits = field(default_factory=Limits)
+    timeout_s: float = TIMEOUT_S
+    workers: int | None = None
+    threads: int | None = None
+    ray: str | None = None
+    overwrite: bool = False
+
+    def run(self, assets: Sequence[AnyAsset], on_step: OnStep = ignore_progress) -> BatchResult:
+        """Renders the assets that are not finished yet.
+
+        Args:
+            assets: as `find_assets` and `figure_assets` return them.
+            on_step: called after each asset, with the counts by status as metrics.
+
+        Raises:
+            OutputExistsError: a folder is in the way.
+            BackendError: the Ray cluster cannot be used.
+            FourdvdError, OSError: as `render_asset`.
+        """
+        rows = self._finished(assets)
+        waiting = [asset for asset in assets if asset.name not in rows]
+        before = len(rows)
+        counts: Counter[Status] = Counter()
+        with closing(self._render(waiting)) as results:
+            for row in results:
+                append_row(self.folder / MANIFEST_NAME, row)
+                rows[row.name] = row
+                for warning in row.facts.get("warnings", ()):
+                    _log.info("%s: %s", row.name, warning)
+                counts[row.status] += 1
+                metrics = {str(status): float(counts[status]) for status in Status}
+                on_step(Progress("rendering", counts.total(), len(waiting), metrics=metrics))
+        return BatchResult(self.folder, [rows[asset.name] for asset in assets], before)
+
+    def _finished(self, assets: Sequence[AnyAsset]) -> dict[str, Row]:
+        """Rows of the finished assets; checks that nothing else is in the way of the others."""
+        known = read_rows(self.folder / MANIFEST_NAME)
+        if not known:
+            self._check_folder()
+        if self.overwrite:
+            return {}
+        settings, done = self.settings.as_json(), {}
+        for asset in assets:
+            row = known.get(asset.name)
+            same = row is not None and row.asset == str(asset.path) and is_final(row, settings)
+            if row is not None and same and self._still_there(row):
+                done[asset.name] = row
+            elif finished_row(self.folder / asset.name, asset, self.settings) is None:
+                self._check_free(self.folder / asset.name)
+        return done
+
+    def _still_there(self, row: Row) -> bool:
+        return row.status is not Status.RENDERED or (self.folder / row.name).is_dir()
+
+    def _check_folder(self) -> None:
+        """Without a manifest, only grids that a crash kept from their rows may be there."""
+        held = list(self.folder.glob("*/render.json")) if self.folder.is_dir() else []
+        if not held:
+            check_output(self.folder, self.overwrite)
+
+    def _check_free(self, folder: Path) -> None:
+        try:
+            check_output(folder)
+        except OutputExistsError as error:
+            raise OutputExistsError(
+                error.path,
+                "it has other settings or another asset; choose another folder or pass --overwrite",
+            ) from error
+
+    def _render(self, assets: Sequence[AnyAsset]) -> Generator[Row, None, None]:
+        if not assets:
+            return
+        workers, threads = self._shares(len(assets))
+        tasks = [
+            RenderTask(
+                asset, (self.folder / asset.name).absolute(), self.settings, self.overwrite,
+                self.limits, self.timeout_s, threads,
+            )
+            for asset in assets
+        ]  # fmt: skip
+        executor = make_executor(self.ray, workers, Resources(cpus=threads or 1, gpus=self._gpus))
+        with closing(executor.run(render_asset, tasks)) as results:
+            for completed in results:
+                if completed.value is not None:
+                    yield completed.value
+                    continue
+                lost = new_row(assets[completed.index], self.settings)
+                yield replace(lost, reason=completed.failure, facts={"code": "worker"})
+
+    def _shares(self, assets: int) -> tuple[int, int]:
+        """Number of workers, and threads of each; a cluster counts its own cores."""
+        if self.ray is not None:
+            return 1, self.threads or 1
+        cores = usable_cores()
+        workers = self.workers or max(1, min(assets, 1 if self._gpus else cores))
+        return workers, self.threads or max(1, cores // workers)
+
+    @property
+    def _gpus(self) -> float:
+        return 1.0 if self.settings.device == "cuda" else 0.0
