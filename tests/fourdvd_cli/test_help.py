@@ -78,7 +78,7 @@ def test_an_option_takes_the_same_kind_of_value_in_every_command():
         ("models fetch sv4d2 --accept-licence", "accept_license", True),
         ("train base in -o out --vae vae --start base", "start", "base"),
         ("train base in -o out --vae vae --size high", "size", "high"),
-        ("train vae in -o out --batch 2", "batch", 2),
+        ("train vae in -o out --batch 2", "batch_size", 2),
     ],
 )
 def test_names_of_older_versions_are_accepted(arguments, name, value):
