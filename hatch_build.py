@@ -1,7 +1,7 @@
-"""Compiles the CPU kernels while the package is installed or packed into a wheel.
+"""Build hook: compile the CPU kernels when the package is installed or built as a wheel.
 
-An install where no compiler is to be had goes on without them: the plain PyTorch rasterizer is used
-instead, and `fourdvd doctor` says so.
+Without a compiler the package is installed without kernels: the reference rasterizer in PyTorch is
+used instead, and `fourdvd doctor` reports it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-CLANG = "ziglang>=0.13"  # a whole clang in a wheel; fetched only where the system has no compiler
+CLANG = "ziglang>=0.13"  # clang in a wheel, only installed if the system has no compiler
 
 
 class KernelBuildHook(BuildHookInterface):
-    """Adds the compiled library to the package."""
+    """Add the compiled library to the package."""
 
     def dependencies(self) -> list[str]:
-        """What pip must fetch before the build: a compiler, if the system has none."""
+        """Return the build requirements: a compiler, if the system has none."""
         return [] if _builder(self.root).find_compiler() else [CLANG]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compiles the library into the source tree, where editable installs find it."""
+        """Compile the library into the source tree, where editable installs find it."""
         builder = _builder(self.root)
         try:
             library = builder.build()
@@ -40,7 +40,7 @@ class KernelBuildHook(BuildHookInterface):
 
 
 def _builder(root: str) -> ModuleType:
-    """The module `recon.native.build`, from its file: the package is not installed yet."""
+    """Import `recon.native.build` from its file, as the package is not installed yet."""
     path = Path(root) / "recon" / "native" / "build.py"
     spec = importlib.util.spec_from_file_location("fourdvd_native_build", path)
     if spec is None or spec.loader is None:

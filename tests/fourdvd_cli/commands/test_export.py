@@ -17,9 +17,7 @@ def test_each_format_gets_a_folder_and_the_manifest_names_its_files(
     assert set(read_manifest(tmp_path / "out")["formats"]) == {"ply", "splat", "glb-splats"}
 
 
-def test_the_mesh_is_one_file_with_at_most_the_faces_that_were_asked_for(
-    fourdvd, scene_folder, tmp_path
-):
+def test_the_mesh_is_one_file_with_at_most_the_requested_faces(fourdvd, scene_folder, tmp_path):
     arguments = ["--format", "glb", "--faces", 200, "--texture-size", 32, "--json"]
     outcome = fourdvd("export", scene_folder, "-o", tmp_path / "out", *arguments)
     assert outcome.exit_code == 0
@@ -27,7 +25,7 @@ def test_the_mesh_is_one_file_with_at_most_the_faces_that_were_asked_for(
     assert json.loads(outcome.stdout)["formats"]["glb"]["options"]["faces"] == 200
 
 
-def test_verifying_tells_the_psnr_to_the_scene(fourdvd, scene_folder, tmp_path):
+def test_verification_reports_the_psnr_against_the_scene(fourdvd, scene_folder, tmp_path):
     arguments = ["export", scene_folder, "-o", tmp_path / "out", "--format", "ply", "--verify"]
     outcome = fourdvd(*arguments, "--json")
     assert outcome.exit_code == 0
@@ -38,7 +36,7 @@ def test_verifying_tells_the_psnr_to_the_scene(fourdvd, scene_folder, tmp_path):
     assert "dB" in table
 
 
-def test_other_axes_and_frames_can_be_asked_for(fourdvd, scene_folder, tmp_path):
+def test_axes_and_number_of_frames_can_be_chosen(fourdvd, scene_folder, tmp_path):
     options = ["--format", "ply", "--axes", "z-up", "--frames", 5, "--verify"]
     outcome = fourdvd("export", scene_folder, "-o", tmp_path / "out", *options)
     assert outcome.exit_code == 0
@@ -55,14 +53,14 @@ def test_another_format_can_join_but_the_same_one_is_not_replaced(fourdvd, scene
     assert fourdvd(*arguments, "ply", "--overwrite").exit_code == 0
 
 
-def test_a_scene_that_is_not_there_is_one_sentence(fourdvd, tmp_path):
+def test_a_missing_scene_is_reported_on_one_line(fourdvd, tmp_path):
     outcome = fourdvd("export", tmp_path / "none", "-o", tmp_path / "out", "--format", "ply")
     assert outcome.exit_code == 3
     assert len(outcome.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_signal_while_exporting_leaves_no_half_a_format(start, scene_folder, tmp_path):
+def test_a_signal_while_exporting_leaves_no_partial_format(start, scene_folder, tmp_path):
     options = ["--format", "ply", "--frames", 10_000, "--quiet"]
     process = start("export", scene_folder, "-o", tmp_path / "out", *options)
     process.wait_until(lambda: list(tmp_path.glob("out/.ply.partial-*/frame_*.ply")))

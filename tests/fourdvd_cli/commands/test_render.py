@@ -75,7 +75,7 @@ def test_a_broken_scene_is_one_sentence(fourdvd, scene_folder, tmp_path):
 
 
 @pytest.mark.parametrize("camera", ["spiral", "fixed:7", "fixed:x"])
-def test_an_unknown_camera_path_is_one_sentence(fourdvd, scene_folder, tmp_path, camera):
+def test_an_unknown_camera_path_is_reported_on_one_line(fourdvd, scene_folder, tmp_path, camera):
     outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video.mp4", "--camera", camera)
     assert outcome.exit_code == 3
     assert "error: " in outcome.stderr

@@ -44,7 +44,7 @@ def test_unknown_axes_are_refused_with_the_known_names():
         rotation_to("x-up")
 
 
-def test_a_turned_camera_sees_turned_gaussians_as_before(random_gaussians: Gaussians):
+def test_a_rotated_camera_sees_rotated_gaussians_as_before(random_gaussians: Gaussians):
     """The image only stays the same if means, orientations and spherical harmonics all rotate."""
     camera = orbit_camera(25, 15, 3.2, 33.8, 32, 32)
     pose = camera.T_world_camera.copy()
@@ -58,7 +58,7 @@ def test_a_turned_camera_sees_turned_gaussians_as_before(random_gaussians: Gauss
     torch.testing.assert_close(after.rgb, before.rgb, atol=1e-5, rtol=0)
 
 
-def test_turning_back_restores_the_gaussians(random_gaussians: Gaussians):
+def test_rotating_back_restores_the_gaussians(random_gaussians: Gaussians):
     back = rotate_gaussians(rotate_gaussians(random_gaussians, TURN), TURN.T)
     for name, expected in random_gaussians._asdict().items():
         torch.testing.assert_close(getattr(back, name), expected, atol=1e-5, rtol=1e-5)

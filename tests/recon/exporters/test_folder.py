@@ -20,7 +20,7 @@ def test_every_named_exporter_is_there():
     assert all(callable(find_exporter(name)) for name in exporters)
 
 
-def test_files_are_where_readers_look_for_them(scene: Scene, tmp_path: Path):
+def test_files_have_the_documented_paths(scene: Scene, tmp_path: Path):
     export(scene, tmp_path / "out", ["ply", "splat", "glb-splats"])
     for name, suffix in (("ply", "ply"), ("splat", "splat"), ("glb-splats", "glb")):
         found = sorted(path.name for path in (tmp_path / "out" / name).iterdir())
@@ -81,7 +81,7 @@ def test_a_scene_without_gaussians_is_refused(scene: Scene, tmp_path: Path):
         export(scene, tmp_path, ["ply"])
 
 
-def test_a_mesh_of_fog_is_refused_and_leaves_nothing(scene: Scene, tmp_path: Path):
+def test_a_scene_without_a_surface_is_refused_and_leaves_nothing(scene: Scene, tmp_path: Path):
     scene.gaussians = scene.gaussians._replace(opacities=scene.gaussians.opacities - 20)
     with pytest.raises(SceneError, match="no surface"):
         export(scene, tmp_path / "out", ["glb"])
@@ -105,7 +105,7 @@ def test_a_format_that_fails_leaves_the_finished_ones(
     assert list(read_manifest(tmp_path)["formats"]) == ["ply"]
 
 
-def test_a_folder_with_somebody_elses_manifest_is_left_alone(scene: Scene, tmp_path: Path):
+def test_a_folder_with_a_foreign_manifest_is_left_unchanged(scene: Scene, tmp_path: Path):
     (tmp_path / "export.json").write_text(json.dumps({"mine": 1}))
     with pytest.raises(OutputError, match="choose another folder"):
         export(scene, tmp_path, ["ply"])

@@ -46,6 +46,6 @@ def test_other_files_are_refused(data: bytes):
         read_glb(data)
 
 
-def test_a_glb_cut_short_is_refused():
+def test_a_truncated_glb_is_refused():
     with pytest.raises(InputError, match="header does not match"):
         read_glb(written()[0][:-4])

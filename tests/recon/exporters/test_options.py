@@ -17,7 +17,7 @@ from recon.exporters.options import ExportOptions
         ("resolution", 2),
     ],
 )
-def test_numbers_out_of_range_are_refused_with_the_range(name: str, value: int):
+def test_numbers_out_of_range_are_refused(name: str, value: int):
     with pytest.raises(InputError, match=f"expected {name} from .* found {value}"):
         dataclasses.replace(ExportOptions(), **{name: value})
 

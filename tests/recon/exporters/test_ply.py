@@ -57,11 +57,11 @@ def test_another_writers_order_types_and_normals_are_read(random_gaussians: Gaus
         ),
     ],
 )
-def test_what_is_no_ply_of_gaussians_is_refused(data: bytes, message: str):
+def test_files_other_than_a_ply_of_gaussians_are_refused(data: bytes, message: str):
     with pytest.raises(InputError, match=message):
         gaussians_from_ply(data)
 
 
-def test_a_ply_cut_short_is_refused(random_gaussians: Gaussians):
+def test_a_truncated_ply_is_refused(random_gaussians: Gaussians):
     with pytest.raises(InputError, match="truncated"):
         gaussians_from_ply(ply_from_gaussians(random_gaussians)[:-1])

@@ -13,7 +13,7 @@ def by_height(gaussians: Gaussians) -> Gaussians:
     return gaussians.map(lambda tensor: tensor[order])
 
 
-def test_a_splat_file_has_32_bytes_a_gaussian(random_gaussians: Gaussians):
+def test_a_splat_file_has_32_bytes_per_gaussian(random_gaussians: Gaussians):
     assert len(splat_from_gaussians(random_gaussians)) == 32 * 50
 
 

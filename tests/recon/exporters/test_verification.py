@@ -22,7 +22,7 @@ def test_every_format_shows_the_scene(scene: Scene, tmp_path: Path):
 
 
 @pytest.mark.parametrize("axes", ["y-up", "z-up"])
-def test_other_axes_are_turned_back(scene: Scene, tmp_path: Path, axes: str):
+def test_other_axes_are_rotated_back(scene: Scene, tmp_path: Path, axes: str):
     export(scene, tmp_path, ["ply"], ExportOptions(axes=axes))
     assert verify_export(scene, tmp_path)["ply"].worst_psnr > 60
 

@@ -78,11 +78,11 @@ def test_a_transforms_file_is_a_camera_path_without_its_images(tmp_path):
         (nerfstudio_path(camera_path=["x"]), "not a valid"),
     ],
 )
-def test_a_bad_camera_path_is_refused_with_its_reason(tmp_path, content, sentence):
+def test_an_invalid_camera_file_is_refused(tmp_path, content, sentence):
     with pytest.raises(InputError, match=sentence):
         read_camera_file(write(tmp_path / "path.json", content), 8, 8)
 
 
-def test_a_missing_camera_path_is_refused(tmp_path):
+def test_a_missing_camera_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_camera_file(tmp_path / "orbitt", 8, 8)

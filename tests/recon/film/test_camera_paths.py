@@ -69,13 +69,13 @@ def test_with_one_camera_the_rotation_center_lies_on_its_axis_as_deep_as_the_gau
     assert offset @ depth_of == pytest.approx((middle - camera.position) @ depth_of)
 
 
-def test_at_the_speed_of_the_scene_the_times_are_the_fitted_ones_again_and_again():
+def test_at_the_frame_rate_of_the_scene_the_fitted_times_repeat():
     scene = make_scene(ring(1), frames=5)
     times = camera_paths.looping_times(scene, 10, scene.fps)
     np.testing.assert_allclose(times, np.tile(scene.times, 2))
 
 
-def test_at_twice_the_speed_every_other_time_is_between_two_fitted_ones():
+def test_at_twice_the_frame_rate_times_are_interpolated():
     scene = make_scene(ring(1), frames=3)
     times = camera_paths.looping_times(scene, 6, 2 * scene.fps)
     np.testing.assert_allclose(times, [0, 0.25, 0.5, 0.75, 1, 1])
@@ -121,7 +121,7 @@ def test_a_fixed_camera_shows_one_loop():
     np.testing.assert_allclose(path.times, scene.times)
 
 
-def test_a_path_from_a_file_has_the_cameras_times_and_speed_of_the_file(tmp_path):
+def test_a_camera_file_defines_cameras_times_and_frame_rate(tmp_path):
     camera = ring(3)[1]
     frame = {"file_path": "x.png", "transform_matrix": camera.T_world_camera.tolist()}
     file = tmp_path / "cameras.json"

@@ -36,11 +36,11 @@ def test_the_mesh_has_the_size_of_the_object_and_no_cavity():
     assert len(trimesh.Trimesh(mesh.vertices, mesh.faces).split()) == 1
 
 
-def test_there_are_no_more_faces_than_asked_for():
+def test_the_number_of_faces_is_limited():
     assert len(extract_mesh(shell(), faces=300, resolution=48).faces) <= 300
 
 
-def test_separate_parts_stay_and_floaters_go():
+def test_separate_parts_are_kept_and_floaters_removed():
     speck = shell(1, (0, 0, 0.9))
     speck = speck._replace(scales=speck.scales - 1.5)
     mesh = extract_mesh(joined(shell(), shell(300, (0, 0.9, 0)), speck), 4000, resolution=64)
@@ -48,7 +48,7 @@ def test_separate_parts_stay_and_floaters_go():
     assert mesh.vertices[:, 2].max() < 0.5
 
 
-def test_a_stray_far_away_does_not_coarsen_the_mesh():
+def test_an_outlier_does_not_coarsen_the_mesh():
     alone = extract_mesh(shell(), 2000, resolution=48)
     with_stray = extract_mesh(joined(shell(), shell(1, (40, 0, 0))), 2000, resolution=48)
     np.testing.assert_allclose(np.ptp(with_stray.vertices, 0), np.ptp(alone.vertices, 0), atol=0.01)
@@ -80,11 +80,11 @@ def test_normals_of_moved_vertices_move_along():
     np.testing.assert_allclose(np.linalg.norm(turned, axis=1), 1)
 
 
-def test_fog_has_no_surface():
+def test_transparent_gaussians_have_no_surface():
     with pytest.raises(SceneError, match="no surface"):
         extract_mesh(shell(opacity=0.05), faces=100, resolution=32)
 
 
-def test_gaussians_too_faint_to_add_up_have_no_surface():
+def test_a_density_below_the_level_has_no_surface():
     with pytest.raises(SceneError, match="density reaches"):
         extract_mesh(shell(count=12, opacity=0.15), faces=100, resolution=32)

@@ -38,7 +38,7 @@ def test_weights_are_a_partition_of_unity():
     torch.testing.assert_close(binding.weights.sum(dim=1), torch.ones(20))
 
 
-def test_fog_carries_nothing():
+def test_nearly_transparent_gaussians_carry_no_points():
     gaussians = cloud()
     faint = torch.arange(60) < 30
     gaussians = gaussians._replace(opacities=torch.where(faint, -9.0, gaussians.opacities))

@@ -282,14 +282,14 @@ def test_the_loss_may_depend_on_one_output_alone(output: str):
     assert_gradients_agree(CASES["random"], (output,))
 
 
-def test_without_backgrounds_they_are_black():
+def test_the_default_background_is_black():
     case = CASES["random"]
     black = torch.zeros(2, 3)
     found = draw(rasterize_cpu, case, torch.float32)
     assert torch.equal(found.rgb, draw(rasterize_cpu, case, torch.float32, backgrounds=black).rgb)
 
 
-def test_without_gaussians_the_background_is_left():
+def test_without_gaussians_only_the_background_is_drawn():
     backgrounds = torch.rand(2, 3)
     images = draw(rasterize_cpu, CASES["no Gaussians"], torch.float32, backgrounds=backgrounds)
     assert torch.equal(images.rgb, backgrounds[:, None, None].expand(images.rgb.shape))
@@ -324,7 +324,7 @@ def test_a_second_backward_through_one_forward_gives_the_same():
     assert torch.equal(first, second)
 
 
-def test_memory_that_was_used_for_other_sizes_leaves_no_trace():
+def test_workspaces_of_other_sizes_can_be_reused():
     fresh = gradients(rasterize_cpu, CASES["random"], torch.float32)
     for name in ("many", "no Gaussians", "one pixel", "a high image", "colors by view"):
         gradients(rasterize_cpu, CASES[name], torch.float32)
@@ -392,7 +392,7 @@ def test_python_threads_may_draw_at_the_same_time():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
 @pytest.mark.parametrize("field", ["means", "quats", "scales", "opacities", "colors"])
-def test_numbers_that_are_not_finite_do_no_harm_beyond_themselves(field: str, value: float):
+def test_a_gaussian_that_is_not_finite_does_not_affect_others(field: str, value: float):
     """They may spoil pixels, not the process; Gaussians elsewhere are drawn as before."""
     case = random_case(12, 16, 24, seed=20)
     tensors = [tensor.clone() for tensor in case[:5]]

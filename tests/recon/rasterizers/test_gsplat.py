@@ -124,7 +124,7 @@ def test_images_without_gradients_need_no_probe(monkeypatch):
     assert images.rgb.shape == (VIEWS, HEIGHT, WIDTH, 3)
 
 
-def test_no_gaussians_leave_the_background(monkeypatch):
+def test_without_gaussians_only_the_background_is_drawn(monkeypatch):
     monkeypatch.setattr(backend, "_rasterization_on", lambda device: gsplat_in_torch)
     backgrounds = torch.rand(VIEWS, 3)
     found = draw(backend.rasterize_gsplat, scene(0), backgrounds)

@@ -147,12 +147,12 @@ def test_colors_may_depend_on_the_view():
     np.testing.assert_allclose(draw(per_view).rgb, expected[0], atol=1e-12)
 
 
-def test_without_backgrounds_they_are_black():
+def test_the_default_background_is_black():
     black = torch.zeros(2, 3, dtype=torch.float64)
     assert torch.equal(draw(random_scene()).rgb, draw(random_scene(), backgrounds=black).rgb)
 
 
-def test_no_gaussians_leave_the_background():
+def test_without_gaussians_only_the_background_is_drawn():
     backgrounds = torch.rand(2, 3, dtype=torch.float64)
     images = draw(random_scene(0), backgrounds=backgrounds)
     assert torch.equal(images.rgb, backgrounds[:, None, None].expand(2, HEIGHT, WIDTH, 3))
@@ -205,7 +205,7 @@ def test_gradients_agree_with_finite_differences(scene: Scene):
     assert torch.autograd.gradcheck(images, (*inputs, probe), eps=1e-7, atol=1e-4, fast_mode=True)
 
 
-def test_what_is_not_seen_gets_no_gradient_and_no_nan():
+def test_invisible_gaussians_get_neither_gradient_nor_nan():
     scene = special_scene()
     for tensor in scene:
         tensor.requires_grad_()
@@ -220,7 +220,7 @@ def test_what_is_not_seen_gets_no_gradient_and_no_nan():
     assert view.alpha.abs().max() == 0
 
 
-def test_the_probe_holds_the_gradient_of_the_projected_centers():
+def test_the_probe_gets_the_gradient_of_the_projected_means():
     scene = random_scene(8)
     probe = torch.zeros(2, 8, 2, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(2, HEIGHT, WIDTH, 3, dtype=torch.float64)
