@@ -133,7 +133,9 @@ def _note(step: Progress) -> str:
             parts.append(f"{name} {value:.4g}")
     if step.seconds_left is not None:
         minutes, seconds = divmod(round(step.seconds_left), 60)
-        parts.append(f"{minutes}:{seconds:02d} left")
+        hours, minutes = divmod(minutes, 60)
+        clock = f"{hours}:{minutes:02d}:" if hours else f"{minutes}:"
+        parts.append(f"{clock}{seconds:02d} left")
     return " · ".join(part for part in parts if part)
 
 

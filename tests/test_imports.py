@@ -13,7 +13,7 @@ POSIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "term
 
 
 def test_what_runs_inside_blender_imports_only_numpy_and_blender():
-    graph = grimp.build_graph("generation", include_external_packages=True)
+    graph = grimp.build_graph("generation", include_external_packages=True, cache_dir=None)
     package = "generation.curation.blender"
     inside = {package} | graph.find_descendants(package)
     imported = set().union(*(graph.find_upstream_modules(module) for module in inside)) - inside
@@ -21,7 +21,7 @@ def test_what_runs_inside_blender_imports_only_numpy_and_blender():
 
 
 def test_no_module_imports_itself_through_others():
-    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True)
+    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True, cache_dir=None)
     for module in graph.modules:
         imported = graph.find_modules_directly_imported_by(module)
         assert not any(graph.chain_exists(other, module) for other in imported), module

@@ -80,7 +80,7 @@ def run(
     three commands one by one.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.pipeline import run_pipeline
+    from fourdvd_cli.commands.run_chain import run_chain
     from generation.settings import GenerateSettings
 
     settings = {
@@ -91,7 +91,7 @@ def run(
         "sh_degree": sh_degree,
     }
     names = [name.value for name in formats or (Format.ply, Format.glb)]
-    run_pipeline(
+    run_chain(
         source,
         output,
         names,

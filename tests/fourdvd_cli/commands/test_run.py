@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fourdvd_cli import pipeline
+from fourdvd_cli.commands import run_chain
 from generation.presets import presets
 from recon.errors import Interrupted
 from recon.grid import read_grid, write_grid
@@ -63,7 +63,7 @@ def test_a_run_goes_on_where_it_was_stopped(fourdvd, tiny_grid_folder, tmp_path,
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "reconstruct_with_progress", stopped)
+        patch.setattr(run_chain, "reconstruct_with_progress", stopped)
         assert fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS).exit_code == 130
     assert record(out)["stages"] == ["grid"]
     shutil.rmtree(tiny_grid_folder)  # what is done is not looked at again

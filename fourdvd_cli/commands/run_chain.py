@@ -1,11 +1,11 @@
-"""`fourdvd run`: video → grid → scene → export in one folder, going on where it stopped.
+"""The chain of `fourdvd run`: video → grid → scene → export in one folder, resumable.
 
-    OUT/grid      made from a video, or the grid that was handed in, as our own folder
+    OUT/grid      the generated grid, or the input grid as a folder of this project
     OUT/scene     the fitted scene
-    OUT/export    one folder for each format
-    OUT/run.json  input, settings and the stages that are done
+    OUT/export    one folder per format
+    OUT/run.json  input, settings and finished steps
 
-Each stage is complete or absent, and `run.json` is written after each of them.
+Each step is complete or absent, and `run.json` is written after each of them.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ TEST_IMAGES = "test_images/c{view:02d}/t{frame:03d}.png"
 
 @dataclass
 class Run:
-    """What `run.json` holds.
+    """Content of `run.json`, whose keys are the names of the fields.
 
     Attributes:
-        input: absolute path of what was handed in.
-        settings: of the fit.
-        generation: settings of the generation; None where a grid was handed in.
-        formats: those that were exported.
-        stages: names of the stages that are done.
+        input: absolute path of the input.
+        settings: settings of the fit.
+        generation: settings of the generation; None if the input is a grid.
+        formats: exported formats.
+        stages: names of the finished steps: "grid", "scene", "export".
     """
 
     input: str
@@ -55,7 +55,7 @@ class Run:
     stages: list[str] = field(default_factory=list)
 
 
-def run_pipeline(
+def run_chain(
     source: Path,
     folder: Path,
     formats: Sequence[str],
@@ -66,33 +66,33 @@ def run_pipeline(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Makes `folder` from a video or a grid, or goes on with it.
+    """Turn a video or a grid into a scene and exported files, or resume an earlier run.
 
     Args:
         source: video, GIF, folder of frames, grid folder or its transforms JSON.
-        folder: all results; it may hold an unfinished run of the same input and settings.
-        formats: keys of `recon.exporters.exporters`; those that are there already are kept.
+        folder: folder of the results; it may hold an unfinished run of the same input and settings.
+        formats: keys of `recon.exporters.exporters`; formats that are exported already are kept.
         settings: further arguments of `recon.reconstruct`.
-        generation: of a grid from a video; not looked at where a grid is handed in.
-        weights_folder: looked through first for the generation's weights.
-        overwrite: start again, replacing what an earlier run left.
+        generation: settings of the generation; unused if the input is a grid.
+        weights_folder: folder that is searched first for weights.
+        overwrite: start again and replace the results of an earlier run.
         quiet: show no progress.
 
     Raises:
         OutputExistsError: the folder holds something else, and `overwrite` is False.
-        FourdvdError: as the stages.
+        FourdvdError: as the library calls of the steps.
     """
     is_video = _is_video(source)
     run = _begin(source, folder, settings, generation if is_video else None, overwrite)
-    # From here on the folder is this run's own: whatever is in the place of a stage that is not
-    # done was left by an older run, or by this one just before it was stopped.
+    # The folder belongs to this run: the result of a step that is not recorded as finished is left
+    # over from an older run, or from this one just before it was stopped, so it is replaced.
     if "grid" not in run.stages:
         if is_video:
             with interrupts.stop_request() as should_stop:
                 on_device = replace(generation, device=resolve_network_device(generation.device))
                 clip, _ = generating.prepare(source, on_device)
                 pipeline = open_pipeline(on_device, weights_folder, keep_networks=False)
-                _write(run, folder)  # only now: invalid inputs and missing weights leave nothing
+                _write(run, folder)  # only now: an invalid input or missing weights leave no folder
                 generating.generate(
                     pipeline, clip, folder / "grid", should_stop, overwrite=True, quiet=quiet
                 )
@@ -123,7 +123,7 @@ def run_pipeline(
 
 
 def _read_splits(source: Path) -> dict[str, Grid]:
-    """A grid of any kind, and its held-out views where it has some."""
+    """Read the grid, and its held-out views if it has any."""
     splits = {"train": read_grid(source)}
     if has_split(source, "test"):
         splits["test"] = read_grid(source if source.is_dir() else source.parent, "test")
@@ -154,21 +154,17 @@ def _begin(
     generation: GenerateSettings | None,
     overwrite: bool,
 ) -> Run:
-    """The run to go on with, or a new one, of which nothing is written yet."""
-    made_with = None if generation is None else _decisive(generation)
-    wanted = Run(str(source.resolve()), settings, made_with)
+    """Return the run to resume, or a new one that is not written yet."""
+    chosen = None if generation is None else {"model": generation.model, "steps": generation.steps}
+    wanted = Run(str(source.resolve()), settings, chosen)
     record = folder / RECORD
     if record.is_file() and not overwrite:
         found = _read(record)
-        if (found.input, found.settings, found.generation) != (
-            wanted.input,
-            wanted.settings,
-            wanted.generation,
-        ):
+        if replace(found, formats=[], stages=[]) != wanted:
             raise OutputExistsError(
                 folder,
                 f"it holds a run of {found.input} with "
-                f"{_words(found.settings | (found.generation or {}))}; "
+                f"{_listed(found.settings | (found.generation or {}))}; "
                 "choose another folder, or pass --overwrite to start again",
             )
         return found
@@ -176,8 +172,8 @@ def _begin(
     return wanted
 
 
-def _finish(run: Run, stage: str, folder: Path) -> None:
-    run.stages = [name for name in run.stages if name != stage] + [stage]
+def _finish(run: Run, step: str, folder: Path) -> None:
+    run.stages = [name for name in run.stages if name != step] + [step]
     _write(run, folder)
 
 
@@ -200,10 +196,5 @@ def _read(path: Path) -> Run:
         ) from error
 
 
-def _decisive(generation: GenerateSettings) -> dict[str, Any]:
-    """What another run with the same OUT must share: the options of `run`, by their names."""
-    return {"model": generation.model, "steps": generation.steps}
-
-
-def _words(settings: dict[str, Any]) -> str:
+def _listed(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
