@@ -10,6 +10,7 @@ import fourdvd_cli
 from tests.benchmarks.harness import PAGE, replace_section
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BENCHMARKS = sorted(path.stem for path in (ROOT / "tests" / "benchmarks").glob("[a-z]*.py"))
 
 
@@ -71,3 +72,22 @@ def test_a_benchmark_replaces_only_its_own_section():
 )  # fmt: skip
 def test_the_page_of_benchmarks_has_the_section(section):
     assert replace_section(PAGE.read_text(), section, "") is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page):
+    text = page.read_text()
+    links = [target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target]
+    named = re.findall(r"`((?:fourdvd_cli|generation|recon|tests|docs|examples)/[\w./-]+)`", text)
+    missing = [target for target in links if not (page.parent / target).exists()]
+    missing += [name for name in named if "NAME" not in name and not (ROOT / name).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_headings_that_a_page_links_to_exist(page):
+    for file, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text()):
+        if "://" not in file:
+            target = page.parent / file if file else page
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings]
