@@ -59,7 +59,7 @@ class TrainingOptions:
 
 
 def run_training(stage: str, options: TrainingOptions, **inputs: Any) -> None:
-    """Trains a stage with progress, and saves a checkpoint on Ctrl-C.
+    """Train a stage with progress, and save a checkpoint on Ctrl-C.
 
     Args:
         stage: name of the stage.

@@ -46,10 +46,10 @@ class AppearancePropagation(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def roles(layout: X, reference: X) -> tuple[X, X]:
-        """Orders a property of the layout and one of the reference as (query, key and value)."""
+        """Order a property of the layout and one of the reference as (query, key and value)."""
 
     def forward(self, layout: Tensor, reference: Tensor) -> Tensor:
-        """Adds the result of the attention to the layout's feature.
+        """Add the result of the attention to the layout's feature.
 
         Args:
             layout: F_LR, [N, C, h, w].

@@ -58,7 +58,7 @@ class CLIPImageEncoder(nn.Module):
         self.tower = CLIPVisionModelWithProjection(config or CLIPVisionConfig(**VIT_H_14))
 
     def init_position_ids(self) -> None:
-        """Creates the buffer of patch indices, which no file holds.
+        """Create the buffer of patch indices, which no file holds.
 
         A module built on the meta device needs this before it can be used.
         """
@@ -67,7 +67,7 @@ class CLIPImageEncoder(nn.Module):
         embeddings.register_buffer("position_ids", positions, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Computes the pooled and projected tokens, not normalized, in float32.
+        """Compute the pooled and projected tokens, not normalized, in float32.
 
         Args:
             images: in [−1, 1], [N, 3, H, W].
@@ -80,7 +80,7 @@ class CLIPImageEncoder(nn.Module):
 
 
 def clip_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Converts OpenCLIP's state dict to that of `CLIPImageEncoder`.
+    """Convert OpenCLIP's state dict to that of `CLIPImageEncoder`.
 
     OpenCLIP keeps q, k and v in one matrix and stores its projection transposed.
 
@@ -101,7 +101,7 @@ def clip_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_preprocess(images: Tensor) -> Tensor:
-    """Resizes and normalizes images as the published networks did in training.
+    """Resize and normalize images as the published networks did in training.
 
     Images that shrink are blurred first, by a Gaussian with σ = (factor − 1) / 2 pixels. Resizing
     is bicubic with aligned corners and does not keep the aspect ratio.
@@ -176,7 +176,7 @@ class ConvImageEncoder(nn.Module):
         self.project = nn.Linear(config.widths[-1] * side**2, config.token)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Computes the tokens, in float32.
+        """Compute the tokens, in float32.
 
         Args:
             images: in [−1, 1], of any size, [N, 3, H, W].

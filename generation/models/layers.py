@@ -39,7 +39,7 @@ class Chunk:
 
 
 def sinusoidal_embedding(values: Tensor, width: int) -> Tensor:
-    """Computes cos and sin of each value at width/2 frequencies that fall from 1 towards 1/10000.
+    """Compute cos and sin of each value at width/2 frequencies that fall from 1 towards 1/10000.
 
     Args:
         values: any numbers (times, indices, radians), [...].
@@ -73,14 +73,14 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(GROUPS, channels, eps)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalizes [N, C, h, w] over all pixels of each group of channels."""
+        """Normalize [N, C, h, w] over all pixels of each group of channels."""
         if input.device.type != "cpu":
             return super().forward(input)
         return group_norm(input, self.weight, self.bias, self.eps)
 
 
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Computes group normalization in two passes, each along the memory of a channels-last tensor.
+    """Compute group normalization in two passes, each along the memory of a channels-last tensor.
 
     Args:
         x: [N, C, h, w].
@@ -113,7 +113,7 @@ class Mixer(nn.Module):
         self.mix_factor = nn.Parameter(torch.zeros(1))
 
     def forward(self, before: Tensor, after: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Computes a · before + (1 − a) · after with a = sigmoid(mix_factor).
+        """Compute a · before + (1 − a) · after with a = sigmoid(mix_factor).
 
         Args:
             before: of any shape.
@@ -138,7 +138,7 @@ class FrameConvolution(nn.Conv3d):
         super().__init__(channels, channels, (3, 1, 1), padding=(1, 0, 0))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Maps [b, C, F, h·w] to the same shape."""
+        """Map [b, C, F, h·w] to the same shape."""
         return conv2d(input, self.weight.squeeze(-1), self.bias, padding=(1, 0))
 
 
@@ -164,7 +164,7 @@ class ResidualBlock(nn.Module):
         self.skip_connection = nn.Identity() if same else nn.Conv2d(channels_in, channels, 1)
 
     def in_space(self, x: Tensor, emb: Tensor) -> Tensor:
-        """Runs the block on each frame separately, in chunks where memory is short.
+        """Run the block on each frame separately, in chunks where memory is short.
 
         Args:
             x: [N, channels_in, h, w].
@@ -199,7 +199,7 @@ class FrameBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, emb: Tensor, frames: int) -> Tensor:
-        """Runs the block.
+        """Run the block.
 
         Args:
             x: [N, C, h, w].
@@ -223,7 +223,7 @@ class SpaceTimeBlock(ResidualBlock):
         self.time_mixer = Mixer()
 
     def blend(self, x: Tensor, along_frames: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Mixes the features of the two parts.
+        """Mix the features of the two parts.
 
         Args:
             x: output of the spatial part, [N, C, h, w].

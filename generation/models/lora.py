@@ -54,7 +54,7 @@ class LoraSettings:
 
 
 def add_lora(unet: SV4DUNet, rank: int, alpha: float) -> None:
-    """Adds an untrained LoRA to a network's attention in place and freezes all other parameters.
+    """Add an untrained LoRA to a network's attention in place and freeze all other parameters.
 
     A and B are float32 whatever the network's dtype, because an optimizer updates them.
 
@@ -94,7 +94,7 @@ def lora_state(unet: SV4DUNet) -> dict[str, Tensor]:
 
 
 def load_lora_state(unet: SV4DUNet, tensors: Mapping[str, Tensor]) -> None:
-    """Copies a state into a network's LoRA.
+    """Copy a state into a network's LoRA.
 
     Args:
         unet: a network with a LoRA.
@@ -120,7 +120,7 @@ def load_lora_state(unet: SV4DUNet, tensors: Mapping[str, Tensor]) -> None:
 
 
 def merge_lora(unet: SV4DUNet) -> None:
-    """Adds B A to each weight and removes the LoRA layers, so that inference costs no extra time.
+    """Add B A to each weight and remove the LoRA layers, so that inference costs no extra time.
 
     The sum has the weight's dtype; in half precision small products are rounded off.
     """

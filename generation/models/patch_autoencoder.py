@@ -113,7 +113,7 @@ class PatchEncoder(nn.Module):
         return mix_channels(self.mix, self.posterior(images)[0] - self.white)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Computes mean and ln σ² of the latents before shift and mixing, [N, c, s, s] each."""
+        """Compute mean and ln σ² of the latents before shift and mixing, [N, c, s, s] each."""
         patches = pixel_unshuffle(images, self.patch)
         mean, log_variance = self.last(self.blocks(self.first(patches))).chunk(2, dim=1)
         return self.straight(patches) + mean, FIRST_LOG_VARIANCE + log_variance
@@ -174,7 +174,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps [N, width, s, s] to the same shape."""
+        """Map [N, width, s, s] to the same shape."""
         return x + self.second(silu(self.first(silu(x))))
 
 
@@ -189,12 +189,12 @@ def identity_mixing(config: PatchAutoencoderConfig) -> nn.Buffer:
 
 
 def mix_channels(matrix: Tensor, latents: Tensor) -> Tensor:
-    """Multiplies each pixel of [N, c, s, s] by a matrix [c, c]."""
+    """Multiply each pixel of [N, c, s, s] by a matrix [c, c]."""
     return conv2d(latents, matrix[:, :, None, None])
 
 
 def quarter_patches(patch: int) -> Tensor:
-    """Computes a mask of each quarter and color over a patch as `pixel_unshuffle` flattens it.
+    """Compute a mask of each quarter and color over a patch as `pixel_unshuffle` flattens it.
 
     Returns:
         1 or 0, [12, 3 · patch²].

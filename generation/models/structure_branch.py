@@ -103,14 +103,14 @@ class StructureBranch(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, structure: Structure) -> FeatureResiduals:
-        """Computes the residuals; one result serves all steps and both halves of guidance.
+        """Compute the residuals; one result serves all steps and both halves of guidance.
 
         Args:
             structure: with h and w divisible by `config.downsampling`.
         """
 
     def init_from_unet(self, unet: SV4DUNet) -> None:
-        """Copies the weights that a branch shares with the base network; most share none."""
+        """Copy the weights that a branch shares with the base network; most share none."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -311,7 +311,7 @@ class ControlNetBranch(StructureBranch):
         )
 
     def init_from_unet(self, unet: SV4DUNet) -> None:
-        """Copies the weights of the base's encoder and middle block."""
+        """Copy the weights of the base's encoder and middle block."""
         self.input_blocks.load_state_dict(unet.input_blocks.state_dict())
         self.middle_block.load_state_dict(unet.middle_block.state_dict())
 
@@ -323,7 +323,7 @@ class ControlNetBranch(StructureBranch):
     def _residuals(
         self, hint: Tensor, video: list[Tensor], x: Tensor, conditions: SV4DConditions
     ) -> Mapping[str, Tensor]:
-        """Runs the copy on the UNet's input x, [r·N, in_channels, h, w], r = 2 with guidance."""
+        """Run the copy on the UNet's input x, [r·N, in_channels, h, w], r = 2 with guidance."""
         repeats = len(x) // len(hint)
         video = [level.repeat(repeats, 1, 1, 1) for level in video]
         conditions = SV4DConditions(*(each.to(self.dtype) for each in conditions))
@@ -348,7 +348,7 @@ BRANCHES: dict[str, type[StructureBranch]] = {
 
 
 def build_branch(name: str, config: SV4DConfig, roles: str = "reference_query") -> StructureBranch:
-    """Builds an untrained branch, which adds nothing yet.
+    """Build an untrained branch, which adds nothing yet.
 
     Args:
         name: "layerwise" (the paper's), "controlnet" or "t2i_adapter".
@@ -368,7 +368,7 @@ def build_branch(name: str, config: SV4DConfig, roles: str = "reference_query") 
 
 
 def zero_convolution(channels: int) -> nn.Conv2d:
-    """Builds a 1×1 convolution with weights and bias of zero."""
+    """Build a 1×1 convolution with weights and bias of zero."""
     convolution = nn.Conv2d(channels, channels, 1)
     nn.init.zeros_(convolution.weight)
     assert convolution.bias is not None

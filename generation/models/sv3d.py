@@ -50,7 +50,7 @@ class SV3DResidual(ConditionedLayer[SV3DConditions], SpaceTimeBlock):
         self.time_stack = FrameBlock(channels, embedding)
 
     def forward(self, x: Tensor, conditions: SV3DConditions) -> Tensor:
-        """Maps [N, channels_in, h, w] to [N, channels, h, w]."""
+        """Map [N, channels_in, h, w] to [N, channels, h, w]."""
         h = self.in_space(x, conditions.emb)
         along_frames = self.time_stack(h, conditions.emb, conditions.frames)
         return self.blend(h, along_frames, conditions.still)
@@ -71,7 +71,7 @@ class SV3DTransformer(ConditionedLayer[SV3DConditions]):
         self.proj_out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, conditions: SV3DConditions) -> Tensor:
-        """Maps [N, C, h, w] to the same shape."""
+        """Map [N, C, h, w] to the same shape."""
         frames, still = conditions.frames, conditions.still
         tokens = self.proj_in(pixels_as_tokens(self.norm(x)))
         space, along_frames = self._blocks
@@ -90,7 +90,7 @@ class SV3DTransformer(ConditionedLayer[SV3DConditions]):
         return cast(Any, (self.transformer_blocks[0], self.time_stack[0]))
 
     def _positions(self, frames: int, like: Tensor) -> Tensor:
-        """Embeds the index of each frame, [F, 1, C]."""
+        """Embed the index of each frame, [F, 1, C]."""
         index = torch.arange(frames, device=like.device)
         return self.time_pos_embed(sinusoidal_embedding(index, like.shape[-1]).to(like))[:, None]
 
@@ -113,7 +113,7 @@ class SV3DUNet(UNet[UNetConfig, SV3DConditions]):
         frames: int,
         still: Tensor | None = None,
     ) -> Tensor:
-        """Predicts all views of an orbit at once.
+        """Predict all views of an orbit at once.
 
         Args:
             x: noisy latents times c_in, concatenated with the conditioning latents,

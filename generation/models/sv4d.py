@@ -80,7 +80,7 @@ class SV4DResidual(ConditionedLayer[SV4DConditions], SpaceTimeBlock):
         self.time_mix_blocks = FrameBlock(channels, embedding)
 
     def forward(self, x: Tensor, conditions: SV4DConditions) -> Tensor:
-        """Maps [N, channels_in, h, w] to [N, channels, h, w]."""
+        """Map [N, channels_in, h, w] to [N, channels, h, w]."""
         h = self.in_space(x, conditions.emb)
         frames = conditions.times * conditions.views
         return self.blend(h, self.time_mix_blocks(h, conditions.emb, frames))
@@ -108,7 +108,7 @@ class SV4DTransformer(ConditionedLayer[SV4DConditions]):
         self.proj_out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, conditions: SV4DConditions) -> Tensor:
-        """Maps [N, C, h, w] to the same shape."""
+        """Map [N, C, h, w] to the same shape."""
         T, V = conditions.times, conditions.views
         height, width = x.shape[-2:]
         grid = self.proj_in(pixels_as_tokens(self.norm(x))).unflatten(0, (-1, T, V))
@@ -130,7 +130,7 @@ class SV4DTransformer(ConditionedLayer[SV4DConditions]):
         return cast(Any, tuple(blocks[0] for blocks in lists))
 
     def _views(self, grid: Tensor, conditions: SV4DConditions) -> Tensor:
-        """Embeds each view, [b or 1, 1, V, 1, C]."""
+        """Embed each view, [b or 1, 1, V, 1, C]."""
         V = conditions.views
         if self.use_camera_emb:
             camera = conditions.emb.unflatten(0, (-1, conditions.times, V))[:, 0]
@@ -157,7 +157,7 @@ class SV4DUNet(UNet[SV4DConfig, SV4DConditions]):
         reference: Tensor,
         feature_residuals: FeatureResiduals | None = None,
     ) -> Tensor:
-        """Predicts all times and views at once.
+        """Predict all times and views at once.
 
         Args:
             x: noisy latents times c_in, concatenated with the input video's latents, time-major,
@@ -179,7 +179,7 @@ class SV4DUNet(UNet[SV4DConfig, SV4DConditions]):
 
 
 def attend_space(block: TransformerBlock, grid: Tensor, context: Tensor) -> Tensor:
-    """Runs a block over the pixels of each frame.
+    """Run a block over the pixels of each frame.
 
     Args:
         block: the block in space.
@@ -195,13 +195,13 @@ def attend_space(block: TransformerBlock, grid: Tensor, context: Tensor) -> Tens
 
 
 def attend_views(block: SequenceBlock, grid: Tensor, context: Tensor) -> Tensor:
-    """Runs a block over the V views of one time at one pixel; arguments as `attend_space`."""
+    """Run a block over the V views of one time at one pixel; arguments as `attend_space`."""
     attended = block.attn2(context).flatten(0, 1)[:, None, None]
     return block(grid.flatten(0, 1), attended).view(grid.shape)
 
 
 def attend_pixel_groups(block: SequenceBlock, grid: Tensor, context: Tensor) -> Tensor:
-    """Runs a block over V neighbouring pixels of one frame; arguments as `attend_space`.
+    """Run a block over V neighboring pixels of one frame; arguments as `attend_space`.
 
     This is what the "3-D attention" with which SV4D 2.0 was published amounts to: the flat list of
     a time's V·P positions is cut into P groups of V. The tokens of the image encoder are repeated
@@ -217,7 +217,7 @@ def attend_pixel_groups(block: SequenceBlock, grid: Tensor, context: Tensor) -> 
 
 
 def attend_times(block: SequenceBlock, grid: Tensor, reference: Tensor) -> Tensor:
-    """Runs a block over the T times of one view at one pixel.
+    """Run a block over the T times of one view at one pixel.
 
     Args:
         block: the motion block.
@@ -238,7 +238,7 @@ def _indices(count: int, like: Tensor) -> Tensor:
 
 
 def _resize(reference: Tensor, height: int, width: int) -> Tensor:
-    """Resizes latents [b, V, c, H, W] and returns them as tokens, [b, V, P, c]."""
+    """Resize latents [b, V, c, H, W] and return them as tokens, [b, V, P, c]."""
     small = interpolate(
         reference.flatten(0, 1), (height, width), mode="bilinear", align_corners=False
     )

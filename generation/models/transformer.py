@@ -27,7 +27,7 @@ MAX_CUDA_BLOCKS = 65_535  # along a launch grid's second and third axis: sequenc
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Computes softmax attention of [B, H, S, d] tensors of any strides.
+    """Compute softmax attention of [B, H, S, d] tensors of any strides.
 
     Inputs with more sequences than a CUDA launch grid has blocks are split. In training, short
     sequences on a CPU use the unfused kernel, and cuDNN is avoided on CUDA.
@@ -62,7 +62,7 @@ class SelfAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attends along axis 1 of [B, S, M, C]."""
+        """Attend along axis 1 of [B, S, M, C]."""
         q, k, v = (self._split_heads(layer(x)) for layer in (self.to_q, self.to_k, self.to_v))
         return self.to_out(attend(q, k, v).transpose(1, 2).reshape(x.shape))
 
@@ -86,7 +86,7 @@ class SingleKeyAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(channels, channels))
 
     def forward(self, context: Tensor) -> Tensor:
-        """Maps [..., context_channels] to [..., C]."""
+        """Map [..., context_channels] to [..., C]."""
         return self.to_out(self.to_v(context))
 
 
@@ -99,7 +99,7 @@ class TokenLinear(nn.Linear):
 
 
 def token_linear(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Applies a linear map to each token.
+    """Apply a linear map to each token.
 
     In float32 on a CPU this is a 1×1 convolution over rows of tokens: oneDNN's kernels for it are a
     tenth faster than MKL's matrix products, and they add the bias on the way.
@@ -168,7 +168,7 @@ class TransformerBlock(nn.Module):
         self.chunk = Chunk()
 
     def forward(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Runs the block, in chunks of whole sequences where memory is short.
+        """Run the block, in chunks of whole sequences where memory is short.
 
         Args:
             x: tokens, [B, S, M, C].
@@ -198,7 +198,7 @@ class TransformerBlock(nn.Module):
 
 
 def _cut(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
-    """Slices an axis; an axis of length 1 is broadcast and stays whole."""
+    """Slice an axis; an axis of length 1 is broadcast and stays whole."""
     if x.shape[axis] == 1:
         return x
     return x.narrow(axis, start, min(stop, x.shape[axis]) - start)

@@ -134,7 +134,7 @@ def upsampled_points(config: UNetConfig) -> list[FeaturePoint]:
 
 
 def add_residual(x: Tensor, residual: Tensor | None) -> Tensor:
-    """Adds a residual to a feature.
+    """Add a residual to a feature.
 
     Args:
         x: [N, C, h, w].
@@ -151,7 +151,7 @@ class ConditionedLayer(nn.Module, ABC, Generic[Conditions]):
 
     @abstractmethod
     def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """Maps [N, C_in, h, w] to [N, C, h, w]."""
+        """Map [N, C_in, h, w] to [N, C, h, w]."""
 
 
 class Downsample(nn.Module):
@@ -230,11 +230,11 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
 
     @abstractmethod
     def _residual(self, channels_in: int, channels: int) -> ConditionedLayer[Conditions]:
-        """Builds a residual block of this network."""
+        """Build a residual block of this network."""
 
     @abstractmethod
     def _transformer(self, channels: int) -> ConditionedLayer[Conditions]:
-        """Builds a transformer of this network."""
+        """Build a transformer of this network."""
 
     def _block_layers(self, channels_in: int, channels: int, level: int) -> nn.ModuleList:
         layers: list[nn.Module] = [self._residual(channels_in, channels)]
@@ -248,14 +248,14 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
         return next(self.parameters()).dtype
 
     def to_channels_last(self) -> None:
-        """Stores the convolutions' weights in the memory format of the features, for CUDA."""
+        """Store the convolutions' weights in the memory format of the features, for CUDA."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 weight = module.weight.data
                 module.weight.data = weight.contiguous(memory_format=torch.channels_last)
 
     def limit_memory(self, tokens: int | None) -> None:
-        """Limits how many tokens or pixels pass through a layer at once, where that is exact.
+        """Limit how many tokens or pixels pass through a layer at once, where that is exact.
 
         Args:
             tokens: the limit; a layer that needs a whole sequence or frame still takes it. None
@@ -267,14 +267,14 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
                 chunk.tokens = tokens
 
     def _embed(self, noise: Tensor, vector: Tensor) -> Tensor:
-        """Embeds noise levels [N] and vector conditioning [N, adm_in_channels] as [N, E]."""
+        """Embed noise levels [N] and vector conditioning [N, adm_in_channels] as [N, E]."""
         level = sinusoidal_embedding(noise, self.config.model_channels).to(self.dtype)
         return self.time_embed(level) + self.label_emb(vector.to(self.dtype))
 
     def _run(
         self, x: Tensor, conditions: Conditions, feature_residuals: FeatureResiduals | None = None
     ) -> Tensor:
-        """Maps [N, in_channels, h, w] to [N, out_channels, h, w]."""
+        """Map [N, in_channels, h, w] to [N, out_channels, h, w]."""
         h = x.to(self.dtype, memory_format=torch.channels_last)
         residuals = {} if feature_residuals is None else feature_residuals(h, conditions)
         skips: list[Tensor] = []
@@ -295,7 +295,7 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
 
 
 def run_block(block: nn.Module, x: Tensor, conditions: Any) -> Tensor:
-    """Runs the layers of one block; only some of them take the conditioning."""
+    """Run the layers of one block; only some of them take the conditioning."""
     for layer in _layers(block):
         x = layer(x, conditions) if isinstance(layer, ConditionedLayer) else layer(x)
     return x

@@ -89,7 +89,7 @@ class VAEDecoder(nn.Module):
 
 
 def encoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Converts a published encoder's state dict to that of `VAEEncoder`.
+    """Convert a published encoder's state dict to that of `VAEEncoder`.
 
     Args:
         published: `encoder.*` and `quant_conv.*`; other tensors are ignored.
@@ -103,7 +103,7 @@ def encoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def decoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Converts a published decoder's state dict, `decoder.*`, to that of `VAEDecoder`.
+    """Convert a published decoder's state dict, `decoder.*`, to that of `VAEDecoder`.
 
     Published decoders number their levels from fine to coarse, diffusers from coarse to fine.
     """
@@ -127,15 +127,15 @@ def _renamed(key: str, rules: tuple) -> str:
 
 
 def _linear(key: str, tensor: Tensor) -> Tensor:
-    """Converts the attention's 1×1 convolutions to diffusers' linear layers."""
+    """Convert the attention's 1×1 convolutions to diffusers' linear layers."""
     return tensor[:, :, 0, 0] if ".attn_1." in key and tensor.ndim == 4 else tensor
 
 
 def encode_in_chunks(encoder: nn.Module, images: Tensor, chunk: int) -> Tensor:
-    """Encodes N images, `chunk` at a time; float32."""
+    """Encode N images, `chunk` at a time; float32."""
     return torch.cat([encoder(piece).float() for piece in images.split(chunk)])
 
 
 def decode_in_chunks(decoder: nn.Module, latents: Tensor, chunk: int) -> Tensor:
-    """Decodes N latents, `chunk` at a time; float32."""
+    """Decode N latents, `chunk` at a time; float32."""
     return torch.cat([decoder(piece).float() for piece in latents.split(chunk)])

@@ -99,7 +99,7 @@ class AutoencoderStage:
     name = "vae"
 
     def __init__(self, config: AutoencoderConfig, seed: int = 0):
-        """Builds the network; `seed` initializes its weights."""
+        """Build the network; `seed` initializes its weights."""
         self._config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -119,7 +119,7 @@ class AutoencoderStage:
         return asdict(self._config)
 
     def loss(self, batch: TrainingSample, rng: SampleRng) -> StageLoss:
-        """Computes the loss on images of all sizes; see `Stage.loss`."""
+        """Compute the loss on images of all sizes; see `Stage.loss`."""
         terms = [self._terms(*each, rng) for each in _sampled_images(batch, rng)]
         parts = {name: torch.stack([each[name] for each in terms]).mean() for name in terms[0]}
         weights = {
@@ -132,7 +132,7 @@ class AutoencoderStage:
 
     @torch.no_grad()
     def evaluate(self, samples: TrainingSample, rng: SampleRng) -> dict[str, float]:
-        """Computes the mean PSNR of reconstructed images of each size in dB."""
+        """Compute the mean PSNR of reconstructed images of each size in dB."""
         found = {}
         for size, target in samples.target.items():
             images = composite_on_white(target.flatten(0, 2)).rgb
@@ -142,7 +142,7 @@ class AutoencoderStage:
 
     @torch.no_grad()
     def images(self, samples: TrainingSample, rng: SampleRng) -> np.ndarray:
-        """Draws a row of images above a row of reconstructions for each size."""
+        """Draw a row of images above a row of reconstructions for each size."""
         rows = []
         for target in samples.target.values():
             images = composite_on_white(target[:, 0, 0][:DRAWN_IMAGES]).rgb
@@ -157,7 +157,7 @@ class AutoencoderStage:
         samples: TrainingSample,
         dtype: torch.dtype,
     ) -> None:
-        """Writes the network with the shift and mixing of its latents."""
+        """Write the network with the shift and mixing of its latents."""
         empty = torch.ones_like(next(iter(samples.target.values()))[0, 0, :1, :3].float())
         latent = self.module.encoder(empty)[0]
         white = latent[:, latent.shape[1] // 2, latent.shape[2] // 2, None, None]
@@ -190,7 +190,7 @@ class AutoencoderStage:
         }
 
     def _reconstruct(self, images: Tensor) -> Tensor:
-        """Encodes and decodes images through the mode of the posterior, in [−1, 1]."""
+        """Encode and decode images through the mode of the posterior, in [−1, 1]."""
         return self._decode(self.module.encoder(images)).clamp(-1, 1)
 
     def _decode(self, latents: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ def images_of_size(count: int, side: int, smallest: int) -> int:
 
 
 def _sampled_images(batch: TrainingSample, rng: SampleRng) -> Sequence[Composite]:
-    """Samples images of each grid for each size, [B, N, ...]."""
+    """Sample images of each grid for each size, [B, N, ...]."""
     smallest = min(images.shape[-1] for images in batch.target.values())
     sampled = []
     for target in batch.target.values():
@@ -221,13 +221,13 @@ def _sampled_images(batch: TrainingSample, rng: SampleRng) -> Sequence[Composite
 
 
 def _row(images: Tensor) -> list[np.ndarray]:
-    """Converts images in [−1, 1], [N, 3, S, S], to N arrays, uint8, [S, S, 3]."""
+    """Convert images in [−1, 1], [N, 3, S, S], to N arrays, uint8, [S, S, 3]."""
     scaled = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return list(scaled.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def mixing_matrix(latents: Tensor) -> Tensor:
-    """Computes the matrix that makes the principal directions of latents less unequal, [c, c].
+    """Compute the matrix that makes the principal directions of latents less unequal, [c, c].
 
     The standard deviation of each principal direction becomes proportional to its square root, and
     the root mean square `LATENT_RMS`.

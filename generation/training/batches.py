@@ -39,7 +39,7 @@ class EpochSampler(Sampler[Item]):
     """
 
     def __init__(self, n: int, seed: int = 0, rank: int = 0, world_size: int = 1):
-        """Begins at the start of epoch 0.
+        """Begin at the start of epoch 0.
 
         Args:
             n: number of samples.
@@ -66,7 +66,7 @@ class EpochSampler(Sampler[Item]):
         return (self._n - self._begin) // self._world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Moves to the start of an epoch; called between two loops over a loader."""
+        """Move to the start of an epoch; called between two loops over a loader."""
         self._epoch, self._begin = epoch, 0
 
     def state_dict(self, used: int) -> dict[str, int]:
@@ -80,7 +80,7 @@ class EpochSampler(Sampler[Item]):
         return {"n": self._n, "seed": self._seed, "epoch": self._epoch, "begin": begin}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues where another sampler was.
+        """Continue where another sampler was.
 
         Raises:
             InputError: that one had other samples or another seed.
@@ -115,7 +115,7 @@ class Batches:
     def __init__(
         self, dataset: GridDataset, config: EngineConfig, rank: int = 0, world_size: int = 1
     ):
-        """Begins at the first step.
+        """Begin at the first step.
 
         Args:
             dataset: all samples, the held-out ones last.
@@ -156,7 +156,7 @@ class Batches:
         self._epoch, self._steps = 0, 0
 
     def __iter__(self) -> Iterator[list[MicroBatch]]:
-        """Yields the micro-batches of one step after another."""
+        """Yield the micro-batches of one step after another."""
         while True:
             steps = len(self._sampler) // (self._size * self._parts)
             loaded = islice(self._loader, steps * self._parts) if steps else iter(())
@@ -172,7 +172,7 @@ class Batches:
         return self._sampler.state_dict(self._steps * self._size * self._parts)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues there; affects iterators that begin afterwards.
+        """Continue there; affects iterators that begin afterwards.
 
         Raises:
             InputError: the state is of other samples or another seed.
@@ -193,7 +193,7 @@ class HeldOut:
     """
 
     def __init__(self, dataset: GridDataset, config: EngineConfig, device: torch.device):
-        """Reads the last samples of a data set.
+        """Read the last samples of a data set.
 
         Raises:
             ShardError: one is damaged, and the data set does not skip damaged samples.

@@ -154,7 +154,7 @@ class CoarseStage(CascadeStage):
         seed: int = 0,
         reference_views: Path | None = None,
     ):
-        """Adds an untrained LoRA to the base.
+        """Add an untrained LoRA to the base.
 
         Args:
             config: configuration of the stage.
@@ -186,7 +186,7 @@ class CoarseStage(CascadeStage):
         samples: TrainingSample,
         dtype: torch.dtype,
     ) -> None:
-        """Writes the LoRA."""
+        """Write the LoRA."""
         unet, requires = self.module.unet, {"base": self._base_sha256}
         save_weights(
             folder / LORA_FILE, lora_settings(unet), lora_state(unet), requires, dtype=dtype
@@ -214,7 +214,7 @@ class FineStage(CascadeStage):
         reference_views: Path | None = None,
         coarse: Path | None = None,
     ):
-        """Builds an untrained branch.
+        """Build an untrained branch.
 
         Args:
             config: configuration of the stage.
@@ -253,7 +253,7 @@ class FineStage(CascadeStage):
         samples: TrainingSample,
         dtype: torch.dtype,
     ) -> None:
-        """Writes the branch."""
+        """Write the branch."""
         branch, requires = self._branch, {"base": self._base_sha256}
         save_weights(
             folder / BRANCH_FILE, branch.settings, branch.state_dict(), requires, dtype=dtype
@@ -295,6 +295,6 @@ class FineStage(CascadeStage):
 
 
 def box_blur(images: Tensor, window: int) -> Tensor:
-    """Replaces each pixel by the mean of window × window pixels, [..., 3, S, S]."""
+    """Replace each pixel by the mean of window × window pixels, [..., 3, S, S]."""
     flat = pad(images.flatten(0, -4), (window // 2,) * 4, mode="replicate")
     return avg_pool2d(flat, window, stride=1).view(images.shape)

@@ -45,7 +45,7 @@ class ConditionedBatch(NamedTuple):
 def orbit_batch(
     batch: TrainingSample, size: str, space: LatentSpace, encoder: ImageEncoder
 ) -> ConditionedBatch:
-    """Conditions SV3D on one image; its views end with the reference view.
+    """Condition SV3D on one image; its views end with the reference view.
 
     Args:
         batch: samples of one time.
@@ -70,7 +70,7 @@ def grid_batch(
     encoder: ImageEncoder,
     reference_views: Tensor,
 ) -> ConditionedBatch:
-    """Conditions SV4D on the input video and reference views.
+    """Condition SV4D on the input video and reference views.
 
     Args:
         batch: samples.
@@ -100,7 +100,7 @@ def time_major(target: Tensor) -> Tensor:
 def drop_conditioning(
     conditionings: Sequence[Conditioning], rng: SampleRng, probability: float
 ) -> list[Conditioning]:
-    """Drops the image conditioning of random samples, for classifier-free guidance.
+    """Drop the image conditioning of random samples, for classifier-free guidance.
 
     What is dropped is multiplied by zero instead of replaced, so that the image encoder always has
     a gradient.

@@ -158,7 +158,7 @@ def read_config(
     kind: type[Config],
     overrides: Mapping[str, Any] | None = None,
 ) -> tuple[EngineConfig, Config]:
-    """Reads the configuration of one stage.
+    """Read the configuration of one stage.
 
     Args:
         config: one of `CONFIGS`, or a TOML file.
@@ -188,7 +188,7 @@ def read_config(
 
 
 def _read_toml(config: str | Path, extended_by: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
-    """Reads a configuration with those it extends; returns its tables and its name for messages."""
+    """Read a configuration with those it extends; return its tables and its name for messages."""
     if str(config) in CONFIGS:
         path, source = _FOLDER / f"{config}.toml", f"{config}.toml"
     else:
@@ -219,7 +219,7 @@ def _load(path: Traversable, source: str) -> dict[str, Any]:
 
 
 def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Overrides single values of nested tables."""
+    """Override single values of nested tables."""
     return base | {
         name: _merge(base[name], value)
         if isinstance(value, dict) and isinstance(base.get(name), dict)
@@ -242,7 +242,7 @@ def _parse(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 def _converted(name: str, value: Any, default: Any) -> Any:
-    """Converts a value to its default's type: TOML has arrays for tuples, and 1 may mean 1.0."""
+    """Convert a value to its default's type: TOML has arrays for tuples, and 1 may mean 1.0."""
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         return tuple(_converted(name, each, default[0]) if default else each for each in value)
     if isinstance(default, float) and type(value) is int:

@@ -97,7 +97,7 @@ class Composite(NamedTuple):
 
 
 def composite_on_white(images: Tensor, dtype: torch.dtype = torch.float32) -> Composite:
-    """Composites images of a training sample on white, on their device.
+    """Composite images of a training sample on white, on their device.
 
     Args:
         images: uint8 RGBA with straight alpha, [..., 4, S, S].
@@ -123,7 +123,7 @@ class GridDataset(Dataset[TrainingSample]):
         seed: int = 0,
         on_error: Literal["raise", "skip"] = "raise",
     ):
-        """Opens folders written by `fourdvd data pack`.
+        """Open folders written by `fourdvd data pack`.
 
         Args:
             folders: folders of shards; one that is named twice is sampled twice as often.
@@ -158,7 +158,7 @@ class GridDataset(Dataset[TrainingSample]):
         return [pack.index.samples[number].name for pack, number in self._places]
 
     def __getitem__(self, item: Item | int) -> TrainingSample:
-        """Reads a sample of an epoch, or of epoch 0 if only its number is given.
+        """Read a sample of an epoch, or of epoch 0 if only its number is given.
 
         Raises:
             IndexError: the number is out of range.
@@ -175,7 +175,7 @@ class GridDataset(Dataset[TrainingSample]):
             return self._replacement(item, error)
 
     def _replacement(self, item: Item, error: ShardError) -> TrainingSample:
-        """Reads the first intact one of the other samples, in an order that depends on the item."""
+        """Read the first intact one of the other samples, in an order that depends on the item."""
         rng = np.random.default_rng([self._seed, *item, 1])
         others = [number for number in rng.permutation(len(self)).tolist() if number != item.number]
         for replaced, number in enumerate(others[:MAX_REPLACEMENTS], start=1):
@@ -236,7 +236,7 @@ class _Images(NamedTuple):
 
 
 def _read_images(reader: SampleReader, size: str, clip: ClipSample) -> _Images:
-    """Decodes each image once, however often the sample shows it."""
+    """Decode each image once, however often the sample shows it."""
     decoded: dict[tuple[int, int], np.ndarray] = {}
 
     def image(view: int, frame: int) -> np.ndarray:
@@ -251,7 +251,7 @@ def _read_images(reader: SampleReader, size: str, clip: ClipSample) -> _Images:
     V, F = len(clip.views), len(clip.frames)
 
     def tensor(images: list[np.ndarray]) -> Tensor:
-        """Stacks n images [S, S, 4] as [n, 4, S, S]."""
+        """Stack n images [S, S, 4] as [n, 4, S, S]."""
         shown = np.stack(images)[..., [*clip.channels, 3]].transpose(0, 3, 1, 2)
         return torch.from_numpy((shown[..., ::-1] if clip.mirrored else shown).copy())
 

@@ -119,7 +119,7 @@ class DiffusionStage(ABC):
         sampling: SamplingConfig,
         origins: Mapping[str, str],
     ):
-        """Takes networks whose trainable parameters require gradients.
+        """Take networks whose trainable parameters require gradients.
 
         Args:
             config: configuration of the stage.
@@ -142,7 +142,7 @@ class DiffusionStage(ABC):
         return own | self._origins
 
     def loss(self, batch: TrainingSample, rng: SampleRng) -> StageLoss:
-        """Computes the denoising loss; see `Stage.loss`."""
+        """Compute the denoising loss; see `Stage.loss`."""
         task = self._task(batch, rng)
         conditionings = drop_conditioning(
             task.batch.conditionings, rng, self._config.cond_drop_prob
@@ -154,7 +154,7 @@ class DiffusionStage(ABC):
 
     @torch.no_grad()
     def evaluate(self, samples: TrainingSample, rng: SampleRng) -> dict[str, float]:
-        """Computes the loss without dropping, and the mean PSNR of generated images in dB."""
+        """Compute the loss without dropping, and the mean PSNR of generated images in dB."""
         sigmas = self._sigmas(rng)
         losses = [
             denoising_loss(task.predict, latents, task.batch.conditionings, sigma[None], noise)
@@ -167,7 +167,7 @@ class DiffusionStage(ABC):
 
     @torch.no_grad()
     def images(self, samples: TrainingSample, rng: SampleRng) -> np.ndarray:
-        """Draws a row for each time of each grid: input view, true views, generated views."""
+        """Draw a row for each time of each grid: input view, true views, generated views."""
         return tile_images(
             row for batch, images in self._generate(samples, rng) for row in _rows(batch, images)
         )
@@ -200,7 +200,7 @@ class DiffusionStage(ABC):
     def _one_by_one(
         self, samples: TrainingSample, rng: SampleRng
     ) -> Iterator[tuple[Task, Tensor, Tensor]]:
-        """Yields task, true latents and noise of one held-out grid each, [1, F, c, s, s]."""
+        """Yield task, true latents and noise of one held-out grid each, [1, F, c, s, s]."""
         noise: Tensor | None = None
         for index in range(len(samples.name)):
             task = self._task(take_sample(samples, index), None)
@@ -212,12 +212,12 @@ class DiffusionStage(ABC):
     def _generate(
         self, samples: TrainingSample, rng: SampleRng
     ) -> Iterator[tuple[ConditionedBatch, Tensor]]:
-        """Yields some held-out grids with their generated images, [F, 3, S, S]."""
+        """Yield some held-out grids with their generated images, [F, 3, S, S]."""
         for task, _, noise in islice(self._one_by_one(samples, rng), self._config.eval_grids):
             yield task.batch, self._sample(task, noise[0])
 
     def _sample(self, task: Task, noise: Tensor) -> Tensor:
-        """Denoises [F, c, s, s] to images with the pipeline's sampler."""
+        """Denoise [F, c, s, s] to images with the pipeline's sampler."""
         conditioning, scale = task.batch.conditionings[0], self._guidance(task.batch)
         scale = scale if self._config.guided else torch.ones_like(scale)
         denoise = guided_denoiser(

@@ -70,7 +70,7 @@ def train(
     on_step: OnStep = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> TrainingResult:
-    """Trains a stage, or resumes its training.
+    """Train a stage, or resume its training.
 
     Args:
         stage: the network with its loss.
@@ -124,7 +124,7 @@ class _Training:
         self.scores: dict[str, float] = {}
 
     def resume(self) -> None:
-        """Continues from the newest checkpoint, if there is one."""
+        """Continue from the newest checkpoint, if there is one."""
         if not (found := list_checkpoints(self.folder.checkpoints)):
             return
         saved = load_checkpoint(found[-1], self.identity)
@@ -134,7 +134,7 @@ class _Training:
         self.seconds = self.saved_seconds = saved.seconds
 
     def run(self, on_step: OnStep, should_stop: ShouldStop) -> TrainingResult:
-        """Makes the remaining steps and writes the weights."""
+        """Make the remaining steps and write the weights."""
         log = TrainingLog(self.folder, self.optimization.step) if self.is_main else None
         with closing(log) if log else nullcontext():
             eta = Eta(self.config.steps - self.optimization.step, self.seconds)
@@ -223,7 +223,7 @@ class _Training:
         self.saved_seconds = self.seconds
 
     def _finish(self) -> TrainingResult:
-        """Writes the EMA weights; a stage may run its network for that, on all processes."""
+        """Write the EMA weights; a stage may run its network for that, on all processes."""
         if not self.scores:  # the training was finished already
             self._evaluate()
         dtype = getattr(torch, self.config.weights_precision)

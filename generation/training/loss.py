@@ -23,7 +23,7 @@ from generation.training.sampling import SampleRng
 
 
 def sample_sigmas(rng: SampleRng, mean: float, std: float) -> Tensor:
-    """Samples a noise level for each sample, [B].
+    """Sample a noise level for each sample, [B].
 
     Args:
         rng: random number generators.
@@ -40,7 +40,7 @@ def denoising_loss(
     sigmas: Tensor,
     noise: Tensor,
 ) -> Tensor:
-    """Computes the loss of each sample.
+    """Compute the loss of each sample.
 
     Args:
         predict: the network.

@@ -77,15 +77,15 @@ class Stage(Protocol):
         ...
 
     def loss(self, batch: TrainingSample, rng: SampleRng) -> StageLoss:
-        """Computes the loss of a batch on the module's device, with a generator per sample."""
+        """Compute the loss of a batch on the module's device, with a generator per sample."""
         ...
 
     def evaluate(self, samples: TrainingSample, rng: SampleRng) -> dict[str, float]:
-        """Computes metrics on held-out samples, with the same random numbers each time."""
+        """Compute metrics on held-out samples, with the same random numbers each time."""
         ...
 
     def images(self, samples: TrainingSample, rng: SampleRng) -> np.ndarray:
-        """Draws what the network generates for held-out samples, uint8 RGB, [H, W, 3]."""
+        """Draw what the network generates for held-out samples, uint8 RGB, [H, W, 3]."""
         ...
 
     def save(
@@ -95,7 +95,7 @@ class Stage(Protocol):
         samples: TrainingSample,
         dtype: torch.dtype,
     ) -> None:
-        """Writes the published weights.
+        """Write the published weights.
 
         Args:
             folder: an empty folder.
@@ -136,7 +136,7 @@ class EMA:
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], decay: float):
-        """Starts with the present parameters.
+        """Start with the present parameters.
 
         Args:
             parameters: by name; read at each update.
@@ -147,14 +147,14 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Updates the averages after a step, counted from 1."""
+        """Update the averages after a step, counted from 1."""
         decay = min(self._decay, (1 + step) / (10 + step))
         for name, tensor in self.tensors.items():
             tensor.lerp_(self._parameters[name].detach(), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Swaps the averages into the network while the block runs."""
+        """Swap the averages into the network while the block runs."""
         self._swap()
         try:
             yield
@@ -180,7 +180,7 @@ class Optimization:
     """
 
     def __init__(self, stage: Stage, config: EngineConfig, accelerator: Accelerator):
-        """Starts at step 0; moves the network to the device of the process."""
+        """Start at step 0; move the network to the device of the process."""
         self._stage, self._config, self._accelerator = stage, config, accelerator
         trained = [each for each in stage.module.parameters() if each.requires_grad]
         assert trained, f"no parameter of {stage.name} requires a gradient"
@@ -199,7 +199,7 @@ class Optimization:
     def step_once(
         self, micro_batches: Sequence[MicroBatch], control_flags: Sequence[bool] = ()
     ) -> StepResult:
-        """Makes one optimizer step.
+        """Make one optimizer step.
 
         Args:
             micro_batches: this process's part of the batch, in parts of equal size.
@@ -229,7 +229,7 @@ class Optimization:
         return result
 
     def with_ema(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Calls a method of the stage with the EMA weights in the network.
+        """Call a method of the stage with the EMA weights in the network.
 
         Must be called on every process, because a sharded network only runs on all of them.
         """
@@ -256,7 +256,7 @@ class Optimization:
         return weights | ema | moments
 
     def load_state_dict(self, step: int, tensors: Mapping[str, Tensor]) -> None:
-        """Continues from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
             InputError: its tensors are those of another network.
@@ -279,7 +279,7 @@ class Optimization:
         self.step = step
 
     def _accumulate(self, part: MicroBatch) -> StageLoss:
-        """Adds the gradients of a micro-batch; processes exchange theirs with the last one only."""
+        """Add the gradients of a micro-batch; processes exchange theirs with the last one only."""
         with self._accelerator.accumulate(self._model):
             return self._backward(part)
 
@@ -294,7 +294,7 @@ class Optimization:
     def _reduce(
         self, losses: Sequence[StageLoss], rate: float, norm: Tensor, counts: Sequence[int]
     ) -> StepResult:
-        """Averages losses and sums counts over all processes, in one exchange."""
+        """Average losses and sum counts over all processes, in one exchange."""
         names = ["loss", *losses[0].parts]
         means = [torch.stack([_term(each, name) for each in losses]).mean() for name in names]
         own = torch.cat(

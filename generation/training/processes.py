@@ -27,7 +27,7 @@ _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16"}
 
 @contextmanager
 def started_processes(config: EngineConfig) -> Iterator[Accelerator]:
-    """Joins the other processes, if there are any, while the block runs.
+    """Join the other processes, if there are any, while the block runs.
 
     Raises:
         BackendError: accelerate is not installed.
@@ -56,7 +56,7 @@ def started_processes(config: EngineConfig) -> Iterator[Accelerator]:
 
 
 def check_distribution(accelerator: Accelerator) -> None:
-    """Raises InputError if processes were launched in an unsupported way."""
+    """Raise InputError if processes were launched in an unsupported way."""
     kind = accelerator.distributed_type.value
     plugin = getattr(accelerator.state, "fsdp_plugin", None)
     if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
@@ -66,7 +66,7 @@ def check_distribution(accelerator: Accelerator) -> None:
 
 
 def on_device(samples: TrainingSample, device: torch.device) -> TrainingSample:
-    """Moves the tensors of samples to a device."""
+    """Move the tensors of samples to a device."""
     from accelerate.utils import send_to_device
 
     return cast("TrainingSample", send_to_device(samples, device, non_blocking=True))
@@ -79,12 +79,12 @@ def gather(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fill(tensor: Tensor, values: Tensor) -> None:
-    """Copies a complete tensor into one that may be a shard; the inverse of `gather`."""
+    """Copy a complete tensor into one that may be a shard; the inverse of `gather`."""
     tensor.copy_(distribute_like(values, tensor))
 
 
 def distribute_like(values: Tensor, like: Tensor) -> Tensor:
-    """Shards a complete tensor like another one of its shape, on its device."""
+    """Shard a complete tensor like another one of its shape, on its device."""
     values = values.to(like.device)
     if isinstance(like, DTensor):
         return distribute_tensor(values, like.device_mesh, like.placements)

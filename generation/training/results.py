@@ -33,7 +33,7 @@ _ASSEMBLED = {source: name for name, source in SOURCES.items()}
 
 
 def trained_file(folder: Path, name: str, stage: str) -> Path:
-    """Finds a file of a finished training.
+    """Find a file of a finished training.
 
     Args:
         folder: output folder of the training, or of `fourdvd train assemble`.
@@ -53,7 +53,7 @@ def trained_file(folder: Path, name: str, stage: str) -> Path:
 
 
 def assemble(trainings: Path, folder: Path, overwrite: bool = False) -> dict[str, int]:
-    """Collects the weights of five finished trainings in one folder, if they match each other.
+    """Collect the weights of five finished trainings in one folder, if they match each other.
 
     Args:
         trainings: folder with the output folders of all stages, named as the stages.

@@ -62,7 +62,7 @@ class RunFolder:
         return self.path / "weights"
 
     def write_image(self, step: int, image: np.ndarray) -> Path:
-        """Writes an image of held-out samples, uint8 RGB, [H, W, 3]; returns its path."""
+        """Write an image of held-out samples, uint8 RGB, [H, W, 3]; return its path."""
         path = self.path / "samples" / f"step_{step:08d}.png"
         with output_file(path, overwrite=True) as partial:
             write_png(partial, image)
@@ -75,7 +75,7 @@ def identity_of(stage: Stage, config: EngineConfig) -> dict[str, Any]:
 
 
 def check_run_folder(folder: RunFolder, identity: Mapping[str, Any], overwrite: bool) -> None:
-    """Checks early that a training can start, or resume, in a folder.
+    """Check early that a training can start, or resume, in a folder.
 
     Raises:
         OutputExistsError: the folder holds another training or other files, and `overwrite` is
@@ -115,7 +115,7 @@ def begin_run(
     shards: Sequence[Path],
     overwrite: bool,
 ) -> None:
-    """Creates the folder, or updates its config.json; after `check_run_folder`, on one process."""
+    """Create the folder, or update its config.json; after `check_run_folder`, on one process."""
     if overwrite and folder.path.exists():
         shutil.rmtree(folder.path)
     description = {
@@ -150,7 +150,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Writes a checkpoint atomically and removes all but the newest ones.
+    """Write a checkpoint atomically and remove all but the newest ones.
 
     Returns:
         Its path.
@@ -186,7 +186,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
-    """Reads a checkpoint.
+    """Read a checkpoint.
 
     Args:
         path: the file, which must exist.
@@ -224,7 +224,7 @@ class TrainingLog:
     """
 
     def __init__(self, folder: RunFolder, step: int = 0):
-        """Continues after `step` steps."""
+        """Continue after `step` steps."""
         self._path = folder.log
         kept = [record for record in read_log(folder.path) if record["step"] <= step]
         with output_file(self._path, overwrite=True) as partial:
@@ -232,7 +232,7 @@ class TrainingLog:
         self._tensorboard = _tensorboard_writer(folder.path / "tensorboard", step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends one line.
+        """Append one line.
 
         Args:
             step: number of steps made.
@@ -245,13 +245,13 @@ class TrainingLog:
                 self._tensorboard.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Closes TensorBoard's file."""
+        """Close TensorBoard's file."""
         if self._tensorboard is not None:
             self._tensorboard.close()
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Reads the lines of a training's log; an incomplete last line is ignored."""
+    """Read the lines of a training's log; an incomplete last line is ignored."""
     path = RunFolder(folder).log
     if not path.exists():
         return []

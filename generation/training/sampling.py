@@ -94,7 +94,7 @@ class ClipSample(NamedTuple):
 
 
 def sample_clip(config: SamplingConfig, V: int, T: int, rng: np.random.Generator) -> ClipSample:
-    """Samples views and frames of a grid that has at least as many as the configuration needs."""
+    """Sample views and frames of a grid that has at least as many as the configuration needs."""
     assert config.views <= V and config.needed_frames <= T, "checked when the data set is opened"
     reference_view = int(rng.integers(V)) if config.random_reference else 0
     steps = np.sort(rng.choice(V, config.views, replace=False))
@@ -134,7 +134,7 @@ def _mixed(config: SamplingConfig, T: int, rng: np.random.Generator) -> _Frames:
 
 
 def _strided(F: int, max_stride: int, T: int, rng: np.random.Generator) -> tuple[int, ...]:
-    """Samples start and stride of F equidistant frames."""
+    """Sample start and stride of F equidistant frames."""
     longest = (T - 1) // (F - 1) if F > 1 else 1
     stride = int(rng.integers(1, min(max_stride, longest) + 1))
     start = int(rng.integers(T - (F - 1) * stride))
@@ -164,7 +164,7 @@ class SampleRng:
     def __init__(
         self, seed: int, step: int, positions: Sequence[int], device: torch.device | str = "cpu"
     ):
-        """Seeds the generators.
+        """Seed the generators.
 
         Args:
             seed: seed of the training.
@@ -179,15 +179,15 @@ class SampleRng:
         return len(self._generators)
 
     def normal(self, *shape: int) -> Tensor:
-        """Samples standard normal numbers, float32, [B, *shape]."""
+        """Sample standard normal numbers, float32, [B, *shape]."""
         return self._stack(lambda generator: torch.randn(shape, generator=generator), shape)
 
     def uniform(self, *shape: int) -> Tensor:
-        """Samples uniform numbers in [0, 1), float32, [B, *shape]."""
+        """Sample uniform numbers in [0, 1), float32, [B, *shape]."""
         return self._stack(lambda generator: torch.rand(shape, generator=generator), shape)
 
     def permutation(self, n: int) -> Tensor:
-        """Samples permutations of 0 … n − 1, int64, [B, n]."""
+        """Sample permutations of 0 … n − 1, int64, [B, n]."""
         return self._stack(lambda generator: torch.randperm(n, generator=generator), (n,))
 
     def _stack(self, draw: Callable[[torch.Generator], Tensor], shape: tuple[int, ...]) -> Tensor:

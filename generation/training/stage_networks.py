@@ -49,7 +49,7 @@ class LatentSpace(nn.Module):
     def __init__(
         self, encoder: nn.Module, decoder: nn.Module, scale: float, channels: int, sha256: str
     ):
-        """Freezes encoder and decoder.
+        """Freeze encoder and decoder.
 
         Args:
             encoder: maps images [N, 3, S, S] to unscaled latents.
@@ -65,20 +65,20 @@ class LatentSpace(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Maps images [..., 3, S, S] to unscaled latents, float32, [..., c, s, s]."""
+        """Map images [..., 3, S, S] to unscaled latents, float32, [..., c, s, s]."""
         pieces = images.flatten(0, -4).split(_chunk(images))
         latents = torch.cat([self.encoder(piece).float() for piece in pieces])
         return latents.unflatten(0, images.shape[:-3])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Maps scaled latents [N, c, s, s] to images in [−1, 1], float32, [N, 3, S, S]."""
+        """Map scaled latents [N, c, s, s] to images in [−1, 1], float32, [N, 3, S, S]."""
         pieces = latents.split(_chunk(latents, LATENT_SIDE))
         return torch.cat([self.decoder(piece).float() for piece in pieces]).clamp(-1, 1)
 
 
 def open_latent_space(folder: Path) -> LatentSpace:
-    """Loads the autoencoder of a finished training.
+    """Load the autoencoder of a finished training.
 
     Args:
         folder: output folder of `fourdvd train vae` or `fourdvd train assemble`.
@@ -149,7 +149,7 @@ class FrozenBase(NamedTuple):
 
 
 def open_trained_unet(folder: Path, stage: str, kind: str, space: LatentSpace) -> TrainedUNet:
-    """Loads the networks of a finished training, frozen.
+    """Load the networks of a finished training, frozen.
 
     Args:
         folder: output folder of the training, or of `fourdvd train assemble`.
@@ -168,7 +168,7 @@ def open_trained_unet(folder: Path, stage: str, kind: str, space: LatentSpace) -
 
 
 def open_base(base: Path, vae: Path | None) -> FrozenBase:
-    """Loads the base of coarse and fine stage.
+    """Load the base of coarse and fine stage.
 
     Args:
         base: folder of a finished training of the base, or the published file of SV4D.
@@ -197,7 +197,7 @@ def _open_published(path: Path) -> FrozenBase:
 
 
 def freeze_without_effect(module: nn.Module) -> None:
-    """Freezes the parameters that a cross-attention to a single token never uses.
+    """Freeze the parameters that a cross-attention to a single token never uses.
 
     They never get a gradient, which distributed training does not allow.
     """
@@ -210,7 +210,7 @@ def freeze_without_effect(module: nn.Module) -> None:
 def save_unet(
     folder: Path, networks: StageNetworks, weights: Mapping[str, Tensor], dtype: torch.dtype
 ) -> None:
-    """Writes UNet and image encoder.
+    """Write UNet and image encoder.
 
     Args:
         folder: an empty folder.

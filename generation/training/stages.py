@@ -63,7 +63,7 @@ def train_stage(
     on_step: OnStep = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> TrainingResult:
-    """Trains one stage of the cascade, or resumes its training.
+    """Train one stage of the cascade, or resume its training.
 
     Args:
         name: one of `config.STAGES`.

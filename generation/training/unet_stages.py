@@ -133,7 +133,7 @@ class UNetStage(DiffusionStage):
     def __init__(
         self, config: UNetStageConfig, vae: Path, seed: int = 0, start: Path | None = None
     ):
-        """Builds networks, with random weights or those of an earlier training of the stage.
+        """Build networks, with random weights or those of an earlier training of the stage.
 
         Args:
             config: configuration of the stage.
@@ -159,7 +159,7 @@ class UNetStage(DiffusionStage):
     @staticmethod
     @abstractmethod
     def _unet(config: Any, latent_channels: int) -> SV3DUNet | SV4DUNet:
-        """Builds a UNet with random weights."""
+        """Build a UNet with random weights."""
 
     def save(
         self,
@@ -168,7 +168,7 @@ class UNetStage(DiffusionStage):
         samples: TrainingSample,
         dtype: torch.dtype,
     ) -> None:
-        """Writes UNet and image encoder."""
+        """Write UNet and image encoder."""
         save_unet(folder, self.module, weights, dtype)
 
     def _start_from(self, folder: Path) -> None:

@@ -96,7 +96,7 @@ class UpstreamModels(nn.Module):
     """SV3D and, for the fine stage, the coarse stage, frozen."""
 
     def __init__(self, config: UpstreamConfig, orbit: StageNetworks, coarse: StageNetworks | None):
-        """Freezes the networks, which share a latent space.
+        """Freeze the networks, which share a latent space.
 
         Args:
             config: probability and sampling.
@@ -111,7 +111,7 @@ class UpstreamModels(nn.Module):
 
     @torch.no_grad()
     def generate(self, batch: TrainingSample, rng: SampleRng | None) -> UpstreamOutputs:
-        """Generates for random samples of a batch; without `rng` for all, with constant noise.
+        """Generate for random samples of a batch; without `rng` for all, with constant noise.
 
         How many random numbers are used does not depend on which samples are chosen.
         """
@@ -168,7 +168,7 @@ class UpstreamModels(nn.Module):
     def _generate(
         self, networks: StageNetworks, conditionings: Sequence[Conditioning], noise: Tensor
     ) -> Tensor:
-        """Denoises [n, F, c, ·, ·] to images [n, F, 3, ·, ·]."""
+        """Denoise [n, F, c, ·, ·] to images [n, F, 3, ·, ·]."""
         sigmas = karras_sigmas(self._config.upstream_steps)
         denoise = plain_denoiser(predictor(networks.unet), conditionings)
         latents = euler([denoise], start(noise.flatten(0, 1), sigmas), sigmas)
@@ -209,7 +209,7 @@ def view_indices(batch: TrainingSample, N: int) -> Tensor:
 def open_upstream(
     config: UpstreamConfig, base: FrozenBase, trainings: Mapping[str, Path | None]
 ) -> UpstreamModels | None:
-    """Loads the upstream models of a stage.
+    """Load the upstream models of a stage.
 
     Args:
         config: configuration of the stage.
