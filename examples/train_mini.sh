@@ -79,7 +79,7 @@ figures figures_whole 70 100000
 [ -e "$out/shards_whole/index.json" ] ||
     fourdvd data pack "$out/figures_whole" -o "$out/shards_whole" --low 64 --high 128 --all
 
-# 4. Train the five networks. Each training starts from the one before (--start).
+# 4. Train the five networks. Each training starts from the one before (--init-from).
 shards=("$out/shards")
 train() { # STAGE FOLDER OPTIONS
     fourdvd train "$1" "${shards[@]}" -o "$out/trainings/$2" "${@:3}"

@@ -34,7 +34,7 @@ def plain_feed_forward(layer: FeedForward, x: Tensor) -> Tensor:
 
 
 def plain_block(block: TransformerBlock, x: Tensor, token: Tensor) -> Tensor:
-    """A block of one sequence [S, C] that is told one token [C′]."""
+    """A block of one sequence [S, C] conditioned on one token [C′]."""
     head = block.attn1.head_channels
     x = x.double()
     if isinstance(block, SequenceBlock):

@@ -99,20 +99,20 @@ def vision_transformer(weights: dict[str, Tensor], pixels: Tensor) -> Tensor:
     return norm("ln_post", x[:, 0]) @ w["proj"]
 
 
-def test_the_tower_is_openclips_vision_transformer():
-    tower, weights = small_clip(), openclip_weights()
-    tower.load_state_dict(clip_state(weights))
+def test_clip_is_openclips_vision_transformer():
+    encoder, weights = small_clip(), openclip_weights()
+    encoder.load_state_dict(clip_state(weights))
     images = numbers(2, 3, CLIP_SIDE, CLIP_SIDE).clamp(-1, 1)
     with torch.inference_mode():
-        found = tower(images)
+        found = encoder(images)
         expected = vision_transformer(weights, clip_preprocess(images))
     assert found.shape == (2, TOKEN)
     assert error(found, expected) < 1e-5
-    assert float(expected.norm(dim=-1).sub(1).abs().min()) > 0.1  # it is not normalised
+    assert float(expected.norm(dim=-1).sub(1).abs().min()) > 0.1  # it is not normalized
 
 
 @pytest.mark.parametrize("name", published)
-def test_every_published_tensor_has_its_place_and_every_point_its_tensor(name: str):
+def test_every_published_tensor_is_read_and_every_parameter_is_published(name: str):
     part = {
         key.removeprefix(PREFIX): torch.empty(shape, device="meta")
         for key, shape in expected_shapes(name).items()
@@ -126,32 +126,32 @@ def test_every_published_tensor_has_its_place_and_every_point_its_tensor(name: s
     assert len(found) == len(part) + q_k_and_v_of_one
 
 
-def test_a_tower_from_the_meta_device_counts_its_patches():
+def test_clip_from_the_meta_device_has_position_ids():
     with torch.device("meta"):
-        tower = CLIPImageEncoder(CLIPVisionConfig(**CONFIG)).eval()
-    tower.init_position_ids()
-    tower.load_state_dict(clip_state(openclip_weights()), assign=True)
+        encoder = CLIPImageEncoder(CLIPVisionConfig(**CONFIG)).eval()
+    encoder.init_position_ids()
+    encoder.load_state_dict(clip_state(openclip_weights()), assign=True)
     usual = small_clip()
     usual.load_state_dict(clip_state(openclip_weights()))
     images = numbers(1, 3, 64, 64)
     with torch.inference_mode():
-        torch.testing.assert_close(tower(images), usual(images))
+        torch.testing.assert_close(encoder(images), usual(images))
 
 
 @pytest.mark.parametrize("size", [(CLIP_SIDE, CLIP_SIDE), (576, 576), (64, 100), (300, 500)])
-def test_an_image_of_one_colour_stays_one_and_is_normalised(size: tuple[int, int]):
-    colour = torch.tensor([-1.0, 0.2, 1.0])[:, None, None]
-    found = clip_preprocess(colour.expand(1, 3, *size))
+def test_an_image_of_one_color_is_only_normalized(size: tuple[int, int]):
+    color = torch.tensor([-1.0, 0.2, 1.0])[:, None, None]
+    found = clip_preprocess(color.expand(1, 3, *size))
     mean, std = torch.tensor(CLIP_MEAN)[:, None, None], torch.tensor(CLIP_STD)[:, None, None]
-    expected = ((colour + 1) / 2 - mean) / std
+    expected = ((color + 1) / 2 - mean) / std
     torch.testing.assert_close(
         found, expected.expand(1, 3, CLIP_SIDE, CLIP_SIDE), rtol=0, atol=1e-4
     )
 
 
-def test_an_image_of_the_right_size_is_only_normalised():
+def test_an_image_of_the_right_size_is_only_normalized():
     image = numbers(1, 3, CLIP_SIDE, CLIP_SIDE).clamp(-1, 1)
-    restored = denormalised(clip_preprocess(image))
+    restored = denormalized(clip_preprocess(image))
     torch.testing.assert_close(restored, image, rtol=0, atol=1e-4)
 
 
@@ -164,10 +164,10 @@ def test_a_larger_image_is_blurred_as_much_as_each_side_shrinks():
     expected = interpolate(
         torch.from_numpy(blurred), (CLIP_SIDE, CLIP_SIDE), mode="bicubic", align_corners=True
     )
-    assert error(denormalised(clip_preprocess(image)), expected) < 2e-4
+    assert error(denormalized(clip_preprocess(image)), expected) < 2e-4
 
 
-def denormalised(pixels: Tensor) -> Tensor:
+def denormalized(pixels: Tensor) -> Tensor:
     mean, std = torch.tensor(CLIP_MEAN)[:, None, None], torch.tensor(CLIP_STD)[:, None, None]
     return (pixels * std + mean) * 2 - 1
 

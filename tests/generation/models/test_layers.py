@@ -26,18 +26,18 @@ from tests.generation.models.plain_blocks import linear
 from tests.generation.models.random_weights import error, frames, numbers, with_random_weights
 
 
-def test_what_was_set_goes_before_what_the_device_would_like():
+def test_a_set_chunk_overrides_the_devices_default():
     for device in ("cpu", "meta"):
         assert Chunk(7).size(torch.empty(2, device=device)) == 7
 
 
-def test_a_cpu_takes_what_stays_in_its_cache_and_an_accelerator_everything():
+def test_chunks_are_of_cache_size_on_a_cpu_and_unlimited_on_an_accelerator():
     assert Chunk().size(torch.empty(2)) == CACHED_TOKENS
     assert Chunk().size(torch.empty(2, device="meta")) == sys.maxsize
 
 
 @pytest.mark.parametrize("width", [2, 8, 320])
-def test_it_is_cos_then_sin_at_frequencies_that_fall_by_powers(width: int):
+def test_the_embedding_is_cos_then_sin_at_falling_frequencies(width: int):
     values, half = [0.0, 1e-5, 1.5, math.tau, 20.0], width // 2
     found = sinusoidal_embedding(torch.tensor(values), width)
     for row, value in zip(found.tolist(), values, strict=True):
@@ -58,7 +58,7 @@ def test_values_of_any_shape_and_type_become_float32_along_a_new_axis():
         assert found.dtype == torch.float32
 
 
-def test_the_perceptron_is_linear_silu_linear():
+def test_the_mlp_is_linear_silu_linear():
     mlp, x = embedding_mlp(3, 5, 2), torch.tensor([[1.0, -2.0, 0.5]])
     inside = linear(mlp[0], x)
     expected = linear(mlp[2], inside / (1 + (-inside).exp()))
@@ -79,7 +79,7 @@ def exact(x: Tensor, weight: Tensor, bias: Tensor, eps: float = EPS) -> Tensor:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("eps", [1e-5, 1e-6])
-def test_it_is_torchs_group_norm_in_float64(shape: tuple[int, ...], eps: float):
+def test_group_norm_is_torchs_in_float64(shape: tuple[int, ...], eps: float):
     x, (weight, bias) = frames(*shape), affine(shape[1])
     expected = exact(x, weight, bias, eps)
     torch.testing.assert_close(group_norm(x, weight, bias, eps).double(), expected, **EXACT)
@@ -166,7 +166,7 @@ def test_a_frame_convolution_is_a_3d_convolution_over_three_frames():
     )
 
 
-def test_the_block_along_frames_normalises_over_all_of_them_and_convolves_in_3d():
+def test_the_block_along_frames_normalizes_over_all_of_them_and_convolves_in_3d():
     block = with_random_weights(FrameBlock(C, E))
     x, emb = frames(2 * F, C, H, W), numbers(2 * F, E, seed=1)
     found = block(x, emb, F)
@@ -201,7 +201,7 @@ def test_clips_of_a_batch_do_not_see_each_other():
 
 
 @pytest.mark.parametrize("channels_in", [C, 32])
-def test_frames_that_go_through_space_in_pieces_give_the_same_and_the_same_gradients(
+def test_frames_in_chunks_give_the_same_and_the_same_gradients(
     channels_in: int,
 ):
     block = with_random_weights(ResidualBlock(channels_in, C, E)).double()
@@ -219,7 +219,7 @@ def test_frames_that_go_through_space_in_pieces_give_the_same_and_the_same_gradi
         torch.testing.assert_close(torch.autograd.grad(found.square().sum(), inputs), wanted)
 
 
-def test_no_more_frames_go_through_space_at_once_than_were_allowed():
+def test_no_chunk_has_more_frames_than_the_limit():
     block, sizes = ResidualBlock(C, C, E), []
     block.in_layers.register_forward_hook(lambda _, x, __: sizes.append(len(x[0])))
     for tokens in (1, 2 * H * W, 1000):

@@ -52,14 +52,14 @@ def with_trained_lora(name: str = "sv4d") -> SV4DUNet:
     return network
 
 
-def test_a_fresh_lora_changes_nothing_bit_for_bit(name: str):
+def test_an_untrained_lora_changes_nothing_bit_for_bit(name: str):
     inputs = sv4d_inputs()
     # Attention takes another kernel where a gradient is wanted: both networks want all of them.
     found = with_lora(name).requires_grad_(True)(**inputs)
     assert torch.equal(found, sv4d(name)(**inputs))
 
 
-def test_it_lies_on_the_attention_of_all_three_kinds_of_block_and_on_nothing_else(name: str):
+def test_a_lora_is_on_the_attention_of_all_three_kinds_of_block_only(name: str):
     found = {key.rsplit(".lora_", 1)[0] for key in lora_state(with_lora(name))}
     kinds = ("transformer_blocks", "time_mix_blocks", "motion_blocks")
     transformers = [
@@ -108,7 +108,7 @@ def test_the_coarse_stage_trains_the_lora_and_leaves_the_base_as_it_was(name: st
             assert torch.equal(tensor, base[key.replace(".base_layer", "")]), key
 
 
-def test_the_result_is_that_of_the_sum_of_weights_and_merging_gives_the_plain_network_back():
+def test_merging_gives_a_plain_network_with_the_same_result():
     network, inputs = with_trained_lora(), sv4d_inputs()
     state, plain = lora_state(network), sv4d("sv4d")
     for key, weight in plain.state_dict().items():
@@ -126,7 +126,7 @@ def test_the_result_is_that_of_the_sum_of_weights_and_merging_gives_the_plain_ne
     assert lora_settings(network) == LoraSettings(1, 1.0)
 
 
-def test_little_memory_gives_the_same_prediction():
+def test_limited_memory_gives_the_same_prediction():
     network, inputs = with_trained_lora(), sv4d_inputs()
     expected = network(**inputs)
     network.limit_memory(20)

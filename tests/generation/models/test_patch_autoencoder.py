@@ -26,7 +26,7 @@ def images(count: int = 2, patches: int = 3, patch: int = 4) -> torch.Tensor:
 
 
 def quarter_means(images: np.ndarray, patch: int) -> np.ndarray:
-    """Each quarter of each patch in its mean colour, [N, 3, S, S]."""
+    """Each quarter of each patch in its mean color, [N, 3, S, S]."""
     made, half = np.empty_like(images), patch // 2
     for top in range(0, images.shape[2], half):
         for left in range(0, images.shape[3], half):
@@ -36,14 +36,14 @@ def quarter_means(images: np.ndarray, patch: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("patch", PATCHES)
-def test_a_fresh_network_gives_back_the_mean_colours_of_quarters(patch: int):
+def test_an_untrained_network_reproduces_the_mean_colors_of_quarters(patch: int):
     network, given = PatchAutoencoder(replace(SMALL, patch=patch)), images(patch=patch)
     with torch.no_grad():
         found = network.decoder(network.encoder(given))
     np.testing.assert_allclose(found, quarter_means(given.numpy(), patch), atol=1e-6)
 
 
-def test_a_fresh_network_of_the_smallest_patches_loses_nothing():
+def test_an_untrained_network_of_the_smallest_patches_is_lossless():
     network, given = PatchAutoencoder(replace(SMALL, patch=2, latent_channels=12)), images()
     with torch.no_grad():
         assert torch.equal(network.decoder(network.encoder(given)), given)
@@ -65,7 +65,7 @@ def test_the_posterior_is_narrow_at_first_and_its_mode_is_what_is_encoded():
     assert torch.equal(log_variance, torch.full((2, 14, 3, 3), FIRST_LOG_VARIANCE))
 
 
-def test_fresh_residual_blocks_change_nothing():
+def test_untrained_residual_blocks_are_the_identity():
     x = numbers(2, 6, 3, 5)
     assert torch.equal(ResidualBlock(6)(x), x)
 
@@ -73,11 +73,11 @@ def test_fresh_residual_blocks_change_nothing():
 @pytest.mark.parametrize("patch", PATCHES)
 def test_quarters_are_numbered_as_pixels_of_a_patch_are_listed(patch: int):
     half, expected = patch // 2, []
-    for colour in range(3):
+    for color in range(3):
         for top in (0, half):
             for left in (0, half):
                 image = torch.zeros(1, 3, patch, patch)
-                image[0, colour, top : top + half, left : left + half] = 1
+                image[0, color, top : top + half, left : left + half] = 1
                 expected.append(pixel_unshuffle(image, patch).flatten())
     assert torch.equal(quarter_patches(patch), torch.stack(expected))
 
@@ -101,7 +101,7 @@ def test_within_three_steps_every_layer_has_a_gradient_though_some_begin_as_zero
     assert without == []
 
 
-def test_a_few_steps_of_training_bring_back_what_quarters_have_lost():
+def test_a_few_steps_of_training_recover_what_quarters_lose():
     with torch.random.fork_rng():
         torch.manual_seed(3)
         network = PatchAutoencoder(replace(SMALL, width=16))
@@ -127,6 +127,6 @@ def test_sizes_that_do_not_fit_are_refused(wrong: dict[str, int]):
         replace(SMALL, **wrong)
 
 
-def test_an_image_that_is_no_number_of_patches_is_not_encoded():
+def test_an_image_of_incomplete_patches_is_refused():
     with pytest.raises(RuntimeError):
         PatchAutoencoder(SMALL).encoder(numbers(1, 3, 8, 10))

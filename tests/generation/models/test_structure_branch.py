@@ -47,7 +47,7 @@ def call(config: SV4DConfig, b: int = 1, h: int = 4, w: int = 6, V: int = V):
 
 
 @pytest.mark.parametrize("roles", ROLES)
-def test_a_fresh_branch_changes_nothing_bit_for_bit(name: str, roles: str):
+def test_an_untrained_branch_changes_nothing_bit_for_bit(name: str, roles: str):
     network, inputs = sv4d("sv4d"), sv4d_inputs()
     branch = build_branch(name, CONFIG, roles)
     branch.init_from_unet(network)
@@ -58,30 +58,28 @@ def test_a_fresh_branch_changes_nothing_bit_for_bit(name: str, roles: str):
 @pytest.mark.parametrize("roles", ROLES)
 def test_the_first_level_may_be_wider_than_the_first_convolution(name: str, roles: str):
     network, inputs = with_random_weights(SV4DUNet(WIDE)), sv4d_inputs()
-    branch, told = build_branch(name, WIDE, roles), structure()
+    branch, given = build_branch(name, WIDE, roles), structure()
     branch.init_from_unet(network)
     expected = network(**inputs)
-    assert torch.equal(network(**inputs, feature_residuals=branch(told)), expected)
-    found = network(**inputs, feature_residuals=with_random_weights(branch)(told))
+    assert torch.equal(network(**inputs, feature_residuals=branch(given)), expected)
+    found = network(**inputs, feature_residuals=with_random_weights(branch)(given))
     assert error(found, expected) > 1e-2
 
 
-def test_a_trained_branch_changes_the_prediction_by_what_it_is_told(name: str):
+def test_a_trained_branch_changes_the_prediction_with_its_input(name: str):
     network, inputs, branch = sv4d("sv4d"), sv4d_inputs(), trained(name)
-    told = structure()
-    found = network(**inputs, feature_residuals=branch(told))
+    given = structure()
+    found = network(**inputs, feature_residuals=branch(given))
     assert error(found, network(**inputs)) > 1e-2
     for other in (
-        told._replace(coarse=told.coarse + numbers(*told.coarse.shape, seed=7)),
-        told._replace(video=told.video + numbers(*told.video.shape, seed=8)),
+        given._replace(coarse=given.coarse + numbers(*given.coarse.shape, seed=7)),
+        given._replace(video=given.video + numbers(*given.video.shape, seed=8)),
     ):
         assert error(network(**inputs, feature_residuals=branch(other)), found) > 1e-4
 
 
 @pytest.mark.parametrize("size", [(4, 12), (20, 8)])
-def test_features_come_in_the_right_places_and_sizes_whatever_the_network(
-    name: str, size: tuple[int, int]
-):
+def test_residuals_have_the_points_and_sizes_of_any_network(name: str, size: tuple[int, int]):
     h, w = size
     for config in (DEEP, WIDE, replace(SV4DConfig(), **TINY)):
         added = build_branch(name, config)(structure(h=h, w=w))(*call(config, h=h, w=w))
@@ -109,7 +107,7 @@ def expected_points(name: str, config: SV4DConfig) -> set[str]:
             return {f"input_{(level + 1) * (blocks + 1) - 1}" for level in range(levels)}
 
 
-def test_every_point_has_its_map_in_the_asked_roles(name: str):
+def test_every_point_has_a_map_with_the_given_roles(name: str):
     for roles, kind in ROLES.items():
         branch = build_branch(name, DEEP, roles)
         found = [m for m in branch.modules() if isinstance(m, AppearancePropagation)]
@@ -121,25 +119,25 @@ def test_every_point_has_its_map_in_the_asked_roles(name: str):
 @pytest.mark.parametrize(
     "name", ["layerwise", "t2i_adapter"]
 )  # views have an order in ControlNet's
-def test_permuting_the_views_permutes_what_is_added(name: str, roles: str):
-    branch, told, order = trained(name, DEEP, roles), structure(b=2, h=8, w=4), [2, 0, 3, 1]
+def test_permuting_the_views_permutes_the_residuals(name: str, roles: str):
+    branch, given, order = trained(name, DEEP, roles), structure(b=2, h=8, w=4), [2, 0, 3, 1]
     x, conditions = call(DEEP, 2, 8, 4)
-    expected = branch(told)(x, conditions)
-    found = branch(told._replace(coarse=told.coarse[:, :, order]))(x, conditions)
+    expected = branch(given)(x, conditions)
+    found = branch(given._replace(coarse=given.coarse[:, :, order]))(x, conditions)
     for key, feature in found.items():
         views = expected[key].unflatten(0, (2 * T, V))[:, order]
         torch.testing.assert_close(feature, views.flatten(0, 1), rtol=1e-4, atol=1e-4)
 
 
 def test_clips_of_a_batch_do_not_see_each_other(name: str):
-    branch, told, (x, conditions) = trained(name), structure(b=2), call(CONFIG, b=2)
-    both = branch(told)(x, conditions)
+    branch, given, (x, conditions) = trained(name), structure(b=2), call(CONFIG, b=2)
+    both = branch(given)(x, conditions)
     for clip in range(2):
         part = slice(clip * T * V, (clip + 1) * T * V)
         own = SV4DConditions(
             conditions.emb[part], *(each[clip : clip + 1] for each in conditions[1:])
         )
-        alone = branch(Structure(*(each[clip : clip + 1] for each in told)))(x[part], own)
+        alone = branch(Structure(*(each[clip : clip + 1] for each in given)))(x[part], own)
         for key, feature in alone.items():
             assert error(feature, both[key][part]) < 1e-4
 
@@ -152,35 +150,35 @@ def test_one_structure_serves_all_batch_items_of_a_call(name: str):
     assert error(found, network(**inputs, feature_residuals=branch(twice))) < 1e-5
 
 
-def test_a_coarse_grid_of_another_size_is_brought_to_that_of_the_video(name: str):
-    told = structure()
-    small = told._replace(coarse=numbers(1, T, V, 4, 2, 3, seed=11))
+def test_a_coarse_grid_of_another_size_is_resized_to_the_video(name: str):
+    given = structure()
+    small = given._replace(coarse=numbers(1, T, V, 4, 2, 3, seed=11))
     large = torch.nn.functional.interpolate(small.coarse[0].flatten(0, 1), (4, 6), mode="bilinear")
     branch, arguments = trained(name), call(CONFIG)
     found = branch(small)(*arguments)
-    expected = branch(told._replace(coarse=large.view(1, T, V, 4, 4, 6)))(*arguments)
+    expected = branch(given._replace(coarse=large.view(1, T, V, 4, 4, 6)))(*arguments)
     assert all(error(found[key], expected[key]) < 1e-5 for key in expected)
 
 
 @pytest.mark.parametrize("name", ["layerwise", "t2i_adapter"])
-def test_branches_that_do_not_see_the_noise_compute_once_for_all_steps(name: str):
+def test_pyramid_branches_run_once_for_all_steps(name: str):
     residuals = build_branch(name, CONFIG)(structure())
     x, conditions = call(CONFIG)
     first, second = residuals(x, conditions), residuals(-x, conditions)
     assert all(first[key] is second[key] for key in first)
 
 
-def test_the_controlnets_copy_sees_the_noisy_latents_the_conditions_and_the_structure():
-    branch, told, (x, conditions) = trained("controlnet"), structure(), call(CONFIG)
-    base = branch(told)(x, conditions)
-    noisier = branch(told)(2 * x, conditions)
-    elsewhere = branch(told)(x, conditions._replace(emb=-conditions.emb))
-    other = branch(told._replace(coarse=-told.coarse))(x, conditions)
+def test_the_controlnet_depends_on_noisy_latents_conditioning_and_structure():
+    branch, given, (x, conditions) = trained("controlnet"), structure(), call(CONFIG)
+    base = branch(given)(x, conditions)
+    noisier = branch(given)(2 * x, conditions)
+    elsewhere = branch(given)(x, conditions._replace(emb=-conditions.emb))
+    other = branch(given._replace(coarse=-given.coarse))(x, conditions)
     for changed in (noisier, elsewhere, other):
         assert error(changed["middle_0"], base["middle_0"]) > 1e-3
 
 
-def test_a_controlnet_starts_as_a_copy_of_the_way_down_that_shares_nothing_with_it():
+def test_a_controlnet_starts_as_a_copy_of_the_encoder_with_parameters_of_its_own():
     network, branch = sv4d("sv4d"), build_branch("controlnet", CONFIG)
     branch.init_from_unet(network)
     state, copied = network.state_dict(), 0
@@ -209,15 +207,15 @@ def unused(key: str) -> bool:
     return any(part in key for part in (".norm2.", ".attn2.to_q.", ".attn2.to_k."))
 
 
-def test_a_few_steps_of_training_from_a_fresh_branch_lower_the_loss(name: str):
+def test_a_few_steps_of_training_from_an_untrained_branch_lower_the_loss(name: str):
     network, inputs = sv4d("sv4d").requires_grad_(False), sv4d_inputs()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    branch, told = fresh(name, network), structure()
+    branch, given = fresh(name, network), structure()
     optimizer = torch.optim.Adam(branch.parameters(), lr=3e-3)
     losses = []
     for _ in range(4):
         optimizer.zero_grad()
-        loss = (network(**inputs, feature_residuals=branch(told)) - 1).square().mean()
+        loss = (network(**inputs, feature_residuals=branch(given)) - 1).square().mean()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -234,10 +232,10 @@ def fresh(name: str, network: SV4DUNet) -> StructureBranch:
 
 
 def test_half_precision_is_close_to_float32(name: str):
-    branch, told, arguments = trained(name), structure(), call(CONFIG)
+    branch, given, arguments = trained(name), structure(), call(CONFIG)
     with torch.inference_mode():
-        expected = branch(told)(*arguments)
-        found = branch.bfloat16()(told)(*arguments)
+        expected = branch(given)(*arguments)
+        found = branch.bfloat16()(given)(*arguments)
     for key, feature in found.items():
         assert feature.dtype == torch.bfloat16
         difference = (feature.float() - expected[key]).square().mean().sqrt()
@@ -251,14 +249,14 @@ def test_the_number_of_views_may_be_another_than_in_training(name: str):
         assert {len(feature) for feature in added.values()} == {T * views}
 
 
-def test_names_that_do_not_exist_are_told_with_those_that_do():
+def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(InputError, match=r"'layer'.*layerwise, controlnet, t2i_adapter"):
         build_branch("layer", CONFIG)
     with pytest.raises(InputError, match=r"'query'.*reference_query, feature_query"):
         build_branch("layerwise", CONFIG, "query")
 
 
-def test_all_that_is_added_comes_out_of_zeroed_convolutions(name: str):
+def test_all_residuals_come_from_zero_convolutions(name: str):
     branch = build_branch(name, CONFIG)
     outs = [module for key, module in branch.named_modules() if key.endswith(".out")]
     assert len(outs) == len(expected_points(name, CONFIG))

@@ -48,21 +48,21 @@ def test_frames_that_are_all_still_are_images_by_themselves():
         assert error(together[frame], alone[0]) < 1e-5
 
 
-def test_none_still_is_none_named():
+def test_no_still_frames_is_the_default():
     network, inputs = sv3d(), sv3d_inputs()
     named = network(**inputs, still=torch.zeros(F, dtype=torch.bool))
     torch.testing.assert_close(named, network(**inputs))
 
 
 def test_the_transformer_is_the_plain_one():
-    """Space, then frames at their positions that are told the first frame's token, blended."""
+    """Space, then frames at their positions conditioned on the first frame's token, blended."""
     layer = with_random_weights(SV3DTransformer(C, SV3D))
-    x, told = frames(2 * F, C, H, W), conditions(2)
-    found = layer(x, told)
+    x, given = frames(2 * F, C, H, W), conditions(2)
+    found = layer(x, given)
     tokens = linear(layer.proj_in, layer.norm(x).flatten(2).transpose(1, 2))
     space, over_frames = layer._blocks
     tokens = torch.stack(
-        [plain_block(space, *each) for each in zip(tokens, told.context, strict=True)]
+        [plain_block(space, *each) for each in zip(tokens, given.context, strict=True)]
     )
     positions = sinusoidal_embedding(torch.arange(F), C)
     positions = layer.time_pos_embed(positions).double()
@@ -71,7 +71,7 @@ def test_the_transformer_is_the_plain_one():
     for clip in (slice(0, F), slice(F, 2 * F)):
         for pixel in range(H * W):
             before = tokens[clip, pixel]
-            after = plain_block(over_frames, before + positions, told.context[clip][0])
+            after = plain_block(over_frames, before + positions, given.context[clip][0])
             blended[clip, pixel] = share * before + (1 - share) * after
     expected = x + linear(layer.proj_out, blended).transpose(1, 2).unflatten(2, (H, W))
     assert error(found, expected) < 1e-5

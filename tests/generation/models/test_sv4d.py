@@ -56,7 +56,7 @@ def plain_views(block: SequenceBlock, grid: Tensor, context: Tensor) -> Tensor:
 
 
 def plain_pixel_groups(block: SequenceBlock, grid: Tensor, context: Tensor) -> Tensor:
-    """SPEC 2.3, items 8 and 9: rows (v, pixel) in runs of V; row g·T + t is told ⌊row / P⌋."""
+    """Attend in groups of V rows (v, pixel); row g·T + t gets the token of time ⌊row / P⌋."""
     b_, T, V, P, _ = grid.shape
     result = torch.empty_like(grid, dtype=torch.float64)
     for b, t in itertools.product(range(b_), range(T)):
@@ -93,7 +93,7 @@ def test_attention_is_the_plain_one_along_its_axis(
         assert error(attend(block, grid, context), plain(block, grid, context)) < 1e-5
 
 
-def test_attention_along_time_is_the_plain_one_that_is_told_the_reference(grid: Tensor):
+def test_attention_along_time_is_the_plain_one_conditioned_on_the_reference(grid: Tensor):
     block = with_random_weights(SequenceBlock(C, HEAD, 4))
     reference = numbers(grid.shape[0], *grid.shape[2:4], 4, seed=1)
     with torch.inference_mode():
@@ -117,22 +117,22 @@ def test_the_transformer_is_the_plain_one(name: str):
     """Space, blended with views, blended with times."""
     config = SV4D[name]
     layer, x = with_random_weights(SV4DTransformer(C, config)), frames(B * T * V, C, H, W)
-    told = conditions()
+    given = conditions()
     with torch.inference_mode():
-        found = layer(x, told)
+        found = layer(x, given)
         grid = linear(layer.proj_in, layer.norm(x).flatten(2).transpose(1, 2))
         grid = grid.view(B, T, V, H * W, C)
         space, over_views, over_times = layer._blocks
-        grid = plain_space(space, grid, told.context)
-        emb = told.emb.view(B, T, V, E)[:, 0] if config.use_camera_emb else indices(V)
+        grid = plain_space(space, grid, given.context)
+        emb = given.emb.view(B, T, V, E)[:, 0] if config.use_camera_emb else indices(V)
         views = layer.time_mix_time_embed(emb).double().expand(B, V, C)[:, None, :, None]
         plain = plain_pixel_groups if config.use_3d_attention else plain_views
         share = layer.time_mixer.mix_factor.double().sigmoid()
-        grid = share * grid + (1 - share) * plain(over_views, grid + views, told.context)
+        grid = share * grid + (1 - share) * plain(over_views, grid + views, given.context)
         if config.separate_motion_merge_factor:
             share = layer.time_mixer_motion.mix_factor.double().sigmoid()
         times = layer.time_mix_motion_embed(indices(T)).double()[:, None, None]
-        small = interpolate(told.reference.flatten(0, 1), (H, W), mode="bilinear")
+        small = interpolate(given.reference.flatten(0, 1), (H, W), mode="bilinear")
         reference = small.flatten(2).transpose(1, 2).unflatten(0, (B, V))
         grid = share * grid + (1 - share) * plain_times(over_times, grid + times, reference)
         out = linear(layer.proj_out, grid.flatten(0, 2)).transpose(1, 2).unflatten(2, (H, W))
@@ -144,15 +144,15 @@ def indices(count: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["sv4d2", "sv4d2_8views"])
-def test_a_transformer_knows_the_cameras_of_the_first_time_only(name: str):
+def test_a_transformer_uses_the_cameras_of_the_first_time_only(name: str):
     layer, x = with_random_weights(SV4DTransformer(C, SV4D[name])), frames(B * T * V, C, H, W)
-    told = conditions()
-    before = layer(x, told)
-    later, first = (told.emb.view(B, T, V, E).clone() for _ in range(2))
+    given = conditions()
+    before = layer(x, given)
+    later, first = (given.emb.view(B, T, V, E).clone() for _ in range(2))
     later[:, 1:] += 1
     first[:, 0] += 1
-    assert torch.equal(layer(x, told._replace(emb=later.flatten(0, 2))), before)
-    assert not torch.equal(layer(x, told._replace(emb=first.flatten(0, 2))), before)
+    assert torch.equal(layer(x, given._replace(emb=later.flatten(0, 2))), before)
+    assert not torch.equal(layer(x, given._replace(emb=first.flatten(0, 2))), before)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_an_accelerator_gets_no_more_sequences_at_once_than_its_grid_has_blocks(
 
 
 @pytest.mark.parametrize("length", [5, transformer.SHORT, transformer.SHORT + 1])
-def test_gradients_are_those_of_plain_sums_whatever_the_length(length: int):
+def test_gradients_are_those_of_plain_attention_for_any_length(length: int):
     inputs = [numbers(3, 2, length, HEAD, seed=seed) for seed in range(3)]
 
     def found(attended: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -193,7 +193,7 @@ def _gradients(values: list[Tensor]) -> tuple[Tensor, ...]:
     return torch.autograd.grad(attend(*inputs).float().square().sum(), inputs)
 
 
-def test_it_is_the_formula_with_the_exact_gelu():
+def test_geglu_is_its_formula_with_the_exact_gelu():
     layer, x = with_random_weights(FeedForward(C)), numbers(5, C)
     assert error(layer(x), plain_feed_forward(layer, x)) < 1e-6
 
@@ -212,7 +212,7 @@ def test_chunks_of_the_feed_forward_give_the_same_and_the_same_gradients(shape: 
         torch.testing.assert_close(torch.autograd.grad(found.square().sum(), inputs), wanted)
 
 
-def test_no_more_tokens_go_through_at_once_than_were_allowed():
+def test_no_chunk_of_the_feed_forward_has_more_tokens_than_the_limit():
     layer, sizes = FeedForward(C), []
     layer.net[0].register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
     layer.chunk.tokens = 4
@@ -220,7 +220,7 @@ def test_no_more_tokens_go_through_at_once_than_were_allowed():
     assert sizes == [4, 4, 2]
 
 
-def test_tokens_that_do_not_lie_side_by_side_may_go_through_in_pieces():
+def test_chunks_may_be_of_tokens_that_are_not_contiguous():
     layer, x = with_random_weights(FeedForward(C)), numbers(4, 3, C).transpose(0, 1)
     expected = layer(x)
     layer.chunk.tokens = 5
@@ -246,9 +246,9 @@ def block_of(kind: type[TransformerBlock]) -> TransformerBlock:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("shape", "told"), SHAPES)
-def test_a_block_is_the_plain_one_of_each_sequence_and_its_token(kind, shape, told):
-    block, x, context = block_of(kind), numbers(*shape), numbers(*told, seed=1)
+@pytest.mark.parametrize(("shape", "context_shape"), SHAPES)
+def test_a_block_is_the_plain_one_of_each_sequence_and_its_token(kind, shape, context_shape):
+    block, x, context = block_of(kind), numbers(*shape), numbers(*context_shape, seed=1)
     found = block(x, block.attn2(context))
     tokens = context.expand(shape[0], 1, shape[2], CONTEXT)
     for row in range(shape[0]):
@@ -258,11 +258,11 @@ def test_a_block_is_the_plain_one_of_each_sequence_and_its_token(kind, shape, to
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("shape", "told"), SHAPES)
-def test_chunks_of_blocks_give_the_same_and_the_same_gradients(kind, shape, told):
+@pytest.mark.parametrize(("shape", "context_shape"), SHAPES)
+def test_chunks_of_blocks_give_the_same_and_the_same_gradients(kind, shape, context_shape):
     block = block_of(kind).double()
     x = numbers(*shape, dtype=torch.float64).requires_grad_()
-    context = numbers(*told, seed=1, dtype=torch.float64).requires_grad_()
+    context = numbers(*context_shape, seed=1, dtype=torch.float64).requires_grad_()
     inputs = (x, context, *(p for name, p in block.named_parameters() if has_effect(name)))
     expected, wanted = run(block, x, context, inputs)
     for tokens in [*range(1, 12), 15, 20, 24, 28, 29, 1000]:
@@ -279,13 +279,13 @@ def run(
     return found, torch.autograd.grad(found.square().sum(), inputs)
 
 
-@pytest.mark.parametrize(("shape", "told"), SHAPES)
-def test_no_more_tokens_go_through_at_once_than_were_allowed_or_are_one_piece(shape, told):
+@pytest.mark.parametrize(("shape", "context_shape"), SHAPES)
+def test_no_chunk_of_a_block_has_more_tokens_than_the_limit_or_one_sequence(shape, context_shape):
     block, sizes = block_of(TransformerBlock), []
     block.norm1.register_forward_hook(lambda _, x, __: sizes.append(x[0][..., 0].numel()))
     for tokens in (1, 4, 9, 30):
         block.chunk.tokens = tokens
-        block(numbers(*shape), block.attn2(numbers(*told)))
+        block(numbers(*shape), block.attn2(numbers(*context_shape)))
         B, S, M, _ = shape
         smallest = S if M == 1 else B * S  # one row of one sequence, or one column of B
         assert max(sizes) <= max(tokens, smallest)
@@ -311,7 +311,7 @@ def has_effect(name: str) -> bool:
     return not name.startswith(("norm2.", "attn2.to_q.", "attn2.to_k."))
 
 
-def test_a_sequence_does_not_see_its_neighbours():
+def test_sequences_are_independent():
     block, x, context = block_of(SequenceBlock), numbers(2, 4, 3, C), numbers(2, 1, 1, CONTEXT)
     moved = x.clone()
     moved[1, 2, 1] += 1
@@ -328,7 +328,7 @@ def test_a_mixer_goes_from_before_to_after_as_its_factor_falls():
         torch.testing.assert_close(mixer(before, after), share * before + (1 - share) * after)
 
 
-def test_a_mixer_keeps_what_it_is_told_to_keep():
+def test_a_mixer_keeps_masked_features():
     mixer, before, after = with_random_weights(Mixer()), numbers(3, 4), numbers(3, 4, seed=1)
     keep = torch.tensor([False, True, False])[:, None]
     found = mixer(before, after, keep)

@@ -192,7 +192,7 @@ def test_weights_in_channels_last_memory_change_nothing_but_their_layout(name: s
     )
 
 
-def test_little_memory_gives_the_same_prediction_and_gradients(name: str):
+def test_limited_memory_gives_the_same_prediction_and_gradients(name: str):
     network = network_of(name).double()
     inputs = cast(inputs_of(name, h=2, w=4), Tensor.double)
     expected = network(**inputs)
@@ -311,7 +311,7 @@ def test_the_published_network_has_twelve_skips_and_three_upsampled_features():
     assert [point.channels for point in upsampled_points(config)] == [1280, 1280, 640]
 
 
-def test_adding_nothing_is_the_plain_network_bit_for_bit():
+def test_no_residuals_and_zeros_are_the_plain_network_bit_for_bit():
     network, inputs = sv4d("sv4d"), sv4d_inputs()
     plain = network(**inputs)
     assert torch.equal(network(**inputs, feature_residuals=lambda x, conditions: {}), plain)
@@ -331,7 +331,7 @@ def every_point(config: UNetConfig):
     ]
 
 
-def test_what_is_added_anywhere_is_seen_in_the_prediction():
+def test_a_residual_at_any_point_changes_the_prediction():
     network, inputs = sv4d("sv4d"), sv4d_inputs()
     plain, found = network(**inputs), {}
     for point in every_point(network.config):
@@ -344,7 +344,7 @@ def test_what_is_added_anywhere_is_seen_in_the_prediction():
         assert not torch.equal(found[point.name], found[f"skip_{point.index}"])
 
 
-def test_a_skip_is_not_seen_on_the_way_down():
+def test_a_skip_residual_does_not_reach_the_encoder():
     network, inputs = sv4d("sv4d"), sv4d_inputs()
     feature = frames(12, 64, 4, 6)
     made: dict[str, Tensor] = {}
@@ -356,7 +356,7 @@ def test_a_skip_is_not_seen_on_the_way_down():
     assert not torch.equal(made["input_0"], made["nothing"])
 
 
-def test_batch_items_share_what_is_made_for_one():
+def test_a_residual_is_repeated_over_the_batch():
     x, added = frames(6, 64, 2, 4), frames(3, 64, 2, 4, seed=1)
     found = add_residual(x, added)
     assert torch.equal(found, x + torch.cat([added, added]))
@@ -366,13 +366,13 @@ def test_batch_items_share_what_is_made_for_one():
 
 def test_residuals_get_the_input_and_the_conditions_and_take_the_features_dtype():
     network, inputs = sv4d("sv4d").bfloat16(), sv4d_inputs()
-    told: list[Any] = []
+    calls: list[Any] = []
 
     def residuals(x: Tensor, conditions: Any) -> dict[str, Tensor]:
-        told.append((x, conditions))
+        calls.append((x, conditions))
         return {"input_1": frames(12, 64, 4, 6)}
 
     assert network(**inputs, feature_residuals=residuals).dtype == torch.bfloat16
-    [(x, conditions)] = told
+    [(x, conditions)] = calls
     assert torch.equal(x, inputs["x"].bfloat16())
     assert (conditions.times, conditions.views) == (3, 4)

@@ -40,7 +40,7 @@ def shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(("name", "prefix"), ENCODERS)
-def test_every_published_tensor_of_an_encoder_has_its_place_and_every_point_its_tensor(
+def test_every_published_tensor_of_an_encoder_is_read_and_every_parameter_is_published(
     name: str, prefix: str
 ):
     part = published_part(name, prefix)
@@ -53,7 +53,7 @@ def test_every_published_tensor_of_an_encoder_has_its_place_and_every_point_its_
 
 
 @pytest.mark.parametrize("name", published)
-def test_every_published_tensor_of_the_decoder_has_its_place_and_every_point_its_tensor(name: str):
+def test_every_published_tensor_of_the_decoder_is_read_and_every_parameter_is_published(name: str):
     part = published_part(name, DECODER)
     with torch.device("meta"):
         expected = VAEDecoder(VAEConfig()).state_dict()
@@ -62,7 +62,7 @@ def test_every_published_tensor_of_the_decoder_has_its_place_and_every_point_its
     assert len(found) == len(part)
 
 
-def test_a_decoder_counts_its_levels_from_the_fine_end():
+def test_a_published_decoder_numbers_its_levels_from_fine_to_coarse():
     part = {f"decoder.up.{level}.block.0.conv1.bias": torch.tensor(level) for level in range(4)}
     found = {key: int(tensor) for key, tensor in decoder_state(part).items()}
     assert found == {
@@ -97,7 +97,7 @@ def test_a_decoder_takes_latents_as_the_diffusion_scales_them():
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 8])
-def test_images_that_go_through_in_pieces_are_the_same(chunk: int):
+def test_images_in_chunks_are_the_same(chunk: int):
     encoder = with_random_weights(VAEEncoder(SMALL)).eval().double()
     decoder = with_random_weights(VAEDecoder(SMALL)).eval().double()
     images, latents = numbers(3, 3, 8, 16), numbers(3, 4, 1, 2)

@@ -17,7 +17,7 @@ def numbers(sampler: EpochSampler) -> list[int]:
     return [item.number for item in sampler]
 
 
-def test_an_epoch_is_an_order_of_all_samples_that_seed_and_epoch_decide():
+def test_seed_and_epoch_determine_the_order_of_an_epoch():
     orders = {(s, e): tuple(epoch_order(s, e, 50).tolist()) for s in range(3) for e in range(3)}
     assert all(sorted(order) == list(range(50)) for order in orders.values())
     assert len(set(orders.values())) == 9
@@ -45,7 +45,7 @@ def test_ranks_take_equally_many_steps_where_samples_cannot_be_shared_evenly():
         EpochSampler(2, world_size=3)
 
 
-def test_training_goes_on_where_it_was_left_twice():
+def test_the_sampler_resumes_twice():
     whole = EpochSampler(20, seed=3)
     whole.set_epoch(2)
     first = EpochSampler(20, seed=3)
@@ -59,7 +59,7 @@ def test_training_goes_on_where_it_was_left_twice():
     assert len(second) == 20
 
 
-def test_training_goes_on_with_another_number_of_ranks():
+def test_the_sampler_resumes_with_another_number_of_ranks():
     before = [EpochSampler(24, 1, rank, 2) for rank in range(2)]
     used = [number for sampler in before for number in numbers(sampler)[:3]]
     after = [EpochSampler(24, 1, rank, 3) for rank in range(3)]
@@ -99,7 +99,9 @@ def steps(batches: Batches, count: int) -> list[dict[int, str]]:
 @pytest.mark.parametrize(
     ("processes", "grad_accum_steps"), [(1, 2), (1, 4), (2, 1), (2, 2), (4, 1)]
 )
-def test_processes_and_pieces_share_the_same_batches(dataset, processes, grad_accum_steps):
+def test_batches_are_the_same_for_any_number_of_processes_and_micro_batches(
+    dataset, processes, grad_accum_steps
+):
     expected = steps(Batches(dataset, FOUR), 7)
     settings = replace(FOUR, grad_accum_steps=grad_accum_steps)
     ranks = [steps(Batches(dataset, settings, rank, processes), 7) for rank in range(processes)]
@@ -116,7 +118,7 @@ def test_held_out_samples_are_in_none(dataset):
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("used", [1, 2, 3])
-def test_they_go_on_where_they_were_left(dataset, used, processes):
+def test_batches_resume(dataset, used, processes):
     whole = steps(Batches(dataset, FOUR), 6)
     left = Batches(dataset, FOUR)
     steps(left, used)
@@ -141,14 +143,14 @@ def test_workers_change_nothing(dataset):
     )
 
 
-def test_a_batch_that_cannot_be_made_is_told(dataset):
+def test_an_impossible_batch_size_is_refused(dataset):
     with pytest.raises(InputError, match="found 9"):
         Batches(dataset, replace(FOUR, batch_size=8, held_out=2))
     with pytest.raises(InputError, match="multiple of 6"):
         Batches(dataset, replace(FOUR, grad_accum_steps=3), 0, 2)
 
 
-def test_they_and_their_draws_are_the_same_each_time(tiny_shards):
+def test_held_out_samples_and_their_random_numbers_are_constant(tiny_shards):
     dataset = GridDataset(tiny_shards, SamplingConfig(views=2, frames=2))
     first, second = (HeldOut(dataset, SETTINGS, torch.device("cpu")) for _ in range(2))
     assert list(first.samples.name) == dataset.names[-2:]

@@ -22,7 +22,7 @@ def space(tiny_vae) -> LatentSpace:
 
 
 @pytest.fixture
-def tower() -> ConvImageEncoder:
+def encoder() -> ConvImageEncoder:
     return ConvImageEncoder(ConvImageEncoderConfig(8, (32,), 8)).requires_grad_(False)
 
 
@@ -31,41 +31,41 @@ def batch_of(shards, **choice) -> TrainingSample:
     return default_collate([dataset[number] for number in range(3)])
 
 
-def test_frames_of_a_grid_are_listed_by_time_and_told_the_video(space, tower, tiny_shards):
+def test_frames_of_a_grid_are_time_major_and_conditioned_on_the_video(space, encoder, tiny_shards):
     batch = batch_of(tiny_shards, views=3, frames=2)
-    told = grid_batch(batch, "low", space, tower, true_reference_views(batch, "low"))
+    conditioned = grid_batch(batch, "low", space, encoder, true_reference_views(batch, "low"))
     frame = 1 * 3 + 2  # time 1, view 2
     torch.testing.assert_close(
-        told.images[1, frame], composite_on_white(batch.target["low"][1, 2, 1]).rgb
+        conditioned.images[1, frame], composite_on_white(batch.target["low"][1, 2, 1]).rgb
     )
     seen = composite_on_white(batch.reference_video["low"][1]).rgb
-    found = told.conditionings[1]
+    found = conditioned.conditionings[1]
     torch.testing.assert_close(found.concat[frame], space.encode(seen[1:])[0])
-    torch.testing.assert_close(found.context, tower(seen))
+    torch.testing.assert_close(found.context, encoder(seen))
     assert found.reference is not None
     views = composite_on_white(batch.reference_views["low"][1]).rgb
     torch.testing.assert_close(found.reference, space.encode(views))
 
 
-def test_cameras_are_told_as_the_pipeline_tells_them(space, tower, tiny_shards):
+def test_camera_vectors_are_those_of_the_pipeline(space, encoder, tiny_shards):
     batch = batch_of(tiny_shards, views=3, frames=2)
-    told = grid_batch(batch, "low", space, tower, true_reference_views(batch, "low"))
-    found = told.conditionings[2].vector
+    conditioned = grid_batch(batch, "low", space, encoder, true_reference_views(batch, "low"))
+    found = conditioned.conditionings[2].vector
     elevations = batch.elevation_rad[2].double().rad2deg().tolist()
     azimuths = batch.azimuth_rad[2].double().rad2deg().tolist()
     expected = camera_vector(polar_rad(elevations), azimuth_rad(azimuths)).repeat(2, 1)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-def test_an_orbit_ends_with_the_reference_view(space, tower, tiny_shards):
+def test_an_orbit_ends_with_the_reference_view(space, encoder, tiny_shards):
     batch = batch_of(tiny_shards, views=4, frames=1)
-    told = orbit_batch(batch, "low", space, tower)
-    torch.testing.assert_close(told.images[:, -1], told.video[:, 0])
+    conditioned = orbit_batch(batch, "low", space, encoder)
+    torch.testing.assert_close(conditioned.images[:, -1], conditioned.video[:, 0])
     torch.testing.assert_close(
-        told.images[:, :-1], composite_on_white(batch.target["low"][:, 1:, 0]).rgb
+        conditioned.images[:, :-1], composite_on_white(batch.target["low"][:, 1:, 0]).rgb
     )
     last = camera_vector(math.pi / 2 - batch.elevation_rad[:, 0], torch.zeros(3))
-    found = torch.stack([each.vector[-1] for each in told.conditionings])
+    found = torch.stack([each.vector[-1] for each in conditioned.conditionings])
     torch.testing.assert_close(found, last)
 
 

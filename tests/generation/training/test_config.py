@@ -25,7 +25,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_what_is_said_closer_to_the_stage_counts_more_and_options_most(tmp_path):
+def test_options_override_the_stage_which_overrides_the_engine(tmp_path):
     path = write(
         tmp_path,
         "[engine]\nsteps = 1\nbatch_size = 2\nseed = 3\n"
@@ -40,7 +40,7 @@ def test_what_is_said_closer_to_the_stage_counts_more_and_options_most(tmp_path)
     assert read_config(path, "fine", Own)[0].steps == 1
 
 
-def test_a_configuration_says_only_what_differs_from_the_one_that_it_extends(tmp_path):
+def test_a_configuration_overrides_single_values_of_the_one_it_extends(tmp_path):
     (tmp_path / "below.toml").write_text(
         "[engine]\nseed = 3\n[base]\nwidth = 4\nscale = 2\n"
         "[base.engine]\nsteps = 5\nbatch_size = 6\n"
@@ -53,7 +53,7 @@ def test_a_configuration_says_only_what_differs_from_the_one_that_it_extends(tmp
     assert own == Own(4, 3.0)
 
 
-def test_one_that_comes_along_can_be_extended(tmp_path):
+def test_a_shipped_configuration_can_be_extended(tmp_path):
     path = write(tmp_path, 'extends = "mini"\n[vae]\nwidth = 32\n')
     engine, own = read_config(path, "vae", AutoencoderConfig)
     usual_engine, usual = read_config("mini", "vae", AutoencoderConfig)
@@ -62,7 +62,7 @@ def test_one_that_comes_along_can_be_extended(tmp_path):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_configurations_that_come_along_are_valid(name):
+def test_the_shipped_configurations_are_valid(name):
     engine, own = read_config(name, "vae", AutoencoderConfig)
     assert engine.steps > engine.warmup_steps + engine.cooldown_steps
     assert own.patch == 8
@@ -89,20 +89,20 @@ def test_the_configurations_that_come_along_are_valid(name):
         ("[base]\nsteps = 1", "steps is now called sampler_steps"),
     ],
 )
-def test_what_is_not_understood_is_named_with_the_file(tmp_path, text, named):
+def test_errors_name_the_key_and_the_file(tmp_path, text, named):
     path = write(tmp_path, text)
     with pytest.raises(InputError, match=named) as found:
         read_config(path, "base", Own)
     assert str(path) in str(found.value)
 
 
-def test_a_circle_is_seen_whatever_its_files_are_called(tmp_path):
+def test_a_circular_extends_is_refused_for_any_spelling_of_the_path(tmp_path):
     path = write(tmp_path, "extends = '../config/../config/config.toml'")
     with pytest.raises(InputError, match="extends itself"):
         read_config(path, "base", Own)
 
 
-def test_a_missing_file_names_the_configurations_that_there_are(tmp_path):
+def test_a_missing_file_lists_the_shipped_configurations(tmp_path):
     names = ", ".join(CONFIGS)
     extending = write(tmp_path, 'extends = "none.toml"')
     for path in (tmp_path / "none.toml", extending):

@@ -153,7 +153,7 @@ def test_azimuths_count_from_the_reference_view(sound):
     assert len(references) > 1
 
 
-def test_varied_images_are_those_of_the_choice_flipped_and_in_other_colours(irregular):
+def test_augmented_images_are_mirrored_and_have_permuted_colors(irregular):
     shards, grid = irregular
     for sample, choice in varied_samples(shards, 5):
         assert sample.reference_view == choice.reference_view
@@ -177,7 +177,7 @@ def test_varied_images_are_those_of_the_choice_flipped_and_in_other_colours(irre
             np.testing.assert_array_equal(sample.reference_video[size], video)
 
 
-def test_white_stays_white_in_any_colours(sound):
+def test_white_stays_white_under_permuted_colors(sound):
     for sample, _ in varied_samples(sound, 4):
         target = sample.target["high"]
         nothing = target[:, :, 3] == 0
@@ -186,7 +186,7 @@ def test_white_stays_white_in_any_colours(sound):
         assert (composite_on_white(target).rgb.movedim(2, -1)[nothing] == 1).all()
 
 
-def test_varied_azimuths_ascend_from_the_reference_view_in_the_mirror_too(irregular):
+def test_mirrored_azimuths_ascend_from_the_reference_view(irregular):
     for sample, choice in varied_samples(irregular[0], 5):
         own = AROUND_DEG[choice.reference_view]
         around = -1 if choice.mirrored else 1
@@ -195,7 +195,7 @@ def test_varied_azimuths_ascend_from_the_reference_view_in_the_mirror_too(irregu
         assert (sample.azimuth_rad.diff() > 0).all()
 
 
-def test_the_mirror_leaves_elevations_and_the_reference_camera_as_they_are(irregular):
+def test_mirroring_keeps_elevations_and_the_reference_camera(irregular):
     shards, grid = irregular
     for sample, choice in varied_samples(shards, 5):
         heights = [grid.cameras[view].position[2] / 3.2 for view in choice.views]
@@ -254,7 +254,7 @@ def projected(points: np.ndarray, pose: np.ndarray, K: np.ndarray) -> np.ndarray
     )
 
 
-def test_only_the_sizes_that_are_asked_for_are_read(shards):
+def test_only_the_configured_sizes_are_decoded(shards):
     opened = read_shards(shards)
     for number, entry in enumerate(opened.index.samples):
         with opened.open_sample(number) as reader:
@@ -266,7 +266,7 @@ def test_only_the_sizes_that_are_asked_for_are_read(shards):
         GridDataset(shards, BOTH)[0]
 
 
-def test_epochs_differ_and_come_again(sound):
+def test_epochs_differ_and_are_reproducible(sound):
     dataset = GridDataset(sound, BOTH, seed=1)
     assert_equal(dataset[Item(1, 3)], dataset[Item(1, 3)])
     seen = {tuple(dataset[Item(e, 3)].views.tolist()) for e in range(12)}
@@ -276,7 +276,7 @@ def test_epochs_differ_and_come_again(sound):
 
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_workers_change_nothing_even_those_that_live_on(sound, start):
+def test_persistent_workers_change_nothing(sound, start):
     dataset = GridDataset(sound, BOTH, seed=1)
     expected = batches(dataset, workers=0)
     found = batches(dataset, 2, start)
@@ -295,13 +295,13 @@ def test_batches_are_single_samples_side_by_side(sound):
             torch.testing.assert_close(flat(first)[name][part], tensor, rtol=0, atol=0)
 
 
-def test_a_data_set_that_was_sent_elsewhere_gives_the_same(sound):
+def test_a_pickled_data_set_gives_the_same_samples(sound):
     dataset = GridDataset(sound, BOTH, seed=1)
     dataset[0]
     assert_equal(pickle.loads(pickle.dumps(dataset))[5], dataset[5])
 
 
-def test_damage_is_an_error_unless_it_may_be_passed_over(shards):
+def test_damaged_samples_are_errors_or_replaced(shards):
     opened = read_shards(shards)
     damage(shards / opened.index.shards[0].file, opened.index.samples[2].json.offset)
     with pytest.raises(ShardError, match=r"\.json is damaged"):
@@ -317,13 +317,13 @@ def test_damage_is_an_error_unless_it_may_be_passed_over(shards):
     assert sum(int(batch.replaced.sum()) for batch in loader) == 1
 
 
-def test_where_everything_is_damaged_nothing_is_made_up(shards):
+def test_only_damaged_samples_are_an_error(shards):
     (shards / "shard-000000.tar").write_bytes(b"")
     with pytest.raises(ShardError, match="cut off"):
         GridDataset(shards, LOW, on_error="skip")[0]
 
 
-def test_a_shard_that_vanishes_later_is_told(shards):
+def test_a_shard_that_vanishes_later_is_an_error(shards):
     dataset = GridDataset(shards, LOW)
     (shards / "shard-000000.tar").unlink()
     with pytest.raises(ShardError, match=r"shard-000000\.tar: cannot be read"):
@@ -340,12 +340,12 @@ def test_a_shard_that_vanishes_later_is_told(shards):
         (SamplingConfig(views=4, frames=2, sizes=("huge",)), "'huge', found only low, high"),
     ],
 )
-def test_more_than_a_grid_has_is_refused_at_once(sound, sampling, sentence):
+def test_grids_that_are_too_small_are_refused_when_opened(sound, sampling, sentence):
     with pytest.raises(InputError, match=sentence):
         GridDataset(sound, sampling)
 
 
-def test_packs_follow_each_other_and_one_that_is_named_twice_is_there_twice(sound, tmp_path):
+def test_a_folder_that_is_named_twice_is_sampled_twice(sound, tmp_path):
     other = tmp_path / "shards"
     pack(write_data(tmp_path / "data", count=2), other)
     both = GridDataset([other, sound, sound], BOTH, seed=1)
@@ -373,7 +373,7 @@ def test_grids_of_other_lengths_share_batches_when_all_have_enough(tmp_path):
     assert batch.target["low"].shape == (2, 3, 3, 4, 8, 8)
 
 
-def test_numbers_outside_of_the_pack_end_a_loop(sound):
+def test_indices_out_of_range_raise_index_errors(sound):
     dataset = GridDataset(sound, LOW)
     assert [dataset[number].name for number in range(6)] == dataset.names
     for number in (6, -1):
@@ -381,11 +381,11 @@ def test_numbers_outside_of_the_pack_end_a_loop(sound):
             dataset[number]
 
 
-def test_over_white_agrees_with_the_grid(tiny_grid):
+def test_compositing_agrees_with_the_grid(tiny_grid):
     images = torch.from_numpy(tiny_grid.images).permute(0, 3, 1, 2)
-    colours = composite_on_white(images)
+    colors = composite_on_white(images)
     expected = torch.from_numpy(tiny_grid.over()).permute(0, 3, 1, 2) / 127.5 - 1
-    torch.testing.assert_close(colours.rgb, expected, rtol=0, atol=0.51 / 127.5)
-    torch.testing.assert_close(colours.mask[:, 0], images[:, 3] / 255)
-    assert colours.rgb.max() <= 1
-    assert colours.rgb.min() >= -1
+    torch.testing.assert_close(colors.rgb, expected, rtol=0, atol=0.51 / 127.5)
+    torch.testing.assert_close(colors.mask[:, 0], images[:, 3] / 255)
+    assert colors.rgb.max() <= 1
+    assert colors.rgb.min() >= -1

@@ -39,7 +39,7 @@ def run(shards: Path, folder: Path, settings: EngineConfig = SETTINGS, **named) 
     return train(named.pop("stage", None) or ToyStage(), settings, shards, folder, **named)
 
 
-def test_a_training_leaves_its_log_pictures_checkpoints_and_weights(tiny_shards, tmp_path):
+def test_a_training_writes_log_images_checkpoints_and_weights(tiny_shards, tmp_path):
     steps: list[Progress] = []
     trained = run(tiny_shards, tmp_path / "out", on_step=steps.append)
     out = tmp_path / "out"
@@ -81,7 +81,7 @@ def test_the_published_weights_are_the_ema(tiny_shards, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
-def test_a_stopped_training_goes_on_with_the_same_losses(tiny_shards, tmp_path, stop):
+def test_a_stopped_training_resumes_with_the_same_losses(tiny_shards, tmp_path, stop):
     whole = run(tiny_shards, tmp_path / "whole")
     with pytest.raises(Interrupted, match=f"after step {stop}"):
         run(tiny_shards, tmp_path / "parts", should_stop=stop_after(stop))
@@ -92,7 +92,7 @@ def test_a_stopped_training_goes_on_with_the_same_losses(tiny_shards, tmp_path, 
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_killed_training_goes_on_from_its_last_checkpoint(tiny_shards, tmp_path):
+def test_a_killed_training_resumes_from_its_last_checkpoint(tiny_shards, tmp_path):
     def die(step: Progress) -> None:
         if step.step == 5:
             raise KeyboardInterrupt
@@ -106,7 +106,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tiny_shards, tmp_pat
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_finished_training_can_be_asked_for_more_steps(tiny_shards, tmp_path):
+def test_a_finished_training_can_be_extended(tiny_shards, tmp_path):
     run(tiny_shards, tmp_path / "whole", replace(SETTINGS, steps=9))
     run(tiny_shards, tmp_path / "parts")
     again = run(tiny_shards, tmp_path / "parts")
@@ -116,7 +116,7 @@ def test_a_finished_training_can_be_asked_for_more_steps(tiny_shards, tmp_path):
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
-def test_the_clock_makes_checkpoints_too(tiny_shards, tmp_path):
+def test_checkpoints_are_saved_by_time_too(tiny_shards, tmp_path):
     settings = replace(SETTINGS, checkpoint_every=100, checkpoint_seconds=1e-9)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_shards, tmp_path / "out", settings, on_step=_interrupt_at_4)
@@ -140,7 +140,7 @@ def test_a_training_that_diverges_keeps_its_last_checkpoint(tiny_shards, tmp_pat
     assert losses(tmp_path / "out") == losses(tmp_path / "whole")
 
 
-def test_another_training_in_the_folder_is_refused_and_told(tiny_shards, tmp_path):
+def test_another_training_in_the_folder_is_refused_with_the_differences(tiny_shards, tmp_path):
     run(tiny_shards, tmp_path / "out")
     before = (tmp_path / "out" / "log.jsonl").read_bytes()
     with pytest.raises(OutputExistsError, match=r"base\.width is 3"):
@@ -154,7 +154,7 @@ def test_another_training_in_the_folder_is_refused_and_told(tiny_shards, tmp_pat
     assert len(losses(tmp_path / "out")) == 6
 
 
-def test_another_pack_is_refused(tiny_data, tiny_shards, tmp_path):
+def test_other_shards_are_refused(tiny_data, tiny_shards, tmp_path):
     with pytest.raises(Interrupted):
         run(tiny_shards, tmp_path / "out", should_stop=stop_after(2))
     pack_grids(tiny_data, grid_names(tiny_data)[:-1], tmp_path / "smaller", PACKING)
@@ -162,7 +162,7 @@ def test_another_pack_is_refused(tiny_data, tiny_shards, tmp_path):
         run(tmp_path / "smaller", tmp_path / "out")
 
 
-def test_what_is_no_training_is_replaced_only_when_asked(tiny_shards, tmp_path):
+def test_a_folder_of_other_files_is_replaced_only_with_overwrite(tiny_shards, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(OutputExistsError):
@@ -172,7 +172,7 @@ def test_what_is_no_training_is_replaced_only_when_asked(tiny_shards, tmp_path):
     assert not (tmp_path / "out" / "notes.txt").exists()
 
 
-def test_damaged_samples_are_counted_and_told_or_end_the_training(tiny_data, tmp_path):
+def test_damaged_samples_are_counted_or_end_the_training(tiny_data, tmp_path):
     pack(tiny_data, tmp_path / "shards")
     shard = tmp_path / "shards" / "shard-000000.tar"
     content = shard.read_bytes()

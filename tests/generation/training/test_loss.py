@@ -68,8 +68,8 @@ def test_it_is_the_error_of_the_predicted_noise_weighted_by_one_more_than_the_va
     for i, sigma in enumerate(SIGMAS.double().tolist()):
         z, e = latents[i].double(), noise[i].double()
         x, root = z + sigma * e, math.sqrt(1 + sigma**2)
-        told = torch.cat([x / root, CONDITIONINGS[i].concat.double()], dim=1)
-        made = torch.einsum("oi,nihw->nohw", weights.double(), told)
+        inputs = torch.cat([x / root, CONDITIONINGS[i].concat.double()], dim=1)
+        made = torch.einsum("oi,nihw->nohw", weights.double(), inputs)
         denoised = x / root**2 - sigma / root * made
         predicted_noise = (x - denoised) / sigma
         expected = (sigma**2 + 1) * (e - predicted_noise).square().mean()
@@ -83,7 +83,7 @@ def test_noise_levels_are_log_normal():
 
 
 @pytest.mark.parametrize(("drop", "kept"), [(0.0, True), (1.0, False)])
-def test_dropping_leaves_what_guidance_leads_away_from(drop, kept):
+def test_dropping_leaves_the_unconditional_conditioning(drop, kept):
     found = drop_conditioning(CONDITIONINGS, SampleRng(0, 0, range(B)), drop)
     for made, whole in zip(found, CONDITIONINGS, strict=True):
         expected = vars(whole if kept else without_image(whole))

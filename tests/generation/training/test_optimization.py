@@ -68,7 +68,7 @@ def plain_training(dataset: GridDataset, count: int) -> tuple[list[float], np.nd
 
 
 @pytest.mark.parametrize("grad_accum_steps", [2, 4])
-def test_pieces_of_a_batch_add_up_to_it(dataset, grad_accum_steps):
+def test_micro_batches_add_up_to_the_batch(dataset, grad_accum_steps):
     whole = list(outcomes(ToyStage(), FOUR, dataset, 5))
     pieces = list(
         outcomes(ToyStage(), replace(FOUR, grad_accum_steps=grad_accum_steps), dataset, 5)
@@ -79,7 +79,7 @@ def test_pieces_of_a_batch_add_up_to_it(dataset, grad_accum_steps):
         assert found.control_flags == (0, 1)
 
 
-def test_what_is_frozen_stays_and_is_no_part_of_a_checkpoint(dataset):
+def test_frozen_parameters_stay_and_are_not_in_checkpoints(dataset):
     stage = ToyStage()
     before = stage.frozen.weight.clone()
     with started_processes(FOUR) as accelerator:
@@ -128,7 +128,7 @@ def test_the_learning_rate_rises_stays_and_falls():
     assert [learning_rate(level, step) for step in range(10)] == [1.0] * 10
 
 
-def test_it_agrees_with_the_formula_in_float64():
+def test_the_ema_agrees_with_its_formula_in_float64():
     parameter = nn.Parameter(torch.tensor([1.0, -2.0]))
     average = EMA({"w": parameter}, decay=0.5)
     expected = np.array([1.0, -2.0])
@@ -141,7 +141,7 @@ def test_it_agrees_with_the_formula_in_float64():
     np.testing.assert_allclose(average.tensors["w"], expected, rtol=1e-6)
 
 
-def test_a_network_has_it_only_while_the_block_runs_even_if_that_fails():
+def test_the_ema_is_applied_only_while_the_block_runs_even_if_it_fails():
     parameter = nn.Parameter(torch.zeros(2))
     average = EMA({"w": parameter}, decay=0.9)
     average.tensors["w"].fill_(3)

@@ -24,7 +24,7 @@ def test_tensors_of_one_process_are_themselves():
     ("kind", "version", "sentence"),
     [("DEEPSPEED", None, "DEEPSPEED"), ("FSDP", 1, "--fsdp_version 2")],
 )
-def test_other_ways_of_sharing_are_refused(kind, version, sentence):
+def test_other_distributed_launches_are_refused(kind, version, sentence):
     plugin = version and SimpleNamespace(fsdp_version=version)
     accelerator = SimpleNamespace(
         distributed_type=SimpleNamespace(value=kind), state=SimpleNamespace(fsdp_plugin=plugin)

@@ -89,13 +89,13 @@ def test_the_networks_of_the_folder_are_those_that_were_trained(sound, tmp_path)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_missing_training_is_told_with_the_command_that_makes_it(trainings, stage):
+def test_a_missing_training_names_its_command(trainings, stage):
     shutil.rmtree(trainings / stage)
     assert f"`fourdvd train {stage}`" in str(refuse(trainings, "does not exist").hint)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_training_that_has_not_come_to_its_end_is_told(trainings, stage):
+def test_an_unfinished_training_names_its_command(trainings, stage):
     shutil.rmtree(trainings / stage / "weights")
     assert f"`fourdvd train {stage}`" in str(refuse(trainings, "does not exist").hint)
 
@@ -137,7 +137,7 @@ def test_a_damaged_file_is_refused(trainings):
     refuse(trainings, "4dvd_branch")
 
 
-def test_a_folder_that_is_there_is_kept_unless_it_may_be_replaced(sound, tmp_path):
+def test_an_existing_folder_is_replaced_only_with_overwrite(sound, tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")

@@ -29,7 +29,7 @@ from tests.generation.training.toy_stage import SETTINGS, ToyStage
 IDENTITY = identity_of(ToyStage(), SETTINGS)
 
 
-def test_a_training_may_go_on_in_its_own_folder(tmp_path):
+def test_a_training_resumes_in_its_own_folder(tmp_path):
     folder = RunFolder(tmp_path / "out")
     check_run_folder(folder, IDENTITY, overwrite=False)
     begin_run(folder, ToyStage(), SETTINGS, [tmp_path], overwrite=False)
@@ -51,7 +51,7 @@ def test_a_training_may_go_on_in_its_own_folder(tmp_path):
         (json.dumps({"format": "fourdvd-training", "version": 3, "identity": {}}), "version 2"),
     ],
 )
-def test_a_configuration_that_is_none_of_ours_is_told(tmp_path, content, sentence):
+def test_a_config_json_of_another_format_is_refused(tmp_path, content, sentence):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(InputError, match=sentence):
         check_run_folder(RunFolder(tmp_path), IDENTITY, overwrite=False)
@@ -69,7 +69,7 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in list_checkpoints(folder)]
 
 
-def test_what_is_read_is_what_was_written(tmp_path):
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     place = save_checkpoint(tmp_path, checkpoint(7))
     found = load_checkpoint(place, SAVED)
     assert (found.step, found.replaced, found.seconds) == (7, 4, 1.5)
@@ -85,7 +85,7 @@ def test_the_newest_two_stay(tmp_path):
     assert names(tmp_path) == ["step_00000099.safetensors", "step_100000000.safetensors"]
 
 
-def test_one_that_is_cut_short_leaves_those_before(tmp_path, monkeypatch):
+def test_an_interrupted_save_keeps_the_older_checkpoints(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, checkpoint(1))
 
     def fail(*arguments):
@@ -98,14 +98,14 @@ def test_one_that_is_cut_short_leaves_those_before(tmp_path, monkeypatch):
     load_checkpoint(tmp_path / "step_00000001.safetensors", SAVED)
 
 
-def test_leftovers_of_a_killed_process_are_no_checkpoints_and_vanish(tmp_path):
+def test_partial_files_of_a_killed_process_are_removed(tmp_path):
     (tmp_path / ".step_00000002.safetensors.partial-0a1b").write_bytes(b"half")
     assert names(tmp_path) == []
     save_checkpoint(tmp_path, checkpoint(3))
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000003.safetensors"]
 
 
-def test_one_of_another_training_says_all_that_differs(tmp_path):
+def test_a_checkpoint_of_another_training_names_the_differences(tmp_path):
     place = save_checkpoint(tmp_path, checkpoint(1))
     other = {"stage": "fine", "fine": {"width": 3}, "engine": {"batch_size": 8}}
     with pytest.raises(OutputExistsError) as found:
@@ -114,7 +114,7 @@ def test_one_of_another_training_says_all_that_differs(tmp_path):
         assert part in str(found.value)
 
 
-def test_a_damaged_one_is_refused(tmp_path):
+def test_a_damaged_checkpoint_is_refused(tmp_path):
     place = save_checkpoint(tmp_path, checkpoint(1))
     whole = place.read_bytes()
     for content in (b"", b"{}", whole[:-5], whole.replace(b"seconds", b"sekonds")):
@@ -123,7 +123,7 @@ def test_a_damaged_one_is_refused(tmp_path):
             load_checkpoint(place, SAVED)
 
 
-def test_steps_that_will_be_made_again_are_removed(tmp_path):
+def test_log_lines_after_the_checkpoint_are_removed(tmp_path):
     first = TrainingLog(RunFolder(tmp_path))
     for step in range(1, 6):
         first.write(step, {"loss": 1 / step})
@@ -135,7 +135,7 @@ def test_steps_that_will_be_made_again_are_removed(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_line_that_was_cut_off_is_left_out(tmp_path):
+def test_an_incomplete_log_line_is_ignored(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     TrainingLog(RunFolder(tmp_path), step=2).write(2, {"loss": 1.0})
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
@@ -146,7 +146,7 @@ def test_a_training_without_a_log_has_no_lines(tmp_path):
     assert read_log(tmp_path) == []
 
 
-def test_a_number_that_json_lacks_is_no_line(tmp_path):
+def test_numbers_that_are_not_finite_are_not_logged(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         TrainingLog(RunFolder(tmp_path)).write(1, {"loss": math.nan})
     assert read_log(tmp_path) == []

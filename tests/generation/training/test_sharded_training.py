@@ -69,7 +69,7 @@ def sharded() -> Optimization:
     return Optimization(ToyStage(), SETTINGS, cast(Any, Sharding()))
 
 
-def test_its_losses_scores_and_weights_are_those_of_a_whole_one(group, dataset, batches):
+def test_losses_metrics_and_weights_are_those_of_an_unsharded_network(group, dataset, batches):
     stage = ToyStage()
     ours = Optimization(stage, SETTINGS, cast(Any, Sharding()))
     assert all(isinstance(each, DTensor) for each in ours.parameters.values())
@@ -85,7 +85,7 @@ def test_its_losses_scores_and_weights_are_those_of_a_whole_one(group, dataset, 
         assert found == pytest.approx(plain.evaluate(held_out.samples, held_out.rng()))
 
 
-def test_it_goes_on_from_a_checkpoint_of_whole_tensors(group, batches):
+def test_a_sharded_network_resumes_from_complete_tensors(group, batches):
     whole_run = sharded()
     expected = [whole_run.step_once(pieces).losses for pieces in batches]
     first, second = sharded(), sharded()

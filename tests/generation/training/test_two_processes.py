@@ -37,12 +37,12 @@ def train_together(count: int, *arguments: object) -> None:
         )
         for rank in map(str, range(count))
     ]
-    told = [process.communicate(timeout=PATIENCE_SECONDS)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * count, told
+    output = [process.communicate(timeout=PATIENCE_SECONDS)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, output
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does_and_go_on_with_what_it_left(tiny_shards, tmp_path):
+def test_two_processes_train_as_one_does_and_resume_its_training(tiny_shards, tmp_path):
     from tests.generation.training.two_processes import main
 
     main(str(tiny_shards), str(tmp_path / "one"), "1", "6")

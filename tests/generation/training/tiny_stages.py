@@ -77,7 +77,7 @@ def losses_on_one_sample(stage: DiffusionStage, shards: Path, steps: int, rate: 
 
 
 def changed_by_a_step(stage: DiffusionStage, shards: Path) -> set[str]:
-    """Names of what an optimiser of everything that has a gradient changes."""
+    """Names of what an optimizer of everything that has a gradient changes."""
     before = {name: each.clone() for name, each in stage.module.state_dict().items()}
     parameters = dict(stage.module.named_parameters())
     stage.loss(batch_of(stage, shards), SampleRng(0, 0, range(2))).loss.backward()
