@@ -1,9 +1,8 @@
-"""`manifest.jsonl` of a folder of rendered data: one line of JSON for each asset that was tried.
+"""`manifest.jsonl` of a folder of rendered data: one JSON line for each asset that was tried.
 
-Rows are only added, by the one process that drives the work; of several rows of a name the last one
-counts. A crash can tear the last line: it is read as absent and cut off before the next row. Rows
-start with the fields of `Row`; whatever else is known of an asset follows as keys of its own. What
-it does not know: what the settings and the facts mean.
+Only the one process that drives the work appends rows; of several rows of a name, the last counts.
+A crash can tear the last line, which is ignored and cut off before the next row. A row has the
+fields of `Row`, and further keys as its facts.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ MANIFEST_NAME = "manifest.jsonl"
 
 
 class Status(StrEnum):
-    """What came of an asset."""
+    """Result of an asset: rejected is final, failed may be temporary."""
 
     RENDERED = "rendered"
     REJECTED = "rejected"
@@ -32,21 +31,21 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one asset.
+    """The row of one asset.
 
     Attributes:
         name: of its grid folder, beside the manifest.
-        status: rendered; rejected for what it is; or failed for a reason that may pass.
+        status: rendered; rejected because of its content; or failed for another reason.
         asset: path of its file.
-        source: where it is from, as an address.
-        licence: as its source calls it.
-        author: whom to credit.
-        clip: name of the animation that was rendered.
-        clip_seconds: length of that animation.
-        seconds: that the work took.
-        reason: sentence why it is not rendered.
-        settings: what decides the result, to tell whether it is to be done again; as JSON.
-        facts: further keys of the row, none of them named as a field; as JSON.
+        source: repository or address.
+        licence: license, as its source names it.
+        author: name to credit.
+        clip: name of the rendered animation.
+        clip_seconds: duration of that animation.
+        seconds: time that the work took.
+        reason: why it was not rendered.
+        settings: JSON object of what decides the result, to detect outdated rows.
+        facts: further JSON keys of the row, none of them the name of a field.
     """
 
     name: str
@@ -63,7 +62,7 @@ class Row:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        assert not self.facts.keys() & KEYS.keys(), "a fact is named as a field"
+        assert not self.facts.keys() & KEYS.keys(), "a fact has the name of a field"
 
 
 _TEXT, _NUMBER, _NOTHING = (str,), (int, float), (type(None),)
@@ -84,14 +83,11 @@ REQUIRED = ("name", "status", "asset")
 
 
 def is_final(row: Row | None, settings: Mapping[str, Any]) -> bool:
-    """Whether an asset need not be done again.
+    """Return whether an asset was rendered or rejected with the same settings.
 
     Args:
-        row: the last one of the asset, if it has any.
-        settings: of the work at hand.
-
-    Returns:
-        Whether it was rendered or rejected with these very settings.
+        row: the asset's last row, if there is one.
+        settings: JSON object of the current settings.
     """
     if row is None or row.status is Status.FAILED:
         return False
@@ -99,10 +95,10 @@ def is_final(row: Row | None, settings: Mapping[str, Any]) -> bool:
 
 
 def read_rows(path: str | Path) -> dict[str, Row]:
-    """The last row of each name; nothing if there is no such file yet.
+    """Read the last row of each name; an absent file has none.
 
     Raises:
-        InputError: a line that a crash cannot explain is not a row; names the line.
+        InputError: a line other than a torn last one is not a row; names the line.
     """
     path = Path(path)
     if not path.exists():
@@ -123,7 +119,7 @@ def read_rows(path: str | Path) -> dict[str, Row]:
 
 
 def append_row(path: str | Path, row: Row) -> None:
-    """Adds a row that is on the disk when this returns; parents of the file are made.
+    """Add a row that is on the disk when this returns; parent of the file are made.
 
     Raises:
         OutputError: the settings or facts have no form in JSON.
@@ -141,7 +137,7 @@ def append_row(path: str | Path, row: Row) -> None:
 
 
 def compact(path: str | Path) -> None:
-    """Rewrites a manifest so that each name has one row, its last.
+    """Rewrite a manifest with the last row of each name only.
 
     Raises:
         InputError: as `read_rows`.
@@ -155,7 +151,7 @@ def compact(path: str | Path) -> None:
 
 
 def row_json(row: Row) -> dict[str, Any]:
-    """A row as one flat JSON object, its facts behind its fields."""
+    """Return a row as a flat JSON object, with its facts after its fields."""
     keys = {each.name: getattr(row, each.name) for each in fields(row) if each.name != "facts"}
     return {**keys, **row.facts}
 
@@ -165,11 +161,13 @@ def _line(row: Row) -> bytes:
         text = json.dumps(row_json(row), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise OutputError(f"the row of {row.name} cannot be written as JSON: {error}") from error
-    return text.encode(errors="surrogatepass") + b"\n"  # paths may hold bytes that are no text
+    return (
+        text.encode(errors="surrogatepass") + b"\n"
+    )  # paths may have bytes that are not valid text
 
 
 def parse_row(line: bytes) -> Row:
-    """The row of a JSON object in bytes; raises ValueError, as bad JSON and bad UTF-8 are, too."""
+    """Parse a row; raises ValueError, which invalid JSON and UTF-8 are too."""
     keys = json.loads(line)
     if not isinstance(keys, dict):
         raise ValueError(f"expected a JSON object, found {keys!r:.40}")
@@ -185,7 +183,7 @@ def parse_row(line: bytes) -> Row:
 
 
 def _end_last_line(path: Path) -> None:
-    """Cuts off a torn last line; only ends one that lacks nothing but its line feed."""
+    """Remove a torn last line; complete one that only lacks its line feed."""
     with path.open("r+b") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return

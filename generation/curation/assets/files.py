@@ -1,15 +1,8 @@
-"""Which files are animated 3D assets, what each is called, and where it came from.
+"""Search for animated 3D assets, and the licenses and sources that tables beside them record.
 
-An asset is one file of a known format, or a folder of numbered OBJ files, one for each frame. What
-it does not know: what is inside the files.
-
-
-----
-Where assets came from: licence, source and author, read from a table that lies beside them.
-
-Two forms: a CSV with a column `file`, and JSON lines with the key `asset` or `file` (so a
-`manifest.jsonl` of rendered data serves, too). Files are named relative to the folder of the table.
-What it does not know: which files are assets, and which licences are good enough.
+An asset is one file of a known format, or a folder of numbered OBJ files, one per frame. A table is
+a CSV file with a column `file`, or JSON lines with the key `asset` or `file`, so that a
+`manifest.jsonl` of rendered data is one as well. Files are named relative to the table's folder.
 """
 
 from __future__ import annotations
@@ -30,7 +23,7 @@ from recon.errors import InputError
 
 
 class AssetFormat(StrEnum):
-    """What reads an asset."""
+    """File format of an asset."""
 
     glb = "glb"
     gltf = "gltf"
@@ -51,7 +44,7 @@ FORMATS = {
     ".usdz": AssetFormat.usd,
 }
 KNOWN = f"{' '.join(FORMATS)} and folders of numbered OBJ files such as box_0001.obj, box_0002.obj"
-_NAME_BYTES = 120  # names of files end at 255, and grids are made under a longer hidden name
+_NAME_BYTES = 120  # file names have at most 255, and unfinished grids a longer hidden name
 
 
 @dataclass(frozen=True)
@@ -59,12 +52,12 @@ class Asset:
     """An animated 3D asset on this machine.
 
     Attributes:
-        path: absolute; a file, or the folder of an OBJ sequence.
-        format: what reads it.
-        name: of the folder of its grid; no two assets of one search share it.
-        source: repository or address it came from.
-        licence: as its publisher names it.
-        author: whom to credit.
+        path: absolute path of the file, or of the folder of an OBJ sequence.
+        format: file format.
+        name: of its grid folder; unique in a search.
+        source: repository or address.
+        licence: license, as its publisher names it.
+        author: name to credit.
     """
 
     path: Path
@@ -76,21 +69,21 @@ class Asset:
 
 
 def find_assets(paths: Iterable[str | Path], metadata: str | Path | None = None) -> list[Asset]:
-    """Finds the assets in files and folders.
+    """Find the assets in files and folders.
 
-    Folders are searched to the bottom; what is hidden is left out, links to folders are not
-    followed. An asset is named after its file; where several share that, after its folder, too.
+    Folders are searched recursively, without hidden files and links to folders. An asset is named
+    after its file, and after its folder as well where several files share a name.
 
     Args:
         paths: assets or folders of them.
-        metadata: table of licences and sources, see `asset_origins`. If None, an `assets.csv` or
-            `objects.jsonl` in a searched folder, a file's folder or the one above it.
+        metadata: table of licenses and sources. If None, an `assets.csv` or `objects.jsonl` in a
+            searched folder, a file's folder or the one above it.
 
     Returns:
         Each asset once, in the order of `paths` and sorted within a folder.
 
     Raises:
-        InputError: a path does not exist or is of an unknown kind, a folder holds no asset, or a
+        InputError: a path does not exist or has an unknown format, a folder has no asset, or a
             table is broken.
     """
     known = None if metadata is None else read_origins(metadata)
@@ -115,10 +108,10 @@ def find_assets(paths: Iterable[str | Path], metadata: str | Path | None = None)
 
 
 def obj_frames(folder: Path) -> list[Path]:
-    """The OBJ files of a sequence in the order of their numbers; empty if the folder holds none.
+    """Return the OBJ files of a sequence in the order of their numbers; empty if there is none.
 
     A sequence is at least two files whose names differ only in the number at their end. A folder
-    of several sequences is none, because nothing tells which one is meant.
+    with several sequences is ambiguous and has none.
     """
     numbered: dict[str, list[tuple[int, Path]]] = {}
     for path in sorted(folder.iterdir()):
@@ -133,12 +126,12 @@ def _assets_at(path: Path) -> Iterator[tuple[Path, AssetFormat]]:
     if path.is_dir():
         found = list(_search(path.resolve()))
         if not found:
-            raise InputError(f"no asset in this folder; known are {KNOWN}", path)
+            raise InputError(f"no asset in this folder; known formats are {KNOWN}", path)
         yield from found
     elif not path.is_file():
         raise InputError("no such file or folder", path)
     elif path.suffix.lower() not in FORMATS:
-        raise InputError(f"not an asset of a known kind; known are {KNOWN}", path)
+        raise InputError(f"not a known asset format; known formats are {KNOWN}", path)
     else:
         yield canonical(path), FORMATS[path.suffix.lower()]
 
@@ -160,7 +153,7 @@ def _raise(error: OSError) -> None:
 
 
 def _unique_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name for each path, different also where file systems ignore case; keeps the order."""
+    """Name each path uniquely, also for file systems that ignore case; keeps the order."""
     stems = {path: _safe_name(path.name if path.is_dir() else path.stem) for path in paths}
     uses = Counter(stem.casefold() for stem in stems.values())
     names = {path: stem for path, stem in stems.items() if uses[stem.casefold()] == 1}
@@ -177,8 +170,8 @@ def _unique_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _safe_name(text: str) -> str:
-    """The text as the name of a folder: letters, digits, `.`, `_` and `-`, no dot in front."""
-    composed = unicodedata.normalize("NFC", text)  # some file systems hand accents out apart
+    """Replace everything but letters, digits, `.`, `_` and `-`, and a leading dot."""
+    composed = unicodedata.normalize("NFC", text)  # some file systems decompose accents
     name = re.sub(r"[^\w.-]", "_", composed)
     name = re.sub(r"^\.", "_", name).encode()[:_NAME_BYTES].decode(errors="ignore")
     return name or "_"
@@ -188,12 +181,12 @@ TABLE_NAMES = ("assets.csv", "objects.jsonl")
 
 
 class Origin(NamedTuple):
-    """Where an asset came from; what is not known is None.
+    """Source and license of an asset, as far as they are known.
 
     Attributes:
         source: repository or address.
-        licence: as its publisher names it.
-        author: whom to credit.
+        licence: license, as its publisher names it.
+        author: name to credit.
     """
 
     source: str | None = None
@@ -202,26 +195,26 @@ class Origin(NamedTuple):
 
 
 def find_table(folder: Path) -> Path | None:
-    """The table in a folder or in the one above it, if there is one."""
+    """Return the table in a folder or in the one above it, if there is one."""
     candidates = [place / name for place in (folder, folder.parent) for name in TABLE_NAMES]
     return next((path for path in candidates if path.is_file()), None)
 
 
 def read_origins(path: str | Path) -> dict[Path, Origin]:
-    """Reads a table of origins.
+    """Read a table of origins.
 
     Args:
         path: a .csv or .jsonl file.
 
     Returns:
-        The origin of each file that the table names, by `canonical` path.
+        The origin of each file in the table, by `canonical` path.
 
     Raises:
-        InputError: the table is missing, of another kind or broken, or tells two origins of a file.
+        InputError: the table is missing, has another format, is broken, or contradicts itself.
     """
     path = Path(path)
     if path.suffix.lower() not in (".csv", ".jsonl"):
-        raise InputError("expected a .csv or .jsonl table of licences and sources", path)
+        raise InputError("expected a .csv or .jsonl table of licenses and sources", path)
     if not path.is_file():
         raise InputError("no such file", path)
     rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
@@ -229,7 +222,7 @@ def read_origins(path: str | Path) -> dict[Path, Origin]:
     for line, row in rows:
         name = _text(row, ("file", "asset"), line, path)
         if name is None:
-            raise InputError(f"line {line} names no file; expected the key `file` or `asset`", path)
+            raise InputError(f"line {line} has no file; expected the key `file` or `asset`", path)
         origin = Origin(
             source=_text(row, ("source", "source_repository"), line, path),
             licence=_text(row, ("licence",), line, path),
@@ -237,14 +230,14 @@ def read_origins(path: str | Path) -> dict[Path, Origin]:
         )
         file = canonical(path.parent / name)
         if origins.setdefault(file, origin) != origin:
-            raise InputError(f"line {line} tells another origin of {name} than one above", path)
+            raise InputError(f"line {line} contradicts an earlier line about {name}", path)
     return origins
 
 
 def canonical(path: Path) -> Path:
-    """The absolute path of a file; links to folders are followed, a link to a file is kept.
+    """Return the absolute path of a file; links to folders are resolved, a link to a file is not.
 
-    Stores keep files under hashes and link to them, so only the link has the name and suffix.
+    Content-addressed stores link to files named by hashes, so only the link has name and suffix.
     """
     return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
@@ -257,7 +250,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise InputError("the table has no column `file`", path)
             for row in reader:
                 if None in row:
-                    raise InputError(f"line {reader.line_num} has more cells than the head", path)
+                    raise InputError(f"line {reader.line_num} has more cells than the header", path)
                 yield reader.line_num, row
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"not a CSV table in UTF-8: {error}", path) from error
@@ -281,12 +274,12 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _text(row: dict[str, Any], keys: tuple[str, ...], line: int, path: Path) -> str | None:
-    """The first of some keys that holds something, which must be a text."""
+    """Return the string under the first of some keys that is not empty."""
     for key in keys:
         value = row.get(key)
         if value is None or value == "":
             continue
         if not isinstance(value, str) or "\0" in value:
-            raise InputError(f"line {line}: expected a text as `{key}`, found {value!r}", path)
+            raise InputError(f"line {line}: expected a string as `{key}`, found {value!r}", path)
         return value.strip()
     return None

@@ -92,13 +92,13 @@ class Accessor:
         return float(times[-1]) - float(times[0]) if self.count else 0.0
 
     def require_finite(self, what: str) -> None:
-        """Raises AssetError if an element is not finite."""
+        """Raise AssetError if an element is not finite."""
         message = f"{what} ({self.place}) has non-finite numbers"
         require(self.is_finite, Reason.not_finite, message)
 
 
 def inspect_gltf(path: Path, limits: Limits) -> Inspection:
-    """Inspects a .glb or .gltf file.
+    """Inspect a .glb or .gltf file.
 
     Raises:
         AssetError: the file is refused.
@@ -175,7 +175,7 @@ class Entry:
         return values if strings else self._refuse(key, "strings", values)
 
     def check_numbers(self, key: str, count: int) -> None:
-        """Raises AssetError unless a field is absent, empty or so many finite numbers."""
+        """Raise AssetError unless a field is absent, empty or so many finite numbers."""
         values = self._list(key)
         if values and not (len(values) == count and all(type(v) in (int, float) for v in values)):
             self._refuse(key, f"{count} numbers", values)
@@ -249,7 +249,7 @@ def _parse(data: bytes) -> Entry:
 def _buffers(
     document: Entry, binary: np.ndarray | None, folder: Path, budget: int
 ) -> list[np.ndarray]:
-    """Maps all buffers, uint8; those outside of the file have at most `budget` bytes together."""
+    """Map all buffers, uint8; those outside of the file have at most `budget` bytes together."""
     buffers = []
     for number, entry in enumerate(document.entries("buffers")):
         length, uri = entry.integer("byteLength"), entry.text("uri")
@@ -273,7 +273,7 @@ def _buffers(
 
 
 def _data_uri(uri: str) -> bytes | None:
-    """Decodes a base64 data URI, the only kind that Blender reads; None for another URI."""
+    """Decode a base64 data URI, the only kind that Blender reads; None for another URI."""
     head, separator, text = uri.partition(";base64,")
     if not uri.startswith("data:") or not separator:
         return None
@@ -284,7 +284,7 @@ def _data_uri(uri: str) -> bytes | None:
 
 
 def _local_file(uri: str, folder: Path) -> Path | None:
-    """Resolves a percent-encoded relative URI; None if there is no such file, or on the network."""
+    """Resolve a percent-encoded relative URI; None if there is no such file, or on the network."""
     name = unquote(uri)
     if not name or re.match(r"[a-zA-Z][\w+.-]+:", name):
         return None
@@ -347,7 +347,7 @@ def _elements(
 def _count_triangles(
     document: Entry, nodes: list[Entry], accessors: list[Accessor], limits: Limits
 ) -> int:
-    """Counts the triangles of all meshes, once for each node and instance that shows them."""
+    """Count the triangles of all meshes, once for each node and instance that shows them."""
     meshes = [
         sum(_triangles(primitive, accessors) for primitive in mesh.entries("primitives"))
         for mesh in document.entries("meshes")
@@ -389,7 +389,7 @@ def _instances(node: Entry, accessors: list[Accessor]) -> int:
 
 
 def _check_tree(nodes: list[Entry]) -> None:
-    """Checks that the nodes form trees of a depth that Blender can import."""
+    """Check that the nodes form trees of a depth that Blender can import."""
     children = [node.indices("children", nodes) for node in nodes]
     below = [child for each in children for child in each]
     roots = sorted(set(range(len(nodes))) - set(below))
@@ -416,7 +416,7 @@ def _check_skins(document: Entry, nodes: list[Entry], accessors: list[Accessor])
 
 
 def _check_finite_geometry(document: Entry, accessors: list[Accessor]) -> None:
-    """Checks positions, morph targets and bind matrices; shared accessors are read once."""
+    """Check positions, morph targets and bind matrices; shared accessors are read once."""
     places: dict[int, str] = {}
     owners = [(skin, "inverseBindMatrices") for skin in document.entries("skins")]
     for mesh in document.entries("meshes"):
@@ -500,7 +500,7 @@ def _missing_images(
 
 
 def _image_size(source: str | int | None, views: list[View], folder: Path) -> ImageSize | None:
-    """Reads the size of the image in a buffer view or at a URI."""
+    """Read the size of the image in a buffer view or at a URI."""
     if isinstance(source, int):
         return read_image_size(io.BytesIO(views[source].data.tobytes()))
     data = None if source is None else _data_uri(source)

@@ -26,7 +26,7 @@ _USD_SIGNATURES = {".usda": (b"#usda",), ".usdc": (b"PXR-USDC",), ".usd": (b"#us
 
 
 def inspect(asset: Asset, limits: Limits | None = None) -> Inspection:
-    """Inspects an asset without importing it.
+    """Inspect an asset without importing it.
 
     Args:
         asset: the asset.
@@ -51,7 +51,7 @@ def inspect(asset: Asset, limits: Limits | None = None) -> Inspection:
 
 
 def _check_size(asset: Asset, limits: Limits) -> None:
-    """Checks that the file or the files of an OBJ sequence exist, have content and are not huge."""
+    """Check that the file or the files of an OBJ sequence exist, have content and are not huge."""
     folder = asset.format is AssetFormat.obj
     exists = asset.path.is_dir() if folder else asset.path.is_file()
     files = (obj_frames(asset.path) if folder else [asset.path]) if exists else []
@@ -80,7 +80,7 @@ def _check_signature(path: Path, format: AssetFormat) -> None:
 
 
 def _check_usdz(path: Path, limits: Limits) -> None:
-    """Checks a USDZ archive, whose files are stored without compression."""
+    """Check a USDZ archive, whose files are stored without compression."""
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:

@@ -100,13 +100,13 @@ class Inspection:
 
 
 def require(condition: bool, reason: Reason, sentence: str) -> None:
-    """Raises AssetError unless a condition holds."""
+    """Raise AssetError unless a condition holds."""
     if not condition:
         raise AssetError(reason, sentence)
 
 
 def read_image_size(file: IO[bytes]) -> ImageSize | None:
-    """Reads the size of a PNG, WebP or JPEG image from its header; None if it is unreadable."""
+    """Read the size of a PNG, WebP or JPEG image from its header; None if it is unreadable."""
     head = file.read(32)
     try:
         if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -122,7 +122,7 @@ def read_image_size(file: IO[bytes]) -> ImageSize | None:
 
 
 def check_image_sizes(images: Iterable[tuple[str, ImageSize | None]], limits: Limits) -> None:
-    """Raises AssetError if named images have too many pixels, one alone or all together."""
+    """Raise AssetError if named images have too many pixels, one alone or all together."""
     total = 0
     for name, size in images:
         height, width = size or (0, 0)
@@ -151,7 +151,7 @@ def _webp_size(head: bytes) -> ImageSize | None:
 
 
 def _jpeg_size(data: bytes) -> ImageSize | None:
-    """Reads the first start of frame; bytes between markers are skipped, as decoders do."""
+    """Read the first start of frame; bytes between markers are skipped, as decoders do."""
     at = 2
     while (at := data.find(b"\xff", at)) >= 0:
         while data[at] == 0xFF:

@@ -193,7 +193,7 @@ class Matches:
 
     @property
     def totals(self) -> dict[str, Total]:
-        """Sums over the objects of each licence, by its slug, in the order of `LICENCES`."""
+        """Sum over the objects of each licence, by its slug, in the order of `LICENCES`."""
         totals = dict.fromkeys(LICENCES, Total(0, 0, 0))
         for each in self.objects:
             before = totals[each.licence.slug]
@@ -211,7 +211,7 @@ class Matches:
 def find_objects(
     criteria: Criteria, uids: Sequence[str] | None = None, on_step: OnStep = ignore_progress
 ) -> Matches:
-    """Searches the metadata of Objaverse; what is not cached is downloaded.
+    """Search the metadata of Objaverse; what is not cached is downloaded.
 
     Args:
         criteria: what objects must meet.
@@ -229,7 +229,7 @@ def find_objects(
 def sample(
     objects: Iterable[ObjaverseObject], count: int | None, seed: int
 ) -> list[ObjaverseObject]:
-    """Draws objects uniformly at random without replacement.
+    """Draw objects uniformly at random without replacement.
 
     An object's rank is a hash of its uid and the seed, so a larger sample contains a smaller one,
     and objects that are added or removed do not change the order of the others.
@@ -246,7 +246,7 @@ def sample(
 
 
 def read_uids(path: str | Path) -> list[str]:
-    """Reads a list of uids, one per line or as a JSON list; duplicates are dropped.
+    """Read a list of uids, one per line or as a JSON list; duplicates are dropped.
 
     Raises:
         InputError: the file cannot be read, is empty, or holds something else.
@@ -266,7 +266,7 @@ def read_uids(path: str | Path) -> list[str]:
 
 
 def fetch(path: str, force: bool = False) -> Path:
-    """Returns the cached copy of a file of the data set, downloading it if necessary. Thread-safe.
+    """Return the cached copy of a file of the data set, downloading it if necessary. Thread-safe.
 
     Args:
         path: in the data set.
@@ -326,7 +326,7 @@ def _by_folder(paths: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def _read_json(path: str) -> dict[str, Any]:
-    """Reads a compressed JSON object of the data set; a damaged copy is downloaded once more."""
+    """Read a compressed JSON object of the data set; a damaged copy is downloaded once more."""
     for force in (False, True):
         try:
             with gzip.open(fetch(path, force), "rb") as file:
@@ -341,7 +341,7 @@ def _read_json(path: str) -> dict[str, Any]:
 
 @contextmanager
 def _explained(path: str) -> Iterator[None]:
-    """Turns errors of the hub's library into `DownloadError`; local faults stay `OSError`."""
+    """Turn errors of the hub's library into `DownloadError`; local faults stay `OSError`."""
     from huggingface_hub.errors import HfHubHTTPError
 
     # The base of the library's own error belongs to whichever HTTP client its version uses.

@@ -95,7 +95,7 @@ def download_objects(
     workers: int = 4,
     on_step: OnStep = ignore_progress,
 ) -> Downloaded:
-    """Downloads objects into a folder; those already there are kept.
+    """Download objects into a folder; those already there are kept.
 
     A failed object is recorded in `failures.jsonl`, and the others continue.
 
@@ -138,7 +138,7 @@ def download_objects(
 
 
 def read_records(folder: Path) -> dict[str, Record]:
-    """Reads the rows of the objects whose files are there at their recorded size, by uid.
+    """Read the rows of the objects whose files are there at their recorded size, by uid.
 
     A torn last line, which a crash leaves, is dropped; the object's file is there and gets a new
     row without a download.
@@ -165,7 +165,7 @@ def read_records(folder: Path) -> dict[str, Record]:
 def _download_all(
     objects: Sequence[ObjaverseObject], folder: Path, workers: int
 ) -> Generator[tuple[str, Record | DownloadError], None, None]:
-    """Downloads objects in threads; yields uid and row or error of each as it completes."""
+    """Download objects in threads; yield uid and row or error of each as it completes."""
     limit = min(MAX_CONNECTION_FAILURES, len(objects))
     failed_connections = 0
     with _threads(workers) as pool:
@@ -195,7 +195,7 @@ def _threads(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _download(wanted: ObjaverseObject, folder: Path) -> Record:
-    """Puts the file of an object into the folder, unless an interrupted run did so already."""
+    """Put the file of an object into the folder, unless an interrupted run did so already."""
     path = folder / _file_name(wanted.uid)
     if not path.exists():
         cached = _fetch_glb(wanted)
@@ -220,7 +220,7 @@ def _download(wanted: ObjaverseObject, folder: Path) -> Record:
 
 
 def _fetch_glb(wanted: ObjaverseObject) -> Path:
-    """Returns the cached file of an object; a damaged one is downloaded once more."""
+    """Return the cached file of an object; a damaged one is downloaded once more."""
     for force in (False, True):
         path = fetch(wanted.object_path, force).resolve()  # the blob: snapshots are links
         if _is_whole_glb(path):
@@ -246,7 +246,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raises OutputError if somebody else's file would be replaced."""
+    """Raise OutputError if somebody else's file would be replaced."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; expected a folder, choose another name")
     if (folder / TABLE_NAME).exists():
@@ -257,7 +257,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _append_row(folder: Path, record: Record) -> None:
-    """Appends a row, which is on the disk on return."""
+    """Append a row, which is on the disk on return."""
     with (folder / TABLE_NAME).open("ab") as file:
         file.write(_line(asdict(record)))
         file.flush()
@@ -265,7 +265,7 @@ def _append_row(folder: Path, record: Record) -> None:
 
 
 def _write_table(folder: Path, records: Iterable[Record]) -> None:
-    """Replaces the table and the credits."""
+    """Replace the table and the credits."""
     rows = sorted(records, key=lambda record: record.uid)
     with output_file(folder / TABLE_NAME, overwrite=True) as partial:
         partial.write_bytes(b"".join(_line(asdict(record)) for record in rows))
@@ -291,7 +291,7 @@ def _line(row: Mapping[str, Any]) -> bytes:
 
 
 def _parse(line: bytes) -> Record:
-    """Parses a row; raises ValueError, which invalid JSON and UTF-8 are too."""
+    """Parse a row; raise ValueError, which invalid JSON and UTF-8 are too."""
     row = json.loads(line)
     names = {each.name for each in fields(Record)}
     if not isinstance(row, dict) or row.keys() != names:
@@ -300,7 +300,7 @@ def _parse(line: bytes) -> Record:
 
 
 def _write_or_remove(path: Path, content: bytes) -> None:
-    """Replaces a file; removes it if there is no content."""
+    """Replace a file; remove it if there is no content."""
     if not content:
         path.unlink(missing_ok=True)
         return

@@ -42,7 +42,7 @@ class Surfaces:
         self.warnings: list[str] = []
 
     def index(self, material: bpy.types.Material | None) -> int:
-        """Returns the index of a material, reading it at its first use."""
+        """Return the index of a material, reading it at its first use."""
         name = "" if material is None else material.name
         if name not in self._indices:
             self._indices[name] = len(self.described)
@@ -54,7 +54,7 @@ class Surfaces:
 
 
 def bake(path: str | Path, clip: PlayableClip, source_frames: Sequence[float]) -> list[str]:
-    """Writes the visible triangles of all frames; returns warnings about approximations."""
+    """Write the visible triangles of all frames; return warnings about approximations."""
     surfaces = Surfaces()
     arrays: dict[str, np.ndarray] = {}
     latest: dict[str, np.ndarray] = {}

@@ -49,7 +49,7 @@ class PlayableClip:
         return (self.end - self.start) / source_fps()
 
     def play(self) -> None:
-        """Assigns the clip's actions to their objects, and clears all other animation."""
+        """Assign the clip's actions to their objects, and clear all other animation."""
         for owner in _animated():
             owner.animation_data.action = None
             for track in owner.animation_data.nla_tracks:
@@ -61,25 +61,25 @@ class PlayableClip:
                     owner.animation_data.action_slot = slot
 
     def go_to(self, frame: float) -> None:
-        """Sets the scene to a (fractional) source frame."""
+        """Set the scene to a (fractional) source frame."""
         if self.sequence is not None:
             self.sequence.show(frame)
         whole = math.floor(frame)
         bpy.context.scene.frame_set(whole, subframe=frame - whole)
 
     def frames(self, count: int) -> np.ndarray:
-        """Returns evenly spaced source frames with both ends, float64, [count]."""
+        """Return evenly spaced source frames with both ends, float64, [count]."""
         return np.linspace(self.start, self.end, count)
 
 
 def source_fps() -> float:
-    """Returns the frame rate of the scene."""
+    """Return the frame rate of the scene."""
     render = bpy.context.scene.render
     return render.fps / render.fps_base
 
 
 def find_clips(sequence: ObjSequence | None) -> list[PlayableClip]:
-    """Returns all clips of the imported asset, sorted by name."""
+    """Return all clips of the imported asset, sorted by name."""
     if sequence is not None:
         bpy.context.scene.render.fps = round(SEQUENCE_FPS)
         return [PlayableClip("sequence", 0, len(sequence) - 1, sequence=sequence)]
@@ -100,7 +100,7 @@ def find_clips(sequence: ObjSequence | None) -> list[PlayableClip]:
 
 
 def measure(clip: PlayableClip) -> Clip:
-    """Measures the motion of a clip; it is 1 if the number of vertices changes."""
+    """Measure the motion of a clip; it is 1 if the number of vertices changes."""
     clip.play()
     shapes = []
     for frame in clip.frames(TIMES):
@@ -110,7 +110,7 @@ def measure(clip: PlayableClip) -> Clip:
 
 
 def choose(clips: Sequence[PlayableClip], wanted: str | None) -> tuple[PlayableClip, list[Clip]]:
-    """Selects the clip of a name, or the one with most motion; also returns all measurements.
+    """Select the clip of a name, or the one with most motion; also return all measurements.
 
     Raises:
         Rejected: there is no clip, none of that name, or nothing moves.

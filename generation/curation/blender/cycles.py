@@ -21,7 +21,7 @@ TRANSPARENT_LAYERS = 16
 
 
 def set_up(request: CyclesRequest, threads: int) -> str:
-    """Prepares light, materials and settings; returns the name of the device."""
+    """Prepare light, materials and settings; return the name of the device."""
     scene = bpy.context.scene
     _light(scene, request)
     _materials(request.ambient)
@@ -52,7 +52,7 @@ def set_up(request: CyclesRequest, threads: int) -> str:
 
 
 def draw(request: CyclesRequest, clip: PlayableClip, source_frames: Sequence[float]) -> None:
-    """Renders all frames from all cameras."""
+    """Render all frames from all cameras."""
     scene = bpy.context.scene
     cameras = [_camera(request, matrix) for matrix in request.cameras]
     for t, source_frame in enumerate(source_frames):
@@ -105,7 +105,7 @@ def _camera(request: CyclesRequest, matrix: list[list[float]]) -> bpy.types.Obje
 
 
 def _device(wanted: str) -> str:
-    """Enables a device: OptiX before CUDA, the CPU if requested or if there is no GPU."""
+    """Enable a device: OptiX before CUDA, the CPU if requested or if there is no GPU."""
     if wanted == "cpu":
         return "CPU"
     preferences = bpy.context.preferences.addons["cycles"].preferences

@@ -28,7 +28,7 @@ class Placed(NamedTuple):
 
 
 def placed_meshes() -> Iterator[Placed]:
-    """Yields the visible meshes, instances included; each is valid until the next one."""
+    """Yield the visible meshes, instances included; each is valid until the next one."""
     graph = bpy.context.evaluated_depsgraph_get()
     for instance in graph.object_instances:
         thing = instance.object
@@ -40,7 +40,7 @@ def placed_meshes() -> Iterator[Placed]:
 
 
 def vertices_of(placed: Placed) -> np.ndarray:
-    """Returns the vertices in the world, float64, [N, 3]."""
+    """Return the vertices in the world, float64, [N, 3]."""
     local = np.empty(len(placed.mesh.vertices) * 3, dtype=np.float32)
     placed.mesh.vertices.foreach_get("co", local)
     matrix = placed.T_world_object
@@ -48,23 +48,23 @@ def vertices_of(placed: Placed) -> np.ndarray:
 
 
 def all_vertices() -> np.ndarray:
-    """Returns the world vertices of everything visible, float64, [N, 3]."""
+    """Return the world vertices of everything visible, float64, [N, 3]."""
     parts = [vertices_of(placed) for placed in placed_meshes()]
     return np.concatenate(parts) if parts else np.zeros((0, 3))
 
 
 def count_triangles() -> int:
-    """Counts the triangles of everything visible."""
+    """Count the triangles of everything visible."""
     return sum(len(placed.mesh.loops) - 2 * len(placed.mesh.polygons) for placed in placed_meshes())
 
 
 def stretch_and_turn(stretch: Sequence[float], yaw_deg: float) -> Matrix:
-    """Scales along the axes, then rotates about +Z, counter-clockwise seen from above."""
+    """Scale along the axes, then rotate about +Z, counter-clockwise seen from above."""
     return Matrix.Rotation(math.radians(yaw_deg), 4, "Z") @ Matrix.Diagonal(stretch).to_4x4()
 
 
 def hang_under_root() -> bpy.types.Object:
-    """Parents everything to one new empty object, so that it can be placed at once."""
+    """Parent everything to one new empty object, so that it can be placed at once."""
     root = bpy.data.objects.new("fourdvd world", None)
     bpy.context.scene.collection.objects.link(root)
     for thing in bpy.data.objects:
@@ -74,7 +74,7 @@ def hang_under_root() -> bpy.types.Object:
 
 
 def world_matrix(world: World, before: Matrix) -> Matrix:
-    """Returns the matrix from the asset to the world, including its stretch and rotation."""
+    """Return the matrix from the asset to the world, including its stretch and rotation."""
     scale = Matrix.Diagonal((world.scale,) * 3).to_4x4()
     return scale @ Matrix.Translation(Vector(-world.center)) @ before
 

@@ -26,7 +26,7 @@ class ObjSequence:
         return len(self._groups)
 
     def show(self, frame: float) -> None:
-        """Shows the group nearest to a source frame and hides the others."""
+        """Show the group nearest to a source frame and hide the others."""
         nearest = min(max(round(frame), 0), len(self._groups) - 1)
         for index, group in enumerate(self._groups):
             for thing in group:
@@ -34,7 +34,7 @@ class ObjSequence:
 
 
 def open_asset(asked: Request) -> ObjSequence | None:
-    """Imports an asset into an empty file.
+    """Import an asset into an empty file.
 
     Raises:
         Rejected: Blender cannot read it, or it has no surface.
@@ -54,7 +54,7 @@ def open_asset(asked: Request) -> ObjSequence | None:
 
 
 def attach_loose_texture(path: str) -> bool:
-    """Sets the base color of all materials without a texture; returns whether there were any."""
+    """Set the base color of all materials without a texture; return whether there were any."""
     image = bpy.data.images.load(path)
     taken = False
     for material in bpy.data.materials:

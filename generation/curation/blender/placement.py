@@ -32,7 +32,7 @@ class World(NamedTuple):
 
 
 def put_into_world(shapes: Sequence[np.ndarray]) -> World:
-    """Computes the normalization of an asset.
+    """Compute the normalization of an asset.
 
     Args:
         shapes: vertices of each frame after stretch and rotation, [N, 3] each.

@@ -141,19 +141,19 @@ class Rejected(Exception):
 
 
 def write(path: str | Path, value: Request | Result) -> None:
-    """Writes a request or a result as JSON."""
+    """Write a request or a result as JSON."""
     Path(path).write_text(json.dumps(asdict(value), allow_nan=False), encoding="utf-8")
 
 
 def read_request(path: str | Path) -> Request:
-    """Reads what `write` wrote."""
+    """Read what `write` wrote."""
     values = _read(path)
     cycles = values.pop("cycles")
     return Request(**values, cycles=None if cycles is None else CyclesRequest(**cycles))
 
 
 def read_result(path: str | Path) -> Result:
-    """Reads what `write` wrote."""
+    """Read what `write` wrote."""
     values = _read(path)
     values["clips"] = [Clip(**clip) for clip in values["clips"]]
     for name in ("clips", "source_frames", "center", "bounds", "warnings"):

@@ -42,7 +42,7 @@ class Product:
     approximate: bool = False
 
     def times(self, other: Product) -> Product:
-        """Multiplies two products; of two textures, the first is kept."""
+        """Multiplie two products; of two textures, the first is kept."""
         textured = self if self.image else other
         return Product(
             factor=_four([a * b for a, b in zip(self.factor, other.factor, strict=True)]),
@@ -76,7 +76,7 @@ class _Sockets:
 
 
 def describe(material: bpy.types.Material | None) -> Described:
-    """Reads a material as products; must be called before `make_lambertian`."""
+    """Read a material as products; must be called before `make_lambertian`."""
     sockets = _sockets(material)
     base = _product(sockets.base) if sockets.base else Product(_four(sockets.color))
     alpha = _product(sockets.alpha) if sockets.alpha else Product()
@@ -90,7 +90,7 @@ def describe(material: bpy.types.Material | None) -> Described:
 
 
 def make_lambertian(material: bpy.types.Material, ambient: float) -> None:
-    """Replaces a material's shader by the one of the module docstring."""
+    """Replace a material's shader by the one of the module docstring."""
     tree = material.node_tree
     sockets = _sockets(material)
     build = _Builder(tree)
@@ -117,7 +117,7 @@ def make_lambertian(material: bpy.types.Material, ambient: float) -> None:
 
 
 def lambertian_default() -> bpy.types.Material:
-    """Creates a gray material for objects that have none."""
+    """Create a gray material for objects that have none."""
     material = bpy.data.materials.new("fourdvd default")
     if material.node_tree is None:  # Blender before 5.0
         material.use_nodes = True
@@ -137,7 +137,7 @@ class _Builder:
         self._tree.links.new(source, target)
 
     def feed(self, target: bpy.types.NodeSocket, source: bpy.types.NodeSocket | None, value):
-        """Connects a socket to the input of another: its link or its constant, else a value."""
+        """Connect a socket to the input of another: its link or its constant, else a value."""
         if source is None:
             target.default_value = value
         elif source.is_linked:

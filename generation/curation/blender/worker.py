@@ -23,7 +23,7 @@ from generation.curation.blender import (
 
 
 def main(request_path: str, result_path: str) -> None:
-    """Processes a request."""
+    """Process a request."""
     asked = request.read_request(request_path)
     try:
         result = process(asked)
@@ -35,7 +35,7 @@ def main(request_path: str, result_path: str) -> None:
 
 
 def process(asked: request.Request) -> request.Result:
-    """Imports, normalizes, bakes and renders the asset.
+    """Import, normalizes, bake and render the asset.
 
     Raises:
         Rejected: the asset cannot be used.
@@ -101,7 +101,7 @@ def _shapes(clip: clips.PlayableClip, source_frames: list[float]) -> list[np.nda
 
 
 def _check_placed(clip: clips.PlayableClip, source_frame: float, expected: np.ndarray) -> None:
-    """Rejects assets whose constraints undo the normalization."""
+    """Reject assets whose constraints undo the normalization."""
     clip.go_to(source_frame)
     found = geometry.all_vertices()
     if found.shape != expected.shape or np.abs(found - expected).max() > 1e-3:

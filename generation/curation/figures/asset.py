@@ -40,11 +40,11 @@ class FigureAsset:
 
     @property
     def path(self) -> Path:
-        """Stands for the file in manifests."""
+        """Stand for the file in manifests."""
         return Path(self.name)
 
     def bake(self, settings: RenderSettings) -> BakedFigure:
-        """Returns its frames, stretched and rotated as the settings request."""
+        """Return its frames, stretched and rotated as the settings request."""
         yaw = math.radians(settings.yaw_deg)
         turn = np.array(
             [[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]]
@@ -54,7 +54,7 @@ class FigureAsset:
 
 
 def figure_assets(first_seed: int, count: int) -> list[FigureAsset]:
-    """Returns the figures of `count` consecutive seeds."""
+    """Return the figures of `count` consecutive seeds."""
     return [FigureAsset(seed) for seed in range(first_seed, first_seed + count)]
 
 
@@ -74,7 +74,7 @@ class BakedFigure(NamedTuple):
 
 
 def bake_figure(figure: Figure, frames: int, transform: np.ndarray | None = None) -> BakedFigure:
-    """Bakes all frames of a figure, normalized like imported assets.
+    """Bake all frames of a figure, normalized like imported assets.
 
     Args:
         figure: the figure.

@@ -64,7 +64,7 @@ class Swing:
     phase: float = 0.0
 
     def rotation(self, time: float) -> Rotation:
-        """Returns the rotation from the rest pose at a time."""
+        """Return the rotation from the rest pose at a time."""
         turn = np.sin(2 * np.pi * (self.cycles * time + self.phase))
         return Rotation.from_rotvec(np.multiply(self.axis, self.amplitude_rad * turn))
 
@@ -94,7 +94,7 @@ class Part:
     smooth: bool = True
 
     def mirrored(self) -> Part:
-        """Mirrors the joint about x = 0; the solids themselves are symmetric."""
+        """Mirror the joint about x = 0; the solids themselves are symmetric."""
         (x, *rest_of_joint), (ox, *rest_of_offset) = self.joint, self.offset
         rx, ry, rz = self.rest
         ax, ay, az = self.swing.axis
@@ -134,7 +134,7 @@ class Figure:
     hops: float = 1.0
 
     def poses(self, time: float) -> list[Pose]:
-        """Returns the poses of all parts at a time (forward kinematics)."""
+        """Return the poses of all parts at a time (forward kinematics)."""
         up = np.array([0.0, 0.0, self.hop * abs(np.sin(np.pi * self.hops * time))])
         found: list[Pose] = []
         for part in self.parts:

@@ -23,7 +23,7 @@ X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 
 
 def random_figure(seed: int) -> Figure:
-    """Returns the figure of a non-negative seed, which is the same on all machines."""
+    """Return the figure of a non-negative seed, which is the same on all machines."""
     return _Draw(np.random.default_rng(seed)).figure()
 
 
@@ -113,7 +113,7 @@ class _Draw:
         self._add(snout)
 
     def _ears(self, head: int) -> None:
-        """Adds ears or horns."""
+        """Add ears or horns."""
         wide, _, high = self._radii(head)
         long, thick = high * self._between(0.3, 1.2), wide * self._between(0.1, 0.4)
         solid = self._solid((thick, thick * self._between(0.3, 1.0), long))
@@ -160,7 +160,7 @@ class _Draw:
         self._add_limbs(arm, self._paint())
 
     def _add_limbs(self, limb: Part, end: Paint) -> None:
-        """Adds a limb on both sides, of one or two members and perhaps a hand or foot.
+        """Add a limb on both sides, of one or two members and perhaps a hand or foot.
 
         Args:
             limb: at its joint, as long as all members together.
@@ -214,7 +214,7 @@ class _Draw:
             )
 
     def _wings(self, body: int) -> None:
-        """Adds wings or fins."""
+        """Add wings or fins."""
         wide, deep, high = self._radii(body)
         long, broad = self._between(0.3, 0.9), self._between(0.1, 0.45)
         solid = self._straight((broad * self._between(0.05, 0.2), broad, long))
@@ -229,7 +229,7 @@ class _Draw:
         self._add_pair(wing)
 
     def _extras(self, body: int) -> None:
-        """Adds solids anywhere: on the body in pairs or in the middle, or singly on any part."""
+        """Add solids anywhere: on the body in pairs or in the middle, or singly on any part."""
         for _ in range(self.rng.integers(1, 5)):
             anywhere = self.rng.random() < 0.5
             parent = int(self.rng.integers(len(self.parts))) if anywhere else body
@@ -302,7 +302,7 @@ class _Draw:
         return self.parts[part].solid.radii
 
     def _place(self, part: int, place: Vector) -> Vector:
-        """Converts a position from a part's solid to the part's own frame."""
+        """Convert a position from a part's solid to the part's own frame."""
         x, y, z = np.add(place, self.parts[part].offset).tolist()
         return x, y, z
 
@@ -311,14 +311,14 @@ class _Draw:
         return len(self.parts) - 1
 
     def _add_pair(self, part: Part) -> list[int]:
-        """Adds a part and its mirror image, which swing together or half a cycle apart."""
+        """Add a part and its mirror image, which swing together or half a cycle apart."""
         other = part.mirrored()
         apart = 0.5 if self.rng.random() < 0.6 else 0.0
         swing = replace(other.swing, phase=other.swing.phase + apart)
         return [self._add(part), self._add(replace(other, swing=swing))]
 
     def _add_at(self, part: Part, parents: list[int]) -> list[int]:
-        """Adds a part to each of a pair, mirrored on the second."""
+        """Add a part to each of a pair, mirrored on the second."""
         near, far = parents
         return [
             self._add(replace(part, parent=near)),

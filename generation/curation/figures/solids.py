@@ -46,7 +46,7 @@ class Mesh(NamedTuple):
 
 
 def mesh_of(solid: Solid) -> Mesh:
-    """Meshes a solid, centered at the origin."""
+    """Mesh a solid, centered at the origin."""
     around, along = solid.segments
     longitude = np.arange(around) * (2 * np.pi / around)
     latitude = np.linspace(-np.pi / 2, np.pi / 2, along + 1)[1:-1]
@@ -70,12 +70,12 @@ def mesh_of(solid: Solid) -> Mesh:
 
 
 def _power(values: np.ndarray, exponent: float) -> np.ndarray:
-    """Raises absolute values to a power, and keeps their signs."""
+    """Raise absolute values to a power, and keep their signs."""
     return np.sign(values) * np.abs(values) ** exponent
 
 
 def _triangles(around: int, rings: int) -> np.ndarray:
-    """Triangulates a lower pole, rings of points and an upper pole."""
+    """Triangulate a lower pole, rings of points and an upper pole."""
     here = np.arange(around)
     following = (here + 1) % around
     last = 1 + around * rings

@@ -1,8 +1,7 @@
-"""One view of a grid as the filters look at it: the object cut out, small, and apart from white.
+"""One view of a grid as the filters see it: cropped to the object, downsampled, over white.
 
-Letters: T frames, h × w pixels of the cut-out. Renderers leave most of an image empty, and grids
-come in any size; so everything is measured on the box of the object, never larger than some side.
-What it does not know: what is measured.
+All measures are taken in the object's box at a limited resolution, because most of a rendered image
+is empty and grids have any size. Letters: T frames, h × w pixels of the crop.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from PIL import Image
 
 from recon.grid import Grid
 
-BRIGHTEST_OBJECT = 0.75  # it is dimmed to that, so that its outline shows even if it is white
+BRIGHTEST_OBJECT = 0.75  # the object is dimmed, so that a white one has an outline as well
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 OPAQUE = 0.5
-MARGIN = 0.04  # of the box, on each side
+MARGIN = 0.04  # fraction of the box, on each side
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The frames of one view, cut to the box that the object fills over all of them.
+    """The frames of one view, cropped to the object's bounding box over all frames.
 
     Attributes:
         rgb: sRGB in [0, 1] over white, float32, [T, h, w, 3].
         alpha: in [0, 1], float32, [T, h, w].
-        coverage: share of the whole image that the object fills, [T].
-        touches_border: whether the object reaches the border of the whole image, [T].
-        diagonal_px: of the object's box, without the margin.
+        coverage: fraction of the full image that the object covers, [T].
+        touches_border: whether the object reaches the border of the full image, [T].
+        diagonal_px: diagonal of the object's box, without the margin.
     """
 
     rgb: np.ndarray
@@ -40,11 +39,11 @@ class Clip:
 
     @property
     def gray(self) -> np.ndarray:
-        """Luminance, the object dimmed to [0, 0.75] over a background of 1, float32, [T, h, w]."""
+        """Luminance, object in [0, 0.75] over a background of 1, float32, [T, h, w]."""
         return self.rgb @ LUMA - (1 - BRIGHTEST_OBJECT) * self.alpha
 
     def at(self, frames: np.ndarray) -> Clip:
-        """Some of the frames, by index."""
+        """Select frames by index."""
         return Clip(
             self.rgb[frames],
             self.alpha[frames],
@@ -54,7 +53,7 @@ class Clip:
         )
 
     def shrunk(self, side_px: int) -> Clip:
-        """The same with at most so many pixels on the longer side; never enlarged."""
+        """Downsample so that the longer side has at most `side_px` pixels."""
         scale = min(1.0, side_px / max(self.alpha.shape[1:]))
         rgb = np.stack([resized(self.rgb[..., channel], scale) for channel in range(3)], axis=-1)
         return Clip(
@@ -67,10 +66,10 @@ class Clip:
 
 
 def view_clip(grid: Grid, view: int) -> Clip | None:
-    """All frames of one view, cut out; None where no pixel of them shows the object.
+    """Crop all frames of one view; None if the object is not visible in any.
 
     Args:
-        grid: whose.
+        grid: a full grid.
         view: index of the camera.
     """
     images = grid.images[grid.of_view(view)]
@@ -91,13 +90,13 @@ def view_clip(grid: Grid, view: int) -> Clip | None:
 
 
 def evenly(count: int, most: int) -> np.ndarray:
-    """At most `most` of the indices below `count`, evenly spread; the first is one of them."""
+    """Return up to `most` evenly spaced indices below `count`, beginning with 0."""
     number = min(count, most)
     return np.arange(number) * count // number
 
 
 def resized(images: np.ndarray, scale: float) -> np.ndarray:
-    """Smaller float images, each pixel the mean of what it covers; [T, h, w]."""
+    """Downsample float images with a box filter, [T, h, w]."""
     size = [max(1, round(length * scale)) for length in images.shape[:0:-1]]
     if size == list(images.shape[:0:-1]):
         return images
@@ -112,13 +111,13 @@ def resized(images: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _extent(filled: np.ndarray) -> tuple[int, int]:
-    """The first index that is filled and the one after the last."""
+    """First index that is True, and the one after the last."""
     indices = np.flatnonzero(filled)
     return int(indices[0]), int(indices[-1]) + 1
 
 
 def _widened(extent: tuple[int, int], length: int) -> slice:
-    """The extent with its margin, within the image."""
+    """The extent with its margin, clipped to the image."""
     margin = max(2, round(MARGIN * (extent[1] - extent[0])))
     return slice(max(0, extent[0] - margin), min(length, extent[1] + margin))
 

@@ -1,13 +1,10 @@
-"""Is it a whole object, or an arm without its body? A multimodal language model is asked.
+"""Completeness of an object, judged by a multimodal language model.
 
     four views of one frame over white ──▶ the model ──▶ {"complete": true, "reason": "…"}
 
-The paper asks CogVLM. Here the model is any `Judge`: one of transformers on this machine
-(`local_judge`), or one behind a server (`server_judge`). An answer that holds no verdict says
-nothing about the object, so the verdict is None and nobody is thrown out for it; the report counts
-such answers, because many of them mean that the model is not up to the question.
-
-What it does not know: where the model runs.
+The paper asks CogVLM; here any `Judge` is asked (see `judges`). An answer without a verdict leaves
+the grid's verdict unchanged. The report counts such answers, since many of them mean that the model
+is not able to judge.
 """
 
 from __future__ import annotations
@@ -40,33 +37,33 @@ PROMPT_SHA256 = hashlib.sha256(PROMPT.encode()).hexdigest()
 
 VIEWS = 4
 TILE_PX = 384
-MARGIN = 1.1  # of the object's longer side
-LONGEST_REASON = 200
+MARGIN = 1.1  # relative to the object's longer side
+MAX_REASON_CHARACTERS = 200
 
 
 class Judge(Protocol):
-    """A model that looks at pictures."""
+    """A multimodal language model."""
 
     @property
     def name(self) -> str:
-        """Which model it is; another name, another judgement."""
+        """Identifies the model; answers are reused only for the same name."""
         ...
 
     def answer(self, picture: Image.Image, prompt: str) -> str:
-        """What it says of an RGB picture."""
+        """Answer a prompt about an RGB picture."""
         ...
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a model said of a grid.
+    """The answer of a model about a grid.
 
     Attributes:
-        complete: its verdict; None if the answer holds none.
-        reason: in its words, shortened; empty if it gave none.
-        answer: as it came.
-        model: who said so.
-        prompt_sha256: of the question.
+        complete: the verdict; None if the answer has none.
+        reason: the model's reason, shortened; empty if it gave none.
+        answer: the full answer.
+        model: name of the model.
+        prompt_sha256: hash of the prompt.
     """
 
     complete: bool | None
@@ -76,43 +73,43 @@ class Judgement:
     prompt_sha256: str = PROMPT_SHA256
 
     def is_by(self, judge: Judge) -> bool:
-        """Whether the same model would be asked the same question."""
+        """Whether model and prompt are the same as those of a judge."""
         return (self.model, self.prompt_sha256) == (judge.name, PROMPT_SHA256)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Judgement:
-        """What `asdict` made; ValueError if it is anything else."""
+        """Invert `asdict`; raises ValueError for anything else."""
         if values.keys() != {each.name for each in fields(cls)}:
             raise ValueError(f"expected a judgement, found {sorted(values)}")
         return cls(**values)
 
 
 def judge_completeness(picture: Image.Image, judge: Judge) -> Judgement:
-    """Asks a model about the picture of a grid; raises what the judge raises."""
+    """Ask a model about the picture of a grid; raise what the judge raises."""
     answer = judge.answer(picture, PROMPT)
     complete, reason = parse_answer(answer)
     return Judgement(complete, reason, answer, judge.name)
 
 
 def parse_answer(answer: str) -> tuple[bool | None, str]:
-    """The verdict and the reason in an answer, whatever stands around them; (None, "") if none."""
+    """Extract verdict and reason from an answer, ignoring text around them; (None, "") if none."""
     for found in re.finditer(r"\{[^{}]*\}", answer):
         try:
             values = json.loads(found.group())
         except ValueError:
             continue
         if isinstance(values.get("complete"), bool):
-            return values["complete"], str(values.get("reason", ""))[:LONGEST_REASON]
+            return values["complete"], str(values.get("reason", ""))[:MAX_REASON_CHARACTERS]
     return None, ""
 
 
 def picture_for_judge(folder: Path) -> bytes:
-    """The middle frame of a grid folder from four sides, two by two over white, as PNG.
+    """Tile the middle frame of a grid folder in four views, two by two over white, as PNG.
 
-    The images are cut to the object, so that a small one is seen as well as a large one.
+    The images are cropped to the object, so that small objects are visible.
 
     Raises:
-        GridError: it is no valid grid.
+        GridError: the grid is not valid.
     """
     grid = read_grid(folder)
     tiles: list[np.ndarray | None] = [None] * VIEWS
@@ -124,7 +121,7 @@ def picture_for_judge(folder: Path) -> bytes:
 
 
 def _cut_out(rgba: np.ndarray) -> Image.Image:
-    """The square around the object with a little margin, over white; the whole if it is empty."""
+    """Crop to a square around the object with a margin, over white; an empty image is kept."""
     image = Image.fromarray(rgba)
     rows, columns = np.nonzero(rgba[..., 3] >= 255 * OPAQUE)
     if len(rows):

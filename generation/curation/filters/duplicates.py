@@ -1,17 +1,17 @@
-"""Duplicates by how they look: a hash of the renders, and who is near whom.
+"""Near-duplicate search by a perceptual hash of the renders.
 
-A hash has, for each of a few views and frames, the signs of the lowest frequencies of the luminance
-(shape and pose) and the mean color of the object as thermometers of 8 levels a channel: so that a
-recolored copy is another object, and so is the same one in another motion. Equal renders differ in
-no bit; the noise of a renderer flips a few of the 1056.
+For each of a few views and frames, a hash has the signs of the lowest DCT coefficients of the
+luminance (shape and pose), and the object's mean color in unary code with 8 levels per channel.
+Hence recolored copies and other animations of an object are not duplicates. Equal renders have
+equal hashes; a renderer's noise flips a few of the 1056 bits.
 
-Comparing is exact: a distance of Hamming is one product of matrices of ±1, of new hashes with those
-that are kept already. 40 000 different hashes take 11 s on two cores; ten times as many take a
-hundred times as long. Measured on four assets: noise of σ = 0.08 flips at most 15 bits, half the
-resolution 13–68, other colors 23–84, other frames 160 and more. The two nearest of 119 assets, two
-women of one pack in the same motion, differ in 67 bits.
+The search is exact: Hamming distances are products of ±1 matrices, of new hashes with those kept
+before. 40 000 different hashes take 11 s on two cores; the time grows quadratically. Measured on
+four assets: noise of σ = 0.08 flips at most 15 bits, half the resolution 13–68, other colors 23–84,
+other frames at least 160. The two nearest of 119 assets, two women of one pack in the same
+animation, differ in 67 bits.
 
-Letters: N hashes, B bits. What it does not know: files.
+Letters: N hashes, B bits.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ BLOCK = 1024
 
 
 def render_hash(clips: Sequence[Clip | None]) -> bytes:
-    """The hash of a grid.
+    """Compute the hash of a grid.
 
     Args:
-        clips: of `VIEWS` views, all frames; None for a view that shows nothing. Fewer views or
-            frames leave their bits 0.
+        clips: all frames of `VIEWS` views; None for an empty view. Missing views and frames have
+            zero bits.
 
     Returns:
         `BITS` / 8 bytes.
@@ -54,14 +54,14 @@ def render_hash(clips: Sequence[Clip | None]) -> bytes:
 
 
 def find_duplicates(hashes: Sequence[bytes], distance: int) -> dict[int, int]:
-    """Which hashes are near an earlier one.
+    """Find the hashes that are near an earlier one.
 
     Args:
-        hashes: N, all of one length, in the order in which they have precedence.
-        distance: at most so many different bits make a duplicate.
+        hashes: N hashes of one length, in the order of precedence.
+        distance: maximum Hamming distance of duplicates.
 
     Returns:
-        The index of each duplicate → that of the first one that is kept and near it.
+        The index of each duplicate → that of the first kept hash near it.
     """
     duplicates: dict[int, int] = {}
     if not hashes:
@@ -85,7 +85,7 @@ def find_duplicates(hashes: Sequence[bytes], distance: int) -> dict[int, int]:
 
 
 def _within(near: np.ndarray, original: np.ndarray, start: int) -> None:
-    """Fills in which of a block are near one of the same block that is kept."""
+    """Find duplicates within a block, in place in `original`."""
     for index in range(len(near)):
         if original[index] < 0:
             later = index + 1 + np.flatnonzero(near[index, index + 1 :])
@@ -93,7 +93,7 @@ def _within(near: np.ndarray, original: np.ndarray, start: int) -> None:
 
 
 def _signs(hashes: Sequence[bytes]) -> np.ndarray:
-    """Bits as ±1, float32, [N, B]: their sums of products are exact and what BLAS is fast at."""
+    """Bits as ±1, float32, [N, B]; their dot products are exact, and fast with BLAS."""
     packed = np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(len(hashes), -1)
     return 2 * np.unpackbits(packed, axis=1).astype(np.float32) - 1
 
@@ -108,6 +108,6 @@ def _image_bits(rgb: np.ndarray, alpha: np.ndarray, gray: np.ndarray) -> np.ndar
 
 
 def _square(gray: np.ndarray) -> np.ndarray:
-    """Of `SIDE_PX`, whatever the shape of the box was."""
+    """Resample to `SIDE_PX` × `SIDE_PX`, ignoring the aspect ratio."""
     image = Image.fromarray(np.ascontiguousarray(gray))
     return np.asarray(image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))

@@ -84,7 +84,7 @@ class FilterJob:
 
 
 def filter_grids(job: FilterJob, executor: Executor, on_step: OnStep = ignore_progress) -> Summary:
-    """Scores all grids of a folder, decides about each and writes the report.
+    """Score all grids of a folder, decides about each and write the report.
 
     Args:
         job: input, settings and output.
@@ -120,7 +120,7 @@ def filter_grids(job: FilterJob, executor: Executor, on_step: OnStep = ignore_pr
 
 
 def check_report_folder(job: FilterJob) -> None:
-    """Checks early, before a large model is loaded, that the report can be written.
+    """Check early, before a large model is loaded, that the report can be written.
 
     Raises:
         OutputExistsError: a report exists and must not be replaced.
@@ -155,7 +155,7 @@ class _Work:
         }
 
     def score(self, candidates: Sequence[Candidate]) -> list[Record]:
-        """Returns a record for each candidate, in their order."""
+        """Return a record for each candidate, in their order."""
         found = {
             each.name: self._known[each.name]
             for each in candidates
@@ -183,7 +183,7 @@ class _Work:
     def judge(
         self, candidates: Sequence[Candidate], verdicts: Sequence[Verdict], judge: Judge
     ) -> list[Verdict]:
-        """Asks about the kept grids, reusing earlier answers of the same model."""
+        """Ask about the kept grids, reusing earlier answers of the same model."""
         judged, unasked = list(verdicts), []
         for index, verdict in enumerate(verdicts):
             known = verdict.record.judgement
@@ -208,7 +208,7 @@ class _Work:
         return judged
 
     def strip(self, candidate: Candidate) -> Path | None:
-        """Returns the file of a grid's thumbnails, if it exists."""
+        """Return the file of a grid's thumbnails, if it exists."""
         places = (self._strip_path(candidate), self._job.report / strip_name(candidate))
         return next((path for path in places if path.is_file()), None)
 

@@ -1,31 +1,31 @@
-"""Is there an object to be seen, sharp and of one piece? Five numbers, without any network.
+"""Image quality without a network: coverage, sharpness, clutter and noise of the object.
 
 The paper rejects "blurry or chaotic" content by LPIPS, without saying between which images. Here an
-image is compared with itself at a quarter of its resolution, within the box of the object: what a
-picture loses so is its detail. A flat-colored low-poly model has little texture and is fine, so
-nothing asks for much detail on the whole; its outline and edges are sharp, which is what is asked.
+image is compared with itself at a quarter of its resolution, within the object's box; the
+difference is its detail. A low-poly model has little texture and is fine, so no least mean detail
+is required; but its outline and edges must be sharp.
 
-    coverage   the least share of an image that the object fills, over the frames: 0 where it is
-               gone for a moment, and the first frame of training must show it
-    cut_off    share of the images in which the object reaches the border: it was cropped
-    sharpness  the detail of its sharpest places, relative to the contrast: small for fog, glow,
-               smoke and images that are out of focus
-    clutter    the detail on the whole, likewise: large for clouds of fragments
-    grain      what a 3×3 median takes away inside the object: large for noise, not for texture,
-               which changes over more than one pixel
+    coverage   least fraction of an image that the object covers, over the frames; 0 if it ever
+               disappears
+    cut_off    fraction of the images in which the object reaches the border
+    sharpness  detail of the sharpest places, relative to the contrast; small for fog, glow, smoke
+               and defocus
+    clutter    mean detail, relative to the contrast; large for clouds of fragments
+    grain      mean change by a 3×3 median filter inside the object; large for noise, but not for
+               texture, which varies over more than one pixel
 
-Measured on the grids of four good assets and on spoilt copies of them:
+Measured on the grids of four good assets and on degraded copies of them:
 
                 good         blurred by σ = 1/64 of the image   noise of σ = 0.3
     sharpness   0.41–0.50    0.19–0.23                          0.41–0.51
     clutter     0.10–0.13    0.05–0.08                          0.12–0.15
     grain       0.003–0.018  0.000–0.003                        0.11–0.14
 
-Of 119 other assets at 128², sharpness is 0.31–0.60, clutter 0.07–0.20 (the thinner the object) and
-grain 0.001–0.044 (a zebra). Clouds of small squares have a clutter of 0.18–0.21: only finer ones
-can be told from limbs by it.
+For 119 other assets at 128², sharpness is 0.31–0.60, clutter 0.07–0.20 (higher for thin objects)
+and grain 0.001–0.044 (a zebra). Clouds of small squares have a clutter of 0.18–0.21, so only finer
+ones can be distinguished from limbs by it.
 
-Letters: T frames, h × w pixels. What it does not know: what the object is; motion.
+Letters: T frames, h × w pixels.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ IMAGES_OF_A_VIEW = 4
 DETAIL_SIDE_PX = 64
 GRAIN_SIDE_PX = 192
 COARSER = 4
-SHARPEST = 0.98  # quantile: an outline alone is some 5 % of the pixels
-NEAR_PX = 3  # around the object, so that the outline counts
+SHARPEST = 0.98  # quantile; an outline alone is about 5 % of the pixels
+NEAR_PX = 3  # margin around the object, which includes its outline
 
 
 class ImageQuality(NamedTuple):
-    """What the module says of them; shares and differences of luminance in [0, 1]."""
+    """The scores that the module docstring defines, in [0, 1]."""
 
     coverage: float
     cut_off: float
@@ -57,18 +57,18 @@ class ImageQuality(NamedTuple):
     grain: float
 
 
-NOTHING_SEEN = ImageQuality(coverage=0.0, cut_off=0.0, sharpness=0.0, clutter=0.0, grain=0.0)
+NO_OBJECT = ImageQuality(coverage=0.0, cut_off=0.0, sharpness=0.0, clutter=0.0, grain=0.0)
 
 
 def measure_quality(clips: Sequence[Clip | None]) -> ImageQuality:
-    """Measures some views, all of one grid.
+    """Measure the image quality of a grid in some of its views.
 
     Args:
-        clips: all frames of each view; None for a view that shows nothing.
+        clips: all frames of each view; None for an empty view.
     """
     seen = [clip for clip in clips if clip is not None]
     if not seen:
-        return NOTHING_SEEN
+        return NO_OBJECT
     coverage = np.sum([clip.coverage for clip in seen], axis=0) / len(clips)
     chosen = [clip.at(evenly(len(clip.alpha), IMAGES_OF_A_VIEW)) for clip in seen]
     details = np.array([_detail(clip.shrunk(DETAIL_SIDE_PX)) for clip in chosen])
@@ -82,7 +82,7 @@ def measure_quality(clips: Sequence[Clip | None]) -> ImageQuality:
 
 
 def coarsened(image: np.ndarray) -> np.ndarray:
-    """An image at a quarter of its resolution, brought back to its size; float32, [h, w]."""
+    """Downsample an image to a quarter of its resolution and upsample it again, float32, [h, w]."""
     height, width = image.shape
     small = Image.fromarray(np.ascontiguousarray(image)).resize(
         (max(1, width // COARSER), max(1, height // COARSER)), Image.Resampling.BOX
@@ -91,7 +91,7 @@ def coarsened(image: np.ndarray) -> np.ndarray:
 
 
 def _detail(clip: Clip) -> tuple[float, float]:
-    """Sharpness and clutter, mean over the frames that show the object."""
+    """Sharpness and clutter, averaged over the frames that show the object."""
     found = []
     for gray, alpha in zip(clip.gray, clip.alpha, strict=True):
         near = ndimage.binary_dilation(alpha >= OPAQUE, iterations=NEAR_PX)
@@ -104,7 +104,7 @@ def _detail(clip: Clip) -> tuple[float, float]:
 
 
 def _grain(clip: Clip) -> float:
-    """Mean over the frames; 0 for an object without an inside."""
+    """Grain, averaged over the frames; 0 for an object without an interior."""
     found = []
     for gray, alpha in zip(clip.gray, clip.alpha, strict=True):
         inside = ndimage.binary_erosion(alpha > 0.99, iterations=2)

@@ -42,7 +42,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 def load_judge(
     model: str | None, url: str | None = None, device: str = "auto", download: bool = False
 ) -> Judge | None:
-    """Loads a local model, or connects to a served one.
+    """Load a local model, or connects to a served one.
 
     Args:
         model: folder, name on the hub, or name on the server; None for no model.
@@ -87,7 +87,7 @@ class LocalJudge:
         return f"{self._label}@{commit}" if commit else self._label
 
     def answer(self, picture: Image.Image, prompt: str) -> str:
-        """Answers a prompt about an RGB picture in at most `LOCAL_ANSWER_TOKENS` tokens."""
+        """Answer a prompt about an RGB picture in at most `LOCAL_ANSWER_TOKENS` tokens."""
         import torch
 
         content = [{"type": "image", "image": picture}, {"type": "text", "text": prompt}]
@@ -135,7 +135,7 @@ class ServerJudge:
         return self.model
 
     def answer(self, picture: Image.Image, prompt: str) -> str:
-        """Answers a prompt about an RGB picture, which is sent as a PNG data URL.
+        """Answer a prompt about an RGB picture, which is sent as a PNG data URL.
 
         Raises:
             BackendError: the server is unreachable, refuses the request or sends no chat
@@ -195,7 +195,7 @@ class _TemporaryError(Exception):
 
 
 def _load(model: str, device: str, download: bool) -> tuple[Any, Any]:
-    """Loads processor and network; errors of transformers become ours."""
+    """Load processor and network; errors of transformers become ours."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -232,7 +232,7 @@ def _load(model: str, device: str, download: bool) -> tuple[Any, Any]:
 
 @contextmanager
 def _silent_transformers() -> Iterator[None]:
-    """Silences the logs and progress bars of transformers, and restores them afterwards."""
+    """Silence the logs and progress bars of transformers, and restore them afterwards."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -251,7 +251,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _content(body: bytes) -> str:
-    """Extracts the text of a chat completion; raises ValueError if `body` is not one."""
+    """Extract the text of a chat completion; raise ValueError if `body` is not one."""
     answer: Any = json.loads(body)
     try:
         content = answer["choices"][0]["message"]["content"]

@@ -49,7 +49,7 @@ STILL = Motion(motion=0.0, peak=0.0, smoothness=2.0)
 
 
 def measure_motion(clips: Sequence[Clip | None], flow: Flow) -> Motion:
-    """Measures the motion of a grid in some of its views.
+    """Measure the motion of a grid in some of its views.
 
     Args:
         clips: all frames of each view; None for an empty view.
@@ -70,7 +70,7 @@ def measure_motion(clips: Sequence[Clip | None], flow: Flow) -> Motion:
 
 
 def dis_flow() -> Flow:
-    """Returns OpenCV's dense inverse search (DIS) as an optical flow method.
+    """Return OpenCV's dense inverse search (DIS) as an optical flow method.
 
     Raises:
         BackendError: OpenCV is not installed.
@@ -92,7 +92,7 @@ def dis_flow() -> Flow:
 
 
 def padded(image: np.ndarray, multiple: int, min_side: int) -> np.ndarray:
-    """Repeats the last row and column up to a multiple of a number and a minimum side, [h', w']."""
+    """Repeat the last row and column up to a multiple of a number and a minimum side, [h', w']."""
     missing = [max(-(-length // multiple) * multiple, min_side) - length for length in image.shape]
     return np.pad(image, [(0, count) for count in missing], mode="edge")
 

@@ -59,7 +59,7 @@ class Lpips(nn.Module):
         )
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Computes the distance of pairs of images.
+        """Compute the distance of pairs of images.
 
         Args:
             first: sRGB in [0, 1], [B, 3, H, W], at least 32 × 32.
@@ -73,7 +73,7 @@ class Lpips(nn.Module):
         return torch.stack(each).sum(dim=0)
 
     def layers(self, images: Tensor) -> list[Tensor]:
-        """Returns the unit-length features before each pooling and at the end, [B, C, h, w]."""
+        """Return the unit-length features before each pooling and at the end, [B, C, h, w]."""
         shift, scale = (images.new_tensor(each)[:, None, None] for each in (SHIFT, SCALE))
         x = (2 * images - 1 - shift) / scale
         found = []
@@ -86,7 +86,7 @@ class Lpips(nn.Module):
 
 @lru_cache(maxsize=1)
 def load_lpips(vgg_file: Path, heads_file: Path) -> Lpips:
-    """Loads LPIPS with published weights; the last network is cached.
+    """Load LPIPS with published weights; the last network is cached.
 
     Args:
         vgg_file: torchvision's `vgg16-*.pth`, with or without its classifier, or the same tensors
@@ -105,7 +105,7 @@ def load_lpips(vgg_file: Path, heads_file: Path) -> Lpips:
 
 
 def measure_lpips(clips: Sequence[Clip | None], network: Lpips) -> float:
-    """Measures the mean LPIPS between images and their quarter-resolution versions.
+    """Measure the mean LPIPS between images and their quarter-resolution versions.
 
     Args:
         clips: all frames of each view; None for an empty view. The result is 0 if all are empty.
@@ -124,7 +124,7 @@ def measure_lpips(clips: Sequence[Clip | None], network: Lpips) -> float:
 
 @lru_cache(maxsize=1)
 def raft_flow(file: Path) -> Flow:
-    """Loads RAFT (large) as an optical flow method; the last network is cached.
+    """Load RAFT (large) as an optical flow method; the last network is cached.
 
     Args:
         file: torchvision's `raft_large_*.pth`, or the same tensors as safetensors.
@@ -154,7 +154,7 @@ def raft_flow(file: Path) -> Flow:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Reads the named tensors of a `.pth` or safetensors file.
+    """Read the named tensors of a `.pth` or safetensors file.
 
     Raises:
         WeightsError: the file does not exist, or holds anything but named tensors.
@@ -173,7 +173,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def load_into(network: Network, tensors: dict[str, Tensor], file: Path) -> Network:
-    """Loads tensors into a network and freezes it.
+    """Load tensors into a network and freeze it.
 
     Raises:
         WeightsError: names or shapes differ from the network's; the message names the first one.
@@ -202,7 +202,7 @@ def _read(file: Path) -> object:
 
 
 def _vgg16_layers() -> list[nn.Module]:
-    """Builds the convolutional part of VGG16 up to its last activation."""
+    """Build the convolutional part of VGG16 up to its last activation."""
     layers: list[nn.Module] = []
     channels = 3
     for block, (width, count) in enumerate(zip(CHANNELS, CONVOLUTIONS, strict=True)):
@@ -215,7 +215,7 @@ def _vgg16_layers() -> list[nn.Module]:
 
 
 def _published_head(weights: nn.Conv2d) -> nn.ModuleDict:
-    """Wraps weights under their published name, where an (inactive) dropout comes first."""
+    """Wrap weights under their published name, where an (inactive) dropout comes first."""
     return nn.ModuleDict({"model": nn.Sequential(nn.Identity(), weights)})
 
 
@@ -224,12 +224,12 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def _pad_with_white(rgb: np.ndarray) -> np.ndarray:
-    """Pads images that are too small for the network with white, [T, h, w, 3]."""
+    """Pad images that are too small for the network with white, [T, h, w, 3]."""
     missing = [max(0, MIN_SIDE_PX - length) for length in rgb.shape[1:3]]
     return np.pad(rgb, [(0, 0), (0, missing[0]), (0, missing[1]), (0, 0)], constant_values=1.0)
 
 
 def _raft_input(image: np.ndarray) -> Tensor:
-    """Converts a gray image to three equal channels in [−1, 1], float32, [1, 3, h, w]."""
+    """Convert a gray image to three equal channels in [−1, 1], float32, [1, 3, h, w]."""
     batch = torch.from_numpy(padded(image, RAFT_MULTIPLE, RAFT_MIN_SIDE))
     return (2 * batch - 1).expand(1, 3, *batch.shape)

@@ -68,12 +68,12 @@ class Record:
         return self.scores is not None and known == (candidate.fingerprint, settings)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the record as JSON."""
+        """Return the record as JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Record:
-        """Inverts `to_json`, ignoring further keys; raises ValueError if keys are missing."""
+        """Invert `to_json`, ignoring further keys; raise ValueError if keys are missing."""
         try:
             scores, judgement = values["scores"], values["judgement"]
             return cls(
@@ -108,7 +108,7 @@ class Verdict:
         return not self.reasons
 
     def judged(self, judgement: Judgement) -> Verdict:
-        """Adds the judgement of a language model; an undecided one changes nothing."""
+        """Add the judgement of a language model; an undecided one changes nothing."""
         reasons = self.reasons
         if judgement.complete is False:
             reasons += (f"not complete: {judgement.reason or 'the model gave no reason'}",)
@@ -116,7 +116,7 @@ class Verdict:
 
 
 def verdicts_by_scores(records: Sequence[Record], thresholds: Thresholds) -> list[Verdict]:
-    """Applies thresholds and removes near-duplicates; of those that look the same, the first stays.
+    """Applie thresholds and remove near-duplicates; of those that look the same, the first stays.
 
     Args:
         records: in the order of precedence.
@@ -140,7 +140,7 @@ def verdicts_by_scores(records: Sequence[Record], thresholds: Thresholds) -> lis
 
 
 def find_candidates(folder: Path) -> list[Candidate]:
-    """Finds the grids of a folder of rendered data, ordered by name.
+    """Find the grids of a folder of rendered data, ordered by name.
 
     These are the folders with a `transforms.json`, and those that the manifest lists as rendered,
     even if they are gone.
@@ -167,12 +167,12 @@ def find_candidates(folder: Path) -> list[Candidate]:
 
 
 def settings_key(settings: dict[str, Any]) -> str:
-    """Returns a short hash of settings."""
+    """Return a short hash of settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Reads the records of a file that may be absent, torn at its end or of an older version."""
+    """Read the records of a file that may be absent, torn at its end or of an older version."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -184,7 +184,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 def _fingerprint(folder: Path, row: Row | None) -> str:
-    """Hashes what changes when a grid is rendered again, without reading its images."""
+    """Hash what changes when a grid is rendered again, without reading its images."""
     try:
         found = (folder / TRANSFORMS_NAME).stat()
         file = [found.st_size, found.st_mtime_ns]

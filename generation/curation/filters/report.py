@@ -105,12 +105,12 @@ class Report:
 
 
 def strip_name(candidate: Candidate) -> str:
-    """Returns the path of a grid's thumbnails in a report, which depends on its fingerprint."""
+    """Return the path of a grid's thumbnails in a report, which depends on its fingerprint."""
     return f"{STRIPS_NAME}/{candidate.fingerprint}.jpg"
 
 
 def write_report(report: Report, folder: Path) -> Summary:
-    """Writes the folder, replacing an earlier report.
+    """Write the folder, replacing an earlier report.
 
     Raises:
         OutputError: the folder cannot be made or replaced.
@@ -200,7 +200,7 @@ def _rows(report: Report, folder: Path) -> list[ReportRow]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Hard-links a file; copies it where the file system has no links."""
+    """Hard-link a file; copy it where the file system has no links."""
     with suppress(OSError):
         target.hardlink_to(source)
         return
@@ -219,7 +219,7 @@ Cell = tuple[Path | None, str, tuple[str, ...]]
 
 
 def write_sheets(cells: Sequence[Cell], folder: Path, name: str) -> None:
-    """Writes `name_01.png` and so on into a folder."""
+    """Write `name_01.png` and so on into a folder."""
     per_page = COLUMNS * ROWS
     pages = range(0, len(cells), per_page)
     digits = max(2, len(str(len(pages))))
@@ -249,7 +249,7 @@ def _cell(strip: Path | None, name: str, reasons: tuple[str, ...]) -> np.ndarray
 def _shortened(
     text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, draw: ImageDraw.ImageDraw
 ) -> str:
-    """Shortens a text to one line of a cell, without characters that cannot be drawn."""
+    """Shorten a text to one line of a cell, without characters that cannot be drawn."""
     text = " ".join(text.encode(errors="replace").decode().split())
     if draw.textlength(text, font) <= CELL_WIDTH:
         return text

@@ -64,7 +64,7 @@ class ReportRow(NamedTuple):
 
 
 def report_page(title: str, rows: Sequence[ReportRow], headline: str) -> str:
-    """Returns the HTML of the page.
+    """Return the HTML of the page.
 
     Args:
         title: name of the filtered folder.

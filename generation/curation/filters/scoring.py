@@ -62,7 +62,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Scores:
-        """Inverts `asdict`; raises TypeError or ValueError for anything else."""
+        """Invert `asdict`; raise TypeError or ValueError for anything else."""
         if values.keys() != {each.name for each in fields(cls)}:
             raise ValueError(f"expected the scores of a grid, found {sorted(values)}")
         return cls(**values)
@@ -81,12 +81,12 @@ class ScoringSettings:
     raft: Path | None = None
 
     def absolute(self) -> ScoringSettings:
-        """Returns the settings with absolute paths."""
+        """Return the settings with absolute paths."""
         files = None if self.lpips is None else (self.lpips[0].resolve(), self.lpips[1].resolve())
         return ScoringSettings(files, None if self.raft is None else self.raft.resolve())
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what decides the scores, with files by their hash.
+        """Return what decides the scores, with files by their hash.
 
         Raises:
             OSError: a file cannot be read.
@@ -115,7 +115,7 @@ class Scored(NamedTuple):
 
 
 def score_grid(task: ScoringTask) -> Scored:
-    """Measures a grid folder in four of its views.
+    """Measure a grid folder in four of its views.
 
     Raises:
         GridError: the grid is not valid, or some views lack some frames.
@@ -150,7 +150,7 @@ def score_grid(task: ScoringTask) -> Scored:
 
 
 def check_settings(settings: ScoringSettings) -> None:
-    """Loads everything that grids are measured with, to fail early.
+    """Load everything that grids are measured with, to fail early.
 
     Raises:
         BackendError, WeightsError: a package or weights file is missing.

@@ -70,7 +70,7 @@ _LIMITS = (
 
 
 def rejection_reasons(scores: Scores, thresholds: Thresholds) -> tuple[str, ...]:
-    """Lists why a grid is rejected, such as "hardly moves: motion 0.0004 < 0.0015"; may be ()."""
+    """List why a grid is rejected, such as "hardly moves: motion 0.0004 < 0.0015"; may be ()."""
     reasons = []
     for limit in _LIMITS:
         value = getattr(scores, limit.score)

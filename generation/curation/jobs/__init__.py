@@ -8,7 +8,7 @@ __all__ = ["Completed", "Executor", "Resources", "make_executor"]
 
 
 def make_executor(ray: str | None, workers: int, resources: Resources) -> Executor:
-    """Returns a Ray cluster or a process pool.
+    """Return a Ray cluster or a process pool.
 
     Args:
         ray: address of a Ray cluster ("local" starts one on this machine); None for a pool of

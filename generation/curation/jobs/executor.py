@@ -63,7 +63,7 @@ class Executor(Protocol):
     def run(
         self, function: Callable[[Task], Value], tasks: Iterable[Task]
     ) -> Generator[Completed[Value], None, None]:
-        """Yields the result of each task exactly once, as they complete.
+        """Yield the result of each task exactly once, as they complete.
 
         A function that raises has failed and is not retried. A worker that dies during a task (out
         of memory, a crash in a library, a lost machine) is replaced and the task retried, up to a
@@ -107,13 +107,13 @@ class Backlog:
         self._attempts = attempts
 
     def take(self) -> Job | None:
-        """Removes and returns the next job; None if the queue is empty."""
+        """Remove and return the next job; None if the queue is empty."""
         for index, task in self._fresh:
             return Job(index, pickle.dumps((self._function, task)))
         return self._retries.popleft() if self._retries else None
 
     def worker_lost(self, job: Job, reason: str) -> Completed | None:
-        """Queues a job again whose worker died; returns the failure if that was its last attempt.
+        """Queue a job again whose worker died; return the failure if that was its last attempt.
 
         Args:
             job: the job.
@@ -128,7 +128,7 @@ class Backlog:
 
 
 def perform(payload: bytes) -> bytes:
-    """Runs a job's task in the worker; returns the pickled answer for `completed`."""
+    """Run a job's task in the worker; return the pickled answer for `completed`."""
     try:
         function, task = pickle.loads(payload)
         return pickle.dumps((function(task), None))
@@ -137,7 +137,7 @@ def perform(payload: bytes) -> bytes:
 
 
 def completed(job: Job, answer: bytes) -> Completed:
-    """Unpickles the answer of `perform`."""
+    """Unpickle the answer of `perform`."""
     value, failure = pickle.loads(answer)
     return Completed(job.index, value, failure, job.attempt)
 

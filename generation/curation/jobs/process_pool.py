@@ -52,7 +52,7 @@ class ProcessPool:
     def run(
         self, function: Callable[[Task], Value], tasks: Iterable[Task]
     ) -> Generator[Completed[Value], None, None]:
-        """Implements `Executor.run`."""
+        """Implement `Executor.run`."""
         backlog = Backlog(function, tasks, self._attempts)
         busy: dict[_Worker, Job] = {}
         idle: list[_Worker] = []
@@ -72,7 +72,7 @@ class ProcessPool:
             _end([*busy, *idle])
 
     def _fill(self, busy: dict[_Worker, Job], idle: list[_Worker], backlog: Backlog) -> bool:
-        """Gives jobs to all free workers while there are any; returns whether any is busy."""
+        """Give jobs to all free workers while there are any; return whether any is busy."""
         while len(busy) < self._workers and (job := backlog.take()) is not None:
             if not idle:
                 threads = (os.cpu_count() or 1) // self._workers
@@ -126,7 +126,7 @@ class _Worker:
             return None
 
     def cause_of_death(self) -> str:
-        """Waits for the end of a dying process, kills what it started, and returns the cause."""
+        """Wait for the end of a dying process, kill what it started, and return the cause."""
         _end([self])
         code = self.process.exitcode
         assert code is not None
@@ -137,7 +137,7 @@ class _Worker:
         return f"it exited with code {code}"
 
     def kill_group(self) -> None:
-        """Kills the process and everything it started."""
+        """Kill the process and everything it started."""
         assert self.process.pid is not None
         with suppress(ProcessLookupError, PermissionError):  # it died before it led a group
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -146,7 +146,7 @@ class _Worker:
 
 
 def _first_to_answer(busy: Collection[_Worker]) -> _Worker:
-    """Waits until a worker has answered or died; of several, the longest running one counts."""
+    """Wait until a worker has answered or died; of several, the longest running one counts."""
     ready = wait([worker.connection for worker in busy])
     return next(worker for worker in busy if worker.connection in ready)
 
@@ -167,7 +167,7 @@ def _exit(number: int, frame: object) -> None:
 
 
 def _follow_the_pool() -> None:
-    """Ends the worker when the pool's process has ended, however it did."""
+    """End the worker when the pool's process has ended, however it did."""
     pool = multiprocessing.parent_process()
     assert pool is not None
     pool.join()

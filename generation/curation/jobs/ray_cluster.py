@@ -66,7 +66,7 @@ class RayCluster:
     def run(
         self, function: Callable[[Task], Value], tasks: Iterable[Task]
     ) -> Generator[Completed[Value], None, None]:
-        """Implements `Executor.run`.
+        """Implement `Executor.run`.
 
         Raises:
             BackendError: Ray is not installed, cannot be reached, or no machine of the cluster has
@@ -107,7 +107,7 @@ class RayCluster:
 
 
 def import_ray() -> Any:
-    """Imports Ray; raises BackendError if it is not installed."""
+    """Import Ray; raise BackendError if it is not installed."""
     try:
         import ray
     except ImportError as error:
@@ -160,7 +160,7 @@ def _options(resources: Resources) -> dict[str, Any]:
 
 @contextmanager
 def _connection(ray: Any, address: str) -> Iterator[None]:
-    """Connects this process to Ray for the length of a block, unless it is connected already."""
+    """Connect this process to Ray for the length of a block, unless it is connected already."""
     if ray.is_initialized():
         yield
         return
@@ -187,7 +187,7 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _probe(address: str) -> None:
-    """Raises OSError where nothing listens: Ray itself would retry for a quarter of an hour."""
+    """Raise OSError where nothing listens: Ray itself would retry for a quarter of an hour."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
@@ -195,7 +195,7 @@ def _probe(address: str) -> None:
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Sets environment variables that are not set yet, for the length of a block."""
+    """Set environment variables that are not set yet, for the length of a block."""
     added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
     try:

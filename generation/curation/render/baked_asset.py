@@ -97,7 +97,7 @@ class BakedAsset:
 
 
 def read_baked(path: Path) -> BakedAsset:
-    """Reads a file of `blender.baking.bake`; pickled content is refused."""
+    """Read a file of `blender.baking.bake`; pickled content is refused."""
     with np.load(path, allow_pickle=False) as arrays:
         surfaces: list[dict[str, Any]] = json.loads(str(arrays["surfaces"]))
         stored = {name: arrays[name] for name in arrays.files if name != "surfaces"}

@@ -64,7 +64,7 @@ class BatchResult:
         return [row for row in self.rows if row.status is not Status.RENDERED]
 
     def require_rendered(self) -> None:
-        """Raises an error if no asset was rendered.
+        """Raise an error if no asset was rendered.
 
         Raises:
             BackendError: Blender, a compiled kernel or the requested device is missing.
@@ -81,7 +81,7 @@ class BatchResult:
         raise FourdvdError(message) if self.counts[Status.FAILED] else InputError(message)
 
     def to_json(self) -> dict[str, Any]:
-        """Counts and rows as JSON."""
+        """Count and rows as JSON."""
         return {
             "folder": str(self.folder),
             **{str(status): count for status, count in self.counts.items()},
@@ -115,7 +115,7 @@ class RenderBatch:
     overwrite: bool = False
 
     def run(self, assets: Sequence[AnyAsset], on_step: OnStep = ignore_progress) -> BatchResult:
-        """Renders the assets that are not finished yet.
+        """Render the assets that are not finished yet.
 
         Args:
             assets: as `find_assets` and `figure_assets` return them.

@@ -30,7 +30,7 @@ class BlenderFailure(FourdvdError):
 
 
 def find_blender() -> str:
-    """Returns the program in FOURDVD_BLENDER, or "bpy" for the module of this environment.
+    """Return the program in FOURDVD_BLENDER, or "bpy" for the module of this environment.
 
     Raises:
         BackendError: there is neither.
@@ -50,7 +50,7 @@ def find_blender() -> str:
 
 
 def run_blender(request: Request, timeout_s: float) -> Result:
-    """Processes an asset in Blender; the requested files are where the request says.
+    """Process an asset in Blender; the requested files are where the request says.
 
     Args:
         request: the asset and what to make of it.
@@ -91,7 +91,7 @@ def _command(request_path: Path, result_path: Path) -> list[str]:
 
 
 def _run(command: list[str], log: Path, timeout_s: float) -> int | None:
-    """Runs a command; returns its exit code, or None if it exceeded the time limit."""
+    """Run a command; return its exit code, or None if it exceeded the time limit."""
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with (

@@ -63,7 +63,7 @@ class FastRenderer:
         self._filter = blackman_harris(subpixels_along_pixel(samples))
 
     def render(self, frame: int, cameras: Sequence[Camera]) -> np.ndarray:
-        """Renders one frame: sRGB with straight alpha, uint8, [V, H, W, 4].
+        """Render one frame: sRGB with straight alpha, uint8, [V, H, W, 4].
 
         Args:
             frame: index in the asset.
@@ -86,7 +86,7 @@ class FastRenderer:
         )
 
     def surface_truth(self, frame: int, camera: Camera) -> SurfaceTruth:
-        """Computes depth, normals and triangle indices of one frame in one view.
+        """Compute depth, normals and triangle indices of one frame in one view.
 
         Raises:
             InputError: an index of the asset is out of range.
@@ -118,7 +118,7 @@ class FastRenderer:
 
 
 def subpixels_along_pixel(samples: int) -> int:
-    """Returns the smallest odd s whose filtered noise is at most that of `samples` random samples.
+    """Return the smallest odd s whose filtered noise is at most that of `samples` random samples.
 
     Between two subpixel centers an edge can move without any effect. With an even s, that gap is at
     the pixel's center, where its alpha crosses 1/2.
@@ -127,7 +127,7 @@ def subpixels_along_pixel(samples: int) -> int:
 
 
 def blackman_harris(subsamples: int) -> PixelFilter:
-    """Returns Cycles' pixel filter, sampled at the subpixels of a pixel and its margin."""
+    """Return Cycles' pixel filter, sampled at the subpixels of a pixel and its margin."""
     beyond = (FILTER_RADIUS - 0.5) * subsamples
     margin = max(0, int(np.ceil(beyond - 0.5)))
     places = np.arange(-margin, subsamples + margin) + 0.5
@@ -138,7 +138,7 @@ def blackman_harris(subsamples: int) -> PixelFilter:
 
 
 def sun_directions(light: Light, count: int = SHADOW_MAPS) -> np.ndarray:
-    """Returns unit vectors to K points evenly spread over the sun's disc, float64, [K, 3]."""
+    """Return unit vectors to K points evenly spread over the sun's disc, float64, [K, 3]."""
     axis = -np.asarray(light.direction, np.float64)
     axis /= np.linalg.norm(axis)
     right, up = _across(axis)
@@ -150,7 +150,7 @@ def sun_directions(light: Light, count: int = SHADOW_MAPS) -> np.ndarray:
 
 
 def draw_shadow_maps(mesh: NativeMesh, vertices: np.ndarray, light: Light, size: int) -> ShadowMaps:
-    """Renders shadow maps, each fitted to the whole mesh.
+    """Render shadow maps, each fitted to the whole mesh.
 
     Args:
         mesh: the shadow caster.
@@ -178,7 +178,7 @@ def _fit(direction: np.ndarray, vertices: np.ndarray, size: int) -> np.ndarray:
 
 
 def _across(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Completes a unit vector to an orthonormal basis."""
+    """Complete a unit vector to an orthonormal basis."""
     away = np.eye(3)[np.abs(direction).argmin()]  # the least parallel axis
     right = np.cross(away, direction)
     right /= np.linalg.norm(right)

@@ -30,7 +30,7 @@ DEPTH_UNIT = 1e-4  # world units; 16 bits reach 6.5, twice the distance of the c
 def write_grid_folder(
     folder: Path, images: np.ndarray, settings: RenderSettings, baked: BakedAsset | None
 ) -> list[str]:
-    """Writes a grid and the optional maps that the settings request.
+    """Write a grid and the optional maps that the settings request.
 
     Args:
         folder: an empty folder.
@@ -60,7 +60,7 @@ def write_grid_folder(
 
 
 def tracked_points(baked: BakedAsset, count: int) -> np.ndarray:
-    """Returns up to `count` vertices, evenly chosen by index, in all frames, float32, [F, N, 3]."""
+    """Return up to `count` vertices, evenly chosen by index, in all frames, float32, [F, N, 3]."""
     vertices = len(baked.frames[0].vertices)
     chosen = np.unique(np.linspace(0, vertices - 1, min(vertices, count)).round().astype(int))
     return np.stack([frame.vertices[chosen] for frame in baked.frames])

@@ -65,7 +65,7 @@ class RenderTask:
 
 
 def render_asset(task: RenderTask) -> Row:
-    """Renders an asset, unless its folder is finished with the same settings.
+    """Render an asset, unless its folder is finished with the same settings.
 
     Returns:
         The row of the manifest; its status says whether the asset was rendered, rejected or failed.
@@ -96,7 +96,7 @@ def render_asset(task: RenderTask) -> Row:
 
 
 def finished_row(folder: Path, asset: AnyAsset, settings: RenderSettings) -> Row | None:
-    """Returns the row of a folder with this asset's grid at these settings; None otherwise."""
+    """Return the row of a folder with this asset's grid at these settings; None otherwise."""
     try:
         row = parse_row((folder / "render.json").read_bytes())
     except (OSError, ValueError):
@@ -106,7 +106,7 @@ def finished_row(folder: Path, asset: AnyAsset, settings: RenderSettings) -> Row
 
 
 def new_row(asset: AnyAsset, settings: RenderSettings) -> Row:
-    """Returns the row of an asset before it is rendered, with the status failed."""
+    """Return the row of an asset before it is rendered, with the status failed."""
     return Row(
         name=asset.name, status=Status.FAILED, asset=str(asset.path), source=asset.source,
         licence=asset.licence, author=asset.author, settings=settings.as_json(),
@@ -154,7 +154,7 @@ def _render_figure(asset: FigureAsset, task: RenderTask, folder: Path) -> Result
 
 
 def draw_images(baked: BakedAsset, settings: RenderSettings, threads: int = 0) -> np.ndarray:
-    """Renders all images with the fast renderer, uint8 RGBA, [V, F, H, W, 4]."""
+    """Render all images with the fast renderer, uint8 RGBA, [V, F, H, W, 4]."""
     kernels().set_threads(threads)
     renderer = FastRenderer(baked, settings.light, settings.samples)
     cameras = settings.cameras()
@@ -163,7 +163,7 @@ def draw_images(baked: BakedAsset, settings: RenderSettings, threads: int = 0) -
 
 
 def blender_request(asset: Asset, task: RenderTask, scratch: Path) -> Request:
-    """Builds Blender's request for a task's asset; output files go into the folder `scratch`."""
+    """Build Blender's request for a task's asset; output files go into the folder `scratch`."""
     settings = task.settings
     cycles = None
     if settings.renderer is Renderer.cycles:
@@ -197,7 +197,7 @@ def blender_request(asset: Asset, task: RenderTask, scratch: Path) -> Request:
 
 
 def loose_texture(path: Path) -> Path | None:
-    """Returns the only image beside an asset that is named after it, like `Dragon_Texture.png`.
+    """Return the only image beside an asset that is named after it, like `Dragon_Texture.png`.
 
     It is for materials without a texture, as those of FBX files often are.
     """
@@ -213,7 +213,7 @@ def loose_texture(path: Path) -> Path | None:
 
 
 def read_images(folder: Path, settings: RenderSettings) -> np.ndarray:
-    """Reads all images that Cycles rendered, uint8 RGBA, [V, F, H, W, 4]."""
+    """Read all images that Cycles rendered, uint8 RGBA, [V, F, H, W, 4]."""
     paths = [
         [folder / f"v{v:02d}" / f"t{t:03d}.png" for t in range(settings.frames)]
         for v in range(settings.views)
@@ -231,8 +231,8 @@ def _facts(result: Result) -> dict[str, Any]:
         "source_frames", "source_fps", "center", "scale", "bounds", "vertices", "triangles",
         "blender", "device", "import_seconds", "render_seconds",
     )  # fmt: skip
-    facts = {name: getattr(result, name) for name in kept}
-    facts["centre"] = facts.pop("center")  # its key in manifests
+    renamed = {"center": "centre"}  # the key in manifests
+    facts = {renamed.get(name, name): getattr(result, name) for name in kept}
     facts["clips"] = [asdict(clip) for clip in result.clips]
     facts["warnings"] = list(result.warnings)
     return facts

@@ -117,7 +117,7 @@ class RenderSettings:
         return self.renderer is Renderer.fast or self.depth or self.normals or self.tracks > 0
 
     def cameras(self) -> list[Camera]:
-        """Returns the V cameras."""
+        """Return the V cameras."""
         from recon.grid import orbit_camera
 
         return [
@@ -128,7 +128,7 @@ class RenderSettings:
         ]
 
     def factors(self, name: str) -> list[float]:
-        """Returns the stretch of an asset along its three axes, each in [1 / stretch, stretch].
+        """Return the stretch of an asset along its three axes, each in [1 / stretch, stretch].
 
         The factors are log-uniform, and depend on the seed and the asset's name only.
         """
@@ -138,7 +138,7 @@ class RenderSettings:
         return np.exp(rng.uniform(-1, 1, 3) * math.log(self.stretch)).tolist()
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the settings that decide the result, to compare with those of an earlier run."""
+        """Return the settings that decide the result, to compare with those of an earlier run."""
         values = asdict(self) | {"renderer": str(self.renderer)}
         del values["device"]  # changes noise only
         return values

@@ -1,7 +1,8 @@
-"""Grids as shards for training: tar files that WebDataset reads, with an index for seeking.
+"""Grids as shards for training: WebDataset tar files with an index for random access.
 
-shard_format    what is in the files
-packed_images   images made smaller and encoded
-shard_files     written in order, read at any place
+shard_format    what the files contain
+packed_images   downsampling and encoding of images
+shard_files     sequential writing, random-access reading
+pack_settings   sizes, codec and shard size
 packing         the grids of a folder to shards
 """

@@ -30,7 +30,7 @@ class Codec(StrEnum):
 
 
 def resolve_quality(codec: Codec, quality: int | None) -> int | None:
-    """Returns the encoding quality; None for a lossless codec.
+    """Return the encoding quality; None for a lossless codec.
 
     Raises:
         InputError: the codec has no quality, or it is outside 0 to 100.

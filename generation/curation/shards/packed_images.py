@@ -20,7 +20,7 @@ _WHITE = np.array([255, 255, 255, 0], np.uint8)
 
 
 def shrink(image: np.ndarray, size: int) -> np.ndarray:
-    """Downsamples a square image, and makes it white where alpha is 0.
+    """Downsample a square image, and make it white where alpha is 0.
 
     Args:
         image: uint8 RGBA, [H, H, 4].
@@ -40,7 +40,7 @@ def shrink(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def encode(image: np.ndarray, codec: Codec, quality: int | None = None) -> bytes:
-    """Encodes an image.
+    """Encode an image.
 
     Args:
         image: uint8 RGBA, [S, S, 4].
@@ -51,7 +51,7 @@ def encode(image: np.ndarray, codec: Codec, quality: int | None = None) -> bytes
 
 
 def decode(data: bytes, codec: Codec, size: int) -> np.ndarray:
-    """Decodes an image, uint8 RGBA, [S, S, 4]; inverts `encode`.
+    """Decode an image, uint8 RGBA, [S, S, 4]; invert `encode`.
 
     Raises:
         ValueError: the data are not an image of that codec and size, or are damaged.

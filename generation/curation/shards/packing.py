@@ -43,7 +43,7 @@ def pack_grids(
     overwrite: bool = False,
     on_step: OnStep = ignore_progress,
 ) -> PackIndex:
-    """Packs grids into a new folder of shards.
+    """Pack grids into a new folder of shards.
 
     Args:
         data: folder of the grid folders and their manifest.
@@ -85,12 +85,12 @@ def pack_grids(
 
 
 def grid_names(data: Path) -> list[str]:
-    """Returns the names of all folders with a grid, sorted."""
+    """Return the names of all folders with a grid, sorted."""
     return sorted(path.parent.name for path in data.glob(f"*/{TRANSFORMS_NAME}"))
 
 
 def select_names(data: Path, kept: Path | None = None, everything: bool = False) -> list[str]:
-    """Selects the grids to pack: those that the filters kept, or all if none were filtered.
+    """Select the grids to pack: those that the filters kept, or all if none were filtered.
 
     Args:
         data: folder of the grid folders.
@@ -108,7 +108,7 @@ def select_names(data: Path, kept: Path | None = None, everything: bool = False)
 
 
 def read_names(path: Path) -> list[str]:
-    """Reads names of folders, one per line, without duplicates and empty lines.
+    """Read names of folders, one per line, without duplicates and empty lines.
 
     Raises:
         InputError: the file cannot be read, or a line is not the name of a folder.
@@ -172,7 +172,7 @@ def _check(grid: Grid, folder: Path, settings: PackSettings) -> None:
 
 
 def _encoded(grid: Grid, settings: PackSettings) -> dict[str, list[bytes]]:
-    """Encodes all images of each size, view-major."""
+    """Encode all images of each size, view-major."""
 
     def encoded(image: np.ndarray) -> list[bytes]:
         return [

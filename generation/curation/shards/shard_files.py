@@ -1,8 +1,8 @@
-"""Reads and writes the tar files of packed grids; `shard_format` says what is in them.
+"""Writes and reads the tar files of packed grids; `shard_format` documents their content.
 
-A reader opens a shard for the time of one sample: nothing is left open that processes would share
-or that could not be sent to another one, and any number of shards needs no more than one open file.
-Letters: V views, T frames, S pixels on a side. What it does not know: grids, training.
+A reader opens a shard for the duration of one sample: no open files are shared between processes,
+readers can be pickled, and any number of shards needs at most one open file. Letters: V views, T
+frames, S pixels on a side.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _HASH_BLOCK = 2**20
 
 
 class ShardWriter:
-    """Fills a folder with shards of about one size; the index is for the caller to write.
+    """Writes shards of limited size into a folder; the caller writes the index.
 
     Attributes:
-        samples: what was written so far, as the index knows it.
+        samples: the samples written so far.
     """
 
     def __init__(self, folder: Path, codec: Codec, shard_bytes: int):
-        """Into an empty folder.
+        """Create a writer.
 
         Args:
-            folder: where.
-            codec: of the images, for their names.
-            shard_bytes: a shard ends before the sample that would make it larger.
+            folder: an empty folder.
+            codec: of the images, for their suffix.
+            shard_bytes: a new shard begins before the sample that would make it larger.
         """
         self.samples: list[IndexedSample] = []
         self._folder, self._codec, self._shard_bytes = folder, codec, shard_bytes
@@ -60,10 +60,10 @@ class ShardWriter:
         self._tar: tarfile.TarFile | None = None
 
     def add(self, sample: PackedSample, images: Mapping[str, Sequence[bytes]]) -> None:
-        """Appends a sample.
+        """Append a sample.
 
         Args:
-            sample: what is known of it; where its images are is filled in here.
+            sample: its metadata; the locations of images are filled in here.
             images: encoded, V · T of each size, view-major.
 
         Raises:
@@ -86,12 +86,12 @@ class ShardWriter:
         self.samples.append(IndexedSample(sample.name, key, shard, V, T, place, sample.origin))
 
     def finish(self) -> tuple[Shard, ...]:
-        """Ends the last shard and returns all of them."""
+        """Close the last shard and return all of them."""
         self.close()
         return tuple(Shard(path.name, path.stat().st_size, _sha256(path)) for path in self._shards)
 
     def close(self) -> None:
-        """Ends the shard at work, if there is one."""
+        """Close the current shard, if there is one."""
         if self._tar is not None:
             self._tar.close()
             self._tar = None
@@ -114,7 +114,7 @@ class ShardFolder:
 
     @contextmanager
     def open_sample(self, number: int) -> Iterator[SampleReader]:
-        """Opens a sample by its number in the index; the images are read inside the block.
+        """Open a sample by its number in the index; the images are read inside the block.
 
         Raises:
             ShardError: the shard is gone, or the sample's JSON is damaged.
@@ -132,7 +132,7 @@ class SampleReader:
     """A sample in an open shard.
 
     Attributes:
-        sample: what its JSON says.
+        sample: its metadata.
     """
 
     def __init__(self, index: PackIndex, entry: IndexedSample, shard: Path, file: BinaryIO):
@@ -148,7 +148,7 @@ class SampleReader:
             raise ShardError(f"{member} and {INDEX_NAME} contradict each other", shard)
 
     def image(self, size: str, view: int, frame: int) -> np.ndarray:
-        """One image, uint8 RGBA, [S, S, 4].
+        """Read one image, uint8 RGBA, [S, S, 4].
 
         Raises:
             ShardError: it is damaged or cut off.
@@ -174,7 +174,7 @@ class SampleReader:
 
 
 def read_shards(folder: str | Path) -> ShardFolder:
-    """Opens a folder of shards.
+    """Open a folder of shards.
 
     Raises:
         ShardError: there is no such folder, no valid index of this version, no sample in it, or a

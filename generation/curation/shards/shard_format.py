@@ -3,27 +3,27 @@
     index.json           written last: what is packed, and where each sample's JSON lies
     shard-000000.tar …   the samples, one after the other, none in two shards
 
-Members of a sample, next to each other, in this order:
+Members of a sample, contiguous and in this order:
 
     KEY.SIZE.vVV.tTTT.EXT   an image: view VV, frame TTT, at the size "low" or "high"
     KEY.json                where they lie; cameras, times, origin
 
-They are plain USTAR members, so the shards are WebDatasets: a KEY has no dot. It is the name of
-the grid folder in letters that every file system takes; the JSON has the name itself. Images are
-square RGBA with straight alpha; where the alpha is 0 they are white, as far as the codec is exact.
-Bytes are found by `Stored`: offset in the shard, number, CRC-32. A lossless WebP with a flipped
-bit often still decodes, so it is the CRC that tells.
+They are plain USTAR members, so the shards are WebDatasets. A KEY, which must not have a dot, is
+the name of the grid folder with portable characters only; the JSON has the name itself. Images are
+square RGBA with straight alpha, and white where alpha is 0, unless the codec is lossy. `Stored` is
+the offset in the shard, size and CRC-32 of a member's bytes; the CRC is needed because a lossless
+WebP with a flipped bit often still decodes.
 
     index.json   format version sizes {SIZE: pixels} codec quality
                  shards   [{file bytes sha256}]
                  samples  [{name key shard views frames json source licence author}]
                  skipped  [{name reason}]
-                 counts   {samples images bytes skipped}, for people
+                 counts   {samples images bytes skipped}, informative
     KEY.json     name fps times clip source licence author
                  cameras  [V], as `recon.grid.cameras.camera_to_json`, of the render
                  images   {SIZE: [[offset size crc32]]}, V · T of them, view-major
 
-Letters: V views, T frames. What it does not know: files, pixels.
+Letters: V views, T frames.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from recon.grid.cameras import Camera, camera_from_json, camera_to_json
 FORMAT = "fourdvd-shards"
 VERSION = 1
 INDEX_NAME = "index.json"
-KEY_LETTERS = 80  # so that a member's name fits in the 100 bytes of its tar header
+KEY_LETTERS = 80  # a member's name must fit in the 100 bytes of its tar header
 
 _FILE_NAME = re.compile(r"[\w-]+\.tar")
 _NOT_VALID = (KeyError, TypeError, ValueError, AttributeError)
@@ -53,7 +53,7 @@ class ShardError(InputError):
 
 
 class Stored(NamedTuple):
-    """Where bytes are in a shard, and their CRC-32."""
+    """Location of bytes in a shard, and their CRC-32."""
 
     offset: int
     size: int
@@ -61,7 +61,7 @@ class Stored(NamedTuple):
 
     @classmethod
     def of(cls, offset: int, data: bytes) -> Stored:
-        """Of these very bytes."""
+        """Describe bytes at an offset."""
         return cls(offset, len(data), zlib.crc32(data))
 
 
@@ -74,14 +74,14 @@ class Shard(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A grid that was not packed, and a sentence why."""
+    """A grid that was not packed, and the reason."""
 
     name: str
     reason: str
 
 
 class Origin(NamedTuple):
-    """Where an asset is from, and whom to credit, as far as it is known."""
+    """Source, license and author of an asset, as far as they are known."""
 
     source: str | None = None
     licence: str | None = None
@@ -93,15 +93,15 @@ UNKNOWN = Origin()
 
 @dataclass(frozen=True)
 class IndexedSample:
-    """What the index knows of a sample.
+    """A sample in the index.
 
     Attributes:
         name: of the grid folder.
-        key: of its members.
-        shard: number of its shard.
+        key: prefix of its members.
+        shard: index of its shard.
         views: V.
         frames: T.
-        json: where its own JSON is.
+        json: location of its JSON.
         origin: of its asset.
     """
 
@@ -116,10 +116,10 @@ class IndexedSample:
 
 @dataclass(frozen=True)
 class PackIndex:
-    """What a folder of shards holds.
+    """Index of a folder of shards.
 
     Attributes:
-        sizes: pixels on a side of the images called "low", "high".
+        sizes: side of the images in pixels, by "low" and "high".
         codec: of the images.
         quality: of a lossy codec, 0 to 100.
         shards: the tar files.
@@ -136,16 +136,16 @@ class PackIndex:
 
     @property
     def images(self) -> int:
-        """Of all samples, at all sizes."""
+        """Number of images of all samples at all sizes."""
         return len(self.sizes) * sum(sample.views * sample.frames for sample in self.samples)
 
     @property
     def total_bytes(self) -> int:
-        """Of all shards."""
+        """Size of all shards in bytes."""
         return sum(shard.bytes for shard in self.shards)
 
     def to_json(self) -> str:
-        """The text of `index.json`; only ASCII, because names of folders may be no text."""
+        """Return `index.json` in ASCII, because folder names may not be valid text."""
         values = {
             "format": FORMAT,
             "version": VERSION,
@@ -166,10 +166,10 @@ class PackIndex:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PackIndex:
-        """What `to_json` made.
+        """Invert `to_json`.
 
         Raises:
-            ValueError: it is anything else, or of another version.
+            ValueError: the text is not an index, or has another version.
         """
         values = json.loads(text)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
@@ -194,14 +194,14 @@ class PackIndex:
 
 @dataclass(frozen=True)
 class PackedSample:
-    """What the JSON of a sample says.
+    """Content of a sample's JSON.
 
     Attributes:
         name: of the grid folder.
-        fps: frames a second.
-        times: T of them in [0, 1], ascending.
-        cameras: V of them, with the size of the render.
-        images: where those of each size are, V · T, view-major.
+        fps: frames per second.
+        times: T ascending times in [0, 1].
+        cameras: V cameras, with the image size of the render.
+        images: locations of the V · T images of each size, view-major.
         clip: name of the animation.
         origin: of the asset.
     """
@@ -215,11 +215,11 @@ class PackedSample:
     origin: Origin = UNKNOWN
 
     def image(self, size: str, view: int, frame: int) -> Stored:
-        """Where one image is."""
+        """Return the location of one image."""
         return self.images[size][view * len(self.times) + frame]
 
     def to_json(self) -> bytes:
-        """The member `KEY.json`."""
+        """Return the member `KEY.json`."""
         values = {
             "name": self.name,
             "fps": self.fps,
@@ -233,7 +233,7 @@ class PackedSample:
 
     @classmethod
     def from_json(cls, text: bytes) -> PackedSample:
-        """What `to_json` made; ValueError if it is anything else."""
+        """Invert `to_json`; raises ValueError for anything else."""
         try:
             values = json.loads(text)
             sample = cls(
@@ -257,17 +257,17 @@ class PackedSample:
 
 
 def image_member(key: str, size: str, view: int, frame: int, codec: Codec) -> str:
-    """Name of an image in its shard."""
+    """Return the name of an image in its shard."""
     return f"{key}.{size}.v{view:02d}.t{frame:03d}.{codec.suffix}"
 
 
 def json_member(key: str) -> str:
-    """Name of a sample's JSON in its shard."""
+    """Return the name of a sample's JSON in its shard."""
     return f"{key}.json"
 
 
 def unique_key(name: str, taken: set[str]) -> str:
-    """A key for a name that none of `taken` equals, where case does not count either."""
+    """Return a key for a name that differs from all of `taken`, ignoring case."""
     stem = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:KEY_LETTERS]
     key, number = stem, 1
     while key.casefold() in taken:
@@ -299,8 +299,8 @@ def _sample(values: dict[str, Any], shards: int) -> IndexedSample:
 
 def _shard(values: dict[str, Any]) -> Shard:
     shard = Shard(**values)
-    if not _FILE_NAME.fullmatch(shard.file):  # above all, it must not leave the folder
-        raise ValueError(f"{shard.file!r} is no name of a shard")
+    if not _FILE_NAME.fullmatch(shard.file):  # it must not leave the folder
+        raise ValueError(f"{shard.file!r} is not the name of a shard")
     return shard
 
 

@@ -1,6 +1,7 @@
 """`fourdvd data filter` as a command; the filters themselves are tested beside their library."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -17,9 +18,10 @@ app = typer.Typer()
 app.command("filter")(filter_grids)
 
 
-@pytest.fixture
-def data(tmp_path):
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
     """A disc that moves, and one that does not."""
+    folder = tmp_path_factory.mktemp("original") / "data"
     cameras = [orbit_camera(90 * view, 0, 3.2, 33.8, 48, 48) for view in range(4)]
     rows, columns = np.mgrid[:48, :48]
     texture = np.random.default_rng(0).integers(60, 200, (6, 6)).repeat(8, 0).repeat(8, 1)
@@ -30,8 +32,13 @@ def data(tmp_path):
             shifted = np.roll(texture, step * frame, axis=1)
             images[:, frame, ..., :3] = (shifted * inside)[..., None]
             images[:, frame, ..., 3] = 255 * inside
-        write_grid(grid_from_views(cameras, images), tmp_path / "data" / name)
-    return tmp_path / "data"
+        write_grid(grid_from_views(cameras, images), folder / name)
+    return folder
+
+
+@pytest.fixture
+def data(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "data")
 
 
 def run(*arguments):

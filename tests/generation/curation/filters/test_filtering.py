@@ -68,10 +68,10 @@ COMPLETE = '{"complete": true, "reason": "a ball"}'
 INCOMPLETE = '{"complete": false, "reason": "<half> a ball"}'
 
 
-@pytest.fixture
-def data(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
     """Two good grids, and one of each kind that is not."""
-    folder = tmp_path / "data"
+    folder = tmp_path_factory.mktemp("original") / "data"
     good = textured_disc(steady(5, 2.0))
     grids = {
         "a good": good,
@@ -92,6 +92,11 @@ def data(tmp_path) -> Path:
         )
     append_row(folder / MANIFEST_NAME, Row("h", Status.FAILED, "h.glb", reason="no animation"))
     return folder
+
+
+@pytest.fixture
+def data(original, tmp_path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "data"))
 
 
 def rows_of(report: Path) -> dict[str, dict[str, Any]]:

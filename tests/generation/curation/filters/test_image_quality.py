@@ -1,7 +1,7 @@
 import numpy as np
 from scipy import ndimage
 
-from generation.curation.filters.image_quality import NOTHING_SEEN, ImageQuality, measure_quality
+from generation.curation.filters.image_quality import NO_OBJECT, ImageQuality, measure_quality
 from generation.curation.filters.thresholds import Thresholds
 from recon.grid import Grid
 from tests.generation.curation.filters.discs import altered, clips, steady, textured_disc
@@ -85,7 +85,7 @@ def test_an_object_that_is_gone_for_a_moment_covers_nothing():
 
 
 def test_nothing_at_all_has_scores_too():
-    assert measured(altered(textured_disc(steady()), np.zeros_like)) == NOTHING_SEEN
+    assert measured(altered(textured_disc(steady()), np.zeros_like)) == NO_OBJECT
 
 
 def test_a_cropped_object_is_cut_off():

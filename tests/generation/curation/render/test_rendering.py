@@ -90,6 +90,7 @@ def test_the_object_fills_its_ball_and_is_centered_over_all_frames(box):
     np.testing.assert_allclose(ends.sum(0), 0, atol=1e-5)
 
 
+@pytest.mark.slow
 @needs_blender
 def test_a_stretched_asset_is_wider_along_its_own_axes(box):
     settings = replace(TRUTH, stretch=1.6, seed=3, depth=False, normals=False)
@@ -172,6 +173,7 @@ def test_cycles_and_the_fast_renderer_draw_the_same_picture(box, tmp_path):
     assert psnr > 32
 
 
+@pytest.mark.slow
 @needs_blender
 def test_other_formats_give_the_same_grid(box, tmp_path):
     script = Path(__file__).with_name("blender_export.py")
@@ -186,6 +188,7 @@ def test_other_formats_give_the_same_grid(box, tmp_path):
         assert iou > 0.95, name
 
 
+@pytest.mark.slow
 @needs_blender
 def test_a_folder_of_obj_files_is_a_clip(tmp_path):
     asset = find_assets([write_obj_sequence(tmp_path / "boxes", frames=3)])[0]
@@ -197,6 +200,7 @@ def test_a_folder_of_obj_files_is_a_clip(tmp_path):
     assert steps[0, 0] > 0
 
 
+@pytest.mark.slow
 @needs_blender
 def test_vertices_that_change_in_number_cannot_be_followed(tmp_path):
     folder = write_obj_sequence(tmp_path / "boxes", frames=3)
@@ -208,6 +212,7 @@ def test_vertices_that_change_in_number_cannot_be_followed(tmp_path):
     assert not (tmp_path / "grid" / "tracks.safetensors").exists()
 
 
+@pytest.mark.slow
 @needs_blender
 @pytest.mark.parametrize("content", [skinned_box_glb(), morphing_box_glb()])
 def test_skins_and_morph_targets_move(content, tmp_path):
@@ -217,6 +222,7 @@ def test_skins_and_morph_targets_move(content, tmp_path):
     assert np.ptp(points, axis=0).max() > 0.1
 
 
+@pytest.mark.slow
 @needs_blender
 def test_frames_that_repeat_each_other_are_drawn_all_the_same(tmp_path):
     builder = animated_box(animated=False)
@@ -228,6 +234,7 @@ def test_frames_that_repeat_each_other_are_drawn_all_the_same(tmp_path):
     assert not np.array_equal(grid.image(0, 0), grid.image(0, 2))
 
 
+@pytest.mark.slow
 @needs_blender
 def test_the_clip_that_bends_most_is_taken_and_another_one_can_be_asked_for(tmp_path):
     builder = animated_box(animated=False)
@@ -242,6 +249,7 @@ def test_the_clip_that_bends_most_is_taken_and_another_one_can_be_asked_for(tmp_
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 @needs_blender
 def test_a_clip_in_which_nothing_moves_is_refused(tmp_path):
     row = render(write(tmp_path / "still.glb", animated_box_glb(moves=False)), tmp_path / "grid")
@@ -258,6 +266,7 @@ def test_what_only_an_import_can_tell_is_refused_too(box, tmp_path):
     assert (row.status, row.facts["code"]) == (Status.REJECTED, "no_triangles")
 
 
+@pytest.mark.slow
 @needs_blender
 def test_a_missing_texture_is_a_warning(tmp_path):
     path = write_animated_box_gltf(tmp_path, texture=png())
@@ -267,6 +276,7 @@ def test_a_missing_texture_is_a_warning(tmp_path):
     assert any("texture" in warning for warning in row.facts["warnings"])
 
 
+@pytest.mark.slow
 @needs_blender
 def test_textures_are_seen(tmp_path):
     asset = write(tmp_path / "box.glb", animated_box_glb(texture=png(rgb=(0, 255, 0))))
@@ -309,6 +319,7 @@ def test_a_crash_of_blender_is_recorded_with_its_last_words(instead_of_blender, 
     assert list(tmp_path.glob(".grid*")) == []
 
 
+@pytest.mark.slow
 @needs_blender
 def test_an_installed_blender_program_does_the_same(box, instead_of_blender, tmp_path):
     instead_of_blender("import sys; exec(sys.argv[sys.argv.index('--python-expr') + 1])")
