@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = Criteria()
 DEFAULT_COUNT = 100  # all matches would be hundreds of GB
-HEADER = ("licence", "objects", "faces", "GB")
+HEADER = ("license", "objects", "faces", "GB")
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def objaverse(
             help="Accepted license, such as by-sa or by-nc; may be repeated.",
             rich_help_panel=INPUT,
         ),
-    ] = sorted(DEFAULTS.licences),
+    ] = sorted(DEFAULTS.licenses),
     min_animations: Annotated[
         int,
         typer.Option(

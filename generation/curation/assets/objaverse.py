@@ -23,6 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from generation.curation.assets.licenses import LICENSES, PERMISSIVE, License
 from generation.weights.hub import silent_hub
 from recon.errors import FourdvdError, InputError
 from recon.progress import OnStep, Progress, ignore_progress
@@ -51,82 +52,32 @@ class DownloadError(FourdvdError):
         super().__init__(message)
 
 
-class Licence(NamedTuple):
-    """A licence that Sketchfab offers; the Creative Commons ones are of version 4.0.
-
-    Attributes:
-        slug: Sketchfab's identifier.
-        name: SPDX identifier where there is one.
-        url: address of the licence text.
-        attribution: whether the author must be credited.
-        commercial: whether commercial use is allowed.
-        derivatives: whether derived works, such as renders, may be distributed.
-        share_alike: whether derived works must be under the same licence.
-    """
-
-    slug: str
-    name: str
-    url: str
-    attribution: bool = True
-    commercial: bool = True
-    derivatives: bool = True
-    share_alike: bool = False
-
-    @property
-    def permissive(self) -> bool:
-        """Whether derived works may be distributed and sold under any licence."""
-        return self.commercial and self.derivatives and not self.share_alike
-
-
-def _creative_commons(slug: str) -> Licence:
-    terms = slug.split("-")
-    return Licence(
-        slug, f"CC-{slug.upper()}-4.0", f"https://creativecommons.org/licenses/{slug}/4.0/",
-        commercial="nc" not in terms, derivatives="nd" not in terms, share_alike="sa" in terms,
-    )  # fmt: skip
-
-
-_SKETCHFAB_LICENCES = f"{SKETCHFAB}/licenses"
-_ALL = (
-    Licence(
-        "cc0", "CC0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/", attribution=False
-    ),
-    *map(_creative_commons, ("by", "by-sa", "by-nd", "by-nc", "by-nc-sa", "by-nc-nd")),
-    # The store's licences allow works made with an object, but not distributing the object itself.
-    Licence("free-st", "Sketchfab Free Standard", _SKETCHFAB_LICENCES, derivatives=False),
-    Licence("st", "Sketchfab Standard", _SKETCHFAB_LICENCES, derivatives=False),
-    Licence("ed", "Sketchfab Editorial", _SKETCHFAB_LICENCES, commercial=False, derivatives=False),
-)
-LICENCES = {licence.slug: licence for licence in _ALL}
-PERMISSIVE = frozenset(licence.slug for licence in _ALL if licence.permissive)
-
-
 @dataclass(frozen=True)
 class Criteria:
     """Criteria for the selection of objects.
 
     Attributes:
-        licences: slugs of the accepted licences.
+        licenses: slugs of the accepted licenses.
         min_animations: least number of animations.
         min_faces: least number of faces.
         max_faces: largest number of faces.
         max_bytes: largest size of the GLB file. Objects of unknown size pass.
 
     Raises:
-        InputError: a slug is not a licence of Sketchfab.
+        InputError: a slug is not a license of Sketchfab.
     """
 
-    licences: frozenset[str] = PERMISSIVE
+    licenses: frozenset[str] = PERMISSIVE
     min_animations: int = 1
     min_faces: int = 100
     max_faces: int = 500_000
     max_bytes: int = 100 * 10**6
 
     def __post_init__(self):
-        unknown = sorted(self.licences - LICENCES.keys())
+        unknown = sorted(self.licenses - LICENSES.keys())
         if unknown:
-            known = ", ".join(LICENCES)
-            raise InputError(f"{unknown[0]!r} is not a licence of Sketchfab; expected {known}")
+            known = ", ".join(LICENSES)
+            raise InputError(f"{unknown[0]!r} is not a license of Sketchfab; expected {known}")
 
 
 class Mismatch(StrEnum):
@@ -135,7 +86,7 @@ class Mismatch(StrEnum):
     unknown = "not in Objaverse, or without metadata"
     age_restricted = "age-restricted"
     animations = "too few animations"
-    licence = "licence"
+    licence = "license"  # its name is a JSON key
     faces = "face count"
     bytes = "file size"
 
@@ -148,7 +99,7 @@ class ObjaverseObject:
         uid: 32 hexadecimal digits.
         object_path: path of its GLB file in the data set.
         name: title.
-        licence: its licence.
+        license: its license.
         author: name to credit.
         author_url: the author's page, if known.
         source: the object's page.
@@ -160,7 +111,7 @@ class ObjaverseObject:
     uid: str
     object_path: str
     name: str
-    licence: Licence
+    license: License
     author: str
     author_url: str | None
     source: str
@@ -170,7 +121,7 @@ class ObjaverseObject:
 
 
 class Total(NamedTuple):
-    """Sums over the objects of a licence; objects of unknown size count as 0 bytes."""
+    """Sums over the objects of a license; objects of unknown size count as 0 bytes."""
 
     objects: int
     faces: int
@@ -193,11 +144,11 @@ class Matches:
 
     @property
     def totals(self) -> dict[str, Total]:
-        """Sum over the objects of each licence, by its slug, in the order of `LICENCES`."""
-        totals = dict.fromkeys(LICENCES, Total(0, 0, 0))
+        """Sum over the objects of each license, by its slug, in the order of `LICENSES`."""
+        totals = dict.fromkeys(LICENSES, Total(0, 0, 0))
         for each in self.objects:
-            before = totals[each.licence.slug]
-            totals[each.licence.slug] = Total(
+            before = totals[each.license.slug]
+            totals[each.license.slug] = Total(
                 before.objects + 1, before.faces + each.faces, before.bytes + (each.bytes or 0)
             )
         return {slug: total for slug, total in totals.items() if total.objects}
@@ -370,7 +321,7 @@ def _mismatch(annotation: Mapping[str, Any], criteria: Criteria) -> Mismatch | N
     checks = {
         Mismatch.age_restricted: not annotation.get("isAgeRestricted"),
         Mismatch.animations: _number(annotation, "animationCount") >= criteria.min_animations,
-        Mismatch.licence: _text(annotation, "license") in criteria.licences,
+        Mismatch.licence: _text(annotation, "license") in criteria.licenses,
         Mismatch.faces: criteria.min_faces
         <= _number(annotation, "faceCount")
         <= criteria.max_faces,
@@ -385,7 +336,7 @@ def _object(uid: str, object_path: str, annotation: Mapping[str, Any]) -> Objave
         uid,
         object_path,
         _text(annotation, "name") or uid,
-        LICENCES[annotation["license"]],
+        LICENSES[annotation["license"]],
         _text(user, "displayName") or _text(user, "username") or "unknown",
         _text(user, "profileUrl"),
         _text(annotation, "viewerUrl") or f"{SKETCHFAB}/3d-models/{uid}",

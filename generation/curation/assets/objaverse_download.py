@@ -1,4 +1,4 @@
-"""Downloads Objaverse objects into a folder, with a table of licences and the credits they require.
+"""Downloads Objaverse objects into a folder, with a table of licenses and the credits they require.
 
     find_objects ──▶ sample ──▶ download_objects ──▶ <uid>.glb, objects.jsonl, ATTRIBUTION.md
 
@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from generation.curation.assets.objaverse import LICENCES, DownloadError, ObjaverseObject, fetch
+from generation.curation.assets.licenses import LICENSES
+from generation.curation.assets.objaverse import DownloadError, ObjaverseObject, fetch
 from generation.weights.hub import silent_hub
 from generation.weights.verify import file_sha256
 from recon.errors import InputError, OutputError, OutputExistsError
@@ -35,7 +36,7 @@ MAX_CONNECTION_FAILURES = 5  # in sequence; then the download ends
 _ATTRIBUTION_HEAD = """\
 # Credits
 
-These objects of Objaverse are under licences that require attribution. Whatever is made from them,
+These objects of Objaverse are under licenses that require attribution. Whatever is made from them,
 including renders, has to carry these lines and has to say what was changed.
 
 """
@@ -50,8 +51,8 @@ class Record:
         file: name of the GLB file, beside the table.
         uid: identifier in Objaverse.
         name: title.
-        licence: SPDX identifier of the licence, where it has one.
-        licence_url: address of the licence text.
+        licence: SPDX identifier of the license, where it has one.
+        licence_url: address of the license text.
         author: name to credit.
         author_url: the author's page, if known.
         source: the object's page.
@@ -207,8 +208,8 @@ def _download(wanted: ObjaverseObject, folder: Path) -> Record:
         file=path.name,
         uid=wanted.uid,
         name=wanted.name,
-        licence=wanted.licence.name,
-        licence_url=wanted.licence.url,
+        licence=wanted.license.name,
+        licence_url=wanted.license.url,
         author=wanted.author,
         author_url=wanted.author_url,
         source=wanted.source,
@@ -269,7 +270,7 @@ def _write_table(folder: Path, records: Iterable[Record]) -> None:
     rows = sorted(records, key=lambda record: record.uid)
     with output_file(folder / TABLE_NAME, overwrite=True) as partial:
         partial.write_bytes(b"".join(_line(asdict(record)) for record in rows))
-    required = {licence.name for licence in LICENCES.values() if licence.attribution}
+    required = {each.name for each in LICENSES.values() if each.attribution}
     credits = [_credit(record) for record in rows if record.licence in required]
     text = _ATTRIBUTION_HEAD + "".join(credits) if credits else ""
     _write_or_remove(folder / ATTRIBUTION_NAME, text.encode())
@@ -278,8 +279,8 @@ def _write_table(folder: Path, records: Iterable[Record]) -> None:
 def _credit(record: Record) -> str:
     name, author = record.name.translate(_MARKDOWN), record.author.translate(_MARKDOWN)
     by = author if record.author_url is None else f"[{author}](<{record.author_url}>)"
-    licence = f"[{record.licence}](<{record.licence_url}>)"
-    return f"- `{record.file}`: [{name}](<{record.source}>) by {by}, {licence}\n"
+    license = f"[{record.licence}](<{record.licence_url}>)"
+    return f"- `{record.file}`: [{name}](<{record.source}>) by {by}, {license}\n"
 
 
 def _file_name(uid: str) -> str:

@@ -71,7 +71,7 @@ def test_a_dry_run_counts_by_licence_and_downloads_only_metadata(hub, command):
 def test_a_dry_run_for_people_is_a_table(hub, command):
     result = command("--dry-run")
     assert [line.split() for line in result.stdout.splitlines() if line.strip(" ─")] == [
-        ["licence", "objects", "faces", "GB"],
+        ["license", "objects", "faces", "GB"],
         ["cc0", "1", "1,004", "0.00"],
         ["by", "4", "4,006", "0.00"],
         ["all", "5", "5,010", "0.00"],

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from generation.curation.assets.files import read_origins
+from generation.curation.assets.licenses import LICENSES, PERMISSIVE
 from generation.curation.assets.objaverse import (
-    LICENCES,
-    PERMISSIVE,
     Criteria,
     DownloadError,
     Mismatch,
@@ -51,14 +50,14 @@ def rows_of(path) -> list[dict]:
 
 def test_only_licences_that_allow_everything_but_forgetting_the_author_are_permissive():
     assert sorted(PERMISSIVE) == ["by", "cc0"]
-    assert Criteria().licences == PERMISSIVE
-    assert [slug for slug, licence in LICENCES.items() if not licence.attribution] == ["cc0"]
+    assert Criteria().licenses == PERMISSIVE
+    assert [slug for slug, each in LICENSES.items() if not each.attribution] == ["cc0"]
 
 
 def test_creative_commons_licences_are_named_as_spdx_and_their_own_site_do():
-    assert LICENCES["by-nc-sa"].name == "CC-BY-NC-SA-4.0"
-    assert LICENCES["by-nc-sa"].url == "https://creativecommons.org/licenses/by-nc-sa/4.0/"
-    assert LICENCES["cc0"].url == "https://creativecommons.org/publicdomain/zero/1.0/"
+    assert LICENSES["by-nc-sa"].name == "CC-BY-NC-SA-4.0"
+    assert LICENSES["by-nc-sa"].url == "https://creativecommons.org/licenses/by-nc-sa/4.0/"
+    assert LICENSES["cc0"].url == "https://creativecommons.org/publicdomain/zero/1.0/"
 
 
 def test_a_licence_that_sketchfab_lacks_is_refused():
@@ -100,7 +99,7 @@ def test_limits_belong_to_what_they_let_through(hub):
 def test_what_is_known_of_an_object_is_read_from_its_metadata(hub):
     [first, *_] = find_objects(Criteria()).objects
     assert (first.name, first.author, first.faces) == ("Object 0", "Author 0", 1000)
-    assert first.licence is LICENCES["by"]
+    assert first.license is LICENSES["by"]
     assert first.bytes == len(make_glb(0))
 
 
