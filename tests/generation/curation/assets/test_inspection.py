@@ -14,7 +14,7 @@ import trimesh
 from PIL import Image
 
 from generation.curation.assets.files import find_assets
-from generation.curation.assets.gltf import READABLE_EXTENSIONS
+from generation.curation.assets.gltf_file import READABLE_EXTENSIONS
 from generation.curation.assets.inspection import inspect
 from generation.curation.assets.limits import AssetError, Inspection, Limits, Reason
 from tests.generation.curation.tiny_assets import (
