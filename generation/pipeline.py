@@ -209,7 +209,7 @@ class Pipeline:
             size=size,
         )
         square, plan = prepare(clip, settings)
-        with _memory_errors(settings):
+        with _memory_errors(settings.low_memory, saved=False):
             sampled = self.sample(square, plan, Checkpoint(), on_step, should_stop)
         return to_grid(square, sampled.views, plan)
 
@@ -249,7 +249,7 @@ class Pipeline:
         if overwrite:
             checkpoint.discard_other()
         write_input(folder, square)
-        with ThreadPoolExecutor() as pool, _memory_errors(settings):
+        with ThreadPoolExecutor() as pool, _memory_errors(settings.low_memory, saved=True):
             hashing = pool.submit(self._hashes)  # while the networks run
             sampled = self.sample(square, plan, checkpoint, on_step, should_stop)
             hashes = hashing.result()
@@ -418,12 +418,14 @@ def _plain_matte(generated: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 @contextmanager
-def _memory_errors(settings: GenerateSettings) -> Iterator[None]:
+def _memory_errors(low_memory: bool, saved: bool) -> Iterator[None]:
+    """Raise OutOfMemoryError, with what to try, where torch has too little memory."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        smaller = "a smaller --size" if settings.low_memory else "--low-memory, or a smaller --size"
+        smaller = "a smaller size" if low_memory else "low memory (--low-memory) or a smaller size"
+        resumed = "; a run with low memory resumes after the saved windows" if saved else ""
         raise OutOfMemoryError(
-            "the device has too little memory; the finished windows are saved",
-            hint=f"try {smaller}; --low-memory resumes after the saved windows",
+            "the device has too little memory" + (", finished windows are saved" if saved else ""),
+            hint=f"try {smaller}{resumed}",
         ) from error

@@ -137,10 +137,10 @@ def test_a_stage_of_one_window_is_eulers_method_on_sv4d_with_the_input_view_firs
     def denoised(x: Tensor, sigma: float, share: float, camera: Tensor) -> Tensor:
         c = 1 / math.sqrt(1 + sigma**2)
         joined = torch.cat([x * c, share * latents.repeat_interleave(V, 0)], 1)
-        told = torch.full((T * V,), math.log(sigma) / 4)
+        noise_level = torch.full((T * V,), math.log(sigma) / 4)
         context, reference = share * tokens[None], share * seen[None]
         with torch.inference_mode():
-            found = networks.unet(joined, told, camera, context, reference)  # type: ignore[arg-type]
+            found = networks.unet(joined, noise_level, camera, context, reference)  # type: ignore[arg-type]
         return x * c**2 - sigma * c * found
 
     for sigma, after in itertools.pairwise(sigmas):
@@ -209,14 +209,14 @@ def test_little_memory_makes_the_same_grid(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("stop_after", "goes_on_at", "saved"),
+    ("stop_after", "resumes_at", "saved"),
     [pytest.param(1, 1, set(), marks=pytest.mark.slow),
      (6, 5, {"reference_views", "coarse"}),
      pytest.param(11, 11, {"reference_views", "coarse"}, marks=pytest.mark.slow),
      (14, 13, {"reference_views", "coarse", "fine"})],
 )  # fmt: skip
-def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
-    tmp_path, stop_after, goes_on_at, saved
+def test_a_run_resumed_in_any_stage_equals_an_uninterrupted_one(
+    tmp_path, stop_after, resumes_at, saved
 ):
     trained = write_trained(tmp_path)
     whole = make(tmp_path, trained, T=9, name="whole", views=1).grid.images
@@ -227,7 +227,7 @@ def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
     assert left == {f"{name}.safetensors" for name in saved} | {"input"}
     steps: list[int] = []
     made = make(tmp_path, trained, T=9, views=1, on_step=lambda each: steps.append(each.step))
-    assert steps == list(range(goes_on_at, 19))
+    assert steps == list(range(resumes_at, 19))
     assert (made.grid.images == whole).all()
     assert not (tmp_path / "grid" / UNFINISHED).exists()
 

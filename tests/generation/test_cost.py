@@ -155,7 +155,7 @@ def test_activations_grow_with_the_frames_of_a_call_and_weights_do_not():
 
 
 def test_work_and_disk_grow_with_the_clip_and_memory_hardly():
-    short, long = estimated(9), estimated(17)  # two and four passes of five frames
+    short, long = estimated(9), estimated(17)  # two and four windows of five frames
     assert long.flops == pytest.approx(2 * short.flops, rel=0.05)
     assert long.disk_bytes == pytest.approx(17 / 9 * short.disk_bytes, rel=0.05)
     assert long.device_memory_bytes == pytest.approx(short.device_memory_bytes, rel=0.02)

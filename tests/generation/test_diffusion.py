@@ -282,14 +282,14 @@ def test_denoisers_take_turns_at_each_level_but_the_last():
 
 
 def test_on_step_is_called_after_each_step_in_order():
-    told: list[str] = []
+    calls: list[str] = []
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        told.append(f"σ {sigma:g}")
+        calls.append(f"σ {sigma:g}")
         return x
 
-    euler([denoise], numbers(*SHAPE), torch.tensor([4.0, 2.0, 0.0]), lambda n: told.append(str(n)))
-    assert told == ["σ 4", "1", "σ 2", "2"]
+    euler([denoise], numbers(*SHAPE), torch.tensor([4.0, 2.0, 0.0]), lambda n: calls.append(str(n)))
+    assert calls == ["σ 4", "1", "σ 2", "2"]
 
 
 def test_an_exception_in_on_step_ends_the_run():

@@ -144,12 +144,12 @@ def test_lora_and_branch_decide_about_the_grid(weights, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stop_after", "goes_on_at", "saved"),
+    ("stop_after", "resumes_at", "saved"),
     [(1, 1, set()), (6, 5, {"reference_views", "coarse"}), (11, 11, {"reference_views", "coarse"}),
      (14, 13, {"reference_views", "coarse", "fine"})],
 )  # fmt: skip
-def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
-    weights, gather, tmp_path, stop_after, goes_on_at, saved
+def test_a_run_resumed_in_any_stage_equals_an_uninterrupted_one(
+    weights, gather, tmp_path, stop_after, resumes_at, saved
 ):
     count = itertools.count(1)
     folder = tmp_path / "grid"
@@ -160,7 +160,7 @@ def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
     } | {"input"}
     steps: list[int] = []
     made = make(weights, folder, T=9, views=1, on_step=lambda each: steps.append(each.step))
-    assert steps == list(range(goes_on_at, 19))
+    assert steps == list(range(resumes_at, 19))
     assert (made.grid.images == gather).all()
     assert not (folder / UNFINISHED).exists()
 

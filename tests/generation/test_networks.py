@@ -67,8 +67,10 @@ def test_the_sampler_calls_sv4d_with_two_conditionings_as_a_batch():
 
 def test_the_sampler_calls_with_one_conditioning_too():
     network, inputs = sv4d("sv4d"), sv4d_inputs()
-    told = Conditioning(
+    conditioning = Conditioning(
         torch.empty(0), inputs["context"][0], inputs["vector"], inputs["reference"][0]
     )
-    found: Tensor = predictor(network)(numbers(12, 8, 4, 6, seed=1), inputs["noise"], [told])
+    found: Tensor = predictor(network)(
+        numbers(12, 8, 4, 6, seed=1), inputs["noise"], [conditioning]
+    )
     assert torch.equal(found, network(**inputs))

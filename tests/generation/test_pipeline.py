@@ -50,7 +50,7 @@ def test_each_model_makes_a_grid_with_its_cameras(tmp_path, model, views, azimut
     assert grid.fps == 8.0
 
 
-def test_sv4d_begins_with_an_orbit_and_takes_its_azimuths(tmp_path):
+def test_sv4d_starts_with_the_orbit_model_and_takes_its_azimuths(tmp_path):
     steps: list[tuple[int, str]] = []
     chosen = settings("sv4d", views=None)
     made = make(tmp_path, chosen, on_step=lambda each: steps.append((each.step, each.phase)))
@@ -103,7 +103,7 @@ def test_the_same_seed_makes_the_same_grid_and_another_seed_another(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["sv4d", "sv4d2", "sv4d2_8views"])
-def test_little_memory_makes_the_same_grid(tmp_path, model, monkeypatch):
+def test_low_memory_gives_the_same_grid(tmp_path, model, monkeypatch):
     monkeypatch.setattr("generation.networks.LOW_MEMORY_TOKENS", 50)
     usual = make(tmp_path, settings(model), name="a").grid.images
     little = make(tmp_path, settings(model, low_memory=True), name="b").grid.images
@@ -111,7 +111,7 @@ def test_little_memory_makes_the_same_grid(tmp_path, model, monkeypatch):
 
 
 @pytest.mark.parametrize(("model", "stop_after"), [("sv4d2_8views", 3), ("sv4d", 5)])
-def test_a_run_that_was_stopped_goes_on_and_ends_like_one_that_was_not(tmp_path, model, stop_after):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, model, stop_after):
     whole = make(tmp_path, settings(model), T=9, name="whole").grid.images
     count = itertools.count(1)
     with pytest.raises(Interrupted):
@@ -124,7 +124,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_like_one_that_was_not(tmp_path,
     assert not (tmp_path / "grid" / UNFINISHED).exists()
 
 
-def test_an_unfinished_run_of_other_settings_is_kept_unless_it_may_be_overwritten(tmp_path):
+def test_an_unfinished_run_with_other_settings_needs_overwrite(tmp_path):
     count = itertools.count(1)
     with pytest.raises(Interrupted):
         make(tmp_path, settings(), T=9, should_stop=lambda: next(count) == 3)
@@ -135,14 +135,14 @@ def test_an_unfinished_run_of_other_settings_is_kept_unless_it_may_be_overwritte
     assert read_grid(tmp_path / "grid").T == 9
 
 
-def test_a_finished_grid_is_kept_unless_it_may_be_overwritten(tmp_path):
+def test_a_finished_grid_needs_overwrite(tmp_path):
     make(tmp_path, settings())
     with pytest.raises(OutputExistsError):
         make(tmp_path, settings())
     make(tmp_path, settings(seed=1), overwrite=True)
 
 
-def test_numbers_that_are_not_finite_name_pass_and_step(tmp_path, monkeypatch):
+def test_values_that_are_not_finite_name_window_and_step(tmp_path, monkeypatch):
     def overflowing(self, *arguments, **named):
         networks = build_tiny(self.architecture.unet, *arguments, **named)
         networks.unet.get_parameter("out.2.bias").fill_(torch.inf)
@@ -153,31 +153,31 @@ def test_numbers_that_are_not_finite_name_pass_and_step(tmp_path, monkeypatch):
         make(tmp_path, settings(precision="bfloat16"))
 
 
-def test_memory_that_is_spent_names_the_flag_and_keeps_what_is_done(tmp_path, monkeypatch):
+def test_too_little_memory_names_the_option_and_keeps_finished_windows(tmp_path, monkeypatch):
     real, calls = sampler.euler, itertools.count()
 
-    def spent_at_the_second_pass(*arguments):
+    def exhausted_in_the_second_window(*arguments):
         if next(calls) == 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(*arguments)
 
-    monkeypatch.setattr(sampler, "euler", spent_at_the_second_pass)
+    monkeypatch.setattr(sampler, "euler", exhausted_in_the_second_window)
     with pytest.raises(OutOfMemoryError) as caught:
         make(tmp_path, settings(), T=9)
     assert "--low-memory" in (caught.value.hint or "")
     steps: list[int] = []
-    with_less = settings(low_memory=True)  # goes on after the pass that is done
+    with_less = settings(low_memory=True)  # resumes after the finished window
     make(tmp_path, with_less, T=9, on_step=lambda each: steps.append(each.step))
     assert steps == [3, 4]
 
 
-def test_a_size_that_the_networks_cannot_halve_is_refused(tmp_path):
+def test_a_clip_of_another_size_is_refused(tmp_path):
     with pytest.raises(InputError, match="80"):
         Pipeline(settings(), {}, {}).generate(tiny_clip(size=80), tmp_path / "grid")
     assert not (tmp_path / "grid").exists()
 
 
-def test_sv4d_sees_time_backwards_with_the_other_end_as_its_reference(tmp_path, monkeypatch):
+def test_fill_windows_also_run_backward_in_time_from_their_last_frame(tmp_path, monkeypatch):
     """The conditioning of each denoiser, against that of the published sampling script."""
     found = []
     real = sampler.guided_denoiser

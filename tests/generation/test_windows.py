@@ -1,4 +1,4 @@
-"""Passes over clips of any length: the published ones, and what holds for all."""
+"""Windows over clips of any length: the published ones, and what holds for all."""
 
 import itertools
 from collections.abc import Callable
@@ -18,34 +18,40 @@ METHODS = [
 Method = Callable[[int], list[Window]]
 
 
-def window(start: int, T: int = 5) -> tuple[int, ...]:
+def frames_from(start: int, T: int = 5) -> tuple[int, ...]:
     return tuple(range(start, start + T))
 
 
 def test_21_frames_of_sv4d_are_five_anchors_and_five_windows_both_ways():
     assert presets["sv4d"].windows(21) == [
         Window((4, 8, 12, 16, 20), reference=0),
-        *(Window(window(t), reference=t, backward_reference=t + 4) for t in (0, 4, 8, 12, 16)),
+        *(Window(frames_from(t), reference=t, backward_reference=t + 4) for t in (0, 4, 8, 12, 16)),
     ]
+
+
+def test_windows_of_sv4d_are_anchors_and_then_fills():
+    kinds = [window.kind for window in presets["sv4d"].windows(21)]
+    assert kinds == ["anchor"] + 5 * ["fill"]
+    assert {window.kind for window in presets["sv4d2"].windows(21)} == {"anchor"}
 
 
 def test_21_frames_of_sv4d2_are_two_chunks_the_second_from_its_first_frame():
     assert presets["sv4d2"].windows(21) == [
-        Window(window(0, 12)),
-        Window(window(9, 12), reference=9),
+        Window(frames_from(0, 12)),
+        Window(frames_from(9, 12), reference=9),
     ]
 
 
 def test_21_frames_of_8_views_are_five_chunks_that_share_a_frame():
     assert presets["sv4d2_8views"].windows(21) == [
-        Window(window(0)),
-        *(Window(window(t), reference=t) for t in (4, 8, 12, 16)),
+        Window(frames_from(0)),
+        *(Window(frames_from(t), reference=t) for t in (4, 8, 12, 16)),
     ]
 
 
 @pytest.mark.parametrize(("method", "T"), METHODS)
 @pytest.mark.parametrize("n", [5, 7, 12])
-def test_a_clip_that_one_pass_holds_is_one_pass(method: Method, T: int, n: int):
+def test_a_clip_that_one_window_holds_is_one_window(method: Method, T: int, n: int):
     if n <= T:
         (only,) = method(n)
         assert only.frames == tuple(range(n))
@@ -56,14 +62,14 @@ def test_a_clip_that_one_pass_holds_is_one_pass(method: Method, T: int, n: int):
 @pytest.mark.parametrize(("method", "T"), METHODS)
 def test_every_frame_is_made_or_is_the_one_that_is_there(method: Method, T: int):
     for n in LENGTHS:
-        passes = method(n)
-        made = {frame for each in passes for frame in each.frames}
-        there = {0} if passes[0].reference == 0 else set()
+        windows = method(n)
+        made = {frame for each in windows for frame in each.frames}
+        there = {0} if windows[0].reference == 0 else set()
         assert made | there == set(range(n)), n
 
 
 @pytest.mark.parametrize(("method", "T"), METHODS)
-def test_frames_of_a_pass_ascend_and_are_no_more_than_a_network_makes(method: Method, T: int):
+def test_frames_of_a_window_ascend_and_are_no_more_than_a_network_makes(method: Method, T: int):
     for n in LENGTHS:
         for each in method(n):
             assert len(each.frames) <= T
@@ -71,7 +77,7 @@ def test_frames_of_a_pass_ascend_and_are_no_more_than_a_network_makes(method: Me
 
 
 @pytest.mark.parametrize(("method", "T"), METHODS)
-def test_a_pass_leaves_frames_out_only_where_there_are_too_many(method: Method, T: int):
+def test_a_window_leaves_frames_out_only_where_there_are_too_many(method: Method, T: int):
     for n in LENGTHS:
         for each in method(n):
             span = each.frames[-1] - each.frames[0] + 1
@@ -102,7 +108,7 @@ def test_references_of_chained_windows_are_there_when_they_are_needed(T: int):
 
 
 @pytest.mark.parametrize(("method", "T"), METHODS)
-def test_a_window_is_told_its_own_ends(method: Method, T: int):
+def test_the_references_of_a_fill_are_its_ends(method: Method, T: int):
     for n in LENGTHS:
         for each in method(n):
             if each.backward_reference is not None:
@@ -113,7 +119,7 @@ def test_a_window_is_told_its_own_ends(method: Method, T: int):
 
 
 @pytest.mark.parametrize(("method", "T"), METHODS)
-def test_no_pass_is_needless(method: Method, T: int):
+def test_no_window_is_needless(method: Method, T: int):
     for n in LENGTHS:
         made: set[int] = set()
         for each in method(n):
@@ -142,12 +148,12 @@ def test_anchors_are_spread_evenly_and_end_with_the_clip(T: int):
 @pytest.mark.parametrize("T", [5, 12])
 def test_chained_windows_share_one_frame_but_for_the_last_which_ends_with_the_clip(T: int):
     for n in LENGTHS:
-        passes = chained_windows(n, T)
-        shared = [len(set(a.frames) & set(b.frames)) for a, b in itertools.pairwise(passes)]
+        windows = chained_windows(n, T)
+        shared = [len(set(a.frames) & set(b.frames)) for a, b in itertools.pairwise(windows)]
         assert all(count == 1 for count in shared[:-1])
         assert all(count >= 1 for count in shared)
-        assert passes[-1].frames[-1] == n - 1
+        assert windows[-1].frames[-1] == n - 1
 
 
-def test_a_pass_is_called_by_its_first_and_last_frame():
+def test_a_window_is_called_by_its_first_and_last_frame():
     assert Window((4, 8, 12, 16, 20), 0).name == "frames 4–20"

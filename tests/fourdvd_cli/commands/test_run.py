@@ -57,7 +57,7 @@ def test_another_format_joins_without_another_fit(fourdvd, tiny_grid_folder, tmp
     assert (out / "scene" / "scene.json").stat().st_mtime_ns == scene
 
 
-def test_a_run_goes_on_where_it_was_stopped(fourdvd, tiny_grid_folder, tmp_path, monkeypatch):
+def test_a_stopped_run_is_resumed(fourdvd, tiny_grid_folder, tmp_path, monkeypatch):
     def stopped(*arguments, **named):
         raise Interrupted("stopped at iteration 3")
 
@@ -138,7 +138,7 @@ def test_a_trained_cascade_that_is_not_whole_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_from_a_video_goes_on_where_it_was_stopped(
+def test_a_stopped_run_from_a_video_is_resumed(
     fourdvd, clip_video, tiny_networks, small_clips, tmp_path, monkeypatch
 ):
     def stopped(*arguments, **named):

@@ -79,7 +79,7 @@ def test_an_object_that_reaches_the_border_of_a_wide_image_is_whole():
 
 
 @pytest.mark.parametrize("hidden", [0, 255])
-def test_hidden_colours_do_not_bleed_into_edges(hidden):
+def test_hidden_colors_do_not_bleed_into_edges(hidden):
     box = (20, 30, 70, 60)
     crop = centered_crop(boxes(box), 100, 100, ratio=0.9)
     green, other = rectangle(box, 100, 100), rectangle(box, 100, 100)

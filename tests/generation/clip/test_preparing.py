@@ -138,7 +138,7 @@ def test_the_object_keeps_its_motion_unless_the_square_follows_it(tmp_path):
     assert np.ptp(middles[1]) <= 1 and middles[1].mean() == pytest.approx(32, abs=1)
 
 
-def test_an_object_cut_by_the_border_is_told(tmp_path):
+def test_an_object_cut_by_the_border_is_reported(tmp_path):
     frames = moving_disc(T=8, speed=4.0)
     assert prepare(write_frames(tmp_path / "inside", frames[:6])).warnings == ()
     (warning,) = prepare(write_frames(tmp_path / "out", frames)).warnings
@@ -147,7 +147,7 @@ def test_an_object_cut_by_the_border_is_told(tmp_path):
     )
 
 
-def test_frames_without_the_object_are_told(tmp_path):
+def test_frames_without_the_object_are_reported(tmp_path):
     frames = moving_disc(T=6)
     frames[2, ..., 3] = 0
     clip = prepare(write_frames(tmp_path / "x", frames))
@@ -168,9 +168,9 @@ def test_nothing_but_white_is_refused(tmp_path):
         prepare(write_frames(tmp_path / "x", frames))
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (0, 1, 0), (0.9, 0.9, 0.9)])
-def test_a_background_that_is_not_white_is_refused(tmp_path, colour):
-    frames = composite(moving_disc(), colour)
+@pytest.mark.parametrize("color", [(0, 0, 0), (0, 1, 0), (0.9, 0.9, 0.9)])
+def test_a_background_that_is_not_white_is_refused(tmp_path, color):
+    frames = composite(moving_disc(), color)
     with pytest.raises(InputError, match="not white in 6 of 6 frames"):
         prepare(write_frames(tmp_path / "x", frames))
 
