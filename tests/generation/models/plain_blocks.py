@@ -1,4 +1,4 @@
-"""Transformer blocks by the book: one sequence, one head at a time, float64, every softmax real."""
+"""Plain transformer blocks: one sequence and one head at a time, in float64."""
 
 import math
 

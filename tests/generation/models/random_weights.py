@@ -1,4 +1,4 @@
-"""Weights and features in which nothing is zero, one or alike, so that every path contributes."""
+"""Random weights and features without zeros, ones or repetitions, so that every path counts."""
 
 from typing import TypeVar
 

@@ -1,4 +1,4 @@
-"""MAP is eq. 3 of the paper, with the video really repeated, in float64, one head at a time."""
+"""MAP against eq. 3 of the paper with the video repeated, in float64, one head at a time."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A LoRA lies on what the coarse stage trains, changes nothing at first, and is a sum."""
+"""The LoRA is on the attention only, has no effect untrained, and can be merged."""
 
 import copy
 
@@ -66,7 +66,10 @@ def test_a_lora_is_on_the_attention_of_all_three_kinds_of_block_only(name: str):
         key for key, module in sv4d(name).named_modules() if hasattr(module, "transformer_blocks")
     ]
     assert found == {
-        f"{point}.{kind}.0.{layer}" for point in transformers for kind in kinds for layer in WRAPPED
+        f"{transformer}.{kind}.0.{layer}"
+        for transformer in transformers
+        for kind in kinds
+        for layer in WRAPPED
     }
     assert len(lora_parameters(with_lora(name))) == 2 * len(found)
 

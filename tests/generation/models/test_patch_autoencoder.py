@@ -1,4 +1,4 @@
-"""A fresh autoencoder gives back a small picture of its image, and all of it can learn."""
+"""An untrained patch autoencoder reproduces mean colors, and all of its layers learn."""
 
 from dataclasses import replace
 
@@ -30,8 +30,8 @@ def quarter_means(images: np.ndarray, patch: int) -> np.ndarray:
     made, half = np.empty_like(images), patch // 2
     for top in range(0, images.shape[2], half):
         for left in range(0, images.shape[3], half):
-            point = (..., slice(top, top + half), slice(left, left + half))
-            made[point] = images[point].mean((2, 3), keepdims=True)
+            quarter = (..., slice(top, top + half), slice(left, left + half))
+            made[quarter] = images[quarter].mean((2, 3), keepdims=True)
     return made
 
 

@@ -1,4 +1,4 @@
-"""What a branch adds: nothing at first, then features in the right points, views in any order."""
+"""Residuals of structure branches: none untrained, at the right points, for any order of views."""
 
 from dataclasses import replace
 

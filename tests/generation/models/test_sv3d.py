@@ -1,4 +1,4 @@
-"""How the frames of SV3D see each other, and when they do not."""
+"""How the frames of SV3D depend on each other."""
 
 import torch
 from torch import Tensor

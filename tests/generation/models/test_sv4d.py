@@ -1,4 +1,4 @@
-"""How the times and views of SV4D see each other: loops that say what the description says."""
+"""How the times and views of SV4D depend on each other, against plain loops."""
 
 import itertools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The autoencoder's halves, and the way from the published names to diffusers' names."""
+"""Encoder and decoder of the VAE, and the conversion of published names to diffusers'."""
 
 import pytest
 import torch

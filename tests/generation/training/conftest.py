@@ -1,4 +1,4 @@
-"""A pack of tiny grids for all tests of training, and trainings that others stand on."""
+"""Tiny shards for all tests of training, and finished trainings of autoencoder and base."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def tiny_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_shards(tiny_data, tmp_path_factory) -> Path:
-    """The same, packed at 8 and 16 pixels; not to be changed."""
+    """Shards of these grids at 8 and 16 pixels; do not modify."""
     folder = tmp_path_factory.mktemp("training_packs") / "shards"
     pack(tiny_data, folder)
     return folder
@@ -32,7 +32,7 @@ def tiny_vae(tiny_shards, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_base(tiny_shards, tiny_vae, tmp_path_factory) -> Path:
-    """A finished training of the base in its latents."""
+    """A finished training of the base in the latent space of `tiny_vae`."""
     from tests.generation.training.tiny_stages import on_one_thread, train_base
 
     with on_one_thread():

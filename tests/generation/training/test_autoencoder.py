@@ -1,4 +1,4 @@
-"""The autoencoder learns from images of all sizes, and what it writes is read again."""
+"""Training of the autoencoder: loss, statistics of latents, and the published file."""
 
 from pathlib import Path
 

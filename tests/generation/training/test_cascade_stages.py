@@ -1,4 +1,4 @@
-"""Coarse and fine stage."""
+"""Coarse and fine stage train their additions and leave the base unchanged."""
 
 from dataclasses import replace
 

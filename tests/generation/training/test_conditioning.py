@@ -1,4 +1,4 @@
-"""Conditions of a batch are those that the pipeline makes of the same images."""
+"""Batches are conditioned as the pipeline conditions the same images."""
 
 import math
 

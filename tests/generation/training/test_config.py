@@ -1,4 +1,4 @@
-"""A configuration says everything once, and nothing that is not understood."""
+"""Configurations are merged in order, and unknown or invalid values are errors."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A training sample depends on seed, epoch and number alone, and damage stays where it is."""
+"""Training samples depend on seed, epoch and index alone; damaged ones are replaced."""
 
 import math
 import pickle

@@ -1,4 +1,4 @@
-"""A training that was stopped, killed or broken goes on as if nothing had happened."""
+"""A stopped, killed or diverged training resumes exactly as an uninterrupted one."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The loss of denoisers that are known, and what is left of conditions that are dropped."""
+"""The denoising loss of known denoisers, and conditioning dropout."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Five trainings become one folder of copies if they fit each other, and nothing if they do not."""
+"""Five finished trainings are assembled in one folder if they match each other."""
 
 import shutil
 from dataclasses import replace

@@ -1,6 +1,6 @@
-"""A network whose parameters are shards trains, is evaluated and saved as a whole one.
+"""A sharded network (FSDP) trains, is evaluated and saved as an unsharded one.
 
-accelerate shards on GPUs alone, so that a stand-in does here what it does there, on one process.
+accelerate shards on GPUs only, so a stand-in for it shards on one CPU process here.
 """
 
 from collections.abc import Iterator

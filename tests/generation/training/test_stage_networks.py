@@ -1,4 +1,4 @@
-"""Coarse and fine stage stand on our own base or on the published one."""
+"""Coarse and fine stage can be trained on our own base or the published one."""
 
 import hashlib
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Two processes that train together make the same weights as one does alone."""
+"""Distributed training on two processes gives the weights of a single one."""
 
 import os
 import socket

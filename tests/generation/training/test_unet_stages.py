@@ -1,4 +1,4 @@
-"""Reference views and base: whole networks learn, and are read again as they were written."""
+"""Training of SV3D and SV4D: learning, evaluation, and the published files."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What the stages before make of a training sample is what the pipeline makes of the same clip."""
+"""Upstream outputs of a training sample are what the pipeline generates for the same clip."""
 
 import math
 from dataclasses import replace

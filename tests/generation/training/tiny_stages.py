@@ -1,4 +1,4 @@
-"""Diffusion stages that take a step in a fraction of a second, and what they stand on."""
+"""Diffusion stages with tiny networks, and helpers to train them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A stage that trains in milliseconds: a linear map of mean colors and noise, and its packs."""
+"""A stage that trains in milliseconds: a linear map of mean colors and noise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
