@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from generation.curation.assets.licenses import LICENSES, PERMISSIVE, License
-from generation.weights.hub import silent_hub
 from recon.errors import FourdvdError, InputError
 from recon.progress import OnStep, Progress, ignore_progress
 
@@ -173,6 +172,8 @@ def find_objects(
         DownloadError: the metadata cannot be downloaded.
         OSError: the cache cannot be written.
     """
+    from generation.weights.hub import silent_hub
+
     with silent_hub():
         return _find(criteria, uids, on_step)
 
