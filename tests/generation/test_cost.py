@@ -182,7 +182,8 @@ def test_an_estimate_allocates_no_weights():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     settings = GenerateSettings("sv4d2", device="cuda")
     todo = make_plan(settings, 5)
-    result = estimate(todo, settings, SIZE, 5, RATE, architectures(todo))
+    full_size = {name: find_architecture(name) for name in todo.models}
+    result = estimate(todo, settings, SIZE, 5, RATE, full_size)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert result.device_memory_bytes > 5e9
     assert after - before < 300_000  # KiB
@@ -263,7 +264,7 @@ def test_memory_of_a_trained_cascade_grows_with_the_size_and_not_with_the_clip(c
 
 
 def test_without_guidance_a_step_takes_half():
-    setting = Setting(NETWORKS, SIZE, torch.float32)
-    both, one = (step_cost(GRID, 2, 3, setting._replace(guided=each)) for each in (True, False))
+    setting = Setting(Architecture(GRID), SIZE, torch.float32)
+    both, one = (step_cost(2, 3, setting._replace(guided=each)) for each in (True, False))
     assert both.flops == pytest.approx(2 * one.flops, rel=1e-3)
     assert both.memory > 1.5 * one.memory
