@@ -82,10 +82,10 @@ def test_a_download_tells_what_came_of_it_as_json_and_nothing_else(hub, command,
     hub.refused[hub.glb_path(1)] = 404
     result = command("-o", tmp_path / "out", "--json", "--quiet")
     assert result.exit_code == 0
-    told = json.loads(result.stdout)
-    assert told["downloaded"] == 4
-    assert list(told["failed"]) == [uid_of(1)]
-    assert sorted(told["drawn"]) == [uid_of(number) for number in range(5)]
+    printed = json.loads(result.stdout)
+    assert printed["downloaded"] == 4
+    assert list(printed["failed"]) == [uid_of(1)]
+    assert sorted(printed["drawn"]) == [uid_of(number) for number in range(5)]
     assert len(list((tmp_path / "out").glob("*.glb"))) == 4
 
 
@@ -95,7 +95,7 @@ def test_other_licences_come_only_when_named(hub, command, tmp_path):
     assert "CC-BY-NC-4.0" in (tmp_path / "out" / "ATTRIBUTION.md").read_text()
 
 
-def test_a_list_of_uids_is_downloaded_whole_and_unknown_ones_are_told(
+def test_a_list_of_uids_is_downloaded_whole_and_unknown_ones_are_reported(
     hub, command, tmp_path, caplog
 ):
     (tmp_path / "uids.txt").write_text(f"{uid_of(0)}\n{uid_of(3)}\n{uid_of(77)}\n")

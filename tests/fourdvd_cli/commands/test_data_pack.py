@@ -46,16 +46,16 @@ def exit_code(result: Result) -> int:
     return failure.exit_code
 
 
-def test_the_result_is_told_as_json_and_nothing_else(command, data, tmp_path, caplog):
+def test_the_result_is_printed_as_json_and_nothing_else(command, data, tmp_path, caplog):
     write_grid(data, "small", size=12)
     result = command(data, "-o", tmp_path / "out", *SMALL, "--json")
     assert result.exit_code == 0
-    told = json.loads(result.stdout)
-    assert told["samples"] == 3
-    assert told["images"] == 3 * 12 * 2
-    assert told["shards"] == 1
-    assert told["bytes"] == (tmp_path / "out" / "shard-000000.tar").stat().st_size
-    assert list(told["skipped"]) == ["small"]
+    printed = json.loads(result.stdout)
+    assert printed["samples"] == 3
+    assert printed["images"] == 3 * 12 * 2
+    assert printed["shards"] == 1
+    assert printed["bytes"] == (tmp_path / "out" / "shard-000000.tar").stat().st_size
+    assert list(printed["skipped"]) == ["small"]
     assert "small" in caplog.text
 
 

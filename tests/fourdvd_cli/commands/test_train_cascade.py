@@ -99,15 +99,15 @@ def test_each_stage_stands_on_those_before_and_together_they_are_a_cascade(comma
     for stage, (arguments, files) in expected.items():
         result = command(stage, *arguments)
         assert result.exit_code == 0, (stage, result.exception)
-        told = json.loads(result.stdout)
-        assert told["stage"] == stage
-        assert {path.name for path in Path(told["weights"]).iterdir()} == files
+        printed = json.loads(result.stdout)
+        assert printed["stage"] == stage
+        assert {path.name for path in Path(printed["weights"]).iterdir()} == files
     weights = tmp_path / "weights"
     arguments = ("train", "assemble", tmp_path, "-o", weights, "--json", "-q")
-    told = json.loads(call_train(*arguments).stdout)
-    assert told["weights"] == str(weights)
-    assert told["bytes"] == {path.name: path.stat().st_size for path in weights.iterdir()}
-    assert set(told["bytes"]) == set(CASCADE_FILES)
+    printed = json.loads(call_train(*arguments).stdout)
+    assert printed["weights"] == str(weights)
+    assert printed["bytes"] == {path.name: path.stat().st_size for path in weights.iterdir()}
+    assert set(printed["bytes"]) == set(CASCADE_FILES)
     assert exit_code(call_train(*arguments)) == 1
     assert call_train(*arguments, "--overwrite").exit_code == 0
 
@@ -125,13 +125,13 @@ def test_a_size_that_is_not_packed_is_a_usage_error(command, tmp_path):
     assert command("base", "--vae", tmp_path / "vae", "--resolution", "huge").exit_code == 2
 
 
-def test_trainings_that_are_not_there_are_told_when_assembled(command, tmp_path):
+def test_trainings_that_are_not_there_are_named_when_assembled(command, tmp_path):
     result = call_train("train", "assemble", tmp_path, "-o", tmp_path / "weights")
     assert exit_code(result) == 4
     assert not (tmp_path / "weights").exists()
 
 
-def test_what_is_missing_is_told_with_the_command_that_makes_it(command, tmp_path):
+def test_what_is_missing_is_named_with_the_command_that_makes_it(command, tmp_path):
     result = command("base", "--vae", tmp_path / "nothing")
     assert exit_code(result) == 4
     assert "fourdvd train vae" in f"{result.exception}{getattr(result.exception, 'hint', '')}"
