@@ -28,9 +28,9 @@ from torch import Tensor
 
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from generation.models.vae import SCALE_FACTOR
+from generation.training.clip_sampling import SampleRng, SamplingConfig
 from generation.training.dataset import Composite, TrainingSample, composite_on_white
 from generation.training.optimization import StageLoss
-from generation.training.sampling import SampleRng, SamplingConfig
 from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import save_weights
 from recon.errors import InputError

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate
 
+from generation.training.clip_sampling import SampleRng
 from generation.training.config import EngineConfig
 from generation.training.dataset import GridDataset, Item, TrainingSample
 from generation.training.processes import on_device
-from generation.training.sampling import SampleRng
 from recon.errors import InputError
 
 HELD_OUT_STEP = 0  # the step that seeds the random numbers of the held-out samples

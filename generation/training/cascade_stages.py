@@ -25,10 +25,10 @@ from generation.models.lora import add_lora, lora_settings, lora_state
 from generation.models.structure_branch import Structure, StructureBranch, build_branch
 from generation.models.sv4d import SV4DUNet
 from generation.networks import predictor
+from generation.training.clip_sampling import SampleRng
 from generation.training.conditioning import ConditionedBatch, grid_batch, time_major
 from generation.training.dataset import TrainingSample, composite_on_white
 from generation.training.diffusion_stage import DiffusionStage, Task
-from generation.training.sampling import SampleRng
 from generation.training.stage_networks import (
     FrozenBase,
     StageNetworks,
@@ -36,7 +36,7 @@ from generation.training.stage_networks import (
     open_base,
 )
 from generation.training.unet_stages import grid_guidance
-from generation.training.upstream import (
+from generation.training.upstream_models import (
     COARSE_SIZE,
     COARSE_STAGE,
     ORBIT_STAGE,

@@ -23,8 +23,8 @@ from generation.conditioning import (
     without_image,
 )
 from generation.models.image_encoders import ImageEncoder
+from generation.training.clip_sampling import SampleRng
 from generation.training.dataset import TrainingSample, composite_on_white
-from generation.training.sampling import SampleRng
 from generation.training.stage_networks import LatentSpace
 
 

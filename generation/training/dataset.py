@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 
 from generation.curation.shards.shard_files import SampleReader, ShardFolder, read_shards
 from generation.curation.shards.shard_format import ShardError
-from generation.training.sampling import COARSE, ClipSample, SamplingConfig, sample_clip
+from generation.training.clip_sampling import COARSE, ClipSample, SamplingConfig, sample_clip
 from recon.errors import InputError
 from recon.grid.cameras import Camera, viewing_angles_deg
 

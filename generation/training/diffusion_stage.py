@@ -22,11 +22,11 @@ from torch import Tensor
 
 from generation.conditioning import without_image
 from generation.diffusion import Predictor, euler, guided_denoiser, karras_sigmas, start
+from generation.training.clip_sampling import SampleRng, SamplingConfig, Spacing
 from generation.training.conditioning import ConditionedBatch, drop_conditioning
 from generation.training.dataset import TrainingSample
 from generation.training.loss import denoising_loss, sample_sigmas
 from generation.training.optimization import StageLoss
-from generation.training.sampling import SampleRng, SamplingConfig, Spacing
 from generation.training.stage_networks import StageNetworks
 from recon.errors import InputError
 from recon.media import tile_images

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from generation.conditioning import Conditioning
 from generation.diffusion import Predictor, coefficients
-from generation.training.sampling import SampleRng
+from generation.training.clip_sampling import SampleRng
 
 
 def sample_sigmas(rng: SampleRng, mean: float, std: float) -> Tensor:

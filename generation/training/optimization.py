@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from generation.models.loading import compare_shapes
 from generation.training.batches import MicroBatch
+from generation.training.clip_sampling import SampleRng, SamplingConfig
 from generation.training.config import EngineConfig
 from generation.training.dataset import TrainingSample
 from generation.training.processes import distribute_like, fill, gather, on_device
-from generation.training.sampling import SampleRng, SamplingConfig
 from recon.errors import DivergedError, InputError
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.networks import predictor
 from generation.presets import ORBIT_GUIDANCE
+from generation.training.clip_sampling import SampleRng
 from generation.training.conditioning import (
     ConditionedBatch,
     grid_batch,
@@ -30,7 +31,6 @@ from generation.training.conditioning import (
 )
 from generation.training.dataset import TrainingSample
 from generation.training.diffusion_stage import DiffusionConfig, DiffusionStage, Task
-from generation.training.sampling import SampleRng
 from generation.training.stage_networks import (
     StageNetworks,
     freeze_without_effect,

@@ -18,8 +18,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from generation.training.batches import EpochSampler
+from generation.training.clip_sampling import COARSE, FINE, SamplingConfig
 from generation.training.dataset import GridDataset, TrainingSample
-from generation.training.sampling import COARSE, FINE, SamplingConfig
 from recon.errors import InputError
 from tests.benchmarks import harness
 

@@ -15,11 +15,11 @@ from generation.training.autoencoder import (
     images_of_size,
     mixing_matrix,
 )
+from generation.training.clip_sampling import SampleRng
 from generation.training.config import EngineConfig, read_config
 from generation.training.dataset import GridDataset, TrainingSample, composite_on_white
 from generation.training.engine import train
 from generation.training.run_folder import read_log
-from generation.training.sampling import SampleRng
 from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import describe
 from recon.errors import WeightsError

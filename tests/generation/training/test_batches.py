@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from generation.training.batches import Batches, EpochSampler, HeldOut, Item, epoch_order
+from generation.training.clip_sampling import SamplingConfig
 from generation.training.dataset import GridDataset
-from generation.training.sampling import SamplingConfig
 from recon.errors import InputError
 from tests.generation.training.toy_stage import SETTINGS
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from generation.training.cascade_stages import CoarseStage, FineStage, box_blur
+from generation.training.clip_sampling import SampleRng
 from generation.training.engine import train
-from generation.training.sampling import SampleRng
 from generation.training.stage_networks import open_base
 from generation.training.unet_stages import BaseStage
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE

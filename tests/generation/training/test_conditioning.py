@@ -8,9 +8,9 @@ from torch.utils.data import default_collate
 
 from generation.conditioning import azimuth_rad, camera_vector, polar_rad
 from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
+from generation.training.clip_sampling import SamplingConfig
 from generation.training.conditioning import grid_batch, orbit_batch, true_reference_views
 from generation.training.dataset import GridDataset, TrainingSample, composite_on_white
-from generation.training.sampling import SamplingConfig
 from generation.training.stage_networks import LatentSpace, open_latent_space
 from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import describe

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from generation.conditioning import Conditioning, camera_vector, without_image
 from generation.diffusion import coefficients
+from generation.training.clip_sampling import SampleRng
 from generation.training.conditioning import drop_conditioning
 from generation.training.loss import denoising_loss, sample_sigmas
-from generation.training.sampling import SampleRng
 
 B, F = 3, 4
 SIGMAS = torch.tensor([0.05, 1.0, 30.0])

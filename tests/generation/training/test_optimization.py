@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from generation.training.batches import Batches
+from generation.training.clip_sampling import SampleRng
 from generation.training.config import EngineConfig
 from generation.training.dataset import GridDataset, composite_on_white
 from generation.training.optimization import EMA, Optimization, StepResult, learning_rate
 from generation.training.processes import started_processes
-from generation.training.sampling import SampleRng
 from recon.errors import DivergedError, InputError
 from tests.generation.training.toy_stage import SETTINGS, ToyStage
 

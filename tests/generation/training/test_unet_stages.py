@@ -10,12 +10,12 @@ import torch
 from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DUNet
 from generation.training.batches import HeldOut
+from generation.training.clip_sampling import SampleRng
 from generation.training.conditioning import orbit_batch
 from generation.training.config import read_config
 from generation.training.dataset import GridDataset
 from generation.training.engine import train
 from generation.training.run_folder import read_log
-from generation.training.sampling import SampleRng
 from generation.training.stage_networks import IMAGE_ENCODER_NAME, UNET_NAME, LatentSpace, open_base
 from generation.training.unet_stages import (
     BaseConfig,

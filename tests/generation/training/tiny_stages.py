@@ -10,11 +10,11 @@ from torch.utils.data import default_collate
 
 from generation.training.autoencoder import AutoencoderConfig, AutoencoderStage
 from generation.training.cascade_stages import CoarseConfig, FineConfig
+from generation.training.clip_sampling import SampleRng
 from generation.training.config import EngineConfig
 from generation.training.dataset import GridDataset, TrainingSample
 from generation.training.diffusion_stage import DiffusionStage
 from generation.training.engine import train
-from generation.training.sampling import SampleRng
 from generation.training.unet_stages import BaseConfig, BaseStage, ReferenceViewsConfig
 
 ENGINE = EngineConfig(

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from generation.training.clip_sampling import SampleRng, SamplingConfig
 from generation.training.config import EngineConfig
 from generation.training.dataset import TrainingSample, composite_on_white
 from generation.training.optimization import StageLoss
-from generation.training.sampling import SampleRng, SamplingConfig
 
 SETTINGS = EngineConfig(
     steps=6, batch_size=2, learning_rate=0.05, warmup_steps=2, held_out=2, log_every=1,

@@ -16,12 +16,12 @@ from generation.pipeline import open_pipeline
 from generation.presets import make_plan, presets
 from generation.settings import GenerateSettings
 from generation.training.cascade_stages import CoarseStage, FineStage
+from generation.training.clip_sampling import SampleRng
 from generation.training.dataset import TrainingSample, composite_on_white
 from generation.training.engine import train
-from generation.training.sampling import SampleRng
 from generation.training.stage_networks import open_base
 from generation.training.unet_stages import ReferenceViewsStage
-from generation.training.upstream import (
+from generation.training.upstream_models import (
     UpstreamConfig,
     UpstreamModels,
     UpstreamOutputs,

@@ -34,11 +34,11 @@ from generation.diffusion import euler, karras_sigmas, plain_denoiser, start
 from generation.grid_sampler import enlarged, reduced
 from generation.models.lora import merge_lora
 from generation.networks import predictor
+from generation.training.clip_sampling import SampleRng
 from generation.training.conditioning import true_reference_views
 from generation.training.dataset import TrainingSample, composite_on_white
 from generation.training.diffusion_stage import DiffusionConfig
 from generation.training.results import UNET_NAME, trained_file
-from generation.training.sampling import SampleRng
 from generation.training.stage_networks import FrozenBase, StageNetworks, open_trained_unet
 from generation.weights.catalogue import LORA_FILE
 from generation.weights.files import load_lora

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from generation.training import sampling
-from generation.training.sampling import (
+from generation.training import clip_sampling
+from generation.training.clip_sampling import (
     COARSE,
     FINE,
     ClipSample,
@@ -183,7 +183,7 @@ def test_a_sample_keeps_its_random_numbers_however_the_batch_is_split():
 def test_threads_generate_the_same_numbers(monkeypatch):
     alone = SampleRng(5, 7, range(6))
     expected = [alone.normal(3, 2), alone.uniform(), alone.permutation(4)]
-    monkeypatch.setattr(sampling, "PARALLEL_SIZE", 1)
+    monkeypatch.setattr(clip_sampling, "PARALLEL_SIZE", 1)
     shared = SampleRng(5, 7, range(6))
     found = [shared.normal(3, 2), shared.uniform(), shared.permutation(4)]
     assert all(map(torch.equal, found, expected))
