@@ -1,4 +1,4 @@
-# `make` lists the targets. Everything is installed into .venv; nothing else on the machine changes.
+# `make` lists the targets. Everything is installed into .venv.
 #
 #   PYTHON=python3.12    interpreter that makes .venv (3.11 or newer; Blender's module needs 3.11)
 
@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 help:
 	@sed -n 's/^## //p' Makefile
 
-## setup: install the package and everything for its development into .venv; does nothing if it is up to date
+## setup: install the package with its development tools into .venv, unless that is up to date
 setup: $(STAMP)
 
 $(STAMP): $(SOURCES_OF_THE_INSTALL)

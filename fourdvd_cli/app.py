@@ -64,8 +64,8 @@ def fourdvd(
 ) -> None:
     """Turn a monocular video of a moving object into a 4D asset.
 
-    Results are written to the folder named by -o; progress and messages go to stderr. `fourdvd
-    COMMAND --help` explains a command.
+    Results are written to the path given with -o; progress and messages go to stderr. Run `fourdvd
+    COMMAND --help` for the options of a command.
     """
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     """Run the command line of this process and exit with its exit code."""
     interrupts.install()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # in an encoding without ✓, print ? instead
+        if isinstance(stream, io.TextIOWrapper):  # print ? for characters outside the encoding
             stream.reconfigure(errors="replace")
     try:
         app(prog_name="fourdvd")  # always raises SystemExit, also after usage errors and --help

@@ -1,6 +1,6 @@
 """Output of the commands: messages and progress on stderr, only results on stdout.
 
-rich is imported when something is shown, so that commands start fast.
+rich is imported on first use, so that commands start fast.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     from recon.progress import OnStep, Progress
 
 SECONDS_BETWEEN_LINES = 10.0
-WIDTH_WITHOUT_TERMINAL = 200  # characters: a table in a pipe is not cut
+WIDTH_WITHOUT_TERMINAL = 200  # characters, so that a table in a pipe is not cut
 PACKAGES = ("fourdvd_cli", "recon", "generation")
 
 _log = logging.getLogger("fourdvd_cli")
 
 
 class Report(Protocol):
-    """Shows the state of long work: steps done, their total (if known), and a note."""
+    """Function that shows progress: steps done, their total (None if unknown), and a note."""
 
     def __call__(self, done: int, total: int | None, note: str = "") -> None:
-        """Show the state."""
+        """Show the progress."""
 
 
 def configure(quiet: bool, verbose: bool) -> None:
-    """Set what is shown on stderr.
+    """Configure the logging to stderr.
 
     Args:
-        quiet: only warnings and errors.
-        verbose: also debug messages of the libraries, and the tracebacks of known failures.
+        quiet: show only warnings and errors.
+        verbose: also show debug messages of the libraries and the tracebacks of known errors.
     """
     root = logging.getLogger()
     root.handlers = [_ConsoleHandler()]
@@ -55,7 +55,7 @@ def say(message: str) -> None:
 
 
 def show_error(message: str, hint: str | None = None) -> None:
-    """Print an error and what to try next; with `--verbose`, the traceback as well."""
+    """Print an error and its hint on stderr; with `--verbose`, the traceback as well."""
     _log.debug("traceback:", exc_info=True)
     lines = [f"error: {message}"] + ([f"hint: {hint}"] if hint else [])
     for line in lines:
@@ -92,10 +92,10 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 @contextmanager
 def progress(label: str, quiet: bool = False) -> Iterator[Report]:
-    """Show the progress of long work: a bar on a terminal, else a line every ten seconds.
+    """Show progress: a bar on a terminal, else a line every ten seconds.
 
     Args:
-        label: the kind of work, e.g. "fitting".
+        label: name of the task, e.g. "fitting".
         quiet: show nothing.
 
     Yields:
@@ -112,17 +112,17 @@ def progress(label: str, quiet: bool = False) -> Iterator[Report]:
 
 @contextmanager
 def steps(label: str, quiet: bool = False) -> Iterator[OnStep]:
-    """Show the progress of a library call; as `progress`, for an `on_step` callback.
+    """Show the progress of a library call, like `progress`.
 
     Yields:
-        The callback.
+        The `on_step` callback for the library.
     """
     with progress(label, quiet) as report:
         yield lambda step: report(step.step, step.steps, _note(step))
 
 
 def _note(step: Progress) -> str:
-    """Phase, metrics and time left: "static · 31.2 dB · 9800 gaussians · 3:20 left"."""
+    """Format phase, metrics and time left: "static · 31.2 dB · 9800 gaussians · 3:20 left"."""
     parts = [step.phase]
     for name, value in step.metrics.items():
         if name == "psnr":

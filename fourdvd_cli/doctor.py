@@ -1,7 +1,6 @@
-"""What this machine supports: the checks of `fourdvd doctor`.
+"""Checks of `fourdvd doctor`: what this machine supports.
 
-Each check is a function that returns one line of facts and, where something is missing, what to
-install for it.
+Each check returns a finding in one line and, if something is missing, advice on what to install.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ class Finding(NamedTuple):
     """Result of one check.
 
     Attributes:
-        ok: whether the thing is installed and usable.
-        found: facts about it, in one line.
-        advice: what to do where it is missing and would help; else None.
+        ok: whether the component is installed and usable.
+        found: version, location or other facts about it, in one line.
+        advice: how to install it if it is missing; else None.
     """
 
     ok: bool
@@ -78,7 +77,7 @@ def _cuda() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Finding(False, "no device", "optional: everything also runs on the CPU, more slowly")
+        return Finding(False, "no device", "optional: everything also runs on the CPU, but slower")
     device = torch.cuda.get_device_properties(0)
     free, total = torch.cuda.mem_get_info(0)
     return Finding(True, f"{device.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
@@ -104,7 +103,7 @@ def _cpu_kernel() -> Finding:
 
     try:
         return Finding(True, f"built, instruction set in use: {kernels().variant}")
-    except BackendError as error:  # its message says what to do
+    except BackendError as error:  # the message contains the advice
         return Finding(
             False,
             "not usable; the PyTorch reference is used instead, a hundred times slower",
@@ -136,7 +135,9 @@ def _weights() -> Finding:
             missing.append(model.label)
     facts = [*found, *([f"not found: {', '.join(missing)}"] if missing else [])]
     advice = (
-        None if found else "all but mini need them: fourdvd models fetch sv4d2 --accept-license"
+        None
+        if found
+        else "all models but mini need them: fourdvd models fetch sv4d2 --accept-license"
     )
     return Finding(bool(found), "; ".join(facts), advice)
 

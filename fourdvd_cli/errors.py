@@ -1,4 +1,4 @@
-"""Which exception ends a command with which exit code, and what to try next.
+"""Exit codes and hints for the exceptions that end a command.
 
 An exception that is not in the table is a bug and keeps its traceback.
 """
@@ -23,12 +23,12 @@ EXIT_CODES = {
 
 
 class Failure(NamedTuple):
-    """How a command ends.
+    """Exit code and message of a failed command.
 
     Attributes:
         exit_code: exit code of the process, a key of `EXIT_CODES`.
         message: what happened, in one sentence.
-        hint: what to try next, or None where the message says it.
+        hint: what to try next; None if the message says it.
     """
 
     exit_code: int
@@ -52,7 +52,7 @@ _TABLE: tuple[tuple[type[BaseException], int, str | None], ...] = (  # the first
 
 
 def failure_of(error: BaseException) -> Failure | None:
-    """Return how a command ends because of an error, or None for an unknown kind of error."""
+    """Return exit code, message and hint for an exception; None if it is not a known one."""
     if _is_out_of_gpu_memory(error):
         return Failure(6, "the GPU has too little memory", f"use --device cpu; or {_SMALLER}")
     if _is_out_of_memory(error):
@@ -69,7 +69,7 @@ def _is_out_of_gpu_memory(error: BaseException) -> bool:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, numpy, or torch's allocator on the CPU ran out of memory."""
+    """Return whether Python, NumPy or torch's CPU allocator ran out of memory."""
     of_torch = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     return of_torch or isinstance(error, MemoryError)
 

@@ -1,4 +1,4 @@
-"""Presentation of `generation`: its cost, its progress, and the lines of a dry run."""
+"""Terminal output of `generate` and `run`: cost, progress and the report of a dry run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GIB = 2**30
 def prepare(
     video: Path, settings: GenerateSettings, **clip_options: Any
 ) -> tuple[SquareClip, Plan]:
-    """Load a clip, cut it to the model's size and plan the generation; shows the warnings."""
+    """Load and crop a clip, plan the generation, and print the warnings about the clip."""
     from generation import load_clip
     from generation.pipeline import prepare
 
@@ -36,7 +36,7 @@ def generate(
     overwrite: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Generate a grid folder with a progress bar, after showing what it takes.
+    """Print the estimated cost, then generate a grid folder with a progress bar.
 
     Returns:
         The content of `generate.json`.
@@ -56,7 +56,7 @@ def generate(
 
 
 def show_cost(pipeline: Pipeline, clip: SquareClip) -> None:
-    """Show time and memory, and what to do if the device has less memory."""
+    """Print the estimated time and memory, and a warning if the device has less memory."""
     import torch
 
     settings, cost = pipeline.settings, pipeline.estimate(clip)
@@ -64,11 +64,11 @@ def show_cost(pipeline: Pipeline, clip: SquareClip) -> None:
     console.say(f"about {_duration(cost.seconds)} and {_memory(memory)} on {settings.device}")
     if settings.device == "cuda" and memory > (free := torch.cuda.mem_get_info()[0]):
         advice = "a smaller --size" if settings.low_memory else "--low-memory"
-        console.say(f"warning: only {free / GIB:.0f} GiB of it are free; try {advice}")
+        console.say(f"warning: only {free / GIB:.0f} GiB of GPU memory are free; try {advice}")
 
 
 def describe(step: Progress) -> str:
-    """Return the phase and the time left."""
+    """Format the phase and the time left."""
     assert step.seconds_left is not None
     return f"{step.phase} · {_duration(step.seconds_left)} left"
 
@@ -77,19 +77,19 @@ def dry_run_lines(report: dict[str, Any]) -> list[str]:
     """Format the report of a dry run for reading."""
     crop = report["crop"]
     row, column = crop["centres"][0]
-    mask = "alpha of the input" if report["alpha_known"] else "from the white background"
+    mask = "alpha of the input" if report["alpha_known"] else "cut out of the white background"
     lines = [
         f"model      {report['model']}: {report['views']} views "
         f"({', '.join(f'{azimuth:g}°' for azimuth in report['azimuths_deg'])})",
-        f"frames     {report['frames']} of {report['size']}², {report['fps']:.3g} a second "
+        f"frames     {report['frames']} of {report['size']}², {report['fps']:.3g} per second "
         f"(source frames {_ranges(report['source_frames'])})",
-        f"crop       {crop['side']} px about column {column:.0f}, row {row:.0f}",
-        f"mask       {mask}; look at {report['preview']}",
+        f"crop       {crop['side']} px, centered at column {column:.0f}, row {row:.0f}",
+        f"mask       {mask}; preview: {report['preview']}",
         f"steps      {report['steps']} in {len(report['passes'])} windows",
     ]
     if len(report["grids"]) > 1 or report["grids"] != [report["size"]]:
         grids = " and of ".join(f"{side}²" for side in report["grids"])
-        lines[-1] += f" of each grid, of {grids}"
+        lines[-1] += f" for each grid, of {grids}"
     for device, cost in report["estimate"].items():
         seconds = cost["seconds"]
         time = "time unknown here" if seconds is None else f"about {_duration(seconds)}"

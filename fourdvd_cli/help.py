@@ -1,7 +1,7 @@
-"""Help of the commands: what it says, and how rich draws it, with one panel per group of options.
+"""Help of the commands: its content, and its layout with rich, one panel per group of options.
 
 typer's own panels have seven columns, which leaves 23 characters for the text on a terminal of 80.
-Here an option takes two columns: its names with the placeholder of its value, and its meaning.
+Here an option takes two columns: its names with a placeholder for its value, and its description.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from typer.core import TyperCommand, TyperGroup
 
-# Titles of panels, for `rich_help_panel`. Panels of options are shown in the order in which the
-# parameters of a command first name them.
+# Titles of panels, for `rich_help_panel`. Panels of options are shown in the order in which they
+# first occur among the parameters of a command.
 ARGUMENTS = "Arguments"
 INPUT = "Input"
 MODEL = "Model"
@@ -29,11 +29,11 @@ MACHINE = "Machine"
 TERMINAL = "Terminal"  # always last; --help is here
 
 ASSETS = "Make an asset"
-LOOKING = "Look and measure"
+LOOKING = "Render and evaluate"
 MODELS = "Weights, data, training"
 COMMANDS = "Commands"
 
-NARROWEST_TEXT = 40  # characters for the meanings, where the names are long
+NARROWEST_TEXT = 40  # minimum width of the descriptions in characters
 FRAME_WIDTH = 6  # characters around the two columns of a panel
 
 _FACTS = re.compile(r"\s*\\?\[([^\[\]]*)\]$")  # typer 0.15 escapes the bracket
@@ -44,8 +44,8 @@ class Row(NamedTuple):
     """One option, argument or command.
 
     Attributes:
-        name: how it is written, with the placeholder of its value: "-o, --output GRID".
-        text: its meaning.
+        name: names with a placeholder for the value: "-o, --output GRID".
+        text: description.
         facts: "required" or the default, and the range: "default: 0; at least 0"; may be empty.
     """
 
@@ -55,10 +55,10 @@ class Row(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What the help of a command says.
+    """Content of the help of a command.
 
     Attributes:
-        usage: "fourdvd export SCENE -o DIR -f FORMAT [OPTIONS]".
+        usage: usage line, e.g. "fourdvd export SCENE -o DIR -f FORMAT [OPTIONS]".
         paragraphs: the description; the first paragraph is a summary.
         panels: rows by the title of their panel, in the order in which they are shown.
         epilog: closing lines; may be empty.
@@ -74,7 +74,7 @@ class Command(TyperCommand):
     """A command whose help is drawn by `render`."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the arguments, then the required options, then a word for the others."""
+        """Return the arguments, then the required options, then "[OPTIONS]"."""
         arguments, required = [], []
         for parameter in self.get_params(ctx):
             name = _name(parameter, ctx)
@@ -98,11 +98,11 @@ class Group(TyperGroup):
 
 
 def describe(command: Any, ctx: Any) -> Description:
-    """Collect what the help of a command or of a group of commands says.
+    """Collect the content of the help of a command or of a group of commands.
 
     Args:
         command: a `Command` or a `Group`.
-        ctx: click's context of it.
+        ctx: its click context.
     """
     panels: dict[str, list[Row]] = {title: [] for title in (ASSETS, LOOKING, MODELS, ARGUMENTS)}
     for name in command.list_commands(ctx) if isinstance(command, Group) else ():
@@ -164,7 +164,7 @@ def render(description: Description) -> str:
 
 
 def _marked(text: str) -> Any:
-    """The text as rich's, with the options that it names in color."""
+    """Return a rich text in which option names are colored."""
     from rich.text import Text
 
     marked = Text(text)
@@ -173,7 +173,7 @@ def _marked(text: str) -> Any:
 
 
 def _name(parameter: Any, ctx: Any) -> str | None:
-    """How a parameter is written, without the type of an argument; None if it is hidden."""
+    """Return the names of a parameter, without the type of an argument; None if it is hidden."""
     record = parameter.get_help_record(ctx)
     if record is None:
         return None
@@ -181,7 +181,7 @@ def _name(parameter: Any, ctx: Any) -> str | None:
 
 
 def _row(name: str, text: str) -> Row:
-    """The row of click's help record: "Meaning.  [default: (the model's); 1<=x<=20]"."""
+    """Parse the text of click's help record: "Text.  [default: (the model's); 1<=x<=20]"."""
     found = _FACTS.search(text)
     if found is None:
         return Row(name, text)

@@ -1,9 +1,9 @@
 """Handling of SIGINT (Ctrl-C) and SIGTERM, so that no result is left half-written.
 
-A signal raises KeyboardInterrupt, so that the clean-up of every `with` and `finally` runs. Where
-Python discards that exception (in a destructor or a callback of C code), the signal is sent again a
-moment later. Inside `stop_request` the first signal only requests a stop, for work that can save
-its state; the second one interrupts.
+A signal raises KeyboardInterrupt, so that every `with` and `finally` cleans up. If Python discards
+that exception (in a destructor or a callback of C code), the signal is sent again a moment later.
+Inside `stop_request` the first signal only requests a stop, for work that can save its state; the
+second one interrupts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ RESEND_SECONDS = 0.01
 
 
 def install() -> None:
-    """Let both signals raise KeyboardInterrupt in the main thread from now on.
+    """Install handlers with which both signals raise KeyboardInterrupt in the main thread.
 
-    SIGINT is included because a shell without job control starts background jobs with it ignored.
+    SIGINT is included because shells without job control start background jobs with SIGINT ignored.
     """
     for number in SIGNALS:
         signal.signal(number, _interrupt)
@@ -36,7 +36,7 @@ def install() -> None:
 
 @contextmanager
 def stop_request() -> Iterator[Callable[[], bool]]:
-    """While the block runs, let the first signal request a stop and the second one interrupt.
+    """In the block, the first signal requests a stop and the second one interrupts.
 
     Yields:
         A function that returns whether a stop was requested.

@@ -1,8 +1,8 @@
-"""The options that several commands share, and the choices they offer.
+"""Options that several commands share, and their choices.
 
 The choices repeat tables of the libraries, because `--help` must not import them; a test compares
-the two. Each name means the same number in every command; names of older versions are accepted
-without being shown.
+the two. An option has the same meaning in every command; option names of older versions are
+accepted but not shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fourdvd_cli.help import CAMERAS, FIT, MACHINE, MODEL, OUTPUT
 
 
 class Device(StrEnum):
-    """Where a command computes."""
+    """Device on which a command computes."""
 
     auto = "auto"
     cpu = "cpu"
@@ -51,7 +51,7 @@ class Format(StrEnum):
 
 
 class Axes(StrEnum):
-    """The axes of `recon.exporters.axes`."""
+    """The axes of `recon.exporters.conventions`."""
 
     y_down = "y-down"
     y_up = "y-up"
@@ -113,23 +113,23 @@ RENAMED = {
     "accept-licence": "accept-license",
     "batch": "batch-size",
 }
-"""Options of older versions and their names of today, in all commands."""
+"""Option names of older versions and their current names, in all commands."""
 
 
 def renamed(names: dict[str, str] = RENAMED) -> dict[str, Any]:
-    """Context settings of a command that accepts the older names of its options."""
+    """Return the context settings with which a command accepts option names of older versions."""
     return {"token_normalize_func": lambda name: names.get(name, name)}
 
 
 def one_of(choices: type[StrEnum]) -> str:
-    """The choices in a sentence: "auto, cpu or cuda"."""
+    """List choices for a sentence: "auto, cpu or cuda"."""
     *others, last = choices
     return f"{', '.join(others)} or {last}"
 
 
 @dataclass(frozen=True)
 class Degrees:
-    """Angles in degrees, as read from numbers with commas between them."""
+    """Angles in degrees, parsed from comma-separated numbers."""
 
     values: tuple[float, ...]
 
@@ -144,7 +144,9 @@ def parse_degrees(text: str | Degrees) -> Degrees:
     try:
         return Degrees(tuple(float(number) for number in text.split(",")))
     except ValueError as error:
-        raise typer.BadParameter(f"expected numbers with commas, found {text!r}") from error
+        raise typer.BadParameter(
+            f"expected comma-separated numbers such as 0,22.5,45, found {text!r}"
+        ) from error
 
 
 SceneArgument = Annotated[
@@ -233,7 +235,7 @@ LowMemoryOption = Annotated[
     bool,
     typer.Option(
         "--low-memory",
-        help="Use less GPU memory and more time, for the same result.",
+        help="Reduce GPU memory at the cost of time; the result is the same.",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -274,7 +276,7 @@ WorkersOption = Annotated[
         "--workers",
         metavar="N",
         min=1,
-        help="Processes at a time on this machine.",
+        help="Number of parallel processes on this machine.",
         show_default="one per core",
         rich_help_panel=MACHINE,
     ),

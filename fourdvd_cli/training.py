@@ -1,6 +1,6 @@
-"""`generation.training` for the command line: with progress, resumable after Ctrl-C.
+"""Run a training from the command line, with progress, resumable after Ctrl-C.
 
-Of several processes that train together, started by `torchrun -m fourdvd_cli`, only the first one
+If `torchrun -m fourdvd_cli` starts several processes that train together, only the first one
 prints.
 """
 
@@ -20,19 +20,19 @@ RANK_VARIABLE = "RANK"  # set by torchrun: index of this process
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Options of all training commands; None leaves a value to the configuration.
+    """Options of all training commands; None keeps the value of the configuration.
 
     Attributes:
-        shards: folders of `fourdvd data pack`.
+        shards: folders of shards, as written by `fourdvd data pack`.
         output: folder of the training.
         config: name or file of the configuration.
-        steps: optimizer steps in total.
-        batch_size: grids per step.
+        steps: total number of optimizer steps.
+        batch_size: grids per optimizer step.
         learning_rate: learning rate after the warm-up.
         seed: random seed.
         device: "auto", "cpu" or "cuda".
-        num_workers: processes that read samples.
-        overwrite: whether to start again.
+        num_workers: number of data loader processes.
+        overwrite: whether to discard an existing training and start again.
         json: whether to print the result as JSON.
         quiet: whether to show no progress.
     """
@@ -59,15 +59,15 @@ class TrainingOptions:
 
 
 def run_training(stage: str, options: TrainingOptions, **inputs: Any) -> None:
-    """Train a stage with progress, and save a checkpoint on Ctrl-C.
+    """Train a network with progress, and save a checkpoint on Ctrl-C.
 
     Args:
-        stage: name of the stage.
+        stage: name of the training: "vae", "reference-views", "base", "coarse" or "fine".
         options: options of all training commands.
         inputs: fields of `generation.training.stages.StageInputs`.
 
     Raises:
-        FourdvdError: as `generation.training.stages.train_stage`; `Interrupted` after a signal.
+        FourdvdError: as in `generation.training.stages.train_stage`; `Interrupted` on Ctrl-C.
     """
     quiet = options.quiet or int(os.environ.get(RANK_VARIABLE, "0")) > 0
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds

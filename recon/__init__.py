@@ -1,6 +1,6 @@
 """Reconstruction: from a grid of posed images to a deformable 3D Gaussian scene, and its export.
 
-    grid ──fit──▶ scene ──render, render_video, export──▶ images, videos, files of other programs
+    grid ──fit──▶ scene ──render, render_video, export──▶ images, videos, PLY, GLB and splat files
 
 Example:
     >>> from recon import export, fit, load_scene

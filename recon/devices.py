@@ -1,4 +1,4 @@
-"""Which device a computation runs on, and how many processor cores it may use."""
+"""Selection of the device, and the number of usable CPU cores."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ _log = logging.getLogger(__name__)
 
 
 def resolve_device(name: str = "auto") -> str:
-    """Choose the device for rendering and fitting Gaussians, which need gsplat on CUDA.
+    """Select the device for rendering and fitting Gaussians; CUDA requires gsplat.
 
     Args:
-        name: "cpu", "cuda" or "auto". Where there is a CUDA device but no gsplat, "auto" takes the
-            CPU and logs a warning.
+        name: "cpu", "cuda" or "auto". With a CUDA device but without gsplat, "auto" selects the CPU
+            and logs a warning.
 
     Returns:
         "cpu" or "cuda".
 
     Raises:
         BackendError: "cuda" was requested and cannot be used.
-        InputError: the name is another one.
+        InputError: `name` is none of these.
     """
     device = resolve_network_device(name)
     if device == "cuda" and importlib.util.find_spec("gsplat") is None:
         if name == "cuda":
             raise BackendError(f"{NO_GSPLAT}, or use the device cpu")
-        _log.warning("running on the CPU although there is a CUDA device: %s", NO_GSPLAT)
+        _log.warning("a CUDA device is available, but the CPU is used: %s", NO_GSPLAT)
         return "cpu"
     return device
 
 
 def resolve_network_device(name: str = "auto") -> str:
-    """Choose the device for networks; as `resolve_device`, but CUDA needs no gsplat."""
+    """Select the device for networks; like `resolve_device`, but CUDA does not require gsplat."""
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"expected the device auto, cpu or cuda, found {name!r}")
     if name == "cpu":
@@ -54,8 +54,8 @@ def resolve_network_device(name: str = "auto") -> str:
             "pytorch.org, or use the device cpu"
         )
     raise BackendError(
-        "CUDA needs an NVIDIA GPU and its driver, torch finds none; check `nvidia-smi`, or use the "
-        "device cpu"
+        "CUDA needs an NVIDIA GPU and its driver, but torch finds none; check `nvidia-smi`, or use "
+        "the device cpu"
     )
 
 

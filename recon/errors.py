@@ -61,7 +61,7 @@ class OutputExistsError(OutputError):
 
     Args:
         path: the existing file or folder.
-        hint: what to do; it ends the message.
+        hint: what to do; appended to the message.
     """
 
     def __init__(self, path: str | Path, hint: str = "choose another folder or pass --overwrite"):
@@ -104,4 +104,4 @@ class DivergedError(FourdvdError):
 
 
 class Interrupted(FourdvdError):
-    """The computation was stopped on request, and its state was saved if it has a folder."""
+    """The computation was stopped on request; its state was saved if it writes to a folder."""

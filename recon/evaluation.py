@@ -1,6 +1,6 @@
-"""Metrics of a scene, a grid or videos against the true images of a grid.
+"""Image metrics of a scene, a grid or videos against a ground-truth grid.
 
-All images are compared over white at the size of the true ones. Letters: M images, H × W pixels.
+All images are compared over white at the size of the ground truth. Letters: H × W pixels.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class ImageMetrics:
     """Metrics of one image.
 
     Attributes:
-        view: number of the camera in the file of the true grid.
-        frame: number of the time in the file of the true grid.
-        psnr: PSNR over the whole image in dB; 100 if equal.
+        view: view number in the ground truth's `transforms.json`.
+        frame: frame number in the ground truth's `transforms.json`.
+        psnr: PSNR over the whole image in dB; 100 if the images are equal.
         ssim: structural similarity, in [−1, 1].
         iou: intersection over union of the silhouettes (alpha above 0.5), in [0, 1].
-        psnr_foreground: PSNR over the bounding box of the true alpha in dB; None if it is empty.
+        psnr_foreground: PSNR in dB in the bounding box of the true alpha; None if that is empty.
     """
 
     view: int
@@ -50,11 +50,11 @@ class ImageMetrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of all images that were compared, at least one.
+    """Metrics of all compared images, at least one.
 
     Attributes:
-        images: metrics of each image, in the order of the true grid.
-        missing: number of true images without a counterpart.
+        images: metrics of each image, in the order of the ground truth.
+        missing: number of ground-truth images for which there was no image to compare.
     """
 
     images: tuple[ImageMetrics, ...]
@@ -77,7 +77,7 @@ class Evaluation:
 
     @property
     def psnr_foreground(self) -> float | None:
-        """Mean foreground PSNR in dB over the images that show something; None if none does."""
+        """Mean foreground PSNR in dB over the images with an object; None if there are none."""
         found = [i.psnr_foreground for i in self.images if i.psnr_foreground is not None]
         return float(np.mean(found)) if found else None
 
@@ -87,7 +87,7 @@ class Evaluation:
         return min(image.psnr for image in self.images)
 
     def by_view(self) -> dict[int, Evaluation]:
-        """Split by view number, in ascending order."""
+        """Return the evaluation of each view by its number, ascending."""
         views = sorted({image.view for image in self.images})
         return {
             view: Evaluation(tuple(image for image in self.images if image.view == view))
@@ -95,7 +95,7 @@ class Evaluation:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `evaluate --json` prints and `metrics.json` stores for a split."""
+        """Return the JSON object that `evaluate --json` prints and `metrics.json` has per split."""
         return {
             "psnr": self.psnr,
             "ssim": self.ssim,
@@ -110,7 +110,7 @@ class Evaluation:
 def evaluate(
     paths: Sequence[str | Path] | str | Path, against: str | Path, device: str = "auto"
 ) -> Evaluation:
-    """Compare files with a grid folder.
+    """Evaluate a scene folder, a grid folder or videos against a ground-truth grid.
 
     Example:
         >>> evaluate("out/scene", against="examples/robot").psnr
@@ -118,11 +118,11 @@ def evaluate(
     Args:
         paths: one scene folder, one grid folder or its JSON, or one video for each view of the
             grid in the order of the views.
-        against: grid folder, or its JSON, with the true images.
+        against: grid folder of the ground truth, or its JSON.
         device: device on which a scene is rendered, see `recon.devices.resolve_device`.
 
     Raises:
-        InputError: a file cannot be read, or does not match the true images.
+        InputError: a file cannot be read, or does not match the ground truth.
         BackendError: the device is not available.
     """
     truth = read_grid(against)
@@ -131,7 +131,7 @@ def evaluate(
     if first.is_file() and first.suffix.lower() != ".json":
         return evaluate_grid(_grid_of_videos(paths, truth), truth)
     if len(paths) > 1:
-        raise InputError(f"expected one scene or grid, or videos, found {len(paths)} paths")
+        raise InputError(f"expected one scene, one grid or only videos, found {len(paths)} paths")
     if (first / DESCRIPTION).is_file():
         device = resolve_device(device)
         return evaluate_scene(load_scene(first, device), truth, device)
@@ -145,14 +145,14 @@ def evaluate_scene(
     backend: str = "auto",
     batch: int = 4,
 ) -> Evaluation:
-    """Compare renderings of a scene with all images of a grid.
+    """Evaluate renderings of a scene against all images of a grid.
 
     Args:
         scene: the scene.
-        truth: the true images with their cameras and times.
+        truth: the ground truth.
         device: device on which the scene is rendered.
         backend: see `recon.rasterizers.rasterize`.
-        batch: images that are rendered at once; memory grows with it.
+        batch: number of images rendered at once; memory grows with it.
     """
     metrics = {}
     for index, rgb, alpha in _renderings(scene, truth, device, backend, batch):
@@ -161,26 +161,26 @@ def evaluate_scene(
 
 
 def evaluate_grid(grid: Grid, truth: Grid) -> Evaluation:
-    """Compare the images of a grid with those of another of the same camera and time.
+    """Evaluate the images of a grid against those of the same camera and time in another.
 
     Raises:
-        GridError: the images differ in size, or no two have the same camera and time.
+        GridError: the grids differ in image size, or share no camera and time.
     """
     if (grid.height, grid.width) != (truth.height, truth.width):
         raise GridError(
-            f"images of {grid.width}×{grid.height} pixels cannot be compared with those of "
-            f"{truth.width}×{truth.height}; resize one of the grids"
+            f"expected images of {truth.width}×{truth.height} pixels like the ground truth, found "
+            f"{grid.width}×{grid.height}; resize one of the grids"
         )
     metrics = []
     for index in range(len(truth)):
-        partner = _partner(grid, truth.camera_of(index), truth.time_of(index))
-        if partner is not None:
-            rgb, alpha = _over_white(grid.images[partner])
+        match = _matching_image(grid, truth.camera_of(index), truth.time_of(index))
+        if match is not None:
+            rgb, alpha = _over_white(grid.images[match])
             metrics.append(_compare(rgb, alpha, truth, index))
     if not metrics:
         raise GridError(
-            "no image has the camera and time of any true image; the cameras (angles, distance, "
-            "field of view) of both grids must agree"
+            "no image has the camera and time of a ground-truth image; both grids need cameras "
+            "with the same angles, distance and field of view"
         )
     return Evaluation(tuple(metrics), missing=len(truth) - len(metrics))
 
@@ -228,8 +228,8 @@ def _compare(rgb: np.ndarray, alpha: np.ndarray, truth: Grid, index: int) -> Ima
     )
 
 
-def _partner(grid: Grid, camera: Camera, time: float) -> int | None:
-    """Index of the image of a grid with the given camera and time, if there is one."""
+def _matching_image(grid: Grid, camera: Camera, time: float) -> int | None:
+    """Return the index of the image with the given camera and time; None if there is none."""
     views = {v for v, other in enumerate(grid.cameras) if _same_camera(other, camera)}
     for index in range(len(grid)):
         if grid.view[index] in views and abs(grid.time_of(index) - time) <= SAME_TIME:
@@ -250,7 +250,7 @@ def _same_camera(camera: Camera, truth: Camera) -> bool:
 
 
 def _grid_of_videos(paths: Sequence[Path], truth: Grid) -> Grid:
-    """One video for each view of the true grid, with its cameras."""
+    """Make a grid of one video per view, with the cameras of the ground truth."""
     if len(paths) != truth.V:
         raise InputError(f"expected one video for each of the {truth.V} views, found {len(paths)}")
     videos = read_view_videos(paths)

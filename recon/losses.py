@@ -56,7 +56,7 @@ def image_loss(
     image_weights: Tensor,
     weights: LossWeights,
 ) -> ImageLoss:
-    """Compute the loss of the module docstring, with the kernel on the CPU where it was built.
+    """Compute the image loss, with the compiled kernel on the CPU if it was built.
 
     Args:
         rgb: rendered colors over `backgrounds`, [V, H, W, 3].
@@ -65,10 +65,10 @@ def image_loss(
         backgrounds: sRGB in [0, 1], [V, 3].
         boxes: boxes in which SSIM is evaluated, x0, y0, x1, y1 in pixels, half open, int32, [V, 4].
         image_weights: weight of each image, [V].
-        weights: weights of the terms.
+        weights: weights of the three terms.
 
     Returns:
-        The loss, differentiable in `rgb` and `alpha`.
+        The loss of the module docstring, differentiable in `rgb` and `alpha`.
     """
     function = image_loss_cpu if rgb.device.type == "cpu" and built() else image_loss_reference
     return function(rgb, alpha, targets, backgrounds, boxes, image_weights, weights)
@@ -83,7 +83,7 @@ def image_loss_reference(
     image_weights: Tensor,
     weights: LossWeights,
 ) -> ImageLoss:
-    """See `image_loss`, in plain PyTorch."""
+    """Compute `image_loss` in plain PyTorch."""
     views, height, width, _ = rgb.shape
     straight = torch.stack(list(targets)).to(rgb) / 255
     true_alpha = straight[..., 3]
@@ -132,14 +132,14 @@ def image_loss_cpu(
     image_weights: Tensor,
     weights: LossWeights,
 ) -> ImageLoss:
-    """See `image_loss`, through the kernel; float32 tensors on the CPU."""
+    """Compute `image_loss` with the compiled kernel; float32 tensors on the CPU."""
     return ImageLoss(
         *_ImageLoss.apply(rgb, alpha, targets, backgrounds, boxes, image_weights, weights)
     )
 
 
 class _ImageLoss(torch.autograd.Function):
-    """Computes the gradient in the forward pass, which shares its intermediate results."""
+    """Image loss whose gradient is computed in the forward pass, from shared intermediates."""
 
     @staticmethod
     def forward(ctx: Any, rgb, alpha, targets, backgrounds, boxes, image_weights, weights):

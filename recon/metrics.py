@@ -14,7 +14,7 @@ from recon.errors import InputError
 
 MAX_PSNR = 100.0  # of equal images, so that means and JSON stay finite
 WINDOW_PX = 11  # a Gaussian with σ = 1.5, truncated at 3.5 σ, as in Wang et al. 2004
-SILHOUETTE = 0.5
+SILHOUETTE = 0.5  # alpha above which a pixel is inside
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
@@ -26,8 +26,8 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
 def ssim(image: np.ndarray, truth: np.ndarray) -> float:
     """Compute SSIM with the window of Wang et al. 2004 (Gaussian, σ = 1.5, 11 × 11).
 
-    The result equals that of skimage, but is computed only around the pixels that differ: where a
-    whole window is equal the similarity is 1.
+    The result equals that of skimage, but is computed only around pixels that differ, because the
+    similarity of equal windows is 1.
 
     Args:
         image: image to rate, [H, W, 3].
@@ -54,7 +54,7 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
 
 
 def silhouette_iou(alpha: np.ndarray, truth: np.ndarray) -> float:
-    """Compute the IoU of the pixels with alpha above 0.5; 1 if there are none in both images."""
+    """Compute the IoU of the pixels with alpha above 0.5; 1 if neither image has any."""
     mask, true_mask = alpha > SILHOUETTE, truth > SILHOUETTE
     union = np.count_nonzero(mask | true_mask)
     return float(np.count_nonzero(mask & true_mask) / union) if union else 1.0

@@ -1,7 +1,7 @@
 """Atomic output: a result folder or file is complete or absent, and replaced only on request.
 
 Results are written under a hidden name beside their final path and renamed when they are complete,
-so that an interruption, a full disk or an error leaves what was there before.
+so that an interruption, a full disk or an error keeps the earlier result.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
     if not path.exists():
         return
     if not path.is_dir():
-        raise OutputError(f"{path} is a file, expected a folder or nothing; choose another name")
+        raise OutputError(f"{path} is a file, expected a folder or a new name; choose another name")
     if next(path.iterdir(), None) is None:
         return
     if not overwrite:
@@ -59,7 +59,7 @@ def check_output_file(path: str | Path, overwrite: bool = False) -> None:
     path = Path(path)
     _check_ancestors(path)
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, expected a file or nothing; add a file name")
+        raise OutputError(f"{path} is a folder, expected a file; add a file name")
     if path.exists() and not overwrite:
         raise OutputExistsError(path, "choose another name or pass --overwrite")
 

@@ -1,4 +1,4 @@
-"""Progress of long work: what an `on_step` callback receives, and the estimated time left."""
+"""Progress of long computations: the argument of `on_step`, and the estimated time left."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Progress(NamedTuple):
 
     Attributes:
         phase: what is being computed, e.g. "static", "fine frames 4–20" or "downloading".
-        step: steps done, counted from the very beginning, resumed runs included.
-        steps: steps in total; None if unknown.
-        seconds_left: estimate for the remaining steps; None if unknown.
-        metrics: the numbers that matter, by name, e.g. `{"psnr": 31.2, "gaussians": 9800}`.
+        step: number of steps done, including those of the runs that were resumed.
+        steps: total number of steps; None if unknown.
+        seconds_left: estimated time for the remaining steps in seconds; None if unknown.
+        metrics: current metrics by name, e.g. `{"psnr": 31.2, "gaussians": 9800}`.
     """
 
     phase: str
@@ -31,18 +31,18 @@ OnStep = Callable[[Progress], None]
 """Called after every step."""
 
 ShouldStop = Callable[[], bool]
-"""Asked after every step; True saves the state and raises `recon.errors.Interrupted`."""
+"""Called after every step; True saves the state and raises `recon.errors.Interrupted`."""
 
 
 class Eta:
     """Elapsed time of a computation and an exponentially smoothed estimate of the time left.
 
-    The estimate is the bias-corrected moving average of the duration of a step, so it is the plain
-    mean at first and follows later changes of speed.
+    The estimate uses the bias-corrected exponential moving average of the step duration: a plain
+    mean at first, which later follows changes of speed.
 
     Args:
-        steps_left: steps that remain.
-        seconds_before: time that earlier, interrupted runs took.
+        steps_left: number of remaining steps.
+        seconds_before: duration of earlier, interrupted runs in seconds.
         smoothing: weight of the past in the moving average, in [0, 1).
     """
 
@@ -56,7 +56,7 @@ class Eta:
         self._weighted_seconds = self._weight = 0.0
 
     def tick(self, steps: int = 1) -> None:
-        """Counts finished steps; called right after them."""
+        """Count finished steps; call it right after them."""
         now = time.monotonic()
         decay = self._smoothing**steps
         per_step = (now - self._last) / steps
@@ -66,24 +66,24 @@ class Eta:
 
     @property
     def seconds(self) -> float:
-        """Time up to the last tick, earlier runs included."""
+        """Elapsed seconds up to the last tick, earlier runs included."""
         return self._seconds_before + self._last - self._start
 
     @property
     def seconds_per_step(self) -> float:
-        """Smoothed duration of a step; 0 before the first tick."""
+        """Smoothed duration of a step in seconds; 0 before the first tick."""
         return self._weighted_seconds / self._weight if self._weight else 0.0
 
     @property
     def seconds_left(self) -> float:
-        """Estimate for the steps that remain."""
+        """Estimated seconds for the remaining steps."""
         return self.seconds_per_step * self.steps_left
 
 
 def ignore_progress(progress: Progress) -> None:
-    """The `OnStep` that does nothing."""
+    """Do nothing; the default of `on_step`."""
 
 
 def never_stop() -> bool:
-    """The `ShouldStop` that never stops."""
+    """Return False; the default of `should_stop`."""
     return False

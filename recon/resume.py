@@ -1,8 +1,8 @@
 """Saving and resuming unfinished work, and byte-stable safetensors files.
 
-A resumable computation saves its tensors with a description in JSON. The description holds an
-*identity*: everything that must be equal for a saved state to be continued (settings, fingerprints
-of inputs and weights). A state that does not match is never continued silently.
+A resumable computation saves its tensors with a description in JSON. The description contains an
+*identity*: everything that must match for the state to be resumed (settings, fingerprints of inputs
+and weights). A state that does not match is an error.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SavedState(NamedTuple):
 
 
 def fingerprint(*parts: np.ndarray | bytes | str) -> str:
-    """The sha256 of arrays, bytes and texts, in hexadecimal digits."""
+    """Return the sha256 of arrays, bytes and strings as hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
@@ -52,30 +52,30 @@ def fingerprint(*parts: np.ndarray | bytes | str) -> str:
 def check_same(
     saved: Mapping[str, Any], wanted: Mapping[str, Any], path: str | Path, what: str
 ) -> None:
-    """Checks that a saved identity is the one wanted.
+    """Check that a saved state belongs to the computation that resumes it.
 
     Args:
         saved: identity as read from JSON.
-        wanted: identity of the computation to be resumed; tuples equal lists.
+        wanted: identity of the resuming computation; tuples equal lists.
         path: file or folder of the saved state, for the message.
-        what: name of the computation, e.g. "an unfinished fit".
+        what: kind of computation for the message, e.g. "an unfinished fit".
 
     Raises:
-        OutputExistsError: they differ; names the first entries that do.
+        OutputExistsError: the identities differ; the message lists the first differences.
     """
     ours, theirs = _flat(json.loads(json.dumps(wanted))), _flat(saved)
     names = [n for n in dict.fromkeys((*theirs, *ours)) if theirs.get(n) != ours.get(n)]
     if not names:
         return
     listed = [
-        f"{n} is {_short(theirs.get(n))} there, {_short(ours.get(n))} here"
+        f"{n} was {_short(theirs.get(n))}, is now {_short(ours.get(n))}"
         for n in names[:SHOWN_DIFFERENCES]
     ]
     if len(names) > SHOWN_DIFFERENCES:
         listed.append(f"and {len(names) - SHOWN_DIFFERENCES} more")
     raise OutputExistsError(
         path,
-        f"it holds {what} with different settings or inputs ({'; '.join(listed)}); "
+        f"it contains {what} with different settings or inputs ({'; '.join(listed)}); "
         "choose another folder, or pass --overwrite to start again",
     )
 
@@ -88,14 +88,14 @@ def save_state(
     format: str,
     version: str,
 ) -> None:
-    """Writes a resumable state, replacing an older one atomically.
+    """Write a resumable state, replacing an older one atomically.
 
     Args:
         path: the file.
         tensors: by name, on any device.
-        description: JSON object, identity included.
-        format: name of the kind of state.
-        version: of that format.
+        description: JSON object that contains the identity.
+        format: name of the file format, which `load_state` checks.
+        version: version of the file format.
 
     Raises:
         OSError: the file cannot be written; the older state is kept.
@@ -106,7 +106,7 @@ def save_state(
 
 
 def load_state(path: Path, *, format: str, version: str, device: str = "cpu") -> SavedState | None:
-    """Reads a state written by `save_state`; None if the file does not exist.
+    """Read a state written by `save_state`; None if the file does not exist.
 
     Raises:
         InputError: the file is damaged, or of another format or version.
@@ -118,23 +118,27 @@ def load_state(path: Path, *, format: str, version: str, device: str = "cpu") ->
             description = _description(file.metadata() or {}, path, format, version)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"the saved state is damaged ({error}); delete it", path) from error
+        raise InputError(
+            f"the saved state is damaged ({error}); delete it to start again", path
+        ) from error
     return SavedState(tensors, description)
 
 
 def read_description(path: Path, *, format: str, version: str) -> dict[str, Any] | None:
-    """The description of a saved state, without its tensors; arguments as `load_state`."""
+    """Read the description of a saved state without its tensors; arguments as in `load_state`."""
     if not path.exists():
         return None
     try:
         with safe_open(path, "pt") as file:
             return _description(file.metadata() or {}, path, format, version)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"the saved state is damaged ({error}); delete it", path) from error
+        raise InputError(
+            f"the saved state is damaged ({error}); delete it to start again", path
+        ) from error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file whose bytes depend on nothing but its content.
+    """Write a safetensors file whose bytes depend only on its content.
 
     The safetensors library writes metadata in arbitrary order, so equal content gives files of
     different sha256. Here it is sorted.
@@ -172,7 +176,7 @@ def _description(
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    """Flatten `{"a": {"b": 1}}` to `{"a.b": 1}`."""
     flat: dict[str, Any] = {}
     for name, each in value.items():
         if isinstance(each, dict):

@@ -42,13 +42,13 @@ class Scene:
 
     Attributes:
         gaussians: the canonical Gaussians.
-        deformation: the motion, which moves them to any time.
+        deformation: motion model, which moves the canonical Gaussians to any time.
         times: times of the fitted frames in [0, 1], ascending, [T].
         cameras: cameras of the fitted views, V of them.
-        fps: frames per second at which the T frames are meant to be played.
-        background: color behind the object in previews, sRGB in [0, 1].
+        fps: playback rate of the T frames in frames per second.
+        background: default background color of renderings, sRGB in [0, 1].
         provenance: JSON-able record of the origin of the scene (grid, settings, versions).
-        metrics: JSON-able metrics of the fit, as in `metrics.json` without the single images.
+        metrics: JSON-able metrics of the fit, as in `metrics.json` but without those of each image.
     """
 
     gaussians: Gaussians
@@ -69,13 +69,13 @@ class Scene:
     ) -> np.ndarray:
         """Render an image.
 
-        Images are bytes, as those of a `Grid` and as image writers expect them. For floats, alpha,
-        depth or gradients call `recon.rendering.render_gaussians(scene.at(time), [camera])`.
+        The image is uint8, as in a `Grid` and as image writers expect. For floats, alpha, depth or
+        gradients call `recon.rendering.render_gaussians(scene.at(time), [camera])`.
 
         Args:
-            camera: any camera; its height and width are those of the image.
+            camera: any camera; it determines the height and width of the image.
             time: time in [0, 1].
-            background: sRGB in [0, 1]; the scene's own if None.
+            background: sRGB in [0, 1]; None: the scene's `background`.
 
         Returns:
             sRGB, uint8, [H, W, 3].
@@ -92,7 +92,7 @@ class Scene:
         return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
     def save(self, folder: str | Path, overwrite: bool = False) -> None:
-        """Write a scene folder, complete or not at all; `load_scene` reads it.
+        """Write a scene folder atomically; `load_scene` reads it.
 
         Args:
             folder: folder to create.
@@ -140,7 +140,7 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
     """Read a scene folder.
 
     Args:
-        folder: as `Scene.save` and `fourdvd reconstruct` write it.
+        folder: scene folder, as written by `Scene.save` or `fourdvd reconstruct`.
         device: target device of the tensors.
 
     Raises:
@@ -151,7 +151,9 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
     try:
         tensors = load_file(folder / TENSORS, device=str(device))
     except FileNotFoundError as error:
-        raise SceneError(f"{TENSORS} is missing; is this a finished scene?", folder) from error
+        raise SceneError(
+            f"{TENSORS} is missing; expected the folder of a finished scene", folder
+        ) from error
     except (SafetensorError, OSError) as error:
         raise SceneError(f"cannot be read as safetensors: {error}", folder / TENSORS) from error
     gaussians = _checked_gaussians(_part(tensors, "gaussians."), folder)
@@ -176,7 +178,7 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
     rows = {len(parameter) for parameter in deformation.gaussian_parameters()}
     if not rows <= {len(gaussians.means)}:
         raise SceneError(
-            f"the motion has tensors of {sorted(rows)} Gaussians, expected {len(gaussians.means)}",
+            f"the motion has tensors for {sorted(rows)} Gaussians, expected {len(gaussians.means)}",
             folder / TENSORS,
         )
     return scene

@@ -1,4 +1,4 @@
-"""`fourdvd export`: write a scene as files for other programs."""
+"""`fourdvd export`: export a scene to the file formats of other programs."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def export_with_progress(
     """Load a scene folder and run `recon.export`, showing its progress.
 
     Raises:
-        FourdvdError: As `recon.load_scene` and `recon.export`.
+        FourdvdError: As in `recon.load_scene` and `recon.export`.
     """
     from recon.devices import resolve_device
     from recon.exporters.folder import export

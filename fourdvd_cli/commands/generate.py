@@ -96,7 +96,7 @@ def generate(
         typer.Option(
             "--start",
             metavar="SECONDS",
-            help="Where to start in the video, in seconds.",
+            help="Start time in the video in seconds.",
             rich_help_panel=INPUT,
         ),
     ] = 0.0,
@@ -105,8 +105,8 @@ def generate(
         typer.Option(
             "--stop",
             metavar="SECONDS",
-            help="Where to stop in the video, in seconds.",
-            show_default="its end",
+            help="End time in the video in seconds.",
+            show_default="the end of the video",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -125,7 +125,7 @@ def generate(
         typer.Option(
             "--fps",
             metavar="HZ",
-            help="Rate at which to take frames, in frames per second.",
+            help="Sampling rate of the frames in frames per second.",
             show_default="evenly spaced from start to stop",
             rich_help_panel=INPUT,
         ),
@@ -134,7 +134,7 @@ def generate(
         bool,
         typer.Option(
             "--recenter",
-            help="Crop around the object in each frame, for objects that travel.",
+            help="Crop around the object in each frame, for objects that move across the image.",
             rich_help_panel=INPUT,
         ),
     ] = False,
@@ -153,8 +153,8 @@ def generate(
             metavar="N",
             min=1,
             max=20,
-            help="Number of generated views, evenly spaced around the object; the input view comes "
-            "on top.",
+            help="Number of generated views, evenly spaced around the object, in addition to the "
+            "input view.",
             show_default="the model's",
             rich_help_panel=CAMERAS,
         ),
@@ -165,7 +165,8 @@ def generate(
             "--azimuths",
             metavar="DEG,DEG,...",
             parser=parse_degrees,
-            help="Azimuths of the generated views in degrees, ascending from the input view.",
+            help="Azimuths of the generated views in degrees relative to the input view, "
+            "ascending.",
             show_default="the model's",
             rich_help_panel=CAMERAS,
         ),
@@ -210,8 +211,9 @@ def generate(
 ) -> None:
     """Generate a grid of views x frames from a video of one object.
 
-    The object must be in front of white or cut out with an alpha channel; --remove-background cuts
-    it out. Ctrl-C stops the command; run it again to resume after the last finished window.
+    The object must be on a white background or cut out by an alpha channel; --remove-background
+    cuts it out. Ctrl-C saves the state; run the same command again to resume after the last
+    finished window.
     """
     console.configure(quiet, verbose)
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
@@ -259,7 +261,7 @@ def generate(
                 console.print_lines(generating.dry_run_lines(report))
         pipeline = open_pipeline(settings, weights, keep_networks=False)
         if dry_run:
-            return  # after missing weights, whose error is the exit code
+            return  # after `open_pipeline`, so that missing weights determine the exit code
         report = generating.generate(
             pipeline, clip, output, should_stop, overwrite=overwrite, quiet=quiet
         )

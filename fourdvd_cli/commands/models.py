@@ -71,8 +71,8 @@ def fetch(
 ) -> None:
     """Download the weights of a published network and print their path.
 
-    They are stored in --weights, FOURDVD_WEIGHTS or the Hugging Face cache. Run the command again
-    to resume an unfinished download. HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are
+    The weights are stored in --weights, FOURDVD_WEIGHTS or the Hugging Face cache. Run the command
+    again to resume an unfinished download. HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are
     respected.
     """
     console.configure(quiet, verbose)
@@ -105,7 +105,7 @@ def verify(
         typer.Option(
             "--file",
             metavar="FILE",
-            help="Verify this file as the weights of the one network named.",
+            help="Weights file to verify; needs exactly one NAME.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -114,19 +114,19 @@ def verify(
 ) -> None:
     """Verify that weights files hold the tensors of their network.
 
-    Checks the names and shapes of all tensors that are loaded. Reads only the headers of the files,
-    so it is quick. Exits with 4 if a file is not valid.
+    Compares the names and shapes of the tensors in the headers of the files, which takes a moment;
+    values are not checked. Exits with 4 if a file is not valid.
     """
     console.configure(quiet=False, verbose=verbose)
     if file is not None and len(names or []) != 1:
-        raise typer.BadParameter("expected exactly one NAME with it", param_hint="--file")
+        raise typer.BadParameter("expected exactly one NAME", param_hint="--file")
     from generation.weights.verify import raise_failures, verify_found
 
     checks = verify_found(names or [], weights, file)
     if json:
         console.print_json({"models": [_checked(each) for each in checks]})
     else:
-        alone = len(checks) == 1  # its error is shown as the command's
+        alone = len(checks) == 1  # a single error is shown as the error of the command
         console.print_lines([_line(each) for each in checks if each.error is None or not alone])
     raise_failures(checks)
 
@@ -157,7 +157,7 @@ def _row(model: PublishedModel, path: Path | None) -> tuple[str, ...]:
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Align rows in columns; unlike in a rich table, long paths are never cut."""
+    """Align rows in columns; unlike a rich table, it never cuts long paths."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
@@ -177,6 +177,6 @@ def _line(check: Check) -> str:
         return f"– {check.model.label}: {check.error}"
     return (
         f"✓ {check.model.label}: {check.path} has all tensors ({facts.tensors}, "
-        f"{'/'.join(facts.dtypes)}; unread ones: {facts.missing_unread} missing, "
+        f"{'/'.join(facts.dtypes)}; unused tensors: {facts.missing_unread} missing, "
         f"{facts.extra_unread} extra)"
     )

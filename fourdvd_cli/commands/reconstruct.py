@@ -32,7 +32,7 @@ def reconstruct(
         Path,
         typer.Argument(
             metavar="GRID",
-            help="Folder of a grid, or of a D-NeRF or nerfstudio data set; or its transforms JSON.",
+            help="Folder of a grid, a D-NeRF data set or a nerfstudio data set; or its JSON.",
         ),
     ],
     output: Annotated[
@@ -75,7 +75,7 @@ def reconstruct(
 def reconstruct_with_progress(
     grid: Path, output: Path, settings: dict[str, Any], overwrite: bool, quiet: bool
 ) -> Scene:
-    """Call `recon.reconstruct` with a progress bar; the first signal stops it with its state saved.
+    """Call `recon.reconstruct` with a progress bar; the first signal saves the state and stops.
 
     Args:
         grid: see `recon.reconstruct`.

@@ -35,7 +35,7 @@ def run(
         Path,
         typer.Argument(
             metavar="INPUT",
-            help="Video, GIF or folder of frames of one moving object; or a grid folder or its "
+            help="Video, GIF or folder of frames of one moving object; or a grid folder, or its "
             "transforms JSON.",
         ),
     ],
@@ -75,9 +75,9 @@ def run(
 ) -> None:
     """Turn a video into a 4D asset: generate, reconstruct and export in one folder.
 
-    A grid as INPUT skips generate. Run the command again with the same OUT to resume it where it
-    stopped, or to add formats. For more options, such as which part of the video to use, run the
-    three commands one by one.
+    If INPUT is a grid, generate is skipped. Run the command again with the same OUT to resume it,
+    or to add formats. For more options, such as the part of the video to use, run the three
+    commands one by one.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli.commands.run_chain import run_chain

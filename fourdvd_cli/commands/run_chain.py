@@ -70,8 +70,8 @@ def run_chain(
 
     Args:
         source: video, GIF, folder of frames, grid folder or its transforms JSON.
-        folder: folder of the results; it may hold an unfinished run of the same input and settings.
-        formats: keys of `recon.exporters.exporters`; formats that are exported already are kept.
+        folder: folder of the results; a run of the same input and settings in it is resumed.
+        formats: keys of `recon.exporters.exporters`; formats that are already exported are kept.
         settings: further arguments of `recon.reconstruct`.
         generation: settings of the generation; unused if the input is a grid.
         weights_folder: folder that is searched first for weights.
@@ -79,26 +79,28 @@ def run_chain(
         quiet: show no progress.
 
     Raises:
-        OutputExistsError: the folder holds something else, and `overwrite` is False.
-        FourdvdError: as the library calls of the steps.
+        OutputExistsError: the folder contains anything else, and `overwrite` is False.
+        FourdvdError: as in the library calls of the steps.
     """
     is_video = _is_video(source)
     run = _begin(source, folder, settings, generation if is_video else None, overwrite)
-    # The folder belongs to this run: the result of a step that is not recorded as finished is left
-    # over from an older run, or from this one just before it was stopped, so it is replaced.
+    # The folder belongs to this run. The result of a step that is not recorded as finished is a
+    # leftover of an older run, or was written just before this one was stopped: it is replaced.
     if "grid" not in run.stages:
         if is_video:
             with interrupts.stop_request() as should_stop:
                 on_device = replace(generation, device=resolve_network_device(generation.device))
                 clip, _ = generating.prepare(source, on_device)
                 pipeline = open_pipeline(on_device, weights_folder, keep_networks=False)
-                _write(run, folder)  # only now: an invalid input or missing weights leave no folder
+                _write(
+                    run, folder
+                )  # not earlier: an invalid input or missing weights leave no folder
                 generating.generate(
                     pipeline, clip, folder / "grid", should_stop, overwrite=True, quiet=quiet
                 )
         else:
             splits = _read_splits(source)
-            _write(run, folder)  # only now, for the same reason
+            _write(run, folder)  # not earlier, for the same reason
             _write_splits(splits, folder / "grid")
         _finish(run, "grid", folder)
     if "scene" not in run.stages:
@@ -123,7 +125,7 @@ def run_chain(
 
 
 def _read_splits(source: Path) -> dict[str, Grid]:
-    """Read the grid, and its held-out views if it has any."""
+    """Read a grid, and its held-out views if it has any."""
     splits = {"train": read_grid(source)}
     if has_split(source, "test"):
         splits["test"] = read_grid(source if source.is_dir() else source.parent, "test")
@@ -139,7 +141,7 @@ def _write_splits(splits: dict[str, Grid], folder: Path) -> None:
 
 
 def _is_video(source: Path) -> bool:
-    """Whether the input is a video or a folder of its frames, and not a grid."""
+    """Return whether the input is a video or a folder of frames, not a grid."""
     if source.is_dir():
         return not any(source.glob("transforms*.json")) and any(
             path.suffix.lower() in IMAGE_SUFFIXES for path in source.iterdir()
@@ -163,7 +165,7 @@ def _begin(
         if replace(found, formats=[], stages=[]) != wanted:
             raise OutputExistsError(
                 folder,
-                f"it holds a run of {found.input} with "
+                f"it contains a run of {found.input} with "
                 f"{_listed(found.settings | (found.generation or {}))}; "
                 "choose another folder, or pass --overwrite to start again",
             )
@@ -191,7 +193,8 @@ def _read(path: Path) -> Run:
         return Run(generation=values.get("generation"), **{name: values[name] for name in names})
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"expected the record of a run ({error!r}); choose another folder or pass --overwrite",
+            f"expected the record of an earlier run ({error!r}); choose another folder or pass "
+            "--overwrite",
             path,
         ) from error
 

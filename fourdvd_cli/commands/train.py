@@ -118,7 +118,7 @@ ReadersOption = Annotated[
         "--workers",
         metavar="N",
         min=0,
-        help="Processes that read samples.",
+        help="Number of data loader processes.",
         show_default=CONFIGURED,
         rich_help_panel=MACHINE,
     ),
@@ -157,7 +157,7 @@ StartOption = Annotated[
     typer.Option(
         "--init-from",
         metavar="DIR",
-        help="Training of the same network whose weights to start from.",
+        help="Folder of a training of the same network, from whose weights to start.",
         show_default="random weights",
         rich_help_panel=MODEL,
     ),
@@ -167,7 +167,7 @@ ViewsOption = Annotated[
     typer.Option(
         "--reference-views",
         metavar="DIR",
-        help="Training of reference-views whose outputs are the conditioning.",
+        help="Folder of a reference-views training whose outputs are the conditioning.",
         show_default="ground-truth views",
         rich_help_panel=MODEL,
     ),
@@ -177,7 +177,7 @@ CoarseOption = Annotated[
     typer.Option(
         "--coarse",
         metavar="DIR",
-        help="Training of coarse whose outputs are the conditioning.",
+        help="Folder of a coarse training whose outputs are the conditioning.",
         show_default="ground-truth views",
         rich_help_panel=MODEL,
     ),
@@ -196,8 +196,8 @@ RolesOption = Annotated[
     typer.Option(
         "--roles",
         metavar="NAME",
-        help="Which features are the query of the appearance attention: reference_query or "
-        "feature_query.",
+        help="Query of the appearance attention (MAP): reference_query (input video) or "
+        "feature_query (coarse grid).",
         rich_help_panel=MODEL,
     ),
 ]
@@ -206,7 +206,7 @@ SizeOption = Annotated[
     typer.Option(
         "--resolution",
         metavar="NAME",
-        help=f"Which of the packed image sizes to train on: {one_of(TrainingSize)}.",
+        help=f"Packed image size to train on: {one_of(TrainingSize)}.",
         show_default=CONFIGURED,
         rich_help_panel=TRAINING,
     ),
@@ -229,7 +229,7 @@ def vae(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Train the image autoencoder, in whose latent space the other networks work.
+    """Train the image autoencoder, whose latents the other networks generate.
 
     Ctrl-C saves the state; run the same command again to resume the training.
     """

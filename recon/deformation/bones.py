@@ -1,8 +1,8 @@
 """Bones: every Gaussian follows a few rigid motions, blended with its own weights.
 
 Linear blend skinning without a skeleton. K bones, each with a rotation and a translation at every
-fitted time, move all Gaussians. 21 times of 24 bones are a few thousand numbers, so the motion is
-well determined by few images, and evaluating it takes two small matrix products.
+fitted time, move all Gaussians. 24 bones at 21 times have a few thousand parameters, so few images
+determine the motion well, and evaluating it takes two small matrix products.
 
     w = softmax(logits),  x' = Σ_k w_k (R_k (x − c_k) + c_k + t_k),  q' = normalized(Σ_k w_k q_k) q
 
@@ -30,7 +30,7 @@ from recon.native.library import built, kernels
 from recon.rotations import multiply_quats, quats_to_matrices
 
 BONES = 24
-NEIGHBORS = 4  # of a bone, which the regularization keeps together
+NEIGHBORS = 4  # nearest bones to which the regularization ties a bone
 RIGIDITY = 0.03
 WEIGHT_REACH = 0.1  # standard deviation of a bone's first weights, relative to the object's radius
 WEIGHT_RATE, MOTION_RATE = 2e-2, 3e-3
@@ -69,7 +69,7 @@ class BoneDeformation(Deformation):
     def for_fit(
         cls, gaussians: Gaussians, times: Sequence[float], bones: int = BONES
     ) -> BoneDeformation:
-        """Spread bones over the Gaussians, at rest, with weights that fall off with distance."""
+        """Spread bones at rest over the Gaussians, with weights that fall off with distance."""
         means = gaussians.means.detach()
         centers = cluster_centers(means, min(bones, len(means)))
         radius = (means - means.mean(dim=0)).norm(dim=-1).max().clamp_min(1e-6)
@@ -91,7 +91,7 @@ class BoneDeformation(Deformation):
         return groups
 
     def gaussian_parameters(self) -> list[nn.Parameter]:
-        """Return the logits of the weights."""
+        """Return the logits of the skinning weights."""
         return [self.logits]
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
@@ -158,7 +158,7 @@ class BoneDeformation(Deformation):
 def cluster_centers(points: Tensor, count: int, rounds: int = 10) -> Tensor:
     """Find the centers of `count` clusters by k-means from farthest-point seeds.
 
-    Deterministic: nothing is drawn at random.
+    The result is deterministic.
 
     Args:
         points: [N, 3] with N ≥ count.
@@ -187,7 +187,7 @@ def blend_bones(
 ) -> tuple[Tensor, Tensor]:
     """Blend rigid motions with softmax weights.
 
-    Float32 tensors on the CPU use the kernel where it was built, all others the reference.
+    Float32 tensors on the CPU use the compiled kernel if it was built, others the reference.
 
     Args:
         logits: logits of the weights, [N, K].
@@ -207,7 +207,7 @@ def blend_bones(
 def blend_bones_reference(
     logits: Tensor, motions: Tensor, means: Tensor, quats: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """See `blend_bones`, in plain PyTorch."""
+    """Compute `blend_bones` in plain PyTorch."""
     blended = F.softmax(logits, dim=1) @ motions
     moved = (blended[:, :9].view(-1, 3, 3) @ means[:, :, None])[..., 0] + blended[:, 9:12]
     return moved, multiply_quats(F.normalize(blended[:, 12:], dim=-1), quats)
@@ -216,7 +216,7 @@ def blend_bones_reference(
 def blend_bones_cpu(
     logits: Tensor, motions: Tensor, means: Tensor, quats: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """See `blend_bones`, through the kernel; float32 tensors on the CPU."""
+    """Compute `blend_bones` with the compiled kernel; float32 tensors on the CPU."""
     return _BlendBones.apply(logits, motions, means, quats)
 
 

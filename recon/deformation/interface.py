@@ -1,4 +1,4 @@
-"""The interface of deformation models, the identity among them, and how they are found and loaded.
+"""Interface of the deformation models, the static model, and the table of all models.
 
 A deformation moves the canonical Gaussians to a time. Letters: N Gaussians, T times of the fitted
 images. `time` is in [0, 1].
@@ -24,7 +24,7 @@ motion_models = {
 
 
 class Deformation(nn.Module):
-    """A motion of N Gaussians.
+    """Base class of deformation models, which move N Gaussians to a time.
 
     Subclasses keep all their state in parameters and buffers.
 
@@ -36,7 +36,7 @@ class Deformation(nn.Module):
 
     @classmethod
     def for_fit(cls, gaussians: Gaussians, times: Sequence[float]) -> Deformation:
-        """Build a module that is the identity at every time, ready to be fitted.
+        """Build a module for a fit; it is the identity at every time.
 
         Args:
             gaussians: the canonical Gaussians before any motion is fitted.
@@ -99,11 +99,11 @@ class Deformation(nn.Module):
         """
 
     def refresh(self, gaussians: Gaussians) -> None:
-        """Update what is derived from the canonical Gaussians after their number has changed."""
+        """Update state derived from the canonical Gaussians after their number has changed."""
 
 
 class StaticDeformation(Deformation):
-    """The identity at every time, for grids of one frame and as a baseline."""
+    """Motion model without motion, for grids of one frame and as a baseline."""
 
     name: ClassVar[str] = "static"
 
@@ -148,7 +148,7 @@ def load_deformation(
 
 
 def restore_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load a state dictionary after checking it: scene files come from anywhere.
+    """Check and load a state dictionary of an untrusted scene file.
 
     Args:
         module: a new module with the shapes of the saved one.
@@ -160,7 +160,9 @@ def restore_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     expected = module.state_dict()
     missing, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
     if missing or unknown:
-        raise SceneError(f"tensors of the motion: missing {missing}, not expected {unknown}")
+        raise SceneError(
+            f"the tensors of the motion do not match: missing {missing}, unexpected {unknown}"
+        )
     for name, value in expected.items():
         found = tensors[name]
         if found.shape != value.shape:

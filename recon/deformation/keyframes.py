@@ -1,7 +1,7 @@
 """Keyframes: every Gaussian has its own translation and rotation at every fitted time.
 
-The most flexible motion model. Only `regularization` ties the Gaussians together: it makes each of
-them carry its neighbors along as a rigid body, and move evenly.
+The most flexible motion model. Only `regularization` couples the Gaussians: it penalizes motion
+that is not locally rigid, or not even in time.
 
 Letters: N Gaussians, T fitted times, k neighbors, d translations, R rotations. Frame: world; a
 Gaussian is rotated about its own mean, by R after its canonical rotation. View-dependent colors are
@@ -33,8 +33,8 @@ MIN_LENGTH = 1e-6  # world units, against division by zero
 class KeyframeDeformation(Deformation):
     """Poses at the fitted times, linear between them; the identity until it is fitted.
 
-    Each time has its own parameters, so that an optimizer does not change the times that had no
-    part in a step. All parameters have one row per Gaussian.
+    Each time has its own parameters, so that an optimizer step changes only the times that it
+    used. All parameters have one row per Gaussian.
 
     Args:
         times: fitted times, ascending, T ≥ 1 of them.
@@ -105,8 +105,8 @@ class KeyframeDeformation(Deformation):
     def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
         """Return the deviation from a motion that is locally rigid and even in time, a scalar.
 
-        The gradient goes to the motion alone, not to the canonical means. Neighbors are found anew
-        if the number of Gaussians has changed.
+        The gradient goes to the motion alone, not to the canonical means. Neighbors are
+        recomputed if the number of Gaussians has changed.
         """
         means = gaussians.means.detach()
         if len(means) == 0:
@@ -141,8 +141,8 @@ class KeyframeDeformation(Deformation):
     def _unevenness(self, means: Tensor, time: float) -> Tensor:
         """Distance of three consecutive poses from even motion; the one at `time` gets gradients.
 
-        It is zero while one of them has never been moved, so that frames that have not joined yet
-        do not hold the others back.
+        It is zero if one of them has not been fitted yet, so that frames that have not joined do
+        not restrain the others.
         """
         nearest = min(range(len(self.times)), key=lambda i: abs(self.times[i] - time))
         middle = min(max(nearest, 1), len(self.times) - 2)

@@ -1,7 +1,7 @@
 """Rigid poses at the fitted times: interpolation between them and extrapolation to the next.
 
-A body is whatever has its own motion: a Gaussian or a bone. Letters: M bodies, T fitted times, t
-translations, R (or q) rotations. Frame: world; about which point a body turns is up to the caller.
+A body is a Gaussian or a bone. Letters: M bodies, T fitted times, t translations, R (or q)
+rotations. Frame: world; the caller defines the point about which a body rotates.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def pose_at(
     Args:
         times: fitted times, ascending, T of them.
         translations: t at each of them, [M, 3].
-        rotations: q at each of them, of any length but 0, [M, 4].
-        time: any time; outside the range of `times` the bodies rest.
+        rotations: q at each of them, of any nonzero length, [M, 4].
+        time: any time; it is clamped to the range of `times`.
 
     Returns:
         The pose; at a fitted time it depends on the tensors of that time alone.
@@ -84,7 +84,7 @@ def pose_at(
 
 
 def continued(before: Pose, last: Pose) -> Pose:
-    """Extrapolate the pose after `last`: the same step again, `DAMPING` times as large."""
+    """Extrapolate the pose after `last` by repeating the last step, damped by `DAMPING`."""
     turn = multiply_quats(last.quats, invert_quats(before.quats))
     identity = turn.new_tensor([1.0, 0.0, 0.0, 0.0])
     turn = F.normalize(torch.lerp(identity, align_quats(turn, identity), DAMPING), dim=-1)
@@ -93,5 +93,5 @@ def continued(before: Pose, last: Pose) -> Pose:
 
 
 def align_quats(quats: Tensor, towards: Tensor) -> Tensor:
-    """Choose the signs of quaternions that are nearer to `towards`, [..., 4] each, broadcast."""
+    """Flip the signs of quaternions to be near `towards`, [..., 4] each, broadcast."""
     return torch.where((quats * towards).sum(-1, keepdim=True) < 0, -quats, quats)

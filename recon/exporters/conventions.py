@@ -80,14 +80,14 @@ def frame_times(scene: Scene, frames: int | None = None) -> np.ndarray:
 
 
 def frame_seconds(scene: Scene, times: np.ndarray) -> np.ndarray:
-    """Return when each frame is shown, in seconds from 0; the clip lasts as long as the fitted one.
+    """Return the presentation time of each frame in seconds; the fitted clip keeps its duration.
 
     Args:
         scene: its `times` and `fps` define the duration.
         times: times in [0, 1], [T].
 
     Returns:
-        Seconds, ascending, [T].
+        Seconds, ascending from 0, [T].
     """
     span = scene.times[-1] - scene.times[0]
     duration = (len(scene.times) - 1) / scene.fps

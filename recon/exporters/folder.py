@@ -47,7 +47,7 @@ def export(
         folder: output folder; it gets a subfolder per format and `export.json`.
         formats: "ply" (3DGS, a file per frame), "glb" (animated textured mesh), "glb-splats"
             (KHR_gaussian_splatting, a file per frame) or "splat" (a file per frame).
-        options: number of frames, axes, and mesh and texture size; None: the defaults.
+        options: number of frames, axes, mesh and texture size; None: the defaults.
         verify: whether the files are read back, rendered and compared with the scene.
         on_step: called after every file, with the file's path in `folder` as the phase.
         overwrite: whether an existing subfolder of a format is replaced.
@@ -60,14 +60,14 @@ def export(
         InputError: A format or its axes are unknown.
         SceneError: The scene has no Gaussians, or they enclose no surface ("glb").
         OutputExistsError: The subfolder of a format exists; nothing was written.
-        OutputError: `folder` holds an `export.json` of something else.
-        VerificationError: The exported PLY files do not show the scene.
+        OutputError: `folder` contains an `export.json` that is not an export manifest.
+        VerificationError: Renderings of the exported PLY files differ from the scene.
     """
     folder = Path(folder)
     options = options or ExportOptions()
     found = {name: find_exporter(name) for name in formats}
     if scene.gaussians.means.shape[0] == 0:
-        raise SceneError("a scene without Gaussians cannot be exported; was it ever fitted?")
+        raise SceneError("the scene is without Gaussians, expected at least one; fit it again")
     times = frame_times(scene, options.frames)
     manifest = existing_manifest(folder)
     for name in found:

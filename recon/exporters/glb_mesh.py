@@ -2,7 +2,7 @@
 
 The base mesh is the first frame, which readers without animation show. Target k is frame k + 1; a
 LINEAR animation of the weights blends each frame into the next. At most two targets are active at a
-time, which is within every importer's limit. Lighting is baked into the colors, so the material is
+time, which every importer supports. Lighting is baked into the colors, so the material is
 unlit (KHR_materials_unlit; readers without it get a rough dielectric). Normals are included for
 relighting. Letters: T frames, P vertices, F triangles. Axes: glTF's (+Y up).
 """

@@ -1,6 +1,6 @@
 """Read and write GLB containers (binary glTF 2.0).
 
-Limited to what the exporters need: accessors that are not sparse, one buffer, embedded images.
+Only what the exporters need: accessors that are not sparse, one buffer, embedded images.
 """
 
 from __future__ import annotations
@@ -129,7 +129,10 @@ def read_glb(data: bytes) -> Glb:
     except (struct.error, ValueError) as error:
         raise InputError(f"not a GLB file ({error})") from error
     if (magic, version, length) != (MAGIC, 2, len(data)):
-        raise InputError(f"the header does not match a GLB 2.0 file of {len(data)} bytes")
+        raise InputError(
+            f"expected the header of a GLB 2.0 file of {len(data)} bytes, found version {version} "
+            f"and {length} bytes; is the file truncated?"
+        )
     if (text_kind, binary_kind) != (JSON_CHUNK, BINARY_CHUNK):
         raise InputError("expected a GLB with a JSON chunk followed by a binary chunk")
     binary = data[28 + text_length : 28 + text_length + binary_length]

@@ -36,10 +36,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def existing_manifest(folder: Path) -> dict[str, Any]:
-    """Return what earlier exports to a folder left, without formats whose folders are gone.
+    """Return the manifest of earlier exports to a folder, without formats whose subfolder is gone.
 
     Raises:
-        OutputError: The folder holds an `export.json` of something else.
+        OutputError: The folder contains an `export.json` that is not an export manifest.
     """
     if not (folder / MANIFEST).exists():
         return {"format": FORMAT, "version": VERSION, "formats": {}}

@@ -1,4 +1,4 @@
-"""Export options. Light to import: the command line reads the defaults."""
+"""Export options, without heavy imports, because the command line reads their defaults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ExportOptions:
     """Options of all formats; each format reads those that concern it.
 
     Attributes:
-        frames: number of frames, evenly over the span of the fitted times; None: the fitted times.
+        frames: number of frames, evenly spaced over the fitted times; None: the fitted times.
         axes: axes of `ply` and `splat`: "y-down", "y-up" or "z-up"; glTF prescribes y-up.
         faces: maximum number of triangles of the mesh, at least 4.
         color: color of the mesh: "texture" (baked, sRGB) or "vertices" (linear `COLOR_0`).

@@ -37,7 +37,7 @@ def ply_files(
 
 
 def ply_from_gaussians(gaussians: Gaussians) -> bytes:
-    """Encode Gaussians; inverse of `gaussians_from_ply` but for the norm of quaternions."""
+    """Encode Gaussians; inverse of `gaussians_from_ply`, up to the norm of the quaternions."""
     columns = [
         gaussians.means,
         gaussians.sh0[:, 0],
@@ -62,7 +62,7 @@ def gaussians_from_ply(data: bytes) -> Gaussians:
     table = _read_vertices(data)
     higher = len([name for name in table.dtype.names or () if name.startswith("f_rest_")])
     if higher % 3 or higher // 3 not in HIGHER_COEFFICIENTS:
-        raise InputError(f"PLY with {higher} f_rest properties; expected 0, 9, 24 or 45")
+        raise InputError(f"expected a PLY with 0, 9, 24 or 45 f_rest properties, found {higher}")
     names = _property_names(higher // 3)
     missing = [name for name in names if name not in (table.dtype.names or ())]
     if missing:
@@ -95,7 +95,7 @@ def _property_names(higher: int) -> list[str]:
 def _read_vertices(data: bytes) -> np.ndarray:
     end = re.search(rb"end_header\r?\n", data)
     if not data.startswith(b"ply") or end is None:
-        raise InputError("not a PLY file: expected 'ply' and a header at its start")
+        raise InputError("expected a PLY file with a header, found other data")
     lines = data[: end.start()].decode("ascii", "replace").split("\n")
     words = [line.split() for line in lines if line.strip() and not line.startswith("comment")]
     if ["format", "binary_little_endian", "1.0"] not in words:

@@ -33,7 +33,7 @@ def splat_files(
 def splat_from_gaussians(gaussians: Gaussians) -> bytes:
     """Encode Gaussians, the most visible (volume times opacity) first.
 
-    Readers show the Gaussians while the file is still loading.
+    Viewers draw them while the file is still loading.
     """
     g = gaussians.map(lambda tensor: tensor.detach().float().cpu())
     opacities = g.opacities.sigmoid()
@@ -56,7 +56,7 @@ def gaussians_from_splat(data: bytes) -> Gaussians:
         InputError: The length is not a multiple of 32 bytes.
     """
     if len(data) % RECORD.itemsize:
-        raise InputError(f"a .splat has 32 bytes per Gaussian; {len(data)} is not a multiple of 32")
+        raise InputError(f"expected a .splat of 32 bytes per Gaussian, found {len(data)} bytes")
     records = np.frombuffer(data, RECORD)
     rgba = torch.from_numpy(records["rgba"].astype(np.float32)) / 255
     return Gaussians(

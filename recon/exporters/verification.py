@@ -1,8 +1,8 @@
 """Verify exports: read the files back, render them and compare with the scene.
 
-A wrong activation or orientation makes a valid file with a wrong image, so images are compared:
-each format is decoded by its own reader, rotated back to the world, and rendered from the scene's
-cameras. Only `ply` is lossless; the other formats quantize or drop parameters.
+A file with a wrong activation or orientation is still valid, so images are compared: each format
+is decoded by its own reader, rotated back to the world, and rendered from the scene's cameras. Only
+`ply` is lossless; the other formats quantize or drop parameters.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from recon.rendering import render_gaussians
 from recon.scene import Scene
 
 PLY_PSNR_MIN = 45.0  # dB; PLY is lossless, so anything below is an error
-VIEWS, FRAMES = 4, 3  # compared, evenly over the scene's cameras and the exported times
+VIEWS, FRAMES = 4, 3  # numbers of compared cameras and times, evenly spaced
 SUPERSAMPLING = 2  # rasterized meshes have hard edges, Gaussians soft ones
 
 DECODERS: dict[str, Callable[[bytes], Gaussians]] = {
@@ -43,11 +43,11 @@ DECODERS: dict[str, Callable[[bytes], Gaussians]] = {
 
 
 class VerificationError(FourdvdError):
-    """An exported file does not show what the scene shows."""
+    """An exported file is missing or changed, or its rendering differs from the scene."""
 
 
 class Verification(NamedTuple):
-    """Image quality of one format's files against the scene.
+    """PSNR of renderings of the exported files of one format against the scene.
 
     Attributes:
         psnr: mean PSNR over the images, dB.
@@ -82,12 +82,15 @@ def verify_export(
     results = {}
     for name in manifest if formats is None else formats:
         if name not in manifest:
-            raise InputError(f"no {name!r} among the exports {', '.join(manifest)}", folder)
+            raise InputError(
+                f"expected one of the exported formats {', '.join(manifest)}, found {name!r}",
+                folder,
+            )
         results[name] = _verify_format(scene, folder, name, manifest[name])
     if "ply" in results and results["ply"].worst_psnr < PLY_PSNR_MIN:
         raise VerificationError(
-            f"{folder}: the PLY files show the scene at {results['ply'].worst_psnr:.1f} dB, "
-            f"expected more than {PLY_PSNR_MIN}; was the scene changed? export it again"
+            f"{folder}: expected renderings of the PLY files with {PLY_PSNR_MIN:g} dB PSNR or more "
+            f"against the scene, found {results['ply'].worst_psnr:.1f} dB; export again"
         )
     return results
 

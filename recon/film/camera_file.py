@@ -1,8 +1,8 @@
 """Camera files: nerfstudio camera paths, and `transforms.json` files without their images.
 
 nerfstudio's viewer and its Blender add-on save a JSON with `camera_path`, a list of poses
-(camera-to-world, OpenGL axes, 16 numbers row by row) with a vertical `fov` in degrees each, and
-`render_time` in [0, 1] where the scene moves.
+(camera-to-world, OpenGL axes, 16 numbers row by row), each with a vertical `fov` in degrees and,
+for dynamic scenes, a `render_time` in [0, 1].
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def read_camera_file(path: str | Path, height: int, width: int) -> CameraFile:
 
     Args:
         path: JSON file.
-        height: image height in pixels, if the file has none.
-        width: image width in pixels, if the file has none.
+        height: image height in pixels, used if the file has none.
+        width: image width in pixels, used if the file has none.
 
     Raises:
         InputError: The file is missing, not JSON, of neither kind, or has invalid numbers.
@@ -52,7 +52,9 @@ def read_camera_file(path: str | Path, height: int, width: int) -> CameraFile:
         elif "frames" in values:
             found = _transforms_path(path, height, width)
         else:
-            raise ValueError("expected `camera_path` (of nerfstudio) or `frames`, found neither")
+            raise ValueError(
+                "expected `camera_path` (nerfstudio) or `frames` (transforms JSON), found neither"
+            )
         sizes = sorted({(camera.width, camera.height) for camera in found.cameras})
         if len(sizes) != 1 or min(sizes[0]) < 1:
             raise ValueError(f"expected cameras of one size, found {sizes or 'no cameras'}")
@@ -69,7 +71,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError("no camera path has this name, and there is no such file", path) from error
+        raise InputError(
+            "expected orbit, swing, fixed, fixed:VIEW or a camera file, found no such file", path
+        ) from error
     except (ValueError, RecursionError, IsADirectoryError) as error:
         raise InputError(f"cannot be read as JSON ({error})", path) from error
     if not isinstance(values, dict):

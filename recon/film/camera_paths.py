@@ -1,7 +1,7 @@
 """Camera paths around a scene, with the scene's motion playing in a loop.
 
-The first fitted camera fixes height, distance and field of view; the point that the fitted cameras
-look at is the center of rotation. Letters: F frames, T fitted times. Frame: world, +Z up.
+Height, distance and field of view are those of the first fitted camera; the center of rotation is
+the point that the fitted cameras look at. Letters: F frames, T fitted times. Frame: world, +Z up.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from recon.film.camera_file import read_camera_file
 from recon.grid.cameras import Camera, common_focus
 from recon.scene import Scene
 
-SWING_DEG = 40.0  # to either side
-MIN_SECONDS = 6.0  # of a moving camera; a clip of two seconds is too short to look around
+SWING_DEG = 40.0  # largest angle to either side
+MIN_SECONDS = 6.0  # minimum duration of a video with a moving camera
 DEFAULT_FPS = 24.0
 
 
 class CameraPath(NamedTuple):
-    """F cameras of one image size, with the time that each of them sees.
+    """F cameras of one image size, with the scene time of each.
 
     Attributes:
         cameras: F cameras.
@@ -43,15 +43,16 @@ def plan_camera_path(
     frames: int | None = None,
     size: int | None = None,
 ) -> CameraPath:
-    """Resolve a camera path by name or from a file.
+    """Compute a camera path by name, or read it from a file.
 
     Args:
         scene: the scene to look at.
         path: a key of `camera_paths`, "fixed:2" for the fitted view 2, or the name of a file that
             `read_camera_file` reads.
-        fps: frames per second; None: those of the file, or 24.
-        frames: F; None: as many as whole loops of the motion within at least `MIN_SECONDS` take,
-            or one loop if the camera stands still. Not for files, which have a number of their own.
+        fps: frames per second; None: the frame rate of the file, or 24.
+        frames: number of frames, F; None: whole loops of the motion that last at least
+            `MIN_SECONDS`, or one loop for a fixed camera. Must be None for a file, whose cameras
+            are the frames.
         size: longer side of the images in pixels; None: that of the fitted cameras or the file.
 
     Raises:
@@ -73,12 +74,12 @@ def plan_camera_path(
 
 
 def orbit(scene: Scene, frames: int) -> list[Camera]:
-    """Turn once around the object, from the first fitted camera back to it."""
+    """Orbit once around the object, starting at the first fitted camera."""
     return _rotated(scene, 360.0 * np.arange(frames) / frames)
 
 
 def swing(scene: Scene, frames: int) -> list[Camera]:
-    """Swing from the first fitted camera to one side, to the other and back."""
+    """Swing from the first fitted camera to one side, then to the other, and back."""
     return _rotated(scene, SWING_DEG * np.sin(2 * np.pi * np.arange(frames) / frames))
 
 
@@ -89,7 +90,7 @@ def fixed(scene: Scene, frames: int, view: int = 0) -> list[Camera]:
         InputError: The scene has no such view.
     """
     if not 0 <= view < len(scene.cameras):
-        raise InputError(f"there is no view {view}; the scene has 0 to {len(scene.cameras) - 1}")
+        raise InputError(f"expected a view from 0 to {len(scene.cameras) - 1}, found {view}")
     return [scene.cameras[view]] * frames
 
 
@@ -117,7 +118,7 @@ def looping_times(scene: Scene, frames: int, fps: float) -> np.ndarray:
 
 
 def loop_frames(scene: Scene, fps: float, seconds: float = MIN_SECONDS) -> int:
-    """Return the number of frames of as many whole loops as last at least `seconds`."""
+    """Return the number of frames of the fewest whole loops that last at least `seconds`."""
     loop = len(scene.times) / scene.fps
     loops = max(1, np.ceil(seconds / loop - 1e-9))
     return max(1, round(loops * loop * fps))
@@ -133,7 +134,7 @@ def resized(camera: Camera, size: int) -> Camera:
 def rotation_center(scene: Scene) -> np.ndarray:
     """Find the point that the fitted cameras look at, [3].
 
-    If they all look the same way, it is as deep as the mean of the Gaussians.
+    If they are parallel, it has the depth of the mean of the Gaussians.
     """
     mean = scene.gaussians.means.detach().mean(dim=0).cpu().numpy().astype(np.float64)
     return common_focus(scene.cameras, near=mean)
@@ -151,7 +152,7 @@ def _path_of_file(scene: Scene, path: str, fps: float | None, frames: int | None
 
 def _view_index(view: str) -> int:
     if not view.isdecimal():
-        raise InputError(f"expected the index of a view after the colon, found {view!r}")
+        raise InputError(f"expected a view number after the colon, as in fixed:2, found {view!r}")
     return int(view)
 
 

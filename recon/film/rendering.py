@@ -41,8 +41,8 @@ def render_video(
         output: .mp4, .gif, or a name without a suffix for a folder of PNG files.
         path: "orbit", "swing", "fixed", "fixed:VIEW" with the index of a fitted view, or a camera
             file as `recon.film.camera_file.read_camera_file` reads it.
-        fps: frames per second; None: those of the camera file, or 24.
-        frames: number of frames; None: whole loops of the motion, or those of the camera file.
+        fps: frames per second; None: the frame rate of the camera file, or 24.
+        frames: number of frames; None: whole loops of the motion. Must be None for a camera file.
         size: longer side of the images in pixels; None: that of the fitted views or camera file.
         on_step: called after every frame.
         overwrite: whether an existing file or folder is replaced.
@@ -52,7 +52,7 @@ def render_video(
 
     Raises:
         InputError: The camera path, view or camera file does not exist or is not valid.
-        OutputError: The suffix is not supported, or something is in the way of the output.
+        OutputError: The suffix is not supported, or the output exists.
         OSError: The output cannot be written.
     """
     output = Path(output)
@@ -71,7 +71,7 @@ def check_video_output(path: str | Path, overwrite: bool = False) -> None:
     """Check, before long work, that `render_video` can write to a path.
 
     Raises:
-        OutputError: The suffix is not supported, or something is in the way.
+        OutputError: The suffix is not supported, or the output exists.
     """
     path = Path(path)
     if path.suffix.lower() not in _writers:

@@ -30,7 +30,7 @@ from recon.resume import check_same, fingerprint, load_state, read_description, 
 TRAIN, CHECKPOINT, LOG = "train", "checkpoint.safetensors", "log.jsonl"
 FORMAT, VERSION = "fourdvd-checkpoint", "3"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-WITHOUT_EFFECT = ("threads", "checkpoint_every", "device")  # on the result of a fit
+WITHOUT_EFFECT = ("threads", "checkpoint_every", "device")  # settings that may change on resume
 LOG_EVERY = 20  # iterations
 
 
@@ -48,11 +48,11 @@ class TrainFolder:
         self._identity = identity
 
     def check(self, overwrite: bool) -> None:
-        """Check that a checkpoint, if there is one, is of the same fit; with `overwrite`, drop it.
+        """Check that an existing checkpoint belongs to this fit; delete another with `overwrite`.
 
         Raises:
-            OutputExistsError: the checkpoint is of another fit and `overwrite` is False.
-            InputError: the checkpoint is damaged or of another version, and `overwrite` is False.
+            OutputExistsError: the checkpoint belongs to another fit and `overwrite` is False.
+            InputError: the checkpoint is damaged or has another version, and `overwrite` is False.
         """
         try:
             description = read_description(self.checkpoint, format=FORMAT, version=VERSION)
@@ -67,7 +67,7 @@ class TrainFolder:
             shutil.rmtree(self.folder)
 
     def resume(self, fit: Fit) -> float:
-        """Restore the state of a fit, if there is one; return the seconds it took so far."""
+        """Restore a fit from its saved state, if any; return its duration so far in seconds."""
         self.folder.mkdir(parents=True, exist_ok=True)
         load_checkpoint(fit, self.checkpoint)
         return _trim_log(self.log, fit.iteration)
@@ -76,9 +76,9 @@ class TrainFolder:
         """Append a line to the log every few iterations.
 
         Args:
-            fit: after a step.
-            psnr: running mean over the training images in dB.
-            seconds: duration of the fit so far.
+            fit: the fit, after a step.
+            psnr: running mean PSNR over the training images in dB.
+            seconds: duration of the fit so far, in seconds.
         """
         if fit.iteration % LOG_EVERY and not fit.done:
             return
@@ -94,7 +94,7 @@ class TrainFolder:
             log.write(json.dumps(line) + "\n")
 
     def save(self, fit: Fit) -> None:
-        """Replace the checkpoint by the state of a fit."""
+        """Save the state of a fit, replacing the older checkpoint."""
         save_checkpoint(fit, self._identity, self.checkpoint)
 
 
@@ -112,7 +112,7 @@ def is_unfinished(scene_folder: Path) -> bool:
 
 
 def fit_identity(grid: Grid, config: FitConfig) -> dict[str, Any]:
-    """Return what determines the result of a fit: its settings and the hash of its grid."""
+    """Return everything that determines the result of a fit: its settings and its grid's hash."""
     arrays = [grid.images, grid.view, grid.frame, grid.times]
     for camera in grid.cameras:
         arrays += [camera.T_world_camera, camera.K]
@@ -133,7 +133,7 @@ def save_checkpoint(fit: Fit, identity: Mapping[str, Any], path: Path) -> None:
 
 
 def load_checkpoint(fit: Fit, path: Path) -> None:
-    """Restore a saved state into a new fit of the same identity; do nothing without a file.
+    """Restore a saved state into a new fit of the same identity; do nothing if there is none.
 
     Raises:
         InputError: the file is damaged or of another version.
@@ -157,7 +157,9 @@ def load_checkpoint(fit: Fit, path: Path) -> None:
         fit.optimizer = fit.new_optimizer()
         _restore_moments(fit, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, InputError) as error:
-        raise InputError(f"the checkpoint is damaged ({error}); delete it", path) from error
+        raise InputError(
+            f"the checkpoint is damaged ({error}); delete it to start again", path
+        ) from error
 
 
 def _tensors(fit: Fit) -> dict[str, Tensor]:
@@ -180,7 +182,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _restore_buffers(fit: Fit, tensors: Mapping[str, Tensor]) -> None:
-    """Restore the buffers that scenes do not store: they were derived from an earlier state."""
+    """Restore the buffers that scenes do not store; they depend on an earlier state of the fit."""
     for name, _ in list(fit.deformation.named_buffers()):
         module, _, leaf = name.rpartition(".")
         setattr(fit.deformation.get_submodule(module), leaf, tensors[f"buffer.{name}"])
@@ -203,7 +205,7 @@ def _indexed(fit: Fit) -> Iterator[tuple[int, Tensor]]:
 
 
 def _trim_log(log: Path, iteration: int) -> float:
-    """Drop lines of work that was lost after the checkpoint; return the seconds up to there."""
+    """Drop log lines after the checkpoint's iteration; return the seconds up to it."""
     kept, seconds = [], 0.0
     if log.exists():
         for line in log.read_text(encoding="utf-8").splitlines():

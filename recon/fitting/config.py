@@ -1,4 +1,4 @@
-"""The settings of a fit, and the usual ones by quality. Letters: N Gaussians, T frames."""
+"""Settings of a fit, and their presets by quality. Letters: N Gaussians, T frames."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ class LearningRates:
     """Learning rates of Adam, for an object of radius about 1.
 
     Attributes:
-        means: rate of the means at the start.
-        means_final: rate of the means at the end, reached exponentially over the whole fit.
+        means: initial rate of the means.
+        means_final: final rate of the means; it decays exponentially over the whole fit.
         scales: rate of the logarithmic scales.
         quats: rate of the rotations.
         opacities: rate of the logit opacities.
         sh0: rate of the constant color coefficient.
         shN: rate of the view-dependent color coefficients.
-        final_factor: factor of all rates but that of the means at the end, reached exponentially
-            during refinement.
-        new_frame_boost: the motion of a frame that has just joined is fitted 1 + this times faster.
-        motion_final_factor: factor of the motion's rates at the end, reached exponentially during
-            refinement.
+        final_factor: factor by which all rates but that of the means decay during refinement.
+        new_frame_boost: relative increase of the motion's rates for a frame that has just joined.
+        motion_final_factor: factor by which the motion's rates decay during refinement.
     """
 
     means: float = 1e-3
@@ -47,20 +45,21 @@ class LearningRates:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """All settings of a fit; `fit_config` makes the usual ones.
+    """All settings of a fit; `fit_config` returns the presets.
 
     Attributes:
         motion: motion model, a key of `recon.deformation.motion_models`.
         iterations: number of optimization steps.
-        initial_gaussians: number drawn from the visual hull; cap on N until refinement.
+        initial_gaussians: number of Gaussians drawn from the visual hull; cap on N until
+            refinement.
         max_gaussians: cap on N during refinement.
-        views_per_step: number of images in one step, all of one time.
+        views_per_step: number of images in one step, all of the same frame.
         sh_degree: degree of the spherical harmonics, 0 to 3.
-        static_fraction: fraction of the iterations spent on a single frame.
-        motion_fraction: fraction of the iterations during which the other frames join.
-        newest_frame_prob: probability that a step of the motion phase draws the newest frames.
-        new_frame_stiffness: the motion of a frame that has just joined is regularized 1 + this
-            times as strongly.
+        static_fraction: fraction of the iterations in the static phase, on a single frame.
+        motion_fraction: fraction of the iterations in the motion phase, while frames join.
+        newest_frame_prob: probability that a step of the motion phase samples a newest frame.
+        new_frame_stiffness: relative increase of the motion's regularization for a frame that has
+            just joined.
         motion_image_size: longer image edge in pixels during the static and the motion phase.
         middle_image_size: longer image edge in pixels in the first part of refinement; full size
             afterwards.
@@ -68,12 +67,12 @@ class FitConfig:
         loss_weights: weights of the terms of the image loss.
         learning_rates: learning rates of Adam.
         densification: policy that adds, moves and removes Gaussians.
-        robust_weights: whether images that contradict the others of their time count less, and
-            those of the input view more.
+        robust_weights: whether images that contradict the others of their frame have less weight,
+            and those of the input view more.
         random_background: whether images are compared over random colors instead of white.
-        threads: threads of the CPU kernels; 0 takes all processors.
+        threads: number of threads of the CPU kernels; 0: one per processor.
         device: "cpu" or "cuda".
-        seed: seed of all random choices.
+        seed: random seed.
         checkpoint_every: iterations between two checkpoints.
     """
 
@@ -127,17 +126,17 @@ def fit_config(
     seed: int = 0,
     sh_degree: int = 0,
 ) -> FitConfig:
-    """Return the usual settings of a quality.
+    """Return the preset of a quality.
 
     Args:
         quality: "draft", "standard" or "high": about 1, 5 or 15 minutes on two CPU cores at 256².
         motion: motion model, a key of `recon.deformation.motion_models`; None: `DEFAULT_MOTION`.
         device: "cpu" or "cuda".
-        seed: seed of all random choices.
+        seed: random seed.
         sh_degree: degree of the spherical harmonics, 0 to 3; above 0 colors depend on the view.
 
     Raises:
-        InputError: the quality or the degree does not exist.
+        InputError: the quality is unknown, or the degree is not in 0 to 3.
     """
     if quality not in QUALITIES:
         raise InputError(f"unknown quality {quality!r}; expected one of {sorted(QUALITIES)}")

@@ -1,4 +1,4 @@
-"""Adaptive number and placement of Gaussians during a fit: two policies and their mechanics.
+"""Densification and pruning of Gaussians during a fit: two policies and their operations.
 
 `Relocation` moves dead Gaussians onto live ones and adds new ones up to a cap, as 3D Gaussian
 splatting as Markov chain Monte Carlo (Kheradmand et al. 2024). `GrowAndPrune` is the adaptive
@@ -46,7 +46,7 @@ class GaussianRows(NamedTuple):
         return Gaussians(**self.canonical)
 
     def reindex(self, rows: Tensor, fresh: Tensor) -> None:
-        """Replace all rows by former ones, see `reindex`."""
+        """Rearrange the rows of all parameters and their moments, see the function `reindex`."""
         reindex([*self.canonical.values(), *self.motion], self.optimizer, rows, fresh)
 
     @torch.no_grad()
@@ -57,7 +57,7 @@ class GaussianRows(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What bounds a densification step.
+    """Limits of a densification step.
 
     Attributes:
         max_gaussians: cap on N.
@@ -70,11 +70,11 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True)
 class DensificationPolicy:
-    """The interface of the policies, and the thresholds that all of them have.
+    """Interface of the policies, and their common thresholds.
 
     Attributes:
-        every: iterations between two steps.
-        stop_after: fraction of the fit after which nothing changes, in [0, 1].
+        every: iterations between two densification steps.
+        stop_after: fraction of the fit after which there are no more steps, in [0, 1].
         dead_opacity: opacity below which a Gaussian is dead, in [0, 1].
     """
 
@@ -109,8 +109,8 @@ class DensificationPolicy:
 
         Args:
             rows: the parameters and their optimizer.
-            statistics: as `observe` left them; changed in place.
-            limits: what bounds the step.
+            statistics: running statistics of `observe`; changed in place.
+            limits: limits of the step.
             generator: source of randomness, on the CPU.
         """
         raise NotImplementedError
@@ -118,10 +118,10 @@ class DensificationPolicy:
 
 @dataclass(frozen=True)
 class Relocation(DensificationPolicy):
-    """Dead Gaussians move onto live ones, and the number grows to its cap.
+    """Relocate dead Gaussians onto live ones, and increase their number up to the cap.
 
     Attributes:
-        growth: factor by which the number grows in each step until it reaches the cap.
+        growth: factor by which N grows in each step until it reaches the cap.
     """
 
     growth: float = 1.15
@@ -144,7 +144,7 @@ class Relocation(DensificationPolicy):
 
 @dataclass(frozen=True)
 class GrowAndPrune(DensificationPolicy):
-    """Gaussians with a large image gradient are cloned or split, transparent ones are pruned.
+    """Clone or split Gaussians with a large image gradient, and prune transparent ones.
 
     Attributes:
         gradient: mean norm of the loss gradient with respect to the projected mean, in units of
@@ -198,13 +198,13 @@ def reindex(
     rows: Tensor,
     fresh: Tensor,
 ) -> None:
-    """Make row i of each parameter its former row `rows[i]`, with Adam's moments.
+    """Set row i of each parameter and of its Adam moments to the former row `rows[i]`.
 
     Args:
         parameters: all parameters with one row per Gaussian; they stay the same objects.
         optimizer: an Adam over them.
         rows: former indices, any number of them, [N'].
-        fresh: which of the new rows start with zero moments, bool, [N'].
+        fresh: whether a new row starts with zero moments, bool, [N'].
     """
     for parameter in parameters:
         state = optimizer.state.get(parameter, {})
@@ -222,8 +222,8 @@ def relocation_plan(
 ) -> Tensor:
     """Choose the former row of each new row, [N'] with N' ≥ N.
 
-    Dead rows, and new rows up to the cap, take a live one with probability proportional to its
-    opacity; live rows stay as they are.
+    Dead rows, and new rows up to the cap, become copies of live ones, which are sampled in
+    proportion to their opacity; live rows are unchanged.
     """
     count = len(opacities)
     alpha = opacities.sigmoid()
@@ -242,7 +242,7 @@ def relocation_plan(
 
 @torch.no_grad()
 def share_opacity(gaussians: Gaussians, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute opacities and scales with which copies together look like the original Gaussian.
+    """Compute opacities and scales for which the copies together render like the original.
 
     For n copies in one place, 1 − (1 − o')^n = o, and the scales keep the integral along a ray
     through the center. Source: Kheradmand et al. 2024, eq. 9.
@@ -280,10 +280,10 @@ def density_plan(
         gaussians: N Gaussians.
         gradients: mean gradient norm of each projected mean in half images, [N].
         policy: thresholds.
-        limits: where the cap leaves no room for all, those with the largest gradients go first.
+        limits: limits of the step; if the cap is too low for all, the largest gradients win.
 
     Returns:
-        Rows [N'] and a mask of the halves, bool, [N'].
+        Former rows [N'], and whether each new row is a half, bool, [N'].
     """
     opacity, extent = gaussians.opacities.sigmoid(), gaussians.scales.exp().amax(dim=1)
     kept = opacity > policy.dead_opacity
@@ -300,11 +300,11 @@ def density_plan(
 def split(
     gaussians: Gaussians, halves: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw the means of halves from the density of the split Gaussian, and shrink their scales.
+    """Sample the means of halves from the density of the split Gaussian and shrink their scales.
 
     Args:
         gaussians: N Gaussians.
-        halves: which rows are halves, bool, [N].
+        halves: whether a row is a half of a split Gaussian, bool, [N].
         generator: source of randomness, on the CPU.
 
     Returns:

@@ -2,7 +2,7 @@
 
     visual hull ─▶ one frame, no motion ─▶ motion, frame by frame outwards ─▶ all frames, full size
 
-Each step draws some views of one time, so that the deformation is evaluated once. Letters: N
+Each step samples some views of one frame, so that the deformation is evaluated once. Letters: N
 Gaussians, V views in a step, T times. Frame: world.
 """
 
@@ -30,18 +30,18 @@ from recon.losses import image_loss
 from recon.rasterizers import rasterize
 from recon.rendering import camera_tensors, view_colors
 
-NEW_ERROR_WEIGHT = 0.2  # in the running error of a frame
+NEW_ERROR_WEIGHT = 0.2  # weight of a new error in the running error of a frame
 INITIAL_ERROR = 1e-2
 INNER_VOXEL_WEIGHT = 0.2  # probability of an inner voxel of the hull relative to a surface voxel
 
 
 class Step(NamedTuple):
-    """The outcome of one step.
+    """Result of one step.
 
     Attributes:
         iteration: number of steps done.
         psnr: mean PSNR of the step's images in dB.
-        gaussians: N.
+        gaussians: number of Gaussians, N.
     """
 
     iteration: int
@@ -59,9 +59,10 @@ class Fit:
     Attributes:
         iteration: number of steps done.
         parameters: the fields of `Gaussians` by name.
-        deformation: the motion; the identity until more than one frame has joined.
+        deformation: the motion model; static until a second frame joins.
         joined: number of frames that have joined.
-        frame_errors: running root-mean-square error of each frame, 0 without images, [T].
+        frame_errors: running root-mean-square error of each frame; 0 for frames without images,
+            [T].
         image_weights: robust weights of the images.
         statistics: running statistics of the densification policy.
 
@@ -111,7 +112,7 @@ class Fit:
         """Run one iteration.
 
         Raises:
-            DivergedError: the images are not finite.
+            DivergedError: the rendered images contain NaN or infinities.
         """
         self._follow_schedule()
         frame = self._draw_frame()
@@ -139,7 +140,7 @@ class Fit:
         return optimizer
 
     def _follow_schedule(self) -> None:
-        """Let frames join, with a motion model from the second one on; set learning rates."""
+        """Add the frames that are due, create the motion model, and set the learning rates."""
         frames = self.schedule.frames(self.iteration)
         if len(frames) > 1 and self.deformation.name != self.config.motion:
             model = deformation_class(self.config.motion)
@@ -157,7 +158,7 @@ class Fit:
             group["lr"] = self.schedule.learning_rate(self.iteration, group)
 
     def _draw_frame(self) -> int:
-        """Draw one of the newest frames, or any with probability proportional to its error."""
+        """Sample one of the newest frames, or any frame in proportion to its error."""
         frames, newest = self.schedule.frames(self.iteration), self.schedule.newest(self.iteration)
         newest = [frame for frame in newest if self.frame_errors[frame] > 0]
         if newest and torch.rand((), generator=self.generator) < self.config.newest_frame_prob:
@@ -171,7 +172,7 @@ class Fit:
         return images[order[: self.config.views_per_step].numpy()]
 
     def _optimize(self, frame: int, images: np.ndarray) -> float:
-        """Make one step of Adam on some images of one frame; return their mean PSNR in dB."""
+        """Take one Adam step on some images of one frame; return their mean PSNR in dB."""
         level = self.pyramid.level(self.schedule.image_size(self.iteration))
         time, device = self.times[frame], self.config.device
         backgrounds = self._backgrounds(len(images)).to(device)
@@ -211,7 +212,8 @@ class Fit:
         """Update the running error of a frame; return the PSNR in dB."""
         if not math.isfinite(squared_error):
             raise DivergedError(
-                f"the fit diverged at iteration {self.iteration}: the images are not finite"
+                f"the fit diverged at iteration {self.iteration}: expected finite pixels, found "
+                "NaN or infinity; try another seed"
             )
         kept = (1 - NEW_ERROR_WEIGHT) * self.frame_errors[frame]
         self.frame_errors[frame] = kept + NEW_ERROR_WEIGHT * squared_error**0.5
@@ -236,7 +238,7 @@ def _parameters(gaussians: Gaussians, device: str) -> dict[str, nn.Parameter]:
 
 
 def _sample_hull(hull: Hull, config: FitConfig, generator: torch.Generator) -> Gaussians:
-    """Draw points of the hull, preferably on its surface, jittered inside their voxels."""
+    """Sample points of the hull, mostly on its surface, jittered inside their voxels."""
     count = config.initial_gaussians
     weights = torch.from_numpy(np.where(hull.on_surface, 1.0, INNER_VOXEL_WEIGHT))
     chosen = torch.multinomial(

@@ -1,6 +1,7 @@
 """The images of a grid at several sizes, for coarse-to-fine fitting.
 
-Letters: M images, H × W pixels. Alpha is straight; averages are taken of premultiplied colors.
+Letters: M images, H × W pixels. Alpha is straight; images are resized by averaging premultiplied
+colors.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class ImageLevel:
         images: RGBA, uint8, straight alpha, [M, H, W, 4].
         cameras: the camera of each image, M of them.
         boxes: bounding box of the object with a margin, x0, y0, x1, y1, half open, int32, [M, 4].
-        height: H.
-        width: W.
+        height: image height H in pixels.
+        width: image width W in pixels.
     """
 
     images: Tensor
@@ -38,7 +39,7 @@ class ImageLevel:
 
 
 class ImagePyramid:
-    """Sizes of a grid's images, computed on first use.
+    """Resized images of a grid, computed on first use.
 
     Args:
         grid: posed images.
@@ -50,7 +51,7 @@ class ImagePyramid:
         self._levels: dict[int, ImageLevel] = {}
 
     def level(self, size: int) -> ImageLevel:
-        """Return the images with a longer edge of `size` pixels, or at full size if it is less."""
+        """Return the images with a longer edge of `size` pixels; they are never enlarged."""
         longer = max(self._grid.height, self._grid.width)
         size = min(size, longer)
         if size not in self._levels:
@@ -80,7 +81,7 @@ def _shrink(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def object_boxes(images: Tensor) -> Tensor:
-    """Return the boxes around non-zero alpha with a margin, int32, [M, 4]; zeros if all is empty.
+    """Return the boxes around non-zero alpha with a margin, int32, [M, 4]; 0 for empty images.
 
     Args:
         images: RGBA, uint8, [M, H, W, 4].

@@ -1,11 +1,11 @@
-"""Per-image robust weights: images that contradict the others of their time count less.
+"""Per-image robust weights: images that contradict the others of their frame have less weight.
 
-    w_i = min(1, (SLACK · median error of the time's images / error of image i)²)
+    w_i = min(1, (SLACK · median error of the frame's images / error of image i)²)
 
-Images of one object agree up to how much detail each shows: then all weights are 1. Of views that
-were generated one by one some show another shape than the rest, and a scene that has to please
-them as well blurs where they differ. The images of the input view are given, not generated: they
-have a fixed weight above all others. Letters: M images, V of them in a step.
+If all images show the same shape, their errors are similar and all weights are 1. A generated view
+may show another shape than the rest; with full weight it would blur the scene. The images of the
+input view are not generated, so they have a fixed, larger weight. Letters: M images, V of them in a
+step.
 
 Source: iteratively reweighted M-estimators, Huber, Robust Statistics, 1981, §7.8.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 SLACK = 1.5  # ratio to the median error up to which an image has full weight
 MIN_WEIGHT = 0.1
-SMOOTHING = 0.8  # of the running error
+SMOOTHING = 0.8  # weight of the past in the running error
 INPUT_VIEW_WEIGHT = 12.0
 
 
@@ -26,11 +26,11 @@ class ImageWeights:
     """Robust weights of a grid's images from their running errors.
 
     Args:
-        frame: index of each image's time, [M].
-        is_input: which images belong to the input view, bool, [M]; None: there is no input view.
+        frame: frame index of each image, [M].
+        is_input: whether an image belongs to the input view, bool, [M]; None: none does.
 
     Attributes:
-        errors: running root-mean-square color error of each image, 0 before its first step, [M].
+        errors: running root-mean-square color error of each image; 0 before its first update, [M].
     """
 
     def __init__(self, frame: np.ndarray, is_input: np.ndarray | None = None):
@@ -41,9 +41,9 @@ class ImageWeights:
         self.errors = torch.zeros(len(frame))
 
     def weights(self, images: np.ndarray) -> Tensor:
-        """Return the weights of some images of one time, [V].
+        """Return the weights of some images of one frame, [V].
 
-        They are in [`MIN_WEIGHT`, 1], or `INPUT_VIEW_WEIGHT`.
+        They are in [`MIN_WEIGHT`, 1], or `INPUT_VIEW_WEIGHT` for the input view.
         """
         rows = torch.from_numpy(images)
         same_time = self._frame == self._frame[rows[0]]

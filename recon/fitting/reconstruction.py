@@ -33,7 +33,7 @@ WITHOUT_KERNELS = (
     "the CPU kernels are not compiled, so the fit runs in plain PyTorch, hundreds of times slower; "
     "install a C++ compiler and run `python -m recon.native.build`"
 )
-METRIC_IMAGES = 48  # of the training views, evenly chosen; all held-out images are measured
+METRIC_IMAGES = 48  # evenly chosen training images; all held-out images are evaluated
 PSNR_SMOOTHING = 0.98
 
 _log = logging.getLogger(__name__)
@@ -60,19 +60,19 @@ def fit(
         >>> scene.save("out/scene")
 
     Args:
-        grid: a grid, or the path of one as `recon.grid.read_grid` takes it; held-out views beside
-            the latter are measured, too.
+        grid: a grid, or a path that `recon.grid.read_grid` reads; the held-out views in its folder
+            are evaluated as well.
         quality: "draft", "standard" or "high": about 1, 5 or 15 minutes on two CPU cores at 256².
         motion: motion model: "bones" (the default, None), "hexplane", "keyframes" or "static".
         device: "auto", "cpu" or "cuda", see `recon.devices.resolve_device`.
-        seed: seed of all random choices; on a CPU the same seed gives the same scene.
+        seed: random seed; on a CPU the same seed gives the same scene.
         sh_degree: degree of the spherical harmonics, 0 to 3; above 0 colors depend on the view.
-        config: all settings at once, instead of the five before; for images of 256², its number
-            of Gaussians is scaled to those of the grid.
-        test_grid: held-out views to measure.
-        on_step: called after every iteration; metrics are `psnr` (running mean over the training
-            images in dB) and `gaussians` (their number).
-        should_stop: asked after every iteration.
+        config: all settings, instead of the five arguments above; its numbers of Gaussians are
+            those for images of 256² and are scaled to the image size of the grid.
+        test_grid: held-out views to evaluate.
+        on_step: called after every iteration; the metrics are `psnr` (running mean over the
+            training images in dB) and `gaussians` (number of Gaussians).
+        should_stop: called after every iteration; True stops the fit.
 
     Returns:
         The scene, on the device of the fit, with `metrics` for "train" and, if there are held-out
@@ -116,9 +116,9 @@ def reconstruct(
         >>> scene = reconstruct("examples/robot", "out/scene", quality="draft")
 
     Args:
-        grid_path: path of a grid as `recon.grid.read_grid` takes it; held-out views beside it are
-            measured at the end.
-        folder: folder of the scene; complete at the end, resumable until then.
+        grid_path: a path that `recon.grid.read_grid` reads; the held-out views in its folder are
+            evaluated at the end.
+        folder: scene folder to write; until it is complete, it contains the state to resume from.
         quality: see `fit`.
         motion: see `fit`.
         device: see `fit`.
@@ -128,7 +128,7 @@ def reconstruct(
         overwrite: whether a finished scene, or an unfinished one with other settings, may be
             replaced.
         on_step: see `fit`.
-        should_stop: asked after every iteration; True saves the state and raises `Interrupted`.
+        should_stop: called after every iteration; True saves the state and raises `Interrupted`.
 
     Returns:
         The scene as written, on the device of the fit.
@@ -137,7 +137,7 @@ def reconstruct(
         GridError: the grid is not valid.
         InputError: a setting is not valid, or the checkpoint is damaged.
         BackendError: the device is not available.
-        OutputExistsError: the folder contains something else and `overwrite` is False.
+        OutputExistsError: the folder contains anything else and `overwrite` is False.
         Interrupted: `should_stop` returned True; the state is saved.
         OutOfMemoryError: the GPU has too little memory; the last checkpoint is kept.
     """
@@ -166,7 +166,7 @@ def _read_splits(path: Path) -> tuple[Grid, Grid | None]:
 
 
 def _run(fit: Fit, on_step: OnStep, should_stop: ShouldStop, train: TrainFolder | None) -> float:
-    """Run the iterations that are left; return the seconds of all, earlier runs included."""
+    """Run the remaining iterations; return the duration in seconds, earlier runs included."""
     earlier = train.resume(fit) if train else 0.0
     iterations = fit.config.iterations
     eta = Eta(iterations - fit.iteration, earlier)
@@ -184,7 +184,7 @@ def _run(fit: Fit, on_step: OnStep, should_stop: ShouldStop, train: TrainFolder 
         if train and (stop or step.iteration % fit.config.checkpoint_every == 0):
             train.save(fit)
         if stop:
-            state = "the state is not saved"
+            state = "nothing is saved"
             if train:
                 state = f"the state is saved in {train.folder.parent}; run again to resume"
             raise Interrupted(f"stopped at iteration {step.iteration} of {iterations}; {state}")
@@ -194,7 +194,7 @@ def _run(fit: Fit, on_step: OnStep, should_stop: ShouldStop, train: TrainFolder 
 def _measured_scene(
     fit: Fit, seconds: float, source: Path | None, test_grid: Grid | None
 ) -> tuple[Scene, dict[str, Any]]:
-    """The scene of a finished fit with its metrics, and the metrics with those of every image."""
+    """Return the scene of a finished fit, and its metrics including those of every image."""
     grid = fit.grid
     fit.deformation.requires_grad_(False)
     scene = Scene(
@@ -228,7 +228,7 @@ def _measured_scene(
 
 
 def _finish(scene: Scene, metrics: dict[str, Any], folder: Path) -> None:
-    """Put the finished scene in the place of the unfinished one."""
+    """Replace the unfinished scene by the finished one, keeping the log."""
     log = (folder / TRAIN / LOG).read_bytes()
     with output_folder(folder, overwrite=True) as partial:
         write_scene(scene, partial)
@@ -240,7 +240,7 @@ def _finish(scene: Scene, metrics: dict[str, Any], folder: Path) -> None:
 
 @contextlib.contextmanager
 def _kernel_threads(config: FitConfig) -> Iterator[None]:
-    """Give the processors to the kernels: PyTorch's own threads would spin beside them."""
+    """Limit PyTorch to one thread, because its threads would compete with those of the kernels."""
     before = torch.get_num_threads()
     if config.device == "cpu" and not built():
         _log.warning(WITHOUT_KERNELS)

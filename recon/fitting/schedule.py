@@ -1,4 +1,4 @@
-"""The schedule of a fit: phase, frames, image size and learning rates of every iteration.
+"""Schedule of a fit: phase, frames, image size and learning rates of every iteration.
 
     static       one frame, near the middle of the clip
     motion       the other frames join in rounds, one before and one after those that have joined
@@ -15,11 +15,11 @@ import numpy as np
 
 from recon.fitting.config import FitConfig
 
-DECAY_PER_ROUND = 0.1  # of what is special about a new frame
+DECAY_PER_ROUND = 0.1  # decay of a new frame's extra learning rate and stiffness
 
 
 class Schedule:
-    """The course of a fit as a function of the iteration.
+    """Schedule of a fit as a function of the iteration.
 
     Args:
         config: settings; only fractions, sizes and rates are used.
@@ -54,7 +54,7 @@ class Schedule:
         return "motion" if progress < self._motion_end else "refinement"
 
     def frames(self, iteration: int) -> list[int]:
-        """Return the frames that have joined, in the order in which they did."""
+        """Return the frames that have joined, in the order of joining."""
         current = int(self._round(iteration))
         return [frame for frame in self.order if self._joining_round(frame) <= current]
 
@@ -75,7 +75,7 @@ class Schedule:
         return self._full_size
 
     def max_gaussians(self, iteration: int) -> int:
-        """Return the cap on their number, lower before refinement: small images need fewer."""
+        """Return the cap on N, which is lower before refinement: small images need fewer."""
         config = self._config
         if self.progress(iteration) < self._motion_end:
             return min(config.initial_gaussians, config.max_gaussians)
@@ -86,8 +86,8 @@ class Schedule:
 
         Args:
             iteration: number of iterations done.
-            group: with `name`, `motion` (whether it belongs to the deformation), `initial_lr`, and
-                `time` (index of its frame) where it belongs to a single one.
+            group: parameter group with `name`, `motion` (whether it belongs to the deformation),
+                `initial_lr` and, if it belongs to a single frame, `time` (the frame's index).
         """
         rates, progress = self._config.learning_rates, self.progress(iteration)
         refined = max(0.0, progress - self._motion_end) / max(1e-9, 1 - self._motion_end)
@@ -105,7 +105,7 @@ class Schedule:
     def stiffness(self, iteration: int, frame: int) -> float:
         """Return the factor of the motion's regularization for a frame.
 
-        It is larger at first, so that a limb turns before it bends or shrinks.
+        It is larger for new frames, so that limbs first rotate and only then deform.
         """
         return 1 + self._config.new_frame_stiffness * DECAY_PER_ROUND ** self._age(iteration, frame)
 

@@ -1,9 +1,9 @@
 """The visual hull: the points that lie inside all silhouettes of one frame.
 
-Silhouettes that were generated one by one do not agree to the pixel, and their intersection may
-lack a limb that one of them shows elsewhere. A tolerance lets some views disagree: as few as give
-a hull that fills most of each silhouette. The silhouette of the input view always counts. Letters:
-V views, M points. Frame: world.
+Silhouettes of generated views do not agree exactly, so their intersection may lose a limb that one
+view shows elsewhere. Therefore a point may lie outside a few silhouettes. This tolerance is the
+smallest number of views for which the hull covers most of each silhouette; the input view is exempt
+from it. Letters: V views, M points. Frame: world.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from recon.grid.grid import Grid
 
 RESOLUTION = 96  # voxels along an edge of the cube around the common sphere
 ALPHA_INSIDE = 0.5
-MIN_COVERAGE = 0.9  # of the silhouettes' pixels; below it one more view may disagree
-MAX_TOLERANCE = 0.25  # largest share of the views that may disagree
+MIN_COVERAGE = 0.9  # fraction of a silhouette that the hull must cover with a tolerance
+MAX_TOLERANCE = 0.25  # largest fraction of the views that may disagree
 
 
 class Hull(NamedTuple):
@@ -47,7 +47,7 @@ class _Silhouettes(NamedTuple):
     Attributes:
         cameras: V cameras.
         images: RGBA, uint8, straight alpha, [V, H, W, 4].
-        is_input: which of them belong to the input view, bool, [V].
+        is_input: whether an image belongs to the input view, bool, [V].
     """
 
     cameras: list[Camera]
@@ -56,15 +56,15 @@ class _Silhouettes(NamedTuple):
 
 
 def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
-    """Carve the sphere that all cameras see with the silhouettes of one frame.
+    """Carve the visual hull of one frame out of the sphere that all cameras see.
 
     A view does not carve points outside its image, but at least half of the views must see a
     point.
 
     Args:
         grid: posed images.
-        frame: index of the time.
-        resolution: voxels along the diameter of the sphere.
+        frame: index of the frame.
+        resolution: number of voxels along the diameter of the sphere.
 
     Raises:
         GridError: no voxel lies inside most silhouettes, so cameras and masks contradict each
@@ -81,7 +81,7 @@ def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
     if not inside.any():
         raise GridError(
             f"no point lies inside the silhouettes of most of the {len(indices)} views of frame "
-            f"{frame}; cameras and images do not belong together, or the masks are empty"
+            f"{frame}; check that the cameras belong to the images and that the masks are not empty"
         )
     points = points[inside]
     return Hull(
@@ -90,9 +90,9 @@ def visual_hull(grid: Grid, frame: int, resolution: int = RESOLUTION) -> Hull:
 
 
 def common_sphere(cameras: Sequence[Camera]) -> tuple[np.ndarray, float]:
-    """Return center and radius of the sphere around the common focus that all cameras see whole.
+    """Return center and radius of the largest sphere around the common focus that all cameras see.
 
-    Images that are not square are filled along their longer edge.
+    In images that are not square, the sphere may exceed the shorter edge.
     """
     center = common_focus(cameras)
     distances = np.linalg.norm([camera.position - center for camera in cameras], axis=1)
@@ -108,11 +108,11 @@ def _cells_in_sphere(resolution: int) -> np.ndarray:
 
 
 def _carve(points: np.ndarray, views: _Silhouettes, voxel_size: float) -> np.ndarray:
-    """Which points lie inside the silhouettes, but for the tolerance, bool, [M]."""
+    """Return whether each point is outside at most a tolerated number of silhouettes, bool, [M]."""
     V = len(views.cameras)
     disagreeing, seeing = np.zeros(len(points), dtype=int), np.zeros(len(points), dtype=int)
     for camera, image, is_input in zip(*views, strict=True):
-        # One pixel more, so that thin parts survive the rounding to voxels.
+        # Grown by one pixel, so that thin parts survive the rounding to voxels.
         mask = ndimage.binary_dilation(image[..., 3] > 255 * ALPHA_INSIDE)
         rows, columns, seen = _pixels(points, camera)
         weight = V if is_input else 1  # no tolerance for the input view
@@ -129,7 +129,7 @@ def _carve(points: np.ndarray, views: _Silhouettes, voxel_size: float) -> np.nda
 
 
 def _coverage(points: np.ndarray, views: _Silhouettes, voxel_size: float) -> float:
-    """Share of its silhouette that voxels cover in three of four views at least, in [0, 1]."""
+    """Return the lower quartile over the views of the covered fraction of a silhouette."""
     shares = []
     for camera, image in zip(views.cameras, views.images, strict=True):
         mask = image[..., 3] > 255 * ALPHA_INSIDE

@@ -120,12 +120,12 @@ def orbit_camera(
 def common_focus(cameras: Sequence[Camera], near: np.ndarray | None = None) -> np.ndarray:
     """Find the point that cameras look at: the point nearest to all optical axes.
 
-    Axes that are parallel within about 1°, and a single axis, have no such point. Then it is a
-    point on their mean axis.
+    A single axis, or axes that are parallel within about 1°, have no unique such point. Then it is
+    a point on their mean axis.
 
     Args:
         cameras: V ≥ 1 cameras.
-        near: a point whose depth the focus gets where the axes are parallel, [3]; None:
+        near: point whose depth the focus takes if the axes are parallel, [3]; None: the focus is
             `DEFAULT_FOCUS_DEPTH` world units in front of the cameras.
 
     Returns:
@@ -167,7 +167,7 @@ def rigid_pose(matrix: Any, tolerance: float = 1e-3) -> np.ndarray:
     Raises:
         ValueError: the matrix has another shape, contains NaN, is singular, scaled, skewed or
             mirrored.
-        TypeError: the matrix contains something else than numbers.
+        TypeError: the matrix contains values that are not numbers.
     """
     pose = np.asarray(matrix, dtype=np.float64)
     if pose.shape != (4, 4):
@@ -175,13 +175,17 @@ def rigid_pose(matrix: Any, tolerance: float = 1e-3) -> np.ndarray:
     if not np.isfinite(pose).all():
         raise ValueError("the camera matrix contains NaN or infinite numbers")
     if np.abs(pose).max() > MAX_LENGTH:
-        raise ValueError(f"the camera matrix contains numbers beyond {MAX_LENGTH:g}")
+        raise ValueError(
+            f"expected camera positions within {MAX_LENGTH:g} world units, found "
+            f"{np.abs(pose).max():g}; scale the cameras down"
+        )
     if abs(np.linalg.det(pose)) < 1e-9:
-        raise ValueError("the camera matrix is singular")
+        raise ValueError("expected an invertible camera matrix, found a singular one")
     axes = pose[:3, :3]
     if np.abs(axes.T @ axes - np.eye(3)).max() > tolerance or np.linalg.det(axes) < 0:
         raise ValueError(
-            "the camera matrix is not a rotation and a translation (it scales, skews or mirrors)"
+            "expected a camera matrix of a rotation and a translation, found one that scales, "
+            "skews or mirrors"
         )
     if np.abs(pose[3] - [0, 0, 0, 1]).max() > tolerance:
         raise ValueError(f"the last row of the camera matrix must be 0 0 0 1, found {pose[3]}")

@@ -28,15 +28,15 @@ class Grid:
         images: RGBA, sRGB with straight alpha, uint8, [M, H, W, 4].
         view: index of each image's camera, [M].
         frame: index of each image's time, [M].
-        fps: frames per second at which the T frames are meant to be played.
-        alpha_known: whether the images had alpha; if not, it was estimated.
-        view_numbers: numbers of the cameras in files and reports; empty: 0 to V − 1.
-        frame_numbers: numbers of the times in files and reports; empty: 0 to T − 1.
-        input_view: index of the camera of the input video from which the other views were
-            generated; None if all views are captured.
+        fps: playback rate of the T frames in frames per second.
+        alpha_known: whether the images had an alpha channel; if not, alpha was estimated.
+        view_numbers: view numbers in files and reports, V of them; empty: 0 to V − 1.
+        frame_numbers: frame numbers in files and reports, T of them; empty: 0 to T − 1.
+        input_view: index of the input view, from which the other views were generated; None if
+            the grid was not generated.
 
     Raises:
-        GridError: the parts are inconsistent.
+        GridError: shapes, indices or times are not valid.
     """
 
     cameras: tuple[Camera, ...]
@@ -81,7 +81,7 @@ class Grid:
 
     @property
     def is_input(self) -> np.ndarray:
-        """Which images belong to the input view, bool, [M]; none without an input view."""
+        """Whether each image belongs to the input view, bool, [M]; False without an input view."""
         return self.view == (-1 if self.input_view is None else self.input_view)
 
     @property
@@ -118,7 +118,7 @@ class Grid:
         return self.images[self.index(view, frame)]
 
     def subset(self, indices: np.ndarray) -> Grid:
-        """Keep only some of the images, by index; cameras and times stay."""
+        """Return a grid with some of the images, by index, and all cameras and times."""
         return replace(
             self,
             images=self.images[indices],
@@ -164,7 +164,9 @@ def composite(images: np.ndarray, background: Sequence[float] = WHITE) -> np.nda
     flat = images.reshape(-1, *images.shape[-3:])
     result = np.empty((*flat.shape[:-1], 3), dtype=np.uint8)
     color = 255 * np.asarray(background, dtype=np.float32)
-    for index, image in enumerate(flat):  # one by one: floats of all may not fit into memory
+    for index, image in enumerate(
+        flat
+    ):  # one by one, because all images as floats may not fit into memory
         alpha = image[..., 3:].astype(np.float32) / 255
         result[index] = np.rint(image[..., :3] * alpha + color * (1 - alpha))
     return result.reshape(*images.shape[:-1], 3)
@@ -187,7 +189,7 @@ def grid_from_views(
         input_view: see `Grid`.
 
     Raises:
-        GridError: the parts are inconsistent.
+        GridError: shapes or the input view are not valid.
     """
     if images.ndim != 5 or len(images) != len(cameras):
         raise GridError(
@@ -237,7 +239,10 @@ def _check_times(grid: Grid) -> None:
 
 def _check_indices(grid: Grid) -> None:
     if (len(grid.view_numbers), len(grid.frame_numbers)) != (grid.V, grid.T):
-        raise GridError("every camera and every time needs one number")
+        raise GridError(
+            f"expected {grid.V} view_numbers and {grid.T} frame_numbers, found "
+            f"{len(grid.view_numbers)} and {len(grid.frame_numbers)}"
+        )
     if grid.input_view is not None and not 0 <= grid.input_view < grid.V:
         raise GridError(f"the input view must be within 0..{grid.V - 1}, found {grid.input_view}")
     for name, indices, count in (("view", grid.view, grid.V), ("frame", grid.frame, grid.T)):

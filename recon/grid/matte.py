@@ -2,9 +2,9 @@
 
     rgb ──border color──▶ B ──flood from the border──▶ background ──band around it──▶ alpha, color
 
-Only what is connected to the border is background, so white parts inside the object stay. In the
-band between, a pixel C = α F + (1 − α) B is a mix of B and the color F of the object, which is
-taken from the neighbor least similar to B. Letters: M images, H × W pixels.
+Only regions connected to the border are background, so white parts inside the object are kept. In
+the band between the two, a pixel C = α F + (1 − α) B mixes B with the object's color F, which is
+that of the neighbor least similar to B. Letters: M images, H × W pixels.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-TOLERANCE = 12 / 255  # deviation from a uniform color by video compression
-UNIFORM_SHARE = 0.6  # of the border pixels; the others may belong to an object cut by the border
+TOLERANCE = 12 / 255  # deviation from a uniform color caused by video compression
+UNIFORM_SHARE = 0.6  # of the border pixels; the others may belong to an object at the border
 BAND_PX = 2.0
 WINDOW_PX = 2  # largest distance of a neighbor in rows and columns
 
@@ -56,14 +56,14 @@ def matte(image: np.ndarray, background: np.ndarray) -> np.ndarray:
 
 
 def _flood_from_border(close: np.ndarray) -> np.ndarray:
-    """The part of a mask that is connected to the border of the image, bool [H, W]."""
+    """Return the part of a mask that is connected to the border of the image, bool, [H, W]."""
     seeds = close.copy()
     seeds[1:-1, 1:-1] = False
     return ndimage.binary_propagation(seeds, mask=close)
 
 
 def _foreground(rgb: np.ndarray, band: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Color around each pixel of the band that is least similar to the background, [K, 3]."""
+    """Return the color around each band pixel that is least similar to the background, [K, 3]."""
     height, width = band.shape
     offsets = np.arange(-WINDOW_PX, WINDOW_PX + 1)
     row_offsets, column_offsets = (grid.ravel() for grid in np.meshgrid(offsets, offsets))
@@ -79,7 +79,7 @@ def _foreground(rgb: np.ndarray, band: np.ndarray, background: np.ndarray) -> np
 def _unmix(
     mixed: np.ndarray, foreground: np.ndarray, background: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """F [K, 3] and α [K] with C = α F + (1 − α) B; C itself and 1 where C is no such mix."""
+    """Solve C = α F + (1 − α) B for α [K]; return F [K, 3] and α, or C and 1 if C is no mix."""
     span = foreground - background
     ratio = ((mixed - background) * span).sum(-1) / np.maximum((span**2).sum(-1), 1e-8)
     alpha = ratio.clip(0, 1)

@@ -1,4 +1,4 @@
-"""Reading grids: the project's own folder, D-NeRF and nerfstudio folders, or one of their JSONs.
+"""Reading grids: folders of this project, of D-NeRF and of nerfstudio, or one of their JSONs.
 
     JSON ─▶ entries ─▶ files inside the folder ─▶ sizes ─▶ cameras and times in groups ─▶ pixels
 
@@ -23,7 +23,7 @@ from recon.media import image_size, read_image
 
 MAX_GRID_BYTES = 8 * 2**30
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-DECIMALS = 6  # poses and times that agree up to here are equal: JSONs contain rounded numbers
+DECIMALS = 6  # poses and times are compared after rounding, as JSON files contain rounded numbers
 
 
 def read_grid(path: str | Path, split: str = "train") -> Grid:
@@ -39,9 +39,9 @@ def read_grid(path: str | Path, split: str = "train") -> Grid:
             a file.
 
     Returns:
-        The images, view-major. Images without `view` are grouped by camera, those without `frame`
-        by time; without time all are at 0. If images have no alpha, it is estimated from a
-        background of uniform color, or they stay opaque.
+        The grid, view-major. Images without `view` are grouped by camera, and those without `frame`
+        by time; without `time` the grid has one frame. If images have no alpha, it is estimated
+        from a background of uniform color; over any other background they stay opaque.
 
     Raises:
         GridError: a file is missing or not valid.
@@ -74,12 +74,12 @@ def read_grid(path: str | Path, split: str = "train") -> Grid:
 
 
 def _input_view(number: int | None, numbers: tuple[int, ...]) -> int | None:
-    """Index of the camera with a number; None if it is not in this split."""
+    """Return the index of the camera with a number; None if it is not in this split."""
     return numbers.index(number) if number in numbers else None
 
 
 def has_split(path: str | Path, split: str) -> bool:
-    """Return whether a folder, or that of a JSON file, has separate images for a split."""
+    """Return whether a grid folder, or the folder of a grid's JSON, has a split."""
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     return any((folder / name).is_file() for name in _json_names(split))
@@ -94,16 +94,16 @@ def _find_json(path: Path, split: str) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise GridError("there is no such folder or file", path)
+        raise GridError("expected a grid folder or its JSON, found no such file", path)
     names = _json_names(split)
     found = next((path / name for name in names if (path / name).is_file()), None)
     if found is None:
-        raise GridError(f"expected a folder with {' or '.join(names)}; is this a grid?", path)
+        raise GridError(f"expected a grid folder, but it has no {' or '.join(names)}", path)
     return found
 
 
 def _inside(json_path: Path, file_path: str) -> Path:
-    """The file of an entry; it must lie in the JSON's folder after links are resolved."""
+    """Return the image file of an entry; it must be inside the JSON's folder, links resolved."""
     folder = json_path.parent.resolve()
     try:
         path = (folder / file_path).resolve()
@@ -112,10 +112,12 @@ def _inside(json_path: Path, file_path: str) -> Path:
         if path.exists() and not path.is_file():
             raise GridError("expected an image file", path)
     except (OSError, ValueError, RuntimeError) as error:
-        raise GridError(f"file_path {file_path[:99]!r} is no path ({error})", json_path) from error
+        raise GridError(
+            f"file_path {file_path[:99]!r} is not a valid path ({error})", json_path
+        ) from error
     if Path(file_path).is_absolute() or not path.is_relative_to(folder):
         raise GridError(
-            f"file_path {file_path!r} leaves the folder; all images must lie inside it", json_path
+            f"file_path {file_path!r} leaves the folder; move all images into it", json_path
         )
     return path
 
@@ -157,10 +159,10 @@ def _read_images(files: Sequence[Path], height: int, width: int) -> np.ndarray:
 
 
 def _with_alpha(images: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Estimate alpha where images have none; also return whether all of them had it.
+    """Estimate the alpha of images without it; also return whether all of them had it.
 
-    Images with an alpha of 255 everywhere count as having none: many tools write RGBA without a
-    mask.
+    Images with an alpha of 255 everywhere count as images without alpha, because many tools write
+    RGBA without a mask.
     """
     opaque = np.flatnonzero((images[..., 3] == 255).all(axis=(1, 2)))
     if len(opaque) == 0:
@@ -173,12 +175,12 @@ def _with_alpha(images: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 class Views(NamedTuple):
-    """The camera of each image.
+    """Images grouped by camera.
 
     Attributes:
         of_image: index of each image's camera, [M].
-        first: index of an entry with each camera, [V].
-        numbers: number of each camera in the file, V of them.
+        first: index of the first image of each camera, [V].
+        numbers: view number of each camera in the JSON, V of them.
     """
 
     of_image: np.ndarray
@@ -187,12 +189,12 @@ class Views(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """The time of each image.
+    """Images grouped by time.
 
     Attributes:
         of_image: index of each image's time, [M].
         times: times in [0, 1], ascending, [T].
-        numbers: number of each time in the file, T of them.
+        numbers: frame number of each time in the JSON, T of them.
     """
 
     of_image: np.ndarray
@@ -212,7 +214,7 @@ def group_views(entries: Sequence[PosedImage], cameras: Sequence[Camera]) -> Vie
         _, first, index = np.unique(
             np.round(poses, DECIMALS) + 0.0, axis=0, return_index=True, return_inverse=True
         )  # + 0.0 makes −0 and 0 one
-        order = np.argsort(first)  # cameras in the order of the file
+        order = np.argsort(first)  # cameras in their order in the JSON
         return Views(np.argsort(order)[index.reshape(-1)], first[order], tuple(range(len(first))))
     numbers, first, index = np.unique(given, return_index=True, return_inverse=True)
     moved = np.abs(poses - poses[first[index]]).max(axis=1) > 10.0 ** (1 - DECIMALS)
@@ -225,7 +227,7 @@ def group_views(entries: Sequence[PosedImage], cameras: Sequence[Camera]) -> Vie
 
 
 def _camera_numbers(camera: Camera) -> np.ndarray:
-    """Pose and intrinsics of a camera, [20]."""
+    """Return pose and intrinsics of a camera as numbers, [20]."""
     intrinsics = (camera.fl_x, camera.fl_y, camera.cx, camera.cy)
     return np.concatenate([camera.T_world_camera.ravel(), intrinsics])
 
@@ -253,5 +255,7 @@ def _all_or_none(values: Sequence[float | None], key: str) -> np.ndarray | None:
     if missing == len(values):
         return None
     if missing:
-        raise ValueError(f"`{key}` is missing in {missing} of {len(values)} frames")
+        raise ValueError(
+            f"`{key}` is missing in {missing} of {len(values)} frames; give it to all or to none"
+        )
     return np.asarray(values)

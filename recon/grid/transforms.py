@@ -4,8 +4,7 @@
     each frame  file_path transform_matrix · time view frame · azimuth_deg elevation_deg
                 · and any of the intrinsics, for this frame only
 
-Frames: `transform_matrix` is camera-to-world in OpenGL axes. Times are in [0, 1]. No other module
-knows these keys.
+Frames: `transform_matrix` is camera-to-world in OpenGL axes. Times are in [0, 1].
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ class PosedImage:
     Attributes:
         file_path: path as written, relative to the folder of the JSON file.
         pose: camera-to-world matrix, OpenGL axes, float64, [4, 4].
-        intrinsics: the given keys of `INTRINSICS`, in pixels and radians.
+        intrinsics: values of the given keys of `INTRINSICS`, in pixels and radians.
         time: time in [0, 1], or None.
-        view: number of the camera, or None.
-        frame: number of the time, or None.
+        view: view number, or None.
+        frame: frame number, or None.
     """
 
     file_path: str
@@ -57,20 +56,21 @@ class PosedImage:
         """Make the camera of an image of known size.
 
         Raises:
-            ValueError: the JSON states another size, or no focal length.
+            ValueError: the JSON has another image size, or no focal length.
         """
         given = self.intrinsics
         stated = (given.get("w", width), given.get("h", height))
         if stated != (width, height):
             raise ValueError(
-                f"the JSON says {stated[0]:g}×{stated[1]:g} pixels, the image has {width}×{height}"
+                f"expected an image of {stated[0]:g}×{stated[1]:g} pixels (`w`, `h`), found "
+                f"{width}×{height}"
             )
         if "fl_x" in given:
             focal_px = given["fl_x"]
         elif "camera_angle_x" in given:
             focal_px = width / 2 / math.tan(given["camera_angle_x"] / 2)
         else:
-            raise ValueError("neither fl_x nor camera_angle_x is given")
+            raise ValueError("expected `fl_x` or `camera_angle_x`, found neither")
         return Camera(
             self.pose,
             focal_px,
@@ -89,7 +89,7 @@ class Transforms:
     Attributes:
         entries: posed images, at least one.
         fps: frames per second.
-        input_view: number of the camera of the input video, see `Grid`, or None.
+        input_view: view number of the input view, or None.
     """
 
     entries: tuple[PosedImage, ...]
@@ -105,7 +105,10 @@ def read_transforms(path: Path) -> Transforms:
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise GridError(f"larger than {MAX_JSON_BYTES >> 20} MiB; is this a camera file?", path)
+            raise GridError(
+                f"expected a JSON of at most {MAX_JSON_BYTES >> 20} MiB; is this a camera file?",
+                path,
+            )
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GridError(f"cannot be read ({error.strerror})", path) from error
@@ -171,7 +174,7 @@ def _parse(values: Any) -> Transforms:
     if values.get("version", VERSION) != VERSION:
         raise ValueError(
             f"expected version {VERSION}, found {values['version']!r}; "
-            "was it made by a newer fourdvd?"
+            "update fourdvd if a newer version wrote it"
         )
     frames = values.get("frames")
     if not isinstance(frames, list):
@@ -190,7 +193,7 @@ def _parse_frame(index: int, frame: Any, shared: Mapping[str, float]) -> PosedIm
             raise ValueError(f"expected an object, found {type(frame).__name__}")
         file_path = frame.get("file_path")
         if not isinstance(file_path, str) or not file_path:
-            raise ValueError(f"expected `file_path` to be a text, found {file_path!r}")
+            raise ValueError(f"expected `file_path` to be a string, found {file_path!r}")
         if "transform_matrix" not in frame:
             raise ValueError("`transform_matrix` is missing")
         return PosedImage(
@@ -210,7 +213,7 @@ def _intrinsics(values: Mapping[str, Any]) -> dict[str, float]:
     model = values.get("camera_model", "PINHOLE")
     if model not in CAMERA_MODELS:
         raise ValueError(
-            f"camera model {model!r} is not supported, only PINHOLE; undistort the images first"
+            f"expected the camera model PINHOLE, found {model!r}; undistort the images first"
         )
     distorted = [key for key in DISTORTION if _number(values, key, 0.0) != 0]
     if distorted:

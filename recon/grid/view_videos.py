@@ -1,7 +1,7 @@
 """Grids from one video per view, as other multi-view models write them.
 
-SV4D and SV4D 2.0 write one mp4 per view and no cameras; they use a horizontal field of view of
-33.8°, a distance of 2 and 576² pixels. Letters: V views, T frames, H × W pixels.
+SV4D and SV4D 2.0 write one MP4 per view and no cameras; their cameras have a horizontal field of
+view of 33.8°, a distance of 2 and 576² pixels. Letters: V views, T frames, H × W pixels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ViewVideos(NamedTuple):
     Attributes:
         images: RGBA, uint8, [V, T, H, W, 4].
         fps: frames per second of the first video.
-        alpha_known: whether the videos had alpha; if not, it was estimated as in `read_grid`.
+        alpha_known: whether all videos had alpha; if not, it was estimated as in `read_grid`.
     """
 
     images: np.ndarray
@@ -43,7 +43,7 @@ def read_view_videos(paths: Sequence[str | Path]) -> ViewVideos:
         GridError: there are no videos, one cannot be read, or their lengths or sizes differ.
     """
     if not paths:
-        raise GridError("a grid needs at least one video")
+        raise GridError("expected at least one video, found none")
     videos = [read_video(path) for path in paths]
     T, height, width = videos[0].frames.shape[:3]
     for path, video in zip(paths, videos, strict=True):
@@ -84,7 +84,7 @@ def grid_from_videos(
     elevations = list(elevations_deg) * (V if len(elevations_deg) == 1 else 1)
     if len(azimuths_deg) != V or len(elevations) != V:
         raise GridError(
-            f"{V} videos need {V} azimuths and {V} elevations (or one for all); found "
+            f"expected {V} azimuths and {V} elevations (or one for all) for {V} videos, found "
             f"{len(azimuths_deg)} and {len(elevations_deg)}"
         )
     if not np.isfinite([*azimuths_deg, *elevations, fov_deg, distance]).all():

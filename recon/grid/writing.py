@@ -23,7 +23,7 @@ IMAGES = "images/v{view:02d}/t{frame:03d}.png"
 
 
 def write_grid(grid: Grid, folder: str | Path, overwrite: bool = False) -> None:
-    """Write a grid folder, complete or not at all; `recon.grid.read_grid` reads it.
+    """Write a grid folder atomically; `recon.grid.read_grid` reads it.
 
     Raises:
         OutputExistsError, OutputError: the folder cannot be created or replaced.
@@ -41,7 +41,7 @@ def write_posed_images(
 
     Args:
         grid: posed images.
-        folder: existing folder; held-out images may be added to a grid folder.
+        folder: existing folder, such as a grid folder to which held-out images are added.
         json_name: name of the JSON, e.g. `transforms_test.json` for held-out images.
         pattern: format string of image paths with the numbers `view` and `frame`.
     """
@@ -74,12 +74,12 @@ def _view_major(grid: Grid) -> Grid:
 
 
 def contact_sheet(grid: Grid, rows: int = 16, columns: int = 5, tile_px: int = 160) -> np.ndarray:
-    """Draw a contact sheet: evenly chosen views as rows, frames as columns, over white.
+    """Draw a contact sheet over white, with evenly spaced views as rows and frames as columns.
 
     Args:
         grid: the grid; cells without an image stay blank.
-        rows: largest number of views.
-        columns: largest number of frames.
+        rows: maximum number of views.
+        columns: maximum number of frames.
         tile_px: longer side of a cell; smaller images are not enlarged.
 
     Returns:
@@ -96,5 +96,5 @@ def contact_sheet(grid: Grid, rows: int = 16, columns: int = 5, tile_px: int = 1
 
 
 def _evenly(count: int, most: int) -> np.ndarray:
-    """At most `most` indices below `count`, evenly spaced, including both ends."""
+    """Return at most `most` evenly spaced indices below `count`, including both ends."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))

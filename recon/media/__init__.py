@@ -1,4 +1,4 @@
-"""Images, GIFs and videos: the only package that reads and writes their files. Needs no torch."""
+"""Reading and writing of all image, GIF and video files, without torch."""
 
 from recon.media.images import (
     MAX_SIDE,

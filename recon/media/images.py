@@ -36,7 +36,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
-            # Not through imageio, which cannot be limited to some formats and takes four times
+            # Not through imageio, which cannot be restricted to some formats and takes four times
             # as long to open a file.
             with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
@@ -45,10 +45,11 @@ def image_size(path: Path) -> tuple[int, int]:
     except Image.DecompressionBombError as error:
         raise GridError(f"the image is too large ({error})", path) from error
     except _BAD_IMAGE as error:
-        raise GridError(f"not a {', '.join(FORMATS)} image ({error})", path) from error
+        raise GridError(f"expected a {' or '.join(FORMATS)} image ({error})", path) from error
     if max(height, width) > MAX_SIDE:
         raise GridError(
-            f"{width}×{height} pixels; at most {MAX_SIDE} on a side are read, resize it", path
+            f"expected at most {MAX_SIDE} pixels per side, found {width}×{height}; resize it",
+            path,
         )
     return height, width
 
@@ -56,7 +57,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def read_image(path: Path) -> np.ndarray:
     """Read a PNG, JPEG or WebP image with 8 bits per channel as RGBA.
 
-    Call `image_size` first: it refuses images that would fill the memory.
+    Call `image_size` first: it refuses images that are too large for the memory.
 
     Returns:
         sRGB with straight alpha, 255 where the file has none, uint8, [H, W, 4].
@@ -67,7 +68,7 @@ def read_image(path: Path) -> np.ndarray:
     try:
         with path.open("rb") as file:
             if not _SIGNATURE.match(file.read(12)):
-                raise GridError(f"expected a {', '.join(FORMATS)} image", path)
+                raise GridError(f"expected a {' or '.join(FORMATS)} image", path)
             file.seek(0)
             with iio.imopen(file, "r", plugin="pillow") as image:
                 assert isinstance(image, PillowPlugin)

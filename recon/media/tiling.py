@@ -1,6 +1,6 @@
 """Thumbnails, and tiling of images: contact sheets and previews.
 
-Letters: H × W pixels of the whole, h × w of a cell.
+Letters: H × W pixels of the tiled image, h × w of a cell.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def tile_images(
 
     Args:
         rows: images from top to bottom, left to right. Rows may differ in the size and number of
-            their cells; a row of blank cells only takes the cell size of the row before.
+            their cells; a row of only blank cells has the cell size of the row before.
         gap_px: pixels between cells.
-        border_px: pixels around all of them.
+        border_px: pixels around all cells.
         background: color of gaps, border and blank cells, uint8 RGB.
 
     Returns:
@@ -57,10 +57,10 @@ def in_rows(cells: Sequence[np.ndarray | None], columns: int) -> list[list[np.nd
 
 
 def thumbnail(image: np.ndarray, size_px: int) -> np.ndarray:
-    """Shrink an image to at most `size_px` along its longer side, by averaging areas.
+    """Shrink an image to at most `size_px` along its longer side, by area averaging.
 
     Args:
-        image: uint8, [H, W, 3 or 4]; smaller images are returned in their size.
+        image: uint8, [H, W, 3 or 4]; smaller images are not enlarged.
         size_px: longer side of the result in pixels.
     """
     scale = min(1.0, size_px / max(image.shape[:2]))

@@ -2,11 +2,11 @@
 
 Decoding uses PyAV itself, because imageio's pyav plugin
 
-- returns arrays without the decoder's flag for damaged frames, which would pass for good ones;
+- does not return the decoder's flag for damaged frames;
 - does not apply the display rotation of phone videos;
-- always takes FFmpeg's own VP8 and VP9 decoders, which drop the alpha channel;
-- has no presentation times of all frames without decoding them;
-- converts every frame on the way to a chosen one, which takes longer than decoding it.
+- always uses FFmpeg's own VP8 and VP9 decoders, which drop the alpha channel;
+- cannot return the presentation times of all frames without decoding them;
+- converts every frame up to a selected one, which takes longer than decoding it.
 
 Letters: T frames, H × W pixels. Pixels are 8-bit sRGB.
 """
@@ -38,11 +38,11 @@ from recon.media.images import MAX_SIDE
 
 MAX_VIDEO_BYTES = 8 * 2**30
 MAX_RATE_DENOMINATOR = 1001  # 29.97 frames per second are 30000/1001
-GIF_MIN_DELAY_CS = 2  # players show a frame with a shorter delay for a tenth of a second
+GIF_MIN_DELAY_CS = 2  # players show frames with a shorter delay for a tenth of a second
 _BAD_VIDEO = (OSError, FFmpegError, ValueError, StopIteration, IndexError)
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _ALL = range(sys.maxsize)
-_LOCAL = {"protocol_whitelist": "file"}  # a playlist in disguise reaches no network
+_LOCAL = {"protocol_whitelist": "file"}  # so that a disguised playlist cannot use the network
 
 
 class Video(NamedTuple):
@@ -97,12 +97,12 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> N
 
 @contextmanager
 def _frozen_heap() -> Iterator[None]:
-    """Exempt all present objects from garbage collection.
+    """Exempt all existing objects from garbage collection.
 
     imageio's pyav plugin runs two full collections for every video that it closes, which take 0.4 s
     together once torch and the networks are loaded.
     """
-    if gc.get_freeze_count() > 0:  # by the application, which may rely on it
+    if gc.get_freeze_count() > 0:  # frozen by the application, which may rely on it
         yield
         return
     gc.freeze()
@@ -152,17 +152,17 @@ def read_video_times(path: str | Path) -> np.ndarray:
 
 
 def read_video_frames(path: str | Path, indices: Sequence[int]) -> np.ndarray:
-    """Read some frames of a video; memory grows with their number, not with the video's length.
+    """Read selected frames of a video; memory grows with their number only.
 
     Args:
         path: Video or animated GIF.
-        indices: Frames in the order of `read_video_times`, in any order, at least one.
+        indices: Indices of frames into `read_video_times`, in any order, at least one.
 
     Returns:
         sRGB, with straight alpha if any frame is not opaque, uint8, [len(indices), H, W, 3 or 4].
 
     Raises:
-        GridError: As `read_video`, or the video has fewer frames.
+        GridError: As in `read_video`, or the video has fewer frames.
     """
     path = Path(path)
     wanted = sorted(set(indices))
@@ -186,7 +186,7 @@ def _opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         _check_gif_end(path)
         with av.open(str(path.resolve()), options=_LOCAL) as container:
             if not container.streams.video:
-                raise GridError("there is no video stream in it", path)
+                raise GridError("expected a video, found no video stream in the file", path)
             stream = container.streams.video[0]
             _check_header(stream, path)
             yield container, stream
@@ -207,17 +207,19 @@ def _check_gif_end(path: Path) -> None:
 def _check_header(stream: VideoStream, path: Path) -> None:
     context = stream.codec_context
     if context is None:
-        raise GridError("video of an unknown codec; convert it to H.264 first", path)
+        raise GridError("the codec of the video is not supported; convert it to H.264 first", path)
     if max(context.height, context.width) > MAX_SIDE:
         raise GridError(
-            f"{context.width}×{context.height} pixels; at most {MAX_SIDE} on a side are read", path
+            f"expected at most {MAX_SIDE} pixels per side, found {context.width}×{context.height}; "
+            "resize the video",
+            path,
         )
 
 
 def _frame_rate(stream: VideoStream, path: Path) -> float:
     fps = float(stream.guessed_rate or math.nan)
     if not (math.isfinite(fps) and fps > 0):
-        raise GridError("the video has no frame rate", path)
+        raise GridError("the video has no valid frame rate; convert it to H.264 first", path)
     return fps
 
 
@@ -241,7 +243,9 @@ def _decoded(
             kept_bytes += array.nbytes
             if kept_bytes > MAX_VIDEO_BYTES:
                 raise GridError(
-                    f"more than {MAX_VIDEO_BYTES >> 30} GiB of frames; cut it first", path
+                    f"expected at most {MAX_VIDEO_BYTES >> 30} GiB of decoded frames; shorten or "
+                    "resize the video",
+                    path,
                 )
             yield array
         if index == last:

@@ -25,7 +25,7 @@ from recon.spherical_harmonics import fibonacci_sphere
 MAX_FITTED_VIEWS = 16
 SURROUNDING_VIEWS = 16
 SURROUNDING_SIZE_PX = 256  # if the scene has no cameras to take the size from
-SURROUNDING_WEIGHT = 0.02  # these views only color what no fitted camera sees
+SURROUNDING_WEIGHT = 0.02  # so low that they only color surfaces that no fitted camera sees
 SURROUNDING_FOV_DEG = 33.8
 SURROUNDING_MARGIN = 1.15  # distance, relative to that at which the object fills the image
 OUTLIER_FRACTION = 0.01  # Gaussians that may lie outside of the images
@@ -79,7 +79,7 @@ def vertex_colored_mesh(scene: Scene, mesh: Mesh, times: np.ndarray) -> Animated
 
 
 def surrounding_cameras(gaussians: Gaussians, count: int, size: int) -> list[Camera]:
-    """Place cameras evenly on a sphere around an object, with the object filling their images.
+    """Place cameras evenly on a sphere around an object, so that it fills their images.
 
     Args:
         gaussians: Gaussians of the object.

@@ -21,7 +21,7 @@ from recon.rotations import quats_to_matrices
 
 RESOLUTION = 160  # voxels along the longest side
 LEVEL = 0.4  # density at the surface
-OPACITY_MIN = 0.1  # Gaussians with less opacity are haze around the object
+OPACITY_MIN = 0.1  # Gaussians with less opacity are treated as haze
 CUTOFF_SIGMAS = 2.5  # beyond, a Gaussian contributes at most about a tenth of `LEVEL`
 MAX_DISTANCE = 2.0  # from the median, in object radii; Gaussians beyond are outliers
 MAX_SIGMA = 0.5  # standard deviation in object radii; larger Gaussians are backdrops
@@ -74,8 +74,8 @@ def extract_mesh(gaussians: Gaussians, faces: int, resolution: int = RESOLUTION)
     density, origin, voxel = density_grid(_solid(gaussians), resolution)
     if density.max() <= LEVEL:
         raise SceneError(
-            f"the Gaussians enclose no surface: their density reaches {density.max():.2f}, "
-            f"a mesh needs more than {LEVEL}; export splats, or fit the scene for longer"
+            f"the Gaussians enclose no surface: expected a density above {LEVEL}, found at most "
+            f"{density.max():.2f}; export splats, or fit the scene for longer"
         )
     vertices, triangles, _, _ = marching_cubes(  # "ascent" winds the triangles outwards
         density, LEVEL, spacing=(voxel,) * 3, gradient_direction="ascent"
@@ -90,7 +90,7 @@ def extract_mesh(gaussians: Gaussians, faces: int, resolution: int = RESOLUTION)
 def density_grid(gaussians: Gaussians, resolution: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Evaluate the density Σ opacity · Gaussian at the points of a regular grid.
 
-    Half a voxel is added to the standard deviations, so that thin sheets are not missed.
+    The standard deviations are enlarged by half a voxel, so that thin sheets are not missed.
 
     Args:
         gaussians: N Gaussians.
@@ -127,7 +127,7 @@ def density_grid(gaussians: Gaussians, resolution: int) -> tuple[np.ndarray, np.
 def _neighborhood(
     center: Tensor, radius: Tensor, shape: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Grid points around centers [n, 3] in voxels: flat index [n, m], inside the grid, offset."""
+    """Return the grid points around centers [n, 3]: flat index, whether inside, offset; [n, m]."""
     box = torch.cartesian_prod(*(torch.arange(-width, width + 1) for width in radius.tolist()))
     point = center.round().long()[:, None] + box
     limits = torch.tensor(shape) - 1
@@ -142,8 +142,8 @@ def _solid(gaussians: Gaussians) -> Gaussians:
     opaque = gaussians.opacities.sigmoid() > OPACITY_MIN
     if not opaque.any():
         raise SceneError(
-            f"none of the {len(opaque)} Gaussians is more opaque than {OPACITY_MIN}, so there is "
-            "no surface; export splats, or fit the scene for longer"
+            f"expected Gaussians with an opacity above {OPACITY_MIN} for a surface, found none "
+            f"among {len(opaque)}; export splats, or fit the scene for longer"
         )
     gaussians = gaussians.map(lambda tensor: tensor[opaque])
     distance = (gaussians.means - gaussians.means.median(dim=0).values).norm(dim=1)

@@ -37,10 +37,10 @@ class Binding(NamedTuple):
 
 
 def bind_points(points: np.ndarray, gaussians: Gaussians, neighbors: int = NEIGHBORS) -> Binding:
-    """Bind points to the nearest Gaussians that are not nearly transparent.
+    """Bind points to their nearest Gaussians, leaving out nearly transparent ones.
 
-    Weights are the opacity times a Gaussian of the distance, whose standard deviation is the
-    median distance of the neighbors.
+    A weight is proportional to o · exp(−d² / 2m²), with the opacity o and the distance d of the
+    Gaussian, and the median distance m of the point's neighbors.
 
     Args:
         points: canonical positions, [P, 3].

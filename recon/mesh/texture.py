@@ -24,7 +24,7 @@ from recon.rasterizers.mesh import camera_points, plane_points, rasterize_mesh
 from recon.rendering import render_gaussians
 
 COSINE_POWER = 6  # weight of a view: cosine of its angle to the normal, to this power
-COSINE_MIN = 0.2  # views at a flatter angle blur along the surface
+COSINE_MIN = 0.2  # views at a more grazing angle blur along the surface
 PADDING = 2  # texels between charts, so that texture filtering does not mix them
 DEPTH_TOLERANCE = 0.01  # relative to the depth: points this far behind the surface count as visible
 ALPHA_MIN = 0.5  # pixels with less alpha show what is behind the object
@@ -38,7 +38,7 @@ class RenderedView(NamedTuple):
         rgb: straight (not premultiplied) sRGB in [0, 1], [H, W, 3].
         alpha: alpha in [0, 1], [H, W].
         depth: depth of the mesh along the optical axis, infinite outside of it, [H, W].
-        weight: weight of this view relative to the others, positive.
+        weight: positive weight of this view relative to the others.
     """
 
     camera: Camera
@@ -52,8 +52,8 @@ class Unwrapped(NamedTuple):
     """A UV-unwrapped mesh: vertices on a seam between charts are duplicated, P → P'.
 
     Attributes:
-        origin: index of the mesh vertex that each vertex is a copy of, [P'].
-        faces: the mesh's triangles as indices of the new vertices, [F, 3].
+        origin: index of the original mesh vertex of each vertex, [P'].
+        faces: triangles as indices of the P' vertices, [F, 3].
         uv: texture coordinates in [0, 1], [P', 2].
     """
 
@@ -85,7 +85,7 @@ def render_view(
 def surface_colors(
     points: np.ndarray, normals: np.ndarray, views: Sequence[RenderedView]
 ) -> np.ndarray:
-    """Blend the views that see each surface point; views along the normal count most.
+    """Blend the colors of the views that see each surface point, weighted by visibility and angle.
 
     Args:
         points: world coordinates, [P, 3].
@@ -155,7 +155,7 @@ def sample_texture(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
 def _seen_colors(
     points: np.ndarray, normals: np.ndarray, view: RenderedView
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points that are visible in a view: indices [M], colors [M, 3] and weights [M]."""
+    """Return the points visible in a view: indices [M], colors [M, 3] and weights [M]."""
     towards = view.camera.position - points
     cosine = (towards * normals).sum(axis=1) / np.linalg.norm(towards, axis=1)
     facing = np.flatnonzero(cosine > COSINE_MIN)
@@ -184,7 +184,7 @@ def _bilinear(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def _filled(texture: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Fill the gaps between charts with the nearest color, or filtering shows them as seams."""
+    """Fill the gaps between charts with the nearest color, so that filtering shows no seams."""
     nearest = np.asarray(
         distance_transform_edt(~covered, return_distances=False, return_indices=True)
     )

@@ -1,9 +1,10 @@
 """Compile the CPU kernels into one shared library with a C interface.
 
-`pip install` does so through `hatch_build.py`, `python -m recon.native.build` by hand. Any C++17
-compiler with GNU vector extensions works: clang or gcc, or the clang in the package `ziglang`. The
-kernels are compiled once per instruction set; the best one that the processor supports is selected
-when the library is loaded. Only the standard library is needed, as this runs before installation.
+Run by `pip install` through `hatch_build.py`, or by hand with `python -m recon.native.build`. Any
+C++17 compiler with GNU vector extensions works: clang or gcc, or the clang in the package
+`ziglang`. The kernels are compiled once per instruction set; the best one that the processor
+supports is selected when the library is loaded. Only the standard library is imported, because this
+runs before the installation.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ def _run(command: list[str]) -> None:
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise BuildError(f"{command[0]} cannot be run: {error}") from error
+        raise BuildError(
+            f"the compiler {command[0]} cannot be run: {error}; check `CXX`"
+        ) from error
     if result.returncode != 0:
         raise BuildError(f"{' '.join(command)}\n{result.stderr}")
 

@@ -1,7 +1,7 @@
 """Load the compiled kernels and look up their functions by name.
 
 The library contains each kernel once per instruction set. The best one that the processor supports
-is used, or the one named by `FOURDVD_ISA` (generic, avx2, avx512), for tests.
+is used, unless `FOURDVD_ISA` names another (generic, avx2 or avx512).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Kernels:
         self.variant = os.environ.get("FOURDVD_ISA") or best().decode()
         if self.variant not in variants():
             raise BackendError(
-                f"FOURDVD_ISA is {self.variant!r}; expected one of {sorted(variants())}"
+                f"expected FOURDVD_ISA to be one of {sorted(variants())}, found {self.variant!r}"
             )
         if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
             os.register_at_fork(after_in_child=self._library.fourdvd_after_fork_in_child)

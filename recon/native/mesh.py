@@ -1,4 +1,4 @@
-"""Bindings of the triangle mesh kernels, `recon/native/src/mesh_render.cpp`. Needs no torch.
+"""Bindings of the triangle mesh kernels in `recon/native/src/mesh_render.cpp`, without torch.
 
 Letters: M triangles, N vertices, U sets of texture coordinates, K shadow maps of S × S texels,
 V views, H × W pixels. A sample grid is an image with s × s samples per pixel and a margin around
@@ -98,7 +98,7 @@ class Visibility(NamedTuple):
         weights: perspective-correct barycentric coordinates, 0 where there is no triangle,
             float32, [H, W, 3].
         depth: distance along the optical axis, 0 where there is no triangle, float32, [H, W].
-        back: whether the back of the triangle is seen, bool, [H, W].
+        back: whether the back of the triangle is visible, bool, [H, W].
     """
 
     triangle: np.ndarray
@@ -110,7 +110,7 @@ class Visibility(NamedTuple):
 class NativeMesh:
     """A triangle mesh in the kernel's memory layout; owns the arrays that the kernel reads.
 
-    Indices are not checked: an index outside of its table reads foreign memory.
+    Indices are not checked: an index out of range reads memory out of bounds.
 
     Args:
         vertices: world coordinates, [N, 3].
@@ -118,12 +118,12 @@ class NativeMesh:
         normals: shading normals of the corners, [M, 3, 3]; only for `images`.
         uv: texture coordinates of the corners, [U, M, 3, 2].
         colors: linear RGBA of the corners, [M, 3, 4].
-        surface: index of each triangle's surface, [M]; None: the first one.
+        surface: index of each triangle's surface, [M]; None: all have the first one.
         surfaces: materials, of dtype `SURFACE`.
         textures: sRGB with straight alpha, uint8, [height, width, 4] each.
 
     Raises:
-        BackendError: From the first method that is called, if the kernels were not built.
+        BackendError: By the first method that is called, if the kernels were not built.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Rasterizers: differentiable for 3D Gaussians, with visibility only for triangle meshes.
+"""Rasterizers: differentiable for 3D Gaussians, and not differentiable for triangle meshes.
 
-`rasterize` draws Gaussians with `gsplat` on CUDA, with our kernel on the CPU (`cpu`), or in plain
+`rasterize` renders Gaussians with `gsplat` on CUDA, with our kernel on the CPU (`cpu`), or in plain
 PyTorch (`reference`, on any device; the others are tested against it). `recon.rasterizers.mesh`
-draws triangles, tested against `mesh_reference`.
+renders triangles and is tested against `mesh_reference`.
 """
 
 from recon.rasterizers.dispatch import backend_for, rasterize, rasterizers

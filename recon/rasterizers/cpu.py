@@ -30,7 +30,7 @@ def rasterize_cpu(
     backgrounds: Tensor | None = None,
     means2d: Tensor | None = None,
 ) -> Rendering:
-    """Rasterize as `recon.rasterizers.rasterize`: float32 CPU tensors, H and W below 65,536.
+    """Rasterize like `recon.rasterizers.rasterize`; float32 CPU tensors, H and W below 65,536.
 
     Raises:
         BackendError: The kernel was not built.
@@ -46,7 +46,7 @@ def rasterize_cpu(
 
 
 class _Workspace:
-    """Kernel memory of one forward and its backward pass; returns to the pool when deleted."""
+    """Kernel memory of a forward pass and its backward pass; deletion returns it to the pool."""
 
     _free: ClassVar[list[int]] = []
 

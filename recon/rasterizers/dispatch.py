@@ -1,4 +1,4 @@
-"""The rasterizer of Gaussians: one function, and the choice of its backend.
+"""Rasterization of Gaussians, with a selectable backend.
 
 Letters: N Gaussians, V cameras, H × W pixels.
 """
@@ -41,7 +41,7 @@ def rasterize(
     Args:
         means: centers in world coordinates, [N, 3].
         quats: rotations, wxyz, of any nonzero length, [N, 4].
-        scales: standard deviations, linear and positive, [N, 3].
+        scales: standard deviations in world units, linear and positive, [N, 3].
         opacities: peak opacities in [0, 1], [N].
         colors: [N, 3], or view-dependent [V, N, 3].
         viewmats: world-to-camera matrices, OpenCV axes, [V, 4, 4].
@@ -49,10 +49,10 @@ def rasterize(
         height: H in pixels.
         width: W in pixels.
         backgrounds: background colors, [V, 3]; None: black.
-        means2d: zeros, [V, N, 2], whose gradient becomes that of the projected means in pixels,
-            as densification needs it; None: not computed.
+        means2d: zeros, [V, N, 2], whose gradient is set to that of the projected means in pixels,
+            for densification; None: not computed.
         backend: a key of `rasterizers`, or "auto": gsplat for CUDA tensors, the CPU kernel for
-            CPU tensors, or the reference if the kernel was not built.
+            CPU tensors, and the reference if the kernel was not built.
 
     Returns:
         The images, differentiable with respect to all tensors but `viewmats` and `Ks`.

@@ -1,8 +1,8 @@
 """CUDA backend: gsplat 1.4 or 1.5, all views in one call. The only module that imports gsplat.
 
 gsplat compiles its kernels on first use if it has no prebuilt ones; failures become a
-`BackendError` that says what to do. gsplat 1.4 culls 16 × 16 pixel tiles beyond 3 standard
-deviations of a Gaussian; the other backends draw it down to `ALPHA_MIN`.
+`BackendError`. gsplat 1.4 culls 16 × 16 pixel tiles beyond 3 standard deviations of a Gaussian; the
+other backends render it down to `ALPHA_MIN`.
 
 Letters: N Gaussians, V cameras, H × W pixels.
 """
@@ -39,7 +39,7 @@ def rasterize_gsplat(
     backgrounds: Tensor | None = None,
     means2d: Tensor | None = None,
 ) -> Rendering:
-    """Rasterize as `recon.rasterizers.rasterize`, with float32 CUDA tensors.
+    """Rasterize like `recon.rasterizers.rasterize`, with float32 CUDA tensors.
 
     Raises:
         BackendError: The tensors are not on CUDA, or gsplat is missing or cannot run here.
@@ -93,7 +93,7 @@ class _Means2dProbe(torch.autograd.Function):
 def _empty_images(
     like: Tensor, views: int, height: int, width: int, backgrounds: Tensor | None
 ) -> Rendering:
-    """Images of N = 0 Gaussians, on which gsplat's kernels fail."""
+    """Return the images of N = 0 Gaussians, for which gsplat's kernels fail."""
     rgb = like.new_zeros(views, height, width, 3)
     if backgrounds is not None:
         rgb = rgb + backgrounds[:, None, None]
@@ -115,7 +115,7 @@ def _load() -> Callable[..., Any]:
     """Return `gsplat.rasterization` after loading or compiling its kernels."""
     if not torch.cuda.is_available():
         raise BackendError(
-            f"gsplat needs a CUDA device, torch finds none; check the driver {WITHOUT}"
+            f"gsplat needs a CUDA device, but torch finds none; check the driver {WITHOUT}"
         )
     try:
         with contextlib.redirect_stdout(sys.stderr):  # gsplat reports its build on stdout

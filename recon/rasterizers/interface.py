@@ -1,4 +1,4 @@
-"""What all rasterizers of Gaussians share: conventions and the result.
+"""Conventions and result type of all rasterizers of Gaussians.
 
 Conventions are gsplat's: EWA projection with `EPS_2D` pixels² added to the diagonal of the
 projected covariance, pixel centers at +0.5; contributions with alpha below `ALPHA_MIN` are skipped,

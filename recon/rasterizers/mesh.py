@@ -1,7 +1,7 @@
-"""Rasterization of triangle meshes: which triangle covers each pixel, and where in it.
+"""Rasterization of triangle meshes: triangle, barycentric coordinates and depth of each pixel.
 
-Used in image space (visibility from a camera) and in texture space (baking). The compiled kernel
-does it where it was built, else the reference in NumPy (`recon.rasterizers.mesh_reference`).
+Used in image space (visibility from a camera) and in texture space (baking). The compiled kernel is
+used if it was built, else the reference in NumPy (`recon.rasterizers.mesh_reference`).
 
 Letters: P points, F triangles, H × W pixels; pixel centers are at +0.5.
 """
@@ -22,7 +22,7 @@ def rasterize_mesh(points: np.ndarray, faces: np.ndarray, height: int, width: in
     """Find the nearest triangle at each pixel center; both sides of triangles are drawn.
 
     Triangles may cross the camera plane; their part behind it is not drawn. Of two triangles at
-    the same depth the first is taken. The kernel computes in float32, so pixel centers within
+    the same depth the first one wins. The kernel computes in float32, so pixel centers within
     about 1e-6 of an edge can differ from the reference.
 
     Args:

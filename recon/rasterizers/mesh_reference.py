@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 CANDIDATES_AT_ONCE = 2**21  # pixel-triangle pairs; bounds the memory, not the result
-NEAR = 0.01  # world units; nothing nearer to the camera is drawn
+NEAR = 0.01  # near plane in world units
 DEGENERATE_VOLUME = 1e-30
 
 
@@ -36,14 +36,14 @@ class Fragments(NamedTuple):
     depth: np.ndarray
 
     def interpolate(self, faces: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Interpolate point attributes [P, C] at each pixel, [H, W, C]; 0 where nothing is."""
+        """Interpolate point attributes [P, C] at each pixel, [H, W, C]; 0 without a triangle."""
         return np.einsum("hwk,hwkc->hwc", self.barycentric, values[faces[self.face]])
 
 
 def rasterize_mesh_reference(
     points: np.ndarray, faces: np.ndarray, height: int, width: int
 ) -> Fragments:
-    """Rasterize triangles as `recon.rasterizers.mesh.rasterize_mesh`, in float64."""
+    """Rasterize triangles like `recon.rasterizers.mesh.rasterize_mesh`, in float64."""
     points = np.asarray(points, np.float64)
     inverse_depth = np.zeros(height * width)
     face = np.full(height * width, -1)

@@ -53,7 +53,7 @@ def rasterize_reference(
     backgrounds: Tensor | None = None,
     means2d: Tensor | None = None,
 ) -> Rendering:
-    """Rasterize as `recon.rasterizers.rasterize`."""
+    """Rasterize like `recon.rasterizers.rasterize`, on any device and in any floating dtype."""
     images = []
     for view, (viewmat, K) in enumerate(zip(viewmats, Ks, strict=True)):
         projection = project(means, quats, scales, viewmat, K, height, width)

@@ -124,7 +124,7 @@ def videos(tiny_grid: Grid, tmp_path) -> list[Path]:
 
 @pytest.fixture
 def scene_folder(tmp_path) -> Path:
-    """A coloured ball of 300 Gaussians, 4 views of 24 × 24 pixels, 3 frames."""
+    """A colored ball of 300 Gaussians, 4 views of 24 × 24 pixels, 3 frames."""
     folder = tmp_path / "scene"
     folder.mkdir()
     write_scene(make_ball(), folder)

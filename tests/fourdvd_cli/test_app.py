@@ -50,9 +50,7 @@ def failing(monkeypatch, error: BaseException) -> None:
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_each_kind_of_failure_has_its_exit_code_and_one_sentence(
-    fourdvd, monkeypatch, error, exit_code
-):
+def test_each_kind_of_error_has_its_exit_code_and_message(fourdvd, monkeypatch, error, exit_code):
     failing(monkeypatch, error)
     outcome = fourdvd("doctor")
     assert outcome.exit_code == exit_code
@@ -67,7 +65,7 @@ def test_a_full_disk_is_reported_with_its_file(fourdvd, monkeypatch):
     assert fourdvd("doctor").stderr == "error: out/scene: No space left on device\n"
 
 
-def test_brackets_in_a_message_are_no_markup(fourdvd, monkeypatch):
+def test_brackets_in_a_message_are_printed_unchanged(fourdvd, monkeypatch):
     failing(monkeypatch, errors.InputError("expected [N, 3], found [red]x[/red]"))
     assert "expected [N, 3], found [red]x[/red]" in fourdvd("doctor").stderr
 

@@ -49,13 +49,13 @@ def test_every_option_has_a_panel_and_a_sentence(path):
                 assert row.name.split(", ")[-1] in TERMINAL_OPTIONS, row
 
 
-def test_what_is_required_is_in_the_usage_line():
+def test_required_parameters_are_in_the_usage_line():
     assert describe(*COMMANDS["fourdvd export"]).usage == (
         "fourdvd export SCENE -o DIR -f FORMAT [OPTIONS]"
     )
 
 
-def test_an_option_takes_the_same_kind_of_value_in_every_command():
+def test_an_option_has_the_same_value_type_in_every_command():
     values: dict[str, set[str]] = {}
     for path in LEAVES:
         for name, value in options_of(path).items():
@@ -98,5 +98,5 @@ def test_names_of_older_versions_are_not_shown():
     assert names >= {f"--{new}" for new in RENAMED.values()}
 
 
-def test_the_page_of_commands_is_made_from_the_help():
+def test_docs_cli_is_generated_from_the_help():
     assert PAGE.read_text(encoding="utf-8") == reference(), "run `make docs`"

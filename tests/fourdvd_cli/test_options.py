@@ -57,7 +57,7 @@ def test_the_formats_are_those_of_the_exporters():
     assert {name.value for name in Format} == set(exporters)
 
 
-def test_the_motion_models_are_those_that_move():
+def test_the_motion_models_are_those_of_the_library_but_static():
     assert {name.value for name in Motion} == set(motion_models) - {"static"}
 
 
@@ -121,5 +121,5 @@ def test_the_names_of_trainings_are_those_of_the_library():
         assert all(name in option_of(alias).help for name in names)
 
 
-def test_choices_read_as_a_sentence():
+def test_choices_are_listed_with_or():
     assert one_of(Quality) == "draft, standard or high"

@@ -62,7 +62,7 @@ def test_a_missing_state_is_none(saved: Path):
 
 
 def test_a_state_of_another_generation_is_refused_and_kept(saved: Path):
-    with pytest.raises(OutputExistsError, match=r"settings\.seed is 1 there, 2 here"):
+    with pytest.raises(OutputExistsError, match=r"settings\.seed was 1, is now 2"):
         Checkpoint(saved, OTHER).load("grid")
     assert_saved(saved)
 

@@ -23,18 +23,18 @@ def machine(monkeypatch):
     ("cuda", "gsplat", "expected"),
     [(True, True, "cuda"), (True, False, "cpu"), (False, True, "cpu"), (False, False, "cpu")],
 )
-def test_auto_takes_cuda_only_where_it_can_be_used(machine, cuda, gsplat, expected):
+def test_auto_selects_cuda_only_if_it_is_usable(machine, cuda, gsplat, expected):
     machine(cuda, gsplat)
     assert resolve_device("auto") == expected
 
 
-def test_cpu_is_cpu_even_where_there_is_cuda(machine):
+def test_cpu_is_selected_even_if_cuda_is_available(machine):
     machine(cuda=True, gsplat=True)
     assert resolve_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize(("cuda", "what"), [(False, "CUDA build|NVIDIA"), (True, "gsplat")])
-def test_cuda_that_cannot_be_used_is_an_error_with_what_to_do(machine, cuda, what):
+def test_unusable_cuda_is_an_error_that_says_what_to_do(machine, cuda, what):
     machine(cuda, gsplat=False)
     with pytest.raises(BackendError, match=what):
         resolve_device("cuda")

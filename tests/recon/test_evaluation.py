@@ -52,7 +52,7 @@ def test_a_scene_agrees_with_its_own_images_up_to_quantization(scene, grid):
     assert evaluation.images == evaluate_scene(scene, grid, backend="reference").images
 
 
-def test_a_scene_that_is_moved_agrees_less(scene, grid):
+def test_a_shifted_scene_has_a_lower_psnr(scene, grid):
     moved = dataclasses.replace(
         scene, gaussians=scene.gaussians._replace(means=scene.gaussians.means + 0.05)
     )
@@ -76,7 +76,7 @@ def test_the_json_has_the_documented_keys_and_means(tiny_grid):
     assert values["worst_psnr"] == min(image["psnr"] for image in values["images"])
 
 
-def test_images_are_compared_over_white_and_the_foreground_in_its_box(tiny_grid):
+def test_images_are_compared_over_white_and_the_foreground_in_its_bounding_box(tiny_grid):
     found = evaluate_grid(noisy(tiny_grid), tiny_grid).images[5]
     image, truth = (g.over(indices=[5])[0] / 255 for g in (noisy(tiny_grid), tiny_grid))
     assert found.psnr == pytest.approx(psnr(image, truth), abs=0.05)
@@ -86,7 +86,7 @@ def test_images_are_compared_over_white_and_the_foreground_in_its_box(tiny_grid)
     assert psnr(image[box], truth[box]) < found.psnr
 
 
-def test_images_are_named_by_the_numbers_of_the_file(tiny_grid):
+def test_metrics_have_the_view_and_frame_numbers_of_the_json(tiny_grid):
     named = dataclasses.replace(tiny_grid, view_numbers=(3, 5, 7, 9), frame_numbers=(0, 10, 20))
     found = evaluate_grid(tiny_grid, named).images[4]
     assert (found.view, found.frame) == (5, 10)
@@ -114,7 +114,7 @@ def test_grids_without_common_cameras_and_times_are_refused(tiny_grid):
         evaluate_grid(small, tiny_grid)
 
 
-def test_a_truth_without_an_object_has_no_foreground(tiny_grid):
+def test_a_ground_truth_without_an_object_has_no_foreground_psnr(tiny_grid):
     empty = dataclasses.replace(tiny_grid, images=np.zeros_like(tiny_grid.images))
     evaluation = evaluate_grid(empty, empty)
     assert evaluation.psnr_foreground is None

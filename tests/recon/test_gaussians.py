@@ -28,7 +28,7 @@ def test_points_become_isotropic_gaussians_of_the_given_degree(degree: int):
     )
 
 
-def test_every_point_may_have_its_own_size():
+def test_every_point_may_have_its_own_standard_deviation():
     sigma = torch.tensor([0.1, 0.2, 0.4])
     gaussians = gaussians_from_points(torch.zeros(3, 3), torch.zeros(3, 3), sigma)
     torch.testing.assert_close(gaussians.scales.exp(), sigma[:, None].expand(3, 3))
@@ -48,7 +48,7 @@ def test_no_points_make_no_gaussians():
     assert [len(tensor) for tensor in gaussians] == [0] * 6
 
 
-def test_map_reaches_every_tensor():
+def test_map_applies_the_function_to_every_tensor():
     gaussians = gaussians_from_points(torch.rand(4, 3), torch.rand(4, 3), 0.1, sh_degree=1)
     first = gaussians.map(lambda tensor: tensor[:1].double())
     assert all(len(tensor) == 1 and tensor.dtype == torch.float64 for tensor in first)

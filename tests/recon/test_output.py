@@ -84,7 +84,7 @@ def test_an_interruption_at_any_instruction_leaves_the_old_or_the_new(tmp_path, 
     assert instruction > 100  # it did trace
 
 
-def test_an_empty_folder_is_filled_and_a_full_one_is_refused(tmp_path):
+def test_an_empty_folder_is_filled_and_one_with_files_is_refused(tmp_path):
     (tmp_path / "result").mkdir()
     with output_folder(tmp_path / "result") as folder:
         (folder / "x").write_text("1")
@@ -114,7 +114,7 @@ def test_a_failed_overwrite_keeps_the_old_folder(tmp_path):
     assert names(tmp_path / "result") == ["old"]
 
 
-def test_a_folder_that_appears_meanwhile_is_not_lost(tmp_path):
+def test_a_folder_that_is_created_meanwhile_is_kept(tmp_path):
     with pytest.raises(OutputExistsError), output_folder(tmp_path / "result"):
         (tmp_path / "result").mkdir()
         (tmp_path / "result" / "theirs").write_text("1")
@@ -151,7 +151,7 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path):
     assert names(tmp_path / "disk") == ["x"]
 
 
-def test_conflicting_files_are_named(tmp_path):
+def test_errors_name_the_conflicting_file(tmp_path):
     (tmp_path / "file").write_text("1")
     with pytest.raises(OutputError, match="is a file"):
         check_output(tmp_path / "file", overwrite=True)
@@ -174,7 +174,7 @@ def test_a_file_appears_only_when_it_is_finished_and_keeps_its_suffix(tmp_path):
     assert names(tmp_path / "a") == ["x.mp4"]
 
 
-def test_a_file_is_refused_kept_or_replaced(tmp_path):
+def test_an_existing_file_is_kept_or_replaced_with_overwrite(tmp_path):
     path = tmp_path / "x.mp4"
     path.write_text("old")
     with pytest.raises(OutputExistsError), output_file(path):

@@ -13,7 +13,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_an_even_pace_gives_the_exact_time_left(clock):
+def test_a_constant_speed_gives_the_exact_time_left(clock):
     eta = Eta(10, seconds_before=5.0)
     for _ in range(4):
         clock[0] += 2.0

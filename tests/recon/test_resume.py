@@ -63,7 +63,7 @@ def test_nothing_is_loaded_where_nothing_was_saved(tmp_path):
 
 
 @pytest.mark.parametrize("load", [load_state, read_description])
-def test_another_format_and_damage_are_refused(tmp_path, load):
+def test_files_of_another_format_and_damaged_files_are_refused(tmp_path, load):
     path = tmp_path / "state.safetensors"
     save_state(path, TENSORS, {}, format="another", version="1")
     with pytest.raises(InputError, match="another"):
@@ -73,24 +73,24 @@ def test_another_format_and_damage_are_refused(tmp_path, load):
         load(path, **KIND)
 
 
-def test_an_identity_equals_itself_through_json(tmp_path):
+def test_an_identity_survives_a_round_trip_through_json(tmp_path):
     identity = {"size": (1, 2), "nested": {"name": "a", "none": None}}
     check_same(json.loads(json.dumps(identity)), identity, tmp_path, "a fit")
 
 
-def test_what_differs_is_named(tmp_path):
+def test_an_error_lists_the_differences(tmp_path):
     saved = {"seed": 1, "fit": {"quality": "draft", "motion": "bones"}}
     wanted = {"seed": 1, "fit": {"quality": "high", "motion": "bones"}, "extra": 5}
     with pytest.raises(OutputExistsError) as caught:
         check_same(saved, wanted, tmp_path, "a fit")
     message = str(caught.value)
-    assert "fit.quality is 'draft' there, 'high' here" in message
-    assert "extra is None there, 5 here" in message
+    assert "fit.quality was 'draft', is now 'high'" in message
+    assert "extra was None, is now 5" in message
     assert "seed" not in message
     assert "motion" not in message
 
 
-def test_a_fingerprint_is_of_the_content():
+def test_a_fingerprint_depends_on_the_content_alone():
     array = np.arange(6).reshape(2, 3)
     assert fingerprint(array, "a") == fingerprint(array.copy(), b"a")
     assert fingerprint(array) != fingerprint(array + 1)

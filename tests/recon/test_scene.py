@@ -123,7 +123,7 @@ def test_a_description_that_is_not_json_is_refused(folder: Path, text: bytes):
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", "{}", '{"format": "fourdvd-scene"}'])
-def test_json_that_is_no_scene_is_refused(folder: Path, text: str):
+def test_json_of_another_format_is_refused(folder: Path, text: str):
     (folder / "scene.json").write_text(text)
     with pytest.raises(SceneError, match="expected format 'fourdvd-scene' version 1"):
         load_scene(folder)
@@ -187,7 +187,7 @@ def test_truncated_tensors_are_refused(folder: Path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 16, b"\xff" * 64])
-def test_bytes_that_are_no_tensors_are_refused(folder: Path, content: bytes):
+def test_a_tensor_file_of_other_bytes_is_refused(folder: Path, content: bytes):
     (folder / "scene.safetensors").write_bytes(content)
     with pytest.raises(SceneError, match="cannot be read as safetensors"):
         load_scene(folder)
@@ -200,7 +200,9 @@ class Bomb:
         return (Path("exploded").write_text, ("boom",))
 
 
-def test_a_pickle_by_the_name_of_the_tensors_is_refused_unopened(folder: Path, monkeypatch):
+def test_a_pickle_named_like_the_tensor_file_is_refused_without_loading_it(
+    folder: Path, monkeypatch
+):
     monkeypatch.chdir(folder)
     (folder / "scene.safetensors").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(SceneError, match="cannot be read as safetensors"):
@@ -247,7 +249,7 @@ def test_nan_and_infinity_are_refused(folder: Path, name: str, value: float):
         load_scene(folder)
 
 
-def test_a_motion_of_another_number_of_gaussians_is_refused(folder: Path):
+def test_a_motion_for_another_number_of_gaussians_is_refused(folder: Path):
     fewer = make_scene().gaussians.map(lambda tensor: tensor[: COUNT - 2].clone())
     change_tensors(folder, **fewer._asdict())
     with pytest.raises(SceneError, match=r"\[6\].* 4"):

@@ -1,4 +1,4 @@
-"""Runs a batch of `data render` or `data figures` and shows its result."""
+"""Run a batch of `data render` or `data figures` and show its result."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ REASONS_SHOWN = 20
 
 
 def run_batch(batch: RenderBatch, assets: Sequence[AnyAsset], json: bool, quiet: bool) -> None:
-    """Render the assets with a progress bar, then show counts, and reasons of refusals.
+    """Render assets with a progress bar, then show the counts and the reasons for refusals.
 
     Raises:
-        FourdvdError: nothing was rendered, or as `RenderBatch.run`.
+        FourdvdError: nothing was rendered, or as in `RenderBatch.run`.
     """
     with console.progress("rendering", quiet) as report:
         result = batch.run(
@@ -26,7 +26,7 @@ def run_batch(batch: RenderBatch, assets: Sequence[AnyAsset], json: bool, quiet:
         )
     for row in result.refused[:REASONS_SHOWN]:
         console.say(f"{row.status}: {row.name}: {row.reason}")
-    before = f"{result.from_before} of them in an earlier run"
+    before = f"{result.from_before} of them in earlier runs"
     console.say(f"{result.folder}: {_counts(result.counts)}; {before}")
     result.require_rendered()
     if json:

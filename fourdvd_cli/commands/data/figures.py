@@ -66,7 +66,7 @@ def figures(
             metavar="N",
             min=0,
             max=10**8 - 1,
-            help="Random seed of the first character; the others have the seeds that follow.",
+            help="Random seed of the first character; the others use the following seeds.",
             rich_help_panel=INPUT,
         ),
     ] = 0,

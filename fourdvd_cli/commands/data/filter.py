@@ -107,7 +107,7 @@ def filter_grids(
             metavar="SCORE",
             min=0,
             max=1,
-            help="Minimum sharpness of the sharpest regions; lower is blurry.",
+            help="Minimum sharpness of the sharpest regions; lower means blurry.",
             rich_help_panel=LIMITS,
         ),
     ] = DEFAULTS.min_sharpness,
@@ -118,7 +118,7 @@ def filter_grids(
             metavar="SCORE",
             min=0,
             max=1,
-            help="Maximum amount of fine detail overall; higher is cluttered.",
+            help="Maximum amount of fine detail overall; higher means cluttered.",
             rich_help_panel=LIMITS,
         ),
     ] = DEFAULTS.max_clutter,
@@ -167,7 +167,7 @@ def filter_grids(
             "--min-lpips",
             metavar="DISTANCE",
             min=0,
-            help="Minimum LPIPS; lower has no detail. Needs --lpips.",
+            help="Minimum LPIPS; lower means no detail. Needs --lpips.",
             rich_help_panel=MEASURES,
         ),
     ] = None,
@@ -177,7 +177,7 @@ def filter_grids(
             "--max-lpips",
             metavar="DISTANCE",
             min=0,
-            help="Maximum LPIPS; higher is cluttered. Needs --lpips.",
+            help="Maximum LPIPS; higher means cluttered. Needs --lpips.",
             rich_help_panel=MEASURES,
         ),
     ] = None,
@@ -195,8 +195,8 @@ def filter_grids(
         typer.Option(
             "--llm",
             metavar="MODEL",
-            help="Ask a multimodal language model whether objects are complete: a folder, a name "
-            "on the Hugging Face Hub, or the name that --llm-url uses.",
+            help="Image-text model that judges whether objects are complete: a folder, a name on "
+            "the Hugging Face Hub, or the model name on the server of --llm-url.",
             rich_help_panel=MEASURES,
         ),
     ] = None,
@@ -205,8 +205,8 @@ def filter_grids(
         typer.Option(
             "--llm-url",
             metavar="URL",
-            help="OpenAI-compatible server of that model, such as http://localhost:8000/v1; its "
-            "key is read from OPENAI_API_KEY.",
+            help="URL of an OpenAI-compatible server of the model, such as "
+            "http://localhost:8000/v1; the key is read from OPENAI_API_KEY.",
             rich_help_panel=MEASURES,
         ),
     ] = None,
@@ -214,7 +214,7 @@ def filter_grids(
         bool,
         typer.Option(
             "--llm-download",
-            help="Download that model if it is not on this machine.",
+            help="Download the model of --llm if it is not on this machine.",
             rich_help_panel=MEASURES,
         ),
     ] = False,
@@ -233,9 +233,9 @@ def filter_grids(
     """
     console.configure(quiet, verbose)
     if llm_url is not None and llm is None:
-        raise typer.BadParameter("expected --llm with it", param_hint="--llm-url")
+        raise typer.BadParameter("needs --llm", param_hint="--llm-url")
     if lpips is None and not (min_lpips is max_lpips is None):
-        raise typer.BadParameter("expected --lpips with it", param_hint="--min-lpips, --max-lpips")
+        raise typer.BadParameter("need --lpips", param_hint="--min-lpips, --max-lpips")
     from generation.curation.filters.filtering import FilterJob, check_report_folder
     from generation.curation.filters.filtering import filter_grids as run_filters
     from generation.curation.filters.judges import load_judge

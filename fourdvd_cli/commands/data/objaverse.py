@@ -31,7 +31,7 @@ def objaverse(
             "--output",
             "-o",
             metavar="DIR",
-            help="Folder to fill; required without --dry-run.",
+            help="Folder for the downloads; required unless --dry-run is given.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
@@ -50,7 +50,7 @@ def objaverse(
             "--count",
             metavar="N",
             min=1,
-            help="Number of objects to draw at random from those that match.",
+            help="Number of objects, chosen at random from those that match.",
             show_default=f"{DEFAULT_COUNT}, or all of --uids",
             rich_help_panel=INPUT,
         ),
@@ -61,7 +61,7 @@ def objaverse(
             "--seed",
             metavar="N",
             min=0,
-            help="Random seed of the draw.",
+            help="Random seed of that choice.",
             rich_help_panel=INPUT,
         ),
     ] = 0,
@@ -130,7 +130,7 @@ def objaverse(
             metavar="N",
             min=1,
             max=32,
-            help="Downloads at a time.",
+            help="Number of parallel downloads.",
             rich_help_panel=MACHINE,
         ),
     ] = 4,
@@ -146,7 +146,7 @@ def objaverse(
     """
     console.configure(quiet, verbose)
     if output is None and not dry_run:
-        raise typer.BadParameter("is needed without --dry-run", param_hint="-o")
+        raise typer.BadParameter("required unless --dry-run is given", param_hint="-o")
     from generation.curation.assets.objaverse import find_objects, read_uids, sample
     from generation.curation.assets.objaverse_download import download_objects
     from recon.errors import InputError
@@ -166,7 +166,9 @@ def objaverse(
         _show_counts(matches, drawn, json)
         return
     if not drawn:
-        raise InputError(f"no object of Objaverse matches; excluded: {matches.mismatch_summary}")
+        raise InputError(
+            f"no object of Objaverse matches the criteria; excluded: {matches.mismatch_summary}"
+        )
     with console.progress("downloading", quiet) as report:
         downloaded = download_objects(
             drawn, output, workers, lambda state: report(state.step, state.steps, "objects")
@@ -201,7 +203,7 @@ def _show_outcome(output: Path, downloaded: Downloaded) -> None:
     from generation.curation.assets.objaverse_download import FAILURES_NAME, TABLE_NAME
 
     there, before = len(downloaded.records), downloaded.already_there
-    console.say(f"{output}: {there} objects, {before} of them from before; see {TABLE_NAME}")
+    console.say(f"{output}: {there} objects, {before} of them from earlier runs; see {TABLE_NAME}")
     failed, failures = len(downloaded.failures), output / FAILURES_NAME
     if failed and not there:
         raise DownloadError(f"all {failed} downloads failed; see {failures}")

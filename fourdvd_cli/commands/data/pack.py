@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Bytes:
-    """A number of bytes, and the text with a unit that it was read from."""
+    """A number of bytes, and the text from which it was parsed."""
 
     number: int
     text: str
@@ -64,7 +64,7 @@ def pack(
             "--shard-size",
             metavar="SIZE",
             parser=parse_bytes,
-            help="Maximum size of a shard file, with its unit.",
+            help="Maximum size of a shard file, such as 256MB.",
             rich_help_panel=OUTPUT,
         ),
     ] = Bytes(DEFAULTS.shard_bytes, f"{DEFAULTS.shard_bytes // 10**6}MB"),
@@ -74,7 +74,7 @@ def pack(
             "--seed",
             metavar="N",
             min=0,
-            help="Random seed of the order of the grids in the shards.",
+            help="Random seed for shuffling the grids.",
             rich_help_panel=OUTPUT,
         ),
     ] = DEFAULTS.seed,
@@ -92,7 +92,7 @@ def pack(
         bool,
         typer.Option(
             "--all",
-            help="Pack all grids, whatever `fourdvd data filter` decided.",
+            help="Pack all grids, including those that `fourdvd data filter` rejected.",
             rich_help_panel=INPUT,
         ),
     ] = False,
@@ -172,13 +172,13 @@ def pack(
     """Pack rendered grids into shards for training, at the image sizes of both stages.
 
     The shards are WebDatasets: tar files of images and JSON. SHARDS/index.json lists their content
-    with licenses and credits, and the grids that were left out with the reason.
+    with licenses and credits, and the skipped grids with the reasons.
     """
     console.configure(quiet, verbose)
     if everything and kept is not None:
         raise typer.BadParameter("cannot be combined with --kept", param_hint="--all")
     if quality is not None and codec is not Codec.WEBP:
-        raise typer.BadParameter("expected --codec webp with it", param_hint="--webp-quality")
+        raise typer.BadParameter("needs --codec webp", param_hint="--webp-quality")
     from generation.curation.shards.packing import pack_grids, select_names
 
     settings = PackSettings(

@@ -65,7 +65,7 @@ def render(
         typer.Option(
             "--action",
             metavar="NAME",
-            help="Name of the animation to render.",
+            help="Name of the animation to render, if an asset has several.",
             show_default="the one with most motion",
             rich_help_panel=INPUT,
         ),

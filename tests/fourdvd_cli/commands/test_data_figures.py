@@ -8,7 +8,7 @@ from recon.grid import read_grid
 OPTIONS = ["--views", 4, "--frames", 5, "--size", 32, "--workers", 1]
 
 
-def test_figures_become_grids_that_can_be_packed_and_more_of_them_later(fourdvd, tmp_path):
+def test_figures_can_be_packed_and_a_larger_count_adds_grids(fourdvd, tmp_path):
     out = tmp_path / "out"
     first = fourdvd("data", "figures", "-o", out, "--count", 2, *OPTIONS, "--json")
     assert first.exit_code == 0, first.stderr
@@ -30,7 +30,7 @@ def test_figures_become_grids_that_can_be_packed_and_more_of_them_later(fourdvd,
     assert len(read_shards(tmp_path / "shards").index.samples) == 3
 
 
-def test_figures_with_other_settings_do_not_replace_those_that_are_there(fourdvd, tmp_path):
+def test_other_settings_do_not_replace_existing_grids(fourdvd, tmp_path):
     out = tmp_path / "out"
     assert fourdvd("data", "figures", "-o", out, "--count", 1, *OPTIONS).exit_code == 0
     other = fourdvd("data", "figures", "-o", out, "--count", 1, *OPTIONS, "--elevation", 20)
@@ -38,5 +38,5 @@ def test_figures_with_other_settings_do_not_replace_those_that_are_there(fourdvd
     assert "--overwrite" in other.stderr
 
 
-def test_the_number_of_figures_is_checked(fourdvd, tmp_path):
+def test_a_count_out_of_range_is_refused(fourdvd, tmp_path):
     assert fourdvd("data", "figures", "-o", tmp_path / "out", "--count", 0).exit_code == 2

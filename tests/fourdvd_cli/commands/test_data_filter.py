@@ -45,7 +45,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments), "--workers", "1", "--quiet"])
 
 
-def test_a_report_tells_who_is_kept_and_the_data_stay_as_they_are(data):
+def test_the_report_lists_the_kept_grids_and_leaves_them_unchanged(data):
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
     outcome = run(data, "--json")
     assert outcome.exit_code == 0, outcome.output
@@ -55,7 +55,7 @@ def test_a_report_tells_who_is_kept_and_the_data_stay_as_they_are(data):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_other_limits_need_permission_to_replace_the_report(data):
+def test_a_report_with_other_limits_needs_overwrite(data):
     assert run(data, "-o", data / "a").exit_code == 0
     assert isinstance(run(data, "-o", data / "a").exception, OutputExistsError)
     assert run(data, "-o", data / "a", "--min-motion", "0", "--overwrite").exit_code == 0
@@ -64,14 +64,14 @@ def test_other_limits_need_permission_to_replace_the_report(data):
     assert settings["kept"] == 2
 
 
-def test_a_model_that_is_not_here_is_not_fetched_unasked(data):
+def test_a_missing_language_model_is_not_downloaded_by_default(data):
     missing = run(data, "--llm", data / "no-such-model", "--device", "cpu")
     assert isinstance(missing.exception, WeightsError)
     assert not (data / "filter").exists()
 
 
 @pytest.mark.parametrize("option", [("--llm-url", "http://localhost:1/v1"), ("--max-lpips", "1")])
-def test_options_that_need_another_say_so(data, option):
+def test_options_that_need_another_one_are_refused_alone(data, option):
     assert run(data, *option).exit_code == 2
 
 

@@ -53,7 +53,7 @@ def exit_code(result: Result) -> int:
     return failure.exit_code
 
 
-def test_a_dry_run_counts_by_licence_and_downloads_only_metadata(hub, command):
+def test_a_dry_run_counts_by_license_and_downloads_only_metadata(hub, command):
     result = command("--dry-run", "--count", 2, "--json")
     assert result.exit_code == 0
     counted = json.loads(result.stdout)
@@ -68,7 +68,7 @@ def test_a_dry_run_counts_by_licence_and_downloads_only_metadata(hub, command):
     assert not any(path.startswith("glbs") for path in hub.requests)
 
 
-def test_a_dry_run_for_people_is_a_table(hub, command):
+def test_a_dry_run_without_json_prints_a_table(hub, command):
     result = command("--dry-run")
     assert [line.split() for line in result.stdout.splitlines() if line.strip(" ─")] == [
         ["license", "objects", "faces", "GB"],
@@ -78,7 +78,7 @@ def test_a_dry_run_for_people_is_a_table(hub, command):
     ]
 
 
-def test_a_download_tells_what_came_of_it_as_json_and_nothing_else(hub, command, tmp_path):
+def test_json_prints_the_result_of_a_download_alone(hub, command, tmp_path):
     hub.refused[hub.glb_path(1)] = 404
     result = command("-o", tmp_path / "out", "--json", "--quiet")
     assert result.exit_code == 0
@@ -89,7 +89,7 @@ def test_a_download_tells_what_came_of_it_as_json_and_nothing_else(hub, command,
     assert len(list((tmp_path / "out").glob("*.glb"))) == 4
 
 
-def test_other_licences_come_only_when_named(hub, command, tmp_path):
+def test_other_licenses_are_included_only_on_request(hub, command, tmp_path):
     command("-o", tmp_path / "out", "--license", "by-nc", "--quiet")
     assert [path.stem for path in (tmp_path / "out").glob("*.glb")] == [uid_of(5)]
     assert "CC-BY-NC-4.0" in (tmp_path / "out" / "ATTRIBUTION.md").read_text()
@@ -115,26 +115,26 @@ def test_the_same_seed_draws_the_same_objects(hub, command):
     assert len({tuple(drawn(seed)) for seed in range(5)}) > 1
 
 
-def test_a_folder_is_needed_unless_it_is_a_dry_run(hub, command):
+def test_an_output_folder_is_required_without_dry_run(hub, command):
     result = command("--count", 1)
     assert result.exit_code == 2
     assert "-o" in result.stderr
     assert hub.requests == []
 
 
-def test_nothing_that_matches_is_an_error_of_the_input(hub, command, tmp_path):
+def test_criteria_that_nothing_matches_are_an_input_error(hub, command, tmp_path):
     result = command("-o", tmp_path / "out", "--min-faces", 10**5)
     assert exit_code(result) == 3
     assert "face count 5" in str(result.exception)
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_licence_is_an_error_of_the_input(hub, command):
+def test_an_unknown_license_is_an_input_error(hub, command):
     assert exit_code(command("--dry-run", "--license", "gpl")) == 3
     assert hub.requests == []
 
 
-def test_offline_nothing_is_made(hub, command, tmp_path, monkeypatch):
+def test_offline_nothing_is_written(hub, command, tmp_path, monkeypatch):
     go_offline(monkeypatch)
     result = command("-o", tmp_path / "out")
     assert exit_code(result) == 1
@@ -142,7 +142,7 @@ def test_offline_nothing_is_made(hub, command, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_when_no_object_can_be_had_the_command_fails(hub, command, tmp_path):
+def test_the_command_fails_if_every_download_fails(hub, command, tmp_path):
     hub.refused = {hub.glb_path(number): 410 for number in range(7)}
     result = command("-o", tmp_path / "out")
     assert exit_code(result) == 1

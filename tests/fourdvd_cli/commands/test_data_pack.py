@@ -46,7 +46,7 @@ def exit_code(result: Result) -> int:
     return failure.exit_code
 
 
-def test_the_result_is_printed_as_json_and_nothing_else(command, data, tmp_path, caplog):
+def test_json_prints_the_result_alone(command, data, tmp_path, caplog):
     write_grid(data, "small", size=12)
     result = command(data, "-o", tmp_path / "out", *SMALL, "--json")
     assert result.exit_code == 0
@@ -59,7 +59,7 @@ def test_the_result_is_printed_as_json_and_nothing_else(command, data, tmp_path,
     assert "small" in caplog.text
 
 
-def test_filters_a_list_or_all_decide_what_is_packed(command, data, tmp_path):
+def test_the_filter_report_a_list_or_all_selects_the_grids(command, data, tmp_path):
     (data / "filter").mkdir()
     (data / "filter" / "kept.txt").write_text("grid1\n")
     (tmp_path / "mine.txt").write_text("grid0\ngrid2\n")
@@ -71,7 +71,7 @@ def test_filters_a_list_or_all_decide_what_is_packed(command, data, tmp_path):
     assert packed(tmp_path / "all") == ["grid0", "grid1", "grid2"]
 
 
-def test_codec_sizes_and_shard_size_are_heeded(command, data, tmp_path):
+def test_codec_image_sizes_and_shard_size_are_applied(command, data, tmp_path):
     result = command(
         data, "-o", tmp_path / "out", "--low", 12, "--low-only", "--codec", "webp",
         "--webp-quality", 50, "--shard-size", "1KB", "--min-frames", 2, "--quiet",
@@ -83,19 +83,19 @@ def test_codec_sizes_and_shard_size_are_heeded(command, data, tmp_path):
     assert len(index.shards) == 3
 
 
-def test_what_is_there_is_replaced_only_when_asked(command, data, tmp_path):
+def test_existing_shards_are_replaced_only_with_overwrite(command, data, tmp_path):
     assert command(data, "-o", tmp_path / "out", *SMALL).exit_code == 0
     assert exit_code(command(data, "-o", tmp_path / "out", *SMALL)) == 1
     assert command(data, "-o", tmp_path / "out", *SMALL, "--overwrite").exit_code == 0
 
 
-def test_a_folder_without_grids_is_an_error_of_the_input(command, tmp_path):
+def test_a_folder_without_grids_is_an_input_error(command, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in ("empty", "absent"):
         assert exit_code(command(tmp_path / folder, "-o", tmp_path / "out", *SMALL)) == 3
 
 
-def test_enlarging_is_an_error_of_the_input(command, data, tmp_path):
+def test_enlarging_images_is_an_input_error(command, data, tmp_path):
     result = command(data, "-o", tmp_path / "out", "--min-frames", 2)
     assert exit_code(result) == 3
     assert "never enlarged to 576" in str(result.exception)
@@ -110,12 +110,12 @@ def test_enlarging_is_an_error_of_the_input(command, data, tmp_path):
         ("--codec", "jpeg"),
     ],
 )
-def test_wrong_usage_makes_nothing(command, data, tmp_path, wrong):
+def test_wrong_usage_writes_nothing(command, data, tmp_path, wrong):
     assert command(data, "-o", tmp_path / "out", *wrong).exit_code == 2
     assert not (tmp_path / "out").exists()
 
 
-def test_sizes_are_read_with_their_units():
+def test_shard_sizes_are_parsed_with_their_units():
     assert [parse_bytes(text).number for text in ("7", "1KB", "1.5 mb", "2G", "1TB")] == [
         7, 1000, 1_500_000, 2 * 10**9, 10**12,
     ]  # fmt: skip

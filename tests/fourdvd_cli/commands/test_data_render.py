@@ -23,7 +23,9 @@ def assets(tmp_path):
 
 
 @needs_blender
-def test_bad_assets_do_not_stop_the_others_and_nothing_is_done_twice(fourdvd, assets, tmp_path):
+def test_invalid_assets_do_not_stop_the_others_and_nothing_is_rendered_twice(
+    fourdvd, assets, tmp_path
+):
     outcome = fourdvd("data", "render", assets, "-o", tmp_path / "out", *OPTIONS, "--json")
     assert outcome.exit_code == 0, outcome.stderr
     summary = json.loads(outcome.stdout)
@@ -45,7 +47,7 @@ def test_bad_assets_do_not_stop_the_others_and_nothing_is_done_twice(fourdvd, as
     assert read_grid(tmp_path / "out" / "box").height == 32
 
 
-def test_a_grid_that_a_crash_kept_from_its_row_gets_it(fourdvd, assets, tmp_path, request):
+def test_a_finished_grid_without_a_manifest_row_gets_one(fourdvd, assets, tmp_path, request):
     request.getfixturevalue("instead_of_blender")("raise SystemExit('never')")
     settings = {
         "action": None, "views": 2, "frames": 3, "size": 32, "elevation_deg": 0.0, "yaw_deg": 0.0,
@@ -62,14 +64,14 @@ def test_a_grid_that_a_crash_kept_from_its_row_gets_it(fourdvd, assets, tmp_path
     assert json.loads((tmp_path / "out" / "manifest.jsonl").read_text())["status"] == "rendered"
 
 
-def test_when_nothing_can_be_rendered_the_input_is_at_fault(fourdvd, assets, tmp_path):
+def test_it_is_an_input_error_if_no_asset_can_be_rendered(fourdvd, assets, tmp_path):
     outcome = fourdvd("data", "render", assets / "cut.glb", "-o", tmp_path / "out", *OPTIONS)
     assert outcome.exit_code == 3
     assert "cut.glb" in outcome.stderr
     assert "Traceback" not in outcome.stderr
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(fourdvd, assets, tmp_path):
+def test_a_folder_with_other_files_is_left_unchanged(fourdvd, assets, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "diary.txt").write_text("dear")
     outcome = fourdvd("data", "render", assets, "-o", tmp_path / "out", *OPTIONS)
@@ -77,7 +79,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(fourdvd, assets, tmp_p
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["diary.txt"]
 
 
-def test_without_blender_the_exit_code_says_so(fourdvd, assets, tmp_path, monkeypatch):
+def test_a_missing_blender_has_its_exit_code(fourdvd, assets, tmp_path, monkeypatch):
     monkeypatch.setenv("FOURDVD_BLENDER", "/nowhere/blender")
     outcome = fourdvd("data", "render", assets, "-o", tmp_path / "out", *OPTIONS)
     assert outcome.exit_code == 5
@@ -85,7 +87,7 @@ def test_without_blender_the_exit_code_says_so(fourdvd, assets, tmp_path, monkey
 
 
 @needs_blender
-def test_a_device_that_blender_does_not_find_sets_the_exit_code(fourdvd, assets, tmp_path):
+def test_an_unavailable_device_has_its_exit_code(fourdvd, assets, tmp_path):
     import torch
 
     if torch.cuda.is_available():

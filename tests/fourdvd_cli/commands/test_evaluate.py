@@ -45,9 +45,7 @@ def test_a_grid_agrees_with_itself(fourdvd, tiny_grid_folder):
     assert json.loads(outcome.stdout)["worst_psnr"] == 100
 
 
-def test_the_videos_of_a_grid_agree_with_it_but_for_their_compression(
-    fourdvd, videos, tiny_grid_folder
-):
+def test_the_videos_of_a_grid_agree_with_it_up_to_compression(fourdvd, videos, tiny_grid_folder):
     outcome = fourdvd("evaluate", *videos, "--against", tiny_grid_folder, "--json")
     assert outcome.exit_code == 0
     found = json.loads(outcome.stdout)
@@ -55,7 +53,7 @@ def test_the_videos_of_a_grid_agree_with_it_but_for_their_compression(
     assert found["psnr"] > 20
 
 
-def test_for_people_there_is_a_row_for_each_view_and_one_for_all(fourdvd, tiny_grid_folder):
+def test_the_table_has_a_row_for_each_view_and_one_for_all(fourdvd, tiny_grid_folder):
     outcome = fourdvd("evaluate", tiny_grid_folder, "--against", tiny_grid_folder)
     rows = [line.split() for line in outcome.stdout.splitlines() if line.strip()]
     assert rows[0][:3] == ["view", "images", "PSNR"]
@@ -63,7 +61,7 @@ def test_for_people_there_is_a_row_for_each_view_and_one_for_all(fourdvd, tiny_g
     assert rows[-1][1] == "12"
 
 
-def test_too_few_videos_are_one_sentence(fourdvd, videos, tiny_grid_folder):
+def test_too_few_videos_are_reported_on_one_line(fourdvd, videos, tiny_grid_folder):
     outcome = fourdvd("evaluate", *videos[:2], "--against", tiny_grid_folder)
     assert outcome.exit_code == 3
     assert "4 views" in outcome.stderr
@@ -74,7 +72,7 @@ def test_two_scenes_at_once_are_refused(fourdvd, scene_folder, tiny_grid_folder)
     assert outcome.exit_code == 3
 
 
-def test_a_broken_grid_is_one_sentence_without_a_traceback(fourdvd, scene_folder, tiny_grid_folder):
+def test_a_broken_grid_is_reported_without_a_traceback(fourdvd, scene_folder, tiny_grid_folder):
     (tiny_grid_folder / "images" / "v01" / "t001.png").write_bytes(b"\x89PNG broken")
     outcome = fourdvd("evaluate", scene_folder, "--against", tiny_grid_folder, "--json")
     assert outcome.exit_code == 3

@@ -43,7 +43,9 @@ def test_axes_and_number_of_frames_can_be_chosen(fourdvd, scene_folder, tmp_path
     assert len(list((tmp_path / "out" / "ply").iterdir())) == 5
 
 
-def test_another_format_can_join_but_the_same_one_is_not_replaced(fourdvd, scene_folder, tmp_path):
+def test_another_format_can_be_added_but_an_existing_one_is_not_replaced(
+    fourdvd, scene_folder, tmp_path
+):
     arguments = ["export", scene_folder, "-o", tmp_path / "out", "--format"]
     assert fourdvd(*arguments, "ply").exit_code == 0
     assert fourdvd(*arguments, "splat").exit_code == 0

@@ -57,7 +57,7 @@ def test_options_reach_the_cameras(fourdvd, clip_video, tiny_networks, tmp_path)
     )
 
 
-def test_a_dry_run_tells_the_cost_and_shows_the_input(fourdvd, clip_video, tmp_path):
+def test_a_dry_run_prints_the_cost_and_writes_a_preview(fourdvd, clip_video, tmp_path):
     out = tmp_path / "grid"
     outcome = fourdvd("generate", clip_video, "-o", out, *SMALL[:-1], "--dry-run")
     assert outcome.exit_code == 4
@@ -70,7 +70,7 @@ def test_a_dry_run_tells_the_cost_and_shows_the_input(fourdvd, clip_video, tmp_p
         assert picture.width > 64
 
 
-def test_a_dry_run_with_weights_is_done(fourdvd, clip_video, tmp_path):
+def test_a_dry_run_with_weights_succeeds(fourdvd, clip_video, tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir()
     write_hollow(folder / "sv4d2_8views.safetensors", expected_shapes("sv4d2_8views"))
@@ -115,14 +115,14 @@ def test_weights_of_another_model_are_refused(fourdvd, clip_video, tmp_path):
     assert "sv4d2" in outcome.stderr
 
 
-def test_a_gpu_that_is_not_there_is_reported(fourdvd, clip_video, tmp_path, monkeypatch):
+def test_a_missing_gpu_is_reported(fourdvd, clip_video, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", "--device", "cuda", *SMALL)
     assert outcome.exit_code == 5
     assert not (tmp_path / "grid").exists()
 
 
-def test_memory_that_is_spent_ends_with_its_own_code(
+def test_out_of_memory_has_its_own_exit_code(
     fourdvd, clip_video, tiny_networks, tmp_path, monkeypatch
 ):
     import torch
@@ -149,7 +149,7 @@ def test_memory_that_is_spent_ends_with_its_own_code(
 CASCADE = ["--model", "4dvd", "--size", "64", "--steps", "1", "--views", "2", "--frames", "5"]
 
 
-def test_the_cascade_makes_a_grid_and_says_what_made_it(
+def test_the_cascade_generates_a_grid_and_records_its_weights(
     fourdvd, clip_video, tiny_networks, tmp_path
 ):
     write_trained(tiny_networks)
@@ -175,7 +175,7 @@ def test_the_coarse_stage_alone_needs_no_branch(fourdvd, clip_video, tiny_networ
     assert read_grid(out).height == 64
 
 
-def test_weights_of_the_cascade_that_are_missing_are_a_sentence(
+def test_missing_weights_of_the_cascade_are_reported_on_one_line(
     fourdvd, clip_video, tiny_networks, tmp_path
 ):
     out = tmp_path / "grid"
@@ -187,7 +187,7 @@ def test_weights_of_the_cascade_that_are_missing_are_a_sentence(
     assert not out.exists()
 
 
-def test_weights_of_the_cascade_for_another_base_end_with_the_same_code(
+def test_weights_for_another_base_have_the_same_exit_code(
     fourdvd, clip_video, tiny_networks, tmp_path
 ):
     write_trained(tiny_networks, base_sha256=64 * "0")
@@ -198,7 +198,7 @@ def test_weights_of_the_cascade_for_another_base_end_with_the_same_code(
 
 
 @pytest.mark.slow
-def test_a_dry_run_of_the_cascade_tells_both_grids_and_all_files(
+def test_a_dry_run_of_the_cascade_lists_both_grids_and_all_files(
     fourdvd, clip_video, tiny_networks, tmp_path
 ):
     arguments = ["--weights", tiny_networks, "--model", "4dvd", "--size", "320", "--dry-run"]
@@ -212,7 +212,9 @@ def test_a_dry_run_of_the_cascade_tells_both_grids_and_all_files(
 MINI = ["--steps", "1", "--views", "2", "--frames", "5"]
 
 
-def test_the_usual_model_makes_a_grid_of_128_pixels(fourdvd, clip_video, trained_cascade, tmp_path):
+def test_the_default_model_generates_a_grid_of_128_pixels(
+    fourdvd, clip_video, trained_cascade, tmp_path
+):
     out = tmp_path / "grid"
     arguments = ["generate", clip_video, "-o", out, "--weights", trained_cascade, *MINI, "--quiet"]
     outcome = fourdvd(*arguments, "--json")
@@ -226,7 +228,7 @@ def test_the_usual_model_makes_a_grid_of_128_pixels(fourdvd, clip_video, trained
     assert (grid.V, grid.T, grid.height, grid.width) == (3, 5, 128, 128)
 
 
-def test_what_a_trained_cascade_takes_is_said_in_numbers_that_are_not_0(
+def test_the_estimated_cost_of_a_small_cascade_is_not_rounded_to_0(
     fourdvd, clip_video, trained_cascade, tmp_path
 ):
     arguments = ["generate", clip_video, "-o", tmp_path / "grid", "--weights", trained_cascade]
@@ -237,7 +239,7 @@ def test_what_a_trained_cascade_takes_is_said_in_numbers_that_are_not_0(
     assert "wrote " in outcome.stderr
 
 
-def test_a_dry_run_of_a_trained_cascade_tells_its_files_and_its_cost(
+def test_a_dry_run_of_a_trained_cascade_lists_its_files_and_cost(
     fourdvd, clip_video, trained_cascade, tmp_path
 ):
     arguments = ["generate", clip_video, "-o", tmp_path / "grid", "--weights", trained_cascade]
@@ -265,7 +267,7 @@ def test_a_dry_run_of_a_trained_cascade_tells_its_files_and_its_cost(
 
 
 @pytest.mark.parametrize("file", ["4dvd_branch.safetensors", "sv4d_tower.safetensors"])
-def test_a_trained_cascade_that_is_not_whole_is_reported_and_leaves_nothing(
+def test_an_incomplete_trained_cascade_is_reported_and_leaves_nothing(
     fourdvd, clip_video, trained_cascade, tmp_path, file
 ):
     (trained_cascade / file).unlink()
@@ -334,7 +336,9 @@ def cut_off_gif(folder: Path) -> Path:
         not_a_video, nothing, four_frames, tiny_frames, empty_alpha, busy_background, cut_off_gif,
     ],
 )  # fmt: skip
-def test_each_bad_input_is_a_sentence_and_leaves_nothing(fourdvd, tmp_path, tiny_networks, bad):
+def test_each_invalid_input_is_reported_on_one_line_and_leaves_nothing(
+    fourdvd, tmp_path, tiny_networks, bad
+):
     source = bad(tmp_path)
     out = tmp_path / "grid"
     outcome = fourdvd("generate", source, "-o", out, "--weights", tiny_networks, *SMALL)
@@ -344,9 +348,7 @@ def test_each_bad_input_is_a_sentence_and_leaves_nothing(fourdvd, tmp_path, tiny
     assert not out.exists()
 
 
-def test_a_path_that_may_not_be_read_is_reported(
-    fourdvd, clip_video, tmp_path, tiny_networks, monkeypatch
-):
+def test_an_unreadable_path_is_reported(fourdvd, clip_video, tmp_path, tiny_networks, monkeypatch):
     def refused(path, selection):
         raise InputError("may not be read (Permission denied)", path)
 
@@ -381,7 +383,7 @@ def test_numbers_out_of_range_are_refused(fourdvd, clip_video, tmp_path, tiny_ne
     assert not (tmp_path / "grid").exists()
 
 
-def test_an_object_at_the_border_is_a_warning(fourdvd, tmp_path, tiny_networks):
+def test_an_object_at_the_border_causes_a_warning(fourdvd, tmp_path, tiny_networks):
     frames = np.full((7, 64, 64, 3), 255, np.uint8)
     frames[:, 20:44, 50:] = (200, 20, 20)
     write_video(tmp_path / "cut.mp4", frames, 10)

@@ -24,21 +24,21 @@ def test_azimuths_and_elevations_can_be_given(fourdvd, videos, tmp_path):
     np.testing.assert_allclose(np.mod(found, 360), [[0, 10], [30, 20], [300, 30], [180, 355]])
 
 
-def test_as_many_azimuths_as_videos_are_needed(fourdvd, videos, tmp_path):
+def test_the_number_of_azimuths_must_match_the_videos(fourdvd, videos, tmp_path):
     outcome = fourdvd("grid", *videos, "-o", tmp_path / "grid", "--azimuths", "0,90")
     assert outcome.exit_code == 3
     assert "4 videos" in outcome.stderr
     assert not (tmp_path / "grid").exists()
 
 
-def test_a_video_that_is_none_is_one_sentence(fourdvd, tmp_path):
+def test_an_invalid_video_is_reported_on_one_line(fourdvd, tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"<html>")
     outcome = fourdvd("grid", tmp_path / "x.mp4", "-o", tmp_path / "grid")
     assert outcome.exit_code == 3
     assert len(outcome.stderr.splitlines()) == 1
 
 
-def test_an_older_grid_is_not_replaced(fourdvd, videos, tiny_grid_folder):
+def test_an_existing_grid_is_not_replaced(fourdvd, videos, tiny_grid_folder):
     outcome = fourdvd("grid", *videos, "-o", tiny_grid_folder)
     assert outcome.exit_code == 1
     assert "--overwrite" in outcome.stderr

@@ -39,7 +39,7 @@ def test_the_list_has_every_model_and_where_its_weights_are(fourdvd, folder, mon
     assert found_names(fourdvd) == ["sv3d_p", "sv4d2"]
 
 
-def test_a_model_is_listed_with_its_file_size_licence_and_page(fourdvd, folder):
+def test_a_model_is_listed_with_its_file_size_license_and_page(fourdvd, folder):
     outcome = fourdvd("models", "list", "--json", "--weights", folder)
     assert outcome.stderr == ""
     assert json.loads(outcome.stdout)["models"][1] == {
@@ -55,7 +55,7 @@ def test_a_model_is_listed_with_its_file_size_licence_and_page(fourdvd, folder):
     }
 
 
-def test_for_people_there_is_a_line_for_each_model_and_no_path_is_cut(fourdvd, folder):
+def test_without_json_each_model_is_a_line_and_no_path_is_cut(fourdvd, folder):
     deep = folder / ("deep" * 50)
     deep.mkdir()
     write_hollow(deep / "sv4d.safetensors", {})
@@ -66,14 +66,14 @@ def test_for_people_there_is_a_line_for_each_model_and_no_path_is_cut(fourdvd, f
 
 
 @pytest.mark.parametrize("name", ["sv4d2-8views", "sv4d2_8views"])
-def test_both_spellings_of_a_name_are_understood(fourdvd, folder, name):
+def test_names_with_hyphens_or_underscores_are_accepted(fourdvd, folder, name):
     (folder / "sv4d2.safetensors").rename(folder / "sv4d2_8views.safetensors")
     outcome = fourdvd("models", "verify", name, "--weights", folder)
     assert outcome.exit_code == 0
     assert outcome.stdout.startswith("✓ sv4d2-8views: ")
 
 
-def test_all_weights_that_are_found_are_verified_where_no_model_is_named(fourdvd, folder):
+def test_without_a_name_all_found_weights_are_verified(fourdvd, folder):
     outcome = fourdvd("models", "verify", "--weights", folder, "--json")
     assert (outcome.exit_code, outcome.stderr) == (0, "")
     first, second = json.loads(outcome.stdout)["models"]
@@ -90,7 +90,7 @@ def test_all_weights_that_are_found_are_verified_where_no_model_is_named(fourdvd
     }
 
 
-def test_one_bad_file_among_others_is_reported_and_the_others_are_verified(fourdvd, folder):
+def test_one_invalid_file_is_reported_and_the_others_are_verified(fourdvd, folder):
     (folder / "sv4d2.safetensors").write_bytes(b"<html>log in</html>")
     outcome = fourdvd("models", "verify", "--weights", folder)
     assert outcome.exit_code == 4
@@ -107,14 +107,14 @@ def test_one_bad_file_among_others_is_reported_and_the_others_are_verified(fourd
     assert "web page" in bad["error"]
 
 
-def test_a_model_that_is_named_and_not_found_exits_with_4(fourdvd, folder):
+def test_verifying_missing_weights_by_name_exits_with_4(fourdvd, folder):
     outcome = fourdvd("models", "verify", "sv4d", "--weights", folder)
     assert (outcome.exit_code, outcome.stdout) == (4, "")
     assert "sv4d.safetensors" in outcome.stderr
     assert str(folder) in outcome.stderr
 
 
-def test_where_nothing_is_found_verify_exits_with_4(fourdvd):
+def test_verifying_without_any_weights_exits_with_4(fourdvd):
     outcome = fourdvd("models", "verify")
     assert (outcome.exit_code, outcome.stdout) == (4, "")
     assert "weights" in outcome.stderr
@@ -130,7 +130,7 @@ def test_a_file_of_any_name_can_be_verified(fourdvd, folder):
 
 
 @pytest.mark.parametrize("fault", ["cut", "empty", "folder", "missing", "lora"])
-def test_weights_that_cannot_be_used_exit_with_4(fourdvd, tmp_path, fault):
+def test_unusable_weights_exit_with_4(fourdvd, tmp_path, fault):
     path = tmp_path / "sv4d2.safetensors"
     if fault == "folder":
         path.mkdir()
@@ -152,14 +152,14 @@ def test_a_folder_that_does_not_exist_exits_with_4(fourdvd, tmp_path, command):
     assert "none" in outcome.stderr
 
 
-def test_weights_are_not_fetched_before_the_licence_is_accepted(fourdvd, tmp_path):
+def test_weights_are_not_fetched_before_the_license_is_accepted(fourdvd, tmp_path):
     outcome = fourdvd("models", "fetch", "sv3d_u", "--weights", tmp_path / "weights")
     assert (outcome.exit_code, outcome.stdout) == (4, "")
     assert "https://stability.ai/license" in outcome.stderr
     assert not (tmp_path / "weights").exists()
 
 
-def test_weights_that_are_there_are_not_fetched_again(fourdvd, folder):
+def test_existing_weights_are_not_fetched_again(fourdvd, folder):
     outcome = fourdvd("models", "fetch", "sv4d2", "--weights", folder)
     assert outcome[:2] == (0, f"{folder / 'sv4d2.safetensors'}\n")
 
@@ -181,7 +181,7 @@ def test_wrong_usage_exits_with_2(fourdvd, arguments):
     assert "Usage" in outcome.stderr
 
 
-def test_doctor_tells_which_weights_are_found(fourdvd, folder, monkeypatch):
+def test_doctor_lists_the_found_weights(fourdvd, folder, monkeypatch):
     missing = json.loads(fourdvd("doctor", "--json").stdout)["weights"]
     assert not missing["ok"]
     assert missing["found"] == f"not found: {', '.join(LABELS)}"

@@ -19,7 +19,7 @@ def test_a_grid_becomes_a_scene_with_its_metrics(fourdvd, tiny_grid_folder, tmp_
 
 
 @pytest.mark.usefixtures("short_fits")
-def test_a_finished_scene_is_replaced_only_when_asked_to(fourdvd, tiny_grid_folder, tmp_path):
+def test_a_finished_scene_is_replaced_only_with_overwrite(fourdvd, tiny_grid_folder, tmp_path):
     arguments = ["reconstruct", tiny_grid_folder, "-o", tmp_path / "scene", "--quiet"]
     assert fourdvd(*arguments) == (0, "", "")
     refused = fourdvd(*arguments)
@@ -29,13 +29,15 @@ def test_a_finished_scene_is_replaced_only_when_asked_to(fourdvd, tiny_grid_fold
 
 
 @pytest.mark.usefixtures("short_fits")
-def test_the_motion_model_that_was_asked_for_is_fitted(fourdvd, tiny_grid_folder, tmp_path):
+def test_the_requested_motion_model_is_fitted(fourdvd, tiny_grid_folder, tmp_path):
     options = ["-o", tmp_path / "scene", "--motion", "keyframes", "--quiet"]
     assert fourdvd("reconstruct", tiny_grid_folder, *options).exit_code == 0
     assert load_scene(tmp_path / "scene").deformation.name == "keyframes"
 
 
-def test_a_broken_grid_is_one_sentence_and_leaves_nothing(fourdvd, tiny_grid_folder, tmp_path):
+def test_a_broken_grid_is_reported_on_one_line_and_leaves_nothing(
+    fourdvd, tiny_grid_folder, tmp_path
+):
     (tiny_grid_folder / "transforms.json").write_text('{"frames": "none"}')
     outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", tmp_path / "scene")
     assert outcome.exit_code == 3
@@ -44,13 +46,13 @@ def test_a_broken_grid_is_one_sentence_and_leaves_nothing(fourdvd, tiny_grid_fol
     assert not (tmp_path / "scene").exists()
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(fourdvd, tiny_grid_folder):
+def test_an_unwritable_output_is_reported_on_one_line(fourdvd, tiny_grid_folder):
     outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", "/proc/scene")
     assert outcome.exit_code == 1
     assert len(outcome.stderr.splitlines()) == 1
 
 
-def test_a_stopped_fit_goes_on_where_it_was(start, tiny_grid_folder, tmp_path):
+def test_a_stopped_fit_is_resumed(start, tiny_grid_folder, tmp_path):
     train = tmp_path / "scene" / "train"
 
     def lines() -> int:
@@ -81,7 +83,7 @@ def test_the_degree_of_spherical_harmonics_reaches_the_scene(fourdvd, tiny_grid_
 
 
 @pytest.mark.usefixtures("short_fits")
-def test_a_fit_without_the_kernels_says_so_and_what_to_do(
+def test_a_fit_without_kernels_warns_and_says_what_to_do(
     fourdvd, tiny_grid_folder, tmp_path, monkeypatch
 ):
     for module in (

@@ -27,7 +27,7 @@ def test_the_video_has_the_requested_frames_frame_rate_and_size(
     assert video.frames[0, 16, 16].min() < 200
 
 
-def test_the_cameras_of_a_file_are_followed(fourdvd, scene_folder, tmp_path):
+def test_the_cameras_of_a_file_are_rendered(fourdvd, scene_folder, tmp_path):
     camera = orbit_camera(30, 10, 3.2, 33.8, 24, 40)
     entry = {"camera_to_world": camera.T_world_camera.ravel().tolist(), "fov": 33.8}
     path = tmp_path / "path.json"
@@ -45,7 +45,7 @@ def test_the_cameras_of_a_file_are_followed(fourdvd, scene_folder, tmp_path):
         assert image.size == (40, 24)
 
 
-def test_quiet_says_nothing(fourdvd, scene_folder, tmp_path):
+def test_quiet_prints_nothing(fourdvd, scene_folder, tmp_path):
     video = tmp_path / "video.gif"
     assert fourdvd("render", scene_folder, "-o", video, "--frames", 2, "--quiet") == (0, "", "")
 
@@ -60,14 +60,14 @@ def test_an_existing_video_is_replaced_only_with_overwrite(fourdvd, scene_folder
     assert fourdvd(*arguments, "--overwrite").exit_code == 0
 
 
-def test_a_folder_that_is_no_scene_is_one_sentence(fourdvd, tmp_path):
+def test_a_folder_without_a_scene_is_reported_on_one_line(fourdvd, tmp_path):
     outcome = fourdvd("render", tmp_path, "-o", tmp_path / "video.mp4")
     assert outcome.exit_code == 3
     assert "scene.json" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
 
 
-def test_a_broken_scene_is_one_sentence(fourdvd, scene_folder, tmp_path):
+def test_a_broken_scene_is_reported_on_one_line(fourdvd, scene_folder, tmp_path):
     (scene_folder / "scene.json").write_text("{")
     outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video.mp4")
     assert outcome.exit_code == 3
@@ -81,14 +81,14 @@ def test_an_unknown_camera_path_is_reported_on_one_line(fourdvd, scene_folder, t
     assert "error: " in outcome.stderr
 
 
-def test_a_suffix_that_cannot_be_written_is_refused(fourdvd, scene_folder, tmp_path):
+def test_an_unsupported_suffix_is_refused(fourdvd, scene_folder, tmp_path):
     outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video.avi")
     assert outcome.exit_code == 1
     assert ".mp4" in outcome.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_cuda_where_there_is_none_exits_with_5_and_what_to_do(fourdvd, scene_folder, tmp_path):
+def test_unavailable_cuda_exits_with_5_and_says_what_to_do(fourdvd, scene_folder, tmp_path):
     outcome = fourdvd(
         "render", scene_folder, "-o", tmp_path / "video.mp4", "--device", "cuda", "--quiet"
     )
@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_nothing(fourdvd, scene_folder, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("place", ["/proc/video.mp4", "{tmp}/scene/scene.json/video.mp4"])
-def test_a_place_that_cannot_be_written_is_one_sentence(fourdvd, scene_folder, tmp_path, place):
+def test_an_unwritable_output_is_reported_on_one_line(fourdvd, scene_folder, tmp_path, place):
     output = place.format(tmp=tmp_path)
     outcome = fourdvd("render", scene_folder, "-o", output, "--frames", 2, "--quiet")
     assert outcome.exit_code == 1

@@ -28,7 +28,7 @@ def test_a_grid_becomes_grid_scene_export_and_record(fourdvd, tiny_grid_folder, 
     assert record(out)["formats"] == ["ply", "splat"]
 
 
-def test_held_out_views_come_along_and_are_measured(fourdvd, tiny_grid_folder, tmp_path):
+def test_held_out_views_are_copied_and_evaluated(fourdvd, tiny_grid_folder, tmp_path):
     (tiny_grid_folder / "transforms_test.json").write_bytes(
         (tiny_grid_folder / "transforms.json").read_bytes()
     )
@@ -38,7 +38,7 @@ def test_held_out_views_come_along_and_are_measured(fourdvd, tiny_grid_folder, t
     assert "test" in load_scene(out / "scene").metrics
 
 
-def test_a_second_run_does_nothing_again(fourdvd, tiny_grid_folder, tmp_path):
+def test_a_second_run_repeats_no_step(fourdvd, tiny_grid_folder, tmp_path):
     out = tmp_path / "out"
     arguments = ["run", tiny_grid_folder, "-o", out, *SPLATS]
     fourdvd(*arguments)
@@ -47,7 +47,7 @@ def test_a_second_run_does_nothing_again(fourdvd, tiny_grid_folder, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
 
 
-def test_another_format_joins_without_another_fit(fourdvd, tiny_grid_folder, tmp_path):
+def test_another_format_is_added_without_another_fit(fourdvd, tiny_grid_folder, tmp_path):
     out = tmp_path / "out"
     fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS)
     scene = (out / "scene" / "scene.json").stat().st_mtime_ns
@@ -84,7 +84,7 @@ def test_other_settings_or_another_input_are_refused_unless_overwriting(
     assert record(out)["input"] == str(other)
 
 
-def test_a_folder_of_something_else_is_not_written_to(fourdvd, tiny_grid_folder, tmp_path):
+def test_a_folder_with_other_files_is_refused_and_kept(fourdvd, tiny_grid_folder, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("precious")
@@ -114,7 +114,7 @@ def test_a_video_becomes_grid_scene_and_export(
         assert fourdvd("run", clip_video, "-o", out, *options, *other).exit_code == 1
 
 
-def test_a_video_becomes_a_scene_through_the_usual_model(
+def test_a_video_becomes_a_scene_with_the_default_model(
     fourdvd, clip_video, trained_cascade, small_clips, tmp_path
 ):
     out = tmp_path / "out"
@@ -128,7 +128,7 @@ def test_a_video_becomes_a_scene_through_the_usual_model(
 
 
 @pytest.mark.parametrize("file", ["sv4d.safetensors", "sv4d_tower.safetensors", "vae.safetensors"])
-def test_a_trained_cascade_that_is_not_whole_leaves_nothing(
+def test_an_incomplete_cascade_leaves_nothing(
     fourdvd, clip_video, trained_cascade, small_clips, tmp_path, file
 ):
     (trained_cascade / file).unlink()
@@ -164,14 +164,14 @@ def test_a_video_without_weights_says_what_to_fetch_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_frames_is_a_video_too(fourdvd, tiny_grid_folder, tmp_path):
+def test_a_folder_of_frames_is_a_video(fourdvd, tiny_grid_folder, tmp_path):
     outcome = fourdvd("run", tiny_grid_folder / "images" / "v00", "-o", tmp_path / "out")
     assert outcome.exit_code == 3  # three frames
     assert "at least 5" in outcome.stderr
 
 
 @pytest.mark.parametrize("name", ["none", "empty", "none.mp4"])
-def test_an_input_that_is_not_there_or_empty_is_not_valid(fourdvd, tmp_path, name):
+def test_a_missing_or_empty_input_is_an_input_error(fourdvd, tmp_path, name):
     (tmp_path / "empty").mkdir()
     outcome = fourdvd("run", tmp_path / name, "-o", tmp_path / "out")
     assert outcome.exit_code == 3
@@ -180,7 +180,7 @@ def test_an_input_that_is_not_there_or_empty_is_not_valid(fourdvd, tmp_path, nam
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"format": "fourdvd-run", "version": 9}'])
-def test_a_broken_record_is_one_sentence(fourdvd, tiny_grid_folder, tmp_path, content):
+def test_a_broken_record_is_reported_on_one_line(fourdvd, tiny_grid_folder, tmp_path, content):
     out = tmp_path / "out"
     out.mkdir()
     (out / "run.json").write_text(content)

@@ -72,7 +72,7 @@ def exit_code(result: Result) -> int:
     return failure.exit_code
 
 
-def test_the_result_is_printed_as_json_and_nothing_else(command, tmp_path):
+def test_json_prints_the_result_alone(command, tmp_path):
     result = command("--json", "--quiet")
     assert result.exit_code == 0, result.exception
     printed = json.loads(result.stdout)
@@ -83,7 +83,7 @@ def test_the_result_is_printed_as_json_and_nothing_else(command, tmp_path):
     assert (tmp_path / "out" / "weights" / "vae.safetensors").exists()
 
 
-def test_options_count_more_than_the_configuration(command, tmp_path):
+def test_options_override_the_configuration(command, tmp_path):
     options = (
         "--steps",
         2,
@@ -103,7 +103,7 @@ def test_options_count_more_than_the_configuration(command, tmp_path):
     assert (engine["learning_rate"], engine["device"]) == (0.01, "cpu")
 
 
-def test_the_same_command_goes_on_and_overwrite_starts_again(command, tmp_path):
+def test_the_same_command_resumes_and_overwrite_starts_again(command, tmp_path):
     assert command("--steps", 2, "--quiet").exit_code == 0
     first = read_log(tmp_path / "out")
     assert command("--steps", 3, "--quiet").exit_code == 0
@@ -122,7 +122,7 @@ def test_a_signal_saves_the_state_and_sets_the_exit_code(command, tmp_path, monk
     assert (tmp_path / "out" / "checkpoints" / "step_00000001.safetensors").is_file()
 
 
-def test_a_folder_without_shards_and_an_unknown_setting_are_errors_of_the_input(command, tmp_path):
+def test_a_folder_without_shards_and_an_unknown_setting_are_input_errors(command, tmp_path):
     assert exit_code(command("--config", tmp_path / "none.toml")) == 3
     (tmp_path / "tiny.toml").write_text("[vae]\nwidht = 3")
     assert exit_code(command()) == 3

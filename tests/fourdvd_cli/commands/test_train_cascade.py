@@ -87,7 +87,7 @@ def exit_code(result: Result) -> int:
     return failure.exit_code
 
 
-def test_each_stage_stands_on_those_before_and_together_they_are_a_cascade(command, tmp_path):
+def test_each_training_uses_the_earlier_ones_and_they_assemble_to_a_cascade(command, tmp_path):
     vae, base = ("--vae", tmp_path / "vae"), ("--base", tmp_path / "base")
     expected = {
         "vae": ((), {"vae.safetensors"}),
@@ -113,7 +113,7 @@ def test_each_stage_stands_on_those_before_and_together_they_are_a_cascade(comma
 
 
 @pytest.mark.parametrize("size", ["low", "high"])
-def test_the_base_is_trained_at_the_size_that_is_asked_for(command, tmp_path, size):
+def test_the_base_is_trained_at_the_requested_resolution(command, tmp_path, size):
     assert command("vae").exit_code == 0
     result = command("base", "--vae", tmp_path / "vae", "--resolution", size)
     assert result.exit_code == 0, result.exception
@@ -121,17 +121,17 @@ def test_the_base_is_trained_at_the_size_that_is_asked_for(command, tmp_path, si
     assert settings["size"] == size
 
 
-def test_a_size_that_is_not_packed_is_a_usage_error(command, tmp_path):
+def test_an_unknown_resolution_is_a_usage_error(command, tmp_path):
     assert command("base", "--vae", tmp_path / "vae", "--resolution", "huge").exit_code == 2
 
 
-def test_trainings_that_are_not_there_are_named_when_assembled(command, tmp_path):
+def test_assemble_names_missing_trainings(command, tmp_path):
     result = call_train("train", "assemble", tmp_path, "-o", tmp_path / "weights")
     assert exit_code(result) == 4
     assert not (tmp_path / "weights").exists()
 
 
-def test_what_is_missing_is_named_with_the_command_that_makes_it(command, tmp_path):
+def test_missing_inputs_are_named_with_the_command_that_trains_them(command, tmp_path):
     result = command("base", "--vae", tmp_path / "nothing")
     assert exit_code(result) == 4
     assert "fourdvd train vae" in f"{result.exception}{getattr(result.exception, 'hint', '')}"

@@ -64,7 +64,7 @@ def covariances(gaussians: Gaussians) -> Tensor:
     return axes @ axes.transpose(1, 2)
 
 
-def test_at_rest_it_is_the_identity_at_every_time():
+def test_bones_at_rest_are_the_identity_at_every_time():
     gaussians = cloud()
     module = BoneDeformation.for_fit(gaussians, TIMES, BONES)
     for time in (0.0, 0.1, 0.5, 0.77, 1.0):
@@ -92,7 +92,7 @@ def test_a_motion_that_all_bones_share_moves_everything_rigidly():
     torch.testing.assert_close(covariances(moved), matrix @ covariances(gaussians) @ matrix.T)
 
 
-def test_it_is_linear_blend_skinning_one_gaussian_and_bone_at_a_time():
+def test_bones_agree_with_a_loop_of_linear_blend_skinning():
     gaussians = cloud(8)
     module = random_motion(gaussians)
     moved = module(gaussians, 0.25)
@@ -155,7 +155,7 @@ def test_the_motion_is_continuous_in_time():
     assert speeds.max() < 20
 
 
-def test_before_the_first_and_after_the_last_time_it_rests():
+def test_outside_of_the_fitted_times_the_gaussians_rest():
     gaussians = cloud()
     module = random_motion(gaussians)
     module.times = (0.2, 0.4, 0.6, 0.8)
@@ -194,7 +194,7 @@ def test_a_new_time_continues_to_rotate():
     assert further[:, 2].max() < 20.01
 
 
-def test_a_new_time_without_a_velocity_begins_where_its_neighbor_is():
+def test_a_new_time_without_a_velocity_copies_the_pose_of_its_neighbor():
     gaussians = cloud()
     module = random_motion(gaussians)
     module.begin_time(3, 2, None)
@@ -213,7 +213,7 @@ def test_a_reindexed_gaussian_follows_the_bones_that_it_followed():
     torch.testing.assert_close(moved.means, expected)
 
 
-def test_every_parameter_is_in_one_group_and_times_know_their_index():
+def test_every_parameter_is_in_one_group_and_groups_of_a_time_have_its_index():
     module = random_motion(cloud())
     groups = module.parameter_groups()
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
@@ -325,7 +325,7 @@ def test_what_was_saved_is_loaded_bit_by_bit(tmp_path: Path):
         {"more": torch.zeros(1)},
     ],
 )
-def test_tensors_that_do_not_fit_are_refused(change: dict):
+def test_tensors_of_the_wrong_shape_or_name_are_refused(change: dict):
     module = random_motion(cloud())
     tensors = {**module.state_dict(), **change}
     tensors = {name: value for name, value in tensors.items() if value is not None}

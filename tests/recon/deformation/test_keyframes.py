@@ -42,7 +42,7 @@ def rigid_motion(gaussians: Gaussians) -> KeyframeDeformation:
     return module
 
 
-def test_it_is_the_identity_at_initialization():
+def test_keyframes_are_the_identity_at_initialization():
     gaussians = cloud()
     moved = KeyframeDeformation.for_fit(gaussians, TIMES)(gaussians, 0.3)
     assert all(torch.equal(a, b) for a, b in zip(moved, gaussians, strict=True))
@@ -194,7 +194,7 @@ def test_a_new_time_continues_the_motion_damped():
     np.testing.assert_allclose(np.degrees(angle), 60 + 0.8 * 30, atol=0.3)
 
 
-def test_a_new_time_beside_a_single_fitted_one_begins_like_it():
+def test_a_new_time_beside_a_single_fitted_one_copies_its_pose():
     module = random_motion(cloud())
     module.begin_time(0, 1, None)
     assert torch.equal(module.translations[0], module.translations[1])
@@ -218,7 +218,7 @@ def test_what_was_saved_is_loaded_bit_by_bit():
     assert loaded.configuration() == module.configuration()
 
 
-def test_tensors_that_do_not_fit_are_refused():
+def test_tensors_of_the_wrong_shape_or_name_are_refused():
     module = KeyframeDeformation(TIMES, 4)
     configuration, tensors = module.configuration(), module.state_dict()
     with pytest.raises(SceneError, match=r"translations\.0.* missing"):

@@ -33,7 +33,7 @@ def test_named_axes_are_rotations(axes: str):
         ("z-up", (0, 0, 1), (0, -1, 0)),
     ],
 )
-def test_up_and_front_go_where_the_name_says(axes: str, up: tuple, front: tuple):
+def test_up_and_front_are_mapped_as_the_name_of_the_axes_says(axes: str, up: tuple, front: tuple):
     rotation = rotation_to(axes).numpy()
     np.testing.assert_array_equal(rotation @ [0, 0, 1], up)
     np.testing.assert_array_equal(rotation @ [0, -1, 0], front)

@@ -69,7 +69,7 @@ def test_a_still_scene_has_neither_targets_nor_animation(scene: Scene):
     assert "targets" not in document["meshes"][0]["primitives"][0]
 
 
-def test_another_reader_finds_the_same_mesh_upright(scene: Scene):
+def test_trimesh_reads_the_same_mesh_upright(scene: Scene):
     """trimesh reads the base: +Y up, the front (red) towards +Z."""
     data = one_file(scene)
     loaded = trimesh.load_scene(trimesh.util.wrap_as_stream(data), file_type="glb").to_geometry()

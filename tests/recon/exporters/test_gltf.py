@@ -41,11 +41,11 @@ def test_bounds_are_those_of_each_component():
 
 
 @pytest.mark.parametrize("data", [b"", b"not a GLB, only some text that is long enough"])
-def test_other_files_are_refused(data: bytes):
+def test_files_other_than_glb_are_refused(data: bytes):
     with pytest.raises(InputError, match="not a GLB"):
         read_glb(data)
 
 
 def test_a_truncated_glb_is_refused():
-    with pytest.raises(InputError, match="header does not match"):
+    with pytest.raises(InputError, match="truncated"):
         read_glb(written()[0][:-4])

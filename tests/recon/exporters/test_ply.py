@@ -16,7 +16,7 @@ def test_a_ply_read_back_is_the_gaussians_with_unit_quaternions(random_gaussians
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
-def test_every_degree_survives(degree: int):
+def test_every_degree_survives_the_round_trip(degree: int):
     gaussians = gaussians_from_points(torch.zeros(3, 3), torch.full((3, 3), 0.5), 0.1, 0.5, degree)
     assert gaussians_from_ply(ply_from_gaussians(gaussians)).sh_degree == degree
 
@@ -30,7 +30,7 @@ def test_higher_coefficients_are_stored_channel_by_channel(random_gaussians: Gau
     np.testing.assert_array_equal(table[:, column], random_gaussians.shN[:, 2, 1])
 
 
-def test_another_writers_order_types_and_normals_are_read(random_gaussians: Gaussians):
+def test_other_property_orders_types_and_normals_are_read(random_gaussians: Gaussians):
     """As 4DGaussians writes `time_00000.ply`, and with doubles, a comment and Windows line ends."""
     ours = gaussians_from_ply(ply_from_gaussians(random_gaussians))
     names = ["rot_0", "rot_1", "rot_2", "rot_3", "nx", "x", "y", "z", "opacity"]
@@ -48,7 +48,7 @@ def test_another_writers_order_types_and_normals_are_read(random_gaussians: Gaus
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "not a PLY"),
+        (b"", "PLY file"),
         (b"ply\nformat ascii 1.0\nend_header\n", "binary_little_endian"),
         (b"ply\nformat binary_little_endian 1.0\nelement face 2\nend_header\n", "vertex"),
         (

@@ -47,7 +47,7 @@ def test_a_camera_path_of_nerfstudio_gives_its_cameras_and_times(tmp_path):
         assert (camera.width, camera.height) == (160, 90)
 
 
-def test_without_render_times_there_are_none(tmp_path):
+def test_a_camera_path_without_render_times_has_no_times(tmp_path):
     values = nerfstudio_path()
     for entry in values["camera_path"]:
         del entry["render_time"]

@@ -26,7 +26,7 @@ def make_scene(cameras: tuple[Camera, ...], frames: int = 5) -> Scene:
     return Scene(gaussians, StaticDeformation(), np.linspace(0, 1, frames), cameras)
 
 
-def test_an_orbit_of_as_many_frames_as_the_ring_has_views_is_the_ring():
+def test_an_orbit_of_ring_cameras_with_equally_many_frames_is_the_ring():
     cameras = ring(8)
     for found, expected in zip(camera_paths.orbit(make_scene(cameras), 8), cameras, strict=True):
         np.testing.assert_allclose(found.T_world_camera, expected.T_world_camera, atol=1e-9)
@@ -59,7 +59,7 @@ def test_the_rotation_center_of_cameras_around_a_point_is_that_point():
     )
 
 
-def test_with_one_camera_the_rotation_center_lies_on_its_axis_as_deep_as_the_gaussians():
+def test_with_one_camera_the_rotation_center_is_on_its_axis_at_the_depth_of_the_gaussians():
     camera = orbit_camera(30, 20, 3.2, 33.8, 16, 16)
     scene = make_scene((camera,))
     middle = scene.gaussians.means.mean(dim=0).numpy()
@@ -81,7 +81,7 @@ def test_at_twice_the_frame_rate_times_are_interpolated():
     np.testing.assert_allclose(times, [0, 0.25, 0.5, 0.75, 1, 1])
 
 
-def test_a_scene_of_one_frame_stands_still():
+def test_a_scene_of_one_frame_has_a_constant_time():
     scene = make_scene(ring(1), frames=1)
     np.testing.assert_array_equal(camera_paths.looping_times(scene, 7, 24.0), 0)
 
@@ -101,7 +101,7 @@ def test_resizing_keeps_the_field_of_view_and_makes_even_sides():
     assert wide.fl_y / wide.height == pytest.approx(camera.fl_y / camera.height)
 
 
-def test_a_view_that_the_scene_does_not_have_is_an_error_that_names_those_it_has():
+def test_an_unknown_view_is_an_error_that_gives_the_range_of_views():
     with pytest.raises(InputError, match="0 to 3"):
         camera_paths.fixed(make_scene(ring(4)), 1, view=4)
 

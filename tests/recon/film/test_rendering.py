@@ -59,7 +59,7 @@ def test_progress_counts_the_frames(scene, tmp_path):
     assert [(step.step, step.steps) for step in progress] == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_other_suffixes_are_refused(tmp_path):
+def test_unsupported_suffixes_are_refused(tmp_path):
     with pytest.raises(OutputError, match=r"\.avi"):
         check_video_output(tmp_path / "x.avi")
 

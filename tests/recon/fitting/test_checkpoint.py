@@ -128,16 +128,16 @@ def test_a_saved_checkpoint_leaves_nothing_beside_it(tiny_grid: Grid, tmp_path: 
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"iterations": 41}, {"motion": "keyframes"}, {"sh_degree": 1}]
 )
-def test_other_settings_are_another_identity(change: dict, tiny_grid: Grid):
+def test_other_settings_change_the_identity(change: dict, tiny_grid: Grid):
     assert fit_identity(tiny_grid, replace(CONFIG, **change)) != fit_identity(tiny_grid, CONFIG)
 
 
-def test_settings_without_effect_on_the_result_are_the_same_identity(tiny_grid: Grid):
+def test_settings_without_effect_on_the_result_keep_the_identity(tiny_grid: Grid):
     other = replace(CONFIG, threads=3, checkpoint_every=7)
     assert fit_identity(tiny_grid, other) == fit_identity(tiny_grid, CONFIG)
 
 
-def test_other_images_times_or_cameras_are_another_identity(tiny_grid: Grid):
+def test_other_images_times_or_cameras_change_the_identity(tiny_grid: Grid):
     images = tiny_grid.images.copy()
     images[3, 5, 5, 1] ^= 1
     first = replace(tiny_grid.cameras[0], fl_x=tiny_grid.cameras[0].fl_x * 1.01)
@@ -166,7 +166,7 @@ def test_a_truncated_file_is_refused(share: float, saved: Path, tiny_grid: Grid)
         load_checkpoint(Fit(tiny_grid, CONFIG), saved)
 
 
-def test_a_file_of_something_else_is_refused(saved: Path, tiny_grid: Grid):
+def test_a_file_of_another_format_is_refused(saved: Path, tiny_grid: Grid):
     saved.write_bytes(os.urandom(1000))
     with pytest.raises(InputError, match=saved.name):
         load_checkpoint(Fit(tiny_grid, CONFIG), saved)

@@ -147,7 +147,7 @@ def test_targets_are_drawn_in_proportion_to_opacity():
     torch.testing.assert_close(found * len(rows) / 2997, opacities / scale, atol=0.03, rtol=0)
 
 
-def test_where_all_are_dead_nothing_changes():
+def test_nothing_changes_if_all_gaussians_are_dead():
     rows = relocation_plan(torch.full((10,), -9.0), Relocation(), CAP, generator())
     assert torch.equal(rows, torch.arange(10))
 
@@ -162,7 +162,7 @@ def test_the_same_generator_gives_the_same_plan():
 
 @pytest.mark.parametrize("copies", [1, 2, 3, 7])
 @pytest.mark.parametrize("opacity", [0.05, 0.3, 0.9])
-def test_copies_together_are_as_opaque_as_the_one(copies: int, opacity: float):
+def test_copies_together_are_as_opaque_as_the_original(copies: int, opacity: float):
     gaussians = with_opacities(cloud(1), torch.tensor([opacity]))
     logits, _ = share_opacity(gaussians, torch.zeros(copies, dtype=torch.long))
     left = (1 - logits.double().sigmoid()).prod()
@@ -214,7 +214,7 @@ def test_relocation_leaves_the_images_nearly_as_they_were():
 # -- growth and pruning
 
 
-def test_transparent_ones_are_pruned_and_the_rest_is_kept_once():
+def test_transparent_gaussians_are_pruned_and_others_kept_once():
     opacities = torch.full((60,), 0.5)
     opacities[10:20] = 0.01
     gaussians = with_opacities(cloud(), opacities)
@@ -223,7 +223,7 @@ def test_transparent_ones_are_pruned_and_the_rest_is_kept_once():
     assert not halves.any()
 
 
-def test_large_gradients_are_cloned_if_small_and_split_if_large():
+def test_gaussians_with_large_gradients_are_cloned_if_small_and_split_if_large():
     gaussians = cloud()
     scales = torch.full((60, 3), math.log(0.001))
     scales[30:] = math.log(0.5)
@@ -247,7 +247,7 @@ def test_growth_stops_at_the_cap_and_the_largest_gradients_go_first(cap: int):
     assert doubled.tolist() == list(range(60 - len(doubled), 60))
 
 
-def test_halves_are_drawn_from_the_density_of_the_whole():
+def test_halves_are_sampled_from_the_density_of_the_split_gaussian():
     one = cloud(1, seed=3)
     many = one.map(lambda tensor: tensor.repeat(20000, *[1] * (tensor.ndim - 1)))
     means, scales = split(many, torch.ones(20000, dtype=torch.bool), generator())
@@ -259,7 +259,7 @@ def test_halves_are_drawn_from_the_density_of_the_whole():
     torch.testing.assert_close(scales.exp(), many.scales.exp() / 1.6)
 
 
-def test_what_is_not_split_stays_where_it_is_and_the_same_generator_gives_the_same_halves():
+def test_unsplit_gaussians_stay_and_the_same_generator_gives_the_same_halves():
     gaussians = cloud()
     halves = torch.arange(60) < 20
     results = [split(gaussians, halves, generator(seed)) for seed in (1, 1, 2)]

@@ -127,7 +127,7 @@ def same_bits(a: Fit, b: Fit) -> bool:
 
 
 @pytest.mark.parametrize("motion", ["bones", "keyframes", "hexplane"])
-def test_a_short_fit_is_far_better_than_its_start(motion: str):
+def test_a_short_fit_improves_the_psnr(motion: str):
     config = replace(CONFIG, motion=motion, iterations=160)
     fit = Fit(moving_grid(), config)
     before = images_psnr(fit)
@@ -136,7 +136,7 @@ def test_a_short_fit_is_far_better_than_its_start(motion: str):
     assert images_psnr(fit) > max(before + 6, 22)
 
 
-def test_a_moving_fit_is_better_than_a_static_one():
+def test_a_fit_with_motion_is_better_than_a_static_one():
     moving, static = (
         fitted(replace(CONFIG, motion=motion, iterations=160)) for motion in ("bones", "static")
     )
@@ -206,7 +206,7 @@ def test_a_sparse_grid_with_one_image_for_each_time_is_fitted(motion: str):
     assert images_psnr(fit) > before
 
 
-def test_estimated_alpha_is_fitted_too():
+def test_a_grid_with_estimated_alpha_is_fitted():
     grid = moving_grid(alpha_known=False)
     fit = Fit(grid, CONFIG)
     before = images_psnr(fit)
@@ -214,7 +214,7 @@ def test_estimated_alpha_is_fitted_too():
     assert images_psnr(fit) > before + 5
 
 
-def test_one_view_is_enough_to_run():
+def test_a_grid_of_one_view_is_fitted():
     grid = moving_grid()
     one = grid.subset(grid.of_view(0))
     fit = Fit(Grid((one.cameras[0],), one.times, one.images, one.view, one.frame), CONFIG)

@@ -42,7 +42,7 @@ def test_only_images_of_the_same_time_are_compared():
     assert images.weights(np.arange(5, 10)).tolist() == [1] * 5
 
 
-def test_a_new_error_moves_the_old_one_by_a_fifth():
+def test_a_new_error_has_a_weight_of_a_fifth():
     images = weights_after([0.1] * 5)
     images.update(np.array([2]), torch.tensor([0.36]))
     assert images.errors[:3].tolist() == pytest.approx([0.1, 0.1, 0.2])

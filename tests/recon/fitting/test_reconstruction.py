@@ -132,7 +132,7 @@ def test_the_preview_can_be_read(tiny_grid_folder: Path, scene_folder: Path):
     assert video.frames.min() < 128 < video.frames.max()
 
 
-def test_metrics_hold_the_keys_that_scripts_rely_on(tiny_grid_folder: Path, scene_folder: Path):
+def test_metrics_have_the_documented_keys(tiny_grid_folder: Path, scene_folder: Path):
     scene = reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     metrics = json.loads((scene_folder / "metrics.json").read_text())
     assert set(metrics) == {"train", "seconds", "iterations", "gaussians"}
@@ -145,7 +145,7 @@ def test_metrics_hold_the_keys_that_scripts_rely_on(tiny_grid_folder: Path, scen
     assert load_scene(scene_folder).metrics["train"]["psnr"] == metrics["train"]["psnr"]
 
 
-def test_held_out_views_are_measured_where_there_are_any(
+def test_held_out_views_are_evaluated_if_there_are_any(
     tiny_grid_folder: Path, tiny_grid: Grid, scene_folder: Path
 ):
     held_out = tiny_grid.subset(np.array([0, 5]))
@@ -268,7 +268,7 @@ def test_a_folder_with_other_files_is_refused_and_kept(tiny_grid_folder: Path, t
     assert contents(tmp_path / "mine") == {"thesis.tex": b"years of work"}
 
 
-def test_a_folder_train_with_other_files_is_refused_and_kept(
+def test_a_train_folder_with_other_files_is_refused_and_kept(
     tiny_grid_folder: Path, tmp_path: Path
 ):
     (tmp_path / "dataset" / "train").mkdir(parents=True)

@@ -126,7 +126,7 @@ def test_an_image_that_is_not_square_gives_the_same_sphere():
     np.testing.assert_allclose(hull.points.mean(0), CENTER, atol=0.03)
 
 
-def test_the_hull_is_that_of_its_frame():
+def test_the_hull_depends_on_the_frame():
     cameras = all_around()
     centers = [np.array([-0.3, 0.0, 0.0]), np.array([0.3, 0.0, 0.0])]
     images = np.stack([[silhouette(camera, c, 0.3) for c in centers] for camera in cameras])
@@ -145,7 +145,7 @@ def test_the_center_is_the_point_that_all_cameras_look_at(point, views: int):
     assert radius == pytest.approx(3.2 * np.sin(np.radians(33.8 / 2)))
 
 
-def test_the_common_sphere_is_seen_whole_by_all_cameras_with_square_images():
+def test_square_images_show_the_whole_common_sphere():
     cameras = [*ring(5, height=50, width=50), orbit_camera(10, 20, 1.7, 60, 40, 40)]
     center, radius = common_sphere(cameras)
     directions = np.random.default_rng(0).normal(size=(500, 3))

@@ -25,7 +25,7 @@ def test_azimuth_counts_from_the_front_towards_plus_x(azimuth, elevation, positi
     np.testing.assert_allclose(camera.position, position, atol=1e-12)
 
 
-def test_the_origin_is_in_the_middle_and_up_is_up():
+def test_the_origin_projects_to_the_image_center_and_up_is_up():
     camera = orbit_camera(30, 20, 3.2, 33.8, 100, 200)
     (middle, above), _ = camera.project(np.array([[0, 0, 0], [0, 0, 0.1]]))
     np.testing.assert_allclose(middle, [100, 50], atol=1e-9)
@@ -37,7 +37,7 @@ def test_the_field_of_view_is_horizontal():
     np.testing.assert_allclose(camera.project(np.array([2.0, 0, 0]))[0], [200, 50], atol=1e-9)
 
 
-def test_a_resized_camera_sees_the_same_at_other_pixels():
+def test_a_resized_camera_projects_points_to_scaled_pixels():
     camera = orbit_camera(75, -10, 3.2, 33.8, 64, 48)
     points = np.random.default_rng(0).normal(size=(9, 3)) * 0.3
     np.testing.assert_allclose(

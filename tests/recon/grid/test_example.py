@@ -14,7 +14,7 @@ def test_the_example_is_a_grid_of_16_views_and_21_frames():
     assert (grid.images[..., 3] == 255).mean() > 0.1
 
 
-def test_the_example_has_held_out_images_and_a_licence():
+def test_the_example_has_held_out_images_and_a_license():
     test = read_grid(ROBOT, "test")
     assert (test.V, test.T) == (8, 5)
     assert test.frame_numbers == (0, 5, 10, 15, 20)

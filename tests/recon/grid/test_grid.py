@@ -22,7 +22,7 @@ def test_images_are_found_by_view_and_frame(tiny_grid):
     np.testing.assert_array_equal(tiny_grid.of_view(2), [6, 7, 8])
 
 
-def test_a_sparse_grid_says_what_it_lacks(tiny_grid):
+def test_a_missing_image_of_a_sparse_grid_is_a_key_error(tiny_grid):
     sparse = tiny_grid.subset(np.arange(5))
     assert not sparse.is_full
     np.testing.assert_array_equal(sparse.at_frame(2), [2])
@@ -59,10 +59,10 @@ def test_times_cover_the_unit_interval():
         ({"frame": np.arange(12) - 1}, "frame must be within"),
         ({"view": np.zeros(11, int)}, "shape"),
         ({"frame": np.zeros(12, int)}, "more than one image"),
-        ({"view_numbers": (1, 2)}, "one number"),
+        ({"view_numbers": (1, 2)}, "4 view_numbers"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(tiny_grid, change, message):
+def test_inconsistent_shapes_times_and_indices_are_refused(tiny_grid, change, message):
     with pytest.raises(GridError, match=message):
         dataclasses.replace(tiny_grid, **change)
 

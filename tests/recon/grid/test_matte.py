@@ -24,7 +24,7 @@ def test_soft_edges_and_their_colors_are_found(background):
     assert (np.abs(found[..., :3].astype(int) - truth[..., :3])[found[..., 3] > 0] < 3).all()
 
 
-def test_over_its_own_background_nothing_changes():
+def test_compositing_over_the_background_restores_the_image():
     image = composite(soft_disc(), (1, 1, 1))
     found = composite(matte(image, np.ones(3)), (1, 1, 1))
     assert np.abs(found.astype(int) - image).max() <= 12
@@ -47,7 +47,7 @@ def test_compression_noise_is_tolerated():
     assert (found[:5, :, 3] == 0).all()
 
 
-def test_the_border_color_is_found_though_the_object_leaves_the_image():
+def test_the_border_color_is_found_if_the_object_is_cut_off():
     image = np.full((20, 20, 3), (10, 200, 30), np.uint8)
     image[8:, 5:15] = 90
     found = border_color(image[None])

@@ -60,7 +60,7 @@ def assert_same(grid: Grid, other: Grid) -> None:
     assert grid.view_numbers == other.view_numbers and grid.frame_numbers == other.frame_numbers
 
 
-def test_what_was_written_is_read(tiny_grid, tiny_grid_folder):
+def test_a_written_grid_reads_back_equal(tiny_grid, tiny_grid_folder):
     assert_same(read_grid(tiny_grid_folder), tiny_grid)
     assert_same(read_grid(tiny_grid_folder / "transforms.json"), tiny_grid)
 
@@ -81,7 +81,7 @@ def test_the_input_view_is_written_and_read_by_its_number(tiny_grid, tmp_path):
     assert (found.is_input == (found.view == 1)).all()
 
 
-def test_an_input_view_without_images_is_that_of_another_split(tiny_grid, tiny_grid_folder):
+def test_an_input_view_of_another_split_is_ignored(tiny_grid, tiny_grid_folder):
     edit(tiny_grid_folder, input_view=700)
     assert read_grid(tiny_grid_folder).input_view is None
     with pytest.raises(GridError, match="input view"):
@@ -209,22 +209,22 @@ def test_json_of_another_shape_is_refused(tmp_path, text, message):
 
 
 def test_missing_folders_and_files_are_named(tmp_path):
-    refused(tmp_path / "nowhere", "no such folder")
+    refused(tmp_path / "nowhere", "nowhere.*no such file")
     refused(tmp_path, r"transforms\.json or transforms_train\.json")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE.*not supported.*undistort"),
-        ({"camera_model": 7}, "not supported"),
+        ({"camera_model": "OPENCV_FISHEYE"}, "PINHOLE.*OPENCV_FISHEYE"),
+        ({"camera_model": 7}, "PINHOLE.*7"),
         ({"k1": 0.1, "p2": -0.2}, r"distortion \(k1, p2\)"),
-        ({"fl_x": None, "camera_angle_x": None}, "neither fl_x nor camera_angle_x"),
+        ({"fl_x": None, "camera_angle_x": None}, "`fl_x` or `camera_angle_x`"),
         ({"fl_x": float("nan")}, "`fl_x` must be a finite number"),
         ({"fl_x": "35mm"}, "`fl_x` must be a finite number"),
         ({"fl_x": -1}, "`fl_x` must be positive"),
         ({"camera_angle_x": 3.2}, "below π"),
-        ({"w": 25}, "says 25×24 pixels, the image has 24×24"),
+        ({"w": 25}, "25×24 pixels.*24×24"),
         ({"h": True}, "`h` must be a finite number"),
         ({"fps": float("inf")}, "`fps` must be a finite number"),
         ({"fps": 0}, "fps must be a positive number"),
@@ -254,7 +254,7 @@ def test_unsupported_models_and_invalid_numbers_are_refused(tiny_grid_folder, ch
         ({"time": 0.3}, "`frame` and `time` disagree"),
         ({"time": 0.0}, "`frame` and `time` disagree"),
         ({"time": 0.0, "frame": 0}, "view 1 has more than one image of frame 0"),
-        ({"transform_matrix": np.diag([1e300, 1, 1, 1]).tolist()}, "beyond"),
+        ({"transform_matrix": np.diag([1e300, 1, 1, 1]).tolist()}, "1e\\+300"),
         ({"transform_matrix": [[10**400] * 4] * 4}, r"frames\[4\]"),
         ({"frame": 10**400}, r"frames\[4\]"),
         ({"view": 1e9}, "`view` must be an integer"),
@@ -303,7 +303,7 @@ def test_links_inside_the_folder_and_to_the_folder_are_followed(tiny_grid, tiny_
 
 
 @pytest.mark.parametrize("path", ["a\0b.png", "x" * 5000, "images", "images/v00/gone.png"])
-def test_paths_to_no_image_are_refused(tiny_grid_folder, path):
+def test_paths_to_files_other_than_images_are_refused(tiny_grid_folder, path):
     edit_frames(tiny_grid_folder, lambda frame: frame.update(file_path=path), only=4)
     with pytest.raises(GridError):
         read_grid(tiny_grid_folder)
@@ -323,12 +323,12 @@ def png_of_size(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "not a PNG"),
-        (b"<!DOCTYPE html><title>Not found</title>", "not a PNG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 24\n", "not a PNG"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "not a PNG"),
+        (b"", "expected a PNG"),
+        (b"<!DOCTYPE html><title>Not found</title>", "expected a PNG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 24\n", "expected a PNG"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "expected a PNG"),
         (png_of_size(24, 24), "truncated or damaged"),
-        (png_of_size(9000, 9000), "9000×9000 pixels; at most 8192"),
+        (png_of_size(9000, 9000), "8192 pixels.*9000×9000"),
         (png_of_size(60000, 60000), "too large|at most 8192"),
         (png_of_size(24, 25), "24×25 pixels, but t000.png has 24×24"),
     ],
@@ -351,7 +351,7 @@ def test_images_of_sixteen_bits_are_refused(tiny_grid_folder):
     refused(tiny_grid_folder, "8 bits")
 
 
-def test_grids_beyond_the_size_limit_are_refused_unread(tiny_grid_folder, monkeypatch):
+def test_grids_beyond_the_size_limit_are_refused_before_decoding(tiny_grid_folder, monkeypatch):
     monkeypatch.setattr(reading, "MAX_GRID_BYTES", 12 * 24 * 24 * 4 - 1)
     monkeypatch.setattr(reading, "read_image", lambda path: pytest.fail("must not be decoded"))
     refused(tiny_grid_folder, "12 images of 24×24")

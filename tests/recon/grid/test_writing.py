@@ -28,7 +28,7 @@ def written(tmp_path_factory):
     return grid, folder
 
 
-def test_the_folder_holds_what_the_format_lists(written):
+def test_the_folder_contains_the_documented_files(written):
     _, folder = written
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert files == [

@@ -16,7 +16,7 @@ def test_every_camera_has_the_whole_object_in_its_image():
         assert np.ptp(pixels, axis=0).max() > 16
 
 
-def test_cameras_stand_on_all_sides():
+def test_cameras_surround_the_object():
     gaussians = gaussians_from_points(torch.rand(50, 3), torch.zeros(50, 3), 0.01)
     places = np.stack([camera.position for camera in surrounding_cameras(gaussians, 40, 8)])
     directions = places - gaussians.means.median(dim=0).values.numpy()

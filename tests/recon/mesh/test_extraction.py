@@ -81,10 +81,10 @@ def test_normals_of_moved_vertices_move_along():
 
 
 def test_transparent_gaussians_have_no_surface():
-    with pytest.raises(SceneError, match="no surface"):
+    with pytest.raises(SceneError, match="opacity above"):
         extract_mesh(shell(opacity=0.05), faces=100, resolution=32)
 
 
 def test_a_density_below_the_level_has_no_surface():
-    with pytest.raises(SceneError, match="density reaches"):
+    with pytest.raises(SceneError, match="density above"):
         extract_mesh(shell(count=12, opacity=0.15), faces=100, resolution=32)

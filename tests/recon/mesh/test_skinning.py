@@ -14,7 +14,7 @@ def cloud(count: int = 60) -> Gaussians:
     return gaussians._replace(quats=torch.randn(count, 4, generator=GENERATOR))
 
 
-def test_bound_points_stay_where_nothing_moves():
+def test_bound_points_stay_in_place_without_motion():
     gaussians, points = cloud(), np.random.default_rng(0).random((20, 3))
     binding = bind_points(points, gaussians)
     np.testing.assert_allclose(move_points(binding, gaussians, gaussians), points, atol=1e-6)
@@ -38,7 +38,7 @@ def test_weights_are_a_partition_of_unity():
     torch.testing.assert_close(binding.weights.sum(dim=1), torch.ones(20))
 
 
-def test_nearly_transparent_gaussians_carry_no_points():
+def test_no_points_are_bound_to_nearly_transparent_gaussians():
     gaussians = cloud()
     faint = torch.arange(60) < 30
     gaussians = gaussians._replace(opacities=torch.where(faint, -9.0, gaussians.opacities))
@@ -46,7 +46,7 @@ def test_nearly_transparent_gaussians_carry_no_points():
     assert (binding.indices >= 30).all()
 
 
-def test_a_single_gaussian_can_carry_everything():
+def test_all_points_can_be_bound_to_a_single_gaussian():
     gaussians = cloud(1)
     binding = bind_points(np.random.default_rng(0).random((5, 3)), gaussians)
     assert binding.weights.shape == (5, 1)

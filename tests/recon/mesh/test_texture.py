@@ -34,14 +34,14 @@ def test_points_have_the_color_of_the_gaussians_there(ball: tuple[Mesh, list[Ren
     assert np.abs(colors - (place + 0.5)).mean() < 0.03
 
 
-def test_what_no_view_sees_takes_the_nearest_color(ball: tuple[Mesh, list[RenderedView]]):
+def test_points_that_no_view_sees_have_the_nearest_color(ball: tuple[Mesh, list[RenderedView]]):
     mesh, views = ball
     colors = surface_colors(mesh.vertices, mesh.normals(), views[:1])
     assert (colors[:, 1] < 0.6).all()  # only the front, y < 0, was seen
     assert (surface_colors(mesh.vertices, mesh.normals(), []) == 0.5).all()
 
 
-def test_hidden_points_do_not_take_the_color_in_front_of_them():
+def test_hidden_points_do_not_get_the_color_in_front_of_them():
     camera = orbit_camera(0, 0, 3.2, 33.8, 32, 32)
     depth = np.full((32, 32), 3.0)  # a wall before the points at 3.2
     wall = RenderedView(camera, np.ones((32, 32, 3)), np.ones((32, 32)), depth, 1.0)

@@ -42,7 +42,7 @@ def test_the_environment_names_the_compiler(monkeypatch: pytest.MonkeyPatch):
     assert find_compiler() == ["ccache", "g++-13"]
 
 
-def test_clang_comes_before_gcc_and_both_before_the_package(no_compiler: pytest.MonkeyPatch):
+def test_clang_is_preferred_to_gcc_and_both_to_ziglang(no_compiler: pytest.MonkeyPatch):
     assert find_compiler() is None
     no_compiler.setattr(build_module.importlib.util, "find_spec", lambda name: object())
     assert find_compiler() == [sys.executable, "-m", "ziglang", "c++"]

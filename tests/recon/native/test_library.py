@@ -65,12 +65,12 @@ def test_the_environment_names_the_instruction_set(monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("unloaded")
 def test_an_unknown_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FOURDVD_ISA", "mmx")
-    with pytest.raises(BackendError, match=r"FOURDVD_ISA is 'mmx'; expected one of \['avx"):
+    with pytest.raises(BackendError, match=r"FOURDVD_ISA .*\['avx.*'mmx'"):
         kernels()
 
 
 @pytest.mark.usefixtures("unloaded")
-def test_a_library_that_is_missing_is_an_error_that_says_how_to_build_it(
+def test_a_missing_library_is_an_error_that_says_how_to_build_it(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(library, "built", lambda: False)
@@ -79,7 +79,7 @@ def test_a_library_that_is_missing_is_an_error_that_says_how_to_build_it(
 
 
 @pytest.mark.usefixtures("unloaded")
-def test_a_library_that_is_broken_is_an_error_that_says_how_to_build_it(
+def test_a_broken_library_is_an_error_that_says_how_to_build_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     broken = tmp_path / "fourdvd_kernels.so"
@@ -92,7 +92,7 @@ def test_a_library_that_is_broken_is_an_error_that_says_how_to_build_it(
 
 @needs_kernels
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_child_process_draws_after_its_parent_has_used_threads():
+def test_a_forked_process_can_rasterize_after_its_parent_used_threads():
     result = subprocess.run(
         [sys.executable, "-c", AFTER_A_FORK], capture_output=True, text=True, timeout=120
     )

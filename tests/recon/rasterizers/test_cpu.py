@@ -297,7 +297,7 @@ def test_without_gaussians_only_the_background_is_drawn():
     assert not images.depth.any()
 
 
-def test_two_forwards_and_then_their_backwards_in_any_order():
+def test_backward_passes_may_follow_two_forward_passes_in_any_order():
     """Workspaces of several forwards live beside each other."""
     cases = [CASES["random"], CASES["off screen"], CASES["many"]]
     alone = [gradients(rasterize_cpu, case, torch.float32)[1]["means"] for case in cases]
@@ -372,7 +372,7 @@ def test_any_number_of_threads_gives_the_same_bits(name: str):
 
 
 @pytest.mark.usefixtures("restored_threads")
-def test_python_threads_may_draw_at_the_same_time():
+def test_python_threads_may_rasterize_at_the_same_time():
     kernels().set_threads(2)
     names = ["random", "off screen", "colors by view", "an opaque stack"]
     expected = [gradients(rasterize_cpu, CASES[name], torch.float32)[1] for name in names]

@@ -105,7 +105,7 @@ def test_every_argument_reaches_gsplat_and_every_gradient_comes_back(monkeypatch
     assert_agreement(scene(), tolerance=1e-5)
 
 
-def test_the_probe_alone_gets_its_gradient(monkeypatch):
+def test_the_means2d_probe_alone_gets_its_gradient(monkeypatch):
     monkeypatch.setattr(backend, "_rasterization_on", lambda device: gsplat_in_torch)
     backgrounds = torch.zeros(VIEWS, 3)
     gradients = []
@@ -116,7 +116,7 @@ def test_the_probe_alone_gets_its_gradient(monkeypatch):
     torch.testing.assert_close(*gradients)
 
 
-def test_images_without_gradients_need_no_probe(monkeypatch):
+def test_images_without_gradients_need_no_means2d_probe(monkeypatch):
     monkeypatch.setattr(backend, "_rasterization_on", lambda device: gsplat_in_torch)
     probe = torch.zeros(VIEWS, 12, 2, requires_grad=True)
     with torch.no_grad():

@@ -70,7 +70,7 @@ def draw(scene: Scene, views: int = 2, **arguments: Tensor) -> reference.Renderi
 
 
 def splat(mean, quat, scale, viewmat, K) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """Centre in pixels, inverse 2×2 covariance and depth; None behind the camera."""
+    """Center in pixels, inverse 2×2 covariance and depth; None behind the camera."""
     rotation = viewmat[:3, :3]
     x, y, z = rotation @ mean + viewmat[:3, 3]
     if z <= 0.01:
@@ -121,7 +121,7 @@ def slow_images(scene: Scene, backgrounds: np.ndarray, views: int = 2) -> list[n
     [random_scene(), special_scene(), random_scene(0)],
     ids=["random", "special", "empty"],
 )
-def test_it_agrees_with_a_loop_over_pixels_and_gaussians(scene: Scene):
+def test_the_reference_agrees_with_a_loop_over_pixels_and_gaussians(scene: Scene):
     backgrounds = torch.tensor([[1.0, 1.0, 1.0], [0.1, 0.5, 0.9]], dtype=torch.float64)
     found = draw(scene, backgrounds=backgrounds)
     for part, expected in zip(found, slow_images(scene, backgrounds.numpy()), strict=True):
