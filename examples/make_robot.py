@@ -1,9 +1,9 @@
-"""Make the bundled example: a grid with fewer pixels, as palette images.
+"""Make the bundled example grid: downscaled images with palettes.
 
     python examples/make_robot.py path/to/grids/robot examples/robot
 
-Areas are averaged in premultiplied alpha, so edges keep their colors. A palette of 256 RGBA
-colors per image takes a third of the bytes; over white it is 43 dB from the full colors.
+Images are downscaled by averaging premultiplied colors, so edges keep their colors. Palettes of 256
+RGBA colors need a third of the bytes; over white, the PSNR against full colors is 43 dB.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from recon.grid.writing import IMAGES, write_posed_images
 from recon.output import output_folder
 
 SIZE_PX = 160
-OPAQUE = 248  # the quantizer mixes 255 with its neighbors; nearly opaque becomes opaque again
+OPAQUE = 248  # the quantizer averages alphas near 255; those from here on are set to 255 again
 CHANGES = f"""
 Changes made for this copy: images reduced to {SIZE_PX} x {SIZE_PX} pixels and palettes of 256
-colours; videos, contact sheet and surface points left out.
+colors; videos, contact sheet and surface points left out.
 """
 TEST_IMAGES = "test_images/c{view:02d}/t{frame:03d}.png"
 
 
 def main(source: Path, target: Path) -> None:
-    """Make the folder `target` from the grid and the held-out images in `source`."""
+    """Create the folder `target` from the grid and the held-out images in `source`."""
     with output_folder(target) as folder:
         for split, name, pattern in (
             ("train", "transforms.json", IMAGES),
@@ -44,14 +44,14 @@ def main(source: Path, target: Path) -> None:
 
 
 def shrink(grid: Grid, size_px: int) -> Grid:
-    """Resize a grid to `size_px` × `size_px` pixels."""
+    """Downscale a grid to `size_px` × `size_px` pixels."""
     images = np.stack([shrink_image(image, size_px) for image in grid.images])
     cameras = tuple(camera.resized(size_px, size_px) for camera in grid.cameras)
     return dataclasses.replace(grid, cameras=cameras, images=images)
 
 
 def shrink_image(image: np.ndarray, size_px: int) -> np.ndarray:
-    """Average the areas of an RGBA image, uint8 [H, W, 4] → [size_px, size_px, 4]."""
+    """Downscale an RGBA image by area averaging, uint8, [H, W, 4] → [size_px, size_px, 4]."""
     straight = image.astype(np.float32) / 255
     premultiplied = np.dstack([straight[..., :3] * straight[..., 3:], straight[..., 3]])
     channels = [Image.fromarray(premultiplied[..., channel]) for channel in range(4)]
@@ -63,7 +63,7 @@ def shrink_image(image: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def reduce_palette(path: Path) -> None:
-    """Replace a PNG by one with a palette of 256 colors."""
+    """Replace a PNG file by one with a palette of 256 colors."""
     with Image.open(path) as image:
         reduced = image.quantize(256, method=Image.Quantize.FASTOCTREE)
     palette = np.array(reduced.getpalette("RGBA"), dtype=np.uint8).reshape(-1, 4)

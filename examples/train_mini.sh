@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train the small cascade `mini` from animated assets: about nine hours on two CPU cores, and five
-# minutes on a GPU (without one, six hours more).
+# Train the small cascade `mini` from animated assets. It takes about nine hours on two CPU cores
+# plus five minutes on a GPU, or six more hours without a GPU.
 #
 #     examples/train_mini.sh ASSETS OUT        ASSETS: folder of GLB files
 #
@@ -8,9 +8,9 @@
 #
 #     fourdvd generate VIDEO -o GRID --weights OUT/weights
 #
-# The weights that ship were trained for as many steps in more parts, with less noise in some of the
-# parts that are `noisy` here, and on some of the shapes only. Logs: examples/mini_training, model
-# card: docs/models.md.
+# The bundled weights were trained for the same number of steps, but in more parts, with less noise
+# in some of the parts that are `noisy` here, and on only some of the shapes. Their logs are in
+# examples/mini_training, the model card in docs/models.md.
 set -euo pipefail
 assets=$1 out=$2
 
@@ -63,8 +63,9 @@ done
 [ -e "$out/shards/index.json" ] ||
     fourdvd data pack "$out/grids" -o "$out/shards" --low 64 --high 128 --all
 
-# 3. Generate procedural characters: small ones in six poses for SV3D, others at both sizes for the
-# coarse and fine stage. SV3D has not seen the latter: its views of them are those of inference.
+# 3. Generate procedural characters: small ones from six elevations for SV3D, others at both sizes
+# for the coarse and the fine stage. SV3D is not trained on the latter, so that its views of them are
+# as imperfect as at inference.
 figures() { # FOLDER COUNT SEED OPTIONS
     local elevations=(0 5 10 15 20 -5)
     for number in "${!elevations[@]}"; do

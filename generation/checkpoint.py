@@ -1,4 +1,4 @@
-"""The unfinished state of a generation on disk, from which an interrupted one is resumed.
+"""Checkpoints of an unfinished generation, from which an interrupted one is resumed.
 
     GRID/unfinished/input                        the prepared clip, to look at
     GRID/unfinished/reference_views.safetensors  views of frame 0 that the orbit model made
@@ -31,8 +31,8 @@ class Checkpoint:
     """Saved states of one generation.
 
     Attributes:
-        folder: the grid folder; None: nothing is saved and nothing is resumed.
-        identity: everything that a saved state must agree in to be resumed, see `recon.resume`.
+        folder: the grid folder; None to save and resume nothing.
+        identity: values that a saved state must match to be resumed, see `recon.resume`.
     """
 
     def __init__(self, folder: Path | None = None, identity: Mapping[str, Any] | None = None):
@@ -55,7 +55,7 @@ class Checkpoint:
         """Read a saved state; None if there is none.
 
         Raises:
-            OutputExistsError: it is the state of another clip or of other settings.
+            OutputExistsError: the state belongs to another clip or to other settings.
             InputError: the file is damaged.
         """
         if self.folder is None:
@@ -78,12 +78,11 @@ class Checkpoint:
 
 
 def check_folder(folder: Path, overwrite: bool = False) -> None:
-    """Check that a grid may be written to a folder: as `check_output`, but it may be unfinished.
+    """Check that a grid may be written to a folder, which may hold an unfinished generation.
 
     Raises:
-        OutputExistsError: it holds something else than an unfinished generation, and `overwrite`
-            is False.
-        OutputError: as `check_output`.
+        OutputExistsError: the folder holds anything else, and `overwrite` is False.
+        OutputError: see `check_output`.
     """
     if not _is_unfinished(folder):
         check_output(folder, overwrite)

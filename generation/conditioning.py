@@ -1,7 +1,7 @@
 """Conditioning inputs of the networks: latents, image tokens and camera angles.
 
 Letters: T frames, V views, N samples of one call (SV3D: the V views of an orbit; SV4D: T·V, frames
-outermost), C channels and h × w pixels of latents, D numbers of a token. Angles are in radians: the
+outermost), C channels and h × w pixels of latents, D width of a token. Angles are in radians: the
 polar angle from the zenith, the azimuth from the input view.
 """
 

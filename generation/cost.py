@@ -46,13 +46,13 @@ ATTENTION = torch.ops.aten.scaled_dot_product_attention
 
 
 class Estimate(NamedTuple):
-    """What a generation takes.
+    """Estimated memory, disk space and time of a generation.
 
     Attributes:
         device_memory_bytes: peak of weights and activations on the device.
-        disk_bytes: size of the finished folder and, beside it, of the saved state.
+        disk_bytes: size of the finished folder plus that of the saved state.
         flops: floating-point operations of all networks.
-        seconds: time for that.
+        seconds: time that these operations take.
     """
 
     device_memory_bytes: int
@@ -62,10 +62,10 @@ class Estimate(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Cost of one call or of one stage.
+    """Cost of one network call or of one stage.
 
     Attributes:
-        memory: peak of activations in bytes, of a stage with its weights.
+        memory: peak memory in bytes: activations of a call; activations and weights of a stage.
         flops: floating-point operations.
     """
 
@@ -74,12 +74,12 @@ class Cost(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What the cost of a call depends on, apart from the number of images.
+    """Parameters that determine the cost of a network call, apart from the number of images.
 
     Attributes:
         architecture: the networks of the model.
         size: side of the images in pixels.
-        dtype: type of UNet and image encoder.
+        dtype: floating-point type of the UNet and the image encoder.
         low_memory: see `generation.networks.Networks`.
         on_cpu: whether the networks run on a CPU.
         guided: whether classifier-free guidance is used.
@@ -94,7 +94,10 @@ class Setting(NamedTuple):
 
     @property
     def tokens(self) -> int | None:
-        """Tokens in a layer at once; fewer on a CPU, which hardly changes the peak."""
+        """Maximum number of tokens per call of a layer; None for no limit.
+
+        On a CPU it is limited, too, because that hardly changes the peak.
+        """
         if self.low_memory:
             return LOW_MEMORY_TOKENS
         return 8 * LOW_MEMORY_TOKENS if self.on_cpu else None
@@ -108,18 +111,18 @@ def estimate(
     rate_flops: float,
     architectures: Mapping[str, Architecture],
 ) -> Estimate:
-    """Estimate what a generation takes.
+    """Estimate memory, disk space and time of a generation.
 
     Args:
-        plan: the plan.
+        plan: the plan of the generation.
         settings: the options; their device is resolved.
         size: side of the clip's images in pixels.
-        frames: n.
+        frames: number of frames n of the clip.
         rate_flops: floating-point operations per second, e.g. from `measured_rate`.
-        architectures: networks of each model in `Plan.models`.
+        architectures: architecture of each model in `Plan.models`, by name.
 
     Returns:
-        The estimate; its memory is the largest one of the orbit model and the stages.
+        The estimate; its memory is the maximum over the orbit model and the stages.
     """
     base = architectures[plan.preset.model]
     setting = Setting(
@@ -150,10 +153,10 @@ def estimate(
 def measured_rate(device: torch.device | str) -> float:
     """Measure the floating-point operations per second that the networks can be expected to reach.
 
-    The best rate of a product of large matrices, bfloat16 on CUDA and float32 on a CPU, times
-    `EFFICIENCY`: the fraction of it that a UNet call reaches, because norms, activations and copies
-    are not counted. On a CPU the fraction was between 0.45 (two threads) and 0.77 (one) in runs of
-    `tests.benchmarks.unet` beside other programs, of which this is the lower; CUDA's is assumed.
+    It is the best rate of a large matrix product (bfloat16 on CUDA, float32 on a CPU) times
+    `EFFICIENCY`, the fraction that a UNet call reaches: its norms, activations and copies take time
+    but are not counted as operations. For a CPU, `tests.benchmarks.unet` measured 0.45 with two
+    threads and 0.77 with one, while other programs ran; the lower is used. CUDA's is an assumption.
 
     Args:
         device: the device of the networks; it is kept busy for `MEASURED_SECONDS`.
@@ -197,7 +200,7 @@ def _stages(plan: Plan, setting: Setting, frames: int) -> list[Cost]:
 def _fine_stage(plan: Plan, setting: Setting, coarse: Setting, frames: int) -> Cost:
     """Estimate the fine stage: a grid, and the structure branch, whose features every step adds.
 
-    The paper's branch is assumed; which one it is stands in a file that may not be here yet.
+    The paper's branch is assumed, because the file that names its kind may not be downloaded yet.
     """
     V = len(plan.network_azimuths_deg)
     grid = _stage(plan, setting, frames)
@@ -264,7 +267,7 @@ def _directions(window: Window) -> int:
 
 
 def _references(plan: Plan) -> tuple[int, int]:
-    """Count the frames whose views are encoded again, and those of them that are decoded."""
+    """Count the reference frames that are encoded, and those whose views are decoded before."""
     used = [
         frame
         for window in plan.windows
@@ -295,9 +298,9 @@ def step_cost(T: int, V: int, setting: Setting) -> Cost:
     """Trace a denoising step: both halves of the guidance, together or one after the other.
 
     Args:
-        T: frames; 1 for SV3D.
-        V: views.
-        setting: the rest.
+        T: number of frames; 1 for SV3D.
+        V: number of views.
+        setting: networks, image size and precision.
     """
     config = setting.architecture.unet
     side, N, c = setting.size // LATENT_SIDE, T * V, config.out_channels
@@ -327,11 +330,11 @@ def step_cost(T: int, V: int, setting: Setting) -> Cost:
 def branch_cost(T: int, V: int, setting: Setting, coarse_size: int) -> Cost:
     """Trace the structure branch for one window; its memory is that of the features it returns.
 
-    At its own peak, before the first step, it takes less than a step of the UNet does.
+    The branch itself runs before the first step and peaks lower than a step of the UNet.
 
     Args:
-        T: frames.
-        V: views.
+        T: number of frames.
+        V: number of views.
         setting: setting of the fine stage.
         coarse_size: side of the coarse stage's images in pixels.
     """
@@ -422,9 +425,9 @@ def _image_encoder(architecture: Architecture) -> nn.Module:
 
 
 class PeakMemory(TorchDispatchMode):
-    """Follows the memory of all tensors that are created while it is active.
+    """Track the memory of all tensors that are created while it is active.
 
-    Memory that an operation allocates and frees inside is not seen.
+    Memory that an operation allocates and frees internally is not counted.
 
     Args:
         device: type of the device whose tensors count.
@@ -438,8 +441,8 @@ class PeakMemory(TorchDispatchMode):
         super().__init__()
         self.device = device
         self.live = self.peak = 0
-        self._seen: dict[int, weakref.ref[UntypedStorage]] = {}
-        self._again: dict[Hashable, Callable[[], Tensor]] = {}
+        self._tracked: dict[int, weakref.ref[UntypedStorage]] = {}
+        self._cached: dict[Hashable, Callable[[], Tensor]] = {}
 
     def __torch_dispatch__(
         self,
@@ -452,20 +455,20 @@ class PeakMemory(TorchDispatchMode):
         for tensor in [result] if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.device.type == self.device:
                 storage = tensor.untyped_storage()
-                if id(storage) not in self._seen and not _is_of(storage, args):
-                    self._see(storage)
+                if id(storage) not in self._tracked and not _belongs_to_args(storage, args):
+                    self._track(storage)
         return result
 
     def _run(self, func: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:
-        """Run an operation; on meta, reuse shapes that were inferred before, which is slow."""
+        """Run an operation; on the meta device, cache the shapes, as inferring them is slow."""
         if self.device != "meta" or kwargs:
             return func(*args, **kwargs)
-        key = (func, _form(args))
-        if key in self._again:
-            return self._again[key]()
+        key = (func, _cache_key(args))
+        if key in self._cached:
+            return self._cached[key]()
         result = func(*args)
-        if isinstance(result, Tensor) and not _is_of(result.untyped_storage(), args):
-            self._again[key] = partial(
+        if isinstance(result, Tensor) and not _belongs_to_args(result.untyped_storage(), args):
+            self._cached[key] = partial(
                 torch.empty_strided,
                 result.shape,
                 result.stride(),
@@ -474,14 +477,14 @@ class PeakMemory(TorchDispatchMode):
             )
         return result
 
-    def _see(self, storage: UntypedStorage) -> None:
+    def _track(self, storage: UntypedStorage) -> None:
         key, size = id(storage), storage.nbytes()
-        self._seen[key] = weakref.ref(storage, lambda _: self._forget(key, size))
+        self._tracked[key] = weakref.ref(storage, lambda _: self._untrack(key, size))
         self.live += size
         self.peak = max(self.peak, self.live)
 
-    def _forget(self, key: int, size: int) -> None:
-        del self._seen[key]
+    def _untrack(self, key: int, size: int) -> None:
+        del self._tracked[key]
         self.live -= size
 
 
@@ -502,19 +505,19 @@ def count_flops(run: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def _is_of(storage: UntypedStorage, args: Sequence[Any]) -> bool:
-    """Return whether memory is that of an argument, so that nothing was allocated."""
+def _belongs_to_args(storage: UntypedStorage, args: Sequence[Any]) -> bool:
+    """Return whether a storage belongs to an argument, so that nothing was allocated."""
     return any(
         isinstance(leaf, Tensor) and leaf.untyped_storage() is storage for leaf in tree_leaves(args)
     )
 
 
-def _form(value: Any) -> Hashable:
-    """Return what the shapes of an operation's results depend on."""
+def _cache_key(value: Any) -> Hashable:
+    """Return a cache key of arguments: all that the shapes of an operation's results depend on."""
     if isinstance(value, Tensor):
         return value.device.type, value.dtype, value.shape, value.stride()
     if isinstance(value, (list, tuple)):
-        return tuple(map(_form, value))
+        return tuple(map(_cache_key, value))
     return type(value), value
 
 

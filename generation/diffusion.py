@@ -19,7 +19,7 @@ from torch import Tensor
 from generation.conditioning import Conditioning
 from recon.errors import DivergedError
 
-SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 700.0, 7.0  # with which SV3D and SV4D are sampled
+SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 700.0, 7.0  # noise schedule of SV3D and SV4D
 
 Denoiser = Callable[[Tensor, float], Tensor]
 """Maps noisy latents [N, C, h, w] and their σ to denoised latents of the same shape."""
@@ -80,7 +80,7 @@ def plain_denoiser(predict: Predictor, conditionings: Sequence[Conditioning]) ->
 
     Args:
         predict: the network.
-        conditionings: B of them; the denoiser takes B·N latents, N for each in order.
+        conditionings: B conditionings; the denoiser takes B·N latents, N for each in order.
     """
     return lambda x, sigma: _denoised(predict, x, sigma, conditionings)
 
@@ -173,7 +173,7 @@ def euler(
     """Integrate the probability flow ODE from the first noise level to the last.
 
     Args:
-        denoisers: used in turn, one for each step.
+        denoisers: denoisers of successive steps, repeated cyclically.
         x: noisy latents at `sigmas[0]`, float32, [N, C, h, w].
         sigmas: descending, [steps + 1].
         on_step: called after each step with the number of steps done; an exception ends the run.

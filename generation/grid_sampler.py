@@ -51,25 +51,23 @@ from generation.windows import Window
 from recon.errors import DivergedError, Interrupted
 from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
 
-SEEDS = 1_000_003  # sampler runs for which one seed has separate noise
-ORBIT_RUN, COARSE_RUNS = (
-    -1,
-    SEEDS // 2,
-)  # numbers of the orbit's run and of the coarse stage's first
+SEEDS = 1_000_003  # number of sampler runs with separate noise for each seed
+ORBIT_RUN = -1  # number of the orbit model's run
+COARSE_RUNS = SEEDS // 2  # number of the coarse stage's first run
 REFERENCE_VIEWS = "reference_views"
 
 
 @dataclass
 class Job:
-    """What all sampler runs of one generation share.
+    """Plan, input and callbacks that all sampler runs of one generation share.
 
     Attributes:
-        plan: what to sample.
+        plan: plan of the generation.
         video: the input on white in [−1, 1], float32, [n, 3, H, W].
-        checkpoint: where finished runs are saved.
+        checkpoint: checkpoint that finished runs are saved to.
         on_step: called after every denoising step.
-        should_stop: asked after every denoising step; True stops.
-        seconds: time spent so far by part of the work, earlier interrupted runs included.
+        should_stop: called after every denoising step; True stops the generation.
+        seconds: time spent on each phase so far, including earlier interrupted runs.
     """
 
     plan: Plan
@@ -91,7 +89,7 @@ class Job:
         """Make the `on_step` of one sampler run.
 
         Args:
-            title: phase to report.
+            title: title of the run in progress reports.
             steps_before: denoising steps of all runs before it.
 
         Returns:
@@ -114,10 +112,10 @@ class SamplerRun(NamedTuple):
     """One run of the sampler.
 
     Attributes:
-        title: what it makes, for messages.
+        title: title in messages and progress reports.
         shape: shape of the latents, [N, C, h, w].
-        number: number of its noise, from `ORBIT_RUN` to below `SEEDS` − 1.
-        steps: denoising steps.
+        number: number of the run, which selects its noise, from `ORBIT_RUN` to `SEEDS` − 2.
+        steps: number of denoising steps.
         steps_before: denoising steps of all runs before it.
     """
 
@@ -201,12 +199,12 @@ def _orbit(job: Job, networks: Networks) -> Tensor:
 
 
 class Stage(NamedTuple):
-    """One grid of a generation; coarse and fine differ in these values and in what is added.
+    """One grid of a generation: the coarse or the fine one of a cascade, or the only one.
 
     Attributes:
-        name: name of its saved state: "coarse", "fine", or "grid" for the only one.
+        name: name of its checkpoint: "coarse", "fine", or "grid" for the only one.
         size: side of the images in pixels.
-        first_run: number of the noise of its first window.
+        first_run: number of its first sampler run, see `SamplerRun`.
         stages_before: number of stages sampled before it.
     """
 
@@ -216,18 +214,18 @@ class Stage(NamedTuple):
     stages_before: int = 0
 
     def title(self, part: str) -> str:
-        """Name a part of the work in messages and times."""
+        """Return the title of a phase of this stage in messages and times."""
         return part if self.name == "grid" else f"{self.name} {part}"
 
 
 @dataclass
 class GridSampler:
-    """Samples one grid.
+    """Sample one grid, window by window.
 
     Attributes:
         job: the generation.
-        stage: which of its grids.
-        networks: networks of the base model; of the coarse stage, with the LoRA merged.
+        stage: the grid to sample.
+        networks: networks of the base model; for the coarse stage with the LoRA merged.
         reference_views: views of frame 0 in [−1, 1], [V, 3, H, W]; None: the first window has no
             reference views.
         branch: structure branch of the fine stage.
@@ -245,8 +243,8 @@ class GridSampler:
         """Sample the windows that are missing and decode the grid.
 
         Returns:
-            Images of all frames and generated views in [−1, 1], [n, V, 3, H, W], those of the input
-            view first if the network denoises it.
+            Images of all frames and views in [−1, 1], [n, V, 3, H, W]. If the network denoises the
+            input view, that is the first view; else only the generated views are returned.
         """
         plan, job, networks = self.job.plan, self.job, self.networks
         self.video = reduced(job.video, self.stage.size)
@@ -285,7 +283,7 @@ class GridSampler:
         self.frames_done[frames] = True
 
     def _denoiser(self, frames: list[int], reference: int | None) -> Denoiser:
-        """Make the denoiser of frames, in the order in which the network gets them."""
+        """Make the denoiser of a window; `frames` are in the order of the network's input."""
         plan, networks, azimuths = self.job.plan, self.networks, self.job.plan.network_azimuths_deg
         if reference is None:
             reference_latents = torch.zeros_like(self.latents[0])
@@ -312,7 +310,7 @@ class GridSampler:
 
     @torch.inference_mode()
     def _residuals(self, frames: list[int]):
-        """Features that the structure branch adds to those of the network; None without one."""
+        """Run the structure branch; its feature residuals are added in the UNet. None without."""
         if self.branch is None:
             return None
         structure = Structure(
@@ -321,7 +319,7 @@ class GridSampler:
         return self.branch(Structure(*(part.to(self.networks.device) for part in structure)))
 
     def _views(self, frame: int) -> Tensor:
-        """Decode the views of a finished frame in [−1, 1], [V, 3, H, W], the input included."""
+        """Decode the views of a finished frame, [V, 3, H, W] in [−1, 1], input view included."""
         own = int(self.job.plan.preset.denoises_input_view)
         if self.frames_done[frame]:
             views = self.networks.images(self.latents[frame, own:])
@@ -332,7 +330,7 @@ class GridSampler:
         return torch.cat([self.video[frame : frame + own], views])
 
     def _restore(self) -> None:
-        """Read the saved state, or start with a fresh one."""
+        """Load the checkpoint, or initialize an empty grid."""
         saved = self.job.checkpoint.load(self.stage.name)
         if saved is not None:
             self.latents = saved.tensors["latents"]
@@ -354,14 +352,14 @@ class GridSampler:
 
 
 def reduced(images: Tensor, size: int) -> Tensor:
-    """Downscale images [N, 3, H, W] to size², unless they are not larger."""
+    """Downscale images [N, 3, H, W] that are larger than size² to size²."""
     if images.shape[-1] <= size:
         return images
     return interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def enlarged(views: Tensor, size: int) -> Tensor:
-    """Upscale views [n, V, 3, H, W] in [−1, 1] to size², unless they have that size."""
+    """Upscale views [n, V, 3, H, W] in [−1, 1] that are smaller than size² to size²."""
     if views.shape[-1] == size:
         return views
     large = interpolate(views.flatten(0, 1), (size, size), mode="bicubic", align_corners=False)

@@ -1,4 +1,4 @@
-"""The networks of one model on a device: what they are built from, and what the pipeline calls.
+"""The networks of one model on a device: their architecture, and the calls of the pipeline.
 
 Letters: N images, T times, V views, c channels and h × w pixels of latents. Tensors go in and come
 out as float32 on the CPU, except in `predict`, which the sampler calls.
@@ -38,14 +38,14 @@ from generation.models.vae import (
 )
 from generation.settings import GenerateSettings
 
-CHUNK_IMAGES = 8  # through the autoencoder or the image encoder
+CHUNK_IMAGES = 8  # per call of the autoencoder or the image encoder
 PUBLISHED_AUTOENCODER = VAEConfig()
-LOW_MEMORY_TOKENS = 2 * 72 * 72  # through a layer: two frames of the first level at 576²
+LOW_MEMORY_TOKENS = 2 * 72 * 72  # per call of a layer: two frames of the first level at 576²
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the networks of a model are built from.
+    """Configurations that the networks of a model are built from.
 
     Attributes:
         unet: configuration of SV3D's UNet, or of SV4D's if it is an `SV4DConfig`.
@@ -92,7 +92,7 @@ class Networks:
         reference_encoder: reference views to unscaled latents; may be `encoder` itself.
         decoder: scaled latents to images.
         image_encoder: images to tokens.
-        device: where they compute.
+        device: device on which they compute.
         low_memory: each network is on the device only while it computes, images and tokens are
             processed in small chunks, and the two halves of classifier-free guidance one after
             the other.
@@ -134,7 +134,7 @@ class Networks:
         """Decode scaled latents to images in [−1, 1]: [N, c, h, w] to [N, 3, H, W]."""
         with self.working(self.decoder):
             images = decode_in_chunks(self.decoder, latents.to(self.device), self._chunk_images)
-        return images.clamp(-1, 1).cpu().contiguous()  # as a saved state is when it is read
+        return images.clamp(-1, 1).cpu().contiguous()  # the layout of a loaded checkpoint
 
     @torch.inference_mode()
     def tokens(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a clip to a grid of views × frames, on one page.
+"""The pipeline from a clip to a grid of views × frames.
 
     clip ──square──▶ video ──orbit model──▶ reference views (SV4D and the cascades)
     video, reference views ──base network──▶ grid                              (published models)
@@ -68,11 +68,11 @@ class Generated(NamedTuple):
 
 
 class SampledGrid(NamedTuple):
-    """Result of the networks.
+    """Sampled and decoded images of a grid.
 
     Attributes:
         views: images of the generated views in [−1, 1], [n, V, 3, H, W].
-        seconds: time by part of the work.
+        seconds: time spent on each phase, by name.
     """
 
     views: Tensor
@@ -103,7 +103,7 @@ def load_pipeline(
 
     Raises:
         InputError: a name is unknown.
-        WeightsError: weights are missing, damaged or of another model.
+        WeightsError: weights are missing, damaged or belong to another model.
         BackendError: the device is not available.
 
     Example:
@@ -124,15 +124,15 @@ def load_pipeline(
 def open_pipeline(
     settings: GenerateSettings, weights_folder: Path | None = None, keep_networks: bool = True
 ) -> Pipeline:
-    """As `load_pipeline`, for options that are collected already; their device is resolved.
+    """Find and open the weights of a model; `load_pipeline` for options in a `GenerateSettings`.
 
     Args:
-        settings: the options.
-        weights_folder: folder to search first.
+        settings: the options; their device must be resolved, not "auto".
+        weights_folder: folder to search for weights first.
         keep_networks: whether networks stay in memory for the next grid.
     """
     plan = make_plan(settings, presets[settings.model].window_frames)
-    cascade = {  # first: they take days to train, the others minutes to download
+    cascade = {  # searched first: if missing, they take days to train, the others only a download
         name: find_cascade_file(name, plan.preset.model, weights_folder)
         for name in plan.cascade_files
     }
@@ -145,9 +145,9 @@ class Pipeline:
     """A model with its weights, which generates grids of any number of clips.
 
     Attributes:
-        settings: the options of the model and of the machine; those of a grid are the defaults.
-        weights: opened weights by name of the model.
-        cascade: weights files of the cascade, by name.
+        settings: options of the model and the device; its options of the grid serve as defaults.
+        weights: opened weights by model name.
+        cascade: paths of the cascade's LoRA and structure branch, by file name.
         keep_networks: whether networks stay in memory for the next grid.
     """
 
@@ -182,7 +182,7 @@ class Pipeline:
             elevation_deg: elevation of the input view; None for the preset's.
             size: side of the grid's images in pixels, a multiple of 64; None for the preset's.
             on_step: called after every denoising step.
-            should_stop: asked after every denoising step; True stops.
+            should_stop: called after every denoising step; True stops the generation.
 
         Returns:
             The grid; view 0 is the input.
@@ -227,16 +227,17 @@ class Pipeline:
 
         Args:
             clip: the input; it is cut to the model's size.
-            folder: the grid folder; complete at the end, resumable after each window until then.
-            settings: options of the grid; those of model and machine must be the pipeline's.
+            folder: the grid folder; until it is complete it holds a checkpoint of each window.
+            settings: options of the grid; those of the model and the device must be the pipeline's.
             overwrite: whether a finished folder, or an unfinished one with other settings, may be
                 replaced.
             on_step: called after every denoising step.
-            should_stop: asked after every denoising step; True stops.
+            should_stop: called after every denoising step; True stops the generation.
 
         Raises:
             InputError: a number is out of range.
-            OutputExistsError: the folder holds something else and `overwrite` is False.
+            OutputExistsError: the folder holds anything but this generation, unfinished, and
+                `overwrite` is False.
             WeightsError: the weights do not fit the networks or each other.
             Interrupted: `should_stop` returned True; the finished windows are saved.
             DivergedError: the networks gave values that are not finite.
@@ -274,7 +275,7 @@ class Pipeline:
     ) -> SampledGrid:
         """Run the networks: the orbit model, then each stage."""
         frames = torch.from_numpy(composite(clip.images)).permute(0, 3, 1, 2)
-        _ = self._cascade  # refused before any step if it is for another base network
+        _ = self._cascade  # raises before the first step if it was trained on another base
         job = Job(plan, frames.float() / 127.5 - 1, checkpoint, on_step, should_stop)
         size, references = job.video.shape[-1], None
         if plan.orbit_model is not None:
@@ -300,7 +301,7 @@ class Pipeline:
         return GridSampler(job, stage, loaded.networks, references, loaded.branch, coarse).sample()
 
     def estimate(self, clip: Clip | SquareClip) -> Estimate:
-        """Estimate memory, disk and time of the grid of a clip; takes a second, runs no network."""
+        """Estimate memory, disk and time of the grid of a clip, in a second and without weights."""
         square, plan = prepare(clip, self.settings)
         architectures = {name: each.architecture for name, each in self.weights.items()}
         size, frames = square.images.shape[1], len(square.images)
@@ -310,9 +311,9 @@ class Pipeline:
     # -- networks
 
     def _networks(self, role: str, job: Job) -> StageNetworks:
-        """Load the networks of a role ("orbit", "grid", "coarse", "fine"), or take the kept ones.
+        """Load the networks of a role ("orbit", "grid", "coarse", "fine"), or reuse loaded ones.
 
-        All others leave the device, and the memory as well unless they are kept.
+        Networks of other roles are moved to the CPU, or deleted if `keep_networks` is False.
         """
         for other in self._loaded.keys() - {role}:
             if self.keep_networks:
@@ -347,18 +348,18 @@ class Pipeline:
 
     @cached_property
     def _cascade(self) -> dict[str, WeightsFile]:
-        """LoRA and branch, checked against the base network, whose file is hashed for that."""
+        """LoRA and branch; opening them checks the sha256 of the base they were trained on."""
         if not self.cascade:
             return {}
         base = self.weights[presets[self.settings.model].model]
         return open_cascade_files(self.cascade, base.sha256)
 
     def _hashes(self) -> dict[str, str]:
-        """Hash all files, each of them once; published weights take as long as reading them."""
+        """Return the sha256 of all weights files; published ones take as long as reading them."""
         return {name: each.sha256 for name, each in (*self.weights.items(), *self._cascade.items())}
 
     def _identity(self, clip: SquareClip, settings: GenerateSettings) -> dict[str, Any]:
-        """Return what an unfinished generation must have in common with one that resumes it."""
+        """Return the values that the checkpoints of an unfinished generation must match."""
         values = asdict(settings)
         return {
             "settings": {name: values[name] for name in FINGERPRINT_FIELDS},
@@ -375,10 +376,10 @@ class StageNetworks(NamedTuple):
     branch: StructureBranch | None
 
     def move_to(self, device: torch.device) -> None:
-        """Move them to a device; in low-memory mode each network moves when it is used."""
+        """Move them to a device; in low-memory mode only the branch, as the others move later."""
         if not self.networks.low_memory:
             self.networks.move_to(device)
-        if self.branch is not None:  # it takes part in every step
+        if self.branch is not None:  # every step uses it
             self.branch.to(device)
 
 
@@ -386,7 +387,7 @@ def prepare(clip: Clip | SquareClip, settings: GenerateSettings) -> tuple[Square
     """Cut a clip to the size of the grid, and resolve the options for it.
 
     Raises:
-        InputError: a number is out of range, or the clip is square already, of another size.
+        InputError: a number is out of range, or a `SquareClip` has another size.
     """
     preset = presets[settings.model]
     square = clip.square(settings.size or preset.size, preset.ratio)
@@ -412,14 +413,14 @@ def to_grid(clip: SquareClip, views: Tensor, plan: Plan) -> Grid:
 
 
 def _plain_matte(generated: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Make the matting of all images [V, n, H, W, 3] by their common background color."""
+    """Make the function that mattes an image by the common background of all [V, n, H, W, 3]."""
     background = border_color(generated.reshape(-1, *generated.shape[-3:]))
     return partial(matte, background=WHITE if background is None else background)
 
 
 @contextmanager
 def _memory_errors(low_memory: bool, saved: bool) -> Iterator[None]:
-    """Raise OutOfMemoryError, with what to try, where torch has too little memory."""
+    """Translate torch's out-of-memory error to OutOfMemoryError, with a hint."""
     try:
         yield
     except torch.OutOfMemoryError as error:

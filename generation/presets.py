@@ -35,7 +35,7 @@ ORBIT_AZIMUTHS_DEG = tuple(360.0 * (k + 1) / ORBIT_VIEWS for k in range(ORBIT_VI
 
 @dataclass(frozen=True)
 class Preset:
-    """Sampling of one model.
+    """How one model is sampled.
 
     Attributes:
         model: name of the network, or of its base: a key of
@@ -46,19 +46,19 @@ class Preset:
         steps: default number of denoising steps per window.
         ratio: longest side of the object over the side of the image.
         elevation_deg: default elevation of the input view.
-        uses_orbit_model: whether the reference views, those of frame 0, come from the orbit model;
-            elevations are then absolute.
+        uses_orbit_model: whether an orbit model makes the reference views, those of frame 0; the
+            network then gets absolute elevations, else elevations relative to the input view.
         guidance: function of T and V that gives the guidance scale of each sample, [T·V].
         windows: function of n that gives the windows.
         orbit_model: default orbit model.
         denoises_input_view: whether the network also denoises the input view, as its view 0. That
             result is never used: the input itself takes its place.
-        coarse_size: side of the coarse stage's images in pixels, at most; None: a single stage.
+        coarse_size: maximum side of the coarse stage's images in pixels; None for a single stage.
         size: default side of the grid's images in pixels.
         orbit_azimuths_deg: default azimuths of the orbit model, ascending to 360.
         orbit_guidance: lowest and highest guidance scale of the orbit model.
         orbit_steps: default number of denoising steps of the orbit model.
-        orbit_size: side of the orbit model's images in pixels, at most; None: that of the input.
+        orbit_size: maximum side of the orbit model's images in pixels; None for the input's size.
         soft_silhouettes: whether objects fade out softly at their edges, so that alpha is estimated
             by `generation.clip.matting.cut_soft_silhouette`.
     """
@@ -168,8 +168,8 @@ class Plan:
     """Everything that determines a grid of a given clip: a preset resolved with the options.
 
     Attributes:
-        preset: sampling of the model.
-        orbit_model: name of the orbit model; None where the preset uses none.
+        preset: preset of the model.
+        orbit_model: name of the orbit model; None if the preset uses none.
         azimuths_deg: azimuths of the generated views, V or V − 1 of them.
         orbit_azimuths_deg: azimuths that the orbit model denoises; empty without one.
         elevation_deg: elevation of all cameras.
@@ -179,8 +179,8 @@ class Plan:
         windows: the windows of each stage, in order.
         steps: denoising steps per window.
         orbit_steps: denoising steps of the orbit model.
-        coarse_size: side of the coarse stage's images in pixels, at most; None: a single stage.
-        fine: whether the grid at full size is made.
+        coarse_size: maximum side of the coarse stage's images in pixels; None for a single stage.
+        fine: whether the grid is sampled at full size.
         seed: seed of all noise.
     """
 
@@ -205,10 +205,10 @@ class Plan:
         return self.steps_before(self.fine + (self.coarse_size is not None))
 
     def steps_before(self, stages: int, windows: int = 0) -> int:
-        """Denoising steps before a window of a stage, those of the orbit model included.
+        """Count the denoising steps before a window, including those of the orbit model.
 
         Args:
-            stages: number of complete stages before it.
+            stages: number of complete stages before the window.
             windows: number of windows before it in its own stage.
         """
         orbit = self.orbit_steps if self.orbit_model else 0
@@ -235,7 +235,7 @@ class Plan:
         ]
 
     def stage_sizes(self, size: int) -> list[int]:
-        """Side in pixels of each stage's images, for a clip of size² pixels, in order."""
+        """Return the side in pixels of each stage's images, in order, for a clip of size²."""
         coarse = [] if self.coarse_size is None else [min(self.coarse_size, size)]
         return coarse + [size] * self.fine
 
@@ -246,7 +246,7 @@ class Plan:
 
     @property
     def cascade_files(self) -> tuple[str, ...]:
-        """Names of the weights files of the cascade itself that are used."""
+        """Names of the cascade's own weights files that are used: LoRA and structure branch."""
         if self.coarse_size is None:
             return ()
         return (LORA_FILE, BRANCH_FILE) if self.fine else (LORA_FILE,)
@@ -260,7 +260,7 @@ def make_plan(settings: GenerateSettings, frames: int) -> Plan:
         frames: n, number of frames of the clip.
 
     Raises:
-        InputError: the orbit model has no separate view for each azimuth.
+        InputError: there are too many azimuths, or some share the orbit model's nearest view.
     """
     preset = presets[settings.model]
     azimuths = settings.azimuths_deg or preset.azimuths_deg
@@ -292,9 +292,12 @@ def make_plan(settings: GenerateSettings, frames: int) -> Plan:
 def _orbit(
     model: str, orbit_model: str, azimuths: tuple[float, ...]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Choose the orbit of the reference views; returns the azimuths it offers and all of its own.
+    """Choose the orbit of the reference views.
 
-    SV3D_u knows no cameras, so its views are the nearest ones of its fixed orbit.
+    SV3D_u has no camera conditioning, so azimuths are rounded to the nearest of its fixed orbit.
+
+    Returns:
+        The azimuths of the reference views, and the azimuths of the whole orbit.
     """
     default = presets[model].orbit_azimuths_deg
     if len(azimuths) >= len(default):
@@ -305,8 +308,9 @@ def _orbit(
     picked = tuple(orbit[index] for index in pick_from_orbit(azimuths, orbit))
     if len(set(picked) - {orbit[-1]}) < len(azimuths):
         raise InputError(
-            f"{orbit_model} makes a view every {360 / len(default):.2f}°, which is too coarse for "
-            f"azimuths {azimuths}; choose other azimuths, or --orbit-model sv3d_p"
+            f"expected azimuths with different nearest views on {orbit_model}'s orbit, which has "
+            f"one every {360 / len(default):.2f}°, found {azimuths}; choose other azimuths, or "
+            "--orbit-model sv3d_p"
         )
     return picked, orbit
 
@@ -322,12 +326,12 @@ def orbit_through(
     """Choose an orbit for SV3D_p or mini that contains given azimuths and ends at the input view.
 
     Args:
-        azimuths_deg: fewer than the default orbit has, distinct, within (0, 360).
-        default_deg: the default orbit.
+        azimuths_deg: distinct azimuths within (0, 360), fewer than in the default orbit.
+        default_deg: azimuths of the default orbit.
 
     Returns:
-        Ascending degrees, as many as the default orbit has: that orbit itself if it contains all
-        azimuths, else the azimuths with the widest gaps halved.
+        Ascending azimuths, as many as in the default orbit: the default orbit itself if it contains
+        all given azimuths, else the given ones, with views inserted by halving the widest gaps.
     """
     if all(_nearest(azimuth, default_deg)[1] < 1e-6 for azimuth in azimuths_deg):
         return default_deg

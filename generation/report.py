@@ -41,9 +41,9 @@ def generation_report(
         clip: the input.
         settings: the options.
         plan: the plan they resolved to.
-        weights: weights files by name of their model, and of the cascade by their own name.
-        hashes: sha256 of each file.
-        seconds: time by part of the work.
+        weights: paths of the weights files by name: of the model, or of the cascade's file.
+        hashes: sha256 of each weights file, by the same names.
+        seconds: time spent on each phase of the work, by name.
 
     Returns:
         A JSON object.
@@ -86,7 +86,7 @@ def crop_report(crop: Crop) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Return the peak memory so far in bytes: of the device, or on a CPU of this process.
+    """Return the peak memory so far in bytes: of the GPU, or of this process on a CPU.
 
     None on Windows, which does not report it to Python.
     """
@@ -112,14 +112,14 @@ def dry_run_report(
     preview: Path,
     weights_folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Collect what a generation would make, what it would take and which weights are found.
+    """Collect what a generation would make, its estimated cost and the weights files found.
 
     Args:
         clip: the input.
         plan: the plan that the options resolved to.
         settings: the options; their device is resolved.
         preview: image of the prepared clip.
-        weights_folder: folder to search first.
+        weights_folder: folder to search for weights first.
 
     Returns:
         A JSON object; the estimate is for the device and for CUDA.
@@ -159,7 +159,7 @@ def _estimate(
     frames: int,
     weights_folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Estimate memory, disk and time as a JSON object; no time for a device that is not here."""
+    """Estimate memory, disk and time as a JSON object; no time for a device that is missing."""
     here = settings.device == "cpu" or torch.cuda.is_available()
     rate = measured_rate(settings.device) if here else float("nan")
     architectures = {name: find_architecture(name, weights_folder) for name in plan.models}

@@ -78,11 +78,13 @@ class GenerateSettings:
                 )
         if self.coarse_only and self.model not in CASCADES:
             raise InputError(
-                f"expected {' or '.join(CASCADES)} for its coarse stage, found {self.model}"
+                f"expected a model with a coarse stage ({' or '.join(CASCADES)}), found "
+                f"{self.model}; omit coarse_only"
             )
         if self.orbit_model is not None and self.model == "mini":
             raise InputError(
-                f"mini has its own orbit model, found {self.orbit_model}; omit the option"
+                f"expected no orbit model for mini, which has its own, found {self.orbit_model}; "
+                "omit the option"
             )
         self._check_azimuths()
         for name, value, low, high in (

@@ -1,1 +1,1 @@
-"""From a video of one object to square frames with alpha."""
+"""Preparation of the input clip: from a video of one object to square frames with alpha."""

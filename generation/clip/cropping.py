@@ -1,8 +1,8 @@
-"""One square for a whole clip, so that the object keeps its size and its motion.
+"""Square crops of a clip, all of one size, so that the object keeps its size and its motion.
 
-As in SV4D's own preprocessing, the square is centered in the image and as small as the object
-allows over all frames; or it follows the object. Letters: T frames, H × W pixels; positions are
-(row, column) in source pixels, from the upper left corner of the first pixel.
+By default the crop is centered in the image, as in SV4D's own preprocessing, and as small as the
+object allows over all frames; it can follow the object instead. Letters: T frames, H × W pixels;
+positions are (row, column) in source pixels, from the upper left corner of the first pixel.
 
 Source: `preprocess_video`,
 https://github.com/Stability-AI/generative-models/blob/0ad7de9a5cb53fd63d6d30a4f385485e72e08597/scripts/demo/sv4d_helpers.py
@@ -23,7 +23,7 @@ MAX_SQUARE = 2 * MAX_SIDE
 
 
 class Crop(NamedTuple):
-    """Squares that frames are cut to.
+    """Square crop of each frame of a clip.
 
     Row y of a square resized to `size` shows the source at center − side // 2 + y · side / size,
     both measured from the upper edge of the first pixel; the same holds for columns.
@@ -31,8 +31,8 @@ class Crop(NamedTuple):
     Attributes:
         centers: (row, column) of the center of the square in each frame, T of them.
         side: side of the squares in pixels; parts outside of the image are empty.
-        half: half the side of the smaller square around the object; nothing outside of that is
-            taken from the source.
+        half: half the side in pixels of the inner square that holds the object; outside of the
+            inner square the crop is empty.
     """
 
     centers: tuple[tuple[float, float], ...]
@@ -71,7 +71,8 @@ def following_crop(boxes: np.ndarray, ratio: float) -> Crop:
     """Choose squares of one size that follow the object's box along a smooth path.
 
     Args:
-        boxes: bounding boxes of the object, NaN where there is none (not in all frames), [T, 4].
+        boxes: bounding boxes of the object, NaN in frames without it, [T, 4]; at least one frame
+            must have a box.
         ratio: longest side of the object over the side of the square, in (0, 1].
 
     Raises:
@@ -89,7 +90,7 @@ def cut_square(image: np.ndarray, crop: Crop, frame: int, size: int) -> np.ndarr
 
     Args:
         image: uint8, [H, W, 3 or 4].
-        crop: the squares of the clip.
+        crop: crop of the clip.
         frame: frame number t in the clip.
         size: side of the result in pixels.
 
@@ -120,7 +121,7 @@ def _crop(boxes: np.ndarray, centers: np.ndarray, ratio: float) -> Crop:
     if side > MAX_SQUARE:
         raise InputError(
             f"expected a square of at most {MAX_SQUARE} pixels around the object, found {side}; "
-            "use a smaller video"
+            "downscale the video"
         )
     return Crop(tuple((row, column) for row, column in centers.tolist()), side, half)
 

@@ -1,4 +1,4 @@
-"""Masks and alpha of the object in a clip, from whatever background the clip has.
+"""Segmentation of the object in a clip: masks and alpha, by kind of background.
 
     any background     remove_background          U²-Net through the package rembg
     white background   mask_on_white, alpha_on_white, cut_from_white
@@ -24,7 +24,7 @@ from recon.grid.matte import TOLERANCE, matte
 
 # -- any background
 
-MODEL = "u2net"  # Apache-2.0; the licence of rembg's default network excludes commercial use
+MODEL = "u2net"  # Apache-2.0; the license of rembg's default network excludes commercial use
 INSTALL = "pip install 'fourdvd[background]'"
 MATTING_SIDE = 1024  # alpha matting of a larger image takes minutes and gigabytes
 
@@ -48,7 +48,7 @@ def remove_background(images: np.ndarray) -> np.ndarray:
 
 
 def check_model_file() -> Path:
-    """Return the path of the network's file.
+    """Return the path of U²-Net's weights.
 
     Raises:
         WeightsError: it is in none of the folders that rembg searches.
@@ -84,7 +84,7 @@ def _package() -> ModuleType:
 
 
 def _cut_out(rembg: ModuleType, session: object, image: np.ndarray) -> np.ndarray:
-    """Segment one frame; a large one at lower resolution, with its own colors where opaque."""
+    """Segment one frame, a large one at lower resolution; opaque pixels keep their colors."""
     height, width = image.shape[:2]
     scale = min(1.0, MATTING_SIDE / max(height, width))
     small = Image.fromarray(image)
@@ -147,7 +147,7 @@ def cut_from_white(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 EDGE = (0.2, 0.4)  # coverages between which alpha rises from 0 to 1
 NEIGHBORHOOD = 1 / 2  # side of the neighborhood over the side of the image
 SMOOTHING_PX = 1.0
-FAINT = 0.35  # lower bound of the darkness nearby, over the darkest place of the image
+FAINT = 0.35  # lower bound of the darkness nearby, as a fraction of the image's maximum
 
 
 def cut_soft_silhouette(image: np.ndarray) -> np.ndarray:

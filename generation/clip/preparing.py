@@ -1,4 +1,4 @@
-"""A clip of one object: frames with a mask, cut to the square frames that the models take.
+"""Clips of one object: load the frames and cut them to the squares that the models take.
 
     video, GIF, folder ──load_clip──▶ Clip: T frames, mask ──square──▶ SquareClip: RGBA of size²
                          (reading)    (matting)               (cropping)
@@ -25,7 +25,7 @@ from recon.grid.grid import composite
 
 MIN_SIZE, MAX_SIZE = 16, 4096
 MIN_RATIO = 0.1
-BUSY_BORDER = 0.6  # if more of the border than this is not white, neither is the background
+BUSY_BORDER = 0.6  # fraction of non-white border pixels above which the background is not white
 SIDES = ("top", "left", "bottom", "right")
 
 
@@ -35,9 +35,10 @@ class SquareClip(NamedTuple):
     Attributes:
         images: RGBA, sRGB with straight alpha, uint8, [T, size, size, 4].
         fps: frames per second at which they play at the source's speed.
-        alpha_known: whether alpha comes from the source, not from its white background.
+        alpha_known: whether alpha comes from the source; else it was estimated from the white
+            background.
         source_frames: frame numbers in the source, T of them.
-        crop: the squares in the source.
+        crop: squares of the source that were cut out.
         warnings: sentences about what may spoil the result.
     """
 
@@ -52,7 +53,7 @@ class SquareClip(NamedTuple):
         """Return the clip itself; it is square already.
 
         Raises:
-            InputError: it is of another size.
+            InputError: the frames have another size.
         """
         found = self.images.shape[1]
         if found != size:
@@ -88,7 +89,7 @@ class Clip:
 
     @property
     def mask(self) -> np.ndarray:
-        """Where the object is, bool, [T, H, W]."""
+        """Mask of the object, bool, [T, H, W]."""
         return np.stack([_mask(frame) for frame in self.frames])
 
     def crop(self, ratio: float) -> Crop:
@@ -171,11 +172,11 @@ def load_clip(
 
 
 class Outline(NamedTuple):
-    """What a frame's mask says about its place in the image.
+    """Whether a frame's mask is empty, and where it touches the border of the image.
 
     Attributes:
-        empty: whether nothing is in the mask.
-        border: fraction of the border's pixels that are in the mask.
+        empty: whether the mask has no pixel.
+        border: fraction of the image's border pixels that are in the mask.
         sides: whether the mask touches the top, left, bottom and right of the image.
     """
 
@@ -195,7 +196,7 @@ def _outline(mask: np.ndarray) -> Outline:
 
 
 def _square_from_white(image: np.ndarray, crop: Crop, frame: int, size: int) -> np.ndarray:
-    """As `cut_square`, with alpha estimated where edges are sharpest: before enlarging."""
+    """Cut a square as `cut_square` does; estimate alpha before enlarging, while edges are sharp."""
     square = composite(cut_square(image, crop, frame, size))
     if crop.side >= size:
         return cut_from_white(square, alpha_on_white(square))

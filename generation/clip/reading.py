@@ -59,9 +59,7 @@ class FrameSelection:
                 f"expected a stop after the start ({self.start:g} seconds), found {self.stop:g}"
             )
         if self.fps is not None and not 0 < self.fps <= MAX_FPS:
-            raise InputError(
-                f"expected above 0 and up to {MAX_FPS:g} frames per second, found {self.fps:g}"
-            )
+            raise InputError(f"expected fps above 0 and at most {MAX_FPS:g}, found {self.fps:g}")
 
 
 class ClipFrames(NamedTuple):
@@ -98,13 +96,13 @@ def read_clip(path: str | Path, selection: FrameSelection) -> ClipFrames:
     try:
         seconds, read = _folder(path) if path.is_dir() else _video(path)
     except PermissionError as error:
-        raise InputError(f"may not be read ({error.strerror})", path) from error
+        raise InputError(f"cannot be read ({error.strerror})", path) from error
     chosen = select_frames(seconds, selection, path)
     images = read(chosen.indices)
     height, width = images.shape[1:3]
     if min(height, width) < MIN_SIDE:
         raise InputError(
-            f"{width}×{height} pixels; expected at least {MIN_SIDE} on each side", path
+            f"expected at least {MIN_SIDE} pixels on each side, found {width}×{height}", path
         )
     return ClipFrames(images, chosen.fps, chosen.indices)
 
@@ -136,7 +134,8 @@ def _inside(seconds: np.ndarray, selection: FrameSelection, path: Path | None) -
         )
     if selection.start > seconds[-1]:
         raise InputError(
-            f"it starts at {selection.start:g} seconds, but the last frame is at {seconds[-1]:g}",
+            f"expected a start before the last frame ({seconds[-1]:g} seconds), found "
+            f"{selection.start:g}",
             path,
         )
     slack = 1e-3  # containers keep times in milliseconds
@@ -180,7 +179,7 @@ def _at_rate(
     if available < max(T, MIN_FRAMES):
         raise InputError(
             f"expected at least {max(T, MIN_FRAMES)} frames, but {last - first:g} seconds have "
-            f"{_count(available)} at {fps:g} per second",
+            f"{_count(available)} at {fps:g} per second; select a longer part or a higher rate",
             path,
         )
     indices = inside[_nearest(seconds[inside], first + np.arange(T) / fps)]
@@ -217,13 +216,13 @@ def _folder(path: Path) -> tuple[np.ndarray, _Read]:
     numbered = [file for file in images if file.stem[-1:].isdigit()]
     files = sorted(numbered or images, key=_natural)
     if not files:
-        raise InputError(f"expected a folder of images ({', '.join(SUFFIXES)}), found none", path)
+        raise InputError(f"expected images ({', '.join(SUFFIXES)}) in the folder, found none", path)
     sizes = [image_size(file) for file in files]
     for file, (height, width) in zip(files, sizes, strict=True):
         if (height, width) != sizes[0]:
             raise InputError(
-                f"{width}×{height} pixels, but {files[0].name} has {sizes[0][1]}×{sizes[0][0]}; "
-                "all frames must have the same size",
+                f"expected {sizes[0][1]}×{sizes[0][0]} pixels as in {files[0].name}, found "
+                f"{width}×{height}; resize the images to one size",
                 file,
             )
     return np.arange(len(files)) / FOLDER_FPS, partial(_read_images, files)

@@ -1,4 +1,4 @@
-"""Writing a prepared clip.
+"""Writer of a prepared clip: its frames and a preview.
 
     t000.png …     the frames, RGBA with straight alpha
     preview.png    all frames on a checkerboard, which shows the mask

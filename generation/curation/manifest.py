@@ -1,8 +1,8 @@
-"""`manifest.jsonl` of a folder of rendered data: one JSON line for each asset that was tried.
+"""`manifest.jsonl` of a folder of rendered grids: one JSON line for each asset that was processed.
 
-Only the one process that drives the work appends rows; of several rows of a name, the last counts.
-A crash can tear the last line, which is ignored and cut off before the next row. A row has the
-fields of `Row`, and further keys as its facts.
+Only the main process appends rows. If a name has several rows, the last one is valid. A crash can
+truncate the last line, which is ignored and removed before the next row is appended. A row has the
+fields of `Row`; all other keys are its facts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MANIFEST_NAME = "manifest.jsonl"
 
 
 class Status(StrEnum):
-    """Result of an asset: rejected is final, failed may be temporary."""
+    """Result of processing an asset; rejected is final, failed may be temporary."""
 
     RENDERED = "rendered"
     REJECTED = "rejected"
@@ -34,18 +34,18 @@ class Row:
     """The row of one asset.
 
     Attributes:
-        name: of its grid folder, beside the manifest.
+        name: name of its grid folder, which is beside the manifest.
         status: rendered; rejected because of its content; or failed for another reason.
         asset: path of its file.
-        source: repository or address.
-        licence: license, as its source names it.
+        source: repository or URL that it was downloaded from.
+        licence: license under the name that its source uses.
         author: name to credit.
         clip: name of the rendered animation.
-        clip_seconds: duration of that animation.
-        seconds: time that the work took.
-        reason: why it was not rendered.
-        settings: JSON object of what decides the result, to detect outdated rows.
-        facts: further JSON keys of the row, none of them the name of a field.
+        clip_seconds: duration of the rendered animation.
+        seconds: processing time.
+        reason: reason why it was not rendered.
+        settings: JSON object of the settings that determine the result, to detect outdated rows.
+        facts: other JSON keys of the row, none of them the name of a field.
     """
 
     name: str
@@ -95,10 +95,10 @@ def is_final(row: Row | None, settings: Mapping[str, Any]) -> bool:
 
 
 def read_rows(path: str | Path) -> dict[str, Row]:
-    """Read the last row of each name; an absent file has none.
+    """Read the last row of each name; an absent file has no rows.
 
     Raises:
-        InputError: a line other than a torn last one is not a row; names the line.
+        InputError: a line is not a row, unless it is a truncated last line; the message names it.
     """
     path = Path(path)
     if not path.exists():
@@ -119,10 +119,10 @@ def read_rows(path: str | Path) -> dict[str, Row]:
 
 
 def append_row(path: str | Path, row: Row) -> None:
-    """Add a row that is on the disk when this returns; parent of the file are made.
+    """Append a row and flush it to disk; missing parent folders are created.
 
     Raises:
-        OutputError: the settings or facts have no form in JSON.
+        OutputError: the settings or facts cannot be written as JSON.
         OSError: the file cannot be written.
     """
     line = _line(row)
@@ -140,7 +140,7 @@ def compact(path: str | Path) -> None:
     """Rewrite a manifest with the last row of each name only.
 
     Raises:
-        InputError: as `read_rows`.
+        InputError: see `read_rows`.
         OSError: the file cannot be written; the old one is kept.
     """
     rows = read_rows(path)
@@ -167,7 +167,7 @@ def _line(row: Row) -> bytes:
 
 
 def parse_row(line: bytes) -> Row:
-    """Parse a row; raises ValueError, which invalid JSON and UTF-8 are too."""
+    """Parse a row; raise ValueError for anything else, including invalid JSON and UTF-8."""
     keys = json.loads(line)
     if not isinstance(keys, dict):
         raise ValueError(f"expected a JSON object, found {keys!r:.40}")
@@ -183,7 +183,7 @@ def parse_row(line: bytes) -> Row:
 
 
 def _end_last_line(path: Path) -> None:
-    """Remove a torn last line; complete one that only lacks its line feed."""
+    """Remove a truncated last line, or append the line feed if only that is missing."""
     with path.open("r+b") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return

@@ -31,7 +31,7 @@ X = TypeVar("X")
 
 
 class AppearancePropagation(nn.Module, ABC):
-    """Cross-attention with a residual connection; subclasses choose query and key."""
+    """Cross-attention with a residual connection; subclasses choose the query and the key."""
 
     def __init__(self, channels: int, reference: int, head_channels: int):
         super().__init__()
@@ -46,7 +46,10 @@ class AppearancePropagation(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def roles(layout: X, reference: X) -> tuple[X, X]:
-        """Order a property of the layout and one of the reference as (query, key and value)."""
+        """Return (query, key), given a value for the layout and the same for the reference.
+
+        Used for tensors and for channel counts; the value tokens are those of the key.
+        """
 
     def forward(self, layout: Tensor, reference: Tensor) -> Tensor:
         """Add the result of the attention to the layout's feature.

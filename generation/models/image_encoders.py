@@ -51,14 +51,14 @@ _CLIP_NAMES = (  # OpenCLIP's name → transformers' name
 
 
 class CLIPImageEncoder(nn.Module):
-    """OpenCLIP's image encoder with its preprocessing, on transformers' implementation."""
+    """OpenCLIP's image encoder with its preprocessing, implemented by transformers' CLIP."""
 
     def __init__(self, config: CLIPVisionConfig | None = None):
         super().__init__()
         self.tower = CLIPVisionModelWithProjection(config or CLIPVisionConfig(**VIT_H_14))
 
     def init_position_ids(self) -> None:
-        """Create the buffer of patch indices, which no file holds.
+        """Create the buffer of patch indices, which is not part of the state dict.
 
         A module built on the meta device needs this before it can be used.
         """
@@ -141,7 +141,7 @@ class ConvImageEncoderConfig:
     Attributes:
         side: height and width that images are resized to, in pixels.
         widths: output channels of each convolution, multiples of 32.
-        token: width of the token.
+        token: width of the output token.
 
     Raises:
         InputError: a width is not a multiple of 32, or `side` is not divisible by 2 to the number

@@ -22,17 +22,17 @@ CACHED_TOKENS = 2048  # measured on a CPU: half the time at 128 channels, a fift
 
 @dataclass
 class Chunk:
-    """How many tokens pass through a layer at once, where the result does not depend on it.
+    """Maximum number of tokens per call of a layer whose result does not depend on it.
 
     Attributes:
-        tokens: the limit; None means all of them on an accelerator, and on a CPU as many as stay
-            in its cache.
+        tokens: the limit; None means all tokens on an accelerator, and as many as fit into the
+            cache on a CPU.
     """
 
     tokens: int | None = None
 
     def size(self, x: Tensor) -> int:
-        """The limit for x, at least 1."""
+        """Return the limit for x."""
         if self.tokens is not None:
             return self.tokens
         return CACHED_TOKENS if x.device.type == "cpu" else sys.maxsize
@@ -118,7 +118,7 @@ class Mixer(nn.Module):
         Args:
             before: of any shape.
             after: of the same shape.
-            keep: bool, broadcast against them: where a is 1; nowhere if None.
+            keep: bool, broadcastable; where True, `before` is returned unchanged (a = 1).
         """
         share = self.mix_factor.sigmoid()
         if keep is not None:
@@ -143,7 +143,7 @@ class FrameConvolution(nn.Conv3d):
 
 
 class ResidualBlock(nn.Module):
-    """Norm, SiLU, convolution, twice, on each frame; the embedding is added between them."""
+    """Residual block on each frame: twice norm, SiLU, convolution; the embedding added between."""
 
     def __init__(self, channels_in: int, channels: int, embedding: int):
         super().__init__()
@@ -157,7 +157,7 @@ class ResidualBlock(nn.Module):
         self.out_layers = nn.Sequential(
             GroupNorm(channels),
             nn.SiLU(),
-            nn.Identity(),  # the published networks' dropout, which shifts the indices
+            nn.Identity(),  # dropout in the published networks; keeps their parameter names
             nn.Conv2d(channels, channels, 3, padding=1),
         )
         same = channels_in == channels
@@ -204,7 +204,7 @@ class FrameBlock(nn.Module):
         Args:
             x: [N, C, h, w].
             emb: [N, E].
-            frames: F.
+            frames: number of frames F.
 
         Returns:
             [N, C, h, w].
@@ -228,27 +228,27 @@ class SpaceTimeBlock(ResidualBlock):
         Args:
             x: output of the spatial part, [N, C, h, w].
             along_frames: output of the block along the frames, [N, C, h, w].
-            keep: bool, [N]: frames that keep their spatial features.
+            keep: frames that keep their spatial features, bool, [N]; None for none.
         """
         mask = None if keep is None else keep[:, None, None, None]
         return self.time_mixer(x, along_frames, mask)
 
 
 def pixels_as_tokens(x: Tensor) -> Tensor:
-    """[N, C, h, w] as [N, h·w, C], without a copy in channels-last memory."""
+    """View [N, C, h, w] as [N, h·w, C], without a copy in channels-last memory."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def tokens_as_pixels(tokens: Tensor, height: int, width: int) -> Tensor:
-    """The inverse of `pixels_as_tokens`: [N, h·w, C] as [N, C, h, w]."""
+    """View [N, h·w, C] as [N, C, h, w]; the inverse of `pixels_as_tokens`."""
     return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 def _frames_as_rows(x: Tensor, frames: int) -> Tensor:
-    """[b·F, C, h, w] as [b, C, F, h·w], without a copy in channels-last memory."""
+    """View [b·F, C, h, w] as [b, C, F, h·w], without a copy in channels-last memory."""
     return pixels_as_tokens(x).unflatten(0, (-1, frames)).permute(0, 3, 1, 2)
 
 
 def _rows_as_frames(x: Tensor, shape: torch.Size) -> Tensor:
-    """The inverse of `_frames_as_rows`."""
+    """View [b, C, F, h·w] as [b·F, C, h, w]; the inverse of `_frames_as_rows`."""
     return tokens_as_pixels(x.permute(0, 2, 3, 1).flatten(0, 1), *shape[-2:])

@@ -1,4 +1,4 @@
-"""Loading of weights into modules, without a copy, after checking that they fit."""
+"""Loading of weights into modules without a copy, after a check of names and shapes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DIFFERENCES = ("missing", "extra", "of another shape", "neither float16, bfloat
 
 
 class ShapeDifference(NamedTuple):
-    """How tensors differ from the expected ones; all lists are empty where they do not.
+    """Differences between tensors and the expected ones; all lists are empty if there are none.
 
     Attributes:
-        missing: keys of expected tensors that are not there.
+        missing: keys of expected tensors that are missing.
         extra: keys of tensors that are not expected.
         misshapen: descriptions such as "key: expected 1280×256, found 1280×768".
         not_float: descriptions such as "key: I64".
@@ -71,16 +71,15 @@ def load_module(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
     """Assign tensors to a module that was built on the meta device, without copying them.
 
     Args:
-        module: gets exactly these tensors; it is put into evaluation mode and needs no gradients
-            afterwards.
-        tensors: by the names of the module's state dict.
+        module: the module; afterwards it is in evaluation mode and requires no gradients.
+        tensors: state dict of the module.
 
     Returns:
         The same module.
 
     Raises:
-        WeightsError: a tensor is missing, extra or of another shape, or something of the module is
-            still on the meta device.
+        WeightsError: a tensor is missing, extra or of another shape, or a parameter, buffer or
+            attribute of the module is still on the meta device.
     """
     difference = compare_shapes(
         {key: tuple(tensor.shape) for key, tensor in tensors.items()},
@@ -90,7 +89,10 @@ def load_module(module: Module, tensors: Mapping[str, torch.Tensor]) -> Module:
         raise WeightsError(f"the weights do not fit {type(module).__name__}; tensors: {difference}")
     module.load_state_dict(tensors, strict=True, assign=True)
     if left := _names_on_meta(module):
-        raise WeightsError(f"{type(module).__name__} has no values for {', '.join(left)}")
+        raise WeightsError(
+            f"expected values for all tensors of {type(module).__name__}, found none for "
+            f"{', '.join(left)}"
+        )
     return module.eval().requires_grad_(False)
 
 

@@ -1,8 +1,8 @@
 """LoRA on SV4D's attention: the only weights that the coarse stage of the cascade trains.
 
-All three kinds of transformer block get it: in space, over views, over times. In self-attention it
-is on q, k, v and the output; in cross-attention, which has a single key, on v and the output only,
-because q and k have no effect there.
+It is added to all three kinds of transformer block: in space, over views, over times. In
+self-attention it is on q, k, v and the output; in cross-attention, which has a single key, on v and
+the output only, because q and k have no effect there.
 
 The layers are `peft`'s: W x + (alpha / rank) · B A x, with B initialized to zero, so that an
 untrained LoRA changes nothing.
@@ -35,7 +35,7 @@ class LoraSettings:
 
     Attributes:
         rank: rank of B A, at least 1.
-        alpha: scale of B A times the rank.
+        alpha: B A is scaled by alpha / rank.
 
     Raises:
         InputError: the rank is not a positive integer, or alpha is not a number.
@@ -73,32 +73,32 @@ def add_lora(unet: SV4DUNet, rank: int, alpha: float) -> None:
 
 
 def has_lora(unet: SV4DUNet) -> bool:
-    """Whether the network has a LoRA that is not merged."""
+    """Return whether the network has a LoRA that is not merged."""
     return any(True for _ in _layers(unet))
 
 
 def lora_settings(unet: SV4DUNet) -> LoraSettings:
-    """The hyper-parameters of a network's LoRA; it must have one."""
+    """Return the hyperparameters of a network's LoRA; the network must have one."""
     _, layer = next(_layers(unet))
     return LoraSettings(layer.r[ADAPTER], layer.lora_alpha[ADAPTER])
 
 
 def lora_parameters(unet: SV4DUNet) -> list[nn.Parameter]:
-    """A and B of all layers, the trainable parameters."""
+    """Return the trainable parameters, A and B of all layers."""
     return list(_factors(unet).values())
 
 
 def lora_state(unet: SV4DUNet) -> dict[str, Tensor]:
-    """A and B of all layers under `peft`'s names, `….to_q.lora_A.weight`."""
+    """Return A and B of all layers by `peft`'s names, such as `….to_q.lora_A.weight`."""
     return {name: parameter.detach() for name, parameter in _factors(unet).items()}
 
 
 def load_lora_state(unet: SV4DUNet, tensors: Mapping[str, Tensor]) -> None:
-    """Copy a state into a network's LoRA.
+    """Copy saved tensors into a network's LoRA.
 
     Args:
         unet: a network with a LoRA.
-        tensors: as returned by `lora_state`.
+        tensors: tensors by name, as returned by `lora_state`.
 
     Raises:
         WeightsError: a tensor is missing, unexpected, of another shape (e.g. of another rank) or
@@ -122,7 +122,7 @@ def load_lora_state(unet: SV4DUNet, tensors: Mapping[str, Tensor]) -> None:
 def merge_lora(unet: SV4DUNet) -> None:
     """Add B A to each weight and remove the LoRA layers, so that inference costs no extra time.
 
-    The sum has the weight's dtype; in half precision small products are rounded off.
+    The sum has the weight's dtype, so in half precision small updates are lost to rounding.
     """
     for name, layer in list(_layers(unet)):
         layer.merge()
@@ -132,14 +132,14 @@ def merge_lora(unet: SV4DUNet) -> None:
 
 
 def _layers(unet: SV4DUNet) -> Iterator[tuple[str, Any]]:
-    """The wrapped layers with their names in the network."""
+    """Iterate over the LoRA layers with their names in the network."""
     from peft.tuners.lora import LoraLayer
 
     return ((name, each) for name, each in unet.named_modules() if isinstance(each, LoraLayer))
 
 
 def _factors(unet: SV4DUNet) -> dict[str, nn.Parameter]:
-    """A and B by names without the adapter's name."""
+    """Return A and B of all layers by name, without the adapter's name."""
     return {
         f"{name}.{factor}.weight": getattr(layer, factor)[ADAPTER].weight
         for name, layer in _layers(unet)

@@ -1,4 +1,4 @@
-"""A small image autoencoder on patches: `mini`'s, in the place of the published VAE.
+"""Small image autoencoder on patches, which `mini` uses instead of the published VAE.
 
     image ─▶ patches ─▶ linear ───────────────────────────(+)─▶ mean, log σ²
                    └──▶ linear ─▶ residual blocks ─▶ linear ─┘
@@ -6,15 +6,15 @@
          └──▶ 3 × 3 ─▶ residual blocks ─▶ linear ────┘
 
 All convolutions run at one pixel per patch of p × p, which makes it fast. The linear shortcuts are
-initialized to the mean colors of a patch's quarters and the residual paths to zero: an untrained
-network reproduces a small color picture of its input and learns what is missing. A randomly
-initialized one learns gray values long before colors.
+initialized to the mean colors of a patch's quarters and the residual paths to zero, so an untrained
+network reproduces a downscaled image of its input and learns the details. A randomly initialized
+one learns gray values long before colors.
 
-Once training is finished, latents are shifted so that an empty white image has latent 0 (most of
-an image is empty, so the diffusion starts from an empty background), and mixed by a matrix that
-makes their principal directions less unequal, because the brightest directions are learned first
-and colors last. Their root mean square is that of the published VAE's latents, because networks are
-conditioned on them unscaled.
+Once training is finished, latents are shifted so that an empty white image has latent 0 (most of an
+image is empty, so the diffusion starts from an empty background). They are also mixed by a matrix
+that reduces the differences in variance between their principal directions, because a diffusion
+model learns the directions of large variance (brightness) first and colors last. Their root mean
+square is that of the published VAE's latents, because networks are conditioned on them unscaled.
 
 Letters: N images, S pixels on a side, p pixels of a patch's side, c channels and s = S / p pixels
 of latents.
@@ -66,7 +66,10 @@ class PatchAutoencoderConfig:
                 f"found {self.patch} and {self.latent_channels}"
             )
         if min(self.width, self.encoder_blocks, self.decoder_blocks) < 1:
-            raise InputError("width and blocks must be at least 1")
+            raise InputError(
+                "expected width, encoder_blocks and decoder_blocks of at least 1, found "
+                f"{self.width}, {self.encoder_blocks} and {self.decoder_blocks}"
+            )
         if not 0 < self.latent_scale < math.inf:
             raise InputError(f"expected a latent scale above 0, found {self.latent_scale}")
 
@@ -77,7 +80,7 @@ class PatchAutoencoderConfig:
 
 
 class PatchAutoencoder(nn.Module):
-    """Encoder and decoder, trained together."""
+    """Autoencoder: encoder and decoder, trained together."""
 
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
@@ -87,7 +90,7 @@ class PatchAutoencoder(nn.Module):
 
 
 class PatchEncoder(nn.Module):
-    """Maps images to unscaled latents, the mode of the posterior."""
+    """Encoder from images to unscaled latents, the mode of the posterior."""
 
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
@@ -109,7 +112,7 @@ class PatchEncoder(nn.Module):
             nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, 3, S, S] in [−1, 1] to [N, c, s, s]."""
+        """Map [N, 3, S, S] in [−1, 1] to [N, c, s, s]."""
         return mix_channels(self.mix, self.posterior(images)[0] - self.white)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +123,7 @@ class PatchEncoder(nn.Module):
 
 
 class PatchDecoder(nn.Module):
-    """Maps unscaled latents to images."""
+    """Decoder from unscaled latents to images."""
 
     def __init__(self, config: PatchAutoencoderConfig):
         super().__init__()
@@ -141,14 +144,14 @@ class PatchDecoder(nn.Module):
             nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor) -> Tensor:
-        """[N, c, s, s] to [N, 3, S, S], about in [−1, 1]."""
+        """Map [N, c, s, s] to [N, 3, S, S], approximately in [−1, 1]."""
         latents = mix_channels(self.unmix, latents) + self.white
         patches = self.straight(latents) + self.last(self.blocks(self.first(latents)))
         return pixel_shuffle(patches, self.patch)
 
 
 class ScaledDecoder(nn.Module):
-    """Decodes latents that are scaled to a mean square of 1, as the diffusion networks have them.
+    """Decoder from latents scaled to a mean square of 1, which the diffusion networks denoise.
 
     Args:
         network: the autoencoder; its decoder is shared.
@@ -159,7 +162,7 @@ class ScaledDecoder(nn.Module):
         self.decoder, self.scale = network.decoder, network.config.latent_scale
 
     def forward(self, latents: Tensor) -> Tensor:
-        """[N, c, s, s] to [N, 3, S, S]."""
+        """Map [N, c, s, s] to [N, 3, S, S]."""
         return self.decoder(latents / self.scale)
 
 
@@ -179,12 +182,12 @@ class ResidualBlock(nn.Module):
 
 
 def white_latent(config: PatchAutoencoderConfig) -> nn.Buffer:
-    """The latent of an empty white image, 0 until training is finished, [c, 1, 1]."""
+    """Make the buffer for the latent of a white image, 0 until training is finished, [c, 1, 1]."""
     return nn.Buffer(torch.zeros(config.latent_channels, 1, 1))
 
 
 def identity_mixing(config: PatchAutoencoderConfig) -> nn.Buffer:
-    """The mixing matrix, the identity until training is finished, [c, c]."""
+    """Make the buffer for the mixing matrix, the identity until training is finished, [c, c]."""
     return nn.Buffer(torch.eye(config.latent_channels))
 
 
@@ -194,10 +197,10 @@ def mix_channels(matrix: Tensor, latents: Tensor) -> Tensor:
 
 
 def quarter_patches(patch: int) -> Tensor:
-    """Compute a mask of each quarter and color over a patch as `pixel_unshuffle` flattens it.
+    """Compute a mask for each quarter and color of a patch, flattened like `pixel_unshuffle`'s.
 
     Returns:
-        1 or 0, [12, 3 · patch²].
+        0 or 1, [12, 3 · patch²].
     """
     half = torch.arange(patch) // (patch // 2)
     quarter = (2 * half[:, None] + half).flatten()

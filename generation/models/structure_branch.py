@@ -1,9 +1,11 @@
-"""Structure condition branches: they condition the frozen SV4D on a coarse grid, as ControlNets do.
+"""Structure condition branches, which condition the frozen SV4D on a coarse grid like a ControlNet.
+
+The fine stage of the cascade calls
 
     unet(x, noise, vector, context, reference, feature_residuals=branch(structure))
 
-is the fine stage of the cascade. A branch turns the coarse grid and the input video into residuals
-for features of the UNet (`unet.FeaturePoint`). Every residual ends in a zero convolution, so that
+A branch turns the coarse grid and the input video into residuals for features of the UNet
+(`unet.FeaturePoint`). Every residual is the output of a zero convolution, so that
 an untrained branch changes nothing. `build_branch` builds the paper's branch and its ablations.
 
 Letters: b batch, T times, V views, N = b·T·V frames with the time outermost, c channels of a
@@ -55,10 +57,10 @@ class Structure(NamedTuple):
     video: Tensor
 
     def frames(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Coarse grid and video as the layers take them, at one size.
+        """Flatten the coarse grid and the video to batches, resized to the size of the video.
 
         Returns:
-            [N, c, h, w] and [b·T, c, h, w].
+            The coarse grid, [N, c, h, w], and the video, [b·T, c, h, w].
         """
         video = self.video.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
         coarse = self.coarse.flatten(0, 2).to(dtype, memory_format=torch.channels_last)
@@ -69,7 +71,7 @@ class Structure(NamedTuple):
 
 @dataclass(frozen=True)
 class StructureBranchSettings:
-    """Arguments of `build_branch` beside the configuration of the UNet.
+    """Arguments of `build_branch` apart from the configuration of the UNet.
 
     Attributes:
         name: key of `BRANCHES`.
@@ -81,7 +83,7 @@ class StructureBranchSettings:
 
 
 class StructureBranch(nn.Module, ABC):
-    """The interface of all branches.
+    """Interface of all branches.
 
     Attributes:
         name: key in `BRANCHES`.
@@ -98,19 +100,19 @@ class StructureBranch(nn.Module, ABC):
 
     @property
     def settings(self) -> StructureBranchSettings:
-        """What `build_branch` needs beside the configuration of the UNet."""
+        """Arguments of `build_branch` apart from the configuration of the UNet."""
         return StructureBranchSettings(self.name, self.roles)
 
     @abstractmethod
     def forward(self, structure: Structure) -> FeatureResiduals:
-        """Compute the residuals; one result serves all steps and both halves of guidance.
+        """Compute the residuals, which serve all steps and both halves of guidance.
 
         Args:
-            structure: with h and w divisible by `config.downsampling`.
+            structure: coarse grid and video; h and w divisible by `config.downsampling`.
         """
 
     def init_from_unet(self, unet: SV4DUNet) -> None:
-        """Copy the weights that a branch shares with the base network; most share none."""
+        """Copy weights from the base network; only some branches do."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -119,7 +121,7 @@ class StructureBranch(nn.Module, ABC):
 
 
 class VideoPyramid(nn.Module):
-    """F_ref: features of the input video at the size and width of each level."""
+    """Features F_ref of the input video at the size and width of each level."""
 
     def __init__(self, config: SV4DConfig):
         super().__init__()
@@ -131,7 +133,7 @@ class VideoPyramid(nn.Module):
         )
 
     def forward(self, video: Tensor) -> list[Tensor]:
-        """[b·T, c, h, w] to [b·T, C_l, h/2ˡ, w/2ˡ] for each level l."""
+        """Map [b·T, c, h, w] to [b·T, C_l, h/2ˡ, w/2ˡ] for each level l."""
         levels = [self.first(video)]
         for down in self.down:
             levels.append(down(levels[-1]))
@@ -139,7 +141,7 @@ class VideoPyramid(nn.Module):
 
 
 class ConvolutionBlock(nn.Module):
-    """Norm, SiLU, convolution, twice, with a residual connection; on each frame separately."""
+    """Residual block on each frame: twice norm, SiLU, convolution."""
 
     def __init__(self, channels_in: int, channels: int):
         super().__init__()
@@ -155,12 +157,12 @@ class ConvolutionBlock(nn.Module):
         self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, channels_in, h, w] to [N, channels, h, w]."""
+        """Map [N, channels_in, h, w] to [N, channels, h, w]."""
         return self.skip(x) + self.layers(x)
 
 
 class ZeroConvHead(nn.Module):
-    """The end of a branch at one feature point: MAP and a zero convolution."""
+    """Output layers of a branch at one feature point: MAP and a zero convolution."""
 
     def __init__(self, point: FeaturePoint, config: SV4DConfig, roles: str):
         super().__init__()
@@ -170,7 +172,7 @@ class ZeroConvHead(nn.Module):
 
 
 class BranchLevel(ZeroConvHead):
-    """What a pyramid branch computes for one point: resizing, a convolution block, MAP."""
+    """Layers of a pyramid branch for one feature point: resizing, convolution block, output."""
 
     def __init__(
         self,
@@ -213,13 +215,13 @@ class PyramidBranch(StructureBranch):
         return lambda x, conditions: residuals
 
     def _residuals(self, h: Tensor, video: list[Tensor]) -> Mapping[str, Tensor]:
-        """Residuals by point, from features [N, C, h, w] and the levels of the video."""
+        """Compute residuals by point, from features [N, C, h, w] and the video's levels."""
         return self._encode(h, video)[0]
 
     def _encode(
         self, h: Tensor, video: list[Tensor]
     ) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
-        """Residuals by point, and the branch's own last feature of each level."""
+        """Compute residuals by point, and the branch's own last feature of each level."""
         residuals, features = {}, {}
         for point in self.down:
             branch_level = self._level(point)
@@ -377,5 +379,5 @@ def zero_convolution(channels: int) -> nn.Conv2d:
 
 
 def level_widths(config: SV4DConfig) -> list[int]:
-    """Channels of the UNet's levels."""
+    """Return the number of channels of each level of the UNet."""
     return [multiple * config.model_channels for multiple in config.channel_mult]

@@ -1,4 +1,4 @@
-"""SV3D's UNet: F views of an orbit around one object at one time.
+"""SV3D's UNet: F views of an orbit around an object, at one time.
 
 Letters: b batch, F frames (views of the orbit), N = b·F, C channels, h × w latent pixels, E width
 of the embedding. Frames see each other in the convolutions along F and in the attention along F at
@@ -32,8 +32,8 @@ class SV3DConditions(NamedTuple):
     Attributes:
         emb: embedding of noise level and vector conditioning, [N, E].
         context: image encoder's token of each frame, [N, context_dim].
-        frames: F.
-        still: bool, [N]: frames that the blocks along F leave unchanged; none if None.
+        frames: number of frames F.
+        still: frames that the blocks along F leave unchanged, bool, [N]; None for none.
     """
 
     emb: Tensor
@@ -121,9 +121,9 @@ class SV3DUNet(UNet[UNetConfig, SV3DConditions]):
             noise: c_noise of each frame, [N].
             vector: vector conditioning, [N, adm_in_channels].
             context: image encoder's token of each frame, [N, context_dim].
-            frames: F.
-            still: bool, [N]: frames that are not mixed with others (`image_only_indicator` in the
-                published code); none if None.
+            frames: number of frames F.
+            still: frames that are not mixed with others, bool, [N]; None for none. The published
+                code calls this `image_only_indicator`.
 
         Returns:
             [N, out_channels, h, w].

@@ -63,12 +63,12 @@ class SV4DConditions(NamedTuple):
 
     @property
     def times(self) -> int:
-        """T."""
+        """Number of times T."""
         return self.context.shape[1]
 
     @property
     def views(self) -> int:
-        """V."""
+        """Number of views V."""
         return self.reference.shape[1]
 
 
@@ -140,7 +140,7 @@ class SV4DTransformer(ConditionedLayer[SV4DConditions]):
 
 
 class SV4DUNet(UNet[SV4DConfig, SV4DConditions]):
-    """The UNet of SV4D, SV4D 2.0 and its 8-view form."""
+    """The UNet of SV4D, SV4D 2.0 and the 8-view variant of SV4D 2.0."""
 
     def _residual(self, channels_in: int, channels: int) -> SV4DResidual:
         return SV4DResidual(channels_in, channels, self.config.embedding)
@@ -167,7 +167,8 @@ class SV4DUNet(UNet[SV4DConfig, SV4DConditions]):
             context: image encoder's token of each time of the input video, [b, T, context_dim].
             reference: unscaled latents of the reference views, [b, V, motion_context_dim, H, W];
                 zeros where there are none.
-            feature_residuals: computes what is added to the features, e.g. a structure branch's.
+            feature_residuals: function that computes residuals to add to the features, e.g. those
+                of a structure branch; None for none.
 
         Returns:
             [N, out_channels, h, w].
@@ -195,18 +196,17 @@ def attend_space(block: TransformerBlock, grid: Tensor, context: Tensor) -> Tens
 
 
 def attend_views(block: SequenceBlock, grid: Tensor, context: Tensor) -> Tensor:
-    """Run a block over the V views of one time at one pixel; arguments as `attend_space`."""
+    """Run a block over the V views of one time at one pixel; shapes as in `attend_space`."""
     attended = block.attn2(context).flatten(0, 1)[:, None, None]
     return block(grid.flatten(0, 1), attended).view(grid.shape)
 
 
 def attend_pixel_groups(block: SequenceBlock, grid: Tensor, context: Tensor) -> Tensor:
-    """Run a block over V neighboring pixels of one frame; arguments as `attend_space`.
+    """Run a block over V neighboring pixels of one frame; shapes as in `attend_space`.
 
-    This is what the "3-D attention" with which SV4D 2.0 was published amounts to: the flat list of
-    a time's V·P positions is cut into P groups of V. The tokens of the image encoder are repeated
-    in another order than the groups, so that group g of time t gets the token of time
-    ⌊(g·T + t) / P⌋.
+    This is what the "3-D attention" of the published SV4D 2.0 computes: the flat list of the V·P
+    positions of a time is cut into P groups of V. The image encoder's tokens are repeated in
+    another order than the groups, so group g of time t gets the token of time ⌊(g·T + t) / P⌋.
     """
     b, T, V, P, C = grid.shape
     group = torch.arange(P, device=grid.device)

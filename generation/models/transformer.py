@@ -1,9 +1,9 @@
 """Transformer blocks: self-attention, cross-attention to a single token, GEGLU feed-forward.
 
-Letters: B sequences side by side in the slow axis, S their length, M more of them side by side in
-the fast axis, C = heads · d channels. Tokens are [B, S, M, C] and attention runs along S. Which
-axis of a grid is S depends on how the same memory is viewed: pixels [N, h·w, 1, C], views
-[b·T, V, h·w, C], times [b, T, V·h·w, C]. No axis is ever moved.
+Letters: S length of a sequence, B × M sequences (batch axes before and after S), C = heads · d
+channels. Tokens are [B, S, M, C] and attention runs along S. The axis of a grid that is S depends
+on how the same memory is viewed: pixels [N, h·w, 1, C], views [b·T, V, h·w, C], times
+[b, T, V·h·w, C]. No axis is ever permuted.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch.nn.functional import conv2d, gelu, linear, scaled_dot_product_attenti
 
 from generation.models.layers import Chunk
 
-EXPANSION = 4  # width of the feed-forward over its channels
-ROW = 32  # tokens; convolutions over rows of one are slow
-SHORT = 64  # tokens up to which torch's fused CPU kernel has the slower backward pass
-# The backends with finite gradients: those of cuDNN, which torch prefers on an H100, are not always
-# (https://github.com/pytorch/pytorch/issues/196678).
+EXPANSION = 4  # hidden width of the feed-forward layer as a multiple of its channels
+ROW = 32  # tokens per row of the convolution in `token_linear`; rows of one token are slow
+SHORT = 64  # up to this many tokens, torch's fused CPU kernel has the slower backward pass
+# The backends whose gradients are always finite; those of cuDNN, which torch prefers on an H100,
+# are not (https://github.com/pytorch/pytorch/issues/196678).
 FINITE = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 MAX_CUDA_BLOCKS = 65_535  # along a launch grid's second and third axis: sequences per kernel call
 
@@ -67,7 +67,7 @@ class SelfAttention(nn.Module):
         return self.to_out(attend(q, k, v).transpose(1, 2).reshape(x.shape))
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        """[B, S, M, C] as [B, M·heads, S, d], the same memory."""
+        """View [B, S, M, C] as [B, M·heads, S, d], without a copy."""
         return x.view(*x.shape[:2], -1, self.head_channels).transpose(1, 2)
 
 
@@ -94,7 +94,7 @@ class TokenLinear(nn.Linear):
     """`torch.nn.Linear` through `token_linear`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """[tokens, in_features] to [tokens, out_features]."""
+        """Map [tokens, in_features] to [tokens, out_features]."""
         return token_linear(input, self.weight, self.bias)
 
 
@@ -102,7 +102,7 @@ def token_linear(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Apply a linear map to each token.
 
     In float32 on a CPU this is a 1×1 convolution over rows of tokens: oneDNN's kernels for it are a
-    tenth faster than MKL's matrix products, and they add the bias on the way.
+    tenth faster than MKL's matrix products, and they add the bias in the same pass.
     """
     if tokens.device.type != "cpu" or tokens.dtype != torch.float32:
         return linear(tokens, weight, bias)
@@ -122,9 +122,9 @@ class GatedProjection(nn.Module):
         self.proj = nn.Linear(channels, 2 * width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[tokens, C] to [tokens, width].
+        """Map [tokens, C] to [tokens, width].
 
-        Value and gate are two products, not halves of one, so that both are contiguous.
+        Value and gate are computed by two matrix products, so that both are contiguous.
         """
         weights, biases = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
         value, gate = map(token_linear, (x, x), weights, biases)
@@ -132,7 +132,7 @@ class GatedProjection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GEGLU and a linear map back, on each token separately."""
+    """Feed-forward layer: GEGLU, then a linear map back to C channels, for each token."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -143,7 +143,7 @@ class FeedForward(nn.Module):
         self.chunk = Chunk()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., C] to [..., C]; a token takes 12 times its size inside."""
+        """Map [..., C] to [..., C]; the intermediate features take 12 times the input's memory."""
         tokens = x.reshape(-1, x.shape[-1])
         chunk = self.chunk.size(x)
         if len(tokens) <= chunk:
@@ -205,7 +205,7 @@ def _cut(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
 
 
 class SequenceBlock(TransformerBlock):
-    """The block along frames, views or times, with one more feed-forward in front."""
+    """Transformer block along frames, views or times, with another feed-forward layer in front."""
 
     def __init__(self, channels: int, head_channels: int, context_channels: int):
         super().__init__(channels, head_channels, context_channels)

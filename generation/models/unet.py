@@ -1,10 +1,11 @@
-"""The UNet that SV3D and SV4D share; they differ in how frames see each other.
+"""The UNet that SV3D and SV4D share; they differ in the layers that mix frames.
 
     x ─▶ input blocks ──▶ middle block ─▶ output blocks ─▶ out
            │ + input_i      │ + middle_0      │ + output_i
            └────── skips, + skip_i ───────────┘
 
-Features can be added from outside at the points marked +, as ControlNet does (`FeatureResiduals`).
+Residuals can be added to the features at the points marked +, as ControlNet does
+(`FeatureResiduals`).
 `input_i` continues through the encoder and into the skip connection; `skip_i` reaches the decoder
 only. The index i is that of the block that computes the feature.
 
@@ -70,9 +71,9 @@ Conditions = TypeVar("Conditions")
 Config = TypeVar("Config", bound=UNetConfig)
 
 FeatureResiduals = Callable[[Tensor, Any], Mapping[str, Tensor]]
-"""Computes what is added to a UNet's features, by the name of the feature point.
+"""Function that computes residuals to add to a UNet's features, by name of the feature point.
 
-Called once per network call, with the UNet's input and its layers' conditioning.
+It is called once per network call, with the UNet's input and its layers' conditioning.
 """
 
 
@@ -83,8 +84,8 @@ class FeaturePoint:
     Attributes:
         part: "input", "skip", "middle" or "output".
         index: index of the block that computes the feature.
-        channels: C.
-        level: l.
+        channels: number of channels C.
+        level: level l of the UNet, 0 for the finest.
     """
 
     part: str
@@ -99,7 +100,7 @@ class FeaturePoint:
 
 
 def input_points(config: UNetConfig) -> list[FeaturePoint]:
-    """The features of the encoder, each of which is a skip connection as well."""
+    """Return the features of the encoder; each of them is also a skip connection."""
     first, last_level = config.model_channels, len(config.channel_mult) - 1
     sizes = [(first, 0)]
     for level, multiple in enumerate(config.channel_mult):
@@ -110,17 +111,17 @@ def input_points(config: UNetConfig) -> list[FeaturePoint]:
 
 
 def skip_points(config: UNetConfig) -> list[FeaturePoint]:
-    """The same features where the decoder reads them."""
+    """Return the encoder's features at the skip connections, where the decoder reads them."""
     return [replace(point, part="skip") for point in input_points(config)]
 
 
 def middle_point(config: UNetConfig) -> FeaturePoint:
-    """The feature of the middle block."""
+    """Return the feature of the middle block."""
     return replace(input_points(config)[-1], part="middle", index=0)
 
 
 def upsampled_points(config: UNetConfig) -> list[FeaturePoint]:
-    """The upsampled feature with which each level of the decoder begins, except the deepest."""
+    """Return the upsampled feature at the start of each level of the decoder except the deepest."""
     blocks, levels = config.num_res_blocks + 1, len(config.channel_mult)
     return [
         FeaturePoint(
@@ -147,7 +148,7 @@ def add_residual(x: Tensor, residual: Tensor | None) -> Tensor:
 
 
 class ConditionedLayer(nn.Module, ABC, Generic[Conditions]):
-    """A layer that takes the conditioning beside the features."""
+    """A layer that takes features and conditioning."""
 
     @abstractmethod
     def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
@@ -155,26 +156,26 @@ class ConditionedLayer(nn.Module, ABC, Generic[Conditions]):
 
 
 class Downsample(nn.Module):
-    """Halves height and width."""
+    """Halve height and width with a strided convolution."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, h, w] to [N, C, h/2, w/2]."""
+        """Map [N, C, h, w] to [N, C, h/2, w/2]."""
         return self.op(x)
 
 
 class Upsample(nn.Module):
-    """Doubles height and width."""
+    """Double height and width by nearest-neighbor interpolation and a convolution."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, h, w] to [N, C, 2h, 2w]."""
+        """Map [N, C, h, w] to [N, C, 2h, 2w]."""
         return self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -255,11 +256,11 @@ class UNet(nn.Module, ABC, Generic[Config, Conditions]):
                 module.weight.data = weight.contiguous(memory_format=torch.channels_last)
 
     def limit_memory(self, tokens: int | None) -> None:
-        """Limit how many tokens or pixels pass through a layer at once, where that is exact.
+        """Limit the number of tokens or pixels per call of a layer, where results do not change.
 
         Args:
-            tokens: the limit; a layer that needs a whole sequence or frame still takes it. None
-                chooses what is fastest.
+            tokens: the limit, which a layer exceeds if it needs a whole sequence or frame; None
+                for the fastest.
         """
         for module in self.modules():
             chunk = getattr(module, "chunk", None)

@@ -2,8 +2,8 @@
 
     image [N, 3, H, W] in [−1, 1] ──encode──▶ latent [N, 4, H/8, W/8] ──decode──▶ image
 
-The published networks are conditioned on unscaled modes of the posterior, and denoise latents that
-are multiplied by `SCALE_FACTOR`. Their decoder has no `post_quant_conv`.
+The published networks are conditioned on the unscaled mode of the posterior, and denoise latents
+that are multiplied by `SCALE_FACTOR`. Their decoder has no `post_quant_conv`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 SCALE_FACTOR = 0.18215
 LATENT_CHANNELS = 4
-LATENT_SIDE = 8  # image pixels along a side of a latent pixel
+LATENT_SIDE = 8  # image pixels per latent pixel, along each axis
 
 _BOTH = (  # published name → diffusers' name, in the order in which they are applied
     (r"\bmid\.block_(\d)", lambda m: f"mid_block.resnets.{int(m[1]) - 1}"),
@@ -53,7 +53,7 @@ class VAEConfig:
 
 
 class VAEEncoder(nn.Module):
-    """Maps images to unscaled latents, the mode of the posterior."""
+    """VAE encoder from images to unscaled latents, the mode of the posterior."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
@@ -66,13 +66,13 @@ class VAEEncoder(nn.Module):
         self.quant_conv = nn.Conv2d(2 * LATENT_CHANNELS, 2 * LATENT_CHANNELS, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] in [−1, 1] to [N, 4, H/8, W/8]."""
+        """Map [N, 3, H, W] in [−1, 1] to [N, 4, H/8, W/8]."""
         moments = self.quant_conv(self.encoder(images.to(self.quant_conv.weight.dtype)))
         return moments[:, :LATENT_CHANNELS]
 
 
 class VAEDecoder(nn.Module):
-    """Maps scaled latents to images."""
+    """VAE decoder from scaled latents to images."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
@@ -84,7 +84,7 @@ class VAEDecoder(nn.Module):
         )
 
     def forward(self, latents: Tensor) -> Tensor:
-        """[N, 4, h, w] to [N, 3, 8h, 8w], about in [−1, 1]."""
+        """Map [N, 4, h, w] to [N, 3, 8h, 8w], approximately in [−1, 1]."""
         return self.decoder((latents / SCALE_FACTOR).to(self.decoder.conv_in.weight.dtype))
 
 
@@ -92,7 +92,7 @@ def encoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert a published encoder's state dict to that of `VAEEncoder`.
 
     Args:
-        published: `encoder.*` and `quant_conv.*`; other tensors are ignored.
+        published: tensors `encoder.*` and `quant_conv.*`; others are ignored.
     """
     parts = ("encoder.", "quant_conv.")
     return {
@@ -132,10 +132,10 @@ def _linear(key: str, tensor: Tensor) -> Tensor:
 
 
 def encode_in_chunks(encoder: nn.Module, images: Tensor, chunk: int) -> Tensor:
-    """Encode N images, `chunk` at a time; float32."""
+    """Encode images [N, 3, H, W], at most `chunk` per call, to float32 latents."""
     return torch.cat([encoder(piece).float() for piece in images.split(chunk)])
 
 
 def decode_in_chunks(decoder: nn.Module, latents: Tensor, chunk: int) -> Tensor:
-    """Decode N latents, `chunk` at a time; float32."""
+    """Decode latents [N, C, h, w], at most `chunk` per call, to float32 images."""
     return torch.cat([decoder(piece).float() for piece in latents.split(chunk)])

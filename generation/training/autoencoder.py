@@ -1,18 +1,18 @@
-"""The first stage: a small image autoencoder, in whose latent space the others work.
+"""The first stage: a small image autoencoder, whose latent space the other stages use.
 
     image on white [−1, 1] ─▶ encoder ─▶ mean, σ ─▶ mean + σ·noise ─▶ decoder ─▶ image
     loss = mean w |Δ| + edge_weight · mean |∇(w Δ)| + kl_weight · KL(N(mean, σ) ‖ N(0, 1))
 
-The pixel weight w is 1 on the background and `object_weight` on the object, which covers a small
-part of most images: white is learned soon, colors are not.
+The pixel weight w is 1 on the background and `object_weight` on the object, which covers only a
+small part of most images: the white background is learned much sooner than the object's colors.
 
 Each grid of a batch contributes images of every size, with about as many pixels for each size. The
 network is `generation.models.patch_autoencoder`.
 
 Letters: B grids of a batch, N images, S pixels on a side, c latent channels.
 
-Source: loss without its adversarial part: Rombach et al., High-Resolution Image Synthesis with
-Latent Diffusion Models, 2022, appendix G.
+Source: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models",
+appendix G, for the loss, without its adversarial term.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from generation.weights.files import save_weights
 from recon.errors import InputError
 from recon.media import tile_images
 
-DRAWN_IMAGES = 8  # of each size
+DRAWN_IMAGES = 8  # images of each size that are drawn
 LATENT_RMS = 1 / SCALE_FACTOR  # root mean square of latents, as for the published VAE
-MIXING_POWER = 0.25  # of the variances: 0 keeps all directions, 1/2 whitens them
+MIXING_POWER = 0.25  # variances are divided by var^(2·power): 0 keeps them, 1/2 whitens
 MIN_VARIANCE = 1e-4  # relative to the largest one; smaller variances are noise
 
 
@@ -52,10 +52,10 @@ class AutoencoderConfig:
         width: see `PatchAutoencoderConfig`.
         encoder_blocks: see `PatchAutoencoderConfig`.
         decoder_blocks: see `PatchAutoencoderConfig`.
-        views: views of each grid.
-        frames: frames of each grid.
+        views: number of views sampled from each grid.
+        frames: number of frames sampled from each grid.
         max_stride: largest stride of the frames.
-        sizes: sizes of the packed images.
+        sizes: sizes of the packed images to train on, "low", "high" or both.
         augment: whether to mirror images and permute their colors at random.
         object_weight: weight of the object's pixels relative to the background's.
         edge_weight: weight of the differences of neighboring pixels.
@@ -83,18 +83,19 @@ class AutoencoderConfig:
         self.network()
         if min(self.edge_weight, self.kl_weight) < 0 or self.object_weight <= 0:
             raise InputError(
-                "expected edge_weight and kl_weight of at least 0, and object_weight above 0"
+                "expected edge_weight and kl_weight of at least 0 and object_weight above 0, found "
+                f"{self.edge_weight}, {self.kl_weight} and {self.object_weight}"
             )
 
     def network(self) -> PatchAutoencoderConfig:
-        """Sizes of the network."""
+        """Return the configuration of the network."""
         return PatchAutoencoderConfig(
             self.patch, self.latent_channels, self.width, self.encoder_blocks, self.decoder_blocks
         )
 
 
 class AutoencoderStage:
-    """Trains the autoencoder; a `generation.training.optimization.Stage`."""
+    """Training stage of the autoencoder, a `generation.training.optimization.Stage`."""
 
     name = "vae"
 
@@ -176,7 +177,7 @@ class AutoencoderStage:
         save_weights(folder / VAE_FILE, config, {**weights, **normalization}, dtype=dtype)
 
     def _terms(self, images: Tensor, mask: Tensor, rng: SampleRng) -> dict[str, Tensor]:
-        """Loss terms of images [B, N, 3, S, S] with alpha [B, N, 1, S, S], each []."""
+        """Compute the loss terms of images [B, N, 3, S, S] with alpha [B, N, 1, S, S], each []."""
         posterior = self.module.encoder.posterior(images.flatten(0, 1))
         mean, log_variance = (each.float().unflatten(0, images.shape[:2]) for each in posterior)
         std = (0.5 * log_variance).exp()
@@ -198,12 +199,12 @@ class AutoencoderStage:
 
 
 def edge_loss(images: Tensor) -> Tensor:
-    """Sum of the mean absolute differences of vertical and of horizontal neighbors, []."""
+    """Sum the mean absolute differences of vertical and of horizontal neighbors, []."""
     return images.diff(dim=-1).abs().mean() + images.diff(dim=-2).abs().mean()
 
 
 def images_of_size(count: int, side: int, smallest: int) -> int:
-    """Number of images with as many pixels as `count` images of the smallest size, at least 1."""
+    """Return how many images of side² have the pixels of `count` smallest ones, at least 1."""
     return max(1, count * smallest**2 // side**2)
 
 
@@ -227,13 +228,13 @@ def _row(images: Tensor) -> list[np.ndarray]:
 
 
 def mixing_matrix(latents: Tensor) -> Tensor:
-    """Compute the matrix that makes the principal directions of latents less unequal, [c, c].
+    """Compute a matrix that partially whitens latents, [c, c].
 
-    The standard deviation of each principal direction becomes proportional to its square root, and
-    the root mean square `LATENT_RMS`.
+    The standard deviation of each principal direction becomes proportional to its own square root,
+    and the root mean square of the result is `LATENT_RMS`.
 
     Args:
-        latents: with that of white subtracted, [n, c].
+        latents: latents minus the latent of white, [n, c].
     """
     values, directions = torch.linalg.eigh((latents.T @ latents / len(latents)).double())
     values = values.clamp_min(MIN_VARIANCE * values.max())

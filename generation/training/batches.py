@@ -2,9 +2,9 @@
 
     step ─▶ this process's micro-batches, with the position of each sample in the whole batch
 
-An epoch visits every sample once, in an order that depends on seed and epoch alone, and has as many
-steps as whole batches fit into it, whatever the number of processes. The last `held_out` samples of
-the data set are for evaluation and in no batch.
+An epoch visits the samples in an order that depends only on seed and epoch. It has as many steps as
+complete batches, whatever the number of processes. The last `held_out` samples of the data set are
+for evaluation and in no batch.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ HELD_OUT_STEP = 0  # the step that seeds the random numbers of the held-out samp
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The order of n samples in an epoch, int64, [n]."""
+    """Return the order of n samples in an epoch, int64, [n]."""
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
 class EpochSampler(Sampler[Item]):
-    """The items of one process in one epoch.
+    """Sampler of the items of one process in one epoch.
 
-    Up to `world_size` − 1 samples are left out so that all processes take equally many steps.
+    Up to `world_size` − 1 samples are left out so that all processes make the same number of steps.
     """
 
     def __init__(self, n: int, seed: int = 0, rank: int = 0, world_size: int = 1):
@@ -52,7 +52,9 @@ class EpochSampler(Sampler[Item]):
         """
         assert 0 <= rank < world_size
         if n < world_size:
-            raise InputError(f"{n} samples are too few for {world_size} processes")
+            raise InputError(
+                f"expected at least one sample for each of {world_size} processes, found {n}"
+            )
         self._n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
         self._epoch = 0
         self._begin = 0  # samples of the epoch that all processes together have used before
@@ -70,20 +72,20 @@ class EpochSampler(Sampler[Item]):
         self._epoch, self._begin = epoch, 0
 
     def state_dict(self, used: int) -> dict[str, int]:
-        """State for `load_state_dict`, on any number of processes.
+        """Return the state for `load_state_dict`, which may run on another number of processes.
 
         Args:
-            used: items that this process has used since its loop began. The training counts them:
-                a loader prefetches, so the sampler has yielded more.
+            used: number of items that this process has used since its loop began. The training
+                counts them, because a prefetching loader has taken more from the sampler.
         """
         begin = self._begin + used * self._world_size
         return {"n": self._n, "seed": self._seed, "epoch": self._epoch, "begin": begin}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where another sampler was.
+        """Continue from a saved state.
 
         Raises:
-            InputError: that one had other samples or another seed.
+            InputError: the state belongs to other samples or another seed.
         """
         found, expected = (state["n"], state["seed"]), (self._n, self._seed)
         if found != expected:
@@ -98,7 +100,7 @@ class MicroBatch(NamedTuple):
     """Samples that pass through the network together.
 
     Attributes:
-        samples: a collated batch.
+        samples: the collated samples.
         positions: position of each sample in the batch of all processes.
     """
 
@@ -168,14 +170,14 @@ class Batches:
             self._sampler.set_epoch(self._epoch)
 
     def state_dict(self) -> dict[str, int]:
-        """State after the last batch that was yielded, for any number of processes."""
+        """Return the state after the last yielded batch, for any number of processes."""
         return self._sampler.state_dict(self._steps * self._size * self._parts)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue there; affects iterators that begin afterwards.
+        """Continue from a saved state; affects iterators that are created afterwards.
 
         Raises:
-            InputError: the state is of other samples or another seed.
+            InputError: the state belongs to other samples or another seed.
         """
         self._sampler.load_state_dict(state)
         self._epoch, self._steps = state["epoch"], 0
@@ -186,10 +188,10 @@ class Batches:
 
 
 class HeldOut:
-    """The evaluation samples: always the same images with the same random numbers.
+    """Held-out samples for evaluation, always with the same images and random numbers.
 
     Attributes:
-        samples: a collated batch on the device.
+        samples: the collated samples on the device.
     """
 
     def __init__(self, dataset: GridDataset, config: EngineConfig, device: torch.device):
@@ -204,12 +206,12 @@ class HeldOut:
         self._seed, self._device = config.seed, device
 
     def rng(self) -> SampleRng:
-        """Generators for each sample, newly seeded."""
+        """Return newly seeded random number generators, one for each sample."""
         positions = range(len(self.samples.name))
         return SampleRng(self._seed, HELD_OUT_STEP, positions, self._device)
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; workers end when the training tells them to."""
+    """Ignore Ctrl-C, which reaches all processes of a terminal; the training stops its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,10 +1,10 @@
-"""The stages of 4DVD's cascade, which train additions to the frozen base.
+"""The stages of 4DVD's cascade, which train a LoRA and a structure branch for the frozen base.
 
     coarse    a LoRA on SV4D: all views at once at the low size
     fine      a structure branch: a few views at the high size, conditioned on the coarse grid
 
-Both are trained on upstream model outputs or ground truth; the true coarse images of the fine stage
-are blurred and noisy at random, so that it does not rely on their details.
+Both are trained on upstream model outputs or ground truth. The ground-truth coarse images of the
+fine stage are augmented by blur and noise, so that the branch does not rely on their details.
 
 Letters: B samples, T times, V views, F = T·V, c channels, S pixels and s latent pixels on a side.
 
@@ -80,10 +80,10 @@ class FineConfig(UpstreamConfig):
     """Configuration of the fine stage.
 
     Attributes:
-        coarse_blur: largest weight of the blurred image in true coarse images, in [0, 1].
-        coarse_window: side of the box blur in pixels, odd: about as many as generated coarse grids
-            do not resolve.
-        coarse_noise: largest standard deviation of noise on scaled coarse latents.
+        coarse_blur: maximum weight of the blurred image in ground-truth coarse images, in [0, 1].
+        coarse_window: side of the box blur in pixels, odd; about the size of the smallest details
+            that generated coarse grids resolve.
+        coarse_noise: maximum standard deviation of the noise on scaled coarse latents.
 
     Raises:
         InputError: a number is out of range.
@@ -97,13 +97,16 @@ class FineConfig(UpstreamConfig):
     def __post_init__(self):
         super().__post_init__()
         if not (0 <= self.coarse_blur <= 1 and self.coarse_noise >= 0):
-            raise InputError("expected coarse_blur in [0, 1] and coarse_noise of at least 0")
+            raise InputError(
+                "expected coarse_blur in [0, 1] and coarse_noise of at least 0, found "
+                f"{self.coarse_blur} and {self.coarse_noise}"
+            )
         if self.coarse_window < 1 or self.coarse_window % 2 == 0:
             raise InputError(f"expected an odd coarse_window, found {self.coarse_window}")
 
 
 class CascadeNetworks(StageNetworks):
-    """The base's networks, the structure branch if there is one, and the upstream models.
+    """The networks of the base with the structure branch and the upstream models, if any.
 
     Attributes:
         branch: the structure branch; None in the coarse stage.
@@ -123,7 +126,7 @@ class CascadeNetworks(StageNetworks):
 
 
 class CascadeStage(DiffusionStage):
-    """A stage that trains an addition to the base."""
+    """Training stage of a LoRA or a structure branch for the base."""
 
     module: CascadeNetworks
     _base_sha256: str
@@ -131,7 +134,11 @@ class CascadeStage(DiffusionStage):
     def _conditioned(
         self, batch: TrainingSample, rng: SampleRng | None
     ) -> tuple[ConditionedBatch, UpstreamOutputs | None]:
-        """The batch, conditioned on true or generated reference views, and upstream outputs."""
+        """Condition a batch on ground-truth or generated reference views.
+
+        Returns:
+            The batch, and the upstream outputs, None without upstream models.
+        """
         networks, size = self.module, self._config.size
         outputs = networks.upstream and networks.upstream.generate(batch, rng)
         views = select_reference_views(batch, size, outputs)
@@ -142,7 +149,7 @@ class CascadeStage(DiffusionStage):
 
 
 class CoarseStage(CascadeStage):
-    """Trains the LoRA."""
+    """Training stage of the LoRA."""
 
     name = "coarse"
 
@@ -164,7 +171,7 @@ class CoarseStage(CascadeStage):
             reference_views: see `open_upstream`.
 
         Raises:
-            WeightsError, InputError: as `open_base` and `open_upstream`.
+            WeightsError, InputError: see `open_base` and `open_upstream`.
         """
         opened, trainings = open_base(base, vae), {ORBIT_STAGE: reference_views}
         upstream = open_upstream(config, opened, trainings)
@@ -198,7 +205,7 @@ class CoarseStage(CascadeStage):
 
 
 class FineStage(CascadeStage):
-    """Trains the structure branch."""
+    """Training stage of the structure branch."""
 
     name = "fine"
     _config: FineConfig
@@ -227,8 +234,8 @@ class FineStage(CascadeStage):
             coarse: see `open_upstream`.
 
         Raises:
-            WeightsError: as `open_base` and `open_upstream`.
-            InputError: as these, or branch or roles are unknown.
+            WeightsError: see `open_base` and `open_upstream`.
+            InputError: see there; or `branch` or `roles` is unknown.
         """
         opened = open_base(base, vae)
         with torch.random.fork_rng(devices=[]):
@@ -274,7 +281,7 @@ class FineStage(CascadeStage):
     def _coarse_latents(
         self, batch: TrainingSample, rng: SampleRng | None, outputs: UpstreamOutputs | None = None
     ) -> Tensor:
-        """Latents of true or generated coarse images, [B, F, c, s, s]."""
+        """Encode ground-truth or generated coarse images to latents, [B, F, c, s, s]."""
         true = self._true_coarse_latents(batch, rng)
         if outputs is None:
             return true
@@ -282,7 +289,7 @@ class FineStage(CascadeStage):
         return torch.where(outputs.chosen[:, None, None, None, None], generated, true)
 
     def _true_coarse_latents(self, batch: TrainingSample, rng: SampleRng | None) -> Tensor:
-        """Latents of true coarse images, blurred and noisy if there is an `rng`."""
+        """Encode ground-truth coarse images; with an `rng`, augment them by blur and noise."""
         space = self.module.space
         images = composite_on_white(time_major(batch.target[COARSE_SIZE])).rgb
         if rng is None:

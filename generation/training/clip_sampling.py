@@ -1,4 +1,4 @@
-"""Random choices of a training: views and frames of each grid, and noise for each sample.
+"""Random sampling in training: views and frames of each grid, and noise for each sample.
 
 Letters: V views and T frames of a grid, of which n and F are sampled; B samples of a batch.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recon.errors import InputError
 
-PARALLEL_SIZE = 2**20  # numbers above which they are generated in threads: 0.05 s on one
+PARALLEL_SIZE = 2**20  # count of random numbers (0.05 s on one thread) from which threads are used
 THREADS = 8
 
 
@@ -32,17 +32,16 @@ class Spacing(StrEnum):
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """What is sampled from each grid.
+    """Views, frames and images that are sampled from each grid.
 
     Attributes:
-        views: n; a grid with more views gives a random subset of this size.
-        frames: F.
-        spacing: spacing of the frames. Consecutive ones start anywhere, with a stride up to
-            `max_stride`, and their first is the reference frame. Anchors are spread over the whole
-            clip except frame 0, which is the reference frame. Mixed frames are consecutive ones,
-            half of the time without the reference frame among them.
-        max_stride: largest stride of consecutive and mixed frames, as far as the clip is long
-            enough.
+        views: number of views n; of a grid with more views, a random subset is sampled.
+        frames: number of frames F.
+        spacing: spacing of the frames. Consecutive frames start anywhere, with a stride up to
+            `max_stride`; the first one is the reference frame. Anchors are spread over the whole
+            clip except frame 0, which is the reference frame. Mixed frames are consecutive ones, in
+            half of the samples without the reference frame itself.
+        max_stride: maximum stride of consecutive and mixed frames; smaller in short clips.
         random_reference: whether the reference view is random; otherwise it is view 0.
         sizes: image sizes to decode: "low", "high" or both.
         augment: whether to mirror, permute colors and reverse time at random.
@@ -61,11 +60,14 @@ class SamplingConfig:
 
     def __post_init__(self):
         if min(self.views, self.frames, self.max_stride) < 1 or not self.sizes:
-            raise InputError("expected views, frames and stride of at least 1, and at least a size")
+            raise InputError(
+                "expected views, frames and max_stride of at least 1 and at least one size, found "
+                f"{self.views}, {self.frames}, {self.max_stride} and {self.sizes}"
+            )
 
     @property
     def needed_frames(self) -> int:
-        """Smallest T of a grid."""
+        """Minimum number of frames T of a grid."""
         return self.frames + (self.spacing is not Spacing.CONSECUTIVE)
 
 
@@ -74,15 +76,15 @@ FINE = SamplingConfig(views=4, sizes=("low", "high"))
 
 
 class ClipSample(NamedTuple):
-    """The part of a grid that a training step sees.
+    """Indices of the views and frames of a grid in one training sample, with its augmentation.
 
     Attributes:
-        reference_view: index of the view that is given at all times.
-        reference_frame: index of the frame that is given from all views.
-        views: n indices, in the order of the views around the object from the reference view on.
-        frames: F indices, ascending, or descending where time is reversed.
-        mirrored: whether images are mirrored, and with them the cameras.
-        channels: order of red, green and blue.
+        reference_view: index of the input view, which is given at all times.
+        reference_frame: index of the frame whose views are the reference views.
+        views: n view indices, in the order around the object from the reference view on.
+        frames: F frame indices, ascending, or descending if time is reversed.
+        mirrored: whether images and cameras are mirrored.
+        channels: permutation of the color channels.
     """
 
     reference_view: int
@@ -94,7 +96,7 @@ class ClipSample(NamedTuple):
 
 
 def sample_clip(config: SamplingConfig, V: int, T: int, rng: np.random.Generator) -> ClipSample:
-    """Sample views and frames of a grid that has at least as many as the configuration needs."""
+    """Sample views and frames of a grid of V views and T frames, which must be enough."""
     assert config.views <= V and config.needed_frames <= T, "checked when the data set is opened"
     reference_view = int(rng.integers(V)) if config.random_reference else 0
     steps = np.sort(rng.choice(V, config.views, replace=False))
@@ -111,7 +113,7 @@ def _augmented(clip: ClipSample, T: int, rng: np.random.Generator) -> ClipSample
             reference_frame=T - 1 - clip.reference_frame,
             frames=tuple(T - 1 - frame for frame in clip.frames),
         )
-    if mirrored:  # reversed, so that the mirrored views are in their order around the object again
+    if mirrored:  # reverse the views, so that their order around the object stays the same
         own, others = clip.views[:1], clip.views[1:]
         views = own + others[::-1] if own[0] == clip.reference_view else clip.views[::-1]
         clip = clip._replace(views=views)
@@ -156,9 +158,9 @@ _SPACINGS: Mapping[Spacing, Callable[[SamplingConfig, int, np.random.Generator],
 class SampleRng:
     """Random number generators of a training step, one for each of B samples.
 
-    The numbers of a sample depend only on seed, step and its position in the batch, so they are the
-    same however the batch is split over processes and micro-batches. They are generated on the CPU
-    because its generators give the same numbers on all machines. The order of calls matters.
+    The numbers of a sample depend only on seed, step, its position in the batch and the order of
+    calls, so they do not depend on how the batch is split over processes and micro-batches. They
+    are generated on the CPU, whose generators give the same numbers on all machines.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Conditioning of a training batch, as `generation.pipeline` conditions the UNets.
+"""Conditioning of a training batch, the same as in `generation.pipeline`.
 
 Azimuths are relative to the reference view, elevations to the horizon, as for SV3D_p and SV4D.
 
@@ -45,13 +45,13 @@ class ConditionedBatch(NamedTuple):
 def orbit_batch(
     batch: TrainingSample, size: str, space: LatentSpace, encoder: ImageEncoder
 ) -> ConditionedBatch:
-    """Condition SV3D on one image; its views end with the reference view.
+    """Condition SV3D on one image; the reference view is the last of its views.
 
     Args:
-        batch: samples of one time.
+        batch: samples of one frame each.
         size: image size, "low" or "high".
-        space: encodes latents.
-        encoder: computes tokens.
+        space: latent space of the images.
+        encoder: image encoder.
     """
     order = _reference_last(batch.azimuth_rad)
     rows = torch.arange(len(order), device=order.device)[:, None]
@@ -75,9 +75,9 @@ def grid_batch(
     Args:
         batch: samples.
         size: image size, "low" or "high".
-        space: encodes latents.
-        encoder: computes tokens.
-        reference_views: true or generated ones, on white, in [−1, 1], [B, V, 3, S, S].
+        space: latent space of the images.
+        encoder: image encoder.
+        reference_views: ground-truth or generated views, on white, in [−1, 1], [B, V, 3, S, S].
     """
     video = composite_on_white(batch.reference_video[size]).rgb
     images = composite_on_white(time_major(batch.target[size])).rgb
@@ -88,12 +88,12 @@ def grid_batch(
 
 
 def true_reference_views(batch: TrainingSample, size: str) -> Tensor:
-    """The views at the reference frame, on white, in [−1, 1], [B, V, 3, S, S]."""
+    """Return the ground-truth reference views, on white, in [−1, 1], [B, V, 3, S, S]."""
     return composite_on_white(batch.reference_views[size]).rgb
 
 
 def time_major(target: Tensor) -> Tensor:
-    """Images [B, V, T, ...] as the flat list of frames, [B, T·V, ...]."""
+    """Reorder images [B, V, T, ...] to the flat list of frames, [B, T·V, ...]."""
     return target.transpose(1, 2).flatten(1, 2)
 
 
@@ -102,13 +102,13 @@ def drop_conditioning(
 ) -> list[Conditioning]:
     """Drop the image conditioning of random samples, for classifier-free guidance.
 
-    What is dropped is multiplied by zero instead of replaced, so that the image encoder always has
-    a gradient.
+    Dropped conditioning is multiplied by zero instead of replaced, so that the image encoder always
+    gets a gradient.
 
     Args:
         conditionings: the conditioning of each sample.
         rng: random number generators.
-        probability: of dropping, in [0, 1].
+        probability: probability of dropping, in [0, 1].
 
     Source: Ho & Salimans 2022, "Classifier-free diffusion guidance", algorithm 1.
     """
@@ -127,12 +127,12 @@ def _weighted(conditioning: Conditioning, weight: Tensor) -> Conditioning:
 
 
 def _camera_vectors(batch: TrainingSample) -> Tensor:
-    """Vector conditioning of the views, [B, V, width]."""
+    """Compute the vector conditioning of the views, [B, V, width]."""
     polar = (math.pi / 2 - batch.elevation_rad).flatten()
     return camera_vector(polar, batch.azimuth_rad.flatten()).unflatten(0, batch.azimuth_rad.shape)
 
 
 def _reference_last(azimuth_rad: Tensor) -> Tensor:
-    """Order of ascending azimuths in which 0 counts as a full turn, [B, V]."""
+    """Return the order of ascending azimuths, with 0 counted as a full turn, int64, [B, V]."""
     tolerance = 1e-3  # the reference view's own azimuth is 0 up to rounding
     return ((azimuth_rad - tolerance) % (2 * math.pi)).argsort(dim=1)

@@ -2,10 +2,10 @@
 
     [engine]        for all stages          ─┐
     [STAGE.engine]  overrides for one stage  ─┼─▶ EngineConfig ◀─ command-line options
-    [STAGE]         the stage's own          ───▶ the stage's dataclass
+    [STAGE]         settings of the stage    ───▶ the stage's dataclass
 
-The key `extends`, in front of the tables, names another configuration, of which the file then only
-overrides single values. Unknown keys and values of another type are errors.
+The key `extends`, in front of the tables, names another configuration, whose values the file
+overrides one by one. Unknown keys and values of another type are errors.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ class EngineConfig:
         device: "cpu" or "cuda".
         num_workers: data loader processes per training process; 0 loads in the training process.
         on_error: "raise" stops at a damaged sample, "skip" replaces it with another one.
-        log_every: steps between two lines of the log.
-        eval_every: steps between two evaluations on the held-out samples.
-        images_every: steps between two images of generated held-out samples.
-        checkpoint_every: steps between two checkpoints.
-        checkpoint_seconds: longest time between two checkpoints, in seconds.
+        log_every: steps between lines of the log.
+        eval_every: steps between evaluations on the held-out samples.
+        images_every: steps between images of generated held-out samples.
+        checkpoint_every: steps between checkpoints.
+        checkpoint_seconds: maximum time between checkpoints in seconds.
 
     Raises:
         InputError: a name is unknown or a number out of range.
@@ -130,13 +130,16 @@ class EngineConfig:
                 raise InputError(f"expected {name} of at least 0, found {getattr(self, name)}")
         decays = (*self.betas, self.ema_decay)
         if len(self.betas) != 2 or not all(0 <= decay < 1 for decay in decays):
-            raise InputError("expected two betas and ema_decay in [0, 1)")
+            raise InputError(
+                f"expected two betas and ema_decay in [0, 1), found {self.betas} and "
+                f"{self.ema_decay}"
+            )
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The values that must match the saved state of a resumed training.
+        """Values that must match the saved state to resume a training.
 
-        Others may change: they only decide when the training ends and what it writes.
+        Other values may change, because they only decide when the training ends and what it writes.
         """
         return {name: getattr(self, name) for name in _IDENTITY}
 
@@ -161,13 +164,13 @@ def read_config(
     """Read the configuration of one stage.
 
     Args:
-        config: one of `CONFIGS`, or a TOML file.
-        stage: one of `STAGES`.
-        kind: dataclass of the stage's own configuration; all of its fields have defaults.
+        config: name in `CONFIGS`, or path of a TOML file.
+        stage: name in `STAGES`.
+        kind: dataclass of the stage's configuration; all of its fields have defaults.
         overrides: fields of `EngineConfig` that override the file; None leaves the file's value.
 
     Returns:
-        The configuration of the loop and that of the stage.
+        The configuration of the training loop and that of the stage.
 
     Raises:
         InputError: the file is missing or not TOML, or a key is unknown, of another type or out of
@@ -194,7 +197,9 @@ def _read_toml(config: str | Path, extended_by: tuple[str, ...] = ()) -> tuple[d
     else:
         path, source = Path(config).resolve(), str(config)
     if str(path) in extended_by:
-        raise InputError("the configuration extends itself", source)
+        raise InputError(
+            "expected extends to name another configuration, but this one extends itself", source
+        )
     tables = _load(path, source)
     extended = tables.pop("extends", None)
     if extended is None:
@@ -248,7 +253,10 @@ def _converted(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, float) and type(value) is int:
         value = float(value)
     if default is not None and type(value) is not type(default):
-        raise InputError(f"expected {name} to be like {default!r}, found {value!r}")
+        raise InputError(
+            f"expected {name} to be of type {type(default).__name__}, e.g. {default!r}, found "
+            f"{value!r}"
+        )
     return value
 
 
@@ -256,7 +264,9 @@ def _check_names(
     found: Iterable[str], known: Iterable[str], what: str, source: str | None = None
 ) -> None:
     unknown = [name for name in found if name not in known]
-    renamed = [f"{name} is now called {RENAMED[name]}" for name in unknown if name in RENAMED]
+    renamed = [
+        f"{name} is now called {RENAMED[name]}, rename it" for name in unknown if name in RENAMED
+    ]
     if renamed:
         raise InputError("; ".join(renamed), source)
     if unknown:

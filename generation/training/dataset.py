@@ -2,9 +2,9 @@
 
     (epoch, number) ──▶ views and frames ──▶ images from the shard ──▶ tensors
 
-A sample depends on seed, epoch and number alone, not on workers, batches or earlier samples.
-Images are uint8 RGBA with straight alpha, a quarter of the bytes of floats on the way between
-processes and to the GPU, where `composite_on_white` converts them to the networks' input.
+A sample depends only on seed, epoch and number, not on workers, batches or earlier samples. Images
+stay uint8 RGBA with straight alpha on their way between processes and to the GPU, a quarter of the
+bytes of float32; there `composite_on_white` converts them to the networks' input.
 
 Letters: V views, F frames, S pixels on a side.
 """
@@ -29,7 +29,7 @@ from generation.training.clip_sampling import COARSE, ClipSample, SamplingConfig
 from recon.errors import InputError
 from recon.grid.cameras import Camera, viewing_angles_deg
 
-MAX_REPLACEMENTS = 32  # damaged samples in a row after which training stops
+MAX_REPLACEMENTS = 32  # consecutive damaged samples after which training stops
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ _log = logging.getLogger(__name__)
 class Item(NamedTuple):
     """Index of a sample in an epoch; every epoch has other views and frames.
 
-    The epoch is part of the index because persistent workers hold a copy of the data set that no
-    call from outside reaches.
+    The epoch is part of the index because persistent workers hold copies of the data set, which a
+    method call on the original does not change.
     """
 
     epoch: int
@@ -46,14 +46,14 @@ class Item(NamedTuple):
 
 
 class TrainingSample(NamedTuple):
-    """The part of one grid that a training step sees; can be collated by default.
+    """Images and cameras of one training sample; `default_collate` makes batches of them.
 
     Images are uint8 RGBA by size, "low" or "high".
 
     Attributes:
         name: name of the grid.
-        reference_view: index of the view that is given at all times.
-        reference_frame: index of the frame that is given from all views.
+        reference_view: index of the input view, which is given at all times.
+        reference_frame: index of the frame whose views are the reference views.
         views: indices of the views, int64, [V].
         frames: indices of the frames, int64, [F].
         azimuth_rad: azimuths of the views relative to the reference view, counter-clockwise seen
@@ -85,10 +85,10 @@ class TrainingSample(NamedTuple):
 
 
 class Composite(NamedTuple):
-    """Images as the networks' input.
+    """Images composited on white for the networks.
 
     Attributes:
-        rgb: composited on white, in [−1, 1], [..., 3, S, S].
+        rgb: colors on white, in [−1, 1], [..., 3, S, S].
         mask: alpha, in [0, 1], [..., 1, S, S].
     """
 
@@ -112,7 +112,7 @@ def composite_on_white(images: Tensor, dtype: torch.dtype = torch.float32) -> Co
 class GridDataset(Dataset[TrainingSample]):
     """The samples of folders of shards.
 
-    Only the index is in memory. No file stays open between two items, so that copies in forked or
+    Only the index is in memory. No file stays open between items, so that copies in forked or
     spawned processes do not interfere.
     """
 
@@ -126,8 +126,8 @@ class GridDataset(Dataset[TrainingSample]):
         """Open folders written by `fourdvd data pack`.
 
         Args:
-            folders: folders of shards; one that is named twice is sampled twice as often.
-            sampling: what is sampled from each grid.
+            folders: folders of shards; a folder that is listed twice is sampled twice as often.
+            sampling: views and frames to sample from each grid.
             seed: seed of the sampling.
             on_error: "raise" raises ShardError for a damaged sample, "skip" replaces it.
 
@@ -162,11 +162,12 @@ class GridDataset(Dataset[TrainingSample]):
 
         Raises:
             IndexError: the number is out of range.
-            ShardError: the sample is damaged; with `on_error="skip"`, so are many others.
+            ShardError: the sample is damaged; with `on_error="skip"`, `MAX_REPLACEMENTS` others are
+                damaged, too.
         """
         item = item if isinstance(item, Item) else Item(0, item)
         if not 0 <= item.number < len(self):
-            raise IndexError(f"sample {item.number} of {len(self)}")
+            raise IndexError(f"expected a sample number below {len(self)}, found {item.number}")
         try:
             return self._sample(item.number, item)
         except ShardError as error:
@@ -175,7 +176,7 @@ class GridDataset(Dataset[TrainingSample]):
             return self._replacement(item, error)
 
     def _replacement(self, item: Item, error: ShardError) -> TrainingSample:
-        """Read the first intact one of the other samples, in an order that depends on the item."""
+        """Read the first intact one of the other samples, in random order seeded by the item."""
         rng = np.random.default_rng([self._seed, *item, 1])
         others = [number for number in rng.permutation(len(self)).tolist() if number != item.number]
         for replaced, number in enumerate(others[:MAX_REPLACEMENTS], start=1):
@@ -236,7 +237,7 @@ class _Images(NamedTuple):
 
 
 def _read_images(reader: SampleReader, size: str, clip: ClipSample) -> _Images:
-    """Decode each image once, however often the sample shows it."""
+    """Read the images of a sample; each one is decoded only once."""
     decoded: dict[tuple[int, int], np.ndarray] = {}
 
     def image(view: int, frame: int) -> np.ndarray:
@@ -294,10 +295,10 @@ def _with_cameras(
 
 
 def _mirrored(camera: Camera, azimuth_deg: float) -> Camera:
-    """The camera of a mirrored image in a world mirrored at the vertical plane of an azimuth.
+    """Mirror a camera at the vertical plane through an azimuth, for its mirrored image.
 
-    The mirror makes the camera's axes left-handed; flipping its x axis, like the image, restores
-    them.
+    The reflection makes the camera's axes left-handed; flipping its x axis, like the image, makes
+    them right-handed again.
     """
     across = np.radians(azimuth_deg)  # direction of the plane's normal
     normal = np.array([np.cos(across), np.sin(across), 0.0])

@@ -1,4 +1,4 @@
-"""The part that the four diffusion stages share: loss, evaluation, images.
+"""Base class of the four diffusion stages: loss, evaluation, images.
 
     batch ─▶ task: conditioning, targets, network ─▶ loss
                                                  └─▶ sampler ─▶ images
@@ -40,20 +40,20 @@ class DiffusionConfig:
 
     Attributes:
         size: size of the packed images, "low" or "high".
-        views: V.
-        frames: T.
-        spacing: spacing of the frames, see `sampling.Spacing`.
-        max_stride: largest stride of consecutive frames.
+        views: number of views V.
+        frames: number of frames T.
+        spacing: spacing of the frames, see `clip_sampling.Spacing`.
+        max_stride: maximum stride of consecutive frames.
         random_reference: whether the reference view is random; otherwise it is view 0.
         augment: whether to mirror, permute colors and reverse time at random.
         noise_mean: mean of ln σ.
         noise_std: standard deviation of ln σ.
         cond_drop_prob: probability of dropping the image conditioning of a sample.
-        gradient_checkpointing: whether the backward pass recomputes features: a third more time, a
-            fraction of the memory.
-        eval_grids: held-out grids to generate for each evaluation.
+        gradient_checkpointing: whether the backward pass recomputes features instead of storing
+            them, which takes a third more time and a fraction of the memory.
+        eval_grids: number of held-out grids to generate in each evaluation.
         sampler_steps: denoising steps of the sampler in evaluation.
-        guided: whether evaluation uses classifier-free guidance as with the published networks.
+        guided: whether evaluation uses classifier-free guidance with the published scales.
 
     Raises:
         InputError: a number is out of range, or a name is unknown.
@@ -76,14 +76,22 @@ class DiffusionConfig:
 
     def __post_init__(self):
         if not (0 <= self.cond_drop_prob <= 1 and self.noise_std > 0):
-            raise InputError("expected cond_drop_prob in [0, 1] and noise_std above 0")
+            raise InputError(
+                "expected cond_drop_prob in [0, 1] and noise_std above 0, found "
+                f"{self.cond_drop_prob} and {self.noise_std}"
+            )
         if min(self.eval_grids, self.sampler_steps) < 1:
-            raise InputError("expected eval_grids and sampler_steps of at least 1")
+            raise InputError(
+                "expected eval_grids and sampler_steps of at least 1, found "
+                f"{self.eval_grids} and {self.sampler_steps}"
+            )
         if self.spacing not in list(Spacing):
-            raise InputError(f"expected spacing to be one of {', '.join(Spacing)}")
+            raise InputError(
+                f"expected spacing to be one of {', '.join(Spacing)}, found {self.spacing!r}"
+            )
 
     def sampling(self, *more_sizes: str) -> SamplingConfig:
-        """What is sampled from each grid, at the stage's own image size and others."""
+        """Return what to sample from each grid, at the stage's image size and `more_sizes`."""
         return SamplingConfig(
             self.views,
             self.frames,
@@ -108,7 +116,7 @@ class Task(NamedTuple):
 
 
 class DiffusionStage(ABC):
-    """A `Stage` of a diffusion model; subclasses have a `name` and build the networks."""
+    """Base class of a diffusion model's `Stage`; subclasses set `name` and build the networks."""
 
     name: str
 
@@ -123,9 +131,9 @@ class DiffusionStage(ABC):
 
         Args:
             config: configuration of the stage.
-            module: its networks.
-            sampling: what is sampled from each grid.
-            origins: hashes and names of the frozen networks, for the identity.
+            module: networks of the stage.
+            sampling: views and frames to sample from each grid.
+            origins: hashes and names of the frozen networks, for `identity`.
         """
         self.module, self.sampling = module, sampling
         self._config, self._origins = config, dict(origins)
@@ -154,7 +162,7 @@ class DiffusionStage(ABC):
 
     @torch.no_grad()
     def evaluate(self, samples: TrainingSample, rng: SampleRng) -> dict[str, float]:
-        """Compute the loss without dropping, and the mean PSNR of generated images in dB."""
+        """Compute the loss without conditioning dropout, and the PSNR of generated images in dB."""
         sigmas = self._sigmas(rng)
         losses = [
             denoising_loss(task.predict, latents, task.batch.conditionings, sigma[None], noise)
@@ -167,7 +175,7 @@ class DiffusionStage(ABC):
 
     @torch.no_grad()
     def images(self, samples: TrainingSample, rng: SampleRng) -> np.ndarray:
-        """Draw a row for each time of each grid: input view, true views, generated views."""
+        """Draw a row for each time of each grid: input view, ground truth, generated views."""
         return tile_images(
             row for batch, images in self._generate(samples, rng) for row in _rows(batch, images)
         )
@@ -184,35 +192,35 @@ class DiffusionStage(ABC):
 
     @abstractmethod
     def _task(self, batch: TrainingSample, rng: SampleRng | None) -> Task:
-        """The task of a batch; with the perturbations of training if there is an `rng`."""
+        """Make the task of a batch; with an `rng`, apply the augmentations of training."""
 
     @abstractmethod
     def _guidance(self, batch: ConditionedBatch) -> Tensor:
-        """Guidance scale of each frame, [F]."""
+        """Compute the guidance scale of each frame, [F]."""
 
     def _sigmas(self, rng: SampleRng) -> Tensor:
         return sample_sigmas(rng, self._config.noise_mean, self._config.noise_std)
 
     def _targets(self, batch: ConditionedBatch) -> Tensor:
-        """Scaled latents, [B, F, c, s, s]."""
+        """Encode the target images to scaled latents, [B, F, c, s, s]."""
         return self.module.space.encode(batch.images) * self.module.space.scale
 
     def _one_by_one(
         self, samples: TrainingSample, rng: SampleRng
     ) -> Iterator[tuple[Task, Tensor, Tensor]]:
-        """Yield task, true latents and noise of one held-out grid each, [1, F, c, s, s]."""
+        """Yield task, target latents and noise of each held-out grid, [1, F, c, s, s]."""
         noise: Tensor | None = None
         for index in range(len(samples.name)):
             task = self._task(take_sample(samples, index), None)
             latents = self._targets(task.batch)
-            if noise is None:  # for all samples, once the shape is known
+            if noise is None:  # generated for all samples, as soon as the shape is known
                 noise = rng.normal(*latents.shape[1:])
             yield task, latents, noise[index : index + 1]
 
     def _generate(
         self, samples: TrainingSample, rng: SampleRng
     ) -> Iterator[tuple[ConditionedBatch, Tensor]]:
-        """Yield some held-out grids with their generated images, [F, 3, S, S]."""
+        """Yield `eval_grids` held-out grids with their generated images, [F, 3, S, S]."""
         for task, _, noise in islice(self._one_by_one(samples, rng), self._config.eval_grids):
             yield task.batch, self._sample(task, noise[0])
 
@@ -229,7 +237,7 @@ class DiffusionStage(ABC):
 
 
 def take_sample(samples: TrainingSample, index: int) -> TrainingSample:
-    """A batch of one sample of a batch."""
+    """Return one sample of a batch as a batch of size 1."""
 
     def cut(value: Any) -> Any:
         if isinstance(value, dict):
@@ -240,13 +248,13 @@ def take_sample(samples: TrainingSample, index: int) -> TrainingSample:
 
 
 def _psnr(generated: Tensor, images: Tensor) -> float:
-    """Mean PSNR of images [F, 3, S, S] in [−1, 1], in dB."""
+    """Compute the mean PSNR of images [F, 3, S, S] in [−1, 1], in dB."""
     error = ((generated - images) / 2).square().mean((1, 2, 3))
     return float(-10 * error.clamp_min(1e-10).log10().mean())
 
 
 def _rows(batch: ConditionedBatch, generated: Tensor) -> list[list[np.ndarray]]:
-    """T rows of 1 + 2 V images, uint8, [S, S, 3]."""
+    """Make T rows of 1 + 2 V images, uint8, [S, S, 3]."""
     times = batch.video.shape[1]
     parts = (batch.video[0], batch.images[0], generated)
     rows = torch.cat([part.unflatten(0, (times, -1)) for part in parts], dim=1)

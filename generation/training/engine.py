@@ -2,8 +2,8 @@
 
     shards ─▶ batches ─▶ optimization ─▶ log, images, checkpoints ─▶ weights
 
-A training resumes from the newest checkpoint in its folder, with exactly the losses of one that was
-never interrupted, on any number of processes.
+A training resumes from the newest checkpoint in its folder, on any number of processes, and gives
+exactly the same losses as without an interruption.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished training.
+    """Result of a finished training.
 
     Attributes:
-        steps: steps made in total.
-        seconds: training time in total.
-        scores: metrics of the held-out samples by name.
-        replaced: damaged samples that were replaced.
+        steps: total number of steps.
+        seconds: total training time in seconds.
+        scores: metrics on the held-out samples, by name.
+        replaced: number of damaged samples that were replaced.
         weights: folder of the published weights.
     """
 
@@ -75,18 +75,18 @@ def train(
     Args:
         stage: the network with its loss.
         config: configuration of the loop.
-        shards: one or more folders of `fourdvd data pack`, see `GridDataset`.
+        shards: one or more folders written by `fourdvd data pack`, see `GridDataset`.
         output: folder of the training, see `run_folder`.
         overwrite: whether to replace an existing folder instead of resuming.
         on_step: called after each step; metrics are "loss", "samples_per_second" and the newest
             metrics of the held-out samples.
-        should_stop: asked before each step; True makes this step the last one.
+        should_stop: called before each step; True makes this step the last one.
 
     Raises:
         Interrupted: `should_stop` returned True; a checkpoint is saved.
         DivergedError: the loss is not finite; the last checkpoint is kept.
         InputError, ShardError: shards, configuration or checkpoint are invalid or do not match.
-        OutputError: the folder holds something else.
+        OutputError: the folder holds other files.
         BackendError: accelerate is not installed.
     """
     folder = RunFolder(Path(output))
@@ -103,7 +103,7 @@ def train(
 
 
 class _Training:
-    """A training on one process. Only the main process writes files; all compute."""
+    """Training loop of one process. All processes compute; only the main process writes files."""
 
     def __init__(
         self,
@@ -165,12 +165,12 @@ class _Training:
             )
 
     def _is_due(self, what: str) -> bool:
-        """Whether a step is a multiple of `what`_every, or the last one."""
+        """Return whether the step is a multiple of `what`_every, or the last one."""
         step = self.optimization.step
         return step == self.config.steps or step % getattr(self.config, f"{what}_every") == 0
 
     def _checkpoint_is_overdue(self) -> bool:
-        """Decided by the main process, because clocks differ and checkpoints are saved together."""
+        """Return whether `checkpoint_seconds` have passed; only the main process's clock counts."""
         waited = self.seconds - self.saved_seconds
         return self.is_main and waited >= self.config.checkpoint_seconds
 
@@ -223,8 +223,8 @@ class _Training:
         self.saved_seconds = self.seconds
 
     def _finish(self) -> TrainingResult:
-        """Write the EMA weights; a stage may run its network for that, on all processes."""
-        if not self.scores:  # the training was finished already
+        """Write the EMA weights; all processes take part, as a stage may run its network for it."""
+        if not self.scores:  # not evaluated in this run, as the training was already finished
             self._evaluate()
         dtype = getattr(torch, self.config.weights_precision)
         output = output_folder(self.folder.weights, overwrite=True)

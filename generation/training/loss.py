@@ -2,10 +2,10 @@
 
     x = z + σ ε,   ln σ ~ N(mean, std²),   loss = (σ² + 1) / σ² · ‖D(x; σ) − z‖²
 
-With D(x; σ) = x − σ ε_θ this is (σ² + 1) ‖ε − ε_θ‖², the paper's loss with EDM's weights, which
-weight the network's output equally at all noise levels.
+With D(x; σ) = x − σ ε_θ this is (σ² + 1) ‖ε − ε_θ‖²: the paper's loss with EDM's weighting, under
+which errors of the network's output count equally at all noise levels.
 
-Letters: B samples, F frames of each, c channels, s latent pixels on a side.
+Letters: B samples of F frames each, c channels, s latent pixels on a side.
 
 Source: 4DVD, eq. 4 and 5; Karras et al. 2022, eq. 8 and table 1, with σ_data = 1.
 """
@@ -44,13 +44,13 @@ def denoising_loss(
 
     Args:
         predict: the network.
-        latents: z, scaled, [B, F, c, s, s].
+        latents: scaled latents z, [B, F, c, s, s].
         conditionings: the conditioning of each sample.
         sigmas: noise levels, [B].
-        noise: ε, [B, F, c, s, s].
+        noise: standard normal noise ε, [B, F, c, s, s].
 
     Returns:
-        float32, [B].
+        Loss of each sample, float32, [B].
     """
     x = latents + _column(sigmas) * noise
     factors = zip(*map(coefficients, sigmas.tolist()), strict=True)
@@ -64,5 +64,5 @@ def denoising_loss(
 
 
 def _column(values: Tensor) -> Tensor:
-    """[B] as [B, 1, 1, 1, 1]."""
+    """Reshape [B] to [B, 1, 1, 1, 1]."""
     return values[:, None, None, None, None]

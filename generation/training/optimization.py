@@ -1,8 +1,9 @@
-"""One optimizer step after another: gradients, clipping, AdamW, EMA.
+"""The optimizer step: gradients, clipping, AdamW, EMA.
 
     micro-batches ─▶ loss, gradients ─▶ mean over processes ─▶ clipping ─▶ AdamW ─▶ EMA
 
-`Stage` is what is optimized. A step whose loss or gradient is not finite never reaches the weights.
+It optimizes the network of a `Stage`. A step whose loss or gradient is not finite never changes the
+weights.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class StageLoss(NamedTuple):
     """Loss of a batch.
 
     Attributes:
-        loss: mean over the samples of the batch, so that processes can be averaged, [].
-        parts: terms of the loss for the log, each [].
+        loss: mean over the samples of the batch, [].
+        parts: terms of the loss for the log, by name, each [].
     """
 
     loss: Tensor
@@ -48,8 +49,8 @@ class StageLoss(NamedTuple):
 class Stage(Protocol):
     """A network with its loss and its evaluation.
 
-    Random numbers come from the given generators alone, so that a training is the same on any
-    number of processes.
+    A stage takes random numbers only from the given generators, so that a training is the same on
+    any number of processes.
     """
 
     @property
@@ -59,17 +60,17 @@ class Stage(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Everything the loss depends on, as JSON; must match the saved state to resume."""
+        """Values that the loss depends on, as JSON; they must match the saved state to resume."""
         ...
 
     @property
     def sampling(self) -> SamplingConfig:
-        """What is sampled from each grid."""
+        """Views and frames to sample from each grid."""
         ...
 
     @property
     def module(self) -> nn.Module:
-        """The network; its parameters that require gradients get one in every step.
+        """The network; each parameter that requires a gradient gets one in every step.
 
         Frozen networks are submodules, too, so that they are moved to the device. Checkpoints hold
         the trained parameters only.
@@ -85,7 +86,7 @@ class Stage(Protocol):
         ...
 
     def images(self, samples: TrainingSample, rng: SampleRng) -> np.ndarray:
-        """Draw what the network generates for held-out samples, uint8 RGB, [H, W, 3]."""
+        """Draw generated images of the held-out samples, uint8 RGB, [H, W, 3]."""
         ...
 
     def save(
@@ -99,7 +100,7 @@ class Stage(Protocol):
 
         Args:
             folder: an empty folder.
-            weights: the trained parameters by name, complete; those of the module may be sharded.
+            weights: the complete trained parameters by name; those of the module may be sharded.
             samples: held-out samples, for statistics.
             dtype: floating-point type in the files.
         """
@@ -110,11 +111,11 @@ class StepResult(NamedTuple):
     """Result of one optimizer step.
 
     Attributes:
-        losses: "loss" and its terms, means over the batch of all processes.
+        losses: "loss" and its terms by name, means over the batch of all processes.
         learning_rate: learning rate of the step.
         grad_norm: norm of the gradient before clipping.
-        replaced: damaged samples that were replaced by others.
-        control_flags: sums of the processes' flags, see `Optimization.step_once`.
+        replaced: number of damaged samples that were replaced by others.
+        control_flags: number of processes that set each flag, see `Optimization.step_once`.
     """
 
     losses: dict[str, float]
@@ -125,22 +126,22 @@ class StepResult(NamedTuple):
 
 
 class EMA:
-    """Exponential moving average of parameters, which may be shards.
+    """Exponential moving average of parameters, which may be sharded.
 
         ema ← d · ema + (1 − d) · weights,   d = min(decay, (1 + step) / (10 + step))
 
     The smaller decay of early steps keeps the initialization from dominating.
 
     Attributes:
-        tensors: averages by name.
+        tensors: averaged parameters by name.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], decay: float):
-        """Start with the present parameters.
+        """Initialize the averages with the current parameters.
 
         Args:
-            parameters: by name; read at each update.
-            decay: d of later steps, in [0, 1).
+            parameters: parameters by name; read at each update.
+            decay: maximum of d, in [0, 1).
         """
         self._parameters, self._decay = parameters, decay
         self.tensors = {name: tensor.detach().clone() for name, tensor in parameters.items()}
@@ -176,7 +177,7 @@ class Optimization:
     Attributes:
         step: number of steps made.
         parameters: trained parameters by name.
-        ema: their moving average.
+        ema: moving average of the parameters.
     """
 
     def __init__(self, stage: Stage, config: EngineConfig, accelerator: Accelerator):
@@ -203,10 +204,10 @@ class Optimization:
 
         Args:
             micro_batches: this process's part of the batch, in parts of equal size.
-            control_flags: decisions on which all processes must agree, such as whether to stop.
+            control_flags: decisions that all processes must share, such as whether to stop.
 
         Raises:
-            DivergedError: loss or gradient are not finite; the weights are unchanged.
+            DivergedError: the loss or the gradient is not finite; the weights are unchanged.
         """
         self._stage.module.train()
         rate = learning_rate(self._config, self.step)
@@ -219,7 +220,7 @@ class Optimization:
                 list(self.parameters.values()), self._config.max_grad_norm
             )
             replaced = sum(int(part.samples.replaced.sum()) for part in micro_batches)  # type: ignore[attr-defined]
-            assert norm is not None  # only without DDP or FSDP version 2, which are checked
+            assert norm is not None  # None only for distribution types that were rejected before
             result = self._reduce(losses, rate, norm, (replaced, *map(int, control_flags)))
             self._check(result)
             self._optimizer.step()
@@ -238,11 +239,11 @@ class Optimization:
             return self._model(work, *arguments)
 
     def ema_weights(self) -> dict[str, Tensor]:
-        """Complete copies of the EMA weights; must be called on every process."""
+        """Return complete copies of the EMA weights; must be called on every process."""
         return {name: gather(tensor).clone() for name, tensor in self.ema.tensors.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Complete tensors of a checkpoint; must be called on every process.
+        """Return the complete tensors of a checkpoint; must be called on every process.
 
         Their names are "weights/NAME", "ema/NAME" and "optimizer/NAME/MOMENT".
         """
@@ -259,7 +260,7 @@ class Optimization:
         """Continue from a checkpoint.
 
         Raises:
-            InputError: its tensors are those of another network.
+            InputError: the tensors belong to another network.
         """
         groups: dict[str, dict[str, Tensor]] = {"weights": {}, "ema": {}, "optimizer": {}}
         for key, tensor in tensors.items():
@@ -267,7 +268,10 @@ class Optimization:
             groups[group][name] = tensor
         difference = compare_shapes(_shapes(groups["weights"]), _shapes(self.parameters))
         if difference.total:
-            raise InputError(f"the checkpoint is of another network; tensors: {difference}")
+            raise InputError(
+                f"expected a checkpoint of this network, but its tensors differ: {difference}; "
+                "resume with the same configuration"
+            )
         for name, parameter in self.parameters.items():
             fill(parameter, groups["weights"][name])
             fill(self.ema.tensors[name], groups["ema"][name])
@@ -279,7 +283,7 @@ class Optimization:
         self.step = step
 
     def _accumulate(self, part: MicroBatch) -> StageLoss:
-        """Add the gradients of a micro-batch; processes exchange theirs with the last one only."""
+        """Add the gradients of a micro-batch, without exchanging them between processes."""
         with self._accelerator.accumulate(self._model):
             return self._backward(part)
 
@@ -294,7 +298,7 @@ class Optimization:
     def _reduce(
         self, losses: Sequence[StageLoss], rate: float, norm: Tensor, counts: Sequence[int]
     ) -> StepResult:
-        """Average losses and sum counts over all processes, in one exchange."""
+        """Average losses and sum counts over all processes in one communication."""
         names = ["loss", *losses[0].parts]
         means = [torch.stack([_term(each, name) for each in losses]).mean() for name in names]
         own = torch.cat(
@@ -319,10 +323,10 @@ class Optimization:
 
 
 class _Runner(nn.Module):
-    """The module that accelerate wraps around a network.
+    """The module that accelerate wraps, with the network as its submodule.
 
     Its forward calls any function that uses the network, so that mixed precision, DDP and FSDP
-    apply although every stage calls its network in its own way.
+    apply to every stage, whatever the arguments of its network.
     """
 
     def __init__(self, network: nn.Module):
@@ -342,7 +346,7 @@ def _term(result: StageLoss, name: str) -> Tensor:
 
 
 def learning_rate(config: EngineConfig, step: int) -> float:
-    """Learning rate after `step` steps: linear warm-up, constant, linear cooldown."""
+    """Compute the learning rate after `step` steps: linear warm-up, constant, linear cooldown."""
     up = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     down = min(1.0, (config.steps - step) / max(config.cooldown_steps, 1))
     return config.learning_rate * min(up, max(down, 0.0))

@@ -1,7 +1,7 @@
 """Distributed training through accelerate, and tensors that are sharded over processes.
 
-A single process by itself; several when started by `torchrun` or `accelerate launch`, with a copy
-of the network in each (DDP) or with shards of it (FSDP version 2, which keeps parameter names).
+A training runs on a single process, or on several that `torchrun` or `accelerate launch` starts.
+Each has a copy of the network (DDP) or a shard of it (FSDP version 2, which keeps parameter names).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16"}
 
 @contextmanager
 def started_processes(config: EngineConfig) -> Iterator[Accelerator]:
-    """Join the other processes, if there are any, while the block runs.
+    """Connect to the other processes of the training, if any, while the block runs.
 
     Raises:
         BackendError: accelerate is not installed.
@@ -47,7 +47,7 @@ def started_processes(config: EngineConfig) -> Iterator[Accelerator]:
     check_distribution(accelerator)
     try:
         with warnings.catch_warnings():
-            # Weights of 1 × 1 convolutions have two equivalent memory layouts.
+            # DDP warns about weights of 1 × 1 convolutions, whose strides are ambiguous.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             yield accelerator
     finally:
@@ -73,13 +73,13 @@ def on_device(samples: TrainingSample, device: torch.device) -> TrainingSample:
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """The complete tensor of a shard; must be called on every process."""
+    """Return the complete tensor of a shard; must be called on every process."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
 def fill(tensor: Tensor, values: Tensor) -> None:
-    """Copy a complete tensor into one that may be a shard; the inverse of `gather`."""
+    """Copy a complete tensor into a tensor that may be sharded; the inverse of `gather`."""
     tensor.copy_(distribute_like(values, tensor))
 
 

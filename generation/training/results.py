@@ -1,7 +1,9 @@
-"""Published weights of finished trainings, each in its own folder or assembled in one.
+"""Weights of finished trainings, each in its own folder or assembled in one.
 
-TRAINING/weights/NAME      as `fourdvd train STAGE` writes them
-ASSEMBLED/FILE             as `fourdvd train assemble` collects them for `fourdvd generate`
+They are found at
+
+    TRAINING/weights/NAME      written by `fourdvd train STAGE`
+    ASSEMBLED/FILE             collected by `fourdvd train assemble` for `fourdvd generate`
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ SOURCES = {
     LORA_FILE: ("coarse", LORA_FILE),
     BRANCH_FILE: ("fine", BRANCH_FILE),
 }
-"""File in an assembled folder → stage that trains it and its name there."""
+"""File in an assembled folder → stage that trains it, and file name in that training's folder."""
 _ASSEMBLED = {source: name for name, source in SOURCES.items()}
 
 
@@ -48,7 +50,8 @@ def trained_file(folder: Path, name: str, stage: str) -> Path:
     if path.is_file() or assembled.is_file():
         return path if path.is_file() else assembled
     raise WeightsError(
-        f"{path} does not exist", hint=f"name the folder of a finished `fourdvd train {stage}`"
+        f"expected the weights of a finished training, but {path} does not exist",
+        hint=f"name the folder of a finished `fourdvd train {stage}`",
     )
 
 
@@ -56,16 +59,16 @@ def assemble(trainings: Path, folder: Path, overwrite: bool = False) -> dict[str
     """Collect the weights of five finished trainings in one folder, if they match each other.
 
     Args:
-        trainings: folder with the output folders of all stages, named as the stages.
-        folder: the folder to create; `generation.weights` reads it.
+        trainings: folder that holds the output folder of each stage, under the stage's name.
+        folder: folder to create; `fourdvd generate --weights` reads it.
         overwrite: whether to replace an existing folder.
 
     Returns:
         Size of each file in bytes by name.
 
     Raises:
-        WeightsError: a training is missing or unfinished, or was made on other networks.
-        OutputExistsError, OutputError: as `recon.output.output_folder`.
+        WeightsError: a training is missing or unfinished, or was trained on other networks.
+        OutputExistsError, OutputError: see `recon.output.output_folder`.
     """
     found = {
         name: trained_file(trainings / stage, file, stage)

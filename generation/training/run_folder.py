@@ -1,11 +1,13 @@
-"""The folder of a training: configuration, log, checkpoints, images and the published weights.
+"""The folder of a training: configuration, log, checkpoints, images and the final weights.
 
-OUT/config.json       identity and configuration of the training
-log.jsonl         losses and metrics, one JSON object per line
-tensorboard/      the same for TensorBoard, if it is installed
-checkpoints/      step_00001000.safetensors …, the newest two
-samples/          step_00000500.png …, generated held-out samples
-weights/          the published weights, once the training is finished
+It holds
+
+    config.json       identity and configuration of the training
+    log.jsonl         losses and metrics, one JSON object per line
+    tensorboard/      the same for TensorBoard, if it is installed
+    checkpoints/      step_00001000.safetensors …, the newest two
+    samples/          step_00000500.png …, generated held-out samples
+    weights/          the final weights, once the training is finished
 """
 
 from __future__ import annotations
@@ -37,18 +39,18 @@ _CHECKPOINT_NAME = re.compile(r"step_(\d{8,})\.safetensors")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of the parts of a training's folder."""
+    """Paths in the folder of a training."""
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """The file that marks the folder as that of a training."""
+        """Path of the configuration, which marks a folder as that of a training."""
         return self.path / "config.json"
 
     @property
     def log(self) -> Path:
-        """The log."""
+        """Path of the log."""
         return self.path / "log.jsonl"
 
     @property
@@ -58,7 +60,7 @@ class RunFolder:
 
     @property
     def weights(self) -> Path:
-        """Folder of the published weights."""
+        """Folder of the final weights."""
         return self.path / "weights"
 
     def write_image(self, step: int, image: np.ndarray) -> Path:
@@ -70,7 +72,7 @@ class RunFolder:
 
 
 def identity_of(stage: Stage, config: EngineConfig) -> dict[str, Any]:
-    """Everything that must match the saved state of a resumed training."""
+    """Return the values that must match the saved state to resume a training."""
     return {"stage": stage.name, stage.name: dict(stage.identity), "engine": config.identity}
 
 
@@ -80,8 +82,8 @@ def check_run_folder(folder: RunFolder, identity: Mapping[str, Any], overwrite: 
     Raises:
         OutputExistsError: the folder holds another training or other files, and `overwrite` is
             False.
-        OutputError: as `recon.output.check_output`.
-        InputError: its config.json is damaged or of another version.
+        OutputError: see `recon.output.check_output`.
+        InputError: its config.json is damaged or has another version.
     """
     if overwrite or not folder.config.exists():
         check_output(folder.path, overwrite)
@@ -92,17 +94,20 @@ def check_run_folder(folder: RunFolder, identity: Mapping[str, Any], overwrite: 
         saved = config["identity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"damaged ({error!r}); pass --overwrite to start again", folder.config
+            f"the configuration of the training is damaged ({error!r}); pass --overwrite to start "
+            "again",
+            folder.config,
         ) from error
     if found == (FORMAT, 1):
         raise InputError(
-            "this training was started by an older version of fourdvd and cannot be resumed; its "
-            "weights, if it is finished, can be used. Choose another folder, or pass --overwrite",
+            "this training was started by an older version of fourdvd and cannot be resumed; "
+            "choose another folder, or pass --overwrite (weights of a finished one stay usable)",
             folder.config,
         )
     if found != (FORMAT, VERSION):
         raise InputError(
-            f"expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}",
+            f"expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}; choose "
+            "another folder, or pass --overwrite",
             folder.config,
         )
     check_same(saved, identity, folder.path, "a training")
@@ -115,7 +120,10 @@ def begin_run(
     shards: Sequence[Path],
     overwrite: bool,
 ) -> None:
-    """Create the folder, or update its config.json; after `check_run_folder`, on one process."""
+    """Create the folder, or update its config.json.
+
+    Must be called after `check_run_folder`, and on one process only.
+    """
     if overwrite and folder.path.exists():
         shutil.rmtree(folder.path)
     description = {
@@ -130,15 +138,15 @@ def begin_run(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that changes in the course of a training.
+    """State of a training after a step.
 
     Attributes:
         step: number of steps made.
-        tensors: by name, see `Optimization.state_dict`.
+        tensors: tensors by name, see `Optimization.state_dict`.
         order: state of `EpochSampler`.
         identity: identity of the training, see `identity_of`.
-        replaced: damaged samples that were replaced.
-        seconds: training time so far.
+        replaced: number of damaged samples that were replaced.
+        seconds: training time so far in seconds.
     """
 
     step: int
@@ -153,10 +161,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint atomically and remove all but the newest ones.
 
     Returns:
-        Its path.
+        Path of the checkpoint.
 
     Raises:
-        OSError: it cannot be written; older checkpoints are kept.
+        OSError: the checkpoint cannot be written; older ones are kept.
     """
     path = folder / f"step_{checkpoint.step:08d}.safetensors"
     for leftover in folder.glob(".step_*"):  # partial file of a killed process
@@ -180,7 +188,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a folder in the order of their steps."""
+    """List the checkpoints of a folder in the order of their steps."""
     found = [path for path in folder.glob("step_*") if _CHECKPOINT_NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.stem.removeprefix("step_")))
 
@@ -194,7 +202,8 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
 
     Raises:
         InputError: the checkpoint is damaged.
-        OutputExistsError: it is of another training; names the differences.
+        OutputExistsError: the checkpoint belongs to another training; the message names the
+            differences.
     """
     state = load_state(path, format=CHECKPOINT_FORMAT, version=CHECKPOINT_VERSION)
     assert state is not None, path
@@ -217,7 +226,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
 
 
 class TrainingLog:
-    """Appends to log.jsonl and TensorBoard; a line is on disk as soon as it is written.
+    """Log in log.jsonl and TensorBoard; each line is written to disk at once.
 
     When a training resumes from a checkpoint, lines of later steps are removed, because these steps
     are made again.
@@ -267,7 +276,7 @@ def _parse(line: str) -> dict[str, Any] | None:
 
 
 def _tensorboard_writer(folder: Path, step: int) -> Any:
-    """TensorBoard's writer, or None if it is not installed."""
+    """Make TensorBoard's writer; None if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter

@@ -1,11 +1,11 @@
 """The networks of a diffusion stage: UNet, image encoder and autoencoder, trained or frozen.
 
     images [−1, 1] ──encode──▶ unscaled latents        conditioning of the networks
-                                 × scale               what they denoise
+                                 × scale               latents to denoise
     images [−1, 1] ◀──decode── scaled latents
 
-Coarse and fine stage train additions to a frozen base: `fourdvd train base`'s own network, or the
-published file of SV4D.
+The coarse and the fine stage train a LoRA and a branch for a frozen base, which is either the
+network of `fourdvd train base` or the published SV4D.
 
 Letters: c channels of a latent, S pixels and s latent pixels on a side.
 """
@@ -33,8 +33,8 @@ from generation.weights.model_weights import open_published
 from recon.errors import InputError
 
 PUBLISHED_BASE = "sv4d"
-IMAGES_AT_ONCE = 32  # through the autoencoder on a CPU
-PIXELS_AT_ONCE = 32 * 576**2  # through the autoencoder on an accelerator
+IMAGES_AT_ONCE = 32  # per call of the autoencoder on a CPU
+PIXELS_AT_ONCE = 32 * 576**2  # per call of the autoencoder on an accelerator
 
 
 class LatentSpace(nn.Module):
@@ -42,7 +42,7 @@ class LatentSpace(nn.Module):
 
     Attributes:
         scale: factor that gives latents a mean square of 1.
-        channels: c.
+        channels: number of channels c of a latent.
         sha256: sha256 of the autoencoder's file.
     """
 
@@ -52,8 +52,8 @@ class LatentSpace(nn.Module):
         """Freeze encoder and decoder.
 
         Args:
-            encoder: maps images [N, 3, S, S] to unscaled latents.
-            decoder: maps scaled latents to images.
+            encoder: network from images [N, 3, S, S] to unscaled latents.
+            decoder: network from scaled latents to images.
             scale: see the class.
             channels: see the class.
             sha256: see the class.
@@ -93,7 +93,7 @@ def open_latent_space(folder: Path) -> LatentSpace:
 
 
 def _chunk(images: Tensor, side: int = 1) -> int:
-    """Images [..., S, S] per call, where a pixel stands for side² image pixels."""
+    """Return the number of images [..., S, S] per call; a pixel stands for side² image pixels."""
     if images.device.type == "cpu":
         return IMAGES_AT_ONCE
     return max(1, PIXELS_AT_ONCE // (images.shape[-1] * side) ** 2)
@@ -104,8 +104,8 @@ class StageNetworks(nn.Module):
 
     Attributes:
         unet: SV3D's or SV4D's UNet.
-        image_encoder: computes the tokens that condition the UNet.
-        space: the latent space in which it works.
+        image_encoder: image encoder, whose tokens condition the UNet.
+        space: latent space of the UNet.
     """
 
     def __init__(self, unet: SV3DUNet | SV4DUNet, image_encoder: ImageEncoder, space: LatentSpace):
@@ -118,7 +118,7 @@ class TrainedUNet(NamedTuple):
 
     Attributes:
         unet: SV3D's or SV4D's UNet.
-        image_encoder: computes its tokens.
+        image_encoder: image encoder, whose tokens condition the UNet.
         sha256: sha256 of the UNet's file.
     """
 
@@ -128,13 +128,13 @@ class TrainedUNet(NamedTuple):
 
 
 class FrozenBase(NamedTuple):
-    """The base of coarse and fine stage.
+    """The frozen base of the coarse and the fine stage.
 
     Attributes:
         unet: SV4D's UNet.
-        image_encoder: computes its tokens.
+        image_encoder: image encoder, whose tokens condition the UNet.
         sha256: sha256 of the UNet's file.
-        space: the latent space in which it works.
+        space: latent space of the UNet.
     """
 
     unet: SV4DUNet
@@ -155,10 +155,10 @@ def open_trained_unet(folder: Path, stage: str, kind: str, space: LatentSpace) -
         folder: output folder of the training, or of `fourdvd train assemble`.
         stage: the stage that trained them.
         kind: kind of the UNet, "sv3d" or "sv4d".
-        space: the latent space in which they must work.
+        space: latent space that the networks must have been trained in.
 
     Raises:
-        WeightsError: a file is missing, damaged or of another autoencoder.
+        WeightsError: a file is missing or damaged, or was trained with another autoencoder.
     """
     unet = describe(trained_file(folder, UNET_NAME, stage), kind)
     encoder = describe(trained_file(folder, IMAGE_ENCODER_NAME, stage), "image-encoder")
@@ -168,20 +168,22 @@ def open_trained_unet(folder: Path, stage: str, kind: str, space: LatentSpace) -
 
 
 def open_base(base: Path, vae: Path | None) -> FrozenBase:
-    """Load the base of coarse and fine stage.
+    """Load the base of the coarse and the fine stage.
 
     Args:
         base: folder of a finished training of the base, or the published file of SV4D.
         vae: folder of the base's autoencoder; None for the published file.
 
     Raises:
-        WeightsError: autoencoder or base are missing, damaged or do not match.
+        WeightsError: autoencoder or base is missing or damaged, or they do not match.
         InputError: `vae` is None although `base` is a folder.
     """
     if Path(base).is_file():
         return _open_published(base)
     if vae is None:
-        raise InputError("a base that `fourdvd train` made needs its autoencoder; pass --vae", base)
+        raise InputError(
+            "expected the autoencoder of a base that `fourdvd train` made; pass --vae", base
+        )
     space = open_latent_space(vae)
     trained = open_trained_unet(base, "base", "sv4d", space)
     return FrozenBase(cast(SV4DUNet, trained.unet), trained.image_encoder, trained.sha256, space)
@@ -199,7 +201,7 @@ def _open_published(path: Path) -> FrozenBase:
 def freeze_without_effect(module: nn.Module) -> None:
     """Freeze the parameters that a cross-attention to a single token never uses.
 
-    They never get a gradient, which distributed training does not allow.
+    They never get a gradient, and distributed training does not allow such parameters.
     """
     for block in module.modules():
         if isinstance(block, TransformerBlock):
@@ -214,8 +216,8 @@ def save_unet(
 
     Args:
         folder: an empty folder.
-        networks: provides the tensors that are not trained.
-        weights: the trained ones by their names in `networks`.
+        networks: the networks, whose other tensors are not trained.
+        weights: the trained parameters by their names in `networks`.
         dtype: floating-point type in the files.
     """
     requires = {"vae": networks.space.sha256}

@@ -1,7 +1,9 @@
 """The five stages by name: `fourdvd train STAGE` as one call.
 
-vae ─▶ reference-views ─▶ coarse ─▶ fine
-└──▶ base ──────────────┴─────────┘        each is trained on the finished ones before it
+    vae ─▶ reference-views ─▶ coarse ─▶ fine
+     └───▶ base ───────────────┴─────────┘
+
+Each stage uses the finished trainings of the stages before it.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ from recon.progress import OnStep, ShouldStop, ignore_progress, never_stop
 
 @dataclass(frozen=True)
 class StageInputs:
-    """What a stage is trained on beside the shards; each stage takes some of it.
+    """Inputs of a stage apart from the shards; each stage uses some of them.
 
     Attributes:
         vae: folder of the autoencoder's training, or an assembled one.
         base: folder of the base's training, an assembled one, or SV4D's published file.
-        start: folder of another training of the same stage, whose networks to start from.
+        start: folder of another training of the same stage, whose weights initialize this one.
         reference_views: folder of SV3D's training, for training on its outputs.
         coarse: folder of the coarse stage's training, for training on its outputs.
         branch: the fine stage's branch, see `build_branch`.
@@ -66,11 +68,11 @@ def train_stage(
     """Train one stage of the cascade, or resume its training.
 
     Args:
-        name: one of `config.STAGES`.
-        shards: folders of `fourdvd data pack`.
+        name: name in `config.STAGES`.
+        shards: folders written by `fourdvd data pack`.
         output: folder of the training.
-        inputs: what the stage is trained on beside the shards.
-        config: a configuration or a TOML file, see `read_config`.
+        inputs: inputs of the stage apart from the shards.
+        config: name of a configuration or path of a TOML file, see `read_config`.
         overrides: fields of `EngineConfig` that override the configuration.
         overwrite: whether to replace an existing training instead of resuming it.
         on_step: see `engine.train`.
@@ -79,7 +81,7 @@ def train_stage(
     Raises:
         InputError: the configuration is invalid, or the stage lacks an input.
         WeightsError: an input is missing, damaged or does not match another one.
-        FourdvdError: as `engine.train`.
+        FourdvdError: see `engine.train`.
 
     Example:
         >>> train_stage("vae", ["shards"], "trainings/vae", overrides={"steps": 100})
@@ -101,7 +103,7 @@ def train_stage(
 
 def _needed(folder: Path | None, option: str) -> Path:
     if folder is None:
-        raise InputError(f"this stage needs {option}")
+        raise InputError(f"expected {option}, which this stage needs, found none; pass {option}")
     return folder
 
 

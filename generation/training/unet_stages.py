@@ -1,7 +1,9 @@
-"""The stages that train a whole UNet with its image encoder.
+"""The stages that train a complete UNet with its image encoder.
 
-reference-views    SV3D: image, cameras ─▶ views of the same time
-base               SV4D: video, cameras, reference views ─▶ all views of all times
+They are
+
+    reference-views    SV3D: image, cameras ─▶ views of the same time
+    base               SV4D: video, cameras, reference views ─▶ all views of all times
 """
 
 from __future__ import annotations
@@ -71,13 +73,13 @@ class UNetStageConfig(DiffusionConfig):
     image_encoder_widths: tuple[int, ...] = (32, 64, 64, 64)
 
     def image_encoder(self) -> ConvImageEncoderConfig:
-        """Sizes of the image encoder."""
+        """Return the configuration of the image encoder."""
         return ConvImageEncoderConfig(
             self.image_encoder_side, self.image_encoder_widths, self.context_dim
         )
 
     def unet(self, latent_channels: int) -> dict[str, Any]:
-        """Fields of the UNet's configuration.
+        """Return the fields of the UNet's configuration.
 
         Raises:
             InputError: the sizes do not match each other.
@@ -126,14 +128,14 @@ class BaseConfig(UNetStageConfig):
 
 
 class UNetStage(DiffusionStage):
-    """Trains UNet and image encoder."""
+    """Training stage of a UNet and its image encoder."""
 
     kind: str
 
     def __init__(
         self, config: UNetStageConfig, vae: Path, seed: int = 0, start: Path | None = None
     ):
-        """Build networks, with random weights or those of an earlier training of the stage.
+        """Build the networks with random weights, or with those of another training of the stage.
 
         Args:
             config: configuration of the stage.
@@ -142,7 +144,7 @@ class UNetStage(DiffusionStage):
             start: folder of a finished training of the same stage, e.g. at another image size.
 
         Raises:
-            WeightsError: the autoencoder is missing, or `start` has networks of other sizes.
+            WeightsError: the autoencoder is missing, or the networks in `start` have other sizes.
             InputError: the sizes do not match each other.
         """
         space = open_latent_space(vae)
@@ -180,14 +182,14 @@ class UNetStage(DiffusionStage):
             if own.config != other.config:
                 raise WeightsError(
                     f"{folder}: expected a network of {own.config}, found {other.config}",
-                    hint="use the sizes it was trained with",
+                    hint="set the configuration to the sizes it was trained with",
                 )
             own.load_state_dict(other.state_dict())
         self._origins["start_sha256"] = trained.sha256
 
 
 class ReferenceViewsStage(UNetStage):
-    """Trains SV3D."""
+    """Training stage of SV3D."""
 
     name, kind = "reference-views", "sv3d"
 
@@ -205,7 +207,7 @@ class ReferenceViewsStage(UNetStage):
 
 
 class BaseStage(UNetStage):
-    """Trains SV4D."""
+    """Training stage of SV4D."""
 
     name, kind = "base", "sv4d"
 
@@ -229,6 +231,6 @@ class BaseStage(UNetStage):
 
 
 def grid_guidance(batch: ConditionedBatch) -> Tensor:
-    """Guidance scale of a grid's frames as for SV4D, [F]."""
+    """Compute SV4D's guidance scale of the frames of a batch, [F]."""
     times = batch.video.shape[1]
     return space_time_scale(times, batch.images.shape[1] // times, *GRID_GUIDANCE)

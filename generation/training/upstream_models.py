@@ -1,13 +1,13 @@
-"""Training on upstream model outputs: a stage is conditioned on what earlier stages generate.
+"""Training on upstream model outputs: a stage is conditioned on images of earlier stages.
 
     reference image ──SV3D──▶ reference views ──coarse stage──▶ coarse views
 
-At inference no stage sees ground truth: SV3D's views are softer than true ones, and those of a
-coarse grid are slightly displaced. A network trained on ground truth alone relies on it too much
-(the exposure bias of autoregressive models).
+At inference no stage gets ground truth: SV3D's views are softer than real ones, and the views of a
+coarse grid are slightly displaced. A network that is trained on ground truth only relies on it too
+much (the exposure bias of autoregressive models).
 
-Letters: B samples, n of them chosen, T times, N views around the object, the reference view first,
-s pixels on a side of coarse views.
+Letters: B samples, n of them conditioned on upstream outputs, T times, N views around the object
+(the reference view first), s pixels on a side of coarse views.
 
 Source: Bengio et al. 2015, "Scheduled sampling", §2.4, with a constant probability.
 """
@@ -56,9 +56,9 @@ class UpstreamConfig(DiffusionConfig):
     Attributes:
         upstream_prob: probability of conditioning a sample on upstream outputs instead of ground
             truth, in [0, 1]. If it is above 0, evaluation uses upstream outputs only.
-        upstream_steps: denoising steps of the upstream models, which are not guided.
-        orbit_views: N, evenly around the object, as SV3D and the coarse stage were trained; the
-            grids' views must be among them.
+        upstream_steps: denoising steps of the upstream models, which use no guidance.
+        orbit_views: number of views N, evenly around the object, with which SV3D and the coarse
+            stage were trained; the views of the grids must be among them.
         orbit_size: image size at which SV3D generates, "low" or "high".
 
     Raises:
@@ -75,16 +75,20 @@ class UpstreamConfig(DiffusionConfig):
         if not 0 <= self.upstream_prob <= 1:
             raise InputError(f"expected upstream_prob in [0, 1], found {self.upstream_prob}")
         if min(self.upstream_steps, self.orbit_views) < 1:
-            raise InputError("expected upstream_steps and orbit_views of at least 1")
+            raise InputError(
+                "expected upstream_steps and orbit_views of at least 1, found "
+                f"{self.upstream_steps} and {self.orbit_views}"
+            )
 
 
 class UpstreamOutputs(NamedTuple):
-    """What the upstream models generate for a batch.
+    """Images that the upstream models generate for a batch.
 
     Attributes:
-        chosen: samples that are conditioned on it, bool, [B]; other samples' images are undefined.
-        reference_views: in [−1, 1], of any size, [B, N, 3, S, S].
-        coarse: coarse views, in [−1, 1], [B, T, N, 3, s, s]; None without a coarse stage.
+        chosen: mask of the samples that are conditioned on these images, bool, [B]; the images of
+            other samples are undefined.
+        reference_views: reference views in [−1, 1], of any size, [B, N, 3, S, S].
+        coarse: coarse views in [−1, 1], [B, T, N, 3, s, s]; None without a coarse stage.
     """
 
     chosen: Tensor
@@ -93,7 +97,7 @@ class UpstreamOutputs(NamedTuple):
 
 
 class UpstreamModels(nn.Module):
-    """SV3D and, for the fine stage, the coarse stage, frozen."""
+    """The frozen upstream models: SV3D, and for the fine stage also the coarse stage."""
 
     def __init__(self, config: UpstreamConfig, orbit: StageNetworks, coarse: StageNetworks | None):
         """Freeze the networks, which share a latent space.
@@ -111,9 +115,9 @@ class UpstreamModels(nn.Module):
 
     @torch.no_grad()
     def generate(self, batch: TrainingSample, rng: SampleRng | None) -> UpstreamOutputs:
-        """Generate for random samples of a batch; without `rng` for all, with constant noise.
+        """Generate images for random samples of a batch; without `rng` for all, with fixed noise.
 
-        How many random numbers are used does not depend on which samples are chosen.
+        The number of random numbers used does not depend on which samples are chosen.
         """
         N, images = self._config.orbit_views, _reference_image(batch, self._config.orbit_size)
         B, device = len(images), images.device
@@ -143,8 +147,8 @@ class UpstreamModels(nn.Module):
         return UpstreamOutputs(chosen, views, coarse)
 
     def _generate_orbit(self, images: Tensor, vectors: Tensor, noise: Tensor) -> Tensor:
-        """Views of images [n, 3, S, S] in the order of the vectors, without the reference view."""
-        networks, last = self.orbit, vectors.roll(-1, 1)  # SV3D has the reference view at the end
+        """Generate views of images [n, 3, S, S] in the order of the vectors, but the first."""
+        networks, last = self.orbit, vectors.roll(-1, 1)  # SV3D's reference view is the last one
         latents, tokens = networks.space.encode(images), networks.image_encoder(images)
         conditionings = map(orbit_conditioning, latents, tokens, last)
         return self._generate(networks, list(conditionings), noise)[:, :-1]
@@ -157,7 +161,7 @@ class UpstreamModels(nn.Module):
         views: Tensor,
         noise: Tensor,
     ) -> Tensor:
-        """Views of videos [n, T, 3, s, s] in the order of the vectors, without the input view."""
+        """Generate views of videos [n, T, 3, s, s] in the order of the vectors, but the first."""
         n, T = video.shape[:2]
         tokens = networks.image_encoder(video.flatten(0, 1)).unflatten(0, (n, T))
         latents, reference = networks.space.encode(video), networks.space.encode(views)
@@ -178,9 +182,9 @@ class UpstreamModels(nn.Module):
 def select_reference_views(
     batch: TrainingSample, size: str, outputs: UpstreamOutputs | None
 ) -> Tensor:
-    """Reference views of a batch, true or generated, on white, in [−1, 1], [B, V, 3, S, S].
+    """Select ground-truth or generated reference views, on white, in [−1, 1], [B, V, 3, S, S].
 
-    Generated ones are resized to the size's pixels; the reference view itself is always true.
+    Generated views are resized to the given size; the reference view itself is never generated.
     """
     true = true_reference_views(batch, size)
     if outputs is None:
@@ -194,7 +198,7 @@ def select_reference_views(
 
 
 def select_coarse_views(batch: TrainingSample, outputs: UpstreamOutputs) -> Tensor:
-    """Generated coarse views at the times and views of a batch, [B, T·V, 3, s, s]."""
+    """Select the generated coarse views at the times and views of a batch, [B, T·V, 3, s, s]."""
     assert outputs.coarse is not None
     indices = view_indices(batch, outputs.coarse.shape[2])
     times = (_select(each, indices) for each in outputs.coarse.unbind(1))
@@ -202,7 +206,7 @@ def select_coarse_views(batch: TrainingSample, outputs: UpstreamOutputs) -> Tens
 
 
 def view_indices(batch: TrainingSample, N: int) -> Tensor:
-    """Nearest of N views around the object to each view of a batch, int64, [B, V]."""
+    """Return the index of the nearest of N views around the object to each view, int64, [B, V]."""
     return (batch.azimuth_rad * (N / (2 * math.pi))).round().long() % N
 
 
@@ -214,22 +218,23 @@ def open_upstream(
     Args:
         config: configuration of the stage.
         base: the base on which it is trained.
-        trainings: folders of the upstream stages' finished trainings by stage: "reference-views",
-            in the same latent space, and for the fine stage "coarse", on the same base.
+        trainings: folders of the finished upstream trainings by stage: "reference-views", in the
+            same latent space, and for the fine stage "coarse", on the same base.
 
     Returns:
-        None if `upstream_prob` is 0.
+        The upstream models; None if `upstream_prob` is 0.
 
     Raises:
-        WeightsError: a training is missing, damaged, or of another autoencoder or base.
-        InputError: a training is missing that the configuration needs, or is given in vain.
+        WeightsError: a training is missing or damaged, or has another autoencoder or base.
+        InputError: a training is missing that the configuration needs, or given but not used.
     """
     needed = config.upstream_prob > 0
     for stage, folder in trainings.items():
         if needed != (folder is not None):
             raise InputError(
                 f"the configuration has upstream_prob = {config.upstream_prob:g}, which "
-                f"{'needs' if needed else 'does not use'} --{stage}"
+                f"{'needs' if needed else 'does not use'} --{stage}; "
+                f"{'pass' if needed else 'omit'} --{stage}, or change upstream_prob"
             )
     orbit, coarse = trainings[ORBIT_STAGE], trainings.get(COARSE_STAGE)
     if orbit is None:
@@ -240,7 +245,7 @@ def open_upstream(
 
 
 def upstream_origins(trainings: Mapping[str, Path | None]) -> dict[str, str]:
-    """Hashes of the upstream models' files, for the identity of a training."""
+    """Return the sha256 of the upstream models' files, for the identity of a training."""
     files = {ORBIT_STAGE: UNET_NAME, COARSE_STAGE: LORA_FILE}
     return {
         f"{stage}_sha256": file_sha256(trained_file(folder, files[stage], stage))
@@ -250,7 +255,7 @@ def upstream_origins(trainings: Mapping[str, Path | None]) -> dict[str, str]:
 
 
 def _open_coarse(base: FrozenBase, folder: Path) -> StageNetworks:
-    """The base with the LoRA of a finished training."""
+    """Load the base with the LoRA of a finished training merged."""
     unet = copy.deepcopy(base.unet)
     load_lora(trained_file(folder, LORA_FILE, COARSE_STAGE), unet, base.sha256)
     merge_lora(unet)
@@ -258,12 +263,12 @@ def _open_coarse(base: FrozenBase, folder: Path) -> StageNetworks:
 
 
 def _reference_image(batch: TrainingSample, size: str) -> Tensor:
-    """[B, 3, S, S]."""
+    """Return the reference images on white, in [−1, 1], [B, 3, S, S]."""
     return composite_on_white(batch.reference_image[size]).rgb
 
 
 def _orbit_vectors(elevation_rad: Tensor, N: int) -> Tensor:
-    """Camera vectors of N views evenly around n objects, reference view first, [n, N, width]."""
+    """Embed N views evenly around n objects, the reference view first, [n, N, width]."""
     n, device = len(elevation_rad), elevation_rad.device
     azimuth = torch.arange(N, device=device).repeat(n) * (2 * math.pi / N)
     polar = (math.pi / 2 - elevation_rad).repeat_interleave(N)
@@ -271,5 +276,5 @@ def _orbit_vectors(elevation_rad: Tensor, N: int) -> Tensor:
 
 
 def _select(views: Tensor, indices: Tensor) -> Tensor:
-    """Views [B, N, ...] at indices [B, V], [B, V, ...]."""
+    """Select views [B, N, ...] at indices [B, V]; [B, V, ...]."""
     return views[torch.arange(len(views), device=views.device)[:, None], indices]

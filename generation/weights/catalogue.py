@@ -38,7 +38,7 @@ CASCADE_KINDS = {LORA_FILE: "lora", BRANCH_FILE: "structure-branch"}
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A model whose weights somebody else has published.
+    """A model whose weights are published on the Hugging Face hub.
 
     Attributes:
         name: key of `published`, and the stem of the file name.
@@ -46,10 +46,10 @@ class PublishedModel:
         repository: repository on the Hugging Face hub.
         parameters: number of parameters that the reference implementation builds.
         license: name of the license.
-        license_url: address of its text.
+        license_url: URL of the license text.
         gated: whether the hub requires an account to accept the license before a download, as far
             as we know; the hub decides.
-        conditioning_vaes: N of each `conditioner.embedders.N` whose VAE encoder is read.
+        conditioning_vaes: indices N of the `conditioner.embedders.N` whose VAE encoder is read.
         kind: kind of its UNet, a key of `generation.weights.files.KINDS`.
         config: fields of the UNet's configuration that differ from the defaults.
     """
@@ -77,7 +77,7 @@ class PublishedModel:
 
     @property
     def page(self) -> str:
-        """The page on which an account accepts the license."""
+        """URL of the page on which the license is accepted."""
         return f"{HUB}/{self.repository}"
 
     @property
@@ -185,7 +185,7 @@ CASCADE_FILES = (
 
 
 def published_model(name: str) -> PublishedModel | None:
-    """Return the published model of a name, with "-" or "_" in it; None if there is none."""
+    """Return the published model with a name, spelled with "-" or "_"; None if there is none."""
     return published.get(name.replace("-", "_"))
 
 

@@ -1,4 +1,4 @@
-"""Weights that fourdvd writes: one safetensors format, whose metadata describes the file.
+"""Format of the weights that fourdvd writes: safetensors with these metadata entries.
 
     format    "fourdvd-weights"
     version   "1"
@@ -48,7 +48,8 @@ class Kind(NamedTuple):
 
     Attributes:
         config: dataclass of the configuration; each kind has its own.
-        network: built from the configuration alone; None where it needs the base network as well.
+        network: class that is built from the configuration alone; None if building it needs the
+            base network, too.
     """
 
     config: type[Any]
@@ -77,15 +78,15 @@ def save_weights(
     """Write weights; equal content gives equal bytes.
 
     Args:
-        path: the file.
-        config: a configuration of one of `KINDS`, whose class decides the kind of the file.
-        tensors: state of the network by name, on any device.
+        path: path of the file.
+        config: configuration; its class determines the kind of the file, see `KINDS`.
+        tensors: state dict of the network, on any device.
         requires: sha256 of the files that the weights were trained with, by role.
         dtype: floating-point type of the tensors in the file.
         overwrite: whether to replace an existing file.
 
     Raises:
-        OutputExistsError, OutputError: as `recon.output.output_file`.
+        OutputExistsError, OutputError: see `recon.output.output_file`.
 
     Example:
         >>> save_weights("sv4d.safetensors", unet.config, unet.state_dict(), {"vae": vae.sha256})
@@ -127,10 +128,10 @@ class WeightsFile:
         """Check that the weights were trained with the files they are used with.
 
         Args:
-            sha256: of the file in use, by role, e.g. `vae=…`.
+            sha256: sha256 of the file in use, by role, e.g. `vae=…`.
 
         Raises:
-            WeightsError: they were trained with another file.
+            WeightsError: the weights were trained with another file.
         """
         for role, expected in sha256.items():
             found = self.requires.get(role)
@@ -177,7 +178,10 @@ class WeightsFile:
                 network = network_class(self.config)
             return load_module(network, self.tensors(dtype, device))
         except (ValueError, TypeError, RuntimeError) as error:
-            raise WeightsError(f"{self.path}: no network has this config ({error})") from error
+            raise WeightsError(
+                f"{self.path}: expected a config that a network can be built from, found "
+                f"{self.config} ({error})"
+            ) from error
         except WeightsError as error:
             raise WeightsError(f"{self.path}: {error}") from error
 
@@ -190,7 +194,7 @@ def describe(path: str | Path, kind: str | None = None) -> WeightsFile:
         kind: the expected kind, a key of `KINDS`; any kind if None.
 
     Raises:
-        WeightsError: the file is missing or damaged, was not written by fourdvd, or is of another
+        WeightsError: the file is missing or damaged, was not written by fourdvd, or has another
             kind.
     """
     path = Path(path)
@@ -234,7 +238,7 @@ def load_lora(path: str | Path, unet: SV4DUNet, base_sha256: str) -> None:
     try:
         load_lora_state(unet, file.tensors())
     except WeightsError as error:
-        merge_lora(unet)  # it has no effect yet, so merging restores the network
+        merge_lora(unet)  # the new LoRA is zero, so merging restores the network
         raise WeightsError(f"{path}: {error}") from error
 
 
@@ -275,7 +279,7 @@ def _current_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
     "fourdvd-lora" and "fourdvd-structure-branch".
 
     Raises:
-        ValueError: format or version are unknown.
+        ValueError: the format or version is unknown.
         KeyError: an entry is missing.
     """
     format, version = metadata.get("format"), metadata.get("version")

@@ -1,12 +1,12 @@
 """Downloads of published weights from the Hugging Face hub: resumable and verified.
 
 The hub's environment variables apply: `HF_TOKEN` (or `hf auth login`), `HF_HOME`, `HF_ENDPOINT`,
-`HF_HUB_OFFLINE`. `hf_hub_download` of huggingface_hub 2 discards what it has when it fails, which a
-file of 12 GB cannot afford, so the bytes are fetched here, by the hub's `http_get`, into an
-unfinished file that the next call continues. Without a folder the file ends in the shared Hugging
-Face cache, where the hub's library finds it.
+`HF_HUB_OFFLINE`. `hf_hub_download` of huggingface_hub 2 discards a partial download when it fails,
+which is too costly for a file of 12 GB. Here the hub's `http_get` writes to an unfinished file, and
+the next call resumes it. Without a target folder, the file goes into the shared Hugging Face cache,
+where huggingface_hub finds it.
 
-Telemetry, logging and progress bars of that library are off meanwhile.
+Telemetry, logging and progress bars of huggingface_hub are off during a download.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class _Remote(NamedTuple):
     """A file on the hub.
 
     Attributes:
-        commit: its version.
-        etag: its tag; the sha256 of a large file.
-        size: in bytes.
+        commit: commit hash of its version.
+        etag: ETag of its content; for a large file, the sha256.
+        size: size in bytes.
     """
 
     commit: str
@@ -55,15 +55,16 @@ def fetch_weights(
 
     Args:
         model: the model.
-        folder: target; that of `FOURDVD_WEIGHTS` if None, or else the Hugging Face cache.
+        folder: target folder; None for the folder in `FOURDVD_WEIGHTS` if that is set, else the
+            Hugging Face cache.
         accept_license: whether the user accepts the license of the weights.
-        on_step: called with the megabytes that are there, once for each.
+        on_step: called for each downloaded megabyte with their number.
 
     Returns:
-        The verified file.
+        Path of the verified file.
 
     Raises:
-        WeightsError: the license is not accepted, the hub refuses the file or is not reached, or
+        WeightsError: the license is not accepted, the hub refuses the file or cannot be reached, or
             the file is not the expected one. The hint says what to do.
         OSError: the disk is full or not writable.
     """
@@ -111,7 +112,8 @@ def _look_up(model: PublishedModel) -> _Remote:
     tag = found.etag and re.fullmatch(r"[\w-]+", found.etag)  # becomes the name of a file
     if found.commit_hash is None or found.etag is None or found.size is None or not tag:
         raise WeightsError(
-            f"the answer about {model.file_name} is not that of a Hugging Face hub",
+            f"expected a Hugging Face hub, but the answer about {model.file_name} lacks commit, "
+            "ETag or size",
             hint="check HF_ENDPOINT and the proxy",
         )
     return _Remote(found.commit_hash, found.etag, found.size)
@@ -152,7 +154,7 @@ def _download(unfinished: Path, model: PublishedModel, remote: _Remote, on_step:
         if file.tell() > remote.size:
             file.restart()
         _check_space(unfinished.parent, remote.size - file.tell())
-        http_get(  # from the hub's own address each time: those it redirects to soon expire
+        http_get(  # always from the hub's own URL, as the URLs that it redirects to expire soon
             hf_hub_url(model.repository, model.file_name, revision=remote.commit),
             file,
             resume_size=file.tell(),
@@ -173,13 +175,14 @@ def _check_space(folder: Path, needed: int) -> None:
     if free < needed:
         raise OSError(
             errno.ENOSPC,
-            f"no space for the download: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} free",
+            f"expected {needed / 1e9:.1f} GB of free space for the download, found "
+            f"{free / 1e9:.1f} GB; free some, or choose another folder",
             str(folder),
         )
 
 
 class _CountedFile(io.BufferedWriter):
-    """A file that is appended to and reports its length in megabytes."""
+    """A file opened for appending that reports its length in megabytes."""
 
     def __init__(self, path: Path, size: int, on_step: OnStep):
         super().__init__(io.FileIO(path, "r+" if path.exists() else "x+"))
@@ -265,7 +268,7 @@ def _fetch_command(model: PublishedModel) -> str:
 
 
 def _refused(error: Exception, model: PublishedModel) -> WeightsError:
-    """Return the error for an answer without the file."""
+    """Return the error for a request that the hub refused."""
     from huggingface_hub import get_token
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -299,7 +302,7 @@ def _refused(error: Exception, model: PublishedModel) -> WeightsError:
 
 
 def _interrupted(error: Exception, model: PublishedModel) -> WeightsError:
-    """Return the error for a hub that was not reached or a connection that broke."""
+    """Return the error for a hub that cannot be reached or a connection that broke."""
     reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
     return WeightsError(
         f"the connection to the hub failed while fetching {model.label}: {reason[0]}",

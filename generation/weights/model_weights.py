@@ -54,21 +54,21 @@ class ModelWeights(Protocol):
 
     @cached_property
     def identity(self) -> int | str:
-        """What a resumed computation compares: the size of a large file, the hash of small ones."""
+        """Value that a checkpoint must match: the size of a large file, the hash of small ones."""
         ...
 
     @property
     def architecture(self) -> Architecture:
-        """What the networks are built from."""
+        """Configurations that the networks are built from."""
         ...
 
     def load(self, device: torch.device, dtype: torch.dtype, low_memory: bool = False) -> Networks:
         """Load the networks.
 
         Args:
-            device: where they compute.
-            dtype: type of UNet and image encoder; the autoencoder stays in float32, as its rounding
-                would be visible.
+            device: target device.
+            dtype: floating-point type of the UNet and the image encoder; the autoencoder stays in
+                float32, because rounding errors in it would be visible.
             low_memory: see `Networks`.
 
         Raises:
@@ -82,10 +82,10 @@ def open_model(name: str, folder: str | Path | None = None) -> ModelWeights:
 
     Args:
         name: key of `catalogue.published` or `catalogue.trained`.
-        folder: searched first, see `store.find_model`.
+        folder: folder to search first, see `store.find_model`.
 
     Raises:
-        WeightsError: a file is missing, damaged or of another model.
+        WeightsError: a file is missing, damaged or belongs to another model.
 
     Example:
         >>> networks = open_model("mini").load(torch.device("cpu"), torch.float32)
@@ -101,11 +101,11 @@ def open_models(names: Iterable[str], folder: str | Path | None = None) -> dict[
 
 
 def find_architecture(name: str, folder: str | Path | None = None) -> Architecture:
-    """Return what the networks of a model are built from; a published file need not be here.
+    """Return the architecture of a model; that of a published one needs no downloaded file.
 
     Args:
         name: key of `catalogue.published` or `catalogue.trained`.
-        folder: searched first for a trained model.
+        folder: folder to search first for a trained model.
 
     Raises:
         WeightsError: a file of a trained model is missing or damaged.
@@ -120,9 +120,9 @@ class PublishedWeights:
     """A file with the weights of a published model; a `ModelWeights`.
 
     Attributes:
-        path: the file.
-        model: the model.
-        verification: facts about the file.
+        path: path of the file.
+        model: description of the model.
+        verification: result of verifying the file.
     """
 
     path: Path
@@ -179,11 +179,11 @@ class PublishedWeights:
     ) -> dict[str, Tensor]:
         """Read the tensors of one network in the file.
 
-        Each tensor is converted on its own, so there are never two copies of the part. One that has
-        the type already and stays on the CPU is not copied but mapped.
+        Each tensor is converted on its own, so that memory never holds two copies of the network. A
+        tensor that has the type already and stays on the CPU is memory-mapped instead of copied.
 
         Args:
-            prefix: prefix of their keys, e.g. "model.diffusion_model.".
+            prefix: prefix of the network's keys, e.g. "model.diffusion_model.".
             dtype: type to convert to.
             device: target device.
 
@@ -204,9 +204,9 @@ class TrainedWeights:
 
     Attributes:
         name: key of `catalogue.trained`.
-        unet: the UNet's file.
-        image_encoder: the image encoder's file.
-        vae: the autoencoder's file.
+        unet: weights file of the UNet.
+        image_encoder: weights file of the image encoder.
+        vae: weights file of the autoencoder.
     """
 
     name: str
@@ -226,7 +226,7 @@ class TrainedWeights:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all three files."""
+        """Hash of all three files."""
         return fingerprint(*(file.sha256 for file in (self.unet, self.image_encoder, self.vae)))
 
     @property
@@ -253,7 +253,7 @@ class TrainedWeights:
 def open_published(
     path: str | Path, model: PublishedModel, expected: Mapping[str, Shape] | None = None
 ) -> PublishedWeights:
-    """Verify and open a file of a published model; arguments and errors as `verify_weights`."""
+    """Verify and open a file of a published model; see `verify_weights` for its arguments."""
     return PublishedWeights(Path(path), model, verify_weights(path, model, expected))
 
 
@@ -285,7 +285,7 @@ def open_cascade_files(files: Mapping[str, Path], base_sha256: str) -> dict[str,
         base_sha256: sha256 of the file with the base's UNet.
 
     Raises:
-        WeightsError: a file is damaged, of another kind or for another base.
+        WeightsError: a file is damaged, has another kind, or was trained on another base.
     """
     opened = {name: describe(path, CASCADE_KINDS[name]) for name, path in files.items()}
     for file in opened.values():
@@ -294,7 +294,7 @@ def open_cascade_files(files: Mapping[str, Path], base_sha256: str) -> dict[str,
 
 
 def published_architecture(model: PublishedModel) -> Architecture:
-    """Return what the networks of a published model are built from."""
+    """Return the architecture of a published model."""
     return Architecture(
         KINDS[model.kind].config(**model.config),
         separate_reference_encoder=REFERENCE_VAE in model.conditioning_vaes,

@@ -1,4 +1,4 @@
-"""Where weights are on this machine: the file of each model, by name.
+"""Search for weights on this machine: find the file of each model by name.
 
     published models    --weights DIR, then FOURDVD_WEIGHTS, then the Hugging Face cache (HF_HOME)
     trained cascades    --weights DIR if it holds one, else `mini`, which is part of this package
@@ -34,11 +34,11 @@ def find_model(name: str, folder: str | Path | None = None) -> Path:
 
     Args:
         name: key of `catalogue.published` or `catalogue.trained`.
-        folder: searched first.
+        folder: folder to search first.
 
     Raises:
-        WeightsError: the file is not here, or an autoencoder or image encoder is missing beside a
-            trained UNet. The message names the places that were searched.
+        WeightsError: the file is not found, or a trained UNet lacks its autoencoder or image
+            encoder. The message names the folders that were searched.
     """
     if name in trained:
         return find_trained(trained[name], folder)[0]
@@ -49,11 +49,11 @@ def find_published(model: PublishedModel, folder: str | Path | None = None) -> P
     """Find the file of a published model.
 
     Args:
-        model: the model.
-        folder: searched first, before `FOURDVD_WEIGHTS` and the Hugging Face cache.
+        model: description of the model.
+        folder: folder to search before `FOURDVD_WEIGHTS` and the Hugging Face cache.
 
     Raises:
-        WeightsError: it is not here, or `folder` is not a folder.
+        WeightsError: the file is not found, or `folder` is not a folder.
     """
     folders = search_folders(folder)
     for path in [place / model.file_name for place in folders]:
@@ -61,22 +61,26 @@ def find_published(model: PublishedModel, folder: str | Path | None = None) -> P
             if path.exists():
                 return path
         except PermissionError as error:
-            raise WeightsError(f"{path.parent}: no permission to search it") from error
+            raise WeightsError(
+                f"{path.parent}: no permission to search this folder",
+                hint="change its permissions, or name another folder with --weights",
+            ) from error
     if cached := find_in_cache(model):
         return cached
     places = [*map(str, folders), f"the Hugging Face cache {cache_folder()}"]
     raise WeightsError(
-        f"no weights of {model.label}: no {model.file_name} in {', nor in '.join(places)}",
+        f"the weights of {model.label} are missing: no {model.file_name} in "
+        f"{', nor in '.join(places)}",
         hint=f"`fourdvd models fetch {model.label} --accept-license` downloads "
         f"{model.size_bytes / 1e9:.1f} GB; --weights DIR names a folder that has the file",
     )
 
 
 def list_published(folder: str | Path | None = None) -> dict[PublishedModel, Path | None]:
-    """List all published models, each with its file or None if that is not here.
+    """List all published models, each with the path of its file, or None if it is not found.
 
     Args:
-        folder: searched first.
+        folder: folder to search first.
 
     Raises:
         WeightsError: `folder` is not a folder.
@@ -111,10 +115,10 @@ def search_folders(folder: str | Path | None = None) -> list[Path]:
     """Return the folders that are searched before the Hugging Face cache.
 
     Args:
-        folder: named by the user, or None.
+        folder: folder named by the user, or None.
 
     Returns:
-        That folder, then the one in the environment variable `FOURDVD_WEIGHTS` if it is set.
+        `folder`, then the folder in the environment variable `FOURDVD_WEIGHTS` if it is set.
 
     Raises:
         WeightsError: `folder` is missing or is not a folder.
@@ -128,8 +132,8 @@ def find_trained(model: TrainedModel, folder: str | Path | None = None) -> tuple
     """Find the files of a trained model: UNet, image encoder, autoencoder.
 
     Args:
-        model: the model.
-        folder: as `trained_folder`.
+        model: description of the model.
+        folder: folder named by the user, see `trained_folder`.
 
     Raises:
         WeightsError: one of them is missing.
@@ -147,11 +151,11 @@ def find_cascade_file(file_name: str, base: str, folder: str | Path | None = Non
 
     Args:
         file_name: `catalogue.LORA_FILE` or `BRANCH_FILE`.
-        base: name of the model they are used with. Those for a trained one are beside its UNet.
-        folder: searched first.
+        base: name of the base model. The files for a trained base are in the folder of its UNet.
+        folder: folder to search first.
 
     Raises:
-        WeightsError: it is not here; the message names the places that were searched.
+        WeightsError: the file is not found; the message names the folders that were searched.
     """
     if base in trained:
         return _in_cascade(trained_folder(folder), file_name)
@@ -161,9 +165,9 @@ def find_cascade_file(file_name: str, base: str, folder: str | Path | None = Non
             return path
     places = ", nor in ".join(map(str, folders)) or f"a folder, as {FOLDER_VARIABLE} is not set"
     raise WeightsError(
-        f"no weights of the cascade: no {file_name} in {places}; the authors of 4DVD have "
-        "published none",
-        hint=f"`fourdvd train` makes them; --weights DIR names a folder that has {file_name}",
+        f"the weights of the cascade are missing: no {file_name} in {places}; the authors of 4DVD "
+        "have published none",
+        hint=f"train them with `fourdvd train`; --weights DIR names a folder that has {file_name}",
     )
 
 
@@ -176,10 +180,11 @@ def trained_folder(folder: str | Path | None = None) -> Path:
     """Return the folder of a trained cascade.
 
     Args:
-        folder: named by the user; used if it holds a file that only a trained cascade has.
+        folder: folder named by the user; it is used if it holds a file that only trained cascades
+            have.
 
     Returns:
-        That folder, or else the bundled one.
+        `folder`, or else the bundled folder.
 
     Raises:
         WeightsError: `folder` is missing or is not a folder.

@@ -1,11 +1,11 @@
-"""Checks of weights files: what a safetensors header holds, and whether it is that of a model.
+"""Verification of weights files: read the safetensors header and compare it with a model.
 
 A safetensors file is 8 bytes (length n of the header, little endian), n bytes of JSON, then the
-values. Only headers are read, so files of 12 GB take as long as small ones; whether the values are
-right or finite is not checked.
+values. Only headers are read, so files of 12 GB take as long as small ones; the values themselves
+are not checked.
 
-Files under the name of a safetensors file are often something else (a web page, a git-lfs pointer,
-a pickle). Each is recognized, because each needs another remedy.
+Files named .safetensors are often something else (a web page, a git-lfs pointer, a pickle). Each
+is recognized, because each needs a different fix.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from recon.errors import WeightsError
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
-ALIKE = 0.1  # a file is "more like" a model if fewer than this share of its tensors differ
+ALIKE = 0.1  # a file is "more like" another model if a smaller fraction of its tensors differ
 FETCH_AGAIN = "; fetch it again"
 
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -39,12 +39,12 @@ def file_sha256(path: str | Path) -> str:
 
 
 class Entry(NamedTuple):
-    """A tensor, according to the header.
+    """Header entry of a tensor.
 
     Attributes:
-        dtype: type as the format writes it: "F32", "F16", "BF16", "I64", …
-        shape: shape.
-        end: offset of the first byte behind its values, from the end of the header.
+        dtype: type in the format's spelling: "F32", "F16", "BF16", "I64", …
+        shape: shape of the tensor.
+        end: offset of the first byte after its values, from the end of the header.
     """
 
     dtype: str
@@ -68,12 +68,12 @@ class Verification(NamedTuple):
     """Facts about a file that holds the weights of a published model.
 
     Attributes:
-        path: the file.
-        size_bytes: its size.
+        path: path of the file.
+        size_bytes: size of the file.
         tensors: number of tensors.
-        dtypes: types of the tensors that are read, as the format writes them, sorted.
-        missing_unread: number of expected tensors that are missing, none of which is read.
-        extra_unread: number of additional tensors, none of which is read.
+        dtypes: sorted types of the tensors that are read, in the format's spelling.
+        missing_unread: number of expected tensors that are missing but would not be read.
+        extra_unread: number of additional tensors, which are not read.
     """
 
     path: Path
@@ -89,9 +89,9 @@ class Check(NamedTuple):
 
     Attributes:
         model: the model.
-        path: its file; None if that is not here.
-        verification: facts about a sound file, else None.
-        error: what is wrong, else None.
+        path: path of its file; None if it is not found.
+        verification: facts about the file; None if it is invalid.
+        error: the error; None if the file is valid.
     """
 
     model: PublishedModel
@@ -108,19 +108,19 @@ def verify_found(
     """Verify the weights of published models on this machine.
 
     Args:
-        models: the models; all that are here if empty.
-        folder: searched first.
-        file: file of the only model, instead of searching.
+        models: models to verify; empty for all that are found.
+        folder: folder to search first.
+        file: file to verify as the only model, instead of searching.
 
     Raises:
-        WeightsError: no models are named and none is here, or `folder` is not a folder.
+        WeightsError: no models are named and none is found, or `folder` is not a folder.
     """
     here = list_published(folder)
     named = models or [model for model, path in here.items() if path is not None]
     if not named:
         places = [*map(str, search_folders(folder)), "the Hugging Face cache"]
         raise WeightsError(
-            f"no published weights are found in {', '.join(places)}",
+            f"expected published weights in {', '.join(places)}, found none",
             hint="`fourdvd models list` shows what can be fetched",
         )
     return [_check(model, folder, file) for model in dict.fromkeys(named)]
@@ -133,7 +133,8 @@ def raise_failures(checks: Sequence[Check]) -> None:
         raise errors[0]
     if errors:
         raise WeightsError(
-            f"{len(errors)} of {len(checks)} models have no sound weights", hint=errors[0].hint
+            f"{len(errors)} of {len(checks)} models have missing or invalid weights",
+            hint=errors[0].hint,
         ) from errors[0]
 
 
@@ -151,10 +152,10 @@ def verify_weights(
 ) -> Verification:
     """Check that a file holds the weights of a published model.
 
-    All tensors that are read (`PublishedModel.read_prefixes`), and no others under these prefixes,
-    must be there in the right shape and a floating-point type. Unread parts may differ, as they do
-    in published files. Tensors that belong to no part of the model, such as those of a LoRA, are
-    refused, because ignoring them would change results without a warning.
+    All tensors that are read (`PublishedModel.read_prefixes`), and no others with these prefixes,
+    must be present with the right shape and a floating-point type. Unread parts may differ, as they
+    do in published files. Tensors that belong to no part of the model, such as those of a LoRA, are
+    rejected, because ignoring them would silently change the results.
 
     `sv4d2` and `sv4d2_8views` have the same tensors, so only their file names tell them apart.
 
@@ -164,7 +165,7 @@ def verify_weights(
         expected: shapes by key; those of the published model if None.
 
     Raises:
-        WeightsError: the file is not a whole safetensors file, or not this model's.
+        WeightsError: the file is no complete safetensors file, or belongs to another model.
     """
     path = Path(path)
     try:
@@ -221,7 +222,7 @@ def read_header(path: Path) -> Header:
 
 
 def _why_not_safetensors(start: bytes, length: int, size: int) -> str | None:
-    """Return what the file is instead; None if it begins like a safetensors file."""
+    """Say what the file is instead; None if it begins like a safetensors file."""
     if size == 0:
         return f"the file is empty{FETCH_AGAIN}"
     # Safetensors comes first: the length of a header may look like "<".
@@ -237,7 +238,7 @@ def _why_not_safetensors(start: bytes, length: int, size: int) -> str | None:
         )
     if start.startswith(_PICKLES):
         return (
-            "this is a PyTorch checkpoint (a pickle) under another name; pickles can run programs "
+            "this is a PyTorch checkpoint (a pickle) under another name; pickles can execute code "
             "and are never read, use the published safetensors file"
         )
     return (
@@ -269,7 +270,7 @@ def _check_size(path: Path, found: int, expected: int) -> None:
         )
     if found > expected:
         raise WeightsError(
-            f"{path}: the file is {found} bytes long, its header describes {expected}{FETCH_AGAIN}"
+            f"{path}: expected {expected} bytes according to the header, found {found}{FETCH_AGAIN}"
         )
 
 
@@ -287,7 +288,7 @@ def _check_structure(path: Path) -> None:
 def _difference(
     entries: Mapping[str, Entry], shapes: Mapping[str, Shape], model: PublishedModel
 ) -> ShapeDifference:
-    """Compare the tensors that are read, and those that belong to no part of the model."""
+    """Compare the tensors that are read, and find those that belong to no part of the model."""
     read = model.read_prefixes
     counted = {
         key: entry

@@ -80,7 +80,7 @@ def estimated(frames: int = 9, low_memory: bool = False, precision: str = "auto"
 
 
 @pytest.mark.parametrize("tokens", [256, 10**9])
-def test_memory_of_a_call_on_meta_is_what_the_allocator_of_a_cpu_gives_out(tokens):
+def test_memory_traced_on_meta_is_that_of_a_cpu_run(tokens):
     unet = SV4DUNet(SMALL).eval()
     unet.limit_memory(tokens)
     inputs = grid_input(3, 4, 16, "cpu")
@@ -95,7 +95,7 @@ def test_memory_of_a_call_on_meta_is_what_the_allocator_of_a_cpu_gives_out(token
     assert on_meta == pytest.approx(allocated, rel=0.2)
 
 
-def test_memory_that_is_given_back_is_not_counted():
+def test_freed_memory_is_not_counted():
     with torch.inference_mode(), PeakMemory("cpu") as memory:
         first = torch.ones(1000)
         second = first * 2
@@ -109,12 +109,12 @@ def test_memory_that_is_given_back_is_not_counted():
     assert memory.live == 0
 
 
-def test_memory_that_was_there_before_and_views_of_it_do_not_count():
+def test_existing_memory_and_views_of_it_are_not_counted():
     x = torch.ones(8, 8)
     assert peak_bytes(lambda: x.T[1:].unflatten(1, (2, 4)), "cpu") == 0
 
 
-def test_results_on_meta_that_were_seen_before_count_again():
+def test_repeated_operations_on_meta_are_counted_again():
     x = torch.empty(100, device="meta")
     assert peak_bytes(lambda: [x + 1, x + 1, x + 1]) == 1200
 
@@ -141,7 +141,7 @@ def test_flops_do_not_depend_on_chunks_or_on_separate_halves_of_guidance():
 
 
 @pytest.mark.slow
-def test_low_memory_and_fewer_bits_take_less():
+def test_low_memory_and_half_precision_need_less_memory():
     usual, low, wide = estimated(), estimated(low_memory=True), estimated(precision="float32")
     assert low.device_memory_bytes < 0.7 * usual.device_memory_bytes
     assert wide.device_memory_bytes > 1.4 * usual.device_memory_bytes
@@ -195,7 +195,7 @@ def test_an_orbit_of_the_small_network_runs():
     assert isinstance(module._unet(small), SV3DUNet)
 
 
-def test_the_rate_of_this_machine_is_a_rate():
+def test_the_measured_rate_of_this_machine_is_positive():
     assert 1e8 < measured_rate("cpu") < 1e14
 
 

@@ -57,9 +57,7 @@ def mean_over_views(measure: Callable, truth: Grid, images: Callable) -> float:
     return float(np.mean(found))
 
 
-def test_views_of_an_object_it_has_never_seen_are_nearer_to_the_truth_than_the_input_is(
-    truth, made
-):
+def test_views_of_an_unseen_object_are_nearer_to_the_truth_than_the_input(truth, made):
     copy = copied(truth)
     of_copy = mean_over_views(psnr, truth, lambda view, index: copy[view, FRAMES[index]])
     assert mean_over_views(psnr, truth, made.image) > of_copy + 0.5

@@ -208,7 +208,7 @@ def test_parity_of_embedders(fixture: Fixture):
 
 
 @pytest.mark.parametrize("fixture", fixtures_of("conditioner", "embedders_and_constants"))
-def test_parity_of_the_image_towers_preprocessing(fixture: Fixture):
+def test_parity_of_the_image_encoders_preprocessing(fixture: Fixture):
     tensors = fixture.tensors()
     names = [key.removesuffix(".in_uint8") for key in tensors if key.endswith(".in_uint8")]
     assert names

@@ -63,7 +63,7 @@ def test_sv4d_starts_with_the_orbit_model_and_takes_its_azimuths(tmp_path):
     assert set(made.report["weights"]) == {"sv3d_u", "sv4d"}
 
 
-def test_sv3d_p_goes_where_it_is_found(tmp_path):
+def test_sv3d_p_samples_an_orbit_through_the_requested_azimuths(tmp_path):
     made = make(tmp_path, settings("sv4d", views=3, orbit_model="sv3d_p", elevation_deg=20.0))
     assert made.report["azimuths_deg"] == pytest.approx([0, 90, 180, 270])
     assert made.report["elevation_deg"] == 20.0

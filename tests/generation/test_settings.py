@@ -38,12 +38,12 @@ NAN, INF = float("nan"), float("inf")
         *(({"azimuths_deg": bad}, "ascending") for bad in ((20.0, 10.0), (5.0, 5.0))),
         ({"azimuths_deg": tuple(map(float, range(1, 22)))}, "at most 20 views, found 21"),
         *(
-            ({"model": name, "coarse_only": True}, f"expected mini or 4dvd .* found {name}")
+            ({"model": name, "coarse_only": True}, f"mini or 4dvd.* found {name}")
             for name in MODELS
             if name not in CASCADES
         ),
         *(
-            ({"model": "mini", "orbit_model": name}, f"own orbit model, found {name}")
+            ({"model": "mini", "orbit_model": name}, f"no orbit model for mini.* found {name}")
             for name in ORBIT_MODELS
         ),
         ({"azimuths_deg": (10.0, 20.0), "views": 3}, "3 azimuths .* found 2"),

@@ -60,7 +60,7 @@ def test_a_clip_that_one_window_holds_is_one_window(method: Method, T: int, n: i
 
 
 @pytest.mark.parametrize(("method", "T"), METHODS)
-def test_every_frame_is_made_or_is_the_one_that_is_there(method: Method, T: int):
+def test_every_frame_is_sampled_except_a_given_first_one(method: Method, T: int):
     for n in LENGTHS:
         windows = method(n)
         made = {frame for each in windows for frame in each.frames}
@@ -69,7 +69,7 @@ def test_every_frame_is_made_or_is_the_one_that_is_there(method: Method, T: int)
 
 
 @pytest.mark.parametrize(("method", "T"), METHODS)
-def test_frames_of_a_window_ascend_and_are_no_more_than_a_network_makes(method: Method, T: int):
+def test_frames_of_a_window_ascend_and_are_at_most_t(method: Method, T: int):
     for n in LENGTHS:
         for each in method(n):
             assert len(each.frames) <= T
@@ -85,7 +85,7 @@ def test_a_window_leaves_frames_out_only_where_there_are_too_many(method: Method
 
 
 @pytest.mark.parametrize("T", [5, 12])
-def test_references_of_anchor_and_fill_windows_are_there_when_they_are_needed(T: int):
+def test_references_of_anchor_and_fill_windows_are_sampled_before(T: int):
     """Frame 0 comes from SV3D."""
     for n in LENGTHS:
         made = {0}
@@ -96,7 +96,7 @@ def test_references_of_anchor_and_fill_windows_are_there_when_they_are_needed(T:
 
 
 @pytest.mark.parametrize("T", [5, 12])
-def test_references_of_chained_windows_are_there_when_they_are_needed(T: int):
+def test_references_of_chained_windows_are_sampled_before(T: int):
     for n in LENGTHS:
         first, *others = chained_windows(n, T)
         assert first.reference is None

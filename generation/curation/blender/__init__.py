@@ -4,6 +4,6 @@
                                                      └──▶ cycles   ──▶ PNG files
                                         all of it    ──▶ worker    ──▶ result.json
 
-These modules import only `bpy`, numpy and the standard library, so that any Blender program can run
-them; `render.blender_process` starts them. They write only into the folder of the request.
+These modules import only `bpy`, numpy and the standard library, so that any installed Blender can
+run them; `render.blender_process` starts them. They write only to the paths in the request.
 """

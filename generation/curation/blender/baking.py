@@ -1,6 +1,6 @@
-"""Bakes all frames of a clip to plain arrays, for renderers outside of Blender.
+"""Baking of all frames of a clip to arrays, for renderers outside of Blender.
 
-The result is one `.npz`, which `baked_asset.read_baked` reads and documents. Letters: N vertices, M
+The result is one `.npz`, whose format is described in `render.baked_asset`. Letters: N vertices, M
 triangles, U = 2 UV sets: one for base color and alpha, one for emission.
 """
 
@@ -34,7 +34,7 @@ class _Part(NamedTuple):
 
 
 class Surfaces:
-    """The materials in use, by name, in the order of their first use."""
+    """Table of the materials in use, in the order of their first use."""
 
     def __init__(self):
         self._indices: dict[str, int] = {}
@@ -54,7 +54,16 @@ class Surfaces:
 
 
 def bake(path: str | Path, clip: PlayableClip, source_frames: Sequence[float]) -> list[str]:
-    """Write the visible triangles of all frames; return warnings about approximations."""
+    """Write the visible triangles of all frames.
+
+    Args:
+        path: output file, `.npz`.
+        clip: the animation.
+        source_frames: times of the frames in source frames.
+
+    Returns:
+        Warnings about approximated materials.
+    """
     surfaces = Surfaces()
     arrays: dict[str, np.ndarray] = {}
     latest: dict[str, np.ndarray] = {}
@@ -75,7 +84,7 @@ def bake(path: str | Path, clip: PlayableClip, source_frames: Sequence[float]) -
 
 
 class _Textures:
-    """The images that surfaces use, without duplicates."""
+    """Table of the images that surfaces use, without duplicates."""
 
     def __init__(self):
         self._indices: dict[str, int] = {}
@@ -91,7 +100,7 @@ class _Textures:
 
 
 def _pixels(image: bpy.types.Image) -> np.ndarray:
-    """Pixels of an image, uint8 [height, width, 4]; magenta if it cannot be read, as in Blender."""
+    """Return an image, uint8, [height, width, 4]; magenta if it cannot be read, as in Blender."""
     width, height = image.size
     if not image.has_data and not width:
         return np.array([[[255, 0, 255, 255]]], dtype=np.uint8)
@@ -132,7 +141,7 @@ def _part(placed: Placed, surfaces: Surfaces) -> _Part:
 
 
 def _corner_values(mesh, loops, surface, surfaces: Surfaces) -> tuple[np.ndarray, np.ndarray]:
-    """UV coordinates [2, M, 3, 2] and colors [M, 3, 4] of the triangles' corners."""
+    """Return UV coordinates [2, M, 3, 2] and colors [M, 3, 4] of the triangles' corners."""
     uv = np.zeros((2, len(loops), 3, 2), dtype=np.float32)
     colors = np.ones((len(loops), 3, 4), dtype=np.float32)
     for index in np.unique(surface):
@@ -164,7 +173,7 @@ def _coordinates(mesh, product: Product) -> np.ndarray:
 
 
 def _corner_colors(mesh, name: str) -> np.ndarray:
-    """Linear RGBA of each loop; white if the mesh has no such color attribute."""
+    """Return linear RGBA of each loop; white if the mesh has no such color attribute."""
     attributes = mesh.color_attributes
     layer = attributes.get(name) or attributes.active_color
     if layer is None:

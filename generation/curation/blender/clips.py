@@ -20,8 +20,8 @@ from generation.curation.blender.geometry import all_vertices
 from generation.curation.blender.importing import SEQUENCE_FPS, ObjSequence
 from generation.curation.blender.request import Clip, Rejected
 
-TIMES = 5  # at which the motion of a clip is measured
-STILL = 1e-5  # fraction of the diagonal; the rounding noise of float32
+TIMES = 5  # number of times at which the motion of a clip is measured
+STILL = 1e-5  # motion, as a fraction of the diagonal, that is rounding noise of float32
 _CACHED = "(the file's own frames)"
 
 
@@ -30,11 +30,11 @@ class PlayableClip:
     """A clip that can be played in the scene.
 
     Attributes:
-        name: label of the animation.
+        name: name of the animation.
         start: first source frame.
         end: last source frame.
-        actions: of its objects; none for caches and sequences.
-        sequence: the objects of an OBJ sequence, or None.
+        actions: actions of its objects; empty for caches and sequences.
+        sequence: objects of an OBJ sequence; None for other clips.
     """
 
     name: str
@@ -45,7 +45,7 @@ class PlayableClip:
 
     @property
     def seconds(self) -> float:
-        """Duration."""
+        """Duration in seconds."""
         return (self.end - self.start) / source_fps()
 
     def play(self) -> None:
@@ -68,7 +68,7 @@ class PlayableClip:
         bpy.context.scene.frame_set(whole, subframe=frame - whole)
 
     def frames(self, count: int) -> np.ndarray:
-        """Return evenly spaced source frames with both ends, float64, [count]."""
+        """Return evenly spaced source frames, both ends included, float64, [count]."""
         return np.linspace(self.start, self.end, count)
 
 
@@ -100,7 +100,7 @@ def find_clips(sequence: ObjSequence | None) -> list[PlayableClip]:
 
 
 def measure(clip: PlayableClip) -> Clip:
-    """Measure the motion of a clip; it is 1 if the number of vertices changes."""
+    """Measure the motion of a clip; the motion is 1 if the number of vertices changes."""
     clip.play()
     shapes = []
     for frame in clip.frames(TIMES):
@@ -110,10 +110,17 @@ def measure(clip: PlayableClip) -> Clip:
 
 
 def choose(clips: Sequence[PlayableClip], wanted: str | None) -> tuple[PlayableClip, list[Clip]]:
-    """Select the clip of a name, or the one with most motion; also return all measurements.
+    """Select the clip with a name, or the clip with most motion.
+
+    Args:
+        clips: all clips of an asset.
+        wanted: name of the clip; None for the clip with most motion.
+
+    Returns:
+        The selected clip, and the measurements of all clips (of a named one only its own).
 
     Raises:
-        Rejected: there is no clip, none of that name, or nothing moves.
+        Rejected: there is no clip, none with that name, or nothing moves.
     """
     if not clips:
         raise Rejected("no_animation", "it has no animation")
@@ -153,13 +160,13 @@ def _motion_and_travel(shapes: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _animated() -> list[Any]:
-    """Everything that can play actions."""
+    """List the objects and shape keys that have animation data."""
     owners = [*bpy.data.objects, *bpy.data.shape_keys]
     return [owner for owner in owners if owner.animation_data]
 
 
 def _slot(owner: Any, action: bpy.types.Action) -> bpy.types.ActionSlot | None:
-    """The slot of an action for an owner: the one that the importer assigned, else by name."""
+    """Return the slot of an action for an owner: the importer's assignment, else by name."""
     for track in owner.animation_data.nla_tracks:
         for strip in track.strips:
             if strip.action == action and strip.action_slot is not None:

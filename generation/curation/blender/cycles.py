@@ -1,7 +1,7 @@
-"""Renders the scene from fixed cameras with Cycles.
+"""Rendering of the scene from fixed cameras with Cycles.
 
-Direct light only, a sun with soft shadows, no denoising, transparent background. Output files are
-`vVV/tTTT.png`, 8-bit sRGB with straight alpha.
+Images have direct light only, a sun with soft shadows, no denoising and a transparent background.
+Output files are `vVV/tTTT.png`, 8-bit sRGB with straight alpha.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TRANSPARENT_LAYERS = 16
 
 
 def set_up(request: CyclesRequest, threads: int) -> str:
-    """Prepare light, materials and settings; return the name of the device."""
+    """Set up light, materials and render settings; return the name of the device."""
     scene = bpy.context.scene
     _light(scene, request)
     _materials(request.ambient)
@@ -44,7 +44,7 @@ def set_up(request: CyclesRequest, threads: int) -> str:
     render.image_settings.file_format = "PNG"
     render.image_settings.color_mode = "RGBA"
     render.image_settings.color_depth = "8"
-    render.use_persistent_data = True  # textures and shaders are made ready once
+    render.use_persistent_data = True  # keeps textures and shaders between images
     render.threads_mode = "FIXED" if threads else "AUTO"
     if threads:
         render.threads = threads
@@ -105,7 +105,7 @@ def _camera(request: CyclesRequest, matrix: list[list[float]]) -> bpy.types.Obje
 
 
 def _device(wanted: str) -> str:
-    """Enable a device: OptiX before CUDA, the CPU if requested or if there is no GPU."""
+    """Enable a device: OptiX, else CUDA, else the CPU; only the CPU if requested."""
     if wanted == "cpu":
         return "CPU"
     preferences = bpy.context.preferences.addons["cycles"].preferences
@@ -121,5 +121,7 @@ def _device(wanted: str) -> str:
                 device.use = device.type == kind
             return kind
     if wanted == "cuda":
-        raise Rejected("no_device", "Blender finds no CUDA or OptiX device")
+        raise Rejected(
+            "no_device", "expected a CUDA or OptiX device, but Blender finds none; use the CPU"
+        )
     return "CPU"

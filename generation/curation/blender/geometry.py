@@ -1,4 +1,4 @@
-"""Visible geometry at the current frame as arrays, and the root object that places it.
+"""Visible geometry of the scene at the current frame, and the root object that transforms it.
 
 Letters: N vertices, M triangles.
 """
@@ -20,7 +20,13 @@ _SURFACES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
 
 
 class Placed(NamedTuple):
-    """One visible mesh: its evaluated object, its triangulated mesh, object-to-world [4, 4]."""
+    """A visible mesh.
+
+    Attributes:
+        thing: its evaluated object.
+        mesh: its evaluated mesh.
+        T_world_object: object-to-world matrix, [4, 4].
+    """
 
     thing: bpy.types.Object
     mesh: bpy.types.Mesh
@@ -28,7 +34,7 @@ class Placed(NamedTuple):
 
 
 def placed_meshes() -> Iterator[Placed]:
-    """Yield the visible meshes, instances included; each is valid until the next one."""
+    """Yield the visible meshes, including instances; each is valid until the next is yielded."""
     graph = bpy.context.evaluated_depsgraph_get()
     for instance in graph.object_instances:
         thing = instance.object
@@ -40,7 +46,7 @@ def placed_meshes() -> Iterator[Placed]:
 
 
 def vertices_of(placed: Placed) -> np.ndarray:
-    """Return the vertices in the world, float64, [N, 3]."""
+    """Return the vertices in world coordinates, float64, [N, 3]."""
     local = np.empty(len(placed.mesh.vertices) * 3, dtype=np.float32)
     placed.mesh.vertices.foreach_get("co", local)
     matrix = placed.T_world_object
@@ -48,23 +54,23 @@ def vertices_of(placed: Placed) -> np.ndarray:
 
 
 def all_vertices() -> np.ndarray:
-    """Return the world vertices of everything visible, float64, [N, 3]."""
+    """Return the vertices of all visible meshes in world coordinates, float64, [N, 3]."""
     parts = [vertices_of(placed) for placed in placed_meshes()]
     return np.concatenate(parts) if parts else np.zeros((0, 3))
 
 
 def count_triangles() -> int:
-    """Count the triangles of everything visible."""
+    """Count the triangles of all visible meshes."""
     return sum(len(placed.mesh.loops) - 2 * len(placed.mesh.polygons) for placed in placed_meshes())
 
 
 def stretch_and_turn(stretch: Sequence[float], yaw_deg: float) -> Matrix:
-    """Scale along the axes, then rotate about +Z, counter-clockwise seen from above."""
+    """Return the matrix that scales along the axes, then rotates about +Z (counter-clockwise)."""
     return Matrix.Rotation(math.radians(yaw_deg), 4, "Z") @ Matrix.Diagonal(stretch).to_4x4()
 
 
 def hang_under_root() -> bpy.types.Object:
-    """Parent everything to one new empty object, so that it can be placed at once."""
+    """Parent all objects to one new empty object, so that they can be transformed together."""
     root = bpy.data.objects.new("fourdvd world", None)
     bpy.context.scene.collection.objects.link(root)
     for thing in bpy.data.objects:
@@ -74,7 +80,7 @@ def hang_under_root() -> bpy.types.Object:
 
 
 def world_matrix(world: World, before: Matrix) -> Matrix:
-    """Return the matrix from the asset to the world, including its stretch and rotation."""
+    """Return the matrix from the asset to the world; `before` is applied first."""
     scale = Matrix.Diagonal((world.scale,) * 3).to_4x4()
     return scale @ Matrix.Translation(Vector(-world.center)) @ before
 
@@ -83,7 +89,7 @@ def world_matrix(world: World, before: Matrix) -> Matrix:
 def _evaluated_mesh(thing: bpy.types.Object) -> Iterator[bpy.types.Mesh | None]:
     try:
         mesh = thing.to_mesh()
-    except RuntimeError:  # curves without a surface have none
+    except RuntimeError:  # raised for curves without a surface
         mesh = None
     try:
         yield mesh

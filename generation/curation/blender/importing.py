@@ -1,8 +1,8 @@
-"""Imports an asset into an empty Blender file.
+"""Import of an asset into an empty Blender file.
 
-A sequence of OBJ files becomes one object per file, of which each frame shows one (`ObjSequence`).
-Lights and cameras of the asset are removed; what is hidden in the viewport is hidden in renders
-too.
+Each file of an OBJ sequence becomes a group of objects, and each frame shows one of them
+(`ObjSequence`). Lights and cameras of the asset are removed; objects that are hidden in the
+viewport are also hidden in renders.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def open_asset(asked: Request) -> ObjSequence | None:
 
 
 def attach_loose_texture(path: str) -> bool:
-    """Set the base color of all materials without a texture; return whether there were any."""
+    """Use an image as base color of materials without a texture; return whether any has none."""
     image = bpy.data.images.load(path)
     taken = False
     for material in bpy.data.materials:

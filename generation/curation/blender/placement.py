@@ -1,8 +1,8 @@
-"""Normalization of an asset: from its own units to the world.
+"""Normalization of an asset: from its own units to world units.
 
 The bounding box over all frames is centered at the origin, and the farthest vertex of any frame is
-at distance `RADIUS`. This module needs numpy only, because figures, which never pass through
-Blender, are normalized in the same way. Letters: N vertices.
+at distance `RADIUS`. This module needs only numpy, because procedural characters, which are made
+without Blender, are normalized in the same way. Letters: N vertices.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class World(NamedTuple):
     """Transform of an asset into the world: x_world = scale · (x − center).
 
     Attributes:
-        center: in the asset's units, after stretch and rotation, [3].
+        center: center of the bounding box in the asset's units, after stretch and rotation, [3].
         scale: world units per unit of the asset.
-        bounds: lower and upper corner of the bounding box in the world, [2, 3].
+        bounds: lower and upper corner of the bounding box in world coordinates, [2, 3].
     """
 
     center: np.ndarray

@@ -1,4 +1,4 @@
-"""Request to and result of the Blender process, as JSON files.
+"""Request and result of the Blender process, as JSON files.
 
 Letters: F frames, V views. World frame: right-handed, +Z up; cameras have OpenGL axes.
 """
@@ -22,7 +22,7 @@ class CyclesRequest:
         samples: samples per pixel.
         ambient: radiance of the ambient light.
         sun: irradiance of the sun.
-        sun_direction: in which the sun shines, [3].
+        sun_direction: direction in which the sun shines, [3].
         sun_angle_deg: angular diameter of the sun.
         device: "cpu", "cuda" or "auto".
         images: output folder for `vVV/tTTT.png`.
@@ -49,14 +49,14 @@ class Request:
         format: an `assets.files.AssetFormat`.
         obj_files: files of an OBJ sequence, in order; empty for other formats.
         loose_texture: image for materials without a texture, or None.
-        action: name of the animation; None takes the one with most motion.
-        frames: F, evenly spaced over the animation with both ends.
-        stretch: factors along the asset's own axes, applied first, [3].
+        action: name of the animation; None for the one with most motion.
+        frames: number of frames F, evenly spaced over the animation, both ends included.
+        stretch: scale factors along the asset's own axes, applied first, [3].
         yaw_deg: rotation about +Z, applied second, counter-clockwise seen from above.
-        max_triangles: maximum number of triangles of a frame.
-        threads: threads of Blender; 0 uses all cores.
-        baked: output file for the triangles of all frames, or None.
-        cycles: images to render, or None.
+        max_triangles: maximum number of triangles in a frame.
+        threads: number of threads of Blender; 0 for all cores.
+        baked: output file for the triangles of all frames; None to skip them.
+        cycles: images to render; None to skip them.
     """
 
     asset: str
@@ -78,11 +78,12 @@ class Clip:
     """An animation of an asset.
 
     Attributes:
-        name: in the file.
-        seconds: duration.
-        motion: mean displacement of the vertices from the first to another time, relative to their
-            common translation; the maximum over a few times, as a fraction of the diagonal.
-        travel: the common translation; the maximum over a few times, as a fraction of the diagonal.
+        name: name of the animation in the file.
+        seconds: duration in seconds.
+        motion: mean displacement of the vertices since the first frame, without their common
+            translation; the maximum over a few times, as a fraction of the diagonal.
+        travel: common translation of the vertices since the first frame; the maximum over a few
+            times, as a fraction of the diagonal.
     """
 
     name: str
@@ -93,25 +94,25 @@ class Clip:
 
 @dataclass(frozen=True)
 class Result:
-    """Result of an asset.
+    """Result of processing an asset.
 
     Attributes:
-        reason: why it was refused, an `limits.Reason`; empty if it was not.
+        reason: reason of a rejection, a value of `limits.Reason`; empty if it was not rejected.
         message: the reason as a sentence.
         clip: name of the rendered animation.
-        clips: all animations.
-        source_frames: first and last frame of the animation, at `source_fps`.
-        source_fps: frames per second of the asset.
+        clips: measurements of all animations.
+        source_frames: first and last source frame of the rendered animation.
+        source_fps: frame rate of the asset.
         center: see `placement.World`, [3].
         scale: see `placement.World`.
         bounds: see `placement.World`, [2][3].
         vertices: number of vertices of the first frame.
         triangles: number of triangles of the first frame.
-        warnings: what is rendered only approximately.
+        warnings: warnings, e.g. about approximated materials.
         blender: version of Blender.
-        device: device of Cycles, or empty.
-        import_seconds: time before the first image.
-        render_seconds: time for the images.
+        device: device of Cycles; empty without Cycles.
+        import_seconds: time until rendering began.
+        render_seconds: time for rendering.
     """
 
     reason: str = ""
@@ -133,7 +134,7 @@ class Result:
 
 
 class Rejected(Exception):
-    """An asset cannot be used; `reason` is an `limits.Reason`."""
+    """Raised if an asset cannot be used; `reason` is a value of `limits.Reason`."""
 
     def __init__(self, reason: str, message: str):
         self.reason = reason
@@ -146,14 +147,14 @@ def write(path: str | Path, value: Request | Result) -> None:
 
 
 def read_request(path: str | Path) -> Request:
-    """Read what `write` wrote."""
+    """Read a request that `write` wrote."""
     values = _read(path)
     cycles = values.pop("cycles")
     return Request(**values, cycles=None if cycles is None else CyclesRequest(**cycles))
 
 
 def read_result(path: str | Path) -> Result:
-    """Read what `write` wrote."""
+    """Read a result that `write` wrote."""
     values = _read(path)
     values["clips"] = [Clip(**clip) for clip in values["clips"]]
     for name in ("clips", "source_frames", "center", "bounds", "warnings"):

@@ -19,16 +19,16 @@ SKY, SLOPE = 0.8, 0.2  # constant part of the ambient light, and its increase wi
 
 @dataclass(frozen=True)
 class Product:
-    """A factor, times a texture, times corner colors.
+    """Product of a factor, a texture and corner colors.
 
     Attributes:
         factor: linear RGB and alpha; scalars are repeated.
-        image: name of the image, or empty.
+        image: name of the texture image; empty without a texture.
         channel: "Color", or "Alpha" for the image's alpha channel.
         uv: name of the UV map; empty for the object's first.
         mapping: location, rotation and scale of the UV coordinates: (x, y, angle, sx, sy).
-        colors: name of the color attribute, or empty.
-        cutoff: threshold below which the product is 0 and above which it is 1, or None.
+        colors: name of the color attribute; empty without corner colors.
+        cutoff: threshold below which the product is 0 and above which it is 1; None without one.
         approximate: whether the graph is not exactly such a product.
     """
 
@@ -42,7 +42,7 @@ class Product:
     approximate: bool = False
 
     def times(self, other: Product) -> Product:
-        """Multiplie two products; of two textures, the first is kept."""
+        """Multiply two products; if both have a texture, keep the first one."""
         textured = self if self.image else other
         return Product(
             factor=_four([a * b for a, b in zip(self.factor, other.factor, strict=True)]),
@@ -66,7 +66,7 @@ class Described:
 
 @dataclass
 class _Sockets:
-    """The relevant inputs of a material's shader, whichever it is."""
+    """Inputs of a material's shader that are used, for any kind of shader."""
 
     base: bpy.types.NodeSocket | None = None
     alpha: bpy.types.NodeSocket | None = None
@@ -90,7 +90,7 @@ def describe(material: bpy.types.Material | None) -> Described:
 
 
 def make_lambertian(material: bpy.types.Material, ambient: float) -> None:
-    """Replace a material's shader by the one of the module docstring."""
+    """Replace a material's shader by the Lambertian shader of the module docstring."""
     tree = material.node_tree
     sockets = _sockets(material)
     build = _Builder(tree)
@@ -117,7 +117,7 @@ def make_lambertian(material: bpy.types.Material, ambient: float) -> None:
 
 
 def lambertian_default() -> bpy.types.Material:
-    """Create a gray material for objects that have none."""
+    """Create a gray material for objects without a material."""
     material = bpy.data.materials.new("fourdvd default")
     if material.node_tree is None:  # Blender before 5.0
         material.use_nodes = True
@@ -137,7 +137,7 @@ class _Builder:
         self._tree.links.new(source, target)
 
     def feed(self, target: bpy.types.NodeSocket, source: bpy.types.NodeSocket | None, value):
-        """Connect a socket to the input of another: its link or its constant, else a value."""
+        """Set a socket to the link or the constant of `source`, or to `value` without a source."""
         if source is None:
             target.default_value = value
         elif source.is_linked:
@@ -193,7 +193,7 @@ def _output(tree: bpy.types.NodeTree) -> bpy.types.Node:
 
 
 def _upstream(node: bpy.types.Node):
-    """A node and all nodes upstream of it, each once."""
+    """Yield a node and all nodes upstream of it, each once."""
     seen, waiting = set(), [node]
     while waiting:
         current = waiting.pop()
@@ -205,7 +205,7 @@ def _upstream(node: bpy.types.Node):
 
 
 def _mix_with_transparent(material: bpy.types.Material) -> bpy.types.NodeSocket | None:
-    """The alpha of an unlit glTF material: the factor of its outer mix shader, if linked."""
+    """Return the alpha of an unlit glTF material, the factor of its outer mix shader, if any."""
     surface = _output(material.node_tree).inputs["Surface"]
     outer = surface.links[0].from_node if surface.is_linked else None
     if outer is None or outer.type != "MIX_SHADER":
@@ -241,7 +241,7 @@ def _read_image(node, socket) -> Product:
 
 
 def _read_coordinates(socket):
-    """Name of the UV map, its mapping, and whether the graph is fully represented by them."""
+    """Return name and mapping of the UV map, and whether they represent the graph exactly."""
     mapping = Product().mapping
     if not socket.is_linked:
         return "", mapping, True

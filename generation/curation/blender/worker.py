@@ -1,6 +1,6 @@
-"""Main program of the Blender process: reads a request and writes a result.
+"""Main program of the Blender process: read a request and write a result.
 
-A result is written for refused assets too; a process that exits without one has crashed.
+A result is also written for rejected assets; a process that exits without a result has crashed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(request_path: str, result_path: str) -> None:
 
 
 def process(asked: request.Request) -> request.Result:
-    """Import, normalizes, bake and render the asset.
+    """Import, normalize, bake and render the asset.
 
     Raises:
         Rejected: the asset cannot be used.

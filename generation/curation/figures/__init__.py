@@ -1,4 +1,6 @@
-"""Procedurally generated, animated characters to train on; they need no files and no Blender.
+"""Procedurally generated, animated characters for training; they need no files and no Blender.
 
-seed ─▶ generator ─▶ Figure ─▶ asset ─▶ BakedAsset      solids: the shapes of their parts
+    seed ─▶ generator ─▶ Figure ─▶ asset ─▶ BakedAsset
+
+`solids` has the shapes of their parts.
 """

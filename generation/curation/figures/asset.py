@@ -1,6 +1,6 @@
-"""Figures as assets: their entry in the manifest, and their frames as triangles.
+"""Procedural characters as assets: fields of the manifest, and triangles of all frames.
 
-Letters: F frames, N vertices, M triangles. Coordinates are those of the world.
+Letters: F frames, N vertices, M triangles. Coordinates are world coordinates.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from generation.curation.render.settings import RenderSettings
 
 @dataclass(frozen=True)
 class FigureAsset:
-    """The figure of a seed, with the fields of `assets.files.Asset`.
+    """The procedural character of a seed, with the fields of `assets.files.Asset`.
 
     Attributes:
-        seed: at least 0.
+        seed: seed of the character, at least 0.
     """
 
     seed: int
@@ -40,11 +40,11 @@ class FigureAsset:
 
     @property
     def path(self) -> Path:
-        """Stand for the file in manifests."""
+        """Name in place of a file path, for manifests."""
         return Path(self.name)
 
     def bake(self, settings: RenderSettings) -> BakedFigure:
-        """Return its frames, stretched and rotated as the settings request."""
+        """Bake all frames, stretched and rotated according to the settings."""
         yaw = math.radians(settings.yaw_deg)
         turn = np.array(
             [[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]]
@@ -58,15 +58,15 @@ def figure_assets(first_seed: int, count: int) -> list[FigureAsset]:
     return [FigureAsset(seed) for seed in range(first_seed, first_seed + count)]
 
 
-STRIPES = 3.5  # on a part
+STRIPES = 3.5  # number of stripes on a part
 
 
 class BakedFigure(NamedTuple):
-    """The triangles of a figure, and its normalization.
+    """The triangles of a character, and its normalization.
 
     Attributes:
-        asset: F frames.
-        world: the transform into the world.
+        asset: the triangles of F frames.
+        world: transform from the character's own units to the world.
     """
 
     asset: BakedAsset
@@ -78,8 +78,8 @@ def bake_figure(figure: Figure, frames: int, transform: np.ndarray | None = None
 
     Args:
         figure: the figure.
-        frames: F, evenly spaced over the animation with both ends.
-        transform: linear map applied before the normalization, [3, 3].
+        frames: number of frames F, evenly spaced over the animation, both ends included.
+        transform: linear map applied before the normalization, [3, 3]; None for the identity.
     """
     meshes = [mesh_of(part.solid) for part in figure.parts]
     shapes = [_vertices(figure, meshes, time) for time in np.linspace(0, 1, frames)]
@@ -109,7 +109,7 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _vertices(figure: Figure, meshes: list[Mesh], time: float) -> np.ndarray:
-    """Vertices of all parts at a time, [N, 3]."""
+    """Compute the vertices of all parts at a time, [N, 3]."""
     parts = zip(figure.parts, meshes, figure.poses(time), strict=True)
     return _joined(
         [pose.joint + pose.rotation.apply(mesh.points + part.offset) for part, mesh, pose in parts]
@@ -117,7 +117,7 @@ def _vertices(figure: Figure, meshes: list[Mesh], time: float) -> np.ndarray:
 
 
 def _normals(vertices: np.ndarray, triangles: np.ndarray, smooth: np.ndarray) -> np.ndarray:
-    """Unit corner normals, [M, 3, 3]: of the triangle, or averaged at vertices where smooth."""
+    """Compute corner normals, [M, 3, 3]: flat, or averaged at vertices for smooth parts."""
     corners = vertices[triangles]
     flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     sums = np.zeros_like(vertices)
@@ -128,7 +128,7 @@ def _normals(vertices: np.ndarray, triangles: np.ndarray, smooth: np.ndarray) ->
 
 
 def _colors(part: Part, mesh: Mesh) -> np.ndarray:
-    """Corner colors, linear with alpha, [M, 3, 4]; constant over each triangle."""
+    """Compute corner colors, linear RGBA, [M, 3, 4]; constant over each triangle."""
     centers = mesh.points[mesh.triangles].mean(1) / part.solid.radii  # about −1 … 1
     other = _is_other(part.paint, centers)[:, None]
     colors = np.where(other, part.paint.other, part.paint.color)
@@ -137,7 +137,7 @@ def _colors(part: Part, mesh: Mesh) -> np.ndarray:
 
 
 def _is_other(paint: Paint, centers: np.ndarray) -> np.ndarray:
-    """Which triangles have the second color, [M]."""
+    """Return which triangles have the second color, bool, [M]."""
     x, y, z = centers.T
     up = (z + 1) / 2
     match paint.pattern:

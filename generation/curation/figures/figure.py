@@ -19,7 +19,7 @@ Vector = tuple[float, float, float]
 
 
 class Pattern(StrEnum):
-    """Where a part has its second color: nowhere, at one end, in rings, in front, in patches."""
+    """Region of a part with the second color: none, one end, rings, the front, or patches."""
 
     plain = "plain"
     end = "end"
@@ -35,9 +35,9 @@ class Paint:
     Attributes:
         color: first color, linear RGB in [0, 1], [3].
         other: second color, linear RGB in [0, 1], [3].
-        pattern: where the second color is.
+        pattern: region with the second color.
         share: approximate fraction of the part with the second color, in [0, 1].
-        seed: of the pattern `patches`.
+        seed: seed of the pattern `patches`.
     """
 
     color: Vector
@@ -55,7 +55,7 @@ class Swing:
         axis: unit vector in the parent's frame, [3].
         amplitude_rad: maximum angle.
         cycles: number of cycles over the animation.
-        phase: in cycles.
+        phase: phase in cycles.
     """
 
     axis: Vector = (1.0, 0.0, 0.0)
@@ -74,12 +74,12 @@ class Part:
     """A solid and the joint that connects it to its parent.
 
     Attributes:
-        solid: shape.
-        paint: colors.
+        solid: shape of the part.
+        paint: colors of the part.
         parent: index of the parent part; None for the root.
         joint: position of the joint in the parent's frame, [3].
         rest: rotation at rest, as a rotation vector in radians, [3].
-        offset: of the solid's center from the joint, in the part's own frame, [3].
+        offset: offset of the solid's center from the joint, in the part's own frame, [3].
         swing: motion of the joint.
         smooth: whether normals are interpolated (smooth shading).
     """
@@ -121,10 +121,10 @@ class Pose(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """A character.
+    """A procedural character.
 
     Attributes:
-        parts: at least one, each after its parent.
+        parts: at least one part; each part comes after its parent.
         hop: height of the hops of the whole character.
         hops: number of hops over the animation.
     """

@@ -1,9 +1,9 @@
-"""Random generator of figures: bodies with heads, limbs, tails, wings and extras.
+"""Random generator of procedural characters: bodies with heads, limbs, tails, wings and extras.
 
     seed ─▶ palette, body ─▶ head, legs, arms, tail, wings, extras ─▶ Figure
 
-The order of the random draws decides the figures, so a change in this file changes the figures of
-all seeds. Lengths are in units of a body of size about 1.
+The characters depend on the order of the random draws, so a change in this file may change the
+characters of all seeds. Lengths are in units of a body of size about 1.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 
 
 def random_figure(seed: int) -> Figure:
-    """Return the figure of a non-negative seed, which is the same on all machines."""
+    """Generate the character of a non-negative seed; it is the same on all machines."""
     return _Draw(np.random.default_rng(seed)).figure()
 
 
 class _Draw:
-    """State of the generation of one figure: its style and the parts so far."""
+    """State of the generation of one character: its style and the parts so far."""
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
@@ -160,10 +160,10 @@ class _Draw:
         self._add_limbs(arm, self._paint())
 
     def _add_limbs(self, limb: Part, end: Paint) -> None:
-        """Add a limb on both sides, of one or two members and perhaps a hand or foot.
+        """Add a limb on both sides, with one or two segments and perhaps a hand or foot.
 
         Args:
-            limb: at its joint, as long as all members together.
+            limb: the limb as one part, with the length of all segments together.
             end: paint of the hand or foot.
         """
         thick, _, long = limb.solid.radii
@@ -229,7 +229,7 @@ class _Draw:
         self._add_pair(wing)
 
     def _extras(self, body: int) -> None:
-        """Add solids anywhere: on the body in pairs or in the middle, or singly on any part."""
+        """Add one to four solids: on the body in pairs or in the middle, or on any other part."""
         for _ in range(self.rng.integers(1, 5)):
             anywhere = self.rng.random() < 0.5
             parent = int(self.rng.integers(len(self.parts))) if anywhere else body
@@ -263,7 +263,7 @@ class _Draw:
         offset: Vector = (0.0, 0.0, 0.0),
         swing: tuple[tuple[Vector, ...], float] | None = None,
     ) -> Part:
-        """A part in the figure's style; `swing` is the candidate axes and the maximum angle."""
+        """Make a part in the character's style; `swing` has candidate axes and maximum angle."""
         moving = Swing() if swing is None else self._swing(*swing)
         return Part(solid, self._paint(), parent, joint, rest, offset, moving, self.smooth)
 
@@ -302,7 +302,7 @@ class _Draw:
         return self.parts[part].solid.radii
 
     def _place(self, part: int, place: Vector) -> Vector:
-        """Convert a position from a part's solid to the part's own frame."""
+        """Convert a position from the frame of a part's solid to the frame of the part."""
         x, y, z = np.add(place, self.parts[part].offset).tolist()
         return x, y, z
 
@@ -318,7 +318,7 @@ class _Draw:
         return [self._add(part), self._add(replace(other, swing=swing))]
 
     def _add_at(self, part: Part, parents: list[int]) -> list[int]:
-        """Add a part to each of a pair, mirrored on the second."""
+        """Add a part to both parents of a pair, mirrored for the second one."""
         near, far = parents
         return [
             self._add(replace(part, parent=near)),

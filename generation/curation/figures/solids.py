@@ -70,12 +70,12 @@ def mesh_of(solid: Solid) -> Mesh:
 
 
 def _power(values: np.ndarray, exponent: float) -> np.ndarray:
-    """Raise absolute values to a power, and keep their signs."""
+    """Raise absolute values to a power, keeping the signs."""
     return np.sign(values) * np.abs(values) ** exponent
 
 
 def _triangles(around: int, rings: int) -> np.ndarray:
-    """Triangulate a lower pole, rings of points and an upper pole."""
+    """Triangulate a lower pole, rings of points and an upper pole, int32, [M, 3]."""
     here = np.arange(around)
     following = (here + 1) % around
     last = 1 + around * rings

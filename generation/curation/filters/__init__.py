@@ -1,4 +1,4 @@
-"""Selects the rendered grids that are fit for training: the paper's three filters and duplicates.
+"""Filters of the rendered grids: image quality, motion, completeness, near-duplicates.
 
     grid ─▶ clips ─▶ scores ─▶ thresholds ─▶ duplicates ─▶ completeness ─▶ report
 

@@ -1,7 +1,7 @@
-"""One view of a grid as the filters see it: cropped to the object, downsampled, over white.
+"""One view of a grid as input of the filters: cropped to the object, over white, downsampled.
 
-All measures are taken in the object's box at a limited resolution, because most of a rendered image
-is empty and grids have any size. Letters: T frames, h × w pixels of the crop.
+All scores are computed in the object's bounding box at a limited resolution, because most of a
+rendered image is empty and grids have different sizes. Letters: T frames, h × w pixels of the crop.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from PIL import Image
 
 from recon.grid import Grid
 
-BRIGHTEST_OBJECT = 0.75  # the object is dimmed, so that a white one has an outline as well
+BRIGHTEST_OBJECT = 0.75  # the object is dimmed, so that a white one is visible over white
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 OPAQUE = 0.5
-MARGIN = 0.04  # fraction of the box, on each side
+MARGIN = 0.04  # margin on each side of the box, as a fraction of its size
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Clip:
 
     Attributes:
         rgb: sRGB in [0, 1] over white, float32, [T, h, w, 3].
-        alpha: in [0, 1], float32, [T, h, w].
+        alpha: alpha in [0, 1], float32, [T, h, w].
         coverage: fraction of the full image that the object covers, [T].
         touches_border: whether the object reaches the border of the full image, [T].
         diagonal_px: diagonal of the object's box, without the margin.
@@ -39,7 +39,7 @@ class Clip:
 
     @property
     def gray(self) -> np.ndarray:
-        """Luminance, object in [0, 0.75] over a background of 1, float32, [T, h, w]."""
+        """Luminance of the dimmed object, in [0, 0.75], over white, float32, [T, h, w]."""
         return self.rgb @ LUMA - (1 - BRIGHTEST_OBJECT) * self.alpha
 
     def at(self, frames: np.ndarray) -> Clip:
@@ -66,11 +66,11 @@ class Clip:
 
 
 def view_clip(grid: Grid, view: int) -> Clip | None:
-    """Crop all frames of one view; None if the object is not visible in any.
+    """Crop all frames of one view; None if the object is visible in none of them.
 
     Args:
-        grid: a full grid.
-        view: index of the camera.
+        grid: a grid with all frames of all views.
+        view: index of the view.
     """
     images = grid.images[grid.of_view(view)]
     opaque = images[..., 3] >= 255 * OPAQUE
@@ -90,13 +90,13 @@ def view_clip(grid: Grid, view: int) -> Clip | None:
 
 
 def evenly(count: int, most: int) -> np.ndarray:
-    """Return up to `most` evenly spaced indices below `count`, beginning with 0."""
+    """Return at most `most` evenly spaced indices below `count`, beginning with 0."""
     number = min(count, most)
     return np.arange(number) * count // number
 
 
 def resized(images: np.ndarray, scale: float) -> np.ndarray:
-    """Downsample float images with a box filter, [T, h, w]."""
+    """Downsample float images [T, h, w] by a factor `scale` ≤ 1 with a box filter."""
     size = [max(1, round(length * scale)) for length in images.shape[:0:-1]]
     if size == list(images.shape[:0:-1]):
         return images
@@ -111,13 +111,13 @@ def resized(images: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _extent(filled: np.ndarray) -> tuple[int, int]:
-    """First index that is True, and the one after the last."""
+    """Return the first index that is True, and the last one + 1."""
     indices = np.flatnonzero(filled)
     return int(indices[0]), int(indices[-1]) + 1
 
 
 def _widened(extent: tuple[int, int], length: int) -> slice:
-    """The extent with its margin, clipped to the image."""
+    """Return the extent with its margin, clipped to the image."""
     margin = max(2, round(MARGIN * (extent[1] - extent[0])))
     return slice(max(0, extent[0] - margin), min(length, extent[1] + margin))
 

@@ -2,9 +2,9 @@
 
     four views of one frame over white ──▶ the model ──▶ {"complete": true, "reason": "…"}
 
-The paper asks CogVLM; here any `Judge` is asked (see `judges`). An answer without a verdict leaves
-the grid's verdict unchanged. The report counts such answers, since many of them mean that the model
-is not able to judge.
+The paper uses CogVLM; here any `Judge` can be used (see `judges`). An answer without a verdict does
+not reject the grid. The report counts such answers, because many of them mean that the model is
+unable to judge.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Judge(Protocol):
 
     @property
     def name(self) -> str:
-        """Identifies the model; answers are reused only for the same name."""
+        """Name of the model; answers are reused only for the same name."""
         ...
 
     def answer(self, picture: Image.Image, prompt: str) -> str:
@@ -60,8 +60,8 @@ class Judgement:
 
     Attributes:
         complete: the verdict; None if the answer has none.
-        reason: the model's reason, shortened; empty if it gave none.
-        answer: the full answer.
+        reason: reason that the model gives, shortened; empty if it gives none.
+        answer: full text of the answer.
         model: name of the model.
         prompt_sha256: hash of the prompt.
     """
@@ -73,26 +73,26 @@ class Judgement:
     prompt_sha256: str = PROMPT_SHA256
 
     def is_by(self, judge: Judge) -> bool:
-        """Whether model and prompt are the same as those of a judge."""
+        """Return whether model and prompt are the same as those of a judge."""
         return (self.model, self.prompt_sha256) == (judge.name, PROMPT_SHA256)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Judgement:
-        """Invert `asdict`; raises ValueError for anything else."""
+        """Create a judgement from the result of `asdict`; raise ValueError for anything else."""
         if values.keys() != {each.name for each in fields(cls)}:
             raise ValueError(f"expected a judgement, found {sorted(values)}")
         return cls(**values)
 
 
 def judge_completeness(picture: Image.Image, judge: Judge) -> Judgement:
-    """Ask a model about the picture of a grid; raise what the judge raises."""
+    """Ask a model about the picture of a grid; errors of the judge are passed on."""
     answer = judge.answer(picture, PROMPT)
     complete, reason = parse_answer(answer)
     return Judgement(complete, reason, answer, judge.name)
 
 
 def parse_answer(answer: str) -> tuple[bool | None, str]:
-    """Extract verdict and reason from an answer, ignoring text around them; (None, "") if none."""
+    """Extract verdict and reason from an answer, ignoring other text; (None, "") without one."""
     for found in re.finditer(r"\{[^{}]*\}", answer):
         try:
             values = json.loads(found.group())
@@ -121,7 +121,7 @@ def picture_for_judge(folder: Path) -> bytes:
 
 
 def _cut_out(rgba: np.ndarray) -> Image.Image:
-    """Crop to a square around the object with a margin, over white; an empty image is kept."""
+    """Crop to a square around the object with a margin, over white; an empty image stays whole."""
     image = Image.fromarray(rgba)
     rows, columns = np.nonzero(rgba[..., 3] >= 255 * OPAQUE)
     if len(rows):

@@ -1,15 +1,15 @@
 """Near-duplicate search by a perceptual hash of the renders.
 
-For each of a few views and frames, a hash has the signs of the lowest DCT coefficients of the
+For each of a few views and frames, a hash contains the signs of the lowest DCT coefficients of the
 luminance (shape and pose), and the object's mean color in unary code with 8 levels per channel.
 Hence recolored copies and other animations of an object are not duplicates. Equal renders have
 equal hashes; a renderer's noise flips a few of the 1056 bits.
 
-The search is exact: Hamming distances are products of ±1 matrices, of new hashes with those kept
-before. 40 000 different hashes take 11 s on two cores; the time grows quadratically. Measured on
-four assets: noise of σ = 0.08 flips at most 15 bits, half the resolution 13–68, other colors 23–84,
-other frames at least 160. The two nearest of 119 assets, two women of one pack in the same
-animation, differ in 67 bits.
+The search is exact. New hashes, as vectors of ±1, are multiplied with the hashes kept so far, which
+gives the Hamming distances. 40 000 different hashes take 11 s on two cores; the time grows
+quadratically. On four assets, noise of σ = 0.08 flips at most 15 bits, half the resolution 13–68,
+other colors 23–84, other frames at least 160. The two nearest of 119 assets, two women of one pack
+in the same animation, differ in 67 bits.
 
 Letters: N hashes, B bits.
 """
@@ -54,14 +54,14 @@ def render_hash(clips: Sequence[Clip | None]) -> bytes:
 
 
 def find_duplicates(hashes: Sequence[bytes], distance: int) -> dict[int, int]:
-    """Find the hashes that are near an earlier one.
+    """Find the hashes that are near-duplicates of an earlier one.
 
     Args:
-        hashes: N hashes of one length, in the order of precedence.
+        hashes: N hashes of equal length, in the order of precedence.
         distance: maximum Hamming distance of duplicates.
 
     Returns:
-        The index of each duplicate → that of the first kept hash near it.
+        Index of each duplicate → index of the first kept hash near it.
     """
     duplicates: dict[int, int] = {}
     if not hashes:
@@ -85,7 +85,7 @@ def find_duplicates(hashes: Sequence[bytes], distance: int) -> dict[int, int]:
 
 
 def _within(near: np.ndarray, original: np.ndarray, start: int) -> None:
-    """Find duplicates within a block, in place in `original`."""
+    """Find duplicates within a block; write the indices of their originals to `original`."""
     for index in range(len(near)):
         if original[index] < 0:
             later = index + 1 + np.flatnonzero(near[index, index + 1 :])
@@ -93,7 +93,7 @@ def _within(near: np.ndarray, original: np.ndarray, start: int) -> None:
 
 
 def _signs(hashes: Sequence[bytes]) -> np.ndarray:
-    """Bits as ±1, float32, [N, B]; their dot products are exact, and fast with BLAS."""
+    """Unpack bits to ±1, float32, [N, B], whose dot products are exact and fast with BLAS."""
     packed = np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(len(hashes), -1)
     return 2 * np.unpackbits(packed, axis=1).astype(np.float32) - 1
 

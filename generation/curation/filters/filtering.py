@@ -1,9 +1,9 @@
-"""Filters a folder of rendered grids: scores in worker processes, verdicts, a report at the end.
+"""Filter run over a folder of rendered grids: scores, verdicts and a report.
 
     DIR/*/ ─▶ scores ─▶ thresholds ─▶ duplicates ─▶ completeness ─▶ REPORT/
 
-The grids are not changed. Finished records are written to `REPORT/unfinished` at once, so that an
-interrupted run is resumable; valid records of an earlier report are reused.
+The grids are not changed. Each record is written to `REPORT/unfinished` as soon as it is finished,
+so that an interrupted run is resumable; valid records of an earlier report are reused.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ class FilterJob:
     """Input, settings and output of a filter run.
 
     Attributes:
-        folder: of the rendered grids.
-        output: folder of the report; `folder / REPORT_NAME` if None.
-        settings: what grids are measured with.
-        thresholds: the thresholds.
-        judge: language model that judges completeness, or None.
+        folder: folder of the rendered grids.
+        output: folder of the report; None for `folder / REPORT_NAME`.
+        settings: settings of the scoring.
+        thresholds: thresholds of the scores.
+        judge: language model that judges completeness; None to skip this filter.
         overwrite: whether an earlier report may be replaced.
     """
 
@@ -84,15 +84,15 @@ class FilterJob:
 
 
 def filter_grids(job: FilterJob, executor: Executor, on_step: OnStep = ignore_progress) -> Summary:
-    """Score all grids of a folder, decides about each and write the report.
+    """Score all grids of a folder, decide which to keep and write the report.
 
     Args:
         job: input, settings and output.
-        executor: runs the scoring.
+        executor: executor of the scoring.
         on_step: called after each grid that was scored or judged.
 
     Returns:
-        The counts.
+        Counts of the run.
 
     Raises:
         InputError: the folder holds no grids, or its manifest is not valid.
@@ -123,8 +123,8 @@ def check_report_folder(job: FilterJob) -> None:
     """Check early, before a large model is loaded, that the report can be written.
 
     Raises:
-        OutputExistsError: a report exists and must not be replaced.
-        OutputError: something else exists, which is never replaced.
+        OutputExistsError: a report exists, and `overwrite` is False.
+        OutputError: the folder holds other files, which are never replaced.
     """
     report, data = job.report.resolve(), job.folder.resolve()
     if data.is_relative_to(report):
@@ -136,11 +136,14 @@ def check_report_folder(job: FilterJob) -> None:
     if not is_report and report.exists():
         others = {path.name for path in report.iterdir()} - {UNFINISHED_NAME}
         if others:
-            raise OutputError(f"{report} holds {min(others)}, but no report; choose another folder")
+            raise OutputError(
+                f"expected an empty folder or a report in {report}, found {min(others)}; choose "
+                "another folder"
+            )
 
 
 class _Work:
-    """The slow steps, whose results are written to disk as they complete."""
+    """The slow steps of a run, whose results are written to disk as they complete."""
 
     def __init__(self, job: FilterJob, executor: Executor, on_step: OnStep):
         self._job = job
@@ -183,7 +186,7 @@ class _Work:
     def judge(
         self, candidates: Sequence[Candidate], verdicts: Sequence[Verdict], judge: Judge
     ) -> list[Verdict]:
-        """Ask about the kept grids, reusing earlier answers of the same model."""
+        """Ask the model about the kept grids, reusing earlier answers of the same model."""
         judged, unasked = list(verdicts), []
         for index, verdict in enumerate(verdicts):
             known = verdict.record.judgement
@@ -208,7 +211,7 @@ class _Work:
         return judged
 
     def strip(self, candidate: Candidate) -> Path | None:
-        """Return the file of a grid's thumbnails, if it exists."""
+        """Return the path of a grid's thumbnails; None if the file does not exist."""
         places = (self._strip_path(candidate), self._job.report / strip_name(candidate))
         return next((path for path in places if path.is_file()), None)
 

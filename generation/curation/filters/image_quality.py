@@ -1,14 +1,14 @@
 """Image quality without a network: coverage, sharpness, clutter and noise of the object.
 
 The paper rejects "blurry or chaotic" content by LPIPS, without saying between which images. Here an
-image is compared with itself at a quarter of its resolution, within the object's box; the
-difference is its detail. A low-poly model has little texture and is fine, so no least mean detail
-is required; but its outline and edges must be sharp.
+image is compared with itself at a quarter of its resolution, within the object's bounding box; the
+absolute difference is called detail. A low-poly model has little texture and is acceptable, so
+there is no minimum of the mean detail; but its outline and edges must be sharp.
 
-    coverage   least fraction of an image that the object covers, over the frames; 0 if it ever
-               disappears
+    coverage   fraction of an image that the object covers, the minimum over the frames; 0 if the
+               object is invisible in some frame
     cut_off    fraction of the images in which the object reaches the border
-    sharpness  detail of the sharpest places, relative to the contrast; small for fog, glow, smoke
+    sharpness  detail of the sharpest pixels, relative to the contrast; small for fog, glow, smoke
                and defocus
     clutter    mean detail, relative to the contrast; large for clouds of fragments
     grain      mean change by a 3×3 median filter inside the object; large for noise, but not for
@@ -22,8 +22,8 @@ Measured on the grids of four good assets and on degraded copies of them:
     grain       0.003–0.018  0.000–0.003                        0.11–0.14
 
 For 119 other assets at 128², sharpness is 0.31–0.60, clutter 0.07–0.20 (higher for thin objects)
-and grain 0.001–0.044 (a zebra). Clouds of small squares have a clutter of 0.18–0.21, so only finer
-ones can be distinguished from limbs by it.
+and grain 0.001–0.044 (a zebra). Clouds of small squares have a clutter of 0.18–0.21, so clutter
+distinguishes only finer fragments from thin limbs.
 
 Letters: T frames, h × w pixels.
 """
@@ -43,7 +43,7 @@ IMAGES_OF_A_VIEW = 4
 DETAIL_SIDE_PX = 64
 GRAIN_SIDE_PX = 192
 COARSER = 4
-SHARPEST = 0.98  # quantile; an outline alone is about 5 % of the pixels
+SHARPEST = 0.98  # quantile of the sharpest pixels; an outline alone is about 5 % of the pixels
 NEAR_PX = 3  # margin around the object, which includes its outline
 
 

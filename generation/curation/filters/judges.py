@@ -30,7 +30,7 @@ from recon.errors import BackendError, InputError, WeightsError
 from recon.media import encode_image
 
 LOCAL_ANSWER_TOKENS = 128
-SERVER_ANSWER_TOKENS = 512  # reasoning models need some before the answer
+SERVER_ANSWER_TOKENS = 512  # reasoning models use some of them before the answer
 MAX_ANSWER_BYTES = 1 << 20
 TIMEOUT_S = 120.0
 ATTEMPTS = 4
@@ -42,7 +42,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 def load_judge(
     model: str | None, url: str | None = None, device: str = "auto", download: bool = False
 ) -> Judge | None:
-    """Load a local model, or connects to a served one.
+    """Load a local model, or connect to a served one.
 
     Args:
         model: folder, name on the hub, or name on the server; None for no model.
@@ -51,8 +51,8 @@ def load_judge(
         download: whether a local model that is not in the cache may be downloaded.
 
     Raises:
-        WeightsError, BackendError: as `LocalJudge`.
-        InputError: as `ServerJudge`.
+        WeightsError, BackendError: see `LocalJudge`.
+        InputError: see `ServerJudge`.
     """
     if model is None:
         return None
@@ -131,7 +131,7 @@ class ServerJudge:
 
     @property
     def name(self) -> str:
-        """The model; the server that runs it does not matter."""
+        """Name of the model, whatever the server."""
         return self.model
 
     def answer(self, picture: Image.Image, prompt: str) -> str:
@@ -151,7 +151,8 @@ class ServerJudge:
                 time.sleep(self.first_wait_s * 2**attempt)
             except ValueError as error:
                 raise BackendError(
-                    f"{self.url}: the answer is not that of a chat completion ({error})"
+                    f"{self.url}: expected a chat completion, found {error}; check that the URL is "
+                    "the base of an OpenAI-compatible API"
                 ) from error
         raise AssertionError("the last attempt returns or raises")
 
@@ -191,11 +192,11 @@ class ServerJudge:
 
 
 class _TemporaryError(Exception):
-    """A failure that a retry may not meet."""
+    """A failure that may not occur again in a retry."""
 
 
 def _load(model: str, device: str, download: bool) -> tuple[Any, Any]:
-    """Load processor and network; errors of transformers become ours."""
+    """Load processor and network, and translate errors of transformers."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -212,8 +213,8 @@ def _load(model: str, device: str, download: bool) -> tuple[Any, Any]:
         raise BackendError(f"{model} needs another package: {error}") from error
     except OSError as error:
         raise WeightsError(
-            f"the model {model} is not on this machine as configuration and safetensors "
-            f"({_first_line(error)})",
+            f"expected configuration and safetensors of the model {model} on this machine, found "
+            f"none ({_first_line(error)})",
             hint=f"pass its folder, or download it with `hf download {model}`",
         ) from error
     except (ValueError, KeyError, RuntimeError) as error:

@@ -1,17 +1,18 @@
 """Motion scores of a grid, from the optical flow between the frames of a few views.
 
-    motion      mean displacement over the object's pixels from one frame to the next; the upper
-                quartile over the frames, so that an object that rests half of the time counts as
-                moving, and one that jumps once does not
-    peak        95th percentile of the displacement over the object's pixels, in the fastest frame
-    smoothness  mean displacement over two frames divided by that over one: 2 for steady motion,
-                about 1 for flicker, teleports, or motion too fast for the frame rate
+    motion      mean displacement of the object's pixels from one frame to the next, the upper
+                quartile over the frames: an object that rests half of the time counts as moving,
+                one that jumps once does not
+    peak        95th percentile of the displacement of the object's pixels, in the fastest frame
+    smoothness  mean displacement over two frames divided by the mean displacement over one frame:
+                2 for steady motion, about 1 for flicker, jumps, or motion too fast for the frame
+                rate
 
-Displacements are fractions of the diagonal of the object's box in that view, per frame: 0.01 of an
-object 200 pixels wide is 2 pixels. All scores are means over the views. Measured on four good
-assets: motion 0.009–0.041, peak 0.04–0.08, smoothness 1.4–1.9; with shuffled frames 0.03–0.07,
-0.07–0.14 and 0.85–1.4; standing still under a renderer's noise, motion 0.0001–0.0006. Among 119
-other assets, steady motions have a smoothness of at least 1.18, too fast ones of at most 1.09.
+Displacements are per frame, as fractions of the diagonal of the object's bounding box in the view:
+0.01 of a diagonal of 200 pixels is 2 pixels. All scores are means over the views. Four good assets
+have motion 0.009–0.041, peak 0.04–0.08, smoothness 1.4–1.9; with shuffled frames 0.03–0.07,
+0.07–0.14 and 0.85–1.4. At rest, a renderer's noise gives motion 0.0001–0.0006. Among 119 other
+assets, steady motion has a smoothness of at least 1.18, too fast motion of at most 1.09.
 
 Letters: T frames, h × w pixels.
 """
@@ -29,11 +30,13 @@ from recon.errors import BackendError
 SIDE_PX = 128
 FRAME_QUANTILE = 0.75
 PIXEL_QUANTILE = 0.95
-MIN_RATIO_MOTION = 1e-4  # fraction of the diagonal; below it a ratio of two motions is noise
+MIN_RATIO_MOTION = 1e-4  # fraction of the diagonal below which smoothness would be noise
 
 Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Optical flow: (first, second), gray in [0, 1], float32, [h, w] → displacements of the pixels of
-`first` in pixels, (x right, y down), [h, w, 2]. `dis_flow` is OpenCV's, `networks.raft_flow` RAFT.
+"""Optical flow between two gray images in [0, 1], float32, [h, w].
+
+It returns the displacement of each pixel of the first image in pixels, (x right, y down),
+[h, w, 2]. Methods are `dis_flow` (OpenCV) and `networks.raft_flow` (RAFT).
 """
 
 
@@ -92,13 +95,13 @@ def dis_flow() -> Flow:
 
 
 def padded(image: np.ndarray, multiple: int, min_side: int) -> np.ndarray:
-    """Repeat the last row and column up to a multiple of a number and a minimum side, [h', w']."""
+    """Pad with the last row and column to sides of at least `min_side`, multiples of `multiple`."""
     missing = [max(-(-length // multiple) * multiple, min_side) - length for length in image.shape]
     return np.pad(image, [(0, count) for count in missing], mode="edge")
 
 
 def _displacements(clip: Clip, flow: Flow, step: int) -> np.ndarray:
-    """Mean and peak displacement from each frame to the one `step` later, [2, T − step]."""
+    """Compute mean and peak displacement from each frame to `step` later, [2, T − step]."""
     gray, alpha = clip.gray, clip.alpha
     found = np.zeros((2, len(gray) - step))
     for frame in range(len(gray) - step):

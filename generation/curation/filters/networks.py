@@ -3,13 +3,13 @@
     image ─▶ (x − shift) / scale ─▶ VGG16 ─▶ 5 layers ─▶ unit length over channels ─▶ ŷ
     LPIPS = Σ_layers mean_hw Σ_c w_c (ŷ_c − ŷ'_c)²
 
-Their weights are not bundled: the user names torchvision's `vgg16-*.pth`, the `vgg.pth` of LPIPS
+Their weights are not bundled: the user passes torchvision's `vgg16-*.pth`, the `vgg.pth` of LPIPS
 0.1 (the weights w) and torchvision's `raft_large_*.pth`. LPIPS compares an image with itself at a
 quarter of its resolution, as `image_quality` does; no default threshold fits every data set.
-`.pth` files are read with torch's restricted unpickler, which builds tensors and plain containers.
+`.pth` files are read with torch's restricted unpickler (`weights_only=True`).
 
 Letters: B images, C channels, T frames, H × W or h × w pixels.
-Source: Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018.
+Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from recon.errors import BackendError, WeightsError
 Network = TypeVar("Network", bound=nn.Module)
 
 SIDE_PX = 128
-MIN_SIDE_PX = 32  # VGG16 halves four times before its last layers
+MIN_SIDE_PX = 32  # VGG16 halves the resolution four times before its last layers
 IMAGES_PER_VIEW = 2
 CHANNELS = (64, 128, 256, 512, 512)
 CONVOLUTIONS = (2, 2, 3, 3, 3)
@@ -42,11 +42,11 @@ RAFT_MIN_SIDE = 128  # its coarsest correlation volume has 1/64 of the resolutio
 
 
 class Lpips(nn.Module):
-    """The LPIPS distance; its sub-modules are named like the tensors of the published files.
+    """The LPIPS distance; its submodules are named like the tensors of the published files.
 
     Attributes:
-        vgg: `features.*` of torchvision's VGG16.
-        heads: `lin*.model.1.weight`, the channel weights of each layer.
+        vgg: convolutional layers of VGG16, `features.*` in torchvision's file.
+        heads: channel weights of each layer, `lin*.model.1.weight` in the file of LPIPS.
     """
 
     def __init__(self):
@@ -160,11 +160,13 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         WeightsError: the file does not exist, or holds anything but named tensors.
     """
     if not file.is_file():
-        raise WeightsError(f"{file}: no such weights file")
+        raise WeightsError(f"{file}: no such weights file; check the path")
     try:
         tensors = _read(file)
     except Exception as error:  # both readers raise whatever their parsers do
-        raise WeightsError(f"{file} is not a file of plain tensors ({error})") from error
+        raise WeightsError(
+            f"{file}: expected a .pth or safetensors file with plain tensors ({error})"
+        ) from error
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
     ):

@@ -1,9 +1,9 @@
-"""Records of the grids of a folder, and the decision which of them are kept.
+"""Records of the grids of a folder, and the decision which grids are kept.
 
     grid ─▶ record (scores) ─▶ thresholds ─▶ duplicates ─▶ language model ─▶ verdict
 
-A record is one JSON line with what was measured of a grid. Measuring takes time, deciding does not,
-so a record is reused while the grid's fingerprint and the key of the scoring settings are the same.
+A record is one JSON line with the scores of a grid. Scoring is slow, so a record is reused as long
+as the grid's fingerprint and the key of the scoring settings are the same.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Candidate:
     """A grid to filter.
 
     Attributes:
-        name: of its folder.
-        folder: its folder.
-        row: its row of the manifest, if there is one.
-        fingerprint: changes whenever the grid or its row changes.
+        name: name of its folder.
+        folder: path of its folder.
+        row: its row in the manifest; None if there is none.
+        fingerprint: hash that changes whenever the grid or its row changes.
     """
 
     name: str
@@ -44,15 +44,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured of a grid.
+    """Scores of a grid, or the reason why it could not be scored.
 
     Attributes:
-        name: of its folder.
-        fingerprint: of the grid that was measured.
-        settings: key of the scoring settings.
-        scores: None if it could not be measured.
-        failure: the reason, if it could not be measured.
-        judgement: of a language model, if one was asked.
+        name: name of the grid's folder.
+        fingerprint: fingerprint of the scored grid, see `Candidate`.
+        settings: key of the scoring settings, see `settings_key`.
+        scores: the scores; None if scoring failed.
+        failure: reason why scoring failed; None if it succeeded.
+        judgement: judgement of a language model; None if none was asked.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Record:
     judgement: Judgement | None = None
 
     def holds_for(self, candidate: Candidate, settings: str) -> bool:
-        """Whether the record can be reused; failures are always retried."""
+        """Return whether the record can be reused; failures are always retried."""
         known = (self.fingerprint, self.settings)
         return self.scores is not None and known == (candidate.fingerprint, settings)
 
@@ -73,7 +73,7 @@ class Record:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Record:
-        """Invert `to_json`, ignoring further keys; raise ValueError if keys are missing."""
+        """Create a record from JSON, ignoring other keys; raise ValueError if keys are missing."""
         try:
             scores, judgement = values["scores"], values["judgement"]
             return cls(
@@ -85,7 +85,7 @@ class Record:
                 judgement=None if judgement is None else Judgement.from_json(judgement),
             )
         except (LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a record: {error!r}") from error
+            raise ValueError(f"expected the record of a grid, found {error!r}") from error
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Verdict:
     """The decision about a grid.
 
     Attributes:
-        record: what was measured of it.
-        reasons: why it is rejected; empty if it is kept.
-        duplicate_of: name of the kept grid that looks the same.
+        record: record of the grid.
+        reasons: reasons why it is rejected; empty if it is kept.
+        duplicate_of: name of the kept grid that it duplicates; None if it is no duplicate.
     """
 
     record: Record
@@ -104,11 +104,11 @@ class Verdict:
 
     @property
     def kept(self) -> bool:
-        """Whether there is no reason to reject it."""
+        """Whether the grid is kept."""
         return not self.reasons
 
     def judged(self, judgement: Judgement) -> Verdict:
-        """Add the judgement of a language model; an undecided one changes nothing."""
+        """Add the judgement of a language model; without a verdict it gives no reason to reject."""
         reasons = self.reasons
         if judgement.complete is False:
             reasons += (f"not complete: {judgement.reason or 'the model gave no reason'}",)
@@ -116,11 +116,11 @@ class Verdict:
 
 
 def verdicts_by_scores(records: Sequence[Record], thresholds: Thresholds) -> list[Verdict]:
-    """Applie thresholds and remove near-duplicates; of those that look the same, the first stays.
+    """Apply thresholds and reject near-duplicates, of which the first one is kept.
 
     Args:
-        records: in the order of precedence.
-        thresholds: the thresholds.
+        records: records in the order of precedence.
+        thresholds: thresholds of the scores.
     """
     reasons = [_reasons(record, thresholds) for record in records]
     passed = [index for index, found in enumerate(reasons) if not found]
@@ -143,10 +143,10 @@ def find_candidates(folder: Path) -> list[Candidate]:
     """Find the grids of a folder of rendered data, ordered by name.
 
     These are the folders with a `transforms.json`, and those that the manifest lists as rendered,
-    even if they are gone.
+    even if they no longer exist.
 
     Raises:
-        InputError: there is no such folder, no grid in it, or its manifest is not valid.
+        InputError: the folder does not exist, has no grid, or its manifest is not valid.
     """
     if not folder.is_dir():
         raise InputError("no such folder", folder)
@@ -167,12 +167,12 @@ def find_candidates(folder: Path) -> list[Candidate]:
 
 
 def settings_key(settings: dict[str, Any]) -> str:
-    """Return a short hash of settings."""
+    """Return a short hash of scoring settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Read the records of a file that may be absent, torn at its end or of an older version."""
+    """Read the records of a file, which may be absent, truncated or of an older version."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -184,7 +184,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 def _fingerprint(folder: Path, row: Row | None) -> str:
-    """Hash what changes when a grid is rendered again, without reading its images."""
+    """Hash the manifest row and the date of `transforms.json`, without reading images."""
     try:
         found = (folder / TRANSFORMS_NAME).stat()
         file = [found.st_size, found.st_mtime_ns]
@@ -201,5 +201,5 @@ def _reasons(record: Record, thresholds: Thresholds) -> tuple[str, ...]:
 
 
 def _render_hash(record: Record) -> bytes:
-    assert record.scores is not None, "what was not measured has not passed"
+    assert record.scores is not None, "a grid without scores was rejected before"
     return bytes.fromhex(record.scores.render_hash)

@@ -1,11 +1,13 @@
-"""The report of a filter run, a folder that is complete or absent.
+"""The report of a filter run: a folder, which appears only when it is complete.
 
-kept.txt         names of the kept grids, one per line; the input of packing
-scores.jsonl     a line for each grid: verdict, reasons, scores, judgement, origin
-filter.json      settings, thresholds, counts
-report.html      table of all grids
-kept_01.png …    sheets of the thumbnails of kept grids, and rejected_01.png …
-strips/          the thumbnails
+It holds
+
+    kept.txt         names of the kept grids, one per line; the input of packing
+    scores.jsonl     a line for each grid: verdict, reasons, scores, judgement, origin
+    filter.json      settings, thresholds, counts
+    report.html      table of all grids
+    kept_01.png …    sheets of the thumbnails of kept grids, and rejected_01.png …
+    strips/          the thumbnails
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ ORIGINS = ("asset", "source", "licence", "author", "clip")
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a run.
+    """Counts of a filter run.
 
     Attributes:
         grids: number of grids.
@@ -65,13 +67,13 @@ class Report:
     """Content of a report.
 
     Attributes:
-        folder: of the rendered data, absolute.
+        folder: absolute path of the folder of rendered grids.
         candidates: the grids, ordered by name.
-        verdicts: one per grid.
-        strips: file of the thumbnails of each grid, or None.
-        settings: scoring settings, as JSON.
-        thresholds: the thresholds.
-        judge: name of the language model, or None.
+        verdicts: verdict about each grid.
+        strips: path of the thumbnails of each grid; None if there are none.
+        settings: scoring settings as JSON.
+        thresholds: thresholds of the scores.
+        judge: name of the language model; None if none was asked.
     """
 
     folder: Path
@@ -84,7 +86,7 @@ class Report:
 
     @property
     def summary(self) -> Summary:
-        """The counts."""
+        """Counts of the run."""
         judgements = [verdict.record.judgement for verdict in self.verdicts]
         answers = [each for each in judgements if each is not None] if self.judge else []
         kinds = Counter(
@@ -110,11 +112,11 @@ def strip_name(candidate: Candidate) -> str:
 
 
 def write_report(report: Report, folder: Path) -> Summary:
-    """Write the folder, replacing an earlier report.
+    """Write the folder of the report, replacing an earlier report.
 
     Raises:
-        OutputError: the folder cannot be made or replaced.
-        OSError: the disk is full or may not be written to.
+        OutputError: the folder cannot be created or replaced.
+        OSError: the disk is full or not writable.
     """
     with output_folder(folder, overwrite=True) as partial:
         (partial / STRIPS_NAME).mkdir()
@@ -200,7 +202,7 @@ def _rows(report: Report, folder: Path) -> list[ReportRow]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Hard-link a file; copy it where the file system has no links."""
+    """Hard-link a file, or copy it if the file system has no hard links."""
     with suppress(OSError):
         target.hardlink_to(source)
         return
@@ -215,11 +217,11 @@ LINE_PX = 18
 TEXT_LINES = 3
 
 Cell = tuple[Path | None, str, tuple[str, ...]]
-"""Thumbnails, name, reasons."""
+"""Path of the thumbnails, name, reasons."""
 
 
 def write_sheets(cells: Sequence[Cell], folder: Path, name: str) -> None:
-    """Write `name_01.png` and so on into a folder."""
+    """Write sheets of thumbnails, `name_01.png` and so on, to a folder."""
     per_page = COLUMNS * ROWS
     pages = range(0, len(cells), per_page)
     digits = max(2, len(str(len(pages))))

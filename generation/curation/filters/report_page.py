@@ -45,13 +45,13 @@ class ReportRow(NamedTuple):
     """A row of the table.
 
     Attributes:
-        name: of the grid's folder.
-        reasons: why it is rejected; empty if it is kept.
-        scores: by name.
-        judgement: of the language model, if it was asked.
-        licence: of the asset, if known.
-        strip: thumbnails, as a path relative to the page.
-        sheet: contact sheet, as a path relative to the page.
+        name: name of the grid's folder.
+        reasons: reasons why the grid is rejected; empty if it is kept.
+        scores: scores by name.
+        judgement: judgement of the language model; None if it was not asked.
+        licence: license of the asset; None if unknown.
+        strip: path of the thumbnails relative to the page; None if there are none.
+        sheet: path of the contact sheet relative to the page; None if there is none.
     """
 
     name: str
@@ -68,8 +68,8 @@ def report_page(title: str, rows: Sequence[ReportRow], headline: str) -> str:
 
     Args:
         title: name of the filtered folder.
-        rows: the grids.
-        headline: the counts in one line.
+        rows: rows of the table, one for each grid.
+        headline: counts of the run in one line.
     """
     measured = (name for row in rows for name, value in row.scores.items() if value is not None)
     numbers = list(dict.fromkeys(measured))

@@ -1,4 +1,4 @@
-"""Scores of one grid: coverage, sharpness, motion, render hash and the like.
+"""Scoring of one grid: image quality, motion, render hash and optionally LPIPS.
 
 `score_grid` is a module-level function, so that executors can pickle it.
 Letters: V views, T frames.
@@ -21,7 +21,7 @@ from recon.errors import GridError
 from recon.grid import Grid, read_grid
 from recon.media import encode_image, tile_images
 
-MEASURES = 1  # version of the measures; increase it when a grid would get other scores
+MEASURES = 1  # version of the scores; increase it when a change gives a grid other scores
 STRIP_FRAMES = 2
 STRIP_TILE_PX = 96
 STRIP_BACKGROUND = (0.9, 0.9, 0.9)  # white objects are visible on it
@@ -29,7 +29,7 @@ STRIP_BACKGROUND = (0.9, 0.9, 0.9)  # white objects are visible on it
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a grid; the modules that measure define them.
+    """Scores of a grid, defined in the modules that compute them.
 
     Attributes:
         coverage: see `image_quality`.
@@ -41,7 +41,7 @@ class Scores:
         peak_motion: see `motion`.
         smoothness: see `motion`.
         render_hash: see `duplicates`; hexadecimal.
-        lpips: see `networks`; None where it is not measured.
+        lpips: see `networks`; None if it is not computed.
     """
 
     coverage: float
@@ -62,7 +62,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Scores:
-        """Invert `asdict`; raise TypeError or ValueError for anything else."""
+        """Create scores from the result of `asdict`; raise ValueError for anything else."""
         if values.keys() != {each.name for each in fields(cls)}:
             raise ValueError(f"expected the scores of a grid, found {sorted(values)}")
         return cls(**values)
@@ -70,11 +70,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """Weights that grids are measured with.
+    """Weights files of the networks that score grids.
 
     Attributes:
-        lpips: files of VGG16 and of the LPIPS heads; None skips LPIPS.
-        raft: file of RAFT; None takes DIS for the optical flow.
+        lpips: paths of VGG16's weights and of LPIPS's heads; None skips LPIPS.
+        raft: path of RAFT's weights; None computes the optical flow by DIS.
     """
 
     lpips: tuple[Path, Path] | None = None
@@ -86,7 +86,7 @@ class ScoringSettings:
         return ScoringSettings(files, None if self.raft is None else self.raft.resolve())
 
     def to_json(self) -> dict[str, Any]:
-        """Return what decides the scores, with files by their hash.
+        """Return all that determines the scores as JSON, with the sha256 of each file.
 
         Raises:
             OSError: a file cannot be read.
@@ -108,17 +108,17 @@ class ScoringTask(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """The scores of a grid, and a strip of its thumbnails as JPEG."""
+    """Scores of a grid, and its thumbnails as one JPEG."""
 
     scores: Scores
     strip: bytes
 
 
 def score_grid(task: ScoringTask) -> Scored:
-    """Measure a grid folder in four of its views.
+    """Score a grid folder in four of its views.
 
     Raises:
-        GridError: the grid is not valid, or some views lack some frames.
+        GridError: the grid is not valid or lacks some images.
         BackendError, WeightsError: a package or weights file is missing.
     """
     grid = read_grid(task.folder)
@@ -150,7 +150,7 @@ def score_grid(task: ScoringTask) -> Scored:
 
 
 def check_settings(settings: ScoringSettings) -> None:
-    """Load everything that grids are measured with, to fail early.
+    """Load all networks and packages that scoring needs, to fail early.
 
     Raises:
         BackendError, WeightsError: a package or weights file is missing.
@@ -171,7 +171,7 @@ def _flow(settings: ScoringSettings) -> Flow:
 
 
 def _strip(grid: Grid) -> bytes:
-    """Thumbnails of two frames (rows) in four views (columns); blank where an image is missing."""
+    """Tile thumbnails of two frames (rows) in four views (columns); missing images stay blank."""
     frames, views = evenly(grid.T, STRIP_FRAMES), evenly(grid.V, VIEWS)
     side = (STRIP_TILE_PX, STRIP_TILE_PX)
 

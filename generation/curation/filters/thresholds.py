@@ -1,9 +1,9 @@
-"""Thresholds of the scores, and the reasons why a grid is outside of them.
+"""Thresholds of the scores, and the reasons why a grid is rejected.
 
-The defaults separate four good assets from degraded copies of them; the modules that measure list
+The defaults separate four good assets from degraded copies of them; the modules of the scores list
 the numbers. Of 119 other assets, animated by artists and rendered at 128², they keep 100 and reject
 tanks of which only the tracks move, fish that flop faster than the frame rate shows, and a few
-sudden falls and jumps. They are lenient; stricter ones need no new scores.
+sudden falls and jumps. They are lenient; stricter ones can be applied without scoring again.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Least and largest accepted scores; None disables a threshold.
+    """Minimum and maximum of accepted scores; None disables a threshold.
 
     Attributes:
-        min_coverage: fraction of an image that the object covers at least, in every frame.
-        max_cut_off: fraction of the images in which the object may reach the border.
-        min_sharpness: detail of the sharpest places.
-        max_clutter: mean detail.
-        max_grain: noise.
-        min_lpips: LPIPS to a quarter of the resolution, where it is measured.
-        max_lpips: LPIPS to a quarter of the resolution, where it is measured.
-        min_motion: mean displacement per frame, as a fraction of the object's diagonal.
-        max_motion: displacement of the fastest parts in the fastest frame, in the same unit.
-        min_smoothness: displacement over two frames divided by that over one.
-        duplicate_distance: renders that differ in at most this number of bits are duplicates.
+        min_coverage: minimum of `Scores.coverage`, a fraction of the image.
+        max_cut_off: maximum of `Scores.cut_off`, a fraction of the images.
+        min_sharpness: minimum of `Scores.sharpness`.
+        max_clutter: maximum of `Scores.clutter`.
+        max_grain: maximum of `Scores.grain`.
+        min_lpips: minimum of `Scores.lpips`, if it is computed.
+        max_lpips: maximum of `Scores.lpips`, if it is computed.
+        min_motion: minimum of `Scores.motion`, a fraction of the object's diagonal per frame.
+        max_motion: maximum of `Scores.peak_motion`, a fraction of the object's diagonal per frame.
+        min_smoothness: minimum of `Scores.smoothness`.
+        duplicate_distance: maximum number of bits in which the hashes of duplicates differ.
     """
 
     min_coverage: float | None = 0.005
@@ -47,7 +47,7 @@ class Thresholds:
 
 
 class _Limit(NamedTuple):
-    """A score, and the threshold and the reason at either end."""
+    """A score with its thresholds and the reasons for rejection below and above them."""
 
     score: str
     least: str | None
@@ -70,7 +70,7 @@ _LIMITS = (
 
 
 def rejection_reasons(scores: Scores, thresholds: Thresholds) -> tuple[str, ...]:
-    """List why a grid is rejected, such as "hardly moves: motion 0.0004 < 0.0015"; may be ()."""
+    """List the reasons to reject a grid, e.g. "hardly moves: motion 0.0004 < 0.0015"."""
     reasons = []
     for limit in _LIMITS:
         value = getattr(scores, limit.score)

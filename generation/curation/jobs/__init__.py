@@ -1,4 +1,4 @@
-"""One picklable function over many tasks, on a process pool or on a Ray cluster."""
+"""Parallel execution of one picklable function over many tasks: process pool or Ray cluster."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def make_executor(ray: str | None, workers: int, resources: Resources) -> Execut
     Args:
         ray: address of a Ray cluster ("local" starts one on this machine); None for a pool of
             processes on this machine.
-        workers: number of processes; with Ray, the size of the cluster decides.
-        resources: what one task needs; only Ray counts it.
+        workers: number of processes of the pool; a Ray cluster uses all of its machines.
+        resources: resources of one task; only Ray uses them.
     """
     if ray is not None:
         from generation.curation.jobs.ray_cluster import RayCluster

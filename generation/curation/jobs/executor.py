@@ -1,8 +1,8 @@
-"""The interface of executors, and the bookkeeping of tasks that both executors share.
+"""The interface of executors, and the queue of tasks that both executors share.
 
-Function and tasks are pickled, so the function must be defined in a module. It may start processes,
-which must stay in the process group of their worker (no `start_new_session`), because they are
-killed with it through that group.
+Function and tasks are pickled, so the function must be defined at module level. Processes that it
+starts must stay in the process group of their worker (no `start_new_session`), because they are
+killed together with the worker through that group.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of one task, by which a cluster schedules.
+    """Resources that a cluster reserves for one task.
 
     Attributes:
-        cpus: processor cores; may be a fraction.
-        gpus: graphics processors; may be a fraction.
-        memory_bytes: main memory; None if it need not be reserved.
+        cpus: number of CPU cores; may be a fraction.
+        gpus: number of GPUs; may be a fraction.
+        memory_bytes: main memory; None to reserve none.
     """
 
     cpus: float = 1.0
@@ -42,12 +42,12 @@ class Resources:
 
 @dataclass(frozen=True)
 class Completed(Generic[Value]):
-    """The result of one task.
+    """Result of one task.
 
     Attributes:
-        index: of the task.
-        value: what the function returned; None if it failed.
-        failure: error message; None if it succeeded.
+        index: index of the task.
+        value: return value of the function; None if it failed.
+        failure: error message; None if the function succeeded.
         attempts: number of workers that the task was sent to.
     """
 
@@ -58,22 +58,22 @@ class Completed(Generic[Value]):
 
 
 class Executor(Protocol):
-    """Runs a function over tasks in other processes, possibly on other machines."""
+    """Interface to run a function over tasks in other processes, possibly on other machines."""
 
     def run(
         self, function: Callable[[Task], Value], tasks: Iterable[Task]
     ) -> Generator[Completed[Value], None, None]:
-        """Yield the result of each task exactly once, as they complete.
+        """Yield the result of each task exactly once, in the order of completion.
 
-        A function that raises has failed and is not retried. A worker that dies during a task (out
-        of memory, a crash in a library, a lost machine) is replaced and the task retried, up to a
-        limit. Tasks are drawn from `tasks` as workers become free.
+        A task whose function raises has failed and is not retried. If a worker dies during a task
+        (out of memory, a crash in a library, a lost machine), it is replaced and the task retried,
+        up to a limit. Tasks are taken from `tasks` as workers become free.
 
-        Closing the iterator cancels what is pending and kills the workers with all they started;
-        `contextlib.closing` does so on every way out.
+        Closing the iterator cancels pending tasks and kills the workers and all processes that they
+        started; use `contextlib.closing` to do so in every case.
 
         Raises:
-            BackendError: there is nothing to run on.
+            BackendError: no workers can be started.
         """
         ...
 
@@ -83,8 +83,8 @@ class Job:
     """A pickled task.
 
     Attributes:
-        index: of the task.
-        payload: the function and the task, for `perform`.
+        index: index of the task.
+        payload: pickled function and task, for `perform`.
         attempt: number of this attempt, from 1.
     """
 
@@ -96,8 +96,8 @@ class Job:
 class Backlog:
     """Queue of the tasks that no worker has.
 
-    Those that lost their worker wait behind the fresh ones: if memory was short, they run beside
-    others then.
+    Tasks that lost their worker come after all new ones, so that after a shortage of memory they
+    run beside other tasks than before.
     """
 
     def __init__(self, function: Callable[[Any], Any], tasks: Iterable[Any], attempts: int):
@@ -113,11 +113,11 @@ class Backlog:
         return self._retries.popleft() if self._retries else None
 
     def worker_lost(self, job: Job, reason: str) -> Completed | None:
-        """Queue a job again whose worker died; return the failure if that was its last attempt.
+        """Queue a job again after its worker died; return the failure if it was the last attempt.
 
         Args:
-            job: the job.
-            reason: how the worker died, as a clause.
+            job: job of the worker.
+            reason: how the worker died, as a clause such as "it was killed".
         """
         if job.attempt < self._attempts:
             self._retries.append(replace(job, attempt=job.attempt + 1))
@@ -128,7 +128,7 @@ class Backlog:
 
 
 def perform(payload: bytes) -> bytes:
-    """Run a job's task in the worker; return the pickled answer for `completed`."""
+    """Run the task of a job in a worker; return the pickled answer for `completed`."""
     try:
         function, task = pickle.loads(payload)
         return pickle.dumps((function(task), None))
@@ -143,7 +143,7 @@ def completed(job: Job, answer: bytes) -> Completed:
 
 
 def _message(error: Exception) -> str:
-    """Type and message of an error; if it is not one of ours, also where it was raised."""
+    """Return type and message of an error, and for errors of other libraries the location."""
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, FourdvdError):
         return message

@@ -2,13 +2,14 @@
 
     pool ──payload──▶ worker ──answer──▶ pool
 
-In `concurrent.futures`, one dead worker breaks the whole pool, and the tasks of all others, minutes
-of rendering, are lost with it. With a pipe for each worker, a death affects one task only. Workers
-are spawned, because forks of a process with threads or with torch hang.
+In `concurrent.futures`, one dead worker breaks the whole pool and loses the tasks of all other
+workers. With a pipe for each worker, a dead worker affects only its own task. Workers are spawned,
+because forks of a process with threads or with torch can hang.
 
-A worker leads a session of its own: a Ctrl-C in the terminal reaches only the pool, and whatever
-the tasks start can be killed as one process group. It outlives neither its pipe nor the pool's
-process. SIGTERM unwinds the running function, so that unfinished folders are removed.
+Each worker is the leader of its own session: a Ctrl-C in the terminal reaches only the pool, and
+the processes that a task starts can be killed as one process group. A worker ends when its pipe is
+closed or the pool's process ends. SIGTERM unwinds the running function, so that unfinished folders
+are removed.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class ProcessPool:
     """Pool of worker processes.
 
     Args:
-        workers: number of tasks that run at once, at least 1.
-        attempts: number of workers that a task may lose before it fails, at least 1.
+        workers: number of tasks that run at the same time, at least 1.
+        attempts: number of attempts, each ended by the death of its worker, before a task fails.
     """
 
     def __init__(self, workers: int, attempts: int = ATTEMPTS):
@@ -72,7 +73,7 @@ class ProcessPool:
             _end([*busy, *idle])
 
     def _fill(self, busy: dict[_Worker, Job], idle: list[_Worker], backlog: Backlog) -> bool:
-        """Give jobs to all free workers while there are any; return whether any is busy."""
+        """Assign jobs to free workers; return whether any worker is busy."""
         while len(busy) < self._workers and (job := backlog.take()) is not None:
             if not idle:
                 threads = (os.cpu_count() or 1) // self._workers
@@ -84,7 +85,7 @@ class ProcessPool:
 
 
 def serve(connection: Connection, threads: int) -> None:
-    """Main function of a worker process: performs the payloads that arrive.
+    """Run the main loop of a worker process, which performs the payloads that arrive.
 
     Args:
         connection: the worker's end of the pipe.
@@ -105,7 +106,7 @@ def serve(connection: Connection, threads: int) -> None:
 
 
 class _Worker:
-    """The pool's end of a worker process."""
+    """A worker process, as the pool sees it."""
 
     def __init__(self, threads: int):
         context = multiprocessing.get_context("spawn")
@@ -119,14 +120,14 @@ class _Worker:
             self.connection.send_bytes(job.payload)
 
     def answer(self) -> bytes | None:
-        """The answer to the job; None if the process died."""
+        """Receive the answer to the job; None if the process died."""
         try:
             return self.connection.recv_bytes()
         except (EOFError, OSError):
             return None
 
     def cause_of_death(self) -> str:
-        """Wait for the end of a dying process, kill what it started, and return the cause."""
+        """Wait until a dying process has ended, kill its child processes, and return the cause."""
         _end([self])
         code = self.process.exitcode
         assert code is not None
@@ -137,7 +138,7 @@ class _Worker:
         return f"it exited with code {code}"
 
     def kill_group(self) -> None:
-        """Kill the process and everything it started."""
+        """Kill the process and all its child processes."""
         assert self.process.pid is not None
         with suppress(ProcessLookupError, PermissionError):  # it died before it led a group
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -146,7 +147,7 @@ class _Worker:
 
 
 def _first_to_answer(busy: Collection[_Worker]) -> _Worker:
-    """Wait until a worker has answered or died; of several, the longest running one counts."""
+    """Wait until a worker has answered or died; if several have, return the longest running one."""
     ready = wait([worker.connection for worker in busy])
     return next(worker for worker in busy if worker.connection in ready)
 
@@ -167,7 +168,7 @@ def _exit(number: int, frame: object) -> None:
 
 
 def _follow_the_pool() -> None:
-    """End the worker when the pool's process has ended, however it did."""
+    """End the worker when the pool's process has ended for any reason."""
     pool = multiprocessing.parent_process()
     assert pool is not None
     pool.join()

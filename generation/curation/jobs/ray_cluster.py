@@ -1,9 +1,9 @@
-"""Executor on a Ray cluster, whose machines may come and go.
+"""Executor on a Ray cluster, which may gain and lose machines during a run.
 
-Only a few more tasks than the cluster has room for are submitted, and results are fetched as they
-come, so that a million tasks fill neither the scheduler nor the object store. Tasks that lose their
-worker or machine are resubmitted here rather than by Ray, which does not report how often it did so
-and repeats without end what ran out of memory.
+Only slightly more tasks are submitted than the cluster can run at once, and results are fetched as
+they complete, so that a million tasks fill neither the scheduler nor the object store. Tasks that
+lose their worker or machine are resubmitted here instead of by Ray, which does not report the
+number of retries and retries tasks that run out of memory without a limit.
 
 All machines need the same version of fourdvd, and the tasks' folders under the same path on a
 shared file system. Start them with `RAY_process_group_cleanup_enabled=1` in the environment of
@@ -36,12 +36,12 @@ from recon.errors import BackendError
 LOCAL = "local"
 IN_FLIGHT_PER_SLOT = 2
 REFRESH_SECONDS = 5.0
-MAX_WAIT_SECONDS = 600.0  # for machines that a cluster starts on demand
+MAX_WAIT_SECONDS = 600.0  # time for a cluster to start machines on demand
 PROBE_SECONDS = 10.0
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # unset, Ray warns of a future change
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise Ray warns about a future change
     "RAY_process_group_cleanup_enabled": "1",
 }
 
@@ -53,8 +53,8 @@ class RayCluster:
         address: "local" starts Ray on this machine for the duration of the tasks; "auto" or
             "host:6379" connect from a machine of a running cluster, "ray://host:10001" from outside
             (needs `ray[client]`). An existing connection of this process is used and left open.
-        resources: what one task needs.
-        attempts: number of workers that a task may lose before it fails, at least 1.
+        resources: resources of one task.
+        attempts: number of attempts, each ended by the loss of its worker, before a task fails.
     """
 
     def __init__(self, address: str, resources: Resources, attempts: int = ATTEMPTS):
@@ -69,8 +69,8 @@ class RayCluster:
         """Implement `Executor.run`.
 
         Raises:
-            BackendError: Ray is not installed, cannot be reached, or no machine of the cluster has
-                what a task needs.
+            BackendError: Ray is not installed or cannot be reached, or no machine of the cluster
+                has the resources of a task.
         """
         ray = import_ray()
         backlog = Backlog(function, tasks, self._attempts)
@@ -94,7 +94,7 @@ class RayCluster:
                 last_fit = time.monotonic()
             elif time.monotonic() - last_fit >= max_wait:
                 raise _no_machine(self._resources)
-            limit = IN_FLIGHT_PER_SLOT * max(1, slots)  # one task makes a cluster add a machine
+            limit = IN_FLIGHT_PER_SLOT * max(1, slots)  # a waiting task makes a cluster scale up
             while len(running) < limit and (job := backlog.take()) is not None:
                 running[remote.remote(job.payload)] = job
             if not running:
@@ -119,11 +119,11 @@ def import_ray() -> Any:
 
 
 def slot_count(nodes: Iterable[dict[str, Any]], resources: Resources) -> int:
-    """Number of tasks that the machines of a cluster can run at once.
+    """Compute the number of tasks that the machines of a cluster can run at the same time.
 
     Args:
-        nodes: the result of `ray.nodes()`.
-        resources: what one task needs.
+        nodes: result of `ray.nodes()`.
+        resources: resources of one task.
     """
     need = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory_bytes or 0}
     return sum(
@@ -136,16 +136,16 @@ def slot_count(nodes: Iterable[dict[str, Any]], resources: Resources) -> int:
 def _no_machine(need: Resources) -> BackendError:
     memory = "" if need.memory_bytes is None else f", {need.memory_bytes / 1e9:g} GB"
     return BackendError(
-        f"no machine of the Ray cluster has the {need.cpus:g} CPUs, {need.gpus:g} GPUs{memory} "
-        "that one task needs; request less or add a larger machine"
+        f"expected a machine in the Ray cluster with {need.cpus:g} CPUs, {need.gpus:g} GPUs{memory}"
+        ", which one task needs, found none; request less or add a larger machine"
     )
 
 
 def _result(ray: Any, reference: Any, job: Job, backlog: Backlog) -> Completed | None:
-    """The result of a finished task; None if it lost its worker and is queued again."""
+    """Return the result of a finished task; None if it lost its worker and is queued again."""
     try:
         return completed(job, ray.get(reference))
-    except ray.exceptions.RayTaskError as error:  # `perform` raises nothing, so it never began
+    except ray.exceptions.RayTaskError as error:  # `perform` never raises, so it did not start
         return Completed(job.index, None, _first_line(error.cause), job.attempt)
     except ray.exceptions.RayError as error:
         return backlog.worker_lost(job, f"Ray reports {_first_line(error)}")
@@ -187,7 +187,7 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _probe(address: str) -> None:
-    """Raise OSError where nothing listens: Ray itself would retry for a quarter of an hour."""
+    """Raise OSError if nothing listens at an address; Ray itself would retry for 15 minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
@@ -206,6 +206,6 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    """Type and first line of an error; those of Ray continue with logs and advice."""
+    """Return type and first line of an error; messages of Ray continue with logs and advice."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,8 +1,8 @@
-"""A baked asset: the triangles of each frame in the world, with their surfaces.
+"""A baked asset: the triangles of each frame in world coordinates, with their surfaces.
 
-The Blender process writes it as one `.npz` of plain arrays (`blender.baking`). Letters: F frames, N
-vertices, M triangles, U UV sets. Coordinates are those of the world after normalization:
-right-handed, +Z up. Colors are linear unless noted.
+The Blender process writes it as one `.npz` of arrays (`blender.baking`). Letters: F frames, N
+vertices, M triangles, U UV sets. The world is right-handed with +Z up, and the asset is normalized.
+Colors are linear unless noted otherwise.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ class Surface:
 
     Attributes:
         base_color: factor of base color and alpha, linear, [4].
-        base_texture: index of the texture that multiplies it, or None.
-        base_uv: index of its UV set.
-        uses_colors: whether the corner colors multiply it as well.
-        emission: factor of the emission, strength included, linear, [3].
-        emission_texture: index of the texture that multiplies it, alpha ignored, or None.
-        emission_uv: index of its UV set.
-        alpha_texture: index of the texture whose alpha multiplies the alpha, or None; its UV set is
-            `base_uv`.
-        alpha_cutoff: alpha is 0 below it and 1 from it on; None for continuous alpha.
+        base_texture: index of the texture that is multiplied with the base color; None for none.
+        base_uv: index of the base texture's UV set.
+        uses_colors: whether the corner colors are multiplied with the base color, too.
+        emission: factor of the emission, including its strength, linear, [3].
+        emission_texture: index of the texture whose colors are multiplied with the emission; None
+            for none.
+        emission_uv: index of the emission texture's UV set.
+        alpha_texture: index of the texture whose alpha is multiplied with the alpha; None for none.
+            Its UV set is `base_uv`.
+        alpha_cutoff: threshold below which alpha is 0, else 1; None for continuous alpha.
         unlit: whether only emission is rendered.
     """
 
@@ -55,7 +56,7 @@ class MeshFrame:
         normals: unit shading normals of the corners, float32, [M, 3, 3].
         uv: UV coordinates of the corners, u right and v up, repeating outside of [0, 1], float32,
             [U, M, 3, 2].
-        colors: of the corners, with alpha, float32, [M, 3, 4]; white if the asset has none.
+        colors: RGBA of the corners, float32, [M, 3, 4]; white if the asset has none.
         surface: index of the surface, int32, [M].
     """
 
@@ -72,11 +73,11 @@ FIELDS = ("vertices", "triangles", "normals", "uv", "colors", "surface")
 
 @dataclass(frozen=True)
 class BakedAsset:
-    """F frames with common surfaces.
+    """Triangles of F frames with common surfaces.
 
     Attributes:
-        frames: F frames.
-        surfaces: at least one.
+        frames: triangles of the F frames.
+        surfaces: surfaces of all frames, at least one.
         textures: sRGB with straight alpha, uint8, [height, width, 4] each, top row first.
     """
 
@@ -86,7 +87,7 @@ class BakedAsset:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether vertices and triangles correspond in all frames."""
+        """Whether all frames have the same triangles and the same number of vertices."""
         first = self.frames[0]
         return all(
             frame.vertices.shape == first.vertices.shape
@@ -97,7 +98,7 @@ class BakedAsset:
 
 
 def read_baked(path: Path) -> BakedAsset:
-    """Read a file of `blender.baking.bake`; pickled content is refused."""
+    """Read a file that `blender.baking.bake` wrote; pickled content is rejected."""
     with np.load(path, allow_pickle=False) as arrays:
         surfaces: list[dict[str, Any]] = json.loads(str(arrays["surfaces"]))
         stored = {name: arrays[name] for name in arrays.files if name != "surfaces"}

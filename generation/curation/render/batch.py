@@ -1,4 +1,4 @@
-"""Many assets to grid folders: in parallel, resumable, one row of the manifest for each asset."""
+"""Rendering of many assets to grid folders: parallel, resumable, with a manifest."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BatchResult:
-    """The rows of all assets of a batch.
+    """Result of a batch.
 
     Attributes:
-        folder: of the grids.
-        rows: one per asset, in their order.
+        folder: folder of the grids.
+        rows: manifest row of each asset, in the order of the assets.
         from_before: number of assets that an earlier run had finished.
     """
 
@@ -81,7 +81,7 @@ class BatchResult:
         raise FourdvdError(message) if self.counts[Status.FAILED] else InputError(message)
 
     def to_json(self) -> dict[str, Any]:
-        """Count and rows as JSON."""
+        """Return counts and rows as JSON."""
         return {
             "folder": str(self.folder),
             **{str(status): count for status, count in self.counts.items()},
@@ -92,17 +92,18 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class RenderBatch:
-    """How many assets are rendered.
+    """Settings of a batch.
 
     Attributes:
-        folder: gets a grid folder for each asset, and the manifest.
-        settings: of the images.
+        folder: output folder for the manifest and a grid folder of each asset.
+        settings: settings of the images.
         limits: resource limits of an asset.
         timeout_s: time limit of Blender for one asset in seconds.
-        workers: assets at once; None uses all cores. With Ray, the cluster decides.
-        threads: threads per asset; None divides the cores by the workers, or is 1 with Ray.
-        ray: address of a Ray cluster, or None.
-        overwrite: whether earlier grids are rendered again.
+        workers: number of assets rendered at the same time; None for all cores. A Ray cluster uses
+            all of its machines.
+        threads: threads per asset; None for the cores divided by the workers, or 1 with Ray.
+        ray: address of a Ray cluster; None for processes on this machine.
+        overwrite: whether to render finished grids again.
     """
 
     folder: Path
@@ -118,13 +119,13 @@ class RenderBatch:
         """Render the assets that are not finished yet.
 
         Args:
-            assets: as `find_assets` and `figure_assets` return them.
+            assets: assets from `find_assets` or `figure_assets`.
             on_step: called after each asset, with the counts by status as metrics.
 
         Raises:
-            OutputExistsError: a folder is in the way.
+            OutputExistsError: the folder of an asset exists with other content.
             BackendError: the Ray cluster cannot be used.
-            FourdvdError, OSError: as `render_asset`.
+            FourdvdError, OSError: see `render_asset`.
         """
         rows = self._finished(assets)
         waiting = [asset for asset in assets if asset.name not in rows]
@@ -142,7 +143,7 @@ class RenderBatch:
         return BatchResult(self.folder, [rows[asset.name] for asset in assets], before)
 
     def _finished(self, assets: Sequence[AnyAsset]) -> dict[str, Row]:
-        """Rows of the finished assets; checks that nothing else is in the way of the others."""
+        """Return the rows of finished assets; check that the folders of the others are free."""
         known = read_rows(self.folder / MANIFEST_NAME)
         if not known:
             self._check_folder()
@@ -162,7 +163,7 @@ class RenderBatch:
         return row.status is not Status.RENDERED or (self.folder / row.name).is_dir()
 
     def _check_folder(self) -> None:
-        """Without a manifest, only grids that a crash kept from their rows may be there."""
+        """Check a folder without a manifest, which may hold grids whose rows a crash prevented."""
         held = list(self.folder.glob("*/render.json")) if self.folder.is_dir() else []
         if not held:
             check_output(self.folder, self.overwrite)
@@ -197,7 +198,7 @@ class RenderBatch:
                 yield replace(lost, reason=completed.failure, facts={"code": "worker"})
 
     def _shares(self, assets: int) -> tuple[int, int]:
-        """Number of workers, and threads of each; a cluster counts its own cores."""
+        """Return the number of workers, and of threads per worker; a Ray cluster counts its own."""
         if self.ray is not None:
             return 1, self.threads or 1
         cores = usable_cores()

@@ -1,7 +1,7 @@
-"""Runs Blender in a process of its own for one asset, with a time limit.
+"""The Blender process, which handles one asset under a time limit.
 
 Blender is the Python module `bpy` of this environment, or the program in FOURDVD_BLENDER, which has
-a Python of its own. The process stays in its parent's process group, so that it is killed with it.
+its own Python. The process stays in its parent's process group, so that both are killed together.
 """
 
 from __future__ import annotations
@@ -30,16 +30,19 @@ class BlenderFailure(FourdvdError):
 
 
 def find_blender() -> str:
-    """Return the program in FOURDVD_BLENDER, or "bpy" for the module of this environment.
+    """Return the path of the program in FOURDVD_BLENDER, or "bpy" for the Python module.
 
     Raises:
-        BackendError: there is neither.
+        BackendError: neither exists.
     """
     program = os.environ.get(PROGRAM)
     if program:
         found = shutil.which(program)
         if found is None:
-            raise BackendError(f"{PROGRAM} is {program!r}, which is not a program")
+            raise BackendError(
+                f"expected {PROGRAM} to be a Blender program, found {program!r}; set it to the "
+                "path of an installed one"
+            )
         return found
     if importlib.util.find_spec("bpy") is None:
         raise BackendError(
@@ -50,14 +53,14 @@ def find_blender() -> str:
 
 
 def run_blender(request: Request, timeout_s: float) -> Result:
-    """Process an asset in Blender; the requested files are where the request says.
+    """Process an asset in Blender, which writes the output files that the request names.
 
     Args:
-        request: the asset and what to make of it.
+        request: the asset and the requested outputs.
         timeout_s: time limit in seconds.
 
     Raises:
-        AssetError: Blender refused the asset.
+        AssetError: the asset was rejected.
         BlenderFailure: Blender crashed or exceeded the time limit.
         BackendError: Blender or the requested device is missing.
     """
@@ -67,7 +70,7 @@ def run_blender(request: Request, timeout_s: float) -> Result:
         blender_request.write(request_path, request)
         code = _run(_command(request_path, result_path), log, timeout_s)
         if code is None:
-            raise BlenderFailure(f"Blender was killed after {timeout_s:g} s")
+            raise BlenderFailure(f"Blender was killed at the time limit of {timeout_s:g} s")
         if not result_path.exists():
             raise BlenderFailure(f"Blender exited with code {code}: {_last_line(log)}")
         result = blender_request.read_result(result_path)

@@ -1,13 +1,13 @@
-"""Fast renderer: approximates Cycles' images of a baked asset with a z-buffer, without Blender.
+"""Fast renderer: a z-buffer rasterizer that approximates Cycles' images of a baked asset.
 
-A z-buffer with s × s subpixels is shaded under the terms of the Cycles renders: Lambertian surfaces
-with emission, direct light only, a sun with soft shadows (shadow maps from points of its disc), and
+Each pixel has s × s subpixels. They are shaded like the Cycles renders: Lambertian surfaces with
+emission, direct light only, a sun with soft shadows (shadow maps from points of its disc), and
 Cycles' pixel filter. Ray tracing is slower: Embree, through its Python package, casts 4 million
-rays per second on one core, and a 128² image with 16 samples takes 262 144 of them, 65 ms, before
-any shadow ray.
+rays per second on one core, and a 128² image with 16 samples takes 262 144 rays, 65 ms, without
+shadow rays.
 
 Letters: V views, H × W pixels, s subpixels along a pixel, K shadow maps of S × S texels,
-N vertices, M triangles. Coordinates are those of the world.
+N vertices, M triangles. Coordinates are world coordinates.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class SurfaceTruth(NamedTuple):
     """The visible surface at pixel centers.
 
     Attributes:
-        depth: along the optical axis in world units, 0 for background, float32, [H, W].
+        depth: depth along the optical axis in world units, 0 for background, float32, [H, W].
         normals: unit shading normals on the visible side, world frame, 0 for background, float32,
             [H, W, 3].
-        triangle: index in the frame, −1 for background, int32, [H, W].
+        triangle: index of the triangle in the frame, −1 for background, int32, [H, W].
     """
 
     depth: np.ndarray
@@ -49,7 +49,7 @@ class SurfaceTruth(NamedTuple):
 
 
 class FastRenderer:
-    """Renders the frames of one asset; see `Light` for the shading.
+    """Renderer of the frames of one asset; see `Light` for the shading.
 
     Args:
         asset: the asset.
@@ -66,11 +66,11 @@ class FastRenderer:
         """Render one frame: sRGB with straight alpha, uint8, [V, H, W, 4].
 
         Args:
-            frame: index in the asset.
+            frame: index of the frame in the asset.
             cameras: V cameras of one image size.
 
         Raises:
-            InputError: an index of the asset is out of range, or the images are too large for that
+            InputError: an index of the asset is out of range, or the images are too large for the
                 number of samples.
             BackendError: the kernels are not built.
         """
@@ -107,9 +107,9 @@ class FastRenderer:
         subpixels = self._filter.subsamples
         if max(shape) * subpixels > _MAX_SUBPIXELS:
             raise InputError(
-                f"images of {shape[1]} × {shape[0]} pixels with {subpixels}² subpixels each are "
-                f"too large for the fast renderer; expected at most {_MAX_SUBPIXELS} along a "
-                "side: take fewer samples, or Cycles"
+                f"expected at most {_MAX_SUBPIXELS} subpixels along a side for the fast renderer, "
+                f"found {shape[1]} × {shape[0]} pixels with {subpixels}² subpixels each; use fewer "
+                "samples, or Cycles"
             )
         return shape
 
@@ -118,10 +118,13 @@ class FastRenderer:
 
 
 def subpixels_along_pixel(samples: int) -> int:
-    """Return the smallest odd s whose filtered noise is at most that of `samples` random samples.
+    """Return the smallest odd s whose noise after filtering is at most that of random samples.
 
-    Between two subpixel centers an edge can move without any effect. With an even s, that gap is at
-    the pixel's center, where its alpha crosses 1/2.
+    An edge between two subpixel centers can move without an effect. With an even s, such a gap
+    would be at the pixel's center, where its alpha crosses 1/2.
+
+    Args:
+        samples: number of random samples per pixel to match.
     """
     return 2 * math.ceil((math.sqrt(samples / _FILTER_AREA) - 1) / 2) + 1
 
@@ -154,9 +157,9 @@ def draw_shadow_maps(mesh: NativeMesh, vertices: np.ndarray, light: Light, size:
 
     Args:
         mesh: the shadow caster.
-        vertices: of the mesh, [N, 3].
+        vertices: vertices of the mesh, [N, 3].
         light: direction and size of the sun.
-        size: S, at least 3.
+        size: side S of a shadow map in texels, at least 3.
     """
     directions = sun_directions(light)
     matrices = np.stack([_fit(direction, vertices, size) for direction in directions])
@@ -168,7 +171,7 @@ def draw_shadow_maps(mesh: NativeMesh, vertices: np.ndarray, light: Light, size:
 
 
 def _fit(direction: np.ndarray, vertices: np.ndarray, size: int) -> np.ndarray:
-    """World to texels (right, down, and towards the sun in the same unit), [3, 4]."""
+    """Return the matrix from world to texels (right, down, towards the sun), [3, 4]."""
     axes = np.stack([*_across(direction), direction])
     seen = vertices @ axes.T.astype(np.float32)
     lower, upper = seen.min(axis=0), seen.max(axis=0)
@@ -189,11 +192,11 @@ def native_mesh(asset: BakedAsset, frame: MeshFrame) -> NativeMesh:
     """Check the indices of a frame and lay it out for the kernels.
 
     Args:
-        asset: provides surfaces and textures.
+        asset: asset of the frame, with its surfaces and textures.
         frame: one of the asset's frames.
 
     Raises:
-        InputError: An index points outside of its table, or a texture is empty.
+        InputError: an index is out of range, or a texture is empty.
     """
     _check_indices(asset, frame)
     return NativeMesh(
@@ -229,7 +232,10 @@ def _check_indices(asset: BakedAsset, frame: MeshFrame) -> None:
     for name, expected in shapes.items():
         found = getattr(frame, name).shape
         if found != expected:
-            raise InputError(f"{name} of {triangles} triangles: shape {expected}, found {found}")
+            raise InputError(
+                f"expected {name} of {triangles} triangles with shape {expected}, found {found}; "
+                "render the asset again"
+            )
     textures = len(asset.textures)
     used = [
         (frame.triangles, len(frame.vertices), "vertex"),
@@ -242,6 +248,12 @@ def _check_indices(asset: BakedAsset, frame: MeshFrame) -> None:
             used.append((np.array([surface.base_uv, surface.emission_uv]), sets, "set of uv"))
     for indices, count, what in used:
         if indices.size and not 0 <= indices.min() <= indices.max() < count:
-            raise InputError(f"an index of a {what} is outside of the {count} there are")
+            raise InputError(
+                f"expected {what} indices from 0 to {count - 1}, found {indices.min()} to "
+                f"{indices.max()}"
+            )
     if any(t.ndim != 3 or t.shape[2] != 4 or t.size == 0 for t in asset.textures):
-        raise InputError("a texture is empty or not RGBA")
+        raise InputError(
+            "expected RGBA textures with at least one pixel, found the shapes "
+            f"{[t.shape for t in asset.textures]}"
+        )

@@ -1,6 +1,6 @@
 """Grid folders of rendered assets.
 
-    transforms.json, images/vVV/tTTT.png   as in every grid
+    transforms.json, images/vVV/tTTT.png   the grid
     contact_sheet.png                      preview
     depth/vVV/tTTT.png                     optional: 16 bits, in units of 1e-4, 0 for background
     normals/vVV/tTTT.png                   optional: (n + 1) / 2 in the world frame, 8 bits
@@ -35,11 +35,11 @@ def write_grid_folder(
     Args:
         folder: an empty folder.
         images: sRGB with straight alpha, uint8, [V, F, H, W, 4].
-        settings: with which they were rendered.
-        baked: triangles of the asset; required where `settings.needs_triangles`.
+        settings: settings of the render.
+        baked: triangles of the asset; required if `settings.needs_triangles`.
 
     Returns:
-        Warnings about what cannot be written for this asset.
+        Warnings about outputs that cannot be written for this asset.
 
     Raises:
         OSError: a file cannot be written.
@@ -60,7 +60,7 @@ def write_grid_folder(
 
 
 def tracked_points(baked: BakedAsset, count: int) -> np.ndarray:
-    """Return up to `count` vertices, evenly chosen by index, in all frames, float32, [F, N, 3]."""
+    """Return at most `count` vertices, evenly spaced by index, in each frame, float32 [F, N, 3]."""
     vertices = len(baked.frames[0].vertices)
     chosen = np.unique(np.linspace(0, vertices - 1, min(vertices, count)).round().astype(int))
     return np.stack([frame.vertices[chosen] for frame in baked.frames])

@@ -1,10 +1,10 @@
-"""Renders one asset to a grid folder.
+"""Rendering of one asset to a grid folder.
 
     asset ──inspect──▶ Blender ──▶ images, or triangles ──fast renderer──▶ images ──▶ folder
     figure ────────────────────────────────▶ triangles ─┘
 
-Besides the files of `grid_folder`, the folder has a `render.json`: the manifest's row of the asset
-with settings, animation and normalization.
+In addition to the files of `grid_folder`, the folder has a `render.json`: the manifest row of the
+asset with settings, animation and normalization.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ AnyAsset = Asset | FigureAsset
 
 @dataclass(frozen=True)
 class RenderTask:
-    """Everything that `render_asset` needs.
+    """Arguments of `render_asset`.
 
     Attributes:
         asset: the asset.
-        folder: of its grid.
-        settings: of the images.
+        folder: folder of its grid.
+        settings: settings of the images.
         overwrite: whether the content of the folder may be replaced.
         limits: resource limits of the asset.
         timeout_s: time limit of Blender in seconds.
-        threads: threads of Blender and the fast renderer; 0 uses all cores.
+        threads: threads of Blender and the fast renderer; 0 for all cores.
     """
 
     asset: AnyAsset
@@ -68,7 +68,7 @@ def render_asset(task: RenderTask) -> Row:
     """Render an asset, unless its folder is finished with the same settings.
 
     Returns:
-        The row of the manifest; its status says whether the asset was rendered, rejected or failed.
+        Manifest row of the asset; its status says whether it was rendered, rejected or failed.
 
     Raises:
         OutputError, OSError: the folder cannot be written.
@@ -96,7 +96,7 @@ def render_asset(task: RenderTask) -> Row:
 
 
 def finished_row(folder: Path, asset: AnyAsset, settings: RenderSettings) -> Row | None:
-    """Return the row of a folder with this asset's grid at these settings; None otherwise."""
+    """Return the row of a folder that holds the asset's grid at the same settings, else None."""
     try:
         row = parse_row((folder / "render.json").read_bytes())
     except (OSError, ValueError):
@@ -163,7 +163,7 @@ def draw_images(baked: BakedAsset, settings: RenderSettings, threads: int = 0) -
 
 
 def blender_request(asset: Asset, task: RenderTask, scratch: Path) -> Request:
-    """Build Blender's request for a task's asset; output files go into the folder `scratch`."""
+    """Build the request to Blender for a task; output files are written to the folder `scratch`."""
     settings = task.settings
     cycles = None
     if settings.renderer is Renderer.cycles:
@@ -197,9 +197,10 @@ def blender_request(asset: Asset, task: RenderTask, scratch: Path) -> Request:
 
 
 def loose_texture(path: Path) -> Path | None:
-    """Return the only image beside an asset that is named after it, like `Dragon_Texture.png`.
+    """Return the image beside an asset that is named after it, like `Dragon_Texture.png`.
 
-    It is for materials without a texture, as those of FBX files often are.
+    It is used for materials without a texture, which are frequent in FBX files. None if there is no
+    such image, or more than one.
     """
     if path.is_dir():
         return None

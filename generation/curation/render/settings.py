@@ -17,10 +17,10 @@ from recon.errors import InputError
 if TYPE_CHECKING:
     from recon.grid import Camera
 
-FOV_DEG = 33.8  # that of SV4D
-DISTANCE = 3.2  # from which a ball of radius 0.8 fills 85 % of the image
+FOV_DEG = 33.8  # field of view of SV4D
+DISTANCE = 3.2  # a ball of radius 0.8 fills 85 % of the image at this distance
 FPS = 10.0
-TIMEOUT_S = 1800.0  # of Blender for one asset
+TIMEOUT_S = 1800.0  # time limit of Blender for one asset
 MAX_SIZE, MAX_VIEWS, MAX_FRAMES, MAX_SAMPLES = 4096, 256, 1000, 65536
 
 
@@ -44,7 +44,7 @@ class Light:
     Attributes:
         ambient: radiance of the ambient light, at least 0.
         sun: irradiance on a surface that faces the sun, at least 0.
-        direction: in which the sun shines, world frame, not 0, [3].
+        direction: direction in which the sun shines, world frame, not 0, [3].
         angle_deg: angular diameter of the sun, which makes shadows soft.
     """
 
@@ -56,19 +56,19 @@ class Light:
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """Settings of all assets of a batch.
+    """Settings of all renders of a batch.
 
     Attributes:
-        action: name of the animation; None takes the one with most motion.
-        views: V.
-        frames: F, evenly spaced over the animation with both ends.
+        action: name of the animation; None for the one with most motion.
+        views: number of views V.
+        frames: number of frames F, evenly spaced over the animation, both ends included.
         size: side of an image in pixels.
         elevation_deg: elevation of all cameras.
         yaw_deg: rotation of the object about +Z, counter-clockwise seen from above; the light does
             not turn with it.
-        stretch: maximum factor of a random stretch along each axis of an asset, which makes many
-            shapes of one; 1 keeps the shape.
-        seed: of the stretch; see `factors`.
+        stretch: maximum factor of a random stretch along each axis of an asset, an augmentation of
+            its shape; 1 keeps the shape.
+        seed: seed of the stretch; see `factors`.
         samples: samples per pixel.
         light: ambient light and sun.
         renderer: Cycles or the fast rasterizer.
@@ -109,7 +109,7 @@ class RenderSettings:
             ("tracks", self.tracks, 0, 10**7),
         ):
             if not least <= value <= most:
-                raise InputError(f"{name} must be from {least:g} to {most:g}, found {value:g}")
+                raise InputError(f"expected {name} from {least:g} to {most:g}, found {value:g}")
 
     @property
     def needs_triangles(self) -> bool:
@@ -138,7 +138,7 @@ class RenderSettings:
         return np.exp(rng.uniform(-1, 1, 3) * math.log(self.stretch)).tolist()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the settings that decide the result, to compare with those of an earlier run."""
+        """Return the settings that determine the result as JSON, to compare with an earlier run."""
         values = asdict(self) | {"renderer": str(self.renderer)}
         del values["device"]  # changes noise only
         return values

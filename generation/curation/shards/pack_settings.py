@@ -33,7 +33,7 @@ def resolve_quality(codec: Codec, quality: int | None) -> int | None:
     """Return the encoding quality; None for a lossless codec.
 
     Raises:
-        InputError: the codec has no quality, or it is outside 0 to 100.
+        InputError: the codec has no quality, or the quality is not in [0, 100].
     """
     if codec.is_lossless:
         if quality is not None:
@@ -52,12 +52,12 @@ class PackSettings:
     Attributes:
         low: side of the images for the coarse stage in pixels.
         high: side of the images for the fine stage in pixels; None omits them.
-        codec: of the images.
-        quality: of a lossy codec, 0 to 100; `DEFAULT_QUALITY` if None.
-        shard_bytes: maximum size of a shard; one with a single sample may be larger.
+        codec: image codec.
+        quality: quality of a lossy codec, 0 to 100; None for `DEFAULT_QUALITY`.
+        shard_bytes: maximum size of a shard; a shard with a single sample may be larger.
         min_views: minimum number of views; grids with fewer are skipped.
         min_frames: minimum number of frames; grids with fewer are skipped.
-        seed: of the order of the samples in the shards.
+        seed: seed of the order of the samples in the shards.
 
     Raises:
         InputError: a number is out of its range.
@@ -77,9 +77,14 @@ class PackSettings:
         if self.low < MIN_SIZE:
             raise InputError(f"expected at least {MIN_SIZE} pixels on a side, found {self.low}")
         if self.high is not None and self.high <= self.low:
-            raise InputError(f"the high size ({self.high}) must be above the low one ({self.low})")
+            raise InputError(
+                f"expected a high size above the low size of {self.low} pixels, found {self.high}"
+            )
         if min(self.shard_bytes, self.min_views, self.min_frames) < 1:
-            raise InputError("shard size, views and frames must be at least 1")
+            raise InputError(
+                "expected shard_bytes, min_views and min_frames of at least 1, found "
+                f"{self.shard_bytes}, {self.min_views} and {self.min_frames}"
+            )
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -13,8 +13,8 @@ from PIL import Image
 from generation.curation.shards.pack_settings import Codec
 from recon.media import decode_image, encode_image
 
-# Of the lossless WebP settings, the one whose files are 8 % larger than the smallest ones, but are
-# encoded three to six times as fast; all are decoded twice as fast as PNG.
+# These settings of lossless WebP give files 8 % larger than the smallest ones, but are three to six
+# times as fast to encode. All lossless WebP files decode twice as fast as PNG.
 _LOSSLESS_METHOD, _LOSSLESS_EFFORT = 1, 25
 _WHITE = np.array([255, 255, 255, 0], np.uint8)
 
@@ -31,10 +31,9 @@ def shrink(image: np.ndarray, size: int) -> np.ndarray:
     """
     assert image.shape[0] == image.shape[1] >= size, "images are never enlarged or distorted"
     if len(image) != size:
-        # Pillow weights colors by alpha here, so that hidden colors do not bleed into edges, and
-        # widens the filter to the area of a pixel. The Hamming filter has no negative weights;
-        # those of Lanczos ring inside of edges, where alpha is clipped but premultiplied color is
-        # not.
+        # Pillow premultiplies colors by alpha here, so that hidden colors do not bleed into edges.
+        # The Hamming filter has no negative weights; those of Lanczos cause ringing inside of
+        # edges, where alpha is clipped but premultiplied color is not.
         image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.HAMMING))
     return np.where(image[..., 3:] == 0, _WHITE, image)
 
@@ -45,16 +44,16 @@ def encode(image: np.ndarray, codec: Codec, quality: int | None = None) -> bytes
     Args:
         image: uint8 RGBA, [S, S, 4].
         codec: image codec.
-        quality: as `resolve_quality` returns it.
+        quality: result of `resolve_quality`.
     """
     return encode_image(image, f".{codec.suffix}", **_options(codec, quality))
 
 
 def decode(data: bytes, codec: Codec, size: int) -> np.ndarray:
-    """Decode an image, uint8 RGBA, [S, S, 4]; invert `encode`.
+    """Decode an image, uint8 RGBA, [S, S, 4]; the inverse of `encode`.
 
     Raises:
-        ValueError: the data are not an image of that codec and size, or are damaged.
+        ValueError: the data are damaged, or no image of the given codec and size.
     """
     return decode_image(data, codec.suffix.upper(), (size, size))
 

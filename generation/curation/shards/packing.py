@@ -1,4 +1,4 @@
-"""Packs rendered grids into shards: many small files become a few large ones.
+"""Packing of rendered grids into shards: many small files become a few large ones.
 
     DIR/NAME/ ──read──▶ V · T images ──shrink──▶ sizes ──encode──▶ OUTPUT/shard-000000.tar …
 
@@ -47,7 +47,7 @@ def pack_grids(
 
     Args:
         data: folder of the grid folders and their manifest.
-        names: of the grids to pack; see `select_names`.
+        names: names of the grids to pack; see `select_names`.
         output: folder of the shards.
         settings: sizes, codec and shard size.
         overwrite: whether the content of the output folder may be replaced.
@@ -59,7 +59,7 @@ def pack_grids(
     Raises:
         InputError: there is no such data folder, its manifest is invalid, or no grid can be packed.
         OutputError: the output would replace the data, or exists.
-        OSError: the disk is full or may not be written to.
+        OSError: the disk is full or not writable.
     """
     _check_folders(data, output)
     rows = read_rows(data / MANIFEST_NAME)
@@ -90,15 +90,15 @@ def grid_names(data: Path) -> list[str]:
 
 
 def select_names(data: Path, kept: Path | None = None, everything: bool = False) -> list[str]:
-    """Select the grids to pack: those that the filters kept, or all if none were filtered.
+    """Select the grids to pack: those that the filters kept, or all if no filters were run.
 
     Args:
         data: folder of the grid folders.
-        kept: file of names instead of the filters' `KEPT_PATH`.
-        everything: whether all grids are selected, regardless of the filters.
+        kept: file with the names to select; None for `KEPT_PATH`, which the filters write.
+        everything: whether to select all grids, regardless of the filters.
 
     Raises:
-        InputError: as `read_names`.
+        InputError: see `read_names`.
     """
     if everything:
         return grid_names(data)
@@ -158,15 +158,16 @@ def _check(grid: Grid, folder: Path, settings: PackSettings) -> None:
         )
     if settings.min_views > grid.V or settings.min_frames > grid.T:
         raise GridError(
-            f"{grid.V} views × {grid.T} frames, expected at least "
-            f"{settings.min_views} × {settings.min_frames}",
+            f"expected at least {settings.min_views} views × {settings.min_frames} frames, found "
+            f"{grid.V} × {grid.T}",
             folder,
         )
     if grid.width != grid.height:
-        raise GridError(f"{grid.width}×{grid.height} pixels, expected a square", folder)
+        raise GridError(f"expected square images, found {grid.width}×{grid.height} pixels", folder)
     if grid.height < largest:
         raise GridError(
-            f"rendered with {grid.height} pixels on a side; images are never enlarged to {largest}",
+            f"expected images of at least {largest}² pixels, found {grid.height}²; render larger "
+            "ones, or pack at a smaller size",
             folder,
         )
 

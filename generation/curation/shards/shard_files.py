@@ -1,8 +1,8 @@
-"""Writes and reads the tar files of packed grids; `shard_format` documents their content.
+"""Writer and reader of shards, the tar files of packed grids; see `shard_format` for their content.
 
-A reader opens a shard for the duration of one sample: no open files are shared between processes,
-readers can be pickled, and any number of shards needs at most one open file. Letters: V views, T
-frames, S pixels on a side.
+A reader opens a shard only while it reads one sample, so readers can be pickled, processes share no
+open files, and one open file is enough for any number of shards. Letters: V views, T frames,
+S pixels on a side.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HASH_BLOCK = 2**20
 
 
 class ShardWriter:
-    """Writes shards of limited size into a folder; the caller writes the index.
+    """Writer of shards of limited size; the caller writes the index.
 
     Attributes:
         samples: the samples written so far.
@@ -50,8 +50,8 @@ class ShardWriter:
 
         Args:
             folder: an empty folder.
-            codec: of the images, for their suffix.
-            shard_bytes: a new shard begins before the sample that would make it larger.
+            codec: codec of the images, for the suffix of their names.
+            shard_bytes: maximum size of a shard; a sample that would exceed it begins a new shard.
         """
         self.samples: list[IndexedSample] = []
         self._folder, self._codec, self._shard_bytes = folder, codec, shard_bytes
@@ -63,11 +63,11 @@ class ShardWriter:
         """Append a sample.
 
         Args:
-            sample: its metadata; the locations of images are filled in here.
-            images: encoded, V · T of each size, view-major.
+            sample: metadata of the sample; the locations of the images are filled in here.
+            images: encoded images by size, V · T of each, view-major.
 
         Raises:
-            OSError: the disk is full or may not be written to.
+            OSError: the disk is full or not writable.
         """
         key = unique_key(sample.name, self._keys)
         self._keys.add(key.casefold())
@@ -114,10 +114,10 @@ class ShardFolder:
 
     @contextmanager
     def open_sample(self, number: int) -> Iterator[SampleReader]:
-        """Open a sample by its number in the index; the images are read inside the block.
+        """Open a sample by its number in the index; images can be read inside the block.
 
         Raises:
-            ShardError: the shard is gone, or the sample's JSON is damaged.
+            ShardError: the shard is missing, or the sample's JSON is damaged.
         """
         entry = self.index.samples[number]
         shard = self.path / self.index.shards[entry.shard].file
@@ -132,7 +132,7 @@ class SampleReader:
     """A sample in an open shard.
 
     Attributes:
-        sample: its metadata.
+        sample: metadata of the sample.
     """
 
     def __init__(self, index: PackIndex, entry: IndexedSample, shard: Path, file: BinaryIO):
@@ -145,13 +145,17 @@ class SampleReader:
             raise ShardError(f"{member}: {error}", shard) from error
         found = (len(self.sample.cameras), len(self.sample.times))
         if found != (entry.views, entry.frames) or self.sample.images.keys() != index.sizes.keys():
-            raise ShardError(f"{member} and {INDEX_NAME} contradict each other", shard)
+            raise ShardError(
+                f"expected {member} to match {INDEX_NAME}, but views, frames or sizes differ; pack "
+                "the grids again",
+                shard,
+            )
 
     def image(self, size: str, view: int, frame: int) -> np.ndarray:
         """Read one image, uint8 RGBA, [S, S, 4].
 
         Raises:
-            ShardError: it is damaged or cut off.
+            ShardError: the image is damaged or truncated.
         """
         codec = self._index.codec
         member = image_member(self._entry.key, size, view, frame, codec)
@@ -163,13 +167,19 @@ class SampleReader:
 
     def _read(self, place: Stored, member: str) -> bytes:
         if place.offset + place.size > self._index.shards[self._entry.shard].bytes:
-            raise ShardError(f"{member} would lie behind the end of its shard", self._shard)
+            raise ShardError(
+                f"expected {member} inside of its shard, but its offset {place.offset} plus size "
+                f"{place.size} exceed the shard's bytes; pack the grids again",
+                self._shard,
+            )
         self._file.seek(place.offset)
         data = self._file.read(place.size)
         if len(data) < place.size:
-            raise ShardError(f"cut off in {member}; copy it again", self._shard)
+            raise ShardError(f"truncated in {member}; copy the shard again", self._shard)
         if zlib.crc32(data) != place.crc32:
-            raise ShardError(f"{member} is damaged: its CRC-32 is wrong", self._shard)
+            raise ShardError(
+                f"{member} is damaged: its CRC-32 is wrong; copy the shard again", self._shard
+            )
         return data
 
 
@@ -177,14 +187,13 @@ def read_shards(folder: str | Path) -> ShardFolder:
     """Open a folder of shards.
 
     Raises:
-        ShardError: there is no such folder, no valid index of this version, no sample in it, or a
-            shard is missing.
+        ShardError: the folder has no valid index of this version, no sample, or lacks a shard.
     """
     folder = Path(folder)
     path = folder / INDEX_NAME
     try:
         if path.stat().st_size > MAX_INDEX_BYTES:
-            raise ShardError(f"larger than {MAX_INDEX_BYTES >> 20} MiB", path)
+            raise ShardError(f"expected an index of at most {MAX_INDEX_BYTES >> 20} MiB", path)
         index = PackIndex.from_json(path.read_bytes())
     except FileNotFoundError as error:
         raise ShardError(
@@ -195,7 +204,7 @@ def read_shards(folder: str | Path) -> ShardFolder:
     except (ValueError, RecursionError) as error:
         raise ShardError(str(error), path) from error
     if not index.samples:
-        raise ShardError("no sample is packed here", path)
+        raise ShardError("expected at least one packed sample, found none; pack again", path)
     for shard in index.shards:
         if not (folder / shard.file).is_file():
             raise ShardError("the shard is missing; copy the whole folder", folder / shard.file)

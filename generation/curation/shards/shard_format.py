@@ -1,18 +1,18 @@
 """The format of packed grids: tar files for training, and the index that makes them random-access.
 
-    index.json           written last: what is packed, and where each sample's JSON lies
+    index.json           list of the samples with the locations of their JSON; written last
     shard-000000.tar …   the samples, one after the other, none in two shards
 
 Members of a sample, contiguous and in this order:
 
     KEY.SIZE.vVV.tTTT.EXT   an image: view VV, frame TTT, at the size "low" or "high"
-    KEY.json                where they lie; cameras, times, origin
+    KEY.json                locations of the images; cameras, times, origin
 
-They are plain USTAR members, so the shards are WebDatasets. A KEY, which must not have a dot, is
-the name of the grid folder with portable characters only; the JSON has the name itself. Images are
-square RGBA with straight alpha, and white where alpha is 0, unless the codec is lossy. `Stored` is
-the offset in the shard, size and CRC-32 of a member's bytes; the CRC is needed because a lossless
-WebP with a flipped bit often still decodes.
+They are plain USTAR members, so the shards are WebDatasets. A KEY is the name of the grid folder
+without dots and with portable characters only; the JSON has the original name. Images are square
+RGBA with straight alpha, and white where alpha is 0, unless the codec is lossy. `Stored` is the
+location of a member's bytes: offset in the shard, size and CRC-32. The CRC is needed because a
+lossless WebP with a flipped bit often still decodes.
 
     index.json   format version sizes {SIZE: pixels} codec quality
                  shards   [{file bytes sha256}]
@@ -49,7 +49,7 @@ _NOT_VALID = (KeyError, TypeError, ValueError, AttributeError)
 
 
 class ShardError(InputError):
-    """A folder of shards, its index, a shard or a member of one cannot be read."""
+    """Raised if a folder of shards, its index, a shard or one of its members cannot be read."""
 
 
 class Stored(NamedTuple):
@@ -61,7 +61,7 @@ class Stored(NamedTuple):
 
     @classmethod
     def of(cls, offset: int, data: bytes) -> Stored:
-        """Describe bytes at an offset."""
+        """Create the location of bytes that are stored at an offset."""
         return cls(offset, len(data), zlib.crc32(data))
 
 
@@ -96,13 +96,13 @@ class IndexedSample:
     """A sample in the index.
 
     Attributes:
-        name: of the grid folder.
-        key: prefix of its members.
+        name: name of the grid folder.
+        key: prefix of the names of its members.
         shard: index of its shard.
-        views: V.
-        frames: T.
+        views: number of views V.
+        frames: number of frames T.
         json: location of its JSON.
-        origin: of its asset.
+        origin: origin of its asset.
     """
 
     name: str
@@ -120,10 +120,10 @@ class PackIndex:
 
     Attributes:
         sizes: side of the images in pixels, by "low" and "high".
-        codec: of the images.
-        quality: of a lossy codec, 0 to 100.
+        codec: codec of the images.
+        quality: quality of a lossy codec, 0 to 100; None for a lossless one.
         shards: the tar files.
-        samples: in the order of their bytes.
+        samples: the samples in the order of their bytes.
         skipped: grids that could not be packed.
     """
 
@@ -166,14 +166,16 @@ class PackIndex:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PackIndex:
-        """Invert `to_json`.
+        """Create an index from the result of `to_json`.
 
         Raises:
             ValueError: the text is not an index, or has another version.
         """
         values = json.loads(text)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise ValueError("this is not the index of packed grids; `fourdvd data pack` makes it")
+            raise ValueError(
+                f"expected an index with the format {FORMAT}; `fourdvd data pack` makes it"
+            )
         if values.get("version") != VERSION:
             raise ValueError(
                 f"expected version {VERSION}, found {values.get('version')!r}; "
@@ -197,13 +199,13 @@ class PackedSample:
     """Content of a sample's JSON.
 
     Attributes:
-        name: of the grid folder.
+        name: name of the grid folder.
         fps: frames per second.
         times: T ascending times in [0, 1].
         cameras: V cameras, with the image size of the render.
         images: locations of the V · T images of each size, view-major.
-        clip: name of the animation.
-        origin: of the asset.
+        clip: name of the animation; None if unknown.
+        origin: origin of the asset.
     """
 
     name: str
@@ -233,7 +235,7 @@ class PackedSample:
 
     @classmethod
     def from_json(cls, text: bytes) -> PackedSample:
-        """Invert `to_json`; raises ValueError for anything else."""
+        """Create a sample from the result of `to_json`; raise ValueError for anything else."""
         try:
             values = json.loads(text)
             sample = cls(
@@ -267,7 +269,7 @@ def json_member(key: str) -> str:
 
 
 def unique_key(name: str, taken: set[str]) -> str:
-    """Return a key for a name that differs from all of `taken`, ignoring case."""
+    """Return a key for a name that differs from all keys in `taken`, ignoring case."""
     stem = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:KEY_LETTERS]
     key, number = stem, 1
     while key.casefold() in taken:

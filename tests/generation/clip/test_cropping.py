@@ -137,7 +137,7 @@ def test_a_crop_is_json():
     assert json.loads(json.dumps(crop._asdict()))["side"] == crop.side
 
 
-def test_an_absurd_square_is_refused(monkeypatch):
+def test_a_square_that_is_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(cropping, "MAX_SQUARE", 100)
     with pytest.raises(InputError, match="found 111"):
         centered_crop(boxes((0, 0, 100, 100)), 100, 100, 0.9)

@@ -133,12 +133,12 @@ def alpha_from_white(image: np.ndarray) -> np.ndarray:
     return cut_from_white(image, alpha_on_white(image))
 
 
-def test_what_is_white_follows_the_mean_of_the_colors():
+def test_background_pixels_are_those_with_a_high_mean_color():
     image = np.array([[[250, 250, 250], [251, 251, 251], [255, 255, 240], [255, 255, 242]]])
     assert mask_on_white(image.astype(np.uint8)).tolist() == [[True, False, True, False]]
 
 
-def test_over_white_nothing_changes():
+def test_the_cut_out_looks_the_same_over_white():
     rng = np.random.default_rng(1)
     shadow = np.linspace(220, 255, 64).astype(np.uint8)[None, :, None].repeat(24, 0).repeat(3, 2)
     for image in (
@@ -157,7 +157,7 @@ def test_the_object_is_opaque_and_what_is_white_is_empty():
     assert (alpha[:8] == 0).all() and (alpha[:, -8:] == 0).all()
 
 
-def test_white_that_wavers_by_a_level_is_empty():
+def test_deviations_of_one_level_from_white_are_transparent():
     image = np.random.default_rng(0).integers(254, 256, (24, 24, 3), dtype=np.uint8)
     assert (alpha_from_white(image)[..., 3] == 0).all()
 
@@ -178,7 +178,7 @@ def disc(blur_px: float, color=(200, 120, 30)) -> np.ndarray:
 
 @pytest.mark.parametrize("blur_px", [0, 2, 6])
 @pytest.mark.parametrize("color", [(200, 120, 30), (20, 20, 20), (230, 235, 215)])
-def test_the_edge_is_near_the_one_of_the_object(blur_px, color):
+def test_the_estimated_edge_is_near_the_true_one(blur_px, color):
     found = cut_soft_silhouette(disc(blur_px, color))
     radius = np.sqrt((found[..., 3] / 255.0).sum() / np.pi)
     outwards = blur_px * NormalDist().inv_cdf(1 - sum(EDGE) / 2)  # where so much is left
@@ -187,20 +187,20 @@ def test_the_edge_is_near_the_one_of_the_object(blur_px, color):
     assert (found[DISTANCE > RADIUS + 8][:, 3] == 0).all()
 
 
-def test_a_sharp_image_stays_as_it_is_up_to_its_rim():
+def test_a_sharp_image_is_unchanged_except_for_its_edge():
     image = disc(0)
     difference = np.abs(composite(cut_soft_silhouette(image)).astype(int) - image)
     assert difference[np.abs(DISTANCE - RADIUS) > 3].max() <= 3
 
 
-def test_colors_stay_as_they_are():
+def test_colors_are_unchanged():
     faded, found = disc(6), cut_soft_silhouette(disc(6))
     seen = found[..., 3] > 0
     assert (found[seen][:, :3] == faded[seen]).all()
     assert (found[~seen][:, :3] == 255).all()
 
 
-def test_haze_is_left_out_and_what_is_enclosed_is_kept():
+def test_haze_is_removed_and_enclosed_holes_are_filled():
     image = disc(1)
     image[:10] -= 15
     image[DISTANCE < 8] = 255
@@ -211,7 +211,7 @@ def test_haze_is_left_out_and_what_is_enclosed_is_kept():
 
 
 @pytest.mark.parametrize("level", [255, 254, 252])
-def test_nothing_is_nothing(level):
+def test_an_empty_image_is_transparent(level):
     found = cut_soft_silhouette(np.full((32, 24, 3), level, np.uint8))
     assert found.shape == (32, 24, 4)
     assert not found[..., 3].any()

@@ -30,13 +30,13 @@ def test_the_frames_come_back_as_the_input_of_the_next_program(tmp_path):
     np.testing.assert_array_equal(read_clip(tmp_path, FrameSelection()).images, clip.images)
 
 
-def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+def test_a_missing_folder_is_not_created(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_clip(prepared(half_opaque()), tmp_path / "missing")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_preview_shows_the_object_its_ground_and_the_frame():
+def test_the_preview_shows_the_object_on_a_checkerboard_with_gaps():
     sheet = preview(half_opaque())
     step = 32 + GAP_PX
     assert sheet.shape == (2 * step + GAP_PX, COLUMNS * step + GAP_PX, 3)

@@ -36,7 +36,7 @@ def line_of(row: Row, path) -> bytes:
     return line
 
 
-def test_rows_come_back_as_they_went(path):
+def test_rows_are_read_back_unchanged(path):
     append_row(path, FOX)
     append_row(path, ROBOT)
     assert read_rows(path) == {"fox": FOX, "robot": ROBOT}
@@ -53,14 +53,14 @@ def test_a_folder_without_a_manifest_has_no_rows(path):
     assert read_rows(path) == {}
 
 
-def test_the_last_row_of_a_name_counts(path):
+def test_the_last_row_of_a_name_is_read(path):
     again = Row(name="robot", status=Status.RENDERED, asset="robot.fbx")
     for row in (ROBOT, FOX, again):
         append_row(path, row)
     assert read_rows(path) == {"fox": FOX, "robot": again}
 
 
-def test_a_line_torn_anywhere_loses_only_itself(path):
+def test_a_truncated_last_line_affects_no_other_row(path):
     first, second = line_of(FOX, path), line_of(ROBOT, path)
     for length in range(len(second) - 1):
         path.write_bytes(first + second[:length])
@@ -69,7 +69,7 @@ def test_a_line_torn_anywhere_loses_only_itself(path):
         assert path.read_bytes() == first + second
 
 
-def test_a_torn_first_line_and_an_empty_file_are_no_rows(path):
+def test_a_truncated_first_line_and_an_empty_file_have_no_rows(path):
     line = line_of(FOX, path)
     for torn in (b"", b"\0" * 50, line[:30]):
         path.write_bytes(torn)
@@ -78,7 +78,7 @@ def test_a_torn_first_line_and_an_empty_file_are_no_rows(path):
         assert path.read_bytes() == line
 
 
-def test_a_whole_last_line_without_line_feed_is_kept(path):
+def test_a_complete_last_line_without_line_feed_is_kept(path):
     path.write_bytes(line_of(FOX, path)[:-1])
     assert read_rows(path) == {"fox": FOX}
     append_row(path, ROBOT)
@@ -113,7 +113,7 @@ def test_a_line_that_is_no_row_is_refused_with_its_line(path, line):
         read_rows(path)
 
 
-def test_settings_without_a_form_in_json_write_nothing(path):
+def test_settings_that_json_cannot_represent_write_nothing(path):
     append_row(path, FOX)
     before = path.read_bytes()
     for settings in ({"scale": float("nan")}, {"device": object()}):
@@ -122,7 +122,7 @@ def test_settings_without_a_form_in_json_write_nothing(path):
     assert path.read_bytes() == before
 
 
-def test_a_path_that_is_no_text_is_kept(path):
+def test_a_path_with_invalid_utf8_is_kept(path):
     odd = Row("odd", Status.FAILED, b"caf\xe9.glb".decode("utf-8", "surrogateescape"))
     append_row(path, odd)
     assert read_rows(path) == {"odd": odd}

@@ -41,7 +41,7 @@ def test_ranks_take_equally_many_steps_where_samples_cannot_be_shared_evenly():
     ranks = [numbers(EpochSampler(11, 5, rank, 3)) for rank in range(3)]
     assert [len(rank) for rank in ranks] == [3, 3, 3]
     assert len({number for rank in ranks for number in rank}) == 9
-    with pytest.raises(InputError, match="2 samples"):
+    with pytest.raises(InputError, match="3 processes, found 2"):
         EpochSampler(2, world_size=3)
 
 

@@ -40,7 +40,7 @@ def test_a_step_changes_the_lora_alone(tiny_vae, tiny_base, tiny_shards):
 
 
 @pytest.mark.slow
-def test_one_sample_is_learned_by_the_lora(tiny_vae, tiny_base, tiny_shards):
+def test_the_lora_can_overfit_a_single_sample(tiny_vae, tiny_base, tiny_shards):
     stage = CoarseStage(replace(COARSE, cond_drop_prob=0.0, rank=8), tiny_vae, tiny_base)
     losses = losses_on_one_sample(stage, tiny_shards, 30, 1e-2)
     assert losses[-1] < 0.9 * losses[0]
@@ -111,7 +111,7 @@ def test_training_writes_a_branch_that_loads_again(stage, tiny_shards, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("roles", ["reference_query", "feature_query"])
-def test_one_sample_is_learned_by_the_branch(roles, tiny_vae, tiny_base, tiny_shards):
+def test_the_branch_can_overfit_a_single_sample(roles, tiny_vae, tiny_base, tiny_shards):
     settings = replace(UNDISTURBED, cond_drop_prob=0.0)
     stage = FineStage(settings, tiny_vae, tiny_base, roles=roles)
     losses = losses_on_one_sample(stage, tiny_shards, 30, 3e-3)

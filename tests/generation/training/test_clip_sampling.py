@@ -189,7 +189,7 @@ def test_threads_generate_the_same_numbers(monkeypatch):
     assert all(map(torch.equal, found, expected))
 
 
-def test_seeds_steps_and_places_have_numbers_of_their_own():
+def test_seeds_steps_and_positions_have_independent_random_numbers():
     triples = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     numbers = {float(SampleRng(seed, step, [place]).uniform()) for seed, step, place in triples}
     assert len(numbers) == 4

@@ -13,7 +13,7 @@ from generation.training.processes import check_distribution, distribute_like, f
 from recon.errors import InputError
 
 
-def test_tensors_of_one_process_are_themselves():
+def test_gather_and_fill_are_trivial_in_one_process():
     tensor = torch.zeros(2, 3)
     assert gather(tensor) is tensor
     fill(tensor, torch.ones(2, 3))

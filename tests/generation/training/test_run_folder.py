@@ -79,7 +79,7 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
         assert torch.equal(found.tensors[name], tensor)
 
 
-def test_the_newest_two_stay(tmp_path):
+def test_the_newest_two_checkpoints_are_kept(tmp_path):
     for step in (9, 10, 100_000_000, 99):
         save_checkpoint(tmp_path, checkpoint(step))
     assert names(tmp_path) == ["step_00000099.safetensors", "step_100000000.safetensors"]
@@ -152,7 +152,7 @@ def test_numbers_that_are_not_finite_are_not_logged(tmp_path):
     assert read_log(tmp_path) == []
 
 
-def test_numbers_become_curves_where_tensorboard_is_installed(tmp_path, monkeypatch):
+def test_values_are_written_to_tensorboard_if_it_is_installed(tmp_path, monkeypatch):
     drawn = []
 
     class Writer:

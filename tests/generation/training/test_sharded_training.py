@@ -97,7 +97,7 @@ def test_a_sharded_network_resumes_from_complete_tensors(group, batches):
     assert [second.step_once(pieces).losses for pieces in batches[3:]] == expected[3:]
 
 
-def test_shards_are_filled_with_what_they_were_when_whole(group):
+def test_fill_inverts_gather_for_sharded_tensors(group):
     weight = sharded().parameters["weight"]
     numbers = torch.arange(9.0).view(3, 3)
     fill(weight, numbers)

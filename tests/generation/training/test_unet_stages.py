@@ -51,7 +51,7 @@ def test_a_step_changes_unet_and_image_encoder_and_leaves_the_autoencoder(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "settings"), STAGES)
-def test_one_sample_is_learned_by_heart(kind, settings, tiny_vae, tiny_shards):
+def test_a_single_sample_can_be_overfitted(kind, settings, tiny_vae, tiny_shards):
     stage = kind(replace(settings, cond_drop_prob=0.0), tiny_vae)
     losses = losses_on_one_sample(stage, tiny_shards, 40, 3e-3)
     assert losses[-1] < 0.5 * losses[0]

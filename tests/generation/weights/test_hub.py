@@ -88,7 +88,7 @@ def machine(tmp_path, hub) -> Machine:
     return Machine(tmp_path, hub.url)
 
 
-def test_nothing_is_asked_of_the_hub_before_the_licence_is_accepted(machine, hub):
+def test_no_request_is_sent_before_the_license_is_accepted(machine, hub):
     code, stdout, stderr = machine.run("fetch", "sv4d2", "--weights", machine.folder)
     assert (code, stdout) == (4, "")
     assert "Stability AI Community License" in stderr
@@ -97,7 +97,7 @@ def test_nothing_is_asked_of_the_hub_before_the_licence_is_accepted(machine, hub
     assert not machine.folder.exists()
 
 
-def test_the_file_is_put_into_the_folder_and_the_path_is_the_result(machine, hub, content):
+def test_the_file_is_written_to_the_folder_and_its_path_printed(machine, hub, content):
     code, stdout, stderr = machine.fetch("--weights", machine.folder)
     assert (code, stdout) == (0, f"{machine.folder / FILE}\n")
     assert (machine.folder / FILE).read_bytes() == content
@@ -107,7 +107,7 @@ def test_the_file_is_put_into_the_folder_and_the_path_is_the_result(machine, hub
     assert not machine.cache.exists()
 
 
-def test_the_hub_is_told_nothing_but_which_file_is_wanted(machine, hub):
+def test_requests_hold_nothing_but_the_name_of_the_file(machine, hub):
     machine.fetch("--weights", machine.folder)
     path = f"/stabilityai/sv4d2.0/resolve/{{}}/{FILE}"
     assert [(asked.method, asked.path) for asked in hub.asked] == [
@@ -117,7 +117,7 @@ def test_the_hub_is_told_nothing_but_which_file_is_wanted(machine, hub):
     assert "torch" not in hub.asked[0].headers["user-agent"]
 
 
-def test_without_a_folder_the_file_goes_to_the_cache_that_others_share(machine, hub, content):
+def test_without_a_folder_the_file_goes_to_the_hugging_face_cache(machine, hub, content):
     code, stdout, _ = machine.fetch("--quiet")
     assert code == 0
     path = Path(stdout.strip())
@@ -137,7 +137,7 @@ def test_the_folder_of_the_variable_comes_before_the_cache(machine, hub):
 
 
 @pytest.mark.parametrize("place", ["folder", "cache"])
-def test_a_broken_download_goes_on_where_it_stopped(machine, hub, content, place):
+def test_a_broken_download_is_resumed(machine, hub, content, place):
     arguments = ["--weights", machine.folder] if place == "folder" else []
     hub.breaks = [CHUNK + 5]
     hub.deliveries_refused = 503
@@ -155,14 +155,14 @@ def test_a_broken_download_goes_on_where_it_stopped(machine, hub, content, place
     assert [asked.headers.get("range") for asked in hub.delivered[before:]] == [f"bytes={CHUNK}-"]
 
 
-def test_one_broken_connection_is_mended_without_being_told(machine, hub, content):
+def test_one_broken_connection_is_retried_silently(machine, hub, content):
     hub.breaks = [2 * CHUNK + 5]
     assert machine.fetch("--weights", machine.folder, "--quiet")[::2] == (0, "")
     assert (machine.folder / FILE).read_bytes() == content
     assert [asked.headers.get("range") for asked in hub.delivered] == [None, f"bytes={2 * CHUNK}-"]
 
 
-def test_a_download_that_was_interrupted_goes_on(machine, hub, content):
+def test_an_interrupted_download_is_resumed(machine, hub, content):
     hub.breaks = [-(CHUNK + 5)]
     arguments = ("fetch", "sv4d2", "--accept-license", "--weights", machine.folder)
     with machine.start(*arguments) as process:
@@ -180,7 +180,7 @@ def test_a_download_that_was_interrupted_goes_on(machine, hub, content):
     assert hub.delivered[-1].headers["range"] == f"bytes={CHUNK}-"
 
 
-def test_two_downloads_at_once_are_one(machine, hub, content):
+def test_two_concurrent_downloads_transfer_the_file_once(machine, hub, content):
     arguments = ("fetch", "sv4d2", "--accept-license", "--weights", machine.folder)
     processes = [machine.start(*arguments) for _ in range(2)]
     for process in processes:
@@ -191,7 +191,7 @@ def test_two_downloads_at_once_are_one(machine, hub, content):
     assert (machine.folder / FILE).read_bytes() == content
 
 
-def test_what_arrives_damaged_is_thrown_away(machine, hub):
+def test_a_damaged_download_is_discarded(machine, hub):
     hub.etag = "0" * 64
     code, _, stderr = machine.fetch("--weights", machine.folder)
     assert code == 4
@@ -199,7 +199,7 @@ def test_what_arrives_damaged_is_thrown_away(machine, hub):
     assert not list(machine.folder.glob("*.safetensors")) + list(machine.folder.glob("*unfinished"))
 
 
-def test_a_file_of_another_model_is_no_success_whether_new_or_there_already(machine, hub):
+def test_a_file_of_another_model_is_an_error_whether_downloaded_or_found(machine, hub):
     write_hollow(machine.home / "other", {"model.diffusion_model.x": (1,)})
     other = FakeHub((machine.home / "other").read_bytes())
     for _ in range(2):
@@ -234,21 +234,21 @@ def test_a_refusal_says_what_to_do(machine, hub, refusal, token, said):
     assert hub.delivered == []
 
 
-def test_the_token_opens_the_gate_and_goes_to_the_hub_only(machine, hub):
+def test_the_token_grants_access_and_is_sent_to_the_hub_only(machine, hub):
     hub.refusal, hub.tokens = GATED, {"hf_right"}
     assert machine.fetch("--weights", machine.folder, HF_TOKEN="hf_right")[0] == 0
     assert all(asked.headers["authorization"] == "Bearer hf_right" for asked in hub.asked)
     assert not any("authorization" in asked.headers for asked in hub.delivered)
 
 
-def test_offline_means_that_nothing_is_asked(machine, hub):
+def test_offline_mode_sends_no_request(machine, hub):
     code, _, stderr = machine.fetch("--weights", machine.folder, HF_HUB_OFFLINE="1")
     assert code == 4
     assert "HF_HUB_OFFLINE" in stderr
     assert hub.asked == []
 
 
-def test_a_hub_that_is_not_reached_is_told(tmp_path, content):
+def test_an_unreachable_hub_is_an_error(tmp_path, content):
     gone = FakeHub(content)
     gone.close()
     code, _, stderr = Machine(tmp_path, gone.url).fetch("--weights", tmp_path / "weights")
@@ -257,18 +257,18 @@ def test_a_hub_that_is_not_reached_is_told(tmp_path, content):
     assert "Traceback" not in stderr
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_downloaded(machine, hub):
+def test_a_full_disk_is_reported_before_the_download(machine, hub):
     hub.size = 10**17
     code, _, stderr = machine.fetch("--weights", machine.folder)
     assert code == 1
-    assert "100000000.0 GB are needed" in stderr
+    assert "100000000.0 GB of free space" in stderr
     assert hub.delivered == []
 
 
 @pytest.mark.parametrize(("commit", "etag"), [(None, "0" * 64), (COMMIT, ""), (COMMIT, "../../x")])
-def test_an_answer_that_is_not_of_a_hub_is_told(machine, hub, commit, etag):
+def test_an_answer_that_is_not_from_a_hub_is_an_error(machine, hub, commit, etag):
     hub.commit, hub.etag = commit, etag
     code, stdout, stderr = machine.fetch("--weights", machine.folder)
     assert (code, stdout) == (4, "")
-    assert "not that of a Hugging Face hub" in stderr
+    assert "expected a Hugging Face hub" in stderr
     assert hub.delivered == []

@@ -178,11 +178,11 @@ def test_a_file_that_is_cut_off_tells_how_much_is_there(tmp_path, cut):
         verify_weights(path, SV4D2)
 
 
-def test_a_file_with_something_behind_its_end_is_refused(tmp_path):
+def test_a_file_with_extra_bytes_at_its_end_is_refused(tmp_path):
     path = write_hollow(tmp_path / "x.safetensors", FULL)
     with path.open("ab") as file:
         file.write(b"?")
-    with pytest.raises(WeightsError, match=f"{path.stat().st_size} bytes long"):
+    with pytest.raises(WeightsError, match=f"found {path.stat().st_size}"):
         verify_weights(path, SV4D2)
 
 

@@ -44,7 +44,7 @@ def test_a_mirrored_part_is_the_mirror_image_at_all_times(time):
     assert matched(left, right) > 0.1
 
 
-def test_what_hangs_on_a_part_moves_with_it():
+def test_child_parts_move_with_their_parent():
     hand = replace(LIMB, parent=1, joint=(0.0, 0.0, 0.7), swing=Swing())
     figure = Figure((BODY, LIMB, hand))
     distances = []
@@ -56,14 +56,14 @@ def test_what_hangs_on_a_part_moves_with_it():
     assert np.linalg.norm(distances[0] - distances[1]) > 0.01
 
 
-def test_swings_come_back_after_their_cycles_and_hops_end_on_the_ground():
+def test_swings_and_hops_are_periodic():
     figure = Figure((BODY, LIMB), hop=0.2, hops=2.0)
     np.testing.assert_allclose(vertices(figure, 1, 0.0), vertices(figure, 1, 1.0), atol=1e-12)
     assert figure.poses(0.25)[0].joint[2] == pytest.approx(0.2)
     assert figure.poses(0.5)[0].joint[2] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_a_seed_is_one_figure_and_seeds_differ():
+def test_figures_depend_on_the_seed_only():
     assert random_figure(7) == random_figure(7)
     figures = [random_figure(seed) for seed in range(50)]
     assert len(set(figures)) == 50
@@ -71,7 +71,7 @@ def test_a_seed_is_one_figure_and_seeds_differ():
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_parts_hang_on_earlier_ones_and_have_a_size_and_colors(seed):
+def test_parts_have_an_earlier_parent_and_a_valid_size_and_colors(seed):
     parts = random_figure(seed).parts
     for number, part in enumerate(parts):
         assert part.parent is None if number == 0 else part.parent in range(number)
@@ -96,7 +96,7 @@ def volume(mesh: Mesh) -> float:
 
 
 @pytest.mark.parametrize("solid", SOLIDS.values(), ids=SOLIDS)
-def test_the_surface_is_closed_and_looks_outwards(solid):
+def test_the_surface_is_closed_and_oriented_outwards(solid):
     mesh = mesh_of(solid)
     edges = Counter(
         (int(triangle[i]), int(triangle[(i + 1) % 3]))
@@ -116,7 +116,7 @@ def test_a_fine_ellipsoid_has_the_volume_of_one():
     np.testing.assert_allclose(on_it, 1, atol=1e-12)
 
 
-def test_smaller_exponents_make_it_fuller_up_to_a_box():
+def test_smaller_exponents_increase_the_volume_up_to_that_of_a_box():
     volumes = [
         volume(mesh_of(Solid((1, 1, 1), (exponent, exponent), segments=(64, 48))))
         for exponent in (1.2, 1.0, 0.5, 0.1)
@@ -125,7 +125,7 @@ def test_smaller_exponents_make_it_fuller_up_to_a_box():
     assert 7 < volumes[-1] < 8
 
 
-def test_taper_and_bend_are_where_they_are_said_to_be():
+def test_taper_and_bend_change_the_documented_axes():
     tapered = mesh_of(Solid((1, 1, 1), taper=(1.0, 0.2), segments=(32, 24))).points
     wide, narrow = (
         np.abs(tapered[side, 0]).max() for side in (tapered[:, 2] < 0, tapered[:, 2] > 0)
@@ -147,7 +147,7 @@ def ball(pattern: Pattern = Pattern.plain, smooth: bool = True, share: float = 0
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_figures_fill_the_ball_and_are_centered_over_all_frames(seed):
+def test_figures_are_centered_and_scaled_to_the_radius_over_all_frames(seed):
     asset, world = FigureAsset(seed).bake(SETTINGS)
     points = np.stack([frame.vertices for frame in asset.frames])
     assert np.linalg.norm(points, axis=-1).max() == pytest.approx(0.8, abs=1e-5)
@@ -159,7 +159,7 @@ def test_figures_fill_the_ball_and_are_centered_over_all_frames(seed):
     assert asset.is_fixed
 
 
-def test_normals_look_outwards_and_are_smooth_only_where_a_part_is():
+def test_normals_point_outwards_and_are_interpolated_only_on_smooth_parts():
     for smooth in (True, False):
         frame = bake_figure(ball(smooth=smooth), 1).asset.frames[0]
         corners = frame.vertices[frame.triangles]
@@ -171,7 +171,7 @@ def test_normals_look_outwards_and_are_smooth_only_where_a_part_is():
 
 
 @pytest.mark.parametrize("pattern", Pattern)
-def test_a_pattern_gives_about_its_share_the_second_color_where_it_says(pattern):
+def test_a_pattern_covers_about_its_share_of_a_part_at_the_documented_place(pattern):
     figure = ball(pattern, share=0.4)
     frame = bake_figure(figure, 1).asset.frames[0]
     other = np.isclose(frame.colors[:, 0, :3], BLUE).all(-1)
@@ -186,7 +186,7 @@ def test_a_pattern_gives_about_its_share_the_second_color_where_it_says(pattern)
         assert centers[other, 1].max() < centers[~other, 1].min() + 0.1
 
 
-def test_a_turn_about_the_vertical_is_what_the_cameras_would_see_from_farther_on():
+def test_a_yaw_rotation_equals_an_offset_of_the_camera_azimuths():
     settings = RenderSettings(views=4, frames=2, size=48, yaw_deg=90, light=Light(sun=0))
     plain = RenderSettings(views=4, frames=2, size=48, light=Light(sun=0))
     images = [

@@ -5,7 +5,7 @@ from generation.curation.filters.clips import BRIGHTEST_OBJECT, evenly, view_cli
 from tests.generation.curation.filters.discs import SIDE, altered, steady, textured_disc
 
 
-def test_the_box_holds_the_object_in_all_frames():
+def test_the_crop_contains_the_object_in_all_frames():
     grid = textured_disc(steady(6, step=3.0))
     clip = view_clip(grid, 0)
     assert clip is not None
@@ -28,7 +28,7 @@ def test_a_white_object_has_an_outline():
     assert clip.gray[clip.alpha == 0] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_view_that_shows_nothing_has_no_clip():
+def test_an_empty_view_has_no_clip():
     assert view_clip(altered(textured_disc(steady()), np.zeros_like), 0) is None
 
 
@@ -39,7 +39,7 @@ def test_only_an_object_at_the_border_touches_it():
     assert clip.touches_border.tolist() == [False, True]
 
 
-def test_shrinking_keeps_means_and_never_enlarges():
+def test_downsampling_keeps_means_and_never_upsamples():
     clip = view_clip(textured_disc(steady()), 0)
     assert clip is not None
     small = clip.shrunk(20)
@@ -49,6 +49,6 @@ def test_shrinking_keeps_means_and_never_enlarges():
     assert clip.shrunk(1000).alpha.shape == clip.alpha.shape
 
 
-def test_even_choices_go_once_around_a_ring():
+def test_even_indices_are_evenly_spaced_around_a_circle():
     assert evenly(16, 4).tolist() == [0, 4, 8, 12]
     assert evenly(3, 4).tolist() == [0, 1, 2]

@@ -45,16 +45,16 @@ class Parrot:
         ("", (None, "")),
     ],
 )
-def test_a_verdict_is_found_wherever_it_stands(answer, verdict):
+def test_a_verdict_is_found_anywhere_in_an_answer(answer, verdict):
     assert parse_answer(answer) == verdict
 
 
-def test_the_prompt_shows_the_form_that_is_understood():
+def test_the_answer_format_in_the_prompt_can_be_parsed():
     shown = PROMPT[PROMPT.rindex("{") :].replace("true or false", "true")
     assert json.loads(shown)["complete"] is True
 
 
-def test_a_judgement_holds_what_was_asked_and_said():
+def test_a_judgement_records_model_prompt_and_answer():
     judge = Parrot('{"complete": false, "reason": "half a fox"}')
     judgement = judge_completeness(Image.new("RGB", (4, 4)), judge)
     assert judgement == Judgement(
@@ -65,7 +65,7 @@ def test_a_judgement_holds_what_was_asked_and_said():
     assert not judgement.is_by(type("Other", (Parrot,), {"name": "other"})(""))
 
 
-def test_the_picture_shows_the_object_large_over_white_from_four_sides(tmp_path):
+def test_the_picture_shows_four_cropped_views_over_white(tmp_path):
     write_grid(textured_disc(steady(3), radius=8), tmp_path / "grid")
     picture = np.asarray(Image.open(io.BytesIO(picture_for_judge(tmp_path / "grid"))))
     height, width = picture.shape[:2]
@@ -76,7 +76,7 @@ def test_the_picture_shows_the_object_large_over_white_from_four_sides(tmp_path)
             assert (tile.min(axis=-1) < 250).mean() == pytest.approx(np.pi / 4 / 1.1**2, abs=0.07)
 
 
-def test_an_empty_grid_has_a_white_picture_and_a_broken_one_none(tmp_path):
+def test_the_picture_of_an_empty_grid_is_white_and_a_damaged_one_is_an_error(tmp_path):
     write_grid(altered(textured_disc(steady(2)), np.zeros_like), tmp_path / "grid")
     assert np.asarray(Image.open(io.BytesIO(picture_for_judge(tmp_path / "grid")))).min() == 255
     with pytest.raises(GridError):

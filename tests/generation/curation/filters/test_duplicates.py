@@ -24,7 +24,7 @@ def naive(hashes: list[bytes], distance: int) -> dict[int, int]:
     return duplicates
 
 
-def test_agrees_with_the_definition_across_blocks(monkeypatch):
+def test_duplicates_agree_with_their_definition_across_blocks(monkeypatch):
     monkeypatch.setattr("generation.curation.filters.duplicates.BLOCK", 7)
     rng = np.random.default_rng(0)
     centers = rng.integers(0, 2, (12, 64), dtype=np.uint8)
@@ -34,15 +34,15 @@ def test_agrees_with_the_definition_across_blocks(monkeypatch):
         assert find_duplicates(hashes, distance) == naive(hashes, distance)
 
 
-def test_nothing_has_no_duplicates():
+def test_an_empty_list_has_no_duplicates():
     assert find_duplicates([], 3) == {}
 
 
-def test_the_first_of_equal_ones_stays():
+def test_the_first_of_several_duplicates_is_kept():
     assert find_duplicates([b"aa", b"bb", b"aa", b"aa"], 0) == {2: 0, 3: 0}
 
 
-def test_noise_leaves_a_duplicate_and_another_object_or_motion_does_not():
+def test_noisy_copies_are_duplicates_and_other_objects_or_motions_are_not():
     grid = textured_disc(steady(6, 3.0))
 
     def noisy(images: np.ndarray) -> np.ndarray:
@@ -66,5 +66,5 @@ def test_noise_leaves_a_duplicate_and_another_object_or_motion_does_not():
     assert distance(textured_disc(steady(6, -3.0))) > DISTANCE
 
 
-def test_views_that_show_nothing_have_a_hash():
+def test_empty_views_have_a_hash():
     assert render_hash([None] * 4) == bytes(BITS // 8)

@@ -104,7 +104,7 @@ def rows_of(report: Path) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in map(json.loads, lines)}
 
 
-def test_each_grid_has_a_verdict_and_a_broken_one_does_not_stop_the_rest(data):
+def test_each_grid_has_a_verdict_even_if_another_one_is_damaged(data):
     steps = []
     job = FilterJob(data, data / "filter")
     summary = filter_grids(job, Here(), lambda state: steps.append(state[:3]))
@@ -127,7 +127,7 @@ def test_each_grid_has_a_verdict_and_a_broken_one_does_not_stop_the_rest(data):
     assert written["thresholds"]["max_motion"] == Thresholds().max_motion
 
 
-def test_the_page_links_only_to_what_is_there_and_shows_foreign_text_as_text(data):
+def test_the_page_has_no_broken_links_and_escapes_text(data):
     job = FilterJob(data, data.parent / "a report", judge=Oracle(INCOMPLETE, COMPLETE))
     filter_grids(job, Here())
     page = (job.report / "report.html").read_text()
@@ -140,7 +140,7 @@ def test_the_page_links_only_to_what_is_there_and_shows_foreign_text_as_text(dat
     assert "<1.0>" not in page
 
 
-def test_sheets_show_every_grid(data):
+def test_sheets_contain_every_grid(data):
     job = FilterJob(data, data / "filter")
     filter_grids(job, Here())
     with Image.open(job.report / "kept_01.png") as kept:
@@ -150,7 +150,7 @@ def test_sheets_show_every_grid(data):
     assert not (job.report / "rejected_02.png").exists()
 
 
-def test_other_limits_need_no_scores_again(data):
+def test_other_thresholds_reuse_the_scores(data):
     job = FilterJob(data, data / "filter")
     filter_grids(job, Here())
     again = Here()
@@ -164,7 +164,7 @@ def test_other_limits_need_no_scores_again(data):
     assert not (job.report / "unfinished").exists()
 
 
-def test_what_has_changed_is_scored_again(data):
+def test_changed_grids_are_scored_again(data):
     job = FilterJob(data, data / "filter", overwrite=True)
     filter_grids(job, Here())
     shutil.rmtree(data / "d still")
@@ -178,7 +178,7 @@ def test_what_has_changed_is_scored_again(data):
     assert rows_of(job.report)["d still"]["verdict"] == "kept"
 
 
-def test_an_interrupted_run_goes_on_where_it_was(data):
+def test_an_interrupted_run_is_resumed(data):
     job = FilterJob(data, data / "filter")
     with pytest.raises(KeyboardInterrupt):
         filter_grids(job, Here(interrupted_after=4))
@@ -190,7 +190,7 @@ def test_an_interrupted_run_goes_on_where_it_was(data):
     assert len(again.tasks) == 7 - 2  # of the four, two had failed
 
 
-def test_the_model_is_asked_only_of_what_is_still_kept_and_once(data):
+def test_the_model_is_asked_once_and_only_about_kept_grids(data):
     oracle = Oracle(INCOMPLETE, "I cannot say")
     job = FilterJob(data, data / "filter", judge=oracle, overwrite=True)
     summary = filter_grids(job, Here())
@@ -202,20 +202,20 @@ def test_the_model_is_asked_only_of_what_is_still_kept_and_once(data):
     assert filter_grids(job, Here()) == summary  # the oracle has nothing left to say
 
 
-def test_answers_survive_a_server_that_goes_away(data):
+def test_answers_are_kept_if_the_server_fails_later(data):
     with pytest.raises(BackendError):
         filter_grids(FilterJob(data, data / "filter", judge=Oracle(COMPLETE)), Here())
     oracle = Oracle(COMPLETE)
     assert filter_grids(FilterJob(data, data / "filter", judge=oracle), Here()).judged == 2
 
 
-def test_a_report_never_goes_where_other_things_are(data, tmp_path):
+def test_a_report_never_replaces_other_files(data, tmp_path):
     for place in (data, tmp_path):
         with pytest.raises(OutputError, match="replace the data"):
             filter_grids(FilterJob(data, place, overwrite=True), Here())
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").touch()
-    with pytest.raises(OutputError, match="holds chapter"):
+    with pytest.raises(OutputError, match="found chapter"):
         filter_grids(FilterJob(data, tmp_path / "thesis", overwrite=True), Here())
     with pytest.raises(OutputError, match="is a file"):
         filter_grids(FilterJob(data, tmp_path / "thesis" / "chapter", overwrite=True), Here())
@@ -237,6 +237,6 @@ def test_a_grid_with_images_missing_is_refused(tmp_path):
         score_grid(ScoringTask(tmp_path / "sparse", ScoringSettings()))
 
 
-def test_scores_travel_between_processes_and_are_the_same_each_time(data):
+def test_scores_are_picklable_and_reproducible(data):
     task = ScoringTask(data / "a good", ScoringSettings())
     assert score_grid(pickle.loads(pickle.dumps(task))) == score_grid(task)

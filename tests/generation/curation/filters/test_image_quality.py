@@ -39,14 +39,14 @@ def blurred(images: np.ndarray) -> np.ndarray:
     return np.concatenate([color.clip(0, 255), 255 * soft], axis=-1).astype(np.uint8)
 
 
-def test_textured_and_flat_objects_are_fine_whatever_their_color():
+def test_textured_and_flat_objects_pass_the_thresholds_in_any_color():
     grid = textured_disc(steady())
     assert passes(measured(grid))
     for color in (0, 128, 255):
         assert passes(measured(altered(grid, flat(color))))
 
 
-def test_a_blurred_object_is_less_sharp_than_the_limit():
+def test_a_blurred_object_is_below_the_sharpness_threshold():
     quality = measured(altered(textured_disc(steady()), blurred))
     assert LIMITS.min_sharpness is not None
     assert quality.sharpness < LIMITS.min_sharpness
@@ -74,7 +74,7 @@ def test_scattered_pixels_are_clutter():
     assert quality.clutter > LIMITS.max_clutter
 
 
-def test_an_object_that_is_gone_for_a_moment_covers_nothing():
+def test_coverage_is_0_if_the_object_is_invisible_in_a_frame():
     grid = textured_disc(steady())
 
     def without_third_frame(images: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_an_object_that_is_gone_for_a_moment_covers_nothing():
     assert measured(altered(grid, without_third_frame)).coverage == 0
 
 
-def test_nothing_at_all_has_scores_too():
+def test_an_empty_grid_has_scores():
     assert measured(altered(textured_disc(steady()), np.zeros_like)) == NO_OBJECT
 
 

@@ -43,7 +43,7 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def test_a_model_answers_the_same_again_and_about_the_picture(folder, no_network):
+def test_answers_of_a_model_are_deterministic_and_depend_on_the_picture(folder, no_network):
     judge = LocalJudge(str(folder))
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     black, other = Image.new("RGB", (64, 64)), Image.fromarray(noise)
@@ -55,12 +55,12 @@ def test_a_model_answers_the_same_again_and_about_the_picture(folder, no_network
     assert judge.name == str(folder)
 
 
-def test_loading_shows_nothing(folder, capfd):
+def test_loading_prints_nothing(folder, capfd):
     LocalJudge(str(folder))
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_model_that_is_not_here_is_named_with_what_to_do(no_network):
+def test_the_error_for_a_missing_model_names_the_download_command(no_network):
     with pytest.raises(WeightsError, match="nobody/nothing") as raised:
         LocalJudge("nobody/nothing")
     assert "hf download nobody/nothing" in (raised.value.hint or "")
@@ -126,7 +126,7 @@ class Server:
         return ServerJudge(f"http://127.0.0.1:{port}/v1", "m", first_wait_s=0.01, **named)
 
 
-def test_the_picture_and_the_question_arrive_and_the_answer_comes_back(monkeypatch):
+def test_a_request_holds_picture_and_prompt_and_returns_the_answer(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     with Server((200, completion(" complete \n"))) as server:
         assert server.judge().answer(PICTURE, "Is it?") == "complete"
@@ -142,27 +142,27 @@ def test_the_picture_and_the_question_arrive_and_the_answer_comes_back(monkeypat
     assert (sent == np.asarray(PICTURE)).all()
 
 
-def test_a_fault_that_may_pass_is_met_with_patience():
+def test_temporary_failures_are_retried():
     with Server((503, b"busy"), (429, b"slow down"), (200, completion("yes"))) as server:
         assert server.judge().answer(PICTURE, "") == "yes"
     assert len(server.requests) == 3
 
 
-def test_a_fault_that_stays_ends_with_the_server_s_own_words():
+def test_a_lasting_failure_is_reported_with_the_message_of_the_server():
     with Server((500, b"no memory")) as server:
         with pytest.raises(BackendError, match=r"HTTP 500: no memory \(4 attempts\)"):
             server.judge().answer(PICTURE, "")
         assert len(server.requests) == ATTEMPTS
 
 
-def test_a_refusal_is_not_tried_again():
+def test_a_refused_request_is_not_retried():
     with Server((404, b"no model m")) as server:
         with pytest.raises(BackendError, match="HTTP 404: no model m"):
             server.judge().answer(PICTURE, "")
         assert len(server.requests) == 1
 
 
-def test_a_server_that_is_silent_or_absent_is_given_up():
+def test_a_server_that_does_not_answer_is_an_error():
     with (
         Server((200, completion("late")), delay=0.4) as server,
         pytest.raises(BackendError, match=r"no answer.*timed out"),
@@ -175,14 +175,14 @@ def test_a_server_that_is_silent_or_absent_is_given_up():
 @pytest.mark.parametrize(
     "body", [b"<html>", b"{}", b'{"choices": []}', b"[1]", completion(None), b"\xff"]
 )
-def test_what_is_no_completion_is_shown(body):
+def test_an_answer_that_is_no_chat_completion_is_an_error(body):
     with (
         Server((200, body)) as server,
-        pytest.raises(BackendError, match="not that of a chat completion"),
+        pytest.raises(BackendError, match="expected a chat completion"),
     ):
         server.judge().answer(PICTURE, "")
 
 
-def test_only_web_addresses_are_asked():
+def test_urls_of_other_schemes_are_refused():
     with pytest.raises(InputError, match="http://localhost"):
         ServerJudge("file:///etc/passwd", "m")

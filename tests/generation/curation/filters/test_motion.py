@@ -16,7 +16,7 @@ LIMITS = Thresholds()
 
 
 @pytest.mark.parametrize("step", [0.5, 1.5, 3.0])
-def test_a_translation_is_measured_as_what_it_is(step):
+def test_the_motion_of_a_translation_is_its_length(step):
     grid = textured_disc(steady(6, step))
     found = clips(grid)
     assert found[0] is not None
@@ -27,7 +27,7 @@ def test_a_translation_is_measured_as_what_it_is(step):
     assert motion.smoothness == pytest.approx(2, abs=0.15)
 
 
-def test_flow_points_to_where_a_pixel_has_gone():
+def test_flow_is_the_displacement_from_the_first_to_the_second_image():
     found = clips(textured_disc([(48.0, 44.0), (50.0, 47.0)]))[0]
     assert found is not None
     flow = dis_flow()(found.gray[0], found.gray[1])
@@ -35,7 +35,7 @@ def test_flow_points_to_where_a_pixel_has_gone():
     assert flow[inside].mean(axis=0) == pytest.approx([3.0, 2.0], abs=0.3)
 
 
-def test_units_do_not_depend_on_the_resolution():
+def test_motion_does_not_depend_on_the_resolution():
     grid = textured_disc(steady(5, 3.0), radius=24)
     large = measure_motion(clips(grid), dis_flow())
     shrunk = [None if clip is None else clip.shrunk(40) for clip in clips(grid)]
@@ -43,7 +43,7 @@ def test_units_do_not_depend_on_the_resolution():
     assert small.motion == pytest.approx(large.motion, rel=0.2)
 
 
-def test_noise_of_a_renderer_is_no_motion():
+def test_rendering_noise_is_no_motion():
     def noisy(images: np.ndarray) -> np.ndarray:
         noise = np.random.default_rng(0).normal(0, 6, images[..., :3].shape)
         images[..., :3] = (images[..., :3] + noise).clip(0, 255)
@@ -73,7 +73,7 @@ def test_frames_out_of_order_are_not_smooth():
     )
 
 
-def test_one_frame_or_nothing_to_see_stands_still():
+def test_a_single_frame_or_an_empty_grid_has_no_motion():
     assert measure_motion(clips(textured_disc([(48.0, 48.0)])), dis_flow()) == STILL
     assert measure_motion([None, None], dis_flow()) == STILL
 
@@ -92,7 +92,7 @@ class ShiftFinder(torch.nn.Module):
         return [torch.zeros_like(field), field]
 
 
-def test_raft_gets_what_it_takes_and_its_last_estimate_counts(tmp_path, monkeypatch):
+def test_raft_gets_padded_images_in_its_range_and_its_last_estimate_is_used(tmp_path, monkeypatch):
     published = types.SimpleNamespace(raft_large=ShiftFinder)
     for name in ("torchvision", "torchvision.models"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))

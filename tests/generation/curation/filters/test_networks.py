@@ -78,7 +78,7 @@ def naive(first: np.ndarray, second: np.ndarray, features, heads) -> float:
     return total
 
 
-def test_agrees_with_a_naive_computation(files, tensors):
+def test_lpips_agrees_with_a_naive_computation(files, tensors):
     rng = np.random.default_rng(0)
     first, second = rng.random((2, 2, 32, 40, 3), dtype=np.float32)
     with torch.inference_mode():
@@ -89,7 +89,7 @@ def test_agrees_with_a_naive_computation(files, tensors):
     assert found.tolist() == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_image_has_no_distance_to_itself_and_order_does_not_matter(files):
+def test_lpips_is_symmetric_and_0_for_equal_images(files):
     first, second = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     network = load_lpips(*files)
     with torch.inference_mode():
@@ -97,13 +97,13 @@ def test_an_image_has_no_distance_to_itself_and_order_does_not_matter(files):
         assert network(first, second).item() == pytest.approx(network(second, first).item())
 
 
-def test_a_grid_is_measured_and_nothing_measures_zero(files):
+def test_lpips_of_a_grid_is_positive_and_0_without_an_object(files):
     network = load_lpips(*files)
     assert measure_lpips(clips(textured_disc(steady(2), radius=10, V=1)), network) > 0
     assert measure_lpips([None], network) == 0
 
 
-def test_files_of_other_networks_are_refused_with_the_tensor_that_differs(files, tensors, tmp_path):
+def test_the_error_for_another_networks_file_names_the_tensor(files, tensors, tmp_path):
     features, heads = tensors
     save_file({**heads, "lin5.model.1.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
     with pytest.raises(WeightsError, match=r"lin5\.model\.1\.weight"):
@@ -118,7 +118,7 @@ def test_files_of_other_networks_are_refused_with_the_tensor_that_differs(files,
         load_lpips(tmp_path / "absent.pth", files[1])
 
 
-def test_a_pickle_of_objects_is_refused_unrun(files, tmp_path):
+def test_a_pickle_of_objects_is_refused_without_executing_it(files, tmp_path):
     ran = tmp_path / "ran"
 
     class Trap:
@@ -131,7 +131,7 @@ def test_a_pickle_of_objects_is_refused_unrun(files, tmp_path):
     assert not ran.exists()
 
 
-def test_names_are_those_of_the_published_files(tensors):
+def test_tensor_names_are_those_of_the_published_files(tensors):
     features, heads = tensors
     assert Lpips().vgg.state_dict().keys() == features.keys()
     assert Lpips().heads.state_dict().keys() == heads.keys()

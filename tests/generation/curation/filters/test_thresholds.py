@@ -18,7 +18,7 @@ GOOD = Scores(
 )
 
 
-def test_a_good_grid_has_nothing_against_it():
+def test_a_good_grid_has_no_reason_for_rejection():
     assert rejection_reasons(GOOD, Thresholds()) == ()
 
 
@@ -35,17 +35,17 @@ def test_a_good_grid_has_nothing_against_it():
         ("smoothness", 1.0, "flickers or jumps"),
     ],
 )
-def test_each_score_outside_its_limits_is_named_with_both_numbers(score, value, said):
+def test_reasons_name_the_score_its_value_and_the_threshold(score, value, said):
     (reason,) = rejection_reasons(replace(GOOD, **{score: value}), Thresholds())
     assert reason.startswith(f"{said}: {score} {value:g} ")
 
 
-def test_a_score_at_its_limit_is_good_enough():
+def test_a_score_equal_to_its_threshold_is_accepted():
     limits = Thresholds(min_motion=GOOD.motion, max_motion=GOOD.peak_motion)
     assert rejection_reasons(GOOD, limits) == ()
 
 
-def test_limits_of_what_was_not_measured_or_are_left_out_count_for_nothing():
+def test_missing_scores_and_disabled_thresholds_reject_nothing():
     assert rejection_reasons(GOOD, Thresholds(min_lpips=0.1, max_lpips=0.2)) == ()
     assert rejection_reasons(replace(GOOD, motion=0.0), Thresholds(min_motion=None)) == ()
     limits = Thresholds(min_lpips=0.1, max_lpips=0.2)
@@ -55,7 +55,7 @@ def test_limits_of_what_was_not_measured_or_are_left_out_count_for_nothing():
     assert rejection_reasons(replace(GOOD, lpips=0.3), limits) == ("chaotic: lpips 0.3 > 0.2",)
 
 
-def test_of_nothing_only_that_is_said():
+def test_a_grid_without_an_object_has_a_single_reason():
     nothing = replace(GOOD, coverage=0.0, motion=0.0, sharpness=0.0)
     assert rejection_reasons(nothing, Thresholds()) == (
         "too little to be seen: coverage 0 < 0.005",

@@ -162,16 +162,16 @@ def test_every_task_has_one_result_with_its_index(workers):
     assert all(each.failure is None and each.attempts == 1 for each in results)
 
 
-def test_no_task_is_no_result_and_no_worker():
+def test_no_worker_is_started_without_tasks():
     assert list(ProcessPool(2).run(square, [])) == []
 
 
-def test_results_come_as_they_complete():
+def test_results_are_yielded_in_the_order_of_completion():
     results = list(ProcessPool(2).run(time.sleep, [1.5, 0, 0, 0]))
     assert [each.index for each in results][-1] == 0
 
 
-def test_an_exception_is_a_failure_that_is_not_tried_again(tmp_path):
+def test_a_task_that_raises_is_not_retried(tmp_path):
     results = list(ProcessPool(1).run(partial(raises_at_odd, tmp_path), range(5)))
     assert {each.index: each.value for each in results} == {0: 0, 1: None, 2: 4, 3: None, 4: 16}
     assert results[1].failure == "GridError: fox: the grid is empty"
@@ -179,7 +179,7 @@ def test_an_exception_is_a_failure_that_is_not_tried_again(tmp_path):
     assert [attempts_at(tmp_path, task) for task in range(5)] == [1] * 5
 
 
-def test_a_task_that_kills_its_worker_fails_alone(tmp_path):
+def test_a_task_that_kills_its_worker_does_not_affect_other_tasks(tmp_path):
     results = list(ProcessPool(3).run(partial(dies_at_two, tmp_path), range(10)))
     by_index = {each.index: each for each in results}
     assert sorted(each.index for each in results) == list(range(10))
@@ -191,28 +191,28 @@ def test_a_task_that_kills_its_worker_fails_alone(tmp_path):
     assert tried == {**dict.fromkeys(range(10), 1), 2: 3}
 
 
-def test_a_lost_task_is_tried_again_in_a_new_worker(tmp_path):
+def test_a_task_is_retried_in_a_new_worker_after_its_worker_died(tmp_path):
     results = list(ProcessPool(2).run(partial(dies_at_first, tmp_path), range(3)))
     assert {each.index: each.value for each in results} == {0: 0, 1: 1, 2: 4}
     assert [each.attempts for each in results] == [2, 2, 2]
 
 
-def test_a_single_attempt_is_the_last():
+def test_with_one_attempt_a_lost_task_is_not_retried():
     (failed,) = ProcessPool(1, attempts=1).run(os._exit, [7])
     assert failed.failure == "lost its worker once, the last time because it exited with code 7"
 
 
-def test_a_value_that_cannot_be_sent_is_a_failure():
+def test_a_return_value_that_cannot_be_pickled_is_a_failure():
     (failed,) = ProcessPool(1).run(not_picklable, [1])
     assert "pickle" in (failed.failure or "")
 
 
-def test_a_large_task_and_a_large_value_arrive():
+def test_large_tasks_and_return_values_pass_through_the_pipe():
     (result,) = ProcessPool(1).run(bytes.upper, [b"a" * 5_000_000])
     assert result.value == b"A" * 5_000_000
 
 
-def test_tasks_are_drawn_as_workers_become_free():
+def test_tasks_are_taken_lazily_as_workers_become_free():
     drawn = Counter()
     tasks = (drawn.update(n=1) or i for i in itertools.count())
     with closing(ProcessPool(2).run(square, tasks)) as results:
@@ -221,13 +221,13 @@ def test_tasks_are_drawn_as_workers_become_free():
     assert drawn["n"] <= 7
 
 
-def test_workers_share_the_cores_among_them(monkeypatch):
+def test_each_worker_gets_its_share_of_the_threads(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert [each.value for each in ProcessPool(3).run(threads_of_numeric_libraries, [0])] == ["2"]
 
 
-def test_what_a_dead_worker_had_started_is_ended(tmp_path):
+def test_child_processes_of_a_dead_worker_are_killed(tmp_path):
     (failed,) = ProcessPool(1, attempts=1).run(partial(starts_a_process_and_dies, tmp_path), [0])
     assert failed.value is None
     wait_until_gone([int(path.name) for path in tmp_path.iterdir()])
@@ -241,7 +241,7 @@ def test_closing_ends_all_processes_and_leaves_no_unfinished_folder(folder):
     assert list((folder / "results").iterdir()) == []
 
 
-def test_an_interrupted_driver_takes_its_workers_along(driver, folder):
+def test_interrupting_the_main_process_ends_its_workers(driver, folder):
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
     _, message = driver.communicate(timeout=15)
     assert message.count("Traceback") == 1  # that of the driver itself
@@ -249,13 +249,13 @@ def test_an_interrupted_driver_takes_its_workers_along(driver, folder):
     assert list((folder / "results").iterdir()) == []
 
 
-def test_a_killed_driver_leaves_no_process_behind(driver, folder):
+def test_killing_the_main_process_leaves_no_process_behind(driver, folder):
     driver.kill()
     wait_until_gone(pids_in(folder))
     assert list((folder / "results").iterdir()) == []
 
 
-def test_ray_is_used_only_where_an_address_is_given():
+def test_ray_is_used_only_if_an_address_is_given():
     need = Resources()
     assert isinstance(make_executor(None, 2, need), ProcessPool)
     assert isinstance(make_executor("local", 2, need), RayCluster)
@@ -267,7 +267,7 @@ def test_a_missing_ray_says_what_to_install(monkeypatch):
         list(make_executor("local", 1, Resources()).run(square, [1]))
 
 
-def test_slots_are_counted_within_machines_that_are_alive():
+def test_slots_are_counted_per_machine_and_only_on_machines_that_are_alive():
     nodes = [
         {"Alive": True, "Resources": {"CPU": 5.0, "GPU": 1.0, "memory": 100.0}},
         {"Alive": True, "Resources": {"CPU": 3.0, "memory": 30.0}},

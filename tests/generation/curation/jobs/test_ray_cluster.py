@@ -89,7 +89,7 @@ def cluster() -> Iterator[Any]:
         cluster.shutdown()
 
 
-def test_a_function_that_raises_or_dies_fails_alone(cluster):
+def test_a_task_that_raises_or_dies_does_not_affect_other_tasks(cluster):
     executor = RayCluster(cluster.address, ONE_CPU, attempts=2)
     raised = {each.index: each for each in executor.run(raises_at_two, range(5))}
     assert [raised[i].value for i in range(5)] == [0, 1, None, 9, 16]
@@ -100,7 +100,7 @@ def test_a_function_that_raises_or_dies_fails_alone(cluster):
     assert "lost its worker 2 times" in (died[2].failure or "")
 
 
-def test_closing_ends_what_the_tasks_have_started(cluster, tmp_path):
+def test_closing_kills_the_child_processes_of_tasks(cluster, tmp_path):
     executor = RayCluster(cluster.address, ONE_CPU)
     function = partial(starts_a_process_and_waits_but_for_the_first, tmp_path)
     with closing(executor.run(function, range(9))) as results:
@@ -113,7 +113,7 @@ def test_closing_ends_what_the_tasks_have_started(cluster, tmp_path):
         time.sleep(0.1)
 
 
-def test_a_node_lost_at_work_loses_no_task(cluster, tmp_path):
+def test_tasks_of_a_lost_node_are_retried(cluster, tmp_path):
     second = cluster.add_node(**NODE)
     cluster.wait_for_nodes()
     tasks, results = range(30), []
@@ -134,7 +134,7 @@ def test_a_node_lost_at_work_loses_no_task(cluster, tmp_path):
     assert set(lines(tmp_path, "done")) == {str(task) for task in tasks}
 
 
-def test_a_node_that_joins_gets_work(cluster, tmp_path):
+def test_a_node_that_joins_during_a_run_gets_tasks(cluster, tmp_path):
     with closing(
         RayCluster(cluster.address, ONE_CPU).run(partial(works, tmp_path), range(20))
     ) as run:

@@ -41,7 +41,7 @@ def assert_alike(one: np.ndarray, other: np.ndarray, steps: int = 1) -> None:
     assert np.mean(np.abs(one[..., 3].astype(int) - other[..., 3]) > steps) < 0.01
 
 
-def test_a_textured_square_in_perspective_is_drawn_as_its_plain_twin():
+def test_a_textured_square_in_perspective_agrees_with_the_reference_renderer():
     camera = orbit_camera(40, 20, 3.2, 33.8, 24, 32)
     baked = asset(quad(1.0), Surface(base_texture=0), textures=(CHECKER,))
     assert_alike(picture(baked, camera), render_plainly(baked, 0, camera, ALL_ROUND, 16))
@@ -54,7 +54,7 @@ def test_texture_coordinates_outside_of_0_to_1_repeat():
     assert_alike(picture(baked), render_plainly(baked, 0, FRONT, ALL_ROUND, 16))
 
 
-def test_a_round_colored_ball_in_the_sun_is_drawn_as_its_plain_twin():
+def test_a_colored_ball_in_the_sun_agrees_with_the_reference_renderer():
     frame = ball(0.6, rings=4)
     rng = np.random.default_rng(0)
     frame.colors[..., :3] = rng.uniform(0.2, 1, frame.colors[..., :3].shape)
@@ -68,7 +68,7 @@ def test_a_round_colored_ball_in_the_sun_is_drawn_as_its_plain_twin():
     assert_alike(fast, plain, steps=4)  # the edge of its own shadow is as sharp as a texel
 
 
-def test_layers_that_let_light_through_are_drawn_as_their_plain_twin():
+def test_transparent_layers_agree_with_the_reference_renderer():
     frame = joined(
         quad(0.7, (-0.2, -0.4, 0), surface=0),
         quad(0.8, (0.1, 0.2, 0.1), (0.3, -1, 0), surface=1),
@@ -88,7 +88,7 @@ def test_layers_that_let_light_through_are_drawn_as_their_plain_twin():
     assert_alike(picture(baked), render_plainly(baked, 0, FRONT, ALL_ROUND, 16))
 
 
-def test_shadows_fall_where_rays_find_them():
+def test_shadows_agree_with_ray_casting():
     roof = quad(0.4, (0, 0.1, 0.1), (0.2, 0.3, 1))
     frame = joined(roof, quad(1.1, (0, 0, -0.35), (0, 0, 1), surface=1))
     baked = asset(frame, Surface(base_color=(0.9, 0.3, 0.2, 1)), Surface())
@@ -111,7 +111,7 @@ def test_colors_follow_the_formula():
     np.testing.assert_allclose(image[16, 16, :3], expected, atol=1)
 
 
-def test_a_back_is_shaded_as_a_front_with_its_normal_turned():
+def test_back_faces_are_shaded_with_the_flipped_normal():
     baked = asset(quad(1.2, normal=(0, -1, 0)))
     behind = orbit_camera(180, 0, 3.2, 33.8, 16, 16)
     turned = asset(quad(1.2, normal=(0, 1, 0)))
@@ -132,7 +132,7 @@ def test_light_beyond_white_is_clipped():
     assert image[16, 16, 0] == 255
 
 
-def test_two_layers_stop_what_each_of_them_leaves():
+def test_opacities_of_two_layers_multiply():
     frame = joined(quad(1.2, (0, -0.2, 0)), quad(1.2, (0, 0.2, 0), surface=1))
     surfaces = (Surface(base_color=(1, 0, 0, 0.4)), Surface(base_color=(0, 1, 0, 0.5)))
     pixel = picture(asset(frame, *surfaces))[16, 16]
@@ -142,7 +142,7 @@ def test_two_layers_stop_what_each_of_them_leaves():
     np.testing.assert_allclose(pixel[:3], encoded(0.8 * shares), atol=1)
 
 
-def test_a_pane_takes_its_share_of_the_sun_from_what_is_behind():
+def test_a_transparent_surface_attenuates_the_sun_by_its_alpha():
     light = Light(ambient=0.0, sun=3.0, direction=(0, 1, 0))
     above = orbit_camera(0, 60, 3.2, 33.8, 32, 32)
 
@@ -169,7 +169,7 @@ def test_a_surface_does_not_shade_itself():
         assert inside.min() > 20
 
 
-def test_the_alpha_adds_up_to_the_area():
+def test_the_sum_of_alpha_is_the_covered_area():
     frame = quad(0.9, normal=(0.3, -1, 0.2))
     corners = FRONT.project(frame.vertices)[0]
     following = np.roll(corners, -1, axis=0)
@@ -179,19 +179,19 @@ def test_the_alpha_adds_up_to_the_area():
         assert alpha.sum() / 255 == pytest.approx(area, rel=error)
 
 
-def test_nothing_is_transparent_black():
+def test_background_pixels_are_transparent_black():
     assert not picture(asset(quad(0.5, (0, -9, 0)))).any()
     empty = mesh(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3, 3)))
     assert not picture(asset(empty)).any()
 
 
-def test_more_places_than_memory_holds_are_refused():
+def test_too_many_subpixels_are_refused():
     camera = orbit_camera(0, 0, 3.2, 33.8, 4096, 4096)
     with pytest.raises(InputError, match="4096 × 4096 pixels with 7² "):
         FastRenderer(asset(quad()), Light(), 64).render(0, [camera])
 
 
-def test_views_are_drawn_each_as_if_alone_with_any_number_of_threads():
+def test_views_are_independent_of_each_other_and_of_the_number_of_threads():
     baked = asset(joined(ball(0.4), quad(1.0, (0, 0, -0.4), (0, 0, 1))))
     cameras = [orbit_camera(a, 10, 3.2, 33.8, 24, 20) for a in (0, 90, 200)]
     renderer = FastRenderer(baked, Light(), 9)
@@ -205,7 +205,7 @@ def test_views_are_drawn_each_as_if_alone_with_any_number_of_threads():
     assert alone.shape == (3, 24, 20, 4)
 
 
-def test_every_instruction_set_draws_the_same_picture(monkeypatch):
+def test_all_instruction_sets_render_the_same_image(monkeypatch):
     baked = asset(joined(ball(0.4), quad(1.0, (0, 0, -0.4), (0, 0, 1))))
     best = kernels().variant
     pictures = []
@@ -221,7 +221,7 @@ def test_every_instruction_set_draws_the_same_picture(monkeypatch):
         assert_alike(pictures[0], other, steps=2)
 
 
-def test_frames_are_drawn_with_their_own_triangles():
+def test_each_frame_is_rendered_with_its_own_triangles():
     baked = BakedAsset((quad(0.3), ball(0.5)), (Surface(),), ())
     renderer = FastRenderer(baked, ALL_ROUND, 4)
     areas = [renderer.render(frame, [FRONT])[..., 3].mean() for frame in (0, 1)]
@@ -241,7 +241,7 @@ def test_the_filter_is_blackman_harris_over_three_pixels(subsamples):
     np.testing.assert_allclose(weights, expected / expected.sum(), atol=1e-6)
 
 
-def test_places_are_odd_and_average_at_least_the_samples():
+def test_the_number_of_subpixels_is_odd_and_averages_at_least_the_samples():
     for samples in range(1, 200):
         places = subpixels_along_pixel(samples)
         assert places % 2 == 1
@@ -249,7 +249,7 @@ def test_places_are_odd_and_average_at_least_the_samples():
         assert places == 1 or 2.25 * (places - 2) ** 2 < samples
 
 
-def test_the_truth_of_a_plane_is_exact():
+def test_depth_and_normals_of_a_plane_are_exact():
     baked = asset(quad(1.0, normal=(0.5, -1, 0.2)))
     truth = FastRenderer(baked, Light(), 4).surface_truth(0, FRONT)
     hit = truth.triangle >= 0
@@ -264,13 +264,13 @@ def test_the_truth_of_a_plane_is_exact():
     assert not truth.depth[~hit].any() and not truth.normals[~hit].any()
 
 
-def test_true_normals_are_on_the_side_that_is_seen():
+def test_surface_normals_face_the_camera():
     behind = orbit_camera(180, 0, 3.2, 33.8, 16, 16)
     truth = FastRenderer(asset(quad(1.0)), Light(), 4).surface_truth(0, behind)
     np.testing.assert_allclose(truth.normals[8, 8], [0, 1, 0], atol=1e-6)
 
 
-def test_directions_fill_the_disc_of_the_sun():
+def test_sun_directions_are_spread_over_the_disc():
     light = Light()
     directions = sun_directions(light)
     axis = -np.array(light.direction) / np.linalg.norm(light.direction)
@@ -290,7 +290,7 @@ def test_the_sun_may_shine_along_any_direction(direction):
     np.testing.assert_allclose(directions, np.tile(expected, (SHADOW_MAPS, 1)), atol=1e-12)
 
 
-def test_every_vertex_is_inside_of_every_map_and_nothing_is_nearer_than_the_map():
+def test_shadow_maps_contain_all_vertices_at_the_nearest_depth():
     frame = joined(ball(0.4), quad(1.0, (0, 0, -0.4), (0, 0, 1)))
     maps = draw_shadow_maps(native_mesh(asset(frame), frame), frame.vertices, Light(), 64)
     points = frame.vertices @ maps.T_map_world[:, :, :3].transpose(0, 2, 1)
@@ -301,7 +301,7 @@ def test_every_vertex_is_inside_of_every_map_and_nothing_is_nearer_than_the_map(
     assert (maps.nearness > -1e30).mean() > 0.3
 
 
-def test_a_partly_transparent_surface_covers_that_share_of_its_texels():
+def test_a_transparent_surface_covers_the_fraction_alpha_of_its_shadow_texels():
     frame = quad(1.0, normal=(-0.55, -0.75, 0.9))
     drawable = native_mesh(asset(frame, Surface(base_color=(1, 1, 1, 0.3))), frame)
     maps = draw_shadow_maps(drawable, frame.vertices, Light(angle_deg=0), 64)

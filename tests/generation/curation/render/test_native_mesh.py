@@ -18,7 +18,7 @@ def see(frame, camera=CAMERA, *surfaces, textures=()):
     return mesh.visible(image_from_world(camera), camera.height, camera.width)
 
 
-def test_nothing_is_seen_where_there_is_nothing():
+def test_pixels_without_a_triangle_are_background():
     seen = see(quad(0.2))
     empty = seen.triangle < 0
     assert empty.any()
@@ -26,7 +26,7 @@ def test_nothing_is_seen_where_there_is_nothing():
     assert not seen.back[empty].any()
 
 
-def test_texture_coordinates_are_in_perspective():
+def test_texture_coordinates_are_interpolated_with_perspective_correction():
     frame = quad(1.2, normal=(0.9, -0.5, 0.3))
     seen = see(frame)
     hit = seen.triangle >= 0
@@ -47,7 +47,7 @@ def test_shared_edges_leave_no_gap():
     assert (seen.triangle[inside] >= 0).all()
 
 
-def test_the_nearest_triangle_is_seen_whatever_the_order():
+def test_the_nearest_triangle_is_visible_in_any_order_of_triangles():
     near, far = quad(0.5, (0, -0.3, 0)), quad(0.9, (0, 0.3, 0))
     camera = orbit_camera(0, 0, 3.2, 33.8, 32, 32)
     one, other = see(joined(near, far), camera), see(joined(far, near), camera)
@@ -55,14 +55,14 @@ def test_the_nearest_triangle_is_seen_whatever_the_order():
     assert one.depth[16, 16] == pytest.approx(2.9, rel=1e-6)
 
 
-def test_the_back_of_a_triangle_is_known():
+def test_back_faces_are_marked():
     frame = quad(0.8)
     for azimuth, back in ((0, False), (180, True)):
         seen = see(frame, orbit_camera(azimuth, 0, 3.2, 33.8, 16, 16))
         assert (seen.back[seen.triangle >= 0] == back).all()
 
 
-def test_a_triangle_that_reaches_behind_the_camera_is_cut_at_the_camera():
+def test_a_triangle_that_reaches_behind_the_camera_is_clipped():
     floor = quad(20.0, (0, 0, -0.5), (0, 0, 1))
     camera = orbit_camera(0, 10, 3.2, 33.8, 24, 24)
     seen = see(floor, camera)
@@ -78,7 +78,7 @@ def test_a_triangle_that_reaches_behind_the_camera_is_cut_at_the_camera():
     np.testing.assert_allclose(seen.depth[expected], depth[expected], rtol=1e-4)
 
 
-def test_what_is_behind_the_camera_is_not_seen():
+def test_triangles_behind_the_camera_are_invisible():
     assert (see(quad(1.0, (0, -9, 0)), orbit_camera(0, 0, 3.2, 33.8, 8, 8)).triangle < 0).all()
 
 
@@ -88,7 +88,7 @@ def test_triangles_without_an_area_or_with_nan_are_not_drawn():
     assert (see(frame).triangle < 0).all()
 
 
-def test_holes_in_a_texture_are_not_there():
+def test_texels_below_the_alpha_cutoff_are_invisible():
     texture = CHECKER.copy()
     texture[:, 0, 3] = 0  # the left half
     surface = Surface(alpha_texture=0, alpha_cutoff=0.5)
@@ -98,7 +98,7 @@ def test_holes_in_a_texture_are_not_there():
     assert middle[8 + 2 : 8 + 5].all() and not middle[8 - 5 : 8 - 2].any()
 
 
-def test_places_of_a_pixel_lie_around_its_centre():
+def test_subpixels_are_centered_in_their_pixel():
     point = np.array([0.2, -0.1, 0.3, 1.0])
     pixel, place = image_from_world(CAMERA) @ point, image_from_world(CAMERA, 3, 2) @ point
     np.testing.assert_allclose(place[:2] / place[2], 3 * pixel[:2] / pixel[2] + 2)
@@ -113,13 +113,13 @@ def test_places_of_a_pixel_lie_around_its_centre():
         ({"colors": np.ones((1, 3, 4), np.float32)}, "colors"),
     ],
 )
-def test_an_index_outside_of_its_table_is_refused(broken, message):
+def test_an_index_out_of_range_is_refused(broken, message):
     frame = replace(quad(), **broken)
     with pytest.raises(InputError, match=message):
         native_mesh(asset(frame), frame)
 
 
-def test_a_texture_that_is_not_there_or_empty_is_refused():
+def test_a_missing_or_empty_texture_is_refused():
     frame, surface = quad(), Surface(base_texture=1)
     with pytest.raises(InputError, match="texture"):
         native_mesh(asset(frame, surface, textures=(CHECKER,)), frame)

@@ -82,7 +82,7 @@ def test_the_row_says_what_was_rendered_and_where_it_came_from(box):
 
 
 @needs_blender
-def test_the_object_fills_its_ball_and_is_centered_over_all_frames(box):
+def test_the_object_is_centered_and_scaled_to_the_radius_over_all_frames(box):
     points = load_file(box / "tracks.safetensors")["points"]
     assert points.shape == (3, 48, 3)
     assert np.linalg.norm(points, axis=-1).max() == pytest.approx(0.8, abs=1e-5)
@@ -119,7 +119,7 @@ def test_factors_depend_on_seed_and_name_and_stay_in_their_range():
 
 
 @needs_blender
-def test_followed_points_lie_on_the_depth_map_or_behind_it(box):
+def test_tracked_points_are_on_the_depth_map_or_behind_it(box):
     grid = read_grid(box)
     points = load_file(box / "tracks.safetensors")["points"]
     for index in range(len(grid)):
@@ -138,7 +138,7 @@ def test_followed_points_lie_on_the_depth_map_or_behind_it(box):
 
 
 @needs_blender
-def test_normals_are_those_of_the_plane_that_the_depth_map_shows(box):
+def test_normal_maps_agree_with_the_planes_in_the_depth_map(box):
     camera = read_grid(box).cameras[0]
     depth = np.asarray(Image.open(box / "depth/v00/t000.png")).astype(float) * DEPTH_UNIT
     coded = np.asarray(Image.open(box / "normals/v00/t000.png")).astype(float)
@@ -163,7 +163,7 @@ def psnr_and_iou(a: Grid, b: Grid) -> tuple[float, float]:
 
 
 @needs_blender
-def test_cycles_and_the_fast_renderer_draw_the_same_picture(box, tmp_path):
+def test_cycles_and_the_fast_renderer_render_nearly_the_same_image(box, tmp_path):
     asset = find_assets([box.parent / "box.glb"])[0]
     cycles = replace(FAST, renderer=Renderer.cycles, samples=64)
     row = render(asset, tmp_path / "cycles", cycles)
@@ -202,7 +202,7 @@ def test_a_folder_of_obj_files_is_a_clip(tmp_path):
 
 @pytest.mark.slow
 @needs_blender
-def test_vertices_that_change_in_number_cannot_be_followed(tmp_path):
+def test_vertices_cannot_be_tracked_if_their_number_changes(tmp_path):
     folder = write_obj_sequence(tmp_path / "boxes", frames=3)
     last = folder / "box_0003.obj"
     last.write_text(last.read_text() + "v 0 0 0\nv 1 0 0\nv 0 1 0\nf -1 -2 -3\n")
@@ -224,7 +224,7 @@ def test_skins_and_morph_targets_move(content, tmp_path):
 
 @pytest.mark.slow
 @needs_blender
-def test_frames_that_repeat_each_other_are_drawn_all_the_same(tmp_path):
+def test_repeated_frames_are_rendered(tmp_path):
     builder = animated_box(animated=False)
     builder.animate(2, "translation", [[0, 0, 0], [0, 0, 0], [0, 1, 0]], (0, 1.5, 2), name="wait")
     asset = write(tmp_path / "box.glb", builder.glb())
@@ -236,7 +236,7 @@ def test_frames_that_repeat_each_other_are_drawn_all_the_same(tmp_path):
 
 @pytest.mark.slow
 @needs_blender
-def test_the_clip_that_bends_most_is_taken_and_another_one_can_be_asked_for(tmp_path):
+def test_the_animation_with_most_deformation_is_the_default(tmp_path):
     builder = animated_box(animated=False)
     builder.animate(2, "rotation", turn_about_y(np.array([0, 0.1, 0.2])), name="nod")
     builder.animate(2, "rotation", turn_about_y(np.array([0, 0.8, 1.6])), name="spin")
@@ -257,7 +257,7 @@ def test_a_clip_in_which_nothing_moves_is_refused(tmp_path):
 
 
 @needs_blender
-def test_what_only_an_import_can_tell_is_refused_too(box, tmp_path):
+def test_assets_that_only_the_import_finds_invalid_are_rejected(box, tmp_path):
     asset = find_assets([write_obj_sequence(tmp_path / "boxes", frames=3)])[0]
     row = render(asset, tmp_path / "grid", limits=Limits(triangles=5))
     assert (row.status, row.facts["code"]) == (Status.REJECTED, "too_many_triangles")
@@ -278,7 +278,7 @@ def test_a_missing_texture_is_a_warning(tmp_path):
 
 @pytest.mark.slow
 @needs_blender
-def test_textures_are_seen(tmp_path):
+def test_textures_are_rendered(tmp_path):
     asset = write(tmp_path / "box.glb", animated_box_glb(texture=png(rgb=(0, 255, 0))))
     assert render(asset, tmp_path / "grid").status is Status.RENDERED
     image = read_grid(tmp_path / "grid").image(0, 0)
@@ -286,7 +286,7 @@ def test_textures_are_seen(tmp_path):
     assert (green > red + 20).any()  # the factor's green of 0.1 is left of pure green
 
 
-def test_an_image_called_after_the_asset_is_its_loose_texture(tmp_path):
+def test_an_image_named_after_the_asset_is_its_loose_texture(tmp_path):
     asset = tmp_path / "Dragon.fbx"
     asset.touch()
     assert loose_texture(asset) is None
@@ -303,7 +303,7 @@ def test_a_bad_file_is_refused_before_blender_starts(instead_of_blender, tmp_pat
     assert (row.status, row.facts["code"]) == (Status.REJECTED, "truncated")
 
 
-def test_an_importer_that_hangs_is_ended(instead_of_blender, tmp_path):
+def test_an_importer_that_hangs_is_killed_at_the_time_limit(instead_of_blender, tmp_path):
     instead_of_blender("import time; time.sleep(600)")
     row = render(write(tmp_path / "it.glb", animated_box_glb()), tmp_path / "grid", timeout_s=0.5)
     assert row.status is Status.FAILED
@@ -311,7 +311,7 @@ def test_an_importer_that_hangs_is_ended(instead_of_blender, tmp_path):
     assert not (tmp_path / "grid").exists()
 
 
-def test_a_crash_of_blender_is_recorded_with_its_last_words(instead_of_blender, tmp_path):
+def test_a_crash_of_blender_is_recorded_with_the_last_line_of_its_log(instead_of_blender, tmp_path):
     instead_of_blender("import os; print('out of luck', flush=True); os.abort()")
     row = render(write(tmp_path / "it.glb", animated_box_glb()), tmp_path / "grid")
     assert row.status is Status.FAILED
@@ -321,7 +321,7 @@ def test_a_crash_of_blender_is_recorded_with_its_last_words(instead_of_blender, 
 
 @pytest.mark.slow
 @needs_blender
-def test_an_installed_blender_program_does_the_same(box, instead_of_blender, tmp_path):
+def test_an_installed_blender_program_gives_the_same_grid(box, instead_of_blender, tmp_path):
     instead_of_blender("import sys; exec(sys.argv[sys.argv.index('--python-expr') + 1])")
     row = render(find_assets([box.parent / "box.glb"])[0], tmp_path / "grid")
     assert row.status is Status.RENDERED, row.reason
@@ -329,7 +329,7 @@ def test_an_installed_blender_program_does_the_same(box, instead_of_blender, tmp
 
 
 @needs_blender
-def test_a_finished_grid_is_not_made_again(box, instead_of_blender):
+def test_a_finished_grid_is_not_rendered_again(box, instead_of_blender):
     instead_of_blender("raise SystemExit('never')")
     asset = find_assets([box.parent / "box.glb"])[0]
     assert finished_row(box, asset, FAST) is None, "other settings"

@@ -21,7 +21,7 @@ def noise(size: int = 16) -> np.ndarray:
 
 
 @pytest.mark.parametrize("codec", LOSSLESS)
-def test_a_lossless_codec_gives_every_bit_back(codec):
+def test_lossless_codecs_restore_every_bit(codec):
     picture = shrink(noise(), 16)
     picture[:4, :4] = (1, 2, 3, 0)  # a color that nobody sees
     np.testing.assert_array_equal(decode(encode(picture, codec), codec, 16), picture)
@@ -43,7 +43,7 @@ def test_a_lossy_codec_stays_close_and_is_smaller():
     assert np.abs(found[seen].astype(int) - picture[seen]).mean() < 4
 
 
-def test_at_its_own_size_an_image_stays_as_it_is_but_for_hidden_colors(image):
+def test_at_full_size_only_hidden_colors_of_an_image_change(image):
     image[0, 0] = (9, 8, 7, 0)
     result = shrink(image, 32)
     seen = image[..., 3] > 0
@@ -58,7 +58,7 @@ def test_hidden_colors_never_reach_a_smaller_image(image):
     np.testing.assert_array_equal(shrink(image, 12), shrink(other, 12))
 
 
-def test_an_object_of_one_color_keeps_it_up_to_its_edges(image):
+def test_an_object_of_one_color_keeps_its_color_at_the_edges(image):
     image[..., :3] = (200, 100, 50)
     small = shrink(image, 16)
     inside = small[..., 3] > 100
@@ -66,7 +66,7 @@ def test_an_object_of_one_color_keeps_it_up_to_its_edges(image):
     assert np.abs(small[inside][:, :3].astype(int) - (200, 100, 50)).max() <= 2
 
 
-def test_shrinking_averages_instead_of_picking():
+def test_downsampling_averages_areas():
     stripes = np.zeros((64, 64, 4), np.uint8)
     stripes[..., 3] = 255
     stripes[:, ::2, :3] = 255
@@ -74,18 +74,18 @@ def test_shrinking_averages_instead_of_picking():
     assert np.abs(inner - 127.5).max() < 4
 
 
-def test_shrinking_keeps_the_covered_area(image):
+def test_downsampling_keeps_the_covered_area(image):
     before = image[..., 3].mean()
     assert abs(shrink(image, 16)[..., 3].mean() - before) < 1
 
 
-def test_enlarging_is_a_mistake_of_ours(image):
+def test_upsampling_is_an_assertion_error(image):
     with pytest.raises(AssertionError):
         shrink(image, 33)
 
 
 @pytest.mark.parametrize("codec", Codec)
-def test_what_is_no_image_of_the_codec_and_size_is_refused(codec, image):
+def test_data_of_another_codec_or_size_are_refused(codec, image):
     data = encode(image, codec, 90)
     other = Codec.PNG if codec is not Codec.PNG else Codec.WEBP
     for bad, size in ((data[: len(data) // 2], 32), (b"", 32), (b"\0" * 64, 32), (data, 16)):

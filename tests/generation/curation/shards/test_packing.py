@@ -29,7 +29,7 @@ def settings(**changes) -> PackSettings:
     return replace(SETTINGS, **changes)
 
 
-def test_bad_grids_are_named_and_the_rest_go_on(data, tmp_path):
+def test_invalid_grids_are_listed_and_the_others_packed(data, tmp_path):
     (write_grid(data, "unreadable") / "images/v01/t001.png").write_bytes(b"no image")
     (write_grid(data, "incomplete") / "images/v01/t001.png").unlink()
     write_grid(data, "small", size=12)
@@ -50,9 +50,9 @@ def test_bad_grids_are_named_and_the_rest_go_on(data, tmp_path):
     expected = {
         "unreadable": "t001.png",
         "incomplete": "missing",
-        "small": "never enlarged to 16",
-        "few": "1 views × 3 frames",
-        "short": "4 views × 1 frames",
+        "small": "at least 16² pixels",
+        "few": "found 1 × 3",
+        "short": "found 4 × 1",
         "sparse": "found 11",
         "gone": "no such folder",
     }
@@ -62,8 +62,8 @@ def test_bad_grids_are_named_and_the_rest_go_on(data, tmp_path):
     assert read_shards(tmp_path / "out").index == index
 
 
-def test_when_no_grid_is_left_nothing_is_made(data, tmp_path):
-    with pytest.raises(InputError, match=r"none of 3 grids can be packed; .* never enlarged to 32"):
+def test_nothing_is_written_if_no_grid_can_be_packed(data, tmp_path):
+    with pytest.raises(InputError, match=r"none of 3 grids can be packed; .* at least 32² pixels"):
         pack(data, tmp_path / "out", settings(high=32))
     with pytest.raises(InputError, match="no grid to pack"):
         pack_grids(data, [], tmp_path / "out", SETTINGS)
@@ -72,7 +72,7 @@ def test_when_no_grid_is_left_nothing_is_made(data, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_an_interruption_leaves_nothing(data, tmp_path):
+def test_an_interruption_leaves_no_output(data, tmp_path):
     def interrupt(state: object) -> None:
         raise KeyboardInterrupt
 
@@ -81,7 +81,7 @@ def test_an_interruption_leaves_nothing(data, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_an_older_pack_is_replaced_only_when_asked(data, tmp_path):
+def test_an_existing_pack_is_replaced_only_with_overwrite(data, tmp_path):
     pack(data, tmp_path / "out")
     with pytest.raises(OutputExistsError):
         pack(data, tmp_path / "out")
@@ -90,18 +90,18 @@ def test_an_older_pack_is_replaced_only_when_asked(data, tmp_path):
 
 
 @pytest.mark.parametrize("place", [".", "..", "grid1"])
-def test_the_data_are_never_replaced(data, place):
+def test_the_output_never_replaces_the_data(data, place):
     with pytest.raises(OutputError, match="would replace the"):
         pack_grids(data, grid_names(data), data / place, SETTINGS, overwrite=True)
     assert len(grid_names(data)) == 3
 
 
-def test_a_pack_may_lie_inside_the_data_and_is_no_grid(data):
+def test_a_pack_inside_of_the_data_folder_is_not_taken_for_a_grid(data):
     pack(data, data / "shards")
     assert grid_names(data) == ["grid0", "grid1", "grid2"]
 
 
-def test_samples_are_never_torn_apart_between_shards(data, tmp_path):
+def test_no_sample_is_split_between_shards(data, tmp_path):
     index = pack(data, tmp_path / "out", settings(shard_bytes=1))
     assert [shard.file for shard in index.shards] == [f"shard-00000{n}.tar" for n in range(3)]
     assert [sample.shard for sample in index.samples] == [0, 1, 2]
@@ -118,7 +118,7 @@ def test_shards_stay_below_their_size(tmp_path):
     assert all(shard.bytes <= most + padding for shard in index.shards)
 
 
-def test_the_seed_decides_the_order(tmp_path):
+def test_the_seed_determines_the_order_of_samples(tmp_path):
     data = write_data(tmp_path / "data", 6, V=2, T=2)
 
     def order(seed: int) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ def test_the_seed_decides_the_order(tmp_path):
     assert len({order(seed) for seed in range(3)}) > 1
 
 
-def test_grids_of_other_sizes_and_lengths_share_a_pack(data, tmp_path):
+def test_grids_of_different_sizes_and_lengths_share_a_pack(data, tmp_path):
     write_grid(data, "longer", V=6, T=5, size=40)
     index = pack(data, tmp_path / "out")
     shapes = {sample.name: (sample.views, sample.frames) for sample in index.samples}
@@ -154,14 +154,14 @@ def test_a_grid_without_a_row_has_no_known_origin(data, tmp_path):
     assert copy.origin == (None, None, None)
 
 
-def test_only_what_the_filters_kept_is_packed_unless_none_were_run(data):
+def test_only_kept_grids_are_packed_if_the_filters_were_run(data):
     assert select_names(data) == ["grid0", "grid1", "grid2"]
     (data / "filter").mkdir()
     (data / "filter" / "kept.txt").write_text("grid2\n\ngrid0\ngrid2\n")
     assert select_names(data) == ["grid2", "grid0"]
 
 
-def test_a_list_that_leaves_the_folder_is_refused(tmp_path):
+def test_a_list_with_paths_outside_of_the_folder_is_refused(tmp_path):
     for text in ("../secret\n", "/etc\n", "..\n"):
         (tmp_path / "names.txt").write_text(text)
         with pytest.raises(InputError, match="not the name of a folder"):
