@@ -47,8 +47,8 @@ for group in (models, data, train):
 app.command(cls=Command, rich_help_panel=MACHINE)(doctor)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"fourdvd {__version__}")
         raise typer.Exit
 

@@ -66,7 +66,8 @@ class OutputExistsError(OutputError):
 
     def __init__(self, path: str | Path, hint: str = "choose another folder or pass --overwrite"):
         self.path = Path(path)
-        super().__init__(f"{path} exists and is not empty; {hint}")
+        state = "exists" if self.path.is_file() else "exists and is not empty"
+        super().__init__(f"{path} {state}; {hint}")
 
 
 class WeightsError(FourdvdError):

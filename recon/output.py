@@ -1,6 +1,6 @@
 """Atomic output: a result folder or file is complete or absent, and replaced only on request.
 
-Results are written under a hidden name beside their final path and renamed when they are complete,
+Results are written under a hidden name next to their final path and renamed when they are complete,
 so that an interruption, a full disk or an error keeps the earlier result.
 """
 
@@ -103,7 +103,7 @@ def output_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         overwrite: whether an existing file may be replaced.
 
     Yields:
-        A path beside `path` with the same suffix, so that writers recognize the format.
+        A path next to `path` with the same suffix, so that writers recognize the format.
 
     Raises:
         OutputExistsError, OutputError: see `check_output_file`.

@@ -112,7 +112,7 @@ def verify(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Verify that weights files hold the tensors of their network.
+    """Verify that weights files contain the tensors of their network.
 
     Compares the names and shapes of the tensors in the headers of the files, which takes a moment;
     values are not checked. Exits with 4 if a file is not valid.

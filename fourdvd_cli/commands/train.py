@@ -392,7 +392,7 @@ def assemble(
         Path,
         typer.Argument(
             metavar="TRAININGS",
-            help="Folder that holds the trainings vae, reference-views, base, coarse and fine.",
+            help="Folder with the trainings vae, reference-views, base, coarse and fine.",
         ),
     ],
     output: Annotated[

@@ -95,7 +95,7 @@ class BoneDeformation(Deformation):
         return [self.logits]
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
-        """Move the Gaussians to `time`; they rest before the first and after the last one."""
+        """Move the Gaussians to `time`, which is clamped to the range of the fitted times."""
         translations, quats = self.pose(time)
         quats = align_quats(quats, quats[:1])  # so that they can be averaged
         rotations = quats_to_matrices(quats)

@@ -143,7 +143,7 @@ def deformation_class(name: str) -> type[Deformation]:
 def load_deformation(
     name: str, configuration: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Deformation:
-    """Build the deformation that was saved under `name`; raises as `Deformation.from_tensors`."""
+    """Build a saved deformation of the model `name`; see `Deformation.from_tensors`."""
     return deformation_class(name).from_tensors(configuration, tensors)
 
 

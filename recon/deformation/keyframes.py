@@ -82,7 +82,7 @@ class KeyframeDeformation(Deformation):
         return list(self.parameters())
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
-        """Move the Gaussians to `time`; they rest before the first and after the last one."""
+        """Move the Gaussians to `time`, which is clamped to the range of the fitted times."""
         pose = self.pose(time)
         return gaussians._replace(
             means=gaussians.means + pose.translations,

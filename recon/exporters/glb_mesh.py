@@ -108,7 +108,9 @@ def mesh_from_glb(data: bytes) -> AnimatedMesh:
             png = glb.view(glb.json["images"][0]["bufferView"])
             texture = decode_image(png, "PNG", mode="RGB")
     except (KeyError, IndexError) as error:
-        raise InputError(f"not a GLB exported by fourdvd: {error!r} is missing") from error
+        raise InputError(
+            f"expected a GLB with a mesh as exported by fourdvd ({error!r})"
+        ) from error
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
     colors = base.get("COLOR_0")
     return AnimatedMesh(

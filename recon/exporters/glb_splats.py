@@ -69,10 +69,10 @@ def gaussians_from_glb(data: bytes) -> Gaussians:
         primitive = glb.json["meshes"][0]["primitives"][0]
         attributes = primitive["attributes"]
         if EXTENSION not in primitive["extensions"]:
-            raise InputError(f"the GLB's primitive does not have {EXTENSION}")
+            raise InputError(f"expected a GLB whose primitive has the extension {EXTENSION}")
         return _gaussians(glb, attributes)
     except (KeyError, IndexError) as error:
-        raise InputError(f"the GLB has no Gaussians: {error!r} is missing") from error
+        raise InputError(f"expected a GLB with a primitive of Gaussians ({error!r})") from error
 
 
 def _attributes(gaussians: Gaussians) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{MANIFEST} is missing; expected a folder of exports", folder) from error
     except ValueError as error:
-        raise InputError(f"not valid JSON ({error})", path) from error
+        raise InputError(f"expected valid JSON ({error}); export again", path) from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("formats"), dict):
         raise InputError("expected a JSON object with `formats`", path)
     found = (manifest.get("format"), manifest.get("version"))

@@ -67,7 +67,7 @@ def gaussians_from_ply(data: bytes) -> Gaussians:
     missing = [name for name in names if name not in (table.dtype.names or ())]
     if missing:
         raise InputError(
-            f"the PLY lacks the properties {', '.join(missing)}; does it hold Gaussians?"
+            f"expected a PLY of Gaussians, found one without the properties {', '.join(missing)}"
         )
     values = torch.from_numpy(np.stack([table[name] for name in names], axis=1).astype(np.float32))
     means, sh0, rest, opacities, scales, quats = values.split([3, 3, higher, 1, 3, 4], dim=1)

@@ -56,7 +56,9 @@ def gaussians_from_splat(data: bytes) -> Gaussians:
         InputError: The length is not a multiple of 32 bytes.
     """
     if len(data) % RECORD.itemsize:
-        raise InputError(f"expected a .splat of 32 bytes per Gaussian, found {len(data)} bytes")
+        raise InputError(
+            f"expected a .splat of 32 bytes per Gaussian, found {len(data)} bytes; is it truncated?"
+        )
     records = np.frombuffer(data, RECORD)
     rgba = torch.from_numpy(records["rgba"].astype(np.float32)) / 255
     return Gaussians(

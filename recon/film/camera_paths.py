@@ -106,7 +106,7 @@ def looping_times(scene: Scene, frames: int, fps: float) -> np.ndarray:
 
     Args:
         scene: its `times` and `fps` define the speed.
-        frames: F.
+        frames: number of frames, F.
         fps: frames per second of the video.
 
     Returns:

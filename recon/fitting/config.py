@@ -102,7 +102,7 @@ class FitConfig:
     def for_images(self, edge: int) -> FitConfig:
         """Scale the number of Gaussians to images with a longer edge of `edge` pixels.
 
-        Larger images show more detail. The other settings stay as they are.
+        Larger images show more detail. The other settings are unchanged.
         """
         factor = edge / REFERENCE_SIZE
         return replace(

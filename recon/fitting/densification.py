@@ -198,12 +198,12 @@ def reindex(
     rows: Tensor,
     fresh: Tensor,
 ) -> None:
-    """Set row i of each parameter and of its Adam moments to the former row `rows[i]`.
+    """Set row i of each parameter and of its Adam moments to the old row `rows[i]`.
 
     Args:
         parameters: all parameters with one row per Gaussian; they stay the same objects.
         optimizer: an Adam over them.
-        rows: former indices, any number of them, [N'].
+        rows: indices of old rows, [N']; N' may differ from N.
         fresh: whether a new row starts with zero moments, bool, [N'].
     """
     for parameter in parameters:
@@ -220,7 +220,7 @@ def reindex(
 def relocation_plan(
     opacities: Tensor, policy: Relocation, max_gaussians: int, generator: torch.Generator
 ) -> Tensor:
-    """Choose the former row of each new row, [N'] with N' ≥ N.
+    """Choose the old row from which each new row is copied, [N'] with N' ≥ N.
 
     Dead rows, and new rows up to the cap, become copies of live ones, which are sampled in
     proportion to their opacity; live rows are unchanged.
@@ -274,7 +274,7 @@ def share_opacity(gaussians: Gaussians, rows: Tensor) -> tuple[Tensor, Tensor]:
 def density_plan(
     gaussians: Gaussians, gradients: Tensor, policy: GrowAndPrune, limits: Limits
 ) -> tuple[Tensor, Tensor]:
-    """Choose the former row of each new row, and which rows are halves of a split Gaussian.
+    """Choose the old row from which each new row is copied, and the halves of split Gaussians.
 
     Args:
         gaussians: N Gaussians.
@@ -283,7 +283,7 @@ def density_plan(
         limits: limits of the step; if the cap is too low for all, the largest gradients win.
 
     Returns:
-        Former rows [N'], and whether each new row is a half, bool, [N'].
+        Old rows [N'], and whether each new row is a half of a split Gaussian, bool, [N'].
     """
     opacity, extent = gaussians.opacities.sigmoid(), gaussians.scales.exp().amax(dim=1)
     kept = opacity > policy.dead_opacity

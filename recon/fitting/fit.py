@@ -123,7 +123,7 @@ class Fit:
         return Step(self.iteration, psnr, len(self.parameters["means"]))
 
     def new_optimizer(self, old: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer:
-        """Make an Adam over all parameters; keep the moments of the Gaussians from an old one."""
+        """Make an Adam over all parameters; the Gaussians keep their moments from `old`."""
         rates = self.config.learning_rates
         groups = [
             {"params": [value], "lr": getattr(rates, name), "name": name, "motion": False}

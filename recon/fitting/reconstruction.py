@@ -85,9 +85,12 @@ def fit(
         Interrupted: `should_stop` returned True; nothing is saved.
         OutOfMemoryError: the GPU has too little memory.
     """
-    source = None if isinstance(grid, Grid) else Path(grid)
-    train_grid, found = (grid, None) if isinstance(grid, Grid) else _read_splits(Path(grid))
-    test_grid = found if test_grid is None else test_grid
+    if isinstance(grid, Grid):
+        source, train_grid, held_out = None, grid, None
+    else:
+        source = Path(grid)
+        train_grid, held_out = _read_splits(source)
+    test_grid = held_out if test_grid is None else test_grid
     config = config or fit_config(quality, motion, resolve_device(device), seed, sh_degree)
     config = config.for_images(max(train_grid.height, train_grid.width))
     with _kernel_threads(config), _memory_errors():

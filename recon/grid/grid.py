@@ -114,7 +114,7 @@ class Grid:
         return int(found[0])
 
     def image(self, view: int, frame: int) -> np.ndarray:
-        """Return the image of one camera at one time, RGBA, uint8, [H, W, 4]; raises as `index`."""
+        """Return the image of one camera at one time, RGBA, uint8, [H, W, 4]; see `index`."""
         return self.images[self.index(view, frame)]
 
     def subset(self, indices: np.ndarray) -> Grid:
@@ -247,7 +247,10 @@ def _check_indices(grid: Grid) -> None:
         raise GridError(f"the input view must be within 0..{grid.V - 1}, found {grid.input_view}")
     for name, indices, count in (("view", grid.view, grid.V), ("frame", grid.frame, grid.T)):
         if indices.shape != (len(grid.images),):
-            raise GridError(f"{name} has shape {indices.shape}, expected ({len(grid.images)},)")
+            raise GridError(
+                f"expected a {name} index for each of {len(grid.images)} images, found shape "
+                f"{indices.shape}"
+            )
         if indices.min() < 0 or indices.max() >= count:
             raise GridError(
                 f"{name} must be within 0..{count - 1}, found {indices.min()}..{indices.max()}"

@@ -131,7 +131,7 @@ def bake_texture(
         mesh: the canonical mesh, as rendered in `views`.
         unwrapped: result of `unwrap(mesh, size)`.
         views: V rendered views.
-        size: S.
+        size: width and height S of the texture.
 
     Returns:
         sRGB, uint8, [S, S, 3]; row 0 is v = 0.

@@ -157,8 +157,8 @@ class NativeMesh:
 
         Args:
             T_image_world: `image_from_world` of a camera, [3, 4].
-            height: H.
-            width: W.
+            height: image height H in pixels.
+            width: image width W in pixels.
         """
         seen = Visibility(
             np.empty((height, width), np.int32),
@@ -179,7 +179,7 @@ class NativeMesh:
 
         Args:
             T_map_world: as in `ShadowMaps`, [K, 3, 4].
-            size: S.
+            size: width and height S of the maps in texels.
         """
         matrices = np.ascontiguousarray(T_map_world, np.float32)
         nearness = np.empty((len(matrices), size, size), np.float32)

@@ -29,8 +29,8 @@ def rasterize_mesh(points: np.ndarray, faces: np.ndarray, height: int, width: in
         points: homogeneous image coordinates, [P, 3]: a point (X, Y, Z) lies at pixel
             (X / Z, Y / Z) and has depth Z. `camera_points` and `plane_points` make them.
         faces: point indices of the triangles' corners, [F, 3].
-        height: H.
-        width: W.
+        height: image height H in pixels.
+        width: image width W in pixels.
     """
     if not built():
         return rasterize_mesh_reference(points, faces, height, width)

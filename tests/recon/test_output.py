@@ -1,4 +1,4 @@
-"""Results are complete or absent, and nothing existing is lost unasked."""
+"""Outputs are complete or absent, and existing ones are replaced only with overwrite."""
 
 import contextlib
 import json

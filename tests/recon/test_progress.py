@@ -1,4 +1,4 @@
-"""The time left follows the pace."""
+"""The estimated time left follows the speed of the steps."""
 
 import pytest
 

@@ -227,9 +227,9 @@ def filter_grids(
 ) -> None:
     """Select the rendered grids that are fit for training: sharp, moving, complete, deduplicated.
 
-    The report holds kept.txt (input of `fourdvd data pack`), scores.jsonl, filter.json, report.html
-    and contact sheets; the grids are not changed. Scores of an earlier report are reused while
-    grids and measures are the same, so --overwrite with other limits is quick.
+    The report contains kept.txt (input of `fourdvd data pack`), scores.jsonl, filter.json,
+    report.html and contact sheets; the grids are not changed. Scores of an earlier report are
+    reused if grids and measures are the same, so that --overwrite with other limits is quick.
     """
     console.configure(quiet, verbose)
     if llm_url is not None and llm is None:

@@ -1,4 +1,4 @@
-"""`fourdvd data pack`: shards, counts as JSON, and the names that filters or users gave."""
+"""`fourdvd data pack`: shards, counts as JSON, and the selection of the grids."""
 
 import json
 from collections.abc import Callable

@@ -21,7 +21,7 @@ SMALL = ["--model", "sv4d2", "--size", "64", "--steps", "2", "--views", "2", "--
 
 @pytest.fixture(autouse=True)
 def no_weights(tmp_path, monkeypatch):
-    """Whatever this machine has, there are none."""
+    """Hide the weights of this machine."""
     (tmp_path / "none").mkdir()
     monkeypatch.setenv("FOURDVD_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setattr(weights, "find_in_cache", lambda model: None)

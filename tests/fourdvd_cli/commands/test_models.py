@@ -11,7 +11,7 @@ LABELS = [model.label for model in published.values()]
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path, monkeypatch) -> None:
-    """No weights of this machine's user are found."""
+    """Hide the weights of this machine."""
     monkeypatch.delenv("FOURDVD_WEIGHTS", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
 

@@ -1,4 +1,4 @@
-"""`fourdvd train`: what comes of it as JSON, options over configurations, and going on."""
+"""`fourdvd train`: results as JSON, options that override configurations, and resuming."""
 
 import json
 from collections.abc import Callable, Iterator

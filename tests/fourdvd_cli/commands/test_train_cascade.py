@@ -1,4 +1,4 @@
-"""`fourdvd train` from the autoencoder to the branch, each stage on what the ones before wrote."""
+"""`fourdvd train` from the autoencoder to the branch, each on the outputs of the earlier ones."""
 
 import json
 from collections.abc import Callable, Iterator

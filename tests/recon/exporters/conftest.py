@@ -1,4 +1,4 @@
-"""A tiny scene that is everything an exporter can meet: rotation, motion, view-dependent color."""
+"""Tiny scenes for the exporters, with rotation, motion and view-dependent color."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Moving, cloning and pruning: what is kept in step, what is kept in the picture."""
+"""Densification: relocation, cloning, splitting and pruning."""
 
 import math
 

@@ -99,7 +99,7 @@ def run(fit: Fit) -> list[Step]:
 
 
 def images_psnr(fit: Fit) -> float:
-    """Of all images of the grid in full size, over white."""
+    """Return the mean PSNR of all images of the grid at full size, over white."""
     grid, errors = fit.grid, []
     truth = grid.over().astype(np.float64) / 255
     with torch.no_grad():

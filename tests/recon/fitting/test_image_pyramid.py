@@ -1,4 +1,4 @@
-"""Sizes of images: what is averaged, and where the object is."""
+"""Image pyramids: averaging, cameras and object boxes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Cameras look where they should, and come back from JSON as they were."""
+"""Cameras: orbit, projection, common focus and JSON round trip."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Every folder that people have is read, and what cannot be read is named in one sentence."""
+"""Grid folders of all supported kinds are read, and invalid ones are refused with a reason."""
 
 import dataclasses
 import json
