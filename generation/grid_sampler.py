@@ -352,14 +352,14 @@ class GridSampler:
 
 
 def reduced(images: Tensor, size: int) -> Tensor:
-    """Downscale images [N, 3, H, W] that are larger than size² to size²."""
+    """Downscale images [N, 3, H, W] to size², unless they are smaller."""
     if images.shape[-1] <= size:
         return images
     return interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def enlarged(views: Tensor, size: int) -> Tensor:
-    """Upscale views [n, V, 3, H, W] in [−1, 1] that are smaller than size² to size²."""
+    """Upscale views [n, V, 3, H, W] in [−1, 1] to size², unless they have that size."""
     if views.shape[-1] == size:
         return views
     large = interpolate(views.flatten(0, 1), (size, size), mode="bicubic", align_corners=False)

@@ -154,10 +154,10 @@ def cut_soft_silhouette(image: np.ndarray) -> np.ndarray:
     """Estimate the alpha of an object on white whose silhouette fades out over many pixels.
 
     A small network draws the mean of all plausible objects, so silhouettes fade out as far as any
-    of them reaches. The darkness of a pixel over the greatest darkness nearby is an estimate of the
-    fraction of these objects that cover it. The edge is put at a third, slightly outside of where
-    half of them end, because missing parts deviate more from the truth than faint extra ones.
-    Colors stay unchanged.
+    of them reaches. The darkness of a pixel divided by the maximum darkness nearby estimates its
+    coverage, the fraction of these objects that cover it. Alpha rises from 0 to 1 between the two
+    coverages in `EDGE`. Both are below one half, because missing parts deviate more from the truth
+    than faint extra ones. Colors stay unchanged.
 
     Args:
         image: uint8, [H, W, 3].

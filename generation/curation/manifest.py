@@ -175,9 +175,10 @@ def parse_row(line: bytes) -> Row:
         if name not in keys and name not in REQUIRED:
             continue
         if not isinstance(keys.get(name), kinds):
-            raise ValueError(f"{name!r} is {keys.get(name)!r:.40}")
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"expected {name!r} of type {expected}, found {keys.get(name)!r:.40}")
     if Path(keys["name"]).name != keys["name"] or keys["name"] in ("", ".."):
-        raise ValueError(f"{keys['name']!r} is not the name of a folder")
+        raise ValueError(f"expected 'name' to be the name of a folder, found {keys['name']!r}")
     facts = {name: keys.pop(name) for name in list(keys) if name not in KEYS}
     return Row(**{**keys, "status": Status(keys["status"])}, facts=facts)
 

@@ -1,6 +1,6 @@
 """The stages of 4DVD's cascade, which train a LoRA and a structure branch for the frozen base.
 
-    coarse    a LoRA on SV4D: all views at once at the low size
+    coarse    a LoRA on SV4D: all views together at the low size
     fine      a structure branch: a few views at the high size, conditioned on the coarse grid
 
 Both are trained on upstream model outputs or ground truth. The ground-truth coarse images of the

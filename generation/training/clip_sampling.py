@@ -96,7 +96,14 @@ class ClipSample(NamedTuple):
 
 
 def sample_clip(config: SamplingConfig, V: int, T: int, rng: np.random.Generator) -> ClipSample:
-    """Sample views and frames of a grid of V views and T frames, which must be enough."""
+    """Sample the views and frames of one training sample.
+
+    Args:
+        config: what to sample.
+        V: number of views of the grid, at least `config.views`.
+        T: number of frames of the grid, at least `config.needed_frames`.
+        rng: random number generator.
+    """
     assert config.views <= V and config.needed_frames <= T, "checked when the data set is opened"
     reference_view = int(rng.integers(V)) if config.random_reference else 0
     steps = np.sort(rng.choice(V, config.views, replace=False))

@@ -308,7 +308,7 @@ def _metadata(kind: str, config: str, requires: Mapping[str, str]) -> dict[str, 
 def _json_object(text: str) -> dict[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError(f"{text!r} instead of a JSON object")
+        raise ValueError(f"{text!r}, which is not a JSON object")
     return value
 
 
@@ -316,5 +316,5 @@ def _parse_config(config: type[Any], values: Mapping[str, Any]) -> Any:
     """Create a configuration from JSON, which has lists instead of tuples."""
     names = {field.name for field in fields(config)}
     if set(values) != names:
-        raise ValueError(f"config with {sorted(values)} instead of {sorted(names)}")
+        raise ValueError(f"a config with the keys {sorted(values)} instead of {sorted(names)}")
     return config(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})

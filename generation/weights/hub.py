@@ -51,7 +51,7 @@ def fetch_weights(
     accept_license: bool = False,
     on_step: OnStep | None = None,
 ) -> Path:
-    """Download the weights of a model, unless they are there already.
+    """Download the weights of a model, unless they exist already.
 
     Args:
         model: the model.

@@ -265,7 +265,7 @@ def open_trained(name: str, folder: str | Path | None = None) -> TrainedWeights:
         folder: see `store.trained_folder`.
 
     Raises:
-        WeightsError: a file is missing, damaged or of another kind.
+        WeightsError: a file is missing or damaged, or has another kind.
     """
     model = trained[name]
     unet, image_encoder, vae = find_trained(model, folder)

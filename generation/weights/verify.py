@@ -266,7 +266,7 @@ def _parse(path: Path, text: bytes) -> Header:
 def _check_size(path: Path, found: int, expected: int) -> None:
     if found < expected:
         raise WeightsError(
-            f"{path}: the file is truncated, {found} of {expected} bytes are there{FETCH_AGAIN}"
+            f"{path}: the file is truncated, expected {expected} bytes, found {found}{FETCH_AGAIN}"
         )
     if found > expected:
         raise WeightsError(

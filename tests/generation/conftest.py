@@ -1,4 +1,4 @@
-"""What all tests of the generation share."""
+"""Fixtures of all tests of generation."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny networks wait for threads longer than they compute."""
+    """Use one torch thread, because tiny networks wait longer for threads than they compute."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

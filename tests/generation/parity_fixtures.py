@@ -1,4 +1,4 @@
-"""Numbers of the reference implementation: which there are, and how they are read.
+"""Fixtures with results of the reference implementation, and their reader.
 
 A folder of them is described by its JSON files; nothing about sizes or names is assumed here.
 """
@@ -78,7 +78,7 @@ def _hashable(value: Any) -> Any:
 
 
 def error(found: Tensor, expected: Tensor) -> tuple[float, float]:
-    """Largest and root-mean-square difference, each relative to that of the expected numbers."""
+    """Return maximum and root-mean-square error, each relative to that of the expected values."""
     difference = (found - expected).double()
     return (
         float(difference.abs().max() / expected.abs().max()),
@@ -88,7 +88,7 @@ def error(found: Tensor, expected: Tensor) -> tuple[float, float]:
 
 @torch.inference_mode()
 def call(network: SV3DUNet | SV4DUNet, meta: dict[str, Any], io: dict[str, Tensor]) -> Tensor:
-    """The network's answer to one case."""
+    """Run the network on one case."""
     inputs = (io["x"], io["timesteps"], io["y"])
     if isinstance(network, SV3DUNet):
         still = io["image_only_indicator"].flatten().bool()

@@ -1,4 +1,4 @@
-"""The cascade from a clip to a grid, its two stages, and what is refused."""
+"""The cascade from a clip to a grid: its two stages and its errors."""
 
 import itertools
 import json
@@ -113,7 +113,7 @@ def test_untrained_lora_and_branch_leave_the_fine_stage_plain_sv4d(tmp_path, nam
 
 
 def test_a_stage_of_one_window_is_eulers_method_on_sv4d_with_the_input_view_first(tmp_path):
-    """Written out plainly: two steps, both halves of guidance, of T = 5 and V = 4."""
+    """Compute two steps with guidance explicitly, for T = 5 and V = 4."""
     this = Job(make_plan(settings(), 5), video_of(5))
     weights = tiny_weights(tmp_path, "sv3d_p", "sv4d")
     networks, orbit = (
@@ -152,7 +152,7 @@ def test_a_stage_of_one_window_is_eulers_method_on_sv4d_with_the_input_view_firs
 
 
 def test_the_coarse_grid_decides_about_the_fine_one(tmp_path):
-    """The LoRA has no other way to it than through the branch."""
+    """The coarse LoRA affects the fine grid only through the branch's input."""
     a, b = (sampled(tmp_path, write_trained(tmp_path, effect), 5).views for effect in (0.3, 0.6))
     assert (a - b).abs().max() > 1e-3
 

@@ -1,4 +1,4 @@
-"""The unfinished state of a generation: saved atomically, and resumed only by the same one."""
+"""Checkpoints of a generation are saved atomically and resumed only by the same generation."""
 
 import json
 import os

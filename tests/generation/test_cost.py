@@ -36,7 +36,7 @@ NETWORKS = Architecture(SMALL)
 
 
 def grid_input(T: int, V: int, side: int, device: str) -> tuple[torch.Tensor, ...]:
-    """What SMALL is called with, both halves of the guidance."""
+    """Inputs of SMALL for both halves of the guidance."""
     N = 2 * T * V
     shapes = (
         (N, SMALL.in_channels, side, side),
@@ -49,7 +49,7 @@ def grid_input(T: int, V: int, side: int, device: str) -> tuple[torch.Tensor, ..
 
 
 def allocated_peak(run) -> int:
-    """The most bytes that the CPU's allocator had given out, by its own account."""
+    """Return the peak bytes that the CPU's allocator reports."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         result = run()
     del result
@@ -63,7 +63,7 @@ def allocated_peak(run) -> int:
 
 
 def architectures(todo: Plan, folder: Path | None = None) -> dict[str, Architecture]:
-    """Return those of the models of a plan, with a small UNet for a published base."""
+    """Return the architectures of a plan's models, with a small UNet for a published base."""
     found = {name: find_architecture(name, folder) for name in todo.models}
     if folder is None:
         base = todo.preset.model

@@ -1,4 +1,4 @@
-"""The networks on a CUDA device: the same numbers, and as much memory as was estimated."""
+"""The networks on a CUDA device: the CPU's results, and the estimated memory."""
 
 from dataclasses import replace
 

@@ -65,7 +65,7 @@ CONDITIONAL, UNCONDITIONAL = conditioning(1), conditioning(2)
 
 
 class Network:
-    """Depends on all of its inputs, and records them."""
+    """Network whose output depends on all inputs, which it records."""
 
     def __init__(self):
         self.asked: list[tuple[Tensor, Tensor, Sequence[Conditioning]]] = []
@@ -81,7 +81,7 @@ def denoised(scale: Tensor, sigma: float = 1.5, together: bool = True) -> Tensor
 
 
 def alone(followed: Conditioning, sigma: float = 1.5) -> Tensor:
-    """D(x; σ) under one conditioning, by its formula."""
+    """Compute D(x; σ) under one conditioning by its formula."""
     x, root = numbers(*BATCH), math.sqrt(sigma**2 + 1)
     noise = torch.full((N,), math.log(sigma) / 4)
     v = Network()(torch.cat([x / root, followed.concat], 1), noise, [followed])
@@ -222,7 +222,7 @@ def gaussian(x: Tensor, sigma: float) -> Tensor:
 
 
 def flow_of_gaussian(x: Tensor, sigma: float) -> Tensor:
-    """Where the flow of that denoiser leads: the distance from the mean shrinks like √(s² + σ²)."""
+    """Compute the exact ODE solution: the distance from the mean is proportional to √(s² + σ²)."""
     return MEAN + (x - MEAN) * DEVIATION / math.sqrt(DEVIATION**2 + sigma**2)
 
 
@@ -234,7 +234,7 @@ def end_error(steps: int) -> float:
 
 
 def test_normal_data_are_reached_with_first_order_accuracy():
-    """The method is of first order."""
+    """Halving the step size halves the error."""
     errors = [end_error(steps) for steps in (50, 100, 200, 400)]
     assert errors[0] < 0.2
     for coarse, fine in itertools.pairwise(errors):

@@ -1,4 +1,4 @@
-"""The cascade of our own networks from a clip to a grid, from a folder that training has left."""
+"""The cascade of trained networks from a clip to a grid."""
 
 import itertools
 import json
@@ -33,17 +33,19 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[None]:
-    """A coarse grid that is smaller than the clip is."""
+    """Options for a coarse grid that is smaller than the clip."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets, "mini", replace(presets["mini"], coarse_size=COARSE))
         yield
 
 
 @pytest.fixture(scope="module")
-def gather(weights, small, tmp_path_factory) -> np.ndarray:
-    """Images of a run that was not stopped, with as many threads as the tests have."""
+def uninterrupted(weights, small, tmp_path_factory) -> np.ndarray:
+    """Images of an uninterrupted run with the tests' number of threads."""
     with on_one_thread():
-        return make(weights, tmp_path_factory.mktemp("gather") / "grid", T=9, views=1).grid.images
+        return make(
+            weights, tmp_path_factory.mktemp("uninterrupted") / "grid", T=9, views=1
+        ).grid.images
 
 
 def make(
@@ -122,7 +124,7 @@ def test_the_same_seed_makes_the_same_grid_and_another_seed_another(weights, tmp
 
 def test_little_memory_makes_the_same_grid(weights, small, tmp_path, monkeypatch):
     monkeypatch.setattr("generation.networks.LOW_MEMORY_TOKENS", 50)
-    # Silhouettes have edges, where a rounding may decide.
+    # At the edges of silhouettes, alpha may depend on rounding.
     monkeypatch.setitem(presets, "mini", replace(presets["mini"], soft_silhouettes=False))
     usual = make(weights, tmp_path / "a").grid.images
     little = make(weights, tmp_path / "b", low_memory=True).grid.images
@@ -149,7 +151,7 @@ def test_lora_and_branch_decide_about_the_grid(weights, tmp_path):
      (14, 13, {"reference_views", "coarse", "fine"})],
 )  # fmt: skip
 def test_a_run_resumed_in_any_stage_equals_an_uninterrupted_one(
-    weights, gather, tmp_path, stop_after, resumes_at, saved
+    weights, uninterrupted, tmp_path, stop_after, resumes_at, saved
 ):
     count = itertools.count(1)
     folder = tmp_path / "grid"
@@ -161,7 +163,7 @@ def test_a_run_resumed_in_any_stage_equals_an_uninterrupted_one(
     steps: list[int] = []
     made = make(weights, folder, T=9, views=1, on_step=lambda each: steps.append(each.step))
     assert steps == list(range(resumes_at, 19))
-    assert (made.grid.images == gather).all()
+    assert (made.grid.images == uninterrupted).all()
     assert not (folder / UNFINISHED).exists()
 
 

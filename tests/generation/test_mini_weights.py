@@ -1,4 +1,4 @@
-"""The cascade that is part of the package: whole, small, and better than no network."""
+"""The bundled cascade is complete, small, and better than no network."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +48,7 @@ def generated(truth: Grid, folder: Path, coarse_only: bool = False) -> Grid:
 
 
 def mean_over_views(measure: Callable, truth: Grid, images: Callable) -> float:
-    """Over the images of the views that are not the input, over white."""
+    """Average a metric over the images of the generated views, over white."""
     found = [
         measure(over_white(images(view, index)), over_white(truth.image(view, frame)))
         for view in range(1, truth.V)

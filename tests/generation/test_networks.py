@@ -43,7 +43,7 @@ def test_a_full_size_unet_has_the_published_tensors_and_no_others(name: str):
 
 
 def conditionings_of(inputs: dict, per_clip: int) -> list[Conditioning]:
-    """One for each clip of the batch; `concat` is part of the network's input already."""
+    """Conditionings of the clips of a batch; `concat` is already part of the network's input."""
     clips = inputs["vector"].split(per_clip)
     contexts = inputs["context"].flatten(0, -2).split(len(inputs["context"].flatten(0, -2)) // 2)
     references = inputs.get("reference", [None, None])

@@ -104,7 +104,7 @@ def test_parity_of_steps_and_of_halves_that_run_one_after_the_other(fixture: Fix
 
 
 class SamplingRun:
-    """A run of the reference: its network, its conditionings, its guidance."""
+    """A run of the reference implementation: network, conditionings, guidance."""
 
     def __init__(self, fixture: Fixture):
         self.meta, self.tensors = fixture.meta, fixture.tensors()

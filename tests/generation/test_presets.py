@@ -24,7 +24,7 @@ from recon.grid.cameras import viewing_angles_deg
 
 
 def random_azimuths(count: int, seed: int) -> tuple[float, ...]:
-    """Whole degrees, so that they are apart."""
+    """Sample distinct azimuths in whole degrees."""
     return tuple(map(float, sorted(random.Random(seed).sample(range(1, 360), count))))
 
 
@@ -76,7 +76,7 @@ def test_the_published_orbit_is_kept_if_it_contains_all_azimuths(wanted: tuple[f
 
 
 def test_the_published_azimuths_are_the_published_indices_of_the_rolled_orbit():
-    """Rolled by one, so that index 0 is the input image and k is k · 360/21 degrees."""
+    """SV3D's orbit rolled by one: index 0 is the input view and k is at k · 360/21 degrees."""
     azimuths = presets["sv4d"].azimuths_deg
     assert azimuths == pytest.approx(
         [34.29, 85.71, 120, 154.29, 205.71, 240, 274.29, 325.71], abs=0.005

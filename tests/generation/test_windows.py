@@ -1,4 +1,4 @@
-"""Windows over clips of any length: the published ones, and what holds for all."""
+"""Windows over clips of any length: the published ones, and properties of all."""
 
 import itertools
 from collections.abc import Callable

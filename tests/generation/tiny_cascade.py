@@ -1,4 +1,4 @@
-"""The cascade's own files for the tiny networks, and a job of it."""
+"""LoRA and branch files for the tiny networks, and a job of the cascade."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.generation.tiny_networks import tiny_weights
 
 
 def tiny_sv4d(folder: Path) -> Networks:
-    """The networks that every stage finds in the file of SV4D."""
+    """Tiny networks in place of those of SV4D's file."""
     return tiny_weights(folder, "sv4d")["sv4d"].load(torch.device("cpu"), torch.float32)
 
 

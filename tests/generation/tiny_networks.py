@@ -39,7 +39,7 @@ TINY_TOWER = CLIPVisionConfig(
 
 
 class TinyWeights(PublishedWeights):
-    """Weights whose networks are tiny and the same each time, whatever the file holds."""
+    """Stand-in for published weights, with fixed tiny networks and no file content."""
 
     def load(self, device: torch.device, dtype: torch.dtype, low_memory: bool = False) -> Networks:
         return build_tiny(self.architecture.unet, device, dtype, low_memory)
@@ -61,7 +61,7 @@ def build_tiny(
 
 
 def tiny_weights(folder: Path, *names: str) -> dict[str, TinyWeights]:
-    """Files that have a hash and nothing else."""
+    """Weights files that only have a hash."""
     found = {}
     for name in names:
         path = folder / f"{name}.safetensors"

@@ -1,4 +1,4 @@
-"""A gather trained cascade of tiny networks in a folder, as `fourdvd train assemble` leaves one."""
+"""A cascade of tiny networks in a folder, as `fourdvd train assemble` writes it."""
 
 from pathlib import Path
 
@@ -63,19 +63,19 @@ def write_trained_cascade(
 
 
 def write_autoencoder(path: Path, seed: int = 0) -> None:
-    """An autoencoder of random numbers in the place of what is there."""
+    """Replace the folder's autoencoder by one with random weights."""
     network = with_random_weights(PatchAutoencoder(AUTOENCODER), seed)
     save_weights(path, AUTOENCODER, network.state_dict(), overwrite=True)
 
 
 def write_unet(folder: Path, name: str, seed: int = 0) -> None:
-    """A UNet for the folder's autoencoder in the place of what is there."""
+    """Replace a UNet by one for the folder's autoencoder."""
     unet = SV4DUNet(GRID) if name == BASE else SV3DUNet(ORBIT)
     _write(folder, UNET_FILES[name], with_random_weights(unet, seed))
 
 
 def write_image_encoder(folder: Path, name: str, seed: int = 0) -> None:
-    """An image encoder for the folder's autoencoder in the place of what is there."""
+    """Replace an image encoder by one for the folder's autoencoder."""
     _write(
         folder,
         IMAGE_ENCODER_FILES[name],

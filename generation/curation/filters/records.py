@@ -121,6 +121,9 @@ def verdicts_by_scores(records: Sequence[Record], thresholds: Thresholds) -> lis
     Args:
         records: records in the order of precedence.
         thresholds: thresholds of the scores.
+
+    Returns:
+        The verdict about each record.
     """
     reasons = [_reasons(record, thresholds) for record in records]
     passed = [index for index, found in enumerate(reasons) if not found]

@@ -120,7 +120,7 @@ def read_names(path: Path) -> list[str]:
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     for name in names:
         if Path(name).name != name or name == "..":
-            raise InputError(f"{name!r} is not the name of a folder", path)
+            raise InputError(f"expected one folder name per line, found {name!r}; remove it", path)
     return names
 
 

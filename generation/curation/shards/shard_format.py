@@ -191,7 +191,9 @@ class PackIndex:
                 skipped=tuple(Skipped(**each) for each in values["skipped"]),
             )
         except _NOT_VALID as error:
-            raise ValueError(f"not a valid index ({error!r})") from error
+            raise ValueError(
+                f"expected a valid index, found a missing or invalid value ({error!r}); pack again"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -251,10 +253,14 @@ class PackedSample:
                 origin=_origin(values),
             )
         except _NOT_VALID as error:
-            raise ValueError(f"not the JSON of a sample ({error!r})") from error
+            raise ValueError(
+                f"expected the JSON of a sample, found a missing or invalid value ({error!r}); "
+                "pack again"
+            ) from error
         count = len(sample.cameras) * len(sample.times)
         if any(len(images) != count for images in sample.images.values()):
-            raise ValueError(f"expected {count} images of each size")
+            counts = {size: len(images) for size, images in sample.images.items()}
+            raise ValueError(f"expected {count} images of each size, found {counts}")
         return sample
 
 
@@ -287,7 +293,9 @@ def _flat(sample: IndexedSample) -> dict[str, Any]:
 def _sample(values: dict[str, Any], shards: int) -> IndexedSample:
     shard = _natural(values["shard"], least=0)
     if shard >= shards:
-        raise ValueError(f"sample {values['name']!r} lies in shard {shard} of {shards}")
+        raise ValueError(
+            f"expected a shard number below {shards} for sample {values['name']!r}, found {shard}"
+        )
     return IndexedSample(
         name=str(values["name"]),
         key=str(values["key"]),
@@ -302,7 +310,9 @@ def _sample(values: dict[str, Any], shards: int) -> IndexedSample:
 def _shard(values: dict[str, Any]) -> Shard:
     shard = Shard(**values)
     if not _FILE_NAME.fullmatch(shard.file):  # it must not leave the folder
-        raise ValueError(f"{shard.file!r} is not the name of a shard")
+        raise ValueError(
+            f"expected the name of a shard such as shard-000000.tar, found {shard.file!r}"
+        )
     return shard
 
 

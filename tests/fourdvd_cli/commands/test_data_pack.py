@@ -98,7 +98,7 @@ def test_a_folder_without_grids_is_an_input_error(command, tmp_path):
 def test_enlarging_images_is_an_input_error(command, data, tmp_path):
     result = command(data, "-o", tmp_path / "out", "--min-frames", 2)
     assert exit_code(result) == 3
-    assert "never enlarged to 576" in str(result.exception)
+    assert "at least 576² pixels" in str(result.exception)
 
 
 @pytest.mark.parametrize(

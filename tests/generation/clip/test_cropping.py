@@ -1,4 +1,4 @@
-"""The square holds the object in every frame at the size asked for, and can be undone."""
+"""The square contains the object in every frame at the requested size, and can be inverted."""
 
 import json
 
@@ -96,7 +96,7 @@ def test_images_without_alpha_are_opaque_inside_and_empty_outside():
 
 
 def moving_boxes(T: int, wobble: float = 0.0) -> np.ndarray:
-    """A box that moves down and right at a steady speed, with a limb that shakes it."""
+    """Bounding boxes that move down and right at constant speed, with a waving limb."""
     t = np.arange(T)
     limb = wobble * np.sin(2 * np.pi * t / 5)
     return np.stack([20 + 2 * t, 10 + 5 * t, 60 + 2 * t, 40 + 5 * t + limb], axis=-1)

@@ -24,7 +24,7 @@ from recon.grid.grid import composite
 
 @pytest.fixture
 def homeless(tmp_path, monkeypatch):
-    """No network's file anywhere that rembg looks at."""
+    """An environment in which rembg finds no weights."""
     for name in ("U2NET_HOME", "XDG_DATA_HOME", "REMBG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -33,7 +33,7 @@ def homeless(tmp_path, monkeypatch):
 
 @pytest.fixture
 def rembg(monkeypatch) -> ModuleType:
-    """A stand-in that takes what is red for the object and keeps note of the sizes."""
+    """A stand-in for rembg that segments red pixels and records the image sizes."""
     module = ModuleType("rembg")
     sizes: list[tuple[int, int]] = []
 
@@ -168,7 +168,7 @@ DISTANCE = np.hypot(ROWS, COLUMNS)
 
 
 def disc(blur_px: float, color=(200, 120, 30)) -> np.ndarray:
-    """Over white, uint8, [SIZE, SIZE, 3]."""
+    """Draw a soft silhouette over white, uint8, [SIZE, SIZE, 3]."""
     alpha = (DISTANCE < RADIUS).astype(float)
     if blur_px:
         alpha = gaussian_filter(alpha, blur_px)

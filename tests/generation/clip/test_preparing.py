@@ -40,7 +40,7 @@ def write_frames(folder, images: np.ndarray):
 
 
 def as_the_reference(frames: np.ndarray, size: int, ratio: float) -> np.ndarray:
-    """What SV4D's preparation makes of square frames over white, float64, derived anew."""
+    """Compute SV4D's preprocessing of square frames over white independently, float64."""
     T, height, width = frames.shape[:3]
     seen = frames[..., 3] > 0 if frames.shape[-1] == 4 else frames.mean(axis=-1) <= 250
     _, rows, columns = np.nonzero(seen)

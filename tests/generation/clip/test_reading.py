@@ -1,4 +1,4 @@
-"""The frames that are asked for come from any clip, and clips that have too few are refused."""
+"""The selected frames are read from any clip, and clips with too few frames are refused."""
 
 import math
 import shutil
@@ -16,7 +16,7 @@ from recon.media import write_png, write_video
 
 
 def numbered_frames(T: int, height: int = 32, width: int = 48, channels: int = 3) -> np.ndarray:
-    """Frame t is of grey level 5 t, with a hole where there is a fourth channel."""
+    """Make frames of gray level 5 t, with a transparent hole if there is a fourth channel."""
     frames = np.repeat(np.arange(T, dtype=np.uint8) * 5, height * width * channels)
     frames = frames.reshape(T, height, width, channels)
     if channels == 4:
@@ -38,7 +38,7 @@ def numbers_of(images: np.ndarray) -> list[int]:
 
 @pytest.fixture
 def video(tmp_path):
-    """41 frames of 10 a second."""
+    """A video of 41 frames at 10 fps."""
     write_video(tmp_path / "clip.mp4", numbered_frames(41), fps=10)
     return tmp_path / "clip.mp4"
 

@@ -1,4 +1,4 @@
-"""A prepared clip comes back from its files, and its preview shows the mask."""
+"""A prepared clip can be read back from its files, and its preview shows the mask."""
 
 import numpy as np
 import pytest

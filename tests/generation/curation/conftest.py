@@ -1,4 +1,4 @@
-"""Blender for the tests that need it, and small programs in its place for those that break it."""
+"""Blender for the tests that need it, and small stand-in programs for tests of failures."""
 
 import importlib.util
 import sys
@@ -16,7 +16,7 @@ needs_blender = pytest.mark.skipif(
 
 @pytest.fixture
 def instead_of_blender(tmp_path, monkeypatch) -> Callable[[str], Path]:
-    """Puts a program of a few lines of Python in the place of Blender."""
+    """Replace Blender by a Python program of a few lines."""
 
     def put(code: str) -> Path:
         program = tmp_path / "blender"

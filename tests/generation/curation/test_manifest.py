@@ -1,4 +1,4 @@
-"""The manifest keeps what came of each asset, through crashes and repeated work."""
+"""The manifest keeps the result of each asset, through crashes and repeated runs."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Baked assets of a few triangles, for tests of what draws them."""
+"""Baked assets of a few triangles, for tests of the renderers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def quad(
     normal: tuple[float, float, float] = (0, -1, 0),
     surface: int = 0,
 ) -> MeshFrame:
-    """A square; seen from its front, u grows to the right and v up where the normal is level."""
+    """A square; seen from the front, u increases to the right and v upwards."""
     front = np.asarray(normal, np.float64) / np.linalg.norm(normal)
     up = np.array([0.0, 1.0, 0.0]) if abs(front[2]) > 0.9 else np.array([0.0, 0.0, 1.0])
     right = np.cross(up, front)
@@ -30,7 +30,7 @@ def quad(
 
 
 def ball(radius: float = 0.5, rings: int = 6, surface: int = 0) -> MeshFrame:
-    """A sphere of few triangles whose normals are those of a sphere."""
+    """A coarse sphere with the normals of an exact one."""
     polar = np.linspace(0, np.pi, rings + 1)[:, None]
     around = np.linspace(0, 2 * np.pi, 2 * rings, endpoint=False)
     level = np.sin(polar) * np.stack([np.cos(around), np.sin(around)])[:, None]
@@ -66,7 +66,7 @@ def mesh(
 
 
 def joined(*parts: MeshFrame) -> MeshFrame:
-    """Several frames as one."""
+    """Concatenate several meshes to one frame."""
     offsets = np.cumsum([0, *(len(part.vertices) for part in parts)], dtype=np.int32)
     return MeshFrame(
         np.concatenate([part.vertices for part in parts]),
@@ -81,5 +81,5 @@ def joined(*parts: MeshFrame) -> MeshFrame:
 def asset(
     frame: MeshFrame, *surfaces: Surface, textures: tuple[np.ndarray, ...] = ()
 ) -> BakedAsset:
-    """One frame with its surfaces; the gray one if none is given."""
+    """A baked asset of one frame; without surfaces it gets the default gray one."""
     return BakedAsset((frame,), surfaces or (Surface(),), textures)

@@ -18,7 +18,7 @@ from generation.models.transformer import (
 def plain_attention(
     layer: SelfAttention | SingleKeyAttention, queries: Tensor, keys: Tensor, head: int
 ) -> Tensor:
-    """Softmax(q kᵀ / √d) v of [S, C] queries over [K, C′] keys, heads of `head` channels."""
+    """Compute softmax(q kᵀ / √d) v of [S, C] and [K, C′] tokens, per head of `head` channels."""
     q, k, v = linear(layer.to_q, queries), linear(layer.to_k, keys), linear(layer.to_v, keys)
     heads = []
     for part in (slice(start, start + head) for start in range(0, q.shape[1], head)):
@@ -28,13 +28,13 @@ def plain_attention(
 
 
 def plain_feed_forward(layer: FeedForward, x: Tensor) -> Tensor:
-    """Value times GELU of the gate, with the error function."""
+    """Compute value · GELU(gate) with the error function."""
     value, gate = linear(layer.net[0].proj, x).chunk(2, -1)  # type: ignore[arg-type]
     return linear(layer.net[2], value * gate * (1 + torch.erf(gate / math.sqrt(2))) / 2)
 
 
 def plain_block(block: TransformerBlock, x: Tensor, token: Tensor) -> Tensor:
-    """A block of one sequence [S, C] conditioned on one token [C′]."""
+    """Compute a block on one sequence [S, C] conditioned on one token [C′]."""
     head = block.attn1.head_channels
     x = x.double()
     if isinstance(block, SequenceBlock):

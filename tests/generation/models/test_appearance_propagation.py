@@ -33,7 +33,7 @@ def layout_and_reference() -> tuple[Tensor, Tensor]:
 
 
 def plain(layer: AppearancePropagation, layout: Tensor, reference: Tensor) -> Tensor:
-    """All of a time's w·h·V positions in one full matrix of weights."""
+    """Compute eq. 3 over all w·h·V positions of a time with a full attention matrix."""
     normed = plain_norm(layer.norm, reference.double())
     results = []
     for time in range(n):
@@ -53,7 +53,7 @@ def plain(layer: AppearancePropagation, layout: Tensor, reference: Tensor) -> Te
 
 
 def plain_norm(norm: GroupNorm, x: Tensor) -> Tensor:
-    """Not torch's own: in channels-last memory its backward pass on a CPU ends the process."""
+    """Compute group norm without torch's kernel, whose backward pass crashes here on a CPU."""
     groups = x.unflatten(1, (32, -1))
     centred = groups - groups.mean((2, 3, 4), keepdim=True)
     scaled = centred / (centred.square().mean((2, 3, 4), keepdim=True) + 1e-5).sqrt()
@@ -62,7 +62,7 @@ def plain_norm(norm: GroupNorm, x: Tensor) -> Tensor:
 
 
 def rows(x: Tensor) -> Tensor:
-    """[V, C, h, w] as [V·h·w, C]."""
+    """Reshape [V, C, h, w] to [V·h·w, C]."""
     return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 

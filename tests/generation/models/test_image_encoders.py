@@ -43,7 +43,7 @@ def small_clip() -> CLIPImageEncoder:
 
 
 def openclip_weights() -> dict[str, Tensor]:
-    """Random, under OpenCLIP's names."""
+    """Random weights under OpenCLIP's names."""
     positions = (CLIP_SIDE // PATCH) ** 2 + 1
     shapes: dict[str, tuple[int, ...]] = {
         "class_embedding": (WIDTH,),
@@ -73,7 +73,7 @@ def openclip_weights() -> dict[str, Tensor]:
 
 
 def vision_transformer(weights: dict[str, Tensor], pixels: Tensor) -> Tensor:
-    """Patches, class token, positions; pre-norm blocks; the class token, projected; float64."""
+    """Compute a vision transformer by its definition, float64: the projected class token."""
     w = {name: tensor.double() for name, tensor in weights.items()}
 
     def norm(name: str, x: Tensor) -> Tensor:

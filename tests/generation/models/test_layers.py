@@ -175,7 +175,7 @@ def test_the_block_along_frames_normalizes_over_all_of_them_and_convolves_in_3d(
 
 
 def plain_frame_block(block: FrameBlock, x: Tensor, emb: Tensor) -> Tensor:
-    """SPEC: [b, C, F, h, w], norm, SiLU, convolution, embedding of each frame, and again."""
+    """Compute the block in [b, C, F, h, w]: twice norm, SiLU, convolution, with the embedding."""
 
     def normed_and_convolved(x: Tensor, layers: nn.Sequential) -> Tensor:
         norm, convolution = layers[0], layers[-1]

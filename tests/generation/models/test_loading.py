@@ -1,4 +1,4 @@
-"""Tensors are loaded into the module they fit, and into no other."""
+"""Tensors are loaded only into a module that they fit."""
 
 import pytest
 import torch

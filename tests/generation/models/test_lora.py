@@ -83,7 +83,7 @@ def test_every_part_of_a_trained_lora_has_an_effect(name: str):
 
 
 def only_trainable(network: nn.Module) -> nn.Module:
-    """The parameters that need gradients, under their names."""
+    """Return the parameters that require gradients, by name."""
     holder = nn.Module()
     for key, parameter in network.named_parameters():
         if parameter.requires_grad:

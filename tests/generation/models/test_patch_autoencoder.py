@@ -26,7 +26,7 @@ def images(count: int = 2, patches: int = 3, patch: int = 4) -> torch.Tensor:
 
 
 def quarter_means(images: np.ndarray, patch: int) -> np.ndarray:
-    """Each quarter of each patch in its mean color, [N, 3, S, S]."""
+    """Replace each quarter of each patch by its mean color, [N, 3, S, S]."""
     made, half = np.empty_like(images), patch // 2
     for top in range(0, images.shape[2], half):
         for left in range(0, images.shape[3], half):

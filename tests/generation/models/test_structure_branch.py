@@ -1,4 +1,4 @@
-"""Residuals of structure branches: none untrained, at the right points, for any order of views."""
+"""Residuals of structure branches: zero if untrained, at the right points, for any view order."""
 
 from dataclasses import replace
 
@@ -143,7 +143,7 @@ def test_clips_of_a_batch_do_not_see_each_other(name: str):
 
 
 def test_one_structure_serves_all_batch_items_of_a_call(name: str):
-    """As guidance calls the network: the same frames twice, under two conditionings."""
+    """Guidance calls the network with the same frames twice, under two conditionings."""
     network, inputs, branch, one = sv4d("sv4d"), sv4d_inputs(b=2), trained(name), structure()
     twice = Structure(*(torch.cat([each, each]) for each in one))
     found = network(**inputs, feature_residuals=branch(one))
@@ -203,7 +203,7 @@ def reached(gradient: Tensor | None) -> bool:
 
 
 def unused(key: str) -> bool:
-    """What has no effect in the published network has none in its copy."""
+    """Parameters without effect in the published network have none in its copy."""
     return any(part in key for part in (".norm2.", ".attn2.to_q.", ".attn2.to_k."))
 
 

@@ -21,7 +21,7 @@ def moved(inputs: dict, frame: int) -> dict:
 
 
 def influenced(still: Tensor | None) -> list[list[bool]]:
-    """Whether a change of frame i is seen in frame j: [i][j]."""
+    """Return whether a change of frame i affects frame j: [i][j]."""
     network, inputs = sv3d(), sv3d_inputs() | {"still": still}
     with torch.inference_mode():
         before = network(**inputs)
@@ -55,7 +55,7 @@ def test_no_still_frames_is_the_default():
 
 
 def test_the_transformer_is_the_plain_one():
-    """Space, then frames at their positions conditioned on the first frame's token, blended."""
+    """Compute attention in space, then over frames with positions and the first token, blended."""
     layer = with_random_weights(SV3DTransformer(C, SV3D))
     x, given = frames(2 * F, C, H, W), conditions(2)
     found = layer(x, given)

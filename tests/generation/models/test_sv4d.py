@@ -114,7 +114,7 @@ def conditions() -> SV4DConditions:
 
 @pytest.mark.parametrize("name", SV4D)
 def test_the_transformer_is_the_plain_one(name: str):
-    """Space, blended with views, blended with times."""
+    """Compute attention in space, blended with views, blended with times."""
     config = SV4D[name]
     layer, x = with_random_weights(SV4DTransformer(C, config)), frames(B * T * V, C, H, W)
     given = conditions()
@@ -163,7 +163,7 @@ def test_a_transformer_uses_the_cameras_of_the_first_time_only(name: str):
 def test_views_see_each_other_in_attention_but_in_sv4d2_only_where_groups_straddle(
     name: str, width: int, seen: set[int]
 ):
-    """Of a change in view 1 of one clip."""
+    """Compute the effect of a change in view 1 of one clip."""
     layer, x = with_random_weights(SV4DTransformer(C, SV4D[name])), frames(B * T * V, C, 3, width)
     changed = x.clone()
     changed[1, :, 0, 0] += 1

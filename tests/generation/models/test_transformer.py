@@ -92,7 +92,7 @@ def test_the_sequence_may_be_in_any_order(layer: SelfAttention):
 
 
 def test_heads_are_split_without_a_copy(layer: SelfAttention, monkeypatch: pytest.MonkeyPatch):
-    """What the kernel gets is the memory that the projections wrote."""
+    """The attention kernel gets the memory of the projections, not a copy."""
     written: list[int] = []
     read: list[int] = []
 
@@ -130,7 +130,7 @@ def test_queries_and_keys_get_no_gradient_where_there_is_one_key():
 def test_an_accelerator_gets_no_more_sequences_at_once_than_its_grid_has_blocks(
     axis: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """On the meta device, whose tensors have shapes only."""
+    """Run on the meta device, whose tensors have only shapes."""
     shapes: list[torch.Size] = []
     real = transformer.scaled_dot_product_attention
 
@@ -188,7 +188,7 @@ def test_gradients_on_cuda_are_those_of_a_cpu(S: int):
 
 
 def _gradients(values: list[Tensor]) -> tuple[Tensor, ...]:
-    """Of the sum of squares of what comes out."""
+    """Compute the gradients of the output's sum of squares."""
     inputs = [each.transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for each in values]
     return torch.autograd.grad(attend(*inputs).float().square().sum(), inputs)
 

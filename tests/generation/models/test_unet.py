@@ -156,7 +156,7 @@ COPYING = (torch.ops.aten.clone, torch.ops.aten.copy_, torch.ops.aten._to_copy)
 
 
 class Copies(TorchDispatchMode):
-    """Counts the elements of tensors that are copied as they are."""
+    """Count the elements of tensors that are copied unchanged."""
 
     def __init__(self):
         super().__init__()
@@ -170,7 +170,7 @@ class Copies(TorchDispatchMode):
 
 
 def test_no_layer_copies_features_to_move_their_axes(name: str):
-    """But the input, once, into the memory format of all that follows."""
+    """Only the input is copied, once, to channels-last memory."""
     network, inputs = network_of(name), inputs_of(name)
     with torch.no_grad(), Copies() as copies:
         network(**inputs)
@@ -288,7 +288,7 @@ def test_feature_points_have_the_sizes_of_the_features_that_a_call_makes(
 
 
 def note(made: dict[str, Tensor], name: str, layer: nn.Module, inputs: tuple, out: Tensor) -> None:
-    """A hook that keeps what a layer made."""
+    """A hook that records the output of a layer."""
     made[name] = out
 
 

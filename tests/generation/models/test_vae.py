@@ -27,7 +27,7 @@ ENCODERS = [
 
 
 def published_part(name: str, prefix: str) -> dict[str, Tensor]:
-    """Tensors of the published keys and shapes, without numbers."""
+    """Tensors with the published keys and shapes on the meta device."""
     return {
         key.removeprefix(prefix): torch.empty(shape, device="meta")
         for key, shape in expected_shapes(name).items()

@@ -85,7 +85,7 @@ def dataset(tiny_shards) -> GridDataset:
 
 
 def steps(batches: Batches, count: int) -> list[dict[int, str]]:
-    """For each step, names of the samples by place."""
+    """Return the names of the samples by position, for each step."""
     return [
         {
             place: name

@@ -54,7 +54,7 @@ def shards(data, tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def irregular(tmp_path_factory) -> tuple[Path, Grid]:
-    """A pack of one grid, whose cameras have their principal points anywhere, and the grid."""
+    """A pack of one grid whose cameras have arbitrary principal points, and the grid."""
     folder, rng = tmp_path_factory.mktemp("irregular"), np.random.default_rng(4)
     cameras = [
         replace(orbit_camera(azimuth, rng.uniform(-30, 60), 3.2, 33.8, 24, 24), cx=9 + v, cy=14 - v)
@@ -68,7 +68,7 @@ def irregular(tmp_path_factory) -> tuple[Path, Grid]:
 
 
 def varied_samples(shards: Path, V: int) -> Iterator[tuple[TrainingSample, ClipSample]]:
-    """Samples of the first grid with what was chosen for them, all kinds of them."""
+    """Samples of the first grid with their `ClipSample`, covering all augmentations."""
     dataset, seen = GridDataset(shards, VARIED, seed=1), set()
     for epoch in range(60):
         choice = sample_clip(VARIED, V, 3, np.random.default_rng([1, epoch, 0]))
@@ -78,7 +78,7 @@ def varied_samples(shards: Path, V: int) -> Iterator[tuple[TrainingSample, ClipS
 
 
 def flat(sample: TrainingSample) -> dict[str, torch.Tensor]:
-    """All its numbers under one name each."""
+    """Return all tensors of a sample by name."""
     found = {}
     for name, value in sample._asdict().items():
         for size, part in (value if isinstance(value, dict) else {"": value}).items():
@@ -233,7 +233,7 @@ def test_mirrored_cameras_see_the_mirrored_world_where_the_flipped_images_show_i
 
 
 def in_mirror(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """Points on the other side of the upright plane through the origin and a camera, [N, 3]."""
+    """Mirror points at the vertical plane through the origin and a camera, [N, 3]."""
     front = camera.position[:2] / np.linalg.norm(camera.position[:2])
     across = np.array([-front[1], front[0]])
     flat = (points[:, :2] @ front)[:, None] * front - (points[:, :2] @ across)[:, None] * across
@@ -241,7 +241,7 @@ def in_mirror(points: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def projected(points: np.ndarray, pose: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Pixels (x, y) of world points, [N, 2]."""
+    """Project world points to pixels (x, y), [N, 2]."""
     right, down, ahead = pose[:3, 0], -pose[:3, 1], -pose[:3, 2]
     offset = points - pose[:3, 3]
     depth = offset @ ahead

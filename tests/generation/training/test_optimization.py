@@ -43,7 +43,7 @@ def test_steps_agree_with_adamw_written_out_in_float64(dataset):
 
 
 def plain_training(dataset: GridDataset, count: int) -> tuple[list[float], np.ndarray]:
-    """The toy stage's losses and weights with nothing but numpy, [3·3 + 3]."""
+    """Compute the toy stage's losses and weights in numpy, [3·3 + 3]."""
     toy = ToyStage().module
     W = toy.weight.detach().double().numpy().copy()
     b = np.zeros(3)

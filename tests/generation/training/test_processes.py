@@ -1,4 +1,4 @@
-"""Tensors of one process are themselves, and ways of sharing are checked.
+"""Unsharded tensors pass unchanged, and unsupported launches are refused.
 
 Those of several are in `test_sharded_training` and `test_two_processes`.
 """

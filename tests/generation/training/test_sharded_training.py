@@ -23,7 +23,7 @@ from tests.generation.training.toy_stage import SETTINGS, ToyStage
 
 
 class Sharding:
-    """What `Optimization` asks of accelerate, with PyTorch's own FSDP behind it."""
+    """Stand-in for accelerate's interface, based on PyTorch's FSDP."""
 
     device, num_processes = torch.device("cpu"), 1
 
@@ -48,7 +48,7 @@ class Sharding:
 
 @pytest.fixture
 def group(tmp_path) -> Iterator[None]:
-    """A group of this process alone."""
+    """A process group of a single process."""
     place = f"file://{tmp_path / 'store'}"
     distributed.init_process_group("gloo", init_method=place, rank=0, world_size=1)
     yield

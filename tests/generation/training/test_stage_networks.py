@@ -1,4 +1,4 @@
-"""Coarse and fine stage can be trained on our own base or the published one."""
+"""The coarse and the fine stage can be trained on a trained base or the published one."""
 
 import hashlib
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.generation.training.tiny_stages import COARSE, FINE, changed_by_a_ste
 
 @pytest.fixture
 def published_file(monkeypatch, tmp_path) -> Path:
-    """A file of a hash and nothing else, for which tiny networks of the published kind stand in."""
+    """A file that only has a hash, with tiny networks in place of the published ones."""
     weights = tiny_weights(tmp_path, "sv4d")["sv4d"]
     monkeypatch.setattr(stage_networks, "open_published", lambda path, model: weights)
     return weights.path

@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 180
 
 
 def train_together(count: int, *arguments: object) -> None:
-    """Runs `two_processes` in processes as torchrun starts them."""
+    """Run `two_processes` in processes that are started as by torchrun."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -106,7 +106,7 @@ def test_images_show_input_truth_and_sample(tiny_vae, tiny_shards):
 
 
 def test_one_unguided_step_is_the_networks_prediction_for_noise(tiny_vae, tiny_shards):
-    """By the coefficients of v-prediction, and unlike what guidance makes of it."""
+    """It follows from the coefficients of v-prediction and differs from the guided result."""
     stage = ReferenceViewsStage(replace(ORBIT, sampler_steps=1, guided=False), tiny_vae)
     network = stage.module
     torch.manual_seed(0)

@@ -68,7 +68,7 @@ def coarse(tiny_shards, tiny_vae, tiny_base, orbit, tmp_path_factory) -> Path:
 
 
 class NoiseOfThePipeline(SampleRng):
-    """That of one clip: the orbit's, then that of the first pass of the coarse grid."""
+    """The pipeline's noise of one clip: of the orbit, then of the coarse grid's first window."""
 
     def __init__(self):
         super().__init__(0, 0, range(1))
@@ -107,7 +107,7 @@ def coarse_stage_of_the_pipeline(clip: SquareClip, weights: Path) -> tuple[Job, 
 
 
 def assembled(folder: Path, **settings: Any) -> UpstreamModels:
-    """Of all files in one folder."""
+    """Open the upstream models whose files are all in one folder."""
     config = UpstreamConfig(upstream_prob=1.0, **settings)
     trainings = {"reference-views": folder, "coarse": folder}
     upstream = open_upstream(config, open_base(folder, folder), trainings)
@@ -116,7 +116,7 @@ def assembled(folder: Path, **settings: Any) -> UpstreamModels:
 
 
 def sample_of(video: np.ndarray) -> TrainingSample:
-    """A batch of one clip [T, S, S, 3], without what is to be outputs of it."""
+    """A batch of one clip [T, S, S, 3], without the images that upstream models generate."""
     images = torch.from_numpy(np.concatenate([video, np.full_like(video[..., :1], 255)], -1))
     seen = images.permute(0, 3, 1, 2)
     low = reduced(seen.float(), SIZE).round().to(torch.uint8)

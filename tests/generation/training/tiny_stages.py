@@ -62,7 +62,7 @@ def batch_of(stage: DiffusionStage, shards: Path, count: int = 2) -> TrainingSam
 
 
 def losses_on_one_sample(stage: DiffusionStage, shards: Path, steps: int, rate: float):
-    """Losses of a batch while it alone is trained on, with the same random numbers each time."""
+    """Return the losses while training on a single batch with fixed random numbers."""
     batch = batch_of(stage, shards, 1)
     trained = [each for each in stage.module.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(trained, rate, weight_decay=0.0)
@@ -77,7 +77,7 @@ def losses_on_one_sample(stage: DiffusionStage, shards: Path, steps: int, rate: 
 
 
 def changed_by_a_step(stage: DiffusionStage, shards: Path) -> set[str]:
-    """Names of what an optimizer of everything that has a gradient changes."""
+    """Return the names of the parameters that an optimizer step changes."""
     before = {name: each.clone() for name, each in stage.module.state_dict().items()}
     parameters = dict(stage.module.named_parameters())
     stage.loss(batch_of(stage, shards), SampleRng(0, 0, range(2))).loss.backward()

@@ -1,4 +1,4 @@
-"""A Hugging Face hub and its content delivery on 127.0.0.1, as far as a download sees them.
+"""A fake Hugging Face hub with its content delivery on 127.0.0.1, for downloads.
 
 The hub answers HEAD and GET of `/REPOSITORY/resolve/REVISION/FILE` with a redirect to the delivery,
 another origin, whose answers can break off. What was asked is kept.
@@ -21,7 +21,7 @@ class Asked(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """An answer in place of the file."""
+    """An HTTP answer in place of the file."""
 
     status: int
     code: str | None = None
@@ -29,7 +29,7 @@ class Refusal(NamedTuple):
 
 
 class FakeHub:
-    """Two servers, and what they shall do.
+    """The two servers, with their scripted behavior.
 
     Attributes:
         content: of the file.

@@ -1,4 +1,4 @@
-"""Files as the published ones are, at full size but without numbers, and tiny ones with numbers."""
+"""Files like the published ones: at full size without values, and tiny ones with values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_hollow(
     dtypes: Mapping[str, str] | None = None,
     align: int = 8,
 ) -> Path:
-    """A whole safetensors file whose numbers are a hole: gigabytes that take no space on the disk.
+    """Write a sparse safetensors file, whose gigabytes of values take no disk space.
 
     Args:
         path: of the file.
@@ -48,7 +48,7 @@ def write_hollow(
 
 
 def tiny_shapes() -> dict[str, Shape]:
-    """A handful of keys as a published file has them: of each part that is read, and others."""
+    """Return a few keys of a published file, of each part that is read and of others."""
     return {
         "model.diffusion_model.out.2.weight": (4, 3),
         "model.diffusion_model.out.2.bias": (4,),
@@ -66,7 +66,7 @@ def tiny_shapes() -> dict[str, Shape]:
 
 
 def write_tiny(path: Path, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
-    """Writes a file with the tiny shapes and random numbers, and returns its tensors."""
+    """Write a file with tiny shapes and random values; return its tensors."""
     import torch
     from safetensors.torch import save_file
 

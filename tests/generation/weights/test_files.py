@@ -1,4 +1,4 @@
-"""Weights come back as they were written, older formats are read, and no wrong file is taken."""
+"""Weights are read back unchanged, older formats are read, and wrong files are refused."""
 
 import json
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def with_lora() -> SV4DUNet:
 
 
 def rewrite(path: Path, **changes: str | None) -> None:
-    """The same tensors with other metadata; None removes an entry."""
+    """Write the same tensors with other metadata; None removes an entry."""
     with safe_open(path, framework="pt") as file:
         old = file.metadata() or {}
     metadata = {key: text for key, text in {**old, **changes}.items() if text is not None}
@@ -172,7 +172,7 @@ def test_a_branch_comes_back_with_every_number_and_frozen(path, name: str, roles
 
 @pytest.mark.parametrize("kind", OLDER)
 def test_files_of_older_formats_are_read_like_current_ones(path, kind):
-    """Their metadata, as older versions wrote it."""
+    """Metadata of a file as older versions wrote it."""
     role = {"vae": None, "lora": "base", "structure-branch": "base"}.get(kind, "vae")
     requires = {role: BASE} if role else {}
     config: Any

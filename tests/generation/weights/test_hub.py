@@ -1,4 +1,4 @@
-"""Downloads from a hub of our own, by the command line in a process of its own.
+"""Downloads from a fake hub by the command line in a separate process.
 
 A process, because the hub's library reads its environment when it is imported.
 """
@@ -50,7 +50,7 @@ def hub(content) -> Iterator[FakeHub]:
 
 
 class Machine:
-    """The command line with a home and an environment of its own."""
+    """The command line with a separate home and environment."""
 
     def __init__(self, home: Path, endpoint: str):
         self.home = home

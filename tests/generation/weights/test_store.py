@@ -1,4 +1,4 @@
-"""Files are found by the names of their models, in the right order of places."""
+"""Files are found by the names of their models, in the documented order of folders."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ SV4D2 = published["sv4d2"]
 
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch) -> dict[str, Path]:
-    """Where weights may be: nowhere at first. The environment of the user plays no part."""
+    """Empty folders that are searched for weights, independent of the user's environment."""
     folders = {name: tmp_path / name for name in ("named", "variable", "cache")}
     for folder in folders.values():
         folder.mkdir()
@@ -52,7 +52,7 @@ def cascade(tmp_path) -> Path:
 
 
 def put(places, place: str) -> Path:
-    """Creates an empty file where the weights of SV4D 2.0 are searched."""
+    """Create an empty file in a folder that is searched for the weights of SV4D 2.0."""
     folder = places[place]
     if place == "cache":
         repository = folder / "models--stabilityai--sv4d2.0"
@@ -160,7 +160,7 @@ def test_a_missing_file_of_a_cascade_is_named_with_the_command_that_makes_it(cas
 
 
 def test_lora_and_branch_of_a_trained_cascade_are_beside_its_networks(cascade, places):
-    """Not in the folder of the variable, where those for published networks may be."""
+    """The folder in the environment variable is searched for published networks only."""
     for name in (LORA_FILE, BRANCH_FILE):
         (places["variable"] / name).touch()
         assert find_cascade_file(name, "mini", cascade) == cascade / name

@@ -1,4 +1,4 @@
-"""Whose weights a file holds, and everything that a file may be instead."""
+"""Files of published models are recognized, and all other files are refused."""
 
 import json
 import time
@@ -174,7 +174,7 @@ def test_a_file_that_is_cut_off_tells_how_much_is_there(tmp_path, cut):
     whole = path.stat().st_size
     with path.open("r+b") as file:
         file.truncate(whole - cut)
-    with pytest.raises(WeightsError, match=f"truncated, {whole - cut} of {whole} bytes"):
+    with pytest.raises(WeightsError, match=f"expected {whole} bytes, found {whole - cut}"):
         verify_weights(path, SV4D2)
 
 
@@ -225,7 +225,7 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
 
 
 def tiny(tmp_path, without=(), more=None, dtype="F32", dtypes=None):
-    """Verifies the tiny file, with some keys taken out and others put in or changed."""
+    """Verify the tiny file with some keys removed and others added or changed."""
     shapes = {key: shape for key, shape in tiny_shapes().items() if key not in without}
     path = write_hollow(tmp_path / "x.safetensors", shapes | (more or {}), dtype, dtypes)
     return verify_weights(path, SV4D2, tiny_shapes())

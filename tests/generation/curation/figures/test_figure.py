@@ -31,7 +31,7 @@ def vertices(figure: Figure, part: int, time: float) -> np.ndarray:
 
 
 def matched(points: np.ndarray, others: np.ndarray) -> float:
-    """The farthest that any point is from its nearest other."""
+    """Compute the maximum distance of a point to the nearest point of another set."""
     return float(np.linalg.norm(points[:, None] - others[None], axis=-1).min(1).max())
 
 
@@ -90,7 +90,7 @@ SOLIDS = {
 
 
 def volume(mesh: Mesh) -> float:
-    """By the divergence theorem; positive if all triangles look outwards."""
+    """Compute the volume by the divergence theorem; positive for triangles oriented outwards."""
     a, b, c = np.moveaxis(mesh.points[mesh.triangles], 1, 0)
     return float(np.einsum("mi,mi->", a, np.cross(b, c)) / 6)
 

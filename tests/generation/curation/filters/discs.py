@@ -1,4 +1,4 @@
-"""Small grids of a textured disc, made to move as a test wants."""
+"""Small grids of a textured, moving disc."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,7 @@ Path2D = list[tuple[float, float]]
 
 
 def textured_disc(path: Path2D, radius: float = 16.0, V: int = 4, seed: int = 0) -> Grid:
-    """A disc with a smooth texture whose center follows a path of (row, column), seen alike by all.
+    """A grid of a textured disc whose center follows a path of (row, column), equal in all views.
 
     Its texture is a sum of waves, so it is known between pixels, too.
     """
@@ -34,15 +34,15 @@ def textured_disc(path: Path2D, radius: float = 16.0, V: int = 4, seed: int = 0)
 
 
 def steady(frames: int = 6, step: float = 2.0) -> Path2D:
-    """To the right, by so many pixels a frame."""
+    """Return a path to the right with a step in pixels per frame."""
     return [(48.0, 38.0 + step * frame) for frame in range(frames)]
 
 
 def altered(grid: Grid, change: Callable[[np.ndarray], np.ndarray]) -> Grid:
-    """The same grid with other images."""
+    """Return the grid with other images."""
     return replace(grid, images=change(grid.images.copy()))
 
 
 def clips(grid: Grid) -> list[Clip | None]:
-    """All views, cut out."""
+    """Return the clips of all views."""
     return [view_clip(grid, view) for view in range(grid.V)]

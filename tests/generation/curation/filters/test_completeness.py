@@ -19,7 +19,7 @@ from tests.generation.curation.filters.discs import altered, steady, textured_di
 
 
 class Parrot:
-    """Says always the same, and remembers what it was asked."""
+    """Judge that always gives the same answer and records the prompts."""
 
     name = "parrot"
 

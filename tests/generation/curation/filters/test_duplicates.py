@@ -12,7 +12,7 @@ def bits(packed: bytes) -> np.ndarray:
 
 
 def naive(hashes: list[bytes], distance: int) -> dict[int, int]:
-    """By the definition, one pair after the other."""
+    """Find duplicates by the definition, pair by pair."""
     kept: list[int] = []
     duplicates = {}
     for index, each in enumerate(hashes):

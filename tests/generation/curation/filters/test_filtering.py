@@ -1,4 +1,4 @@
-"""The whole of it over a folder, with a scripted model and this process as the only worker."""
+"""Filter runs over a folder, with a scripted model and this process as the only worker."""
 
 import json
 import pickle
@@ -30,7 +30,7 @@ from tests.generation.curation.filters.discs import altered, steady, textured_di
 
 
 class Here:
-    """Does all in this process; remembers the tasks."""
+    """Executor that runs tasks in this process and records them."""
 
     def __init__(self, interrupted_after: int | None = None):
         self.tasks: list[Any] = []
@@ -51,7 +51,7 @@ class Here:
 
 
 class Oracle:
-    """Says what it is told to, in turn."""
+    """Judge that gives scripted answers in turn."""
 
     name = "oracle"
 
@@ -70,7 +70,7 @@ INCOMPLETE = '{"complete": false, "reason": "<half> a ball"}'
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Path:
-    """Two good grids, and one of each kind that is not."""
+    """A folder of two good grids, and one grid for each reason of rejection."""
     folder = tmp_path_factory.mktemp("original") / "data"
     good = textured_disc(steady(5, 2.0))
     grids = {

@@ -88,7 +88,7 @@ def completion(text) -> bytes:
 
 
 class Server:
-    """Answers with what it was given, one after the other; the last one for ever."""
+    """Server that gives the scripted answers in turn, then repeats the last one."""
 
     def __init__(self, *answers: tuple[int, bytes], delay: float = 0.0):
         self.requests: list[tuple[str, dict, dict]] = []

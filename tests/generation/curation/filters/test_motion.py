@@ -79,7 +79,7 @@ def test_a_single_frame_or_an_empty_grid_has_no_motion():
 
 
 class ShiftFinder(torch.nn.Module):
-    """In the place of RAFT: knows the size of its input, and a displacement as its weights."""
+    """Stand-in for RAFT that checks the size of its input and returns a constant displacement."""
 
     def __init__(self):
         super().__init__()

@@ -46,7 +46,7 @@ def files(tensors, tmp_path_factory):
 
 
 def naive(first: np.ndarray, second: np.ndarray, features, heads) -> float:
-    """One pair of images [H, W, 3], written as the paper has it, pixel by pixel at the end."""
+    """Compute LPIPS of a pair of images [H, W, 3] from the paper's formula."""
     found = []
     for image in (first, second):
         x = torch.from_numpy(image).float()[None].movedim(-1, 1) * 2 - 1

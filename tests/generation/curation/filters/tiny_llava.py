@@ -1,4 +1,4 @@
-"""A multimodal language model of a few thousand random weights, saved as published ones are."""
+"""A multimodal language model of a few thousand random weights, saved like a published one."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ TEMPLATE = (
 
 
 def save_tiny_llava(folder: Path, chat_template: str | None = TEMPLATE) -> Path:
-    """Writes the model and its processor; returns the folder."""
+    """Write the model and its processor; return the folder."""
     tokenizer = _byte_tokenizer()
     vision = CLIPVisionConfig(
         hidden_size=16,

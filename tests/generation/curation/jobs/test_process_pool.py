@@ -1,4 +1,4 @@
-"""Tasks in processes of this machine: each has one result, whatever becomes of the workers."""
+"""Process pool: each task has exactly one result, even if workers die."""
 
 import itertools
 import os
@@ -43,7 +43,7 @@ def square(task: int) -> int:
 
 
 def note(folder: Path, task: object) -> None:
-    """One file for each attempt at a task."""
+    """Create one file for each attempt at a task."""
     (folder / f"{task}-{os.getpid()}-{time.monotonic_ns()}").touch()
 
 
@@ -135,7 +135,7 @@ def folder(tmp_path) -> Iterator[Path]:
 
 @pytest.fixture
 def driver(folder) -> Iterator[subprocess.Popen]:
-    """A process whose pool is at work on two endless tasks."""
+    """A process whose pool runs two endless tasks."""
     script = folder / "driver.py"
     script.write_text(DRIVER)
     process = subprocess.Popen(

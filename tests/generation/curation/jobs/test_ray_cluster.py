@@ -1,4 +1,4 @@
-"""Tasks over a Ray cluster of two nodes, one of which is lost at work; each has one result."""
+"""Ray cluster: each task has exactly one result, even if a node is lost."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
 def append(folder: Path, name: str, line: str) -> None:
-    """To a file of this process alone, so that lines of two never mix."""
+    """Write to a separate file for each process, so that lines never mix."""
     with (folder / f"{name}-{os.getpid()}").open("a") as file:
         file.write(line + "\n")
 
@@ -36,7 +36,7 @@ def lines(folder: Path, name: str) -> Counter[str]:
 
 
 def works(folder: Path, task: int) -> int:
-    """On a node that is named in a file `hold`, the work takes too long."""
+    """Run a task that takes too long on the node that is named in the file `hold`."""
     node = ray.get_runtime_context().get_node_id()
     append(folder, "start", str(task))
     time.sleep(0.2)
@@ -77,7 +77,7 @@ def is_running(pid: str) -> bool:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head with two CPUs, in processes of its own; tests add nodes."""
+    """A head node with two CPUs in separate processes; tests add more nodes."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:

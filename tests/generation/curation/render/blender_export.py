@@ -1,4 +1,4 @@
-"""Exports a GLB to the other formats; run by a test as a process of its own, with Blender's module.
+"""Export a GLB to the other formats; a test runs this in a separate process with `bpy`.
 
 Arguments: GLB, folder. Writes box.abc, box.usdc, box.fbx into the folder, 25 frames each.
 """

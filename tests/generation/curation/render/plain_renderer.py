@@ -1,4 +1,4 @@
-"""The fast renderer's plain twin: numpy, one triangle at a time, rays for shadows.
+"""Reference of the fast renderer: numpy, one triangle at a time, ray-cast shadows.
 
 It shares no code with the kernel but the grid of places, the filter's weights and the directions of
 the sun, which have tests of their own. Letters: as in `fast_renderer`; P points.
@@ -23,7 +23,7 @@ from recon.rasterizers.mesh_reference import rasterize_mesh_reference
 def render_plainly(
     asset: BakedAsset, frame: int, camera: Camera, light: Light, samples: int
 ) -> np.ndarray:
-    """One image as `FastRenderer.render` draws it, uint8, [H, W, 4]."""
+    """Render one image, to compare with `FastRenderer.render`, uint8, [H, W, 4]."""
     subsamples, margin, _ = pixel_filter = blackman_harris(subpixels_along_pixel(samples))
     mesh = asset.frames[frame]
     T = image_from_world(camera, subsamples, margin)
@@ -45,7 +45,7 @@ def _draw_triangle(
     asset: BakedAsset, mesh: MeshFrame, index: int, T: np.ndarray,
     height: int, width: int, light: Light, camera: Camera,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Depth [height, width] and radiance with alpha, premultiplied, [height, width, 4]."""
+    """Render depth [height, width] and premultiplied radiance with alpha [height, width, 4]."""
     corners = mesh.vertices[mesh.triangles[index]].astype(np.float64)
     placed = corners @ T[:, :3].T + T[:, 3]
     drawn = rasterize_mesh_reference(placed, np.array([[0, 1, 2]]), height, width)
@@ -60,7 +60,7 @@ def _shade(
     asset: BakedAsset, mesh: MeshFrame, index: int, weights: np.ndarray,
     row: np.ndarray, column: np.ndarray, light: Light, camera: Camera,
 ) -> np.ndarray:  # fmt: skip
-    """Premultiplied radiance and alpha of points on one triangle, [P, 4]."""
+    """Compute premultiplied radiance and alpha of points on one triangle, [P, 4]."""
     surface = asset.surfaces[mesh.surface[index]]
     alpha = _alpha(asset, mesh, index, surface, weights)[:, None]
     emission = np.tile(np.array(surface.emission), (len(weights), 1))
@@ -109,7 +109,7 @@ def _alpha(
 def _sunlight(
     asset: BakedAsset, mesh: MeshFrame, points: np.ndarray, towards: np.ndarray
 ) -> np.ndarray:
-    """The share of the sun that reaches points: rays against every triangle, [P]."""
+    """Compute the fraction of the sun that reaches points, by rays against all triangles, [P]."""
     share = np.ones(len(points))
     for index, (a, b, c) in enumerate(mesh.vertices[mesh.triangles].astype(np.float64)):
         across = np.cross(towards, c - a)
@@ -128,7 +128,7 @@ def _sunlight(
 
 
 def _sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Bilinear, repeating, first row on top; in [0, 1] as stored, [P, 4]."""
+    """Sample a texture bilinearly with repetition, first row on top, in [0, 1], [P, 4]."""
     height, width = texture.shape[:2]
     x, y = uv[:, 0] * width - 0.5, (1 - uv[:, 1]) * height - 0.5
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
@@ -143,7 +143,7 @@ def _sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
 def _develop(
     film: np.ndarray, weights: np.ndarray, subsamples: int, height: int, width: int
 ) -> np.ndarray:
-    """Filters places to pixels, and encodes them."""
+    """Filter subpixels to pixels, and encode them as sRGB."""
     window = len(weights)
     rows = np.lib.stride_tricks.sliding_window_view(film, window, axis=0)
     windows = np.lib.stride_tricks.sliding_window_view(rows, window, axis=1)

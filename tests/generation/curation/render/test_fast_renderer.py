@@ -34,7 +34,7 @@ def encoded(linear) -> np.ndarray:
 
 
 def assert_alike(one: np.ndarray, other: np.ndarray, steps: int = 1) -> None:
-    """Alike over black: where almost nothing is, color means little."""
+    """Compare over black, because colors of nearly transparent pixels are inexact."""
     over = [x[..., :3].astype(float) * x[..., 3:] / 255 for x in (one, other)]
     difference = np.abs(over[0] - over[1]).max(axis=-1)
     assert np.mean(difference > steps) < 0.01  # a place on an edge belongs to either side

@@ -51,7 +51,7 @@ def render(asset: Asset, folder: Path, settings: RenderSettings = FAST, **option
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory) -> Path:
-    """The grid of two boxes, with its truth, by the fast renderer."""
+    """Folder of a grid of two boxes with depth, normals and tracks, by the fast renderer."""
     folder = tmp_path_factory.mktemp("box")
     asset = write(folder / "box.glb", animated_box_glb())
     row = render(replace(asset, licence="CC0-1.0", author="nobody"), folder / "grid", TRUTH)

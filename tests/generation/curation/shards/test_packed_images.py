@@ -1,4 +1,4 @@
-"""Images keep their colors when made smaller, and all their bits when encoded."""
+"""Images keep their colors when downsampled, and all bits under a lossless codec."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Shards are tar files that others read, and every image is found without scanning them."""
+"""Shards are plain tar files with random access to every image."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Folders of rendered data with tiny grids, and packs made of them."""
+"""Folders of tiny grids, and packs of them."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SETTINGS = PackSettings(low=8, high=16, min_views=2, min_frames=2)
 
 
 def write_grid(data: Path, name: str, V: int = 4, T: int = 3, size: int = 24) -> Path:
-    """One grid folder."""
+    """Write one grid folder."""
     folder = data / name
     folder.mkdir(parents=True)
     write_posed_images(make_tiny_grid(V, T, size, size), folder)
@@ -21,7 +21,7 @@ def write_grid(data: Path, name: str, V: int = 4, T: int = 3, size: int = 24) ->
 
 
 def write_data(data: Path, count: int = 3, V: int = 4, T: int = 3) -> Path:
-    """Grids `grid0`, `grid1` … with their manifest."""
+    """Write the grids `grid0`, `grid1` … with their manifest."""
     for number in range(count):
         name = f"grid{number}"
         write_grid(data, name, V, T)
@@ -33,12 +33,12 @@ def write_data(data: Path, count: int = 3, V: int = 4, T: int = 3) -> Path:
 
 
 def pack(data: Path, output: Path, settings: PackSettings = SETTINGS) -> PackIndex:
-    """All grids of a folder."""
+    """Pack all grids of a folder."""
     return pack_grids(data, grid_names(data), output, settings)
 
 
 def damage(shard: Path, offset: int) -> None:
-    """Flips a bit of a file."""
+    """Flip a bit of a file."""
     content = bytearray(shard.read_bytes())
     content[offset] ^= 1
     shard.write_bytes(content)
