@@ -204,7 +204,7 @@ def test_a_dry_run_of_the_cascade_lists_both_grids_and_all_files(
     arguments = ["--weights", tiny_networks, "--model", "4dvd", "--size", "320", "--dry-run"]
     outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *arguments)
     assert outcome.exit_code == 4
-    for shown in ("model      4dvd: 16 views", "of each grid, of 256² and of 320²",
+    for shown in ("model      4dvd: 16 views", "256² and of 320²",
                  "4dvd_lora.safetensors: missing", "4dvd_branch.safetensors: missing"):  # fmt: skip
         assert shown in outcome.stdout
 
