@@ -48,7 +48,7 @@ _TABLES: dict[str, Any] = {
         {"buffer!": "buffers", "byteLength!": int, "byteOffset": int, "byteStride": int}],
     "accessors": [{
         "componentType!": tuple(_SCALARS), "type!": tuple(_LENGTHS), "count!": int,
-        "bufferView": "bufferViews", "byteOffset": int, "sparse": {"count!": int,
+        "bufferView": "bufferViews", "sparse": {"count!": int,
             "indices!": {"componentType!": (5121, 5123, 5125), **_PART}, "values!": _PART}}],
     "meshes": [{"primitives": [{
         "attributes": _POSITION, "targets": [_POSITION], "indices": "accessors", "mode": int}]}],
@@ -84,6 +84,8 @@ class _Accessor(NamedTuple):
 
 
 class _Gltf:
+    """A file: its document, its buffer views and its accessors."""
+
     def __init__(self, path: Path, limits: Limits):
         self.folder, self.limits, data = path.parent, limits, np.memmap(path, np.uint8, "r")
         text, binary = _container(data)
@@ -96,14 +98,17 @@ class _Gltf:
         required = set(self.table("extensionsRequired"))
         unreadable = ", ".join(sorted(required - READABLE_EXTENSIONS))[:200]
         require(not unreadable, f"Blender lacks its required {unreadable}", Reason.unsupported)
-        require(required <= set(self.table("extensionsUsed")), "a required extension is not used")
+        require(
+            required <= set(self.table("extensionsUsed")), "extensionsUsed lacks a required one"
+        )
         self.views: list[tuple[np.ndarray, int]] = []  # bytes, and stride if not packed
         for number, view in enumerate(self.table("bufferViews")):
             start, buffer = view["byteOffset"] or 0, buffers[view["buffer"]]
             end = start + view["byteLength"]
             require(end <= len(buffer), f"bufferViews[{number}] ends after its buffer")
             self.views.append((buffer[start:end], view["byteStride"] or 0))
-        self.accessors = [self.accessor(entry) for entry in self.table("accessors")]
+        entries = zip(self.table("accessors"), self.document.get("accessors") or (), strict=True)
+        self.accessors = [self.accessor(*both) for both in entries]
         size = sum(each.length * each.type.itemsize for each in self.accessors)
         limit("bytes of its accessors", size, limits.file_bytes)
         self.is_finite = cache(self.is_finite)  # many channels may share an accessor
@@ -172,11 +177,12 @@ class _Gltf:
             buffers.append(data)
         return buffers
 
-    def accessor(self, entry: dict[str, Any]) -> _Accessor:
+    def accessor(self, entry: dict[str, Any], whole: dict[str, Any]) -> _Accessor:
         scalar, count, sparse = _SCALARS[entry["componentType"]], entry["count"], entry["sparse"]
         found = _Accessor(np.dtype((scalar, (_LENGTHS[entry["type"]],))), count, [])
         if entry["bufferView"] is not None:
-            found.parts.append((slice(None), self.elements(entry, found.type, count)))
+            part = self.read(whole, _PART, "accessors")  # without a view, its offset is ignored
+            found.parts.append((slice(None), self.elements(part, found.type, count)))
         if sparse:
             kind = np.dtype((_SCALARS[sparse["indices"]["componentType"]], (1,)))
             places = self.elements(sparse["indices"], kind, sparse["count"])[:, 0]

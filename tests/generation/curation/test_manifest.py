@@ -149,7 +149,7 @@ def test_a_damaged_manifest_is_not_compacted(path):
     ("status", "final"),
     [(Status.RENDERED, True), (Status.REJECTED, True), (Status.FAILED, False)],
 )
-def test_only_what_is_rendered_or_rejected_with_the_same_settings_is_final(path, status, final):
+def test_only_rows_rendered_or_rejected_with_the_same_settings_are_final(path, status, final):
     append_row(path, Row("fox", status, "fox.glb", settings=SETTINGS))
     row = read_rows(path)["fox"]
     assert is_final(row, {**SETTINGS, "background": (1.0, 1.0, 1.0)}) is final

@@ -45,7 +45,7 @@ def test_the_suffix_tells_the_format(tmp_path, suffix, format):
     assert asset == Asset(tmp_path / f"cat{suffix}", format, "cat")
 
 
-def test_a_folder_is_searched_to_the_bottom_in_order_without_what_is_hidden(tmp_path):
+def test_folders_are_searched_recursively_in_order_without_hidden_files(tmp_path):
     touch(tmp_path / "b.glb", tmp_path / "a.fbx", tmp_path / "deep" / "er" / "c.usdz")
     touch(tmp_path / ".d.glb", tmp_path / ".git" / "e.glb", tmp_path / "texture.png")
     assert names(find_assets([tmp_path])) == ["a", "b", "c"]
@@ -90,7 +90,7 @@ def test_one_obj_file_or_several_objects_are_no_sequence(tmp_path):
     ("name", "message"),
     [("absent.glb", "no such file"), ("a.blend", "known asset"), ("empty", "no asset")],
 )
-def test_what_is_no_asset_is_refused_with_its_path(tmp_path, name, message):
+def test_a_path_without_asset_is_refused_with_its_name(tmp_path, name, message):
     touch(tmp_path / "a.blend")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=message) as caught:

@@ -1,4 +1,4 @@
-"""What is wrong with an asset is found before an importer opens it, and nothing else is thrown."""
+"""Broken assets are refused before an importer opens them, always with a typed error."""
 
 import json
 import random
@@ -112,12 +112,12 @@ def test_instances_of_an_extension_count(tmp_path):
 
 
 @pytest.mark.parametrize("embedded", [False, True])
-def test_a_text_file_says_the_same_as_a_binary_one(tmp_path, embedded):
+def test_text_and_binary_files_give_the_same_inspection(tmp_path, embedded):
     path = write_animated_box_gltf(tmp_path, texture=png(), embedded=embedded)
     assert inspect_file(path) == inspect_glb(BOX, tmp_path)
 
 
-def test_a_file_is_what_it_begins_like_as_for_blender(tmp_path):
+def test_the_container_is_recognized_by_content_not_suffix(tmp_path):
     (tmp_path / "box.gltf").write_bytes(BOX)
     assert inspect_file(tmp_path / "box.gltf").triangles == 24
 
@@ -144,11 +144,11 @@ def test_a_file_is_what_it_begins_like_as_for_blender(tmp_path):
         (b'{"a": 1' + b"0" * 10_000 + b"}", Reason.malformed),
     ],
 )
-def test_a_container_that_is_not_whole_is_refused(tmp_path, data, reason):
+def test_a_broken_container_is_refused(tmp_path, data, reason):
     assert refusal(data, tmp_path).reason is reason
 
 
-def test_a_file_that_has_gone_is_refused(tmp_path):
+def test_a_deleted_file_is_refused(tmp_path):
     (tmp_path / "a.glb").write_bytes(BOX)
     (asset,) = find_assets([tmp_path])
     asset.path.unlink()
@@ -198,7 +198,7 @@ def test_a_file_that_has_gone_is_refused(tmp_path):
         ("extensionsRequired", ["EXT_meshopt_compression"], Reason.unsupported),
     ],
 )
-def test_a_document_that_contradicts_itself_is_refused(tmp_path, keys, value, reason):
+def test_an_invalid_document_is_refused(tmp_path, keys, value, reason):
     data = edited(BOX, lambda document: set_in(document, keys, value))
     if reason is None:
         inspect_glb(data, tmp_path)
@@ -206,7 +206,7 @@ def test_a_document_that_contradicts_itself_is_refused(tmp_path, keys, value, re
         assert refusal(data, tmp_path).reason is reason
 
 
-def test_a_sentence_names_the_place(tmp_path):
+def test_the_message_names_the_field(tmp_path):
     data = edited(BOX, lambda document: set_in(document, "nodes.1.mesh", 2))
     error = refusal(data, tmp_path)
     assert error.sentence.startswith("nodes[1].mesh: ")
@@ -238,7 +238,7 @@ def test_ten_million_declared_triangles_are_refused_with_their_number(tmp_path):
     assert "20,000,000" in error.sentence
 
 
-def test_the_number_of_triangles_that_is_allowed_can_be_set(tmp_path):
+def test_the_triangle_limit_is_configurable(tmp_path):
     assert inspect_glb(BOX, tmp_path, Limits(triangles=24)).triangles == 24
     assert refusal(BOX, tmp_path, Limits(triangles=23)).reason is Reason.too_many_triangles
 
@@ -273,7 +273,7 @@ def test_elements_without_data_that_would_fill_the_memory_are_refused(tmp_path):
     ],
     ids=["none", "one keyframe", "no channel"],
 )
-def test_what_has_no_animation_is_refused(tmp_path, data):
+def test_an_asset_without_animation_is_refused(tmp_path, data):
     assert refusal(data, tmp_path).reason is Reason.no_animation
 
 
@@ -332,13 +332,13 @@ def sparse_box(place: int, value: float) -> bytes:
     return builder.glb()
 
 
-def test_sparse_accessors_are_looked_into(tmp_path):
+def test_sparse_accessors_are_inspected(tmp_path):
     assert inspect_glb(sparse_box(23, 2.0), tmp_path).triangles == 24
     assert refusal(sparse_box(24, 2.0), tmp_path).reason is Reason.malformed
     assert refusal(sparse_box(23, np.nan), tmp_path).reason is Reason.not_finite
 
 
-def test_sparse_keyframe_times_are_put_together(tmp_path):
+def test_sparse_keyframe_times_are_assembled(tmp_path):
     builder = animated_box()
     sampler = builder.document["animations"][0]["samplers"][0]
     builder.document["accessors"][sampler["input"]]["sparse"] = {
@@ -379,7 +379,7 @@ def test_buffers_and_images_outside_the_folder_are_refused(tmp_path, uri):
 
 
 @pytest.mark.parametrize("uri", ["absent.bin", "https://example.org/box.bin", "\0", "x" * 5000, ""])
-def test_a_buffer_that_is_not_there_is_refused(tmp_path, uri):
+def test_a_missing_buffer_is_refused(tmp_path, uri):
     path = write_animated_box_gltf(tmp_path)
     document = json.loads(path.read_text())
     document["buffers"][0]["uri"] = uri
@@ -416,7 +416,7 @@ def test_a_file_or_document_above_its_limit_is_refused(tmp_path):
     assert refusal(BOX, tmp_path, Limits(document_bytes=100)).reason is Reason.too_large
 
 
-def test_missing_and_unreadable_textures_are_warned_of(tmp_path):
+def test_missing_and_unreadable_textures_are_reported(tmp_path):
     path = write_animated_box_gltf(tmp_path, texture=png())
     image = tmp_path / "textures" / "box.png"
     for broken in (b"not an image", png()[:20], b"\xff\xd8\xff", b"RIFF....WEBPVP8 ", b""):
@@ -495,7 +495,7 @@ def test_sizes_are_read_from_the_formats_of_gltf(tmp_path, format, mode, options
         ("a.usdc", b"", Reason.empty),
     ],
 )
-def test_other_formats_are_told_by_how_they_begin(tmp_path, name, data, reason):
+def test_other_formats_are_recognized_by_signature(tmp_path, name, data, reason):
     (tmp_path / name).write_bytes(data)
     if reason is None:
         assert inspect_file(tmp_path / name) == Inspection(None, None)
@@ -512,7 +512,7 @@ def usdz(path: Path, method: int = zipfile.ZIP_STORED, **files: bytes) -> Path:
     return path
 
 
-def test_usd_archives_are_looked_into(tmp_path):
+def test_usdz_archives_are_inspected(tmp_path):
     assert inspect_file(usdz(tmp_path / "a.usdz", a_usda=b"#usda 1.0", b_png=png())) == Inspection()
     for archive, reason in (
         (usdz(tmp_path / "b.usdz", b_png=png(), a_usda=b"#usda 1.0"), Reason.malformed),

@@ -86,7 +86,7 @@ def test_an_object_that_fails_a_criterion_is_mismatches_for_it(hub, changes, rea
     assert found.mismatches == {reason: 1}
 
 
-def test_limits_belong_to_what_they_let_through(hub):
+def test_limits_are_inclusive(hub):
     hub.publish(
         [
             make_annotation(1, faceCount=100, archives={"glb": {"size": 10**8}}),
@@ -96,14 +96,14 @@ def test_limits_belong_to_what_they_let_through(hub):
     assert numbers(find_objects(Criteria()).objects) == [1, 2]
 
 
-def test_what_is_known_of_an_object_is_read_from_its_metadata(hub):
+def test_facts_of_an_object_are_read_from_its_metadata(hub):
     [first, *_] = find_objects(Criteria()).objects
     assert (first.name, first.author, first.faces) == ("Object 0", "Author 0", 1000)
     assert first.license is LICENSES["by"]
     assert first.bytes == len(make_glb(0))
 
 
-def test_metadata_with_holes_is_filled_with_what_is_certain(hub):
+def test_missing_metadata_gets_conservative_defaults(hub):
     broken = {"name": None, "user": None, "viewerUrl": 7, "archives": [1]}
     hub.publish([make_annotation(1, **broken), make_annotation(2, name=" a\n\ud800b ")])
     first, second = find_objects(Criteria()).objects
@@ -211,7 +211,7 @@ def test_a_download_brings_files_rows_and_credits(hub, tmp_path, capsys):
     assert "by [Author 2](<https://sketchfab.com/user2>), [CC-BY-4.0]" in credits
 
 
-def test_rows_are_read_as_origins_by_what_renders_the_assets(hub, tmp_path):
+def test_rows_are_read_as_origins_by_the_renderer(hub, tmp_path):
     download_objects(find_objects(Criteria()).objects, tmp_path / "out")
     origins = read_origins(tmp_path / "out" / "objects.jsonl")
     origin = origins[(tmp_path / "out").resolve() / f"{uid_of(3)}.glb"]
@@ -231,7 +231,7 @@ def test_files_share_their_space_with_the_cache_or_are_copied(hub, tmp_path, mon
     assert (tmp_path / "copied" / f"{uid_of(0)}.glb").read_bytes() == make_glb(0)
 
 
-def test_what_the_cache_holds_is_not_downloaded_again(hub, tmp_path, monkeypatch):
+def test_cached_files_are_not_downloaded_again(hub, tmp_path, monkeypatch):
     objects = find_objects(Criteria()).objects
     download_objects(objects, tmp_path / "a")
     go_offline(monkeypatch)
@@ -253,7 +253,7 @@ def test_a_second_run_fetches_only_what_is_missing(hub, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
-def test_an_object_that_is_gone_is_told_and_the_others_go_on(hub, tmp_path):
+def test_a_missing_object_is_reported_and_the_others_are_downloaded(hub, tmp_path):
     hub.refused[hub.glb_path(2)] = 404
     objects = find_objects(Criteria()).objects
     done = download_objects(objects, tmp_path / "out")
@@ -268,7 +268,7 @@ def test_an_object_that_is_gone_is_told_and_the_others_go_on(hub, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>sign in</html>", make_glb(3)[:-1]])
-def test_a_file_that_is_not_a_whole_glb_is_not_kept(hub, tmp_path, content):
+def test_an_incomplete_glb_is_not_kept(hub, tmp_path, content):
     hub.files[hub.glb_path(3)] = content
     done = download_objects(find_objects(Criteria()).objects, tmp_path / "out")
     assert list(done.failures) == [uid_of(3)]
@@ -338,7 +338,7 @@ def test_a_full_disk_is_the_systems_own_error(hub, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_an_interruption_keeps_what_is_there_with_rows_and_credits(hub, tmp_path):
+def test_an_interruption_keeps_downloaded_files_with_rows_and_credits(hub, tmp_path):
     objects = find_objects(Criteria()).objects
     threads = threading.active_count()
 
