@@ -1,6 +1,5 @@
 """Fixtures that several packages use: a tiny grid, and the reference data where it is there."""
 
-import gc
 import os
 from pathlib import Path
 
@@ -14,11 +13,6 @@ from recon.grid import Grid, grid_from_views, orbit_camera
 from recon.grid.writing import write_posed_images
 
 SHARED = Path(os.environ.get("FOURDVD_SHARED", Path(__file__).parents[2] / "shared"))
-
-
-def pytest_collection_finish() -> None:
-    """Exempt all modules and tests from garbage collection, which imageio runs for every video."""
-    gc.freeze()
 
 
 def make_tiny_grid(V: int = 4, T: int = 3, height: int = 24, width: int = 24) -> Grid:

@@ -34,6 +34,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_code_of_the_page_runs_from_top_to_bottom(workplace, capsys):
     names: dict[str, object] = {}
     for block in BLOCKS:

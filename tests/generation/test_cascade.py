@@ -189,6 +189,7 @@ def test_the_coarse_grid_alone_is_written_at_the_size_of_the_input(tmp_path):
     assert BRANCH_FILE not in made.report["weights"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "roles"),
     [("controlnet", "reference_query"), ("t2i_adapter", "reference_query"),
@@ -200,6 +201,7 @@ def test_the_file_says_which_branch_it_is(tmp_path, name, roles):
     assert (usual != other).any()
 
 
+@pytest.mark.slow
 def test_little_memory_makes_the_same_grid(tmp_path, monkeypatch):
     monkeypatch.setattr("generation.networks.LOW_MEMORY_TOKENS", 50)
     trained = write_trained(tmp_path, name="controlnet")

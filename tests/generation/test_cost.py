@@ -162,6 +162,7 @@ def test_work_and_disk_grow_with_the_clip_and_memory_hardly():
     assert long.seconds == long.flops / RATE
 
 
+@pytest.mark.slow
 def test_the_orbit_model_adds_its_work_and_the_larger_peak_counts():
     settings = GenerateSettings(model="sv4d", device="cuda")
     both = make_plan(settings, 5)
@@ -176,6 +177,7 @@ def test_the_orbit_model_adds_its_work_and_the_larger_peak_counts():
     assert with_orbit.disk_bytes > without.disk_bytes
 
 
+@pytest.mark.slow
 def test_an_estimate_allocates_no_weights():
     step_cost.cache_clear()
     module._unet.cache_clear()

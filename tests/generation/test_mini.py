@@ -122,6 +122,7 @@ def test_the_same_seed_makes_the_same_grid_and_another_seed_another(weights, tmp
     assert (first != other).any()
 
 
+@pytest.mark.slow
 def test_little_memory_makes_the_same_grid(weights, small, tmp_path, monkeypatch):
     monkeypatch.setattr("generation.networks.LOW_MEMORY_TOKENS", 50)
     # At the edges of silhouettes, alpha may depend on rounding.

@@ -57,12 +57,14 @@ def mean_over_views(measure: Callable, truth: Grid, images: Callable) -> float:
     return float(np.mean(found))
 
 
+@pytest.mark.slow
 def test_views_of_an_unseen_object_are_nearer_to_the_truth_than_the_input(truth, made):
     copy = copied(truth)
     of_copy = mean_over_views(psnr, truth, lambda view, index: copy[view, FRAMES[index]])
     assert mean_over_views(psnr, truth, made.image) > of_copy + 0.5
 
 
+@pytest.mark.slow
 def test_the_fine_stage_adds_structure_to_the_coarse_one(truth, made, tmp_path):
     coarse = generated(truth, tmp_path, coarse_only=True)
     of_coarse = mean_over_views(ssim, truth, coarse.image)

@@ -70,6 +70,7 @@ def test_a_dry_run_prints_the_cost_and_writes_a_preview(fourdvd, clip_video, tmp
         assert picture.width > 64
 
 
+@pytest.mark.slow
 def test_a_dry_run_with_weights_succeeds(fourdvd, clip_video, tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir()
@@ -228,6 +229,7 @@ def test_the_default_model_generates_a_grid_of_128_pixels(
     assert (grid.V, grid.T, grid.height, grid.width) == (3, 5, 128, 128)
 
 
+@pytest.mark.slow
 def test_the_estimated_cost_of_a_small_cascade_is_not_rounded_to_0(
     fourdvd, clip_video, trained_cascade, tmp_path
 ):
@@ -239,6 +241,7 @@ def test_the_estimated_cost_of_a_small_cascade_is_not_rounded_to_0(
     assert "wrote " in outcome.stderr
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_trained_cascade_lists_its_files_and_cost(
     fourdvd, clip_video, trained_cascade, tmp_path
 ):
