@@ -38,7 +38,8 @@ class Eta:
     """Elapsed time of a computation and an exponentially smoothed estimate of the time left.
 
     The estimate uses the bias-corrected exponential moving average of the step duration: a plain
-    mean at first, which later follows changes of speed.
+    mean at first, which later follows changes of speed. The first step, which often includes the
+    warm-up of kernels and caches, counts only until a second one is finished.
 
     Args:
         steps_left: number of remaining steps.
@@ -54,10 +55,14 @@ class Eta:
         self._smoothing = smoothing
         self._start = self._last = time.monotonic()
         self._weighted_seconds = self._weight = 0.0
+        self._ticks = 0
 
     def tick(self, steps: int = 1) -> None:
         """Count finished steps; call it right after them."""
         now = time.monotonic()
+        if self._ticks == 1:  # the first step was not typical
+            self._weighted_seconds = self._weight = 0.0
+        self._ticks += 1
         decay = self._smoothing**steps
         per_step = (now - self._last) / steps
         self._weighted_seconds = decay * self._weighted_seconds + (1 - decay) * per_step

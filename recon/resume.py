@@ -152,7 +152,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         OSError: the file cannot be written.
     """
     numbers = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
+    path.touch()
+    mode = path.stat().st_mode  # safetensors makes files that only their owner can read
     save_file(numbers, path, dict(metadata))
+    path.chmod(mode)
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(HEADER_SIZE_BYTES), "little")
         header = json.loads(file.read(size))

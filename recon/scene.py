@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from recon.deformation import Deformation, load_deformation
 from recon.errors import InputError, SceneError
@@ -25,6 +25,7 @@ from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera, camera_from_json, camera_to_json
 from recon.output import output_folder
 from recon.rendering import render_gaussians
+from recon.resume import save_tensors
 
 FORMAT = "fourdvd-scene"
 VERSION = 1
@@ -117,8 +118,7 @@ def write_scene(scene: Scene, folder: Path) -> None:
     tensors = {f"gaussians.{k}": v for k, v in scene.gaussians._asdict().items()}
     tensors |= {f"deformation.{k}": v for k, v in scene.deformation.state_dict().items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    # A single entry: safetensors writes several in random order, and equal scenes give equal files.
-    save_file(tensors, folder / TENSORS, metadata={"format": f"{FORMAT} {VERSION}"})
+    save_tensors(folder / TENSORS, tensors, {"format": f"{FORMAT} {VERSION}"})
     description = {
         "format": FORMAT,
         "version": VERSION,

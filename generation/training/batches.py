@@ -140,7 +140,8 @@ class Batches:
             raise InputError(
                 f"expected at least {config.batch_size + config.held_out} samples for a batch of "
                 f"{config.batch_size} and {config.held_out} held-out samples, found "
-                f"{len(dataset)}; pack more, or choose fewer"
+                f"{len(dataset)}; pack more grids, or lower --batch-size, or held_out in the "
+                "configuration"
             )
         self._rank, self._world_size = rank, world_size
         self._parts, self._size = config.grad_accum_steps, config.batch_size // parts

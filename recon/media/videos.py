@@ -191,7 +191,12 @@ def _opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             _check_header(stream, path)
             yield container, stream
     except _BAD_VIDEO as error:
-        raise GridError(f"cannot be read as a video ({error})", path) from error
+        raise GridError(f"cannot be read as a video ({_reason(error)})", path) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the sentence of an error of FFmpeg, without its number and path."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _check_gif_end(path: Path) -> None:

@@ -24,7 +24,7 @@ def test_a_constant_speed_gives_the_exact_time_left(clock):
 
 def test_the_first_steps_have_equal_weight(clock):
     eta = Eta(4)
-    for seconds in (1.0, 3.0):
+    for seconds in (100.0, 1.0, 3.0):
         clock[0] += seconds
         eta.tick()
     assert eta.seconds_per_step == pytest.approx(2.0, rel=0.02)
@@ -40,3 +40,13 @@ def test_later_changes_of_speed_count_more(clock):
 
 def test_nothing_is_estimated_before_the_first_step():
     assert Eta(10).seconds_left == 0.0
+
+
+def test_the_first_step_counts_until_there_is_a_second(clock):
+    eta = Eta(3)
+    clock[0] += 100.0
+    eta.tick()
+    assert eta.seconds_left == pytest.approx(200.0)
+    clock[0] += 1.0
+    eta.tick()
+    assert eta.seconds_left == pytest.approx(1.0)

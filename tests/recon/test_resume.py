@@ -47,6 +47,13 @@ def test_a_tensor_file_holds_what_was_saved(tmp_path):
             assert torch.equal(found, tensor)
 
 
+def test_a_tensor_file_can_be_read_by_whoever_can_read_other_files(tmp_path):
+    path, other = tmp_path / "x.safetensors", tmp_path / "other"
+    save_tensors(path, TENSORS, METADATA)
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
 def test_a_state_comes_back_with_its_description(tmp_path):
     path = tmp_path / "state.safetensors"
     description = {"identity": {"seed": 1}, "iteration": 7}
