@@ -1,4 +1,4 @@
-"""Assets are found, named apart, and told where they came from."""
+"""Assets are found, get distinct names, and keep their origin."""
 
 import json
 from pathlib import Path
