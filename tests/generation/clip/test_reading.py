@@ -247,7 +247,7 @@ def test_huge_frames_are_refused_without_decoding(tmp_path, monkeypatch, video):
     monkeypatch.setattr(video_module, "_decoded", None)
     monkeypatch.setattr(clip_reading, "read_image", None)
     for path in (video, folder):
-        with pytest.raises(InputError, match="48×32 pixels; at most 47"):
+        with pytest.raises(InputError, match=r"47.*48×32"):
             read_clip(path, FrameSelection())
 
 

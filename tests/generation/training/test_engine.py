@@ -143,11 +143,11 @@ def test_a_training_that_diverges_keeps_its_last_checkpoint(tiny_shards, tmp_pat
 def test_another_training_in_the_folder_is_refused_with_the_differences(tiny_shards, tmp_path):
     run(tiny_shards, tmp_path / "out")
     before = (tmp_path / "out" / "log.jsonl").read_bytes()
-    with pytest.raises(OutputExistsError, match=r"base\.width is 3"):
+    with pytest.raises(OutputExistsError, match=r"base\.width was 3"):
         run(tiny_shards, tmp_path / "out", stage=ToyStage(width=2))
-    with pytest.raises(OutputExistsError, match="stage is 'base'"):
+    with pytest.raises(OutputExistsError, match="stage was 'base'"):
         run(tiny_shards, tmp_path / "out", stage=ToyStage("fine"))
-    with pytest.raises(OutputExistsError, match=r"engine\.learning_rate is 0\.05"):
+    with pytest.raises(OutputExistsError, match=r"engine\.learning_rate was 0\.05"):
         run(tiny_shards, tmp_path / "out", replace(SETTINGS, learning_rate=1.0))
     assert (tmp_path / "out" / "log.jsonl").read_bytes() == before
     run(tiny_shards, tmp_path / "out", stage=ToyStage(width=2), overwrite=True)
@@ -180,7 +180,7 @@ def test_damaged_samples_are_counted_or_end_the_training(tiny_data, tmp_path):
     trained = run(tmp_path / "shards", tmp_path / "out")
     assert trained.replaced > 0
     assert read_log(tmp_path / "out")[-2]["replaced"] == trained.replaced
-    with pytest.raises(InputError, match="cut off"):
+    with pytest.raises(InputError, match=r"grid\d\.json"):
         run(tmp_path / "shards", tmp_path / "strict", replace(SETTINGS, on_error="raise"))
 
 

@@ -110,7 +110,7 @@ def test_a_checkpoint_of_another_training_names_the_differences(tmp_path):
     other = {"stage": "fine", "fine": {"width": 3}, "engine": {"batch_size": 8}}
     with pytest.raises(OutputExistsError) as found:
         load_checkpoint(place, other)
-    for part in ("stage is 'base'", "base.width is 3", "engine.batch_size is 2"):
+    for part in ("stage was 'base'", "base.width was 3", "engine.batch_size was 2"):
         assert part in str(found.value)
 
 
