@@ -9,7 +9,7 @@ from fourdvd_cli import console
 
 if TYPE_CHECKING:
     from generation import GenerateSettings, Pipeline, Plan, SquareClip
-    from recon.progress import Progress, ShouldStop
+    from recon.progress import ShouldStop
 
 GIB = 2**30
 
@@ -43,12 +43,12 @@ def generate(
     """
     if not quiet:
         show_cost(pipeline, clip)
-    with console.progress("generating", quiet) as report:
+    with console.steps("generating", quiet) as on_step:
         grid, made = pipeline.generate(
             clip,
             folder,
             overwrite=overwrite,
-            on_step=lambda step: report(step.step, step.steps, describe(step)),
+            on_step=on_step,
             should_stop=should_stop,
         )
     console.say(f"wrote {folder}: {grid.V} views of {grid.T} frames of {grid.width}×{grid.height}")
@@ -65,12 +65,6 @@ def show_cost(pipeline: Pipeline, clip: SquareClip) -> None:
     if settings.device == "cuda" and memory > (free := torch.cuda.mem_get_info()[0]):
         advice = "a smaller --size" if settings.low_memory else "--low-memory"
         console.say(f"warning: only {free / GIB:.0f} GiB of GPU memory are free; try {advice}")
-
-
-def describe(step: Progress) -> str:
-    """Format the phase and the time left."""
-    assert step.seconds_left is not None
-    return f"{step.phase} · {_duration(step.seconds_left)} left"
 
 
 def dry_run_lines(report: dict[str, Any]) -> list[str]:

@@ -33,6 +33,7 @@ from generation.curation.jobs.executor import (
     completed,
     perform,
 )
+from recon.devices import usable_cores
 
 GRACE_SECONDS = 5.0
 
@@ -76,7 +77,7 @@ class ProcessPool:
         """Assign jobs to free workers; return whether any worker is busy."""
         while len(busy) < self._workers and (job := backlog.take()) is not None:
             if not idle:
-                threads = (os.cpu_count() or 1) // self._workers
+                threads = usable_cores() // self._workers
                 idle.append(_Worker(max(1, threads)))
             worker = idle.pop()
             busy[worker] = job

@@ -223,7 +223,7 @@ def test_tasks_are_taken_lazily_as_workers_become_free():
 
 def test_each_worker_gets_its_share_of_the_threads(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("generation.curation.jobs.process_pool.usable_cores", lambda: 8)
     assert [each.value for each in ProcessPool(3).run(threads_of_numeric_libraries, [0])] == ["2"]
 
 
