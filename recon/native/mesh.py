@@ -60,6 +60,12 @@ class _Filter(ctypes.Structure):
     ]
 
 
+class _Crossings(ctypes.Structure):
+    _fields_ = [
+        (name, _POINTER) for name in ("pixel", "triangle", "depth", "winding", "normal", "color")
+    ]
+
+
 class ShadowMaps(NamedTuple):
     """Depth maps seen from K directions of the sun's disc.
 
@@ -105,6 +111,26 @@ class Visibility(NamedTuple):
     weights: np.ndarray
     depth: np.ndarray
     back: np.ndarray
+
+
+class Crossings(NamedTuple):
+    """The L crossings of surfaces with the rays through pixel centers, pixel by pixel, nearest first.
+
+    Attributes:
+        pixel: row · W + column, ascending, int32, [L].
+        triangle: index of the triangle, int32, [L].
+        depth: distance along the optical axis, float32, [L].
+        winding: 1 where the ray meets the triangle's front, −1 where it meets its back, int8, [L].
+        normal: unit shading normal on the triangle's front, world frame, float32, [L, 3].
+        color: shaded color of the triangle's front, sRGB, uint8, [L, 3].
+    """
+
+    pixel: np.ndarray
+    triangle: np.ndarray
+    depth: np.ndarray
+    winding: np.ndarray
+    normal: np.ndarray
+    color: np.ndarray
 
 
 class NativeMesh:
@@ -219,6 +245,49 @@ class NativeMesh:
             len(matrices), *shape, _address(matrices), _address(images),
         )  # fmt: skip
         return images
+
+    def crossings(
+        self,
+        T_image_world: np.ndarray,
+        height: int,
+        width: int,
+        shadows: ShadowMaps,
+        ambient: float,
+        sun: float,
+    ) -> Crossings:
+        """Find all crossings of the rays through pixel centers; alpha < 0.5 is skipped.
+
+        Args:
+            T_image_world: `image_from_world` of a camera, [3, 4].
+            height: image height H in pixels.
+            width: image width W in pixels.
+            shadows: shadow maps of this mesh.
+            ambient: irradiance of the ambient light.
+            sun: irradiance of the sun.
+        """
+        matrix = np.ascontiguousarray(T_image_world, np.float64)
+        maps = [np.ascontiguousarray(array, np.float32) for array in shadows]
+        find = kernels().function("mesh_crossings", ctypes.c_int64)
+        capacity = 8 * height * width
+        while True:
+            found = Crossings(
+                np.empty(capacity, np.int32),
+                np.empty(capacity, np.int32),
+                np.empty(capacity, np.float32),
+                np.empty(capacity, np.int8),
+                np.empty((capacity, 3), np.float32),
+                np.empty((capacity, 3), np.uint8),
+            )
+            count = find(
+                ctypes.byref(self._mesh),
+                ctypes.byref(_ShadowMaps(*(m.ctypes.data for m in maps), *maps[2].shape[:2])),
+                ctypes.byref(_Light(ambient, sun)),
+                height, width, _address(matrix), ctypes.c_int64(capacity),
+                ctypes.byref(_Crossings(*(array.ctypes.data for array in found))),
+            )  # fmt: skip
+            if count <= capacity:
+                return Crossings(*(array[:count] for array in found))
+            capacity = count
 
 
 def image_from_world(camera: Camera, subsamples: int = 1, margin: int = 0) -> np.ndarray:

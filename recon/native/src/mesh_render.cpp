@@ -37,6 +37,14 @@ struct Layer {  // a sample of a translucent surface
   float nearness, alpha;
 };
 
+struct Crossings {  // as `Crossings` in recon/native/mesh.py
+  int32_t *pixel, *triangle;
+  float* depth;
+  int8_t* winding;
+  float* normal;   // [3]
+  uint8_t* color;  // [3]
+};
+
 struct Scratch {
   std::vector<Corner> corners;
   std::vector<Outline> outlines;
@@ -223,6 +231,57 @@ void see_view(const Mesh& mesh, const double* T, int height, int width, int32_t*
     }
 }
 
+// Writes the crossings of all pixels, row by row and the nearest first, and returns how many there are; those
+// beyond `capacity` are only counted.
+int64_t trace_view(const Mesh& mesh, const ShadowMaps& maps, const Light& light, const double* T, int height,
+                   int width, int64_t capacity, const Crossings& out) {
+  Scratch& s = t_scratch;
+  place_corners(mesh, T, true, s.corners);
+  s.outlines.resize(mesh.triangle_count);
+  s.layers.clear();
+  for (int32_t m = 0; m < mesh.triangle_count; ++m) {
+    const Corner* corner[3];
+    for (int i = 0; i < 3; ++i) corner[i] = &s.corners[mesh.triangles[3 * static_cast<size_t>(m) + i]];
+    const Outline& t = s.outlines[m] = outline_of(corner, true, height, width);
+    if (t.y0 > t.y1) continue;
+    const bool solid = is_solid(mesh, m);
+    for_covered(t, width, kHighest, [&](size_t first, int x, int y, vi inside, vf nearness) {
+      for (int i = 0; i < W; ++i) {
+        if (!inside[i]) continue;
+        const float alpha = solid ? 1.0f : alpha_at(mesh, point_at(t, m, x + i, y));
+        if (alpha < 0.5f) continue;
+        s.layers.push_back({static_cast<uint32_t>(first + i), m, nearness[i], t.back ? -1.0f : 1.0f});
+      }
+    });
+  }
+  std::sort(s.layers.begin(), s.layers.end(), [](const Layer& a, const Layer& b) {
+    if (a.place != b.place) return a.place < b.place;
+    return a.nearness != b.nearness ? a.nearness > b.nearness : a.triangle < b.triangle;
+  });
+  const auto same = [](const Layer& a, const Layer& b) {  // the edge between two triangles
+    return a.place == b.place && a.alpha == b.alpha && a.nearness - b.nearness < kSameNearness * a.nearness;
+  };
+  s.layers.erase(std::unique(s.layers.begin(), s.layers.end(), same), s.layers.end());
+  const size_t written = std::min<size_t>(s.layers.size(), static_cast<size_t>(capacity));
+  for (size_t n = 0; n < written; ++n) {
+    const Layer& layer = s.layers[n];
+    const int x = static_cast<int>(layer.place) % width, y = static_cast<int>(layer.place) / width;
+    Point p = point_at(s.outlines[layer.triangle], layer.triangle, x, y);
+    p.back = false;  // the outside of a closed mesh
+    const Geometry g = geometry_of(mesh, p);
+    const v4 radiance = radiance_at(mesh, maps, light, p, sun_of(x, y, maps.count));
+    out.pixel[n] = static_cast<int32_t>(layer.place);
+    out.triangle[n] = layer.triangle;
+    out.depth[n] = 1.0f / layer.nearness;
+    out.winding[n] = static_cast<int8_t>(layer.alpha);
+    for (int k = 0; k < 3; ++k) {
+      out.normal[3 * n + k] = g.normal[k];
+      out.color[3 * n + k] = to_byte(encode(radiance[k]));
+    }
+  }
+  return static_cast<int64_t>(s.layers.size());
+}
+
 }  // namespace
 }  // namespace fourdvd
 
@@ -251,6 +310,13 @@ void NAME(mesh_images)(const fourdvd::Mesh* mesh, const fourdvd::ShadowMaps* map
 void NAME(mesh_visibility)(const fourdvd::Mesh* mesh, int height, int width, const double* T_grid_world,
                            int32_t* triangle, float* weights, float* depth, uint8_t* back) {
   fourdvd::see_view(*mesh, T_grid_world, height, width, triangle, weights, depth, back);
+}
+
+// Finds all surfaces along the rays through pixel centers; returns their number, which can exceed `capacity`.
+int64_t NAME(mesh_crossings)(const fourdvd::Mesh* mesh, const fourdvd::ShadowMaps* maps,
+                             const fourdvd::Light* light, int height, int width, const double* T_image_world,
+                             int64_t capacity, const fourdvd::Crossings* crossings) {
+  return fourdvd::trace_view(*mesh, *maps, *light, T_image_world, height, width, capacity, *crossings);
 }
 
 }  // extern "C"

@@ -1,0 +1,1 @@
+"""Feed-forward lifting: the surfaces along the rays of one view, predicted from its images."""
