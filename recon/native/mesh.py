@@ -114,7 +114,7 @@ class Visibility(NamedTuple):
 
 
 class Crossings(NamedTuple):
-    """The L crossings of surfaces with the rays through pixel centers, pixel by pixel, nearest first.
+    """The L crossings of surfaces with the rays through pixel centers, sorted along each ray.
 
     Attributes:
         pixel: row · W + column, ascending, int32, [L].
