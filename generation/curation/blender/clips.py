@@ -19,6 +19,7 @@ import numpy as np
 from generation.curation.blender.geometry import all_vertices
 from generation.curation.blender.importing import SEQUENCE_FPS, ObjSequence
 from generation.curation.blender.request import Clip, Rejected
+from generation.curation.blender.rest_pose import RestPose, animated
 
 TIMES = 5  # number of times at which the motion of a clip is measured
 STILL = 1e-5  # motion, as a fraction of the diagonal, that is rounding noise of float32
@@ -33,6 +34,7 @@ class PlayableClip:
         name: name of the animation.
         start: first source frame.
         end: last source frame.
+        rest: pose of everything that the clip does not key.
         actions: actions of its objects; empty for caches and sequences.
         sequence: objects of an OBJ sequence; None for other clips.
     """
@@ -40,6 +42,7 @@ class PlayableClip:
     name: str
     start: float
     end: float
+    rest: RestPose
     actions: tuple[bpy.types.Action, ...] = ()
     sequence: ObjSequence | None = None
 
@@ -49,8 +52,8 @@ class PlayableClip:
         return (self.end - self.start) / source_fps()
 
     def play(self) -> None:
-        """Assign the clip's actions to their objects, and clear all other animation."""
-        for owner in _animated():
+        """Assign the clip's actions to their objects; everything else has its rest pose."""
+        for owner in animated():
             owner.animation_data.action = None
             for track in owner.animation_data.nla_tracks:
                 track.mute = True
@@ -59,6 +62,7 @@ class PlayableClip:
                 if slot is not None:
                     owner.animation_data.action = action
                     owner.animation_data.action_slot = slot
+        self.rest.restore()
 
     def go_to(self, frame: float) -> None:
         """Set the scene to a (fractional) source frame."""
@@ -78,11 +82,11 @@ def source_fps() -> float:
     return render.fps / render.fps_base
 
 
-def find_clips(sequence: ObjSequence | None) -> list[PlayableClip]:
+def find_clips(sequence: ObjSequence | None, rest: RestPose) -> list[PlayableClip]:
     """Return all clips of the imported asset, sorted by name."""
     if sequence is not None:
         bpy.context.scene.render.fps = round(SEQUENCE_FPS)
-        return [PlayableClip("sequence", 0, len(sequence) - 1, sequence=sequence)]
+        return [PlayableClip("sequence", 0, len(sequence) - 1, rest, sequence=sequence)]
     grouped: dict[str, list[bpy.types.Action]] = defaultdict(list)
     for action in bpy.data.actions:
         grouped[action.name.rsplit("|", 1)[-1]].append(action)
@@ -92,10 +96,10 @@ def find_clips(sequence: ObjSequence | None) -> list[PlayableClip]:
         end = max(action.frame_range[1] for action in actions)
         if end > start:
             label = actions[0].name if len(actions) == 1 else name
-            clips.append(PlayableClip(label, float(start), float(end), tuple(actions)))
+            clips.append(PlayableClip(label, float(start), float(end), rest, tuple(actions)))
     if _moves_by_cache():
         scene = bpy.context.scene
-        clips.append(PlayableClip(_CACHED, float(scene.frame_start), float(scene.frame_end)))
+        clips.append(PlayableClip(_CACHED, float(scene.frame_start), float(scene.frame_end), rest))
     return sorted(clips, key=lambda clip: clip.name)
 
 
@@ -157,12 +161,6 @@ def _motion_and_travel(shapes: Sequence[np.ndarray]) -> tuple[float, float]:
     motion = max(np.linalg.norm(d - d.mean(0), axis=1).mean() for d in moved)
     travel = max(np.linalg.norm(d.mean(0)) for d in moved)
     return float(motion / diagonal), float(travel / diagonal)
-
-
-def _animated() -> list[Any]:
-    """List the objects and shape keys that have animation data."""
-    owners = [*bpy.data.objects, *bpy.data.shape_keys]
-    return [owner for owner in owners if owner.animation_data]
 
 
 def _slot(owner: Any, action: bpy.types.Action) -> bpy.types.ActionSlot | None:

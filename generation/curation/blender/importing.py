@@ -12,6 +12,7 @@ from collections.abc import Callable
 import bpy
 
 from generation.curation.blender.request import Rejected, Request
+from generation.curation.blender.rest_pose import RestPose, recorded_rest_pose
 
 SEQUENCE_FPS = 24.0  # OBJ files have no frame rate
 
@@ -33,24 +34,28 @@ class ObjSequence:
                 thing.hide_render = thing.hide_viewport = index != nearest
 
 
-def open_asset(asked: Request) -> ObjSequence | None:
+def open_asset(asked: Request) -> tuple[ObjSequence | None, RestPose]:
     """Import an asset into an empty file.
+
+    Returns:
+        The objects of an OBJ sequence, None for other formats; and the pose of the file.
 
     Raises:
         Rejected: Blender cannot read it, or it has no surface.
     """
     bpy.ops.wm.read_factory_settings(use_empty=True)
     try:
-        sequence = _import_obj_files(asked.obj_files) if asked.obj_files else None
-        if sequence is None:
-            _IMPORTERS[asked.format](asked.asset)
+        with recorded_rest_pose() as rest:
+            sequence = _import_obj_files(asked.obj_files) if asked.obj_files else None
+            if sequence is None:
+                _IMPORTERS[asked.format](asked.asset)
     except Rejected:
         raise
     except (RuntimeError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
         last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise Rejected("import_failed", f"Blender cannot read it ({last[0]})") from error
     _keep_only_visible()
-    return sequence
+    return sequence, rest
 
 
 def attach_loose_texture(path: str) -> bool:

@@ -186,6 +186,15 @@ def skinned_box_glb(*, nan_bind: bool = False) -> bytes:
         nan_bind: the first inverse bind matrix is not finite.
     """
     builder = GltfBuilder()
+    _, upper_bone = _skinned_box(builder, nan_bind=nan_bind)
+    builder.animate(upper_bone, "rotation", turn_about_y(np.array([0.0, 0.8, 0.0])), name="twist")
+    return builder.glb()
+
+
+def _skinned_box(
+    builder: GltfBuilder, bent: float = 0.0, nan_bind: bool = False
+) -> tuple[int, int]:
+    """Adds the box of `skinned_box_glb`; returns its lower joint and the upper, bent about +Y."""
     primitive = box_primitive(builder, builder.color((0.1, 0.7, 0.2)), stretch=(0.5, 2.0, 0.5))
     upper = box_vertices()[0][:, 1] > 0
     joints = np.zeros((24, 4), "u1")
@@ -200,6 +209,7 @@ def skinned_box_glb(*, nan_bind: bool = False) -> bytes:
     root = builder.node({"name": "armature"})
     lower_bone = builder.node({"name": "lower", "translation": [0.0, -1.0, 0.0]}, root)
     upper_bone = builder.node({"name": "upper", "translation": [0.0, 1.0, 0.0]}, lower_bone)
+    builder.document["nodes"][upper_bone]["rotation"] = turn_about_y(np.array([bent]))[0].tolist()
     bind = np.stack([_translation(0, 1, 0), _translation(0, 0, 0)]).astype("<f4")
     if nan_bind:
         bind[0, 0, 0] = np.inf
@@ -208,19 +218,49 @@ def skinned_box_glb(*, nan_bind: bool = False) -> bytes:
         "inverseBindMatrices": builder.accessor(bind, "MAT4"),
     }
     builder.node({"name": "skin", "mesh": mesh, "skin": builder.add("skins", skin)}, root)
-    builder.animate(upper_bone, "rotation", turn_about_y(np.array([0.0, 0.8, 0.0])), name="twist")
-    return builder.glb()
+    return lower_bone, upper_bone
 
 
 def morphing_box_glb() -> bytes:
     """A GLB of one box of 12 triangles that swells, by a morph target."""
     builder = GltfBuilder()
+    builder.animate(_morphing_box(builder), "weights", [0.0, 1.0, 0.0], name="swell")
+    return builder.glb()
+
+
+def _morphing_box(
+    builder: GltfBuilder, weight: float = 0.0, place: Sequence[float] = (0.0, 0.0, 0.0)
+) -> int:
+    """Adds the box of `morphing_box_glb` with a weight that swells it; returns its node."""
     primitive = box_primitive(builder, builder.color((0.8, 0.7, 0.1)))
     swollen = (0.5 * box_vertices()[0]).astype("<f4")
     primitive["targets"] = [{"POSITION": builder.accessor(swollen, "VEC3")}]
-    mesh = builder.add("meshes", {"primitives": [primitive], "weights": [0.0]})
-    node = builder.node({"name": "swelling", "mesh": mesh})
-    builder.animate(node, "weights", [0.0, 1.0, 0.0], name="swell")
+    mesh = builder.add("meshes", {"primitives": [primitive], "weights": [weight]})
+    return builder.node({"name": "swelling", "mesh": mesh, "translation": [*place]})
+
+
+def partial_clips_glb() -> bytes:
+    """A GLB whose five clips key different things, and whose rest pose none of them begins with.
+
+    A rigid lid, a box that two bent joints skin, and a half swollen box: A_lift and E_turn move the
+    lid, B_bend the upper joint, C_swell the morph weight, D_widen scales the lower joint.
+    """
+    builder = GltfBuilder()
+    red = builder.color((0.8, 0.1, 0.1))
+    lid = {
+        "name": "lid",
+        "mesh": builder.add("meshes", {"primitives": [box_primitive(builder, red)]}),
+    }
+    lid |= {"translation": [0.0, 1.5, 0.3], "rotation": turn_about_y(np.array([0.4]))[0].tolist()}
+    lid_node = builder.node(lid)
+    lower, upper = _skinned_box(builder, bent=0.6)
+    swelling = _morphing_box(builder, weight=0.5, place=[-2.0, 0.0, 0.0])
+    turns = turn_about_y(np.array([0.0, 0.9, 2.4]))
+    builder.animate(lid_node, "translation", [[0, 3, 0], [0.5, 2, 0], [0, 4, 1]], name="A_lift")
+    builder.animate(upper, "rotation", turns, name="B_bend")
+    builder.animate(swelling, "weights", [0.0, 1.0, 0.2], name="C_swell")
+    builder.animate(lower, "scale", [[2, 1, 1], [1, 1, 3], [1, 2, 1]], name="D_widen")
+    builder.animate(lid_node, "rotation", turns, (0.25, 0.5, 1.5), name="E_turn")
     return builder.glb()
 
 

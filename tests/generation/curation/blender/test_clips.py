@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from generation.curation.assets.files import find_assets
+from generation.curation.render.blender_process import run_blender
+from generation.curation.render.rendering import RenderTask, blender_request
+from generation.curation.render.settings import Renderer, RenderSettings
+from tests.generation.curation.conftest import needs_blender
+from tests.generation.curation.plain_gltf import animated_vertices
+from tests.generation.curation.tiny_assets import partial_clips_glb
+
+FRAMES = 7
+
+
+def clip_and_box(path: Path, action: str | None = None) -> tuple[str, np.ndarray]:
+    """Return the clip that is rendered, and the corners of its bounding box over all frames."""
+    settings = RenderSettings(action=action, frames=FRAMES, renderer=Renderer.fast)
+    task = RenderTask(find_assets([path])[0], path.parent / "grid", settings, threads=1)
+    result = run_blender(blender_request(task.asset, task, path.parent), timeout_s=60)
+    assert not result.reason, result.message
+    return result.clip, np.array(result.bounds) / result.scale + result.center
+
+
+@pytest.fixture
+def partial_clips(tmp_path) -> Path:
+    path = tmp_path / "partial.glb"
+    path.write_bytes(partial_clips_glb())
+    return path
+
+
+@needs_blender
+@pytest.mark.parametrize("clip", ["A_lift", "B_bend", "C_swell", "D_widen", "E_turn"])
+def test_a_clip_leaves_everything_it_does_not_key_at_the_values_of_the_file(partial_clips, clip):
+    vertices = animated_vertices(partial_clips.read_bytes(), clip, FRAMES).reshape(-1, 3)
+    found, box = clip_and_box(partial_clips, clip)
+    assert found == clip
+    size = np.ptp(vertices, axis=0).max()
+    np.testing.assert_allclose(box, [vertices.min(0), vertices.max(0)], atol=1e-3 * size)
+
+
+@needs_blender
+def test_a_clip_does_not_depend_on_the_clips_that_were_measured_before_it(partial_clips):
+    clip, box = clip_and_box(partial_clips)
+    np.testing.assert_array_equal(box, clip_and_box(partial_clips, clip)[1])
