@@ -1,8 +1,9 @@
 """The animations ("clips") of an imported asset: search, playback and measurement of their motion.
 
-glTF imports one action per animation with a slot for each object; FBX an action "object|animation"
-for each object; Alembic and USD caches move vertices over the frames of the scene; an OBJ sequence
-is a clip of as many frames as files.
+Each animation of a glTF or FBX file is imported as one action with a slot for each object. Some
+exporters write FBX animations of single objects, with names "object|animation", which are a clip
+together. Alembic and USD caches move vertices over the frames of the scene; an OBJ sequence is a
+clip of as many frames as files.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import bpy
 import numpy as np
 
 from generation.curation.blender.geometry import all_vertices
-from generation.curation.blender.importing import SEQUENCE_FPS, ObjSequence
+from generation.curation.blender.importing import SEQUENCE_FPS, Imported, ObjSequence
 from generation.curation.blender.request import Clip, Rejected
 from generation.curation.blender.rest_pose import RestPose, animated
 
@@ -82,14 +83,15 @@ def source_fps() -> float:
     return render.fps / render.fps_base
 
 
-def find_clips(sequence: ObjSequence | None, rest: RestPose) -> list[PlayableClip]:
-    """Return all clips of the imported asset, sorted by name."""
+def find_clips(imported: Imported) -> list[PlayableClip]:
+    """Return all clips of an imported asset, sorted by name."""
+    rest, sequence = imported.rest, imported.sequence
     if sequence is not None:
         bpy.context.scene.render.fps = round(SEQUENCE_FPS)
         return [PlayableClip("sequence", 0, len(sequence) - 1, rest, sequence=sequence)]
     grouped: dict[str, list[bpy.types.Action]] = defaultdict(list)
     for action in bpy.data.actions:
-        grouped[action.name.rsplit("|", 1)[-1]].append(action)
+        grouped[_animation(action) if imported.format == "fbx" else action.name].append(action)
     clips = []
     for name, actions in grouped.items():
         start = min(action.frame_range[0] for action in actions)
@@ -161,6 +163,12 @@ def _motion_and_travel(shapes: Sequence[np.ndarray]) -> tuple[float, float]:
     motion = max(np.linalg.norm(d - d.mean(0), axis=1).mean() for d in moved)
     travel = max(np.linalg.norm(d.mean(0)) for d in moved)
     return float(motion / diagonal), float(travel / diagonal)
+
+
+def _animation(action: bpy.types.Action) -> str:
+    """Return the name of an action without the object, if it begins with that of one it moves."""
+    head, _, name = action.name.partition("|")
+    return name if name and any(slot.name_display == head for slot in action.slots) else action.name
 
 
 def _slot(owner: Any, action: bpy.types.Action) -> bpy.types.ActionSlot | None:

@@ -8,6 +8,7 @@ viewport are also hidden in renders.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import bpy
 
@@ -34,11 +35,22 @@ class ObjSequence:
                 thing.hide_render = thing.hide_viewport = index != nearest
 
 
-def open_asset(asked: Request) -> tuple[ObjSequence | None, RestPose]:
-    """Import an asset into an empty file.
+class Imported(NamedTuple):
+    """An imported asset.
 
-    Returns:
-        The objects of an OBJ sequence, None for other formats; and the pose of the file.
+    Attributes:
+        format: an `assets.files.AssetFormat`.
+        rest: pose of the file.
+        sequence: objects of an OBJ sequence; None for other formats.
+    """
+
+    format: str
+    rest: RestPose
+    sequence: ObjSequence | None
+
+
+def open_asset(asked: Request) -> Imported:
+    """Import an asset into an empty file.
 
     Raises:
         Rejected: Blender cannot read it, or it has no surface.
@@ -55,7 +67,7 @@ def open_asset(asked: Request) -> tuple[ObjSequence | None, RestPose]:
         last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise Rejected("import_failed", f"Blender cannot read it ({last[0]})") from error
     _keep_only_visible()
-    return sequence, rest
+    return Imported(asked.format, rest, sequence)
 
 
 def attach_loose_texture(path: str) -> bool:

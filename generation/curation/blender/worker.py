@@ -42,12 +42,12 @@ def process(asked: request.Request) -> request.Result:
     """
     began = time.monotonic()
     warnings = []
-    sequence, rest = importing.open_asset(asked)
+    imported = importing.open_asset(asked)
     if asked.loose_texture and importing.attach_loose_texture(asked.loose_texture):
         warnings.append(f"used {asked.loose_texture} as base color")
     _check_size(asked.max_triangles)
     root = geometry.hang_under_root()
-    clip, measured = clips.choose(clips.find_clips(sequence, rest), asked.action)
+    clip, measured = clips.choose(clips.find_clips(imported), asked.action)
     clip.play()
     before = geometry.stretch_and_turn(asked.stretch, asked.yaw_deg)
     root.matrix_world = before

@@ -9,7 +9,8 @@ from generation.curation.render.rendering import RenderTask, blender_request
 from generation.curation.render.settings import Renderer, RenderSettings
 from tests.generation.curation.conftest import needs_blender
 from tests.generation.curation.plain_gltf import animated_vertices
-from tests.generation.curation.tiny_assets import partial_clips_glb
+from tests.generation.curation.tiny_assets import animated_box, partial_clips_glb
+from tests.generation.curation.tiny_fbx import tetrahedra_fbx
 
 FRAMES = 7
 
@@ -44,3 +45,41 @@ def test_a_clip_leaves_everything_it_does_not_key_at_the_values_of_the_file(part
 def test_a_clip_does_not_depend_on_the_clips_that_were_measured_before_it(partial_clips):
     clip, box = clip_and_box(partial_clips)
     np.testing.assert_array_equal(box, clip_and_box(partial_clips, clip)[1])
+
+
+TWO = {"one": (0, 0, 1), "two": (3, 0, 0)}
+LIFT, SLIDE = [(0, 0, 5), (0, 0, 7)], [(6, 0, 0), (9, 2, 0)]
+
+
+@needs_blender
+@pytest.mark.parametrize(
+    ("clip", "expected"),
+    [("A_lift", [[0, 0, 0], [4, 1, 8]]), ("B_slide", [[0, 0, 0], [10, 3, 2]])],
+)
+def test_clips_of_fbx_files_start_from_the_pose_of_the_file(tmp_path, clip, expected):
+    path = tmp_path / "two.fbx"
+    path.write_text(tetrahedra_fbx(TWO, {"A_lift": ("one", LIFT), "B_slide": ("two", SLIDE)}))
+    np.testing.assert_allclose(clip_and_box(path, clip)[1], expected, atol=1e-5)
+
+
+@needs_blender
+def test_fbx_animations_that_are_named_after_their_objects_are_one_clip(tmp_path):
+    path = tmp_path / "two.fbx"
+    path.write_text(tetrahedra_fbx(TWO, {"one|run": ("one", LIFT), "two|run": ("two", SLIDE)}))
+    clip, box = clip_and_box(path)
+    assert clip == "run"
+    np.testing.assert_allclose(box, [[0, 0, 0], [10, 3, 8]], atol=1e-5)
+
+
+@needs_blender
+@pytest.mark.parametrize("clip", ["armature|walk|layer", "armature|run|layer"])
+def test_animations_of_a_gltf_file_whose_names_end_alike_are_clips_of_their_own(tmp_path, clip):
+    builder = animated_box(animated=False)
+    builder.animate(2, "translation", [[0, 1, 0], [0, 2, 0], [0, 1, 0]], name="armature|walk|layer")
+    builder.animate(2, "translation", [[0, 1, 0], [2, 1, 0], [0, 1, 0]], name="armature|run|layer")
+    path = tmp_path / "box.glb"
+    path.write_bytes(builder.glb())
+    vertices = animated_vertices(builder.glb(), clip, FRAMES).reshape(-1, 3)
+    found, box = clip_and_box(path, clip)
+    assert found == clip
+    np.testing.assert_allclose(box, [vertices.min(0), vertices.max(0)], atol=1e-5)
