@@ -152,7 +152,9 @@ def sun_directions(light: Light, count: int = SHADOW_MAPS) -> np.ndarray:
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
-def draw_shadow_maps(mesh: NativeMesh, vertices: np.ndarray, light: Light, size: int) -> ShadowMaps:
+def draw_shadow_maps(
+    mesh: NativeMesh, vertices: np.ndarray, light: Light, size: int, count: int = SHADOW_MAPS
+) -> ShadowMaps:
     """Render shadow maps, each fitted to the whole mesh.
 
     Args:
@@ -160,8 +162,9 @@ def draw_shadow_maps(mesh: NativeMesh, vertices: np.ndarray, light: Light, size:
         vertices: vertices of the mesh, [N, 3].
         light: direction and size of the sun.
         size: side S of a shadow map in texels, at least 3.
+        count: number of shadow maps K.
     """
-    directions = sun_directions(light)
+    directions = sun_directions(light, count)
     matrices = np.stack([_fit(direction, vertices, size) for direction in directions])
     return ShadowMaps(
         matrices.astype(np.float32),
@@ -206,9 +209,14 @@ def native_mesh(asset: BakedAsset, frame: MeshFrame) -> NativeMesh:
         frame.uv,
         frame.colors,
         frame.surface,
-        np.array([_row(surface) for surface in asset.surfaces], SURFACE),
+        surface_rows(asset.surfaces),
         asset.textures,
     )
+
+
+def surface_rows(surfaces: Sequence[Surface]) -> np.ndarray:
+    """Return the surfaces in the kernel's memory layout, of dtype `SURFACE`."""
+    return np.array([_row(surface) for surface in surfaces], SURFACE)
 
 
 def _row(surface: Surface) -> tuple:

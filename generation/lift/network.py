@@ -1,0 +1,261 @@
+"""The network of `lift`: the layers along the rays of one view, from its images.
+
+    image, mask, coordinates  ─▶ 64² ─▶ 32² ─▶ 16² ─▶  8²  ──▶ yaw
+                                  │      │      │       │
+    depths, gap, colors ◀─ 128² ◀─ 64² ◀─ 32² ◀─ 16² ◀──┘
+
+A convolutional U-Net with transformer blocks at its two lowest resolutions. A pretrained image
+encoder can supply more features there. The direction that the object faces, its yaw, is predicted
+and can be given: the other predictions then agree on one direction, instead of on the mean of all
+possible ones.
+
+Letters: B images, S pixels on a side, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from generation.models.transformer import attend
+from recon.errors import InputError
+
+INPUT_CHANNELS = 8  # premultiplied color, alpha, two distances to the silhouette, coordinates
+YAW_BINS = 16
+CONDITION_WIDTH = 128
+
+
+@dataclass(frozen=True)
+class LiftConfig:
+    """Architecture of the network.
+
+    Attributes:
+        size: side of the images in pixels, S, a multiple of 16.
+        widths: channels at S/2, S/4, S/8 and S/16.
+        blocks: blocks at each resolution on the way down, and on the way up.
+        middle_blocks: transformer blocks at S/16.
+        heads: attention heads.
+        encoder: whether the features of the pretrained image encoder are used.
+        orientation: whether the yaw is predicted and given.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    size: int = 128
+    widths: tuple[int, ...] = (64, 128, 224, 256)
+    blocks: tuple[int, ...] = (1, 2)
+    middle_blocks: int = 3
+    heads: int = 4
+    encoder: bool = True
+    orientation: bool = True
+
+    def __post_init__(self):
+        if self.size < 16 or self.size % 16:
+            raise InputError(f"expected a size that is a multiple of 16, found {self.size}")
+        if any(width % 32 for width in self.widths):
+            raise InputError(f"expected widths that are multiples of 32, found {self.widths}")
+
+
+class LiftPrediction(NamedTuple):
+    """Predicted layers.
+
+    Attributes:
+        depth: depths of the four layers minus the camera's distance, ascending, [B, 4, S, S].
+        gap: logit of whether the ray meets two parts, [B, S, S].
+        color: sRGB colors in [0, 1] of first exit, last entry and back, [B, 3, 3, S, S].
+        yaw: logits of the yaw's bins, [B, YAW_BINS].
+    """
+
+    depth: Tensor
+    gap: Tensor
+    color: Tensor
+    yaw: Tensor
+
+
+class LiftNetwork(nn.Module):
+    """The network.
+
+    Args:
+        config: architecture.
+        encoder: pretrained image encoder, if the configuration uses one.
+    """
+
+    def __init__(self, config: LiftConfig, encoder: nn.Module | None = None):
+        super().__init__()
+        self.config = config
+        first, second, third, fourth = config.widths
+        features = (40, 112) if config.encoder else (0, 0)
+        self.encoder = encoder
+        self.condition = nn.Sequential(
+            nn.Linear(7, CONDITION_WIDTH), nn.SiLU(),
+            nn.Linear(CONDITION_WIDTH, CONDITION_WIDTH), nn.SiLU(),
+        )  # fmt: skip
+        self.stem = nn.Conv2d(4 * INPUT_CHANNELS, first, 3, padding=1)
+        down, up = config.blocks
+        self.down1 = _stack(_Residual, down, first)
+        self.to2 = nn.Conv2d(4 * first, second, 1)
+        self.down2 = _stack(_Residual, down, second)
+        self.to3 = nn.Conv2d(4 * second + features[0], third, 1)
+        self.down3 = _stack(_Transformer, down, third, config.heads)
+        self.to4 = nn.Conv2d(4 * third + features[1], fourth, 1)
+        self.middle = _stack(_Transformer, config.middle_blocks, fourth, config.heads)
+        self.position3 = nn.Parameter(torch.zeros(third, config.size // 8, config.size // 8))
+        self.position4 = nn.Parameter(torch.zeros(fourth, config.size // 16, config.size // 16))
+        self.yaw = nn.Sequential(nn.LayerNorm(fourth), nn.Linear(fourth, YAW_BINS))
+        self.from4 = nn.Conv2d(fourth, 4 * third, 1)
+        self.up3 = _stack(_Transformer, up, third, config.heads)
+        self.from3 = nn.Conv2d(third, 4 * second, 1)
+        self.up2 = _stack(_Residual, up, second)
+        self.from2 = nn.Conv2d(second, 4 * first, 1)
+        self.up1 = _stack(_Residual, up, first)
+        self.head = nn.Sequential(
+            nn.GroupNorm(_GROUPS, first), nn.SiLU(), nn.Conv2d(first, 256, 3, padding=1),
+            nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(64, OUTPUT_CHANNELS, 1),
+        )  # fmt: skip
+        nn.init.normal_(self.head[-1].weight, std=0.01)
+        nn.init.zeros_(self.head[-1].bias)
+
+    def forward(
+        self, image: Tensor, elevation: Tensor, yaw: Tensor | None = None
+    ) -> LiftPrediction:
+        """Predict the layers.
+
+        Args:
+            image: premultiplied sRGB and alpha in [0, 1], [B, 4, S, S].
+            elevation: elevation of the camera in radians, [B].
+            yaw: yaw in radians, NaN where it is unknown, [B]; None: unknown everywhere.
+        """
+        condition = self.condition(_condition(elevation, yaw).to(image.dtype))
+        features = self.encoder(image) if self.encoder is not None else (None, None)
+        x = self.stem(F.pixel_unshuffle(network_input(image), 2))
+        x1 = _apply(self.down1, x, condition)
+        x2 = _apply(self.down2, self.to2(F.pixel_unshuffle(x1, 2)), condition)
+        x3 = self.to3(_joined(F.pixel_unshuffle(x2, 2), features[0]))
+        x3 = _apply(self.down3, x3 + self.position3.to(x3.dtype), condition)
+        x4 = self.to4(_joined(F.pixel_unshuffle(x3, 2), features[1]))
+        x4 = _apply(self.middle, x4 + self.position4.to(x4.dtype), condition)
+        x = x3 + F.pixel_shuffle(self.from4(x4), 2)
+        x = x2 + F.pixel_shuffle(self.from3(_apply(self.up3, x, condition)), 2)
+        x = x1 + F.pixel_shuffle(self.from2(_apply(self.up2, x, condition)), 2)
+        x = self.head(_apply(self.up1, x, condition)).float()
+        yaw_logits = self.yaw(x4.flatten(2).transpose(1, 2)).float().mean(1)
+        return _prediction(x, image.float(), yaw_logits)
+
+
+OUTPUT_CHANNELS = 1 + 1 + 3 + 1 + 3 * 4
+_GROUPS = 8
+
+
+def _prediction(x: Tensor, image: Tensor, yaw: Tensor) -> LiftPrediction:
+    front = x[:, 0]
+    thickness = F.softplus(x[:, 1] - 1.0)
+    shares = torch.softmax(x[:, 2:5], 1)
+    first_exit = front + thickness * shares[:, 0]
+    depth = torch.stack(
+        [front, first_exit, first_exit + thickness * shares[:, 1], front + thickness], 1
+    )
+    colors = x[:, 6:].unflatten(1, (3, 4))
+    own = image[:, None, :3]
+    keep = torch.sigmoid(colors[:, :, 3:])
+    return LiftPrediction(
+        depth, x[:, 5], keep * own + (1 - keep) * torch.sigmoid(colors[:, :, :3]), yaw
+    )
+
+
+def network_input(image: Tensor) -> Tensor:
+    """Return the channels that the network sees, [B, INPUT_CHANNELS, S, S].
+
+    Args:
+        image: premultiplied sRGB and alpha in [0, 1], [B, 4, S, S].
+    """
+    S = image.shape[-1]
+    alpha = image[:, 3:]
+    near, far = _enlarged(_blurred(alpha, 4, 3), 4), _enlarged(_blurred(alpha, 8, 5), 8)
+    line = torch.linspace(-1, 1, S, dtype=image.dtype, device=image.device)
+    rows, columns = torch.meshgrid(line, line, indexing="ij")
+    places = torch.stack([columns, rows]).expand(len(image), -1, -1, -1)
+    return torch.cat([image, near, far, places], 1)
+
+
+def _blurred(alpha: Tensor, factor: int, kernel: int) -> Tensor:
+    return F.avg_pool2d(F.avg_pool2d(alpha, factor), kernel, 1, kernel // 2)
+
+
+def _enlarged(x: Tensor, factor: int) -> Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def _condition(elevation: Tensor, yaw: Tensor | None) -> Tensor:
+    angle = torch.full_like(elevation, math.nan) if yaw is None else yaw
+    known = ~torch.isnan(angle)
+    angle = torch.where(known, angle, 0)
+    waves = [angle.sin(), angle.cos(), (2 * angle).sin(), (2 * angle).cos()]
+    columns = [wave * known for wave in waves]
+    return torch.stack([*columns, known.float(), elevation.sin(), elevation.cos()], 1)
+
+
+def _joined(x: Tensor, features: Tensor | None) -> Tensor:
+    return x if features is None else torch.cat([x, features.to(x.dtype)], 1)
+
+
+def _stack(block: type[nn.Module], count: int, *arguments: int) -> nn.ModuleList:
+    return nn.ModuleList(block(*arguments) for _ in range(count))
+
+
+def _apply(blocks: nn.ModuleList, x: Tensor, condition: Tensor) -> Tensor:
+    for block in blocks:
+        x = block(x, condition)
+    return x
+
+
+class _Residual(nn.Module):
+    """Two convolutions; the condition shifts and scales the features between them."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(_GROUPS, width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.modulation = nn.Linear(CONDITION_WIDTH, 2 * width)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, 1)
+        hidden = self.first(F.silu(self.norm(x)))
+        return x + self.second(F.silu(hidden * (1 + scale) + shift))
+
+
+class _Transformer(nn.Module):
+    """Self-attention and a feed-forward network, modulated by the condition."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.modulation = nn.Linear(CONDITION_WIDTH, 2 * width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+        )
+        for last in (self.modulation, self.out, self.feed[2]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        scale, shift = self.modulation(condition)[:, None].chunk(2, 2)
+        normed = self.norm1(tokens) * (1 + scale) + shift
+        q, k, v = self.qkv(normed).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = attend(q, k, v)
+        tokens = tokens + self.out(attended.transpose(1, 2).flatten(2))
+        tokens = tokens + self.feed(self.norm2(tokens))
+        return tokens.transpose(1, 2).unflatten(2, x.shape[-2:])

@@ -1,0 +1,215 @@
+"""Samples for the training of `lift`: images of baked assets with the layers along their rays.
+
+A sample shows one frame of an asset from a random side, stretched, rotated, scaled and lit at
+random. Half of the samples are mirror images of the other half. Letters: S pixels on a side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from generation.curation.render.baked_asset import BakedAsset, MeshFrame
+from generation.curation.render.fast_renderer import (
+    blackman_harris,
+    draw_shadow_maps,
+    surface_rows,
+)
+from generation.curation.render.settings import DISTANCE, FOV_DEG, Light
+from generation.surface_layers import SurfaceLayers, solid_layers
+from recon.grid import orbit_camera
+from recon.native.mesh import NativeMesh, image_from_world
+
+SUBPIXELS = 3  # samples along a pixel of an image
+SHADOW_MAPS, SHADOW_SIZE = 4, 160
+
+
+@dataclass(frozen=True)
+class LiftSampling:
+    """Ranges of the random numbers of a sample.
+
+    Attributes:
+        size: side of the images in pixels, S.
+        stretch: maximum factor of the random stretch along each axis.
+        tilt_deg: standard deviation of the rotation about the horizontal axes.
+        scales: smallest and largest factor of the asset's size; the asset has radius 0.8 at 1.
+        elevations_deg: lowest and highest elevation of the camera.
+        painted: share of samples with a random pattern on the surfaces.
+        recolored: share of samples with random colors.
+    """
+
+    size: int = 128
+    stretch: float = 1.35
+    tilt_deg: float = 5.0
+    scales: tuple[float, float] = (0.75, 1.05)
+    elevations_deg: tuple[float, float] = (-10.0, 30.0)
+    painted: float = 0.3
+    recolored: float = 0.6
+
+
+class LiftSample(NamedTuple):
+    """One view of one frame.
+
+    Attributes:
+        image: sRGB with straight alpha, uint8, [S, S, 4].
+        depth: depths of the layers minus the camera's distance, 0 outside, float32, [4, S, S].
+        color: colors of the layers, sRGB, uint8, [4, S, S, 3].
+        mask: whether the pixel's ray meets the object, bool, [S, S].
+        gap: whether the ray meets two parts, bool, [S, S].
+        yaw: direction that the asset's front faces, counter-clockwise seen from above, radians; 0
+            faces the camera, π/2 the right of the image.
+        elevation: elevation of the camera, radians.
+    """
+
+    image: np.ndarray
+    depth: np.ndarray
+    color: np.ndarray
+    mask: np.ndarray
+    gap: np.ndarray
+    yaw: np.float32
+    elevation: np.float32
+
+
+def draw_sample(
+    clips: Sequence[BakedAsset], sampling: LiftSampling, rng: np.random.Generator
+) -> LiftSample:
+    """Draw a random view of a random frame of one of the clips of an asset.
+
+    Args:
+        clips: clips of one asset.
+        sampling: ranges of the random numbers.
+        rng: source of all random numbers.
+    """
+    asset = clips[rng.integers(len(clips))]
+    frame = asset.frames[rng.integers(len(asset.frames))]
+    yaw, elevation = rng.uniform(-math.pi, math.pi), rng.uniform(*sampling.elevations_deg)
+    scale = rng.uniform(*sampling.scales)
+    moved = _moved(frame, _random_matrix(sampling, yaw, scale, rng))
+    if rng.uniform() < sampling.painted:
+        moved = _painted(moved, rng)
+        asset = replace(asset, surfaces=tuple(replace(s, uses_colors=True) for s in asset.surfaces))
+    light, size = _random_light(rng), sampling.size
+    camera = orbit_camera(0.0, elevation, DISTANCE, FOV_DEG, size, size)
+    mesh = NativeMesh(
+        moved.vertices, moved.triangles, moved.normals, moved.uv, moved.colors, moved.surface,
+        surface_rows(asset.surfaces), asset.textures,
+    )  # fmt: skip
+    shadows = draw_shadow_maps(mesh, moved.vertices, light, SHADOW_SIZE, SHADOW_MAPS)
+    pixel_filter = blackman_harris(SUBPIXELS)
+    image = mesh.images(
+        image_from_world(camera, *pixel_filter[:2])[None],
+        (size, size),
+        pixel_filter,
+        shadows,
+        light.ambient,
+        light.sun,
+    )[0]
+    layers = solid_layers(
+        mesh.crossings(
+            image_from_world(camera), size, size, shadows, light.ambient, light.sun
+        ),
+        size,
+        size,
+    )  # fmt: skip
+    sample = _sample(image, layers, yaw, math.radians(elevation))
+    if rng.uniform() < sampling.recolored:
+        sample = _recolored(sample, rng)
+    return sample
+
+
+def mirrored(sample: LiftSample) -> LiftSample:
+    """Return the sample as seen in a mirror."""
+    return sample._replace(
+        image=sample.image[:, ::-1],
+        depth=sample.depth[..., ::-1],
+        color=sample.color[:, :, ::-1],
+        mask=sample.mask[:, ::-1],
+        gap=sample.gap[:, ::-1],
+        yaw=np.float32(-sample.yaw),
+    )
+
+
+def _sample(image: np.ndarray, layers: SurfaceLayers, yaw: float, elevation: float) -> LiftSample:
+    depth = np.where(layers.mask, layers.depth - np.float32(DISTANCE), np.float32(0))
+    return LiftSample(
+        image,
+        depth,
+        layers.color,
+        layers.mask,
+        layers.gap,
+        np.float32(yaw),
+        np.float32(elevation),
+    )
+
+
+def _random_matrix(
+    sampling: LiftSampling, yaw: float, scale: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return a random stretch, followed by the yaw, a tilt and the scale, [3, 3]."""
+    factors = np.exp(rng.uniform(-1, 1, 3) * math.log(sampling.stretch))
+    factors[0] = factors[1] ** rng.uniform(0.3, 1) * factors[0] ** 0.5
+    pitch, roll = np.radians(rng.normal(0, sampling.tilt_deg, 2))
+    turn = _rotation(0, pitch) @ _rotation(1, roll) @ _rotation(2, yaw)
+    return scale * turn @ np.diag(factors)
+
+
+def _rotation(axis: int, angle: float) -> np.ndarray:
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[first, first] = matrix[second, second] = math.cos(angle)
+    matrix[first, second], matrix[second, first] = -math.sin(angle), math.sin(angle)
+    return matrix
+
+
+def _moved(frame: MeshFrame, matrix: np.ndarray) -> MeshFrame:
+    """Apply a linear map; if the result leaves the ball of the map's scale, shrink it into that."""
+    scale = abs(np.linalg.det(matrix)) ** (1 / 3)
+    vertices = frame.vertices @ matrix.T.astype(np.float32)
+    radius = float(np.sqrt((vertices**2).sum(1).max()))
+    vertices *= min(1.0, 0.85 * scale / max(radius, 1e-6))
+    normals = frame.normals @ np.linalg.inv(matrix).astype(np.float32)
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+    return replace(frame, vertices=vertices, normals=normals)
+
+
+def _painted(frame: MeshFrame, rng: np.random.Generator) -> MeshFrame:
+    """Multiply the corner colors with a smooth random pattern or with random patches."""
+    corners = frame.vertices[frame.triangles]
+    waves = np.sin(corners @ rng.normal(0, rng.uniform(2, 12), (3, 6)) + rng.uniform(0, 6.3, 6))
+    mix = waves @ rng.normal(0, 0.5, (6, 3))
+    if rng.uniform() < 0.5:
+        mix = np.sign(mix[:, :1]) * 0.5
+    shade = np.clip(1 + rng.uniform(0.2, 0.8) * (mix - 0.4), 0.05, 1.6)
+    colors = frame.colors.copy()
+    colors[..., :3] *= shade.astype(np.float32)
+    return replace(frame, colors=colors)
+
+
+def _random_light(rng: np.random.Generator) -> Light:
+    """Return a light that mostly comes from the camera's side and from above."""
+    azimuth = rng.normal(-0.6, 0.9) if rng.uniform() < 0.85 else rng.uniform(-math.pi, math.pi)
+    height = math.radians(rng.uniform(15, 75))
+    direction = (
+        -math.sin(azimuth) * math.cos(height),
+        math.cos(azimuth) * math.cos(height),
+        -math.sin(height),
+    )
+    ambient = rng.uniform(0.35, 1.0)
+    return Light(ambient, rng.uniform(0.2, 1.4) * (1.6 - ambient) * 1.6, direction)
+
+
+def _recolored(sample: LiftSample, rng: np.random.Generator) -> LiftSample:
+    """Permute the color channels and change their brightness and contrast."""
+    order = rng.permutation(3)
+    gain, gamma = rng.uniform(0.7, 1.15, 3), rng.uniform(0.75, 1.35)
+    table = np.clip(255 * np.linspace(0, 1, 256)[:, None] ** gamma * gain, 0, 255).astype(np.uint8)
+    image = sample.image.copy()
+    color = np.empty_like(sample.color)
+    for channel, source in enumerate(order):
+        image[..., channel] = table[:, channel][sample.image[..., source]]
+        color[..., channel] = table[:, channel][sample.color[..., source]]
+    return sample._replace(image=image, color=color)
