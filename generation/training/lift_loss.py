@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY
 from generation.lift.network import YAW_BINS, LiftPrediction
+from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY
 
 
 class LiftTarget(NamedTuple):
