@@ -82,6 +82,11 @@ class ShadowMaps(NamedTuple):
     nearness: np.ndarray
 
 
+NO_SHADOWS = ShadowMaps(
+    np.zeros((0, 3, 4), np.float32), np.zeros((0, 3), np.float32), np.zeros((0, 1, 1), np.float32)
+)  # for a mesh without normals
+
+
 class PixelFilter(NamedTuple):
     """Separable reconstruction filter from samples to pixels.
 
@@ -141,7 +146,8 @@ class NativeMesh:
     Args:
         vertices: world coordinates, [N, 3].
         triangles: vertex indices, [M, 3].
-        normals: shading normals of the corners, [M, 3, 3]; only for `images`.
+        normals: shading normals of the corners, [M, 3, 3]; without them `images` are not shaded:
+            base colors and emission are radiances.
         uv: texture coordinates of the corners, [U, M, 3, 2].
         colors: linear RGBA of the corners, [M, 3, 4].
         surface: index of each triangle's surface, [M]; None: all have the first one.

@@ -2,6 +2,7 @@
 //
 //   radiance = base (E / pi max(0, n l) visible + ambient (0.8 + 0.2 n_z)) + emission
 //
+// and base + emission for a mesh without normals, whose colors are lit already.
 // n is the interpolated normal of the visible side, l points to the sun. Light is linear; textures are
 // interpolated in sRGB as stored and decoded afterwards, as in Cycles.
 #pragma once
@@ -225,6 +226,7 @@ inline v4 radiance_at(const Mesh& mesh, const ShadowMaps& maps, const Light& lig
   if (s.uses_colors)
     base *= make4(interpolate(mesh.colors, 4, p, 0), interpolate(mesh.colors, 4, p, 1),
                   interpolate(mesh.colors, 4, p, 2), 0.0f);
+  if (mesh.normals == nullptr) return emission + base;
   Geometry g = geometry_of(mesh, p);
   float strength = light.ambient * (0.8f + 0.2f * g.normal[2]);
   const float facing = dot(g.normal, maps.directions + 3 * k);

@@ -1,0 +1,201 @@
+"""Closed surface of one frame from the surface layers of its view.
+
+    layers, h × w ──columns_of──▶ columns, H × W ──┐
+    image, H × W ──────────────────────────────────┴─surface_of──▶ triangle mesh
+
+A column is a pixel with the solid intervals along its ray. Where intervals of neighbors overlap in
+depth, their fronts and backs are connected; elsewhere they end with walls (`lift.cells`).
+Letters: h × w pixels of the layers, H × W of the image, N vertices, M triangles.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from generation.lift.cells import (
+    CORNERS,
+    DIRECTIONS,
+    LABELS,
+    cell_surface,
+)
+from generation.lift.columns import Columns, columns_of, overlaps
+from generation.surface_layers import SurfaceLayers
+from recon.grid import Camera
+from recon.grid.cameras import OPENGL_FROM_OPENCV
+
+SOLID = 128  # alpha from which a pixel belongs to the object
+OPAQUE = 245  # alpha from which a pixel's color is free of background
+RIM_PX = 3.0  # distance up to which the color of an opaque pixel replaces that of the rim
+NEAREST_CUT = 0.05  # smallest distance of a cut from a pixel center, in pixels
+
+
+class LiftedSurface(NamedTuple):
+    """A closed triangle mesh with colors.
+
+    Attributes:
+        vertices: world coordinates, float32, [N, 3].
+        triangles: vertex indices, counter-clockwise seen from outside, int32, [M, 3].
+        colors: sRGB, uint8, [N, 3].
+        spacing: width of a pixel at each vertex in world units, float32, [N].
+    """
+
+    vertices: np.ndarray
+    triangles: np.ndarray
+    colors: np.ndarray
+    spacing: np.ndarray
+
+
+def surface_of(layers: SurfaceLayers, image: np.ndarray, camera: Camera) -> LiftedSurface:
+    """Build the surface of one frame.
+
+    The silhouette in the view of the camera is where the alpha of the image crosses one half.
+
+    Args:
+        layers: surface layers, of any size.
+        image: RGBA, sRGB with straight alpha, uint8, [H, W, 4].
+        camera: camera of the image.
+
+    Returns:
+        A surface without triangles if the image or the layers are empty.
+    """
+    assert image.shape == (camera.height, camera.width, 4)
+    solid = image[..., 3] >= SOLID
+    if not solid.any() or not layers.mask.any():
+        return _empty()
+    columns = columns_of(layers, solid, image, camera)
+    columns.color[0] = _inner_colors(image)
+    rows, cols = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
+    top, left = rows[0], cols[0]
+    box = slice(top, rows[-1] + 1), slice(left, cols[-1] + 1)
+    columns = Columns(
+        np.pad(columns.count[box], 1),
+        np.pad(columns.depth[:, *box], ((0, 0), (1, 1), (1, 1))),
+        np.pad(columns.color[:, *box], ((0, 0), (1, 1), (1, 1), (0, 0))),
+        columns.tolerance,
+    )
+    alpha = np.pad(image[..., 3], 1)[top : rows[-1] + 3, left : cols[-1] + 3]
+    polygons = _polygons(columns)
+    used, polygons = _compact(polygons, columns.count.size * LABELS)
+    places, depth, color = _vertices(used, columns, alpha)
+    places += [left - 0.5, top - 0.5]
+    vertices = world_points(places, depth, camera)
+    return LiftedSurface(
+        vertices,
+        _triangles(polygons, vertices),
+        color,
+        (depth / camera.fl_x).astype(np.float32),
+    )
+
+
+def world_points(places: np.ndarray, depth: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return the world points at image places [N, 2] and depths [N], float32, [N, 3]."""
+    rays = (places - [camera.cx, camera.cy]) / [camera.fl_x, camera.fl_y]
+    points = np.column_stack([rays, np.ones(len(rays))]) * depth[:, None]
+    T = camera.T_world_camera @ OPENGL_FROM_OPENCV
+    return (points @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
+
+
+def _empty() -> LiftedSurface:
+    return LiftedSurface(
+        np.zeros((0, 3), np.float32),
+        np.zeros((0, 3), np.int32),
+        np.zeros((0, 3), np.uint8),
+        np.zeros(0, np.float32),
+    )
+
+
+def _inner_colors(image: np.ndarray) -> np.ndarray:
+    """Replace the colors of the rim, which are mixed with the background, by those inside."""
+    alpha = image[..., 3]
+    opaque = alpha >= OPAQUE
+    if not opaque.any():
+        return image[..., :3]
+    distance, (row, column) = distance_transform_edt(~opaque, return_indices=True)
+    near = (distance <= RIM_PX)[..., None]
+    return np.where(near, image[row, column, :3], image[..., :3])
+
+
+def _polygons(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Return triangles [M, 3] and quads [Q, 4], clockwise, of vertices pixel · LABELS + label."""
+    count, width = columns.count.astype(np.int64), columns.count.shape[1]
+    code = np.zeros(np.array(count.shape) - 1, np.int64)
+    across = overlaps(columns, columns, (0, 1))
+    down = overlaps(columns, columns, (1, 0))
+    sides = (across[:-1], down[:, 1:], _swapped(across[1:]), _swapped(down[:, :-1]))
+    for row, column in CORNERS:
+        code = 3 * code + count[row:, column:][: code.shape[0], : code.shape[1]]
+    filled = np.flatnonzero(code)
+    code = code.ravel()[filled]
+    for side in sides:
+        code = 16 * code + side.ravel()[filled]
+    order = np.argsort(code, kind="stable")
+    code, filled = code[order], filled[order]
+    pixel = filled // (width - 1) * width + filled % (width - 1)
+    corner = np.array([row * width + column for row, column in CORNERS])
+    local = (corner[:, None] * LABELS + np.arange(LABELS)).ravel()
+    triangles, quads = [], []
+    starts = np.flatnonzero(np.r_[True, code[1:] != code[:-1]])
+    for start, end in zip(starts, [*starts[1:], len(code)], strict=True):
+        kind = cell_surface(*_decode(int(code[start])))
+        base = LABELS * pixel[start:end, None, None]
+        triangles.append((base + local[kind.triangles]).reshape(-1, 3))
+        quads.append((base + local[kind.quads]).reshape(-1, 4))
+    return np.concatenate(triangles), np.concatenate(quads)
+
+
+def _swapped(overlaps: np.ndarray) -> np.ndarray:
+    """Exchange the two pixels of each pair."""
+    return overlaps & 9 | (overlaps & 2) << 1 | (overlaps & 4) >> 1
+
+
+def _decode(code: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    sides = tuple(code >> 4 * i & 15 for i in (3, 2, 1, 0))
+    corners = code >> 16
+    return tuple(corners // 3**i % 3 for i in (3, 2, 1, 0)), sides
+
+
+def _compact(
+    polygons: tuple[np.ndarray, np.ndarray], size: int
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Number the used vertices from 0 on."""
+    is_used = np.zeros(size, np.bool_)
+    for each in polygons:
+        is_used[each] = True
+    used = np.flatnonzero(is_used)
+    number = np.zeros(size, np.int32)
+    number[used] = np.arange(len(used))
+    return used, (number[polygons[0]], number[polygons[1]])
+
+
+def _vertices(
+    used: np.ndarray, columns: Columns, alpha: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return places (x, y) in the padded box [N, 2], depths [N] and colors [N, 3]."""
+    pixel, which = np.divmod(used, LABELS)
+    bound, cut = which % 4, which // 4 - 1
+    row, column = np.divmod(pixel, columns.count.shape[1])
+    places = np.stack([column, row], axis=1).astype(np.float64)
+    is_cut = cut >= 0
+    step = np.array(DIRECTIONS)[cut[is_cut]]
+    here = row[is_cut], column[is_cut]
+    there = here[0] + step[:, 0], here[1] + step[:, 1]
+    inner, outer = alpha[here].astype(np.float64), alpha[there].astype(np.float64)
+    level = SOLID - 0.5
+    share = np.where(outer < SOLID, (inner - level) / np.maximum(inner - outer, 1e-9), 0.5)
+    places[is_cut] += share.clip(NEAREST_CUT, 1 - NEAREST_CUT)[:, None] * step[:, ::-1]
+    depth = columns.depth.reshape(4, -1)[bound, pixel].astype(np.float64)
+    return places, depth, columns.color.reshape(4, -1, 3)[bound, pixel]
+
+
+def _triangles(polygons: tuple[np.ndarray, np.ndarray], vertices: np.ndarray) -> np.ndarray:
+    """Divide quads along their shorter diagonal; int32, [M, 3], counter-clockwise."""
+    triangles, quads = polygons
+    one, other = (
+        np.square(vertices[quads[:, a]] - vertices[quads[:, b]]).sum(1) for a, b in ((0, 2), (1, 3))
+    )
+    quads = np.where((one <= other)[:, None], quads, np.roll(quads, 1, axis=1))
+    parts = [triangles, quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]
+    return np.ascontiguousarray(np.concatenate(parts)[:, ::-1], np.int32)
