@@ -13,6 +13,10 @@ this package:
     4dvd_lora.safetensors                          LoRA of the coarse stage
     4dvd_branch.safetensors                        structure branch of the fine stage
 
+The network of `lift`, which `fourdvd train lift` writes, is one file; one is part of this package:
+
+    lift.safetensors                               layers along the rays of one view, from its image
+
 Light to import: no torch, no numpy.
 """
 
@@ -32,6 +36,7 @@ HUB = "https://huggingface.co"
 
 VAE_FILE = "vae.safetensors"
 LORA_FILE, BRANCH_FILE = "4dvd_lora.safetensors", "4dvd_branch.safetensors"
+LIFT_FILE = "lift.safetensors"
 CASCADE_KINDS = {LORA_FILE: "lora", BRANCH_FILE: "structure-branch"}
 """Kinds (see `weights.files`) of the files that a cascade adds to SV4D, by name."""
 

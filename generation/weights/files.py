@@ -13,7 +13,7 @@ Files of the four formats that older versions wrote are read, too; see `_current
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from generation.lift.network import LiftConfig, build_network
 from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
 from generation.models.loading import load_module
 from generation.models.lora import LoraSettings, add_lora, load_lora_state, merge_lora
@@ -48,12 +49,12 @@ class Kind(NamedTuple):
 
     Attributes:
         config: dataclass of the configuration; each kind has its own.
-        network: class that is built from the configuration alone; None if building it needs the
-            base network, too.
+        build: builds the network from the configuration alone; None if that needs the base
+            network, too.
     """
 
     config: type[Any]
-    network: type[nn.Module] | None
+    build: Callable[[Any], nn.Module] | None
 
 
 KINDS: dict[str, Kind] = {
@@ -63,6 +64,7 @@ KINDS: dict[str, Kind] = {
     "image-encoder": Kind(ConvImageEncoderConfig, ConvImageEncoder),
     "lora": Kind(LoraSettings, None),
     "structure-branch": Kind(StructureBranchSettings, None),
+    "lift": Kind(LiftConfig, build_network),
 }
 
 
@@ -166,16 +168,16 @@ class WeightsFile:
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Any:
         """Build the network with its weights, in evaluation mode and without gradients.
 
-        Only for kinds that have a `Kind.network`; see `load_lora` and `load_branch` for the others.
+        Only for kinds that have a `Kind.build`; see `load_lora` and `load_branch` for the others.
 
         Raises:
             WeightsError: the tensors do not fit the configuration.
         """
-        network_class = KINDS[self.kind].network
-        assert network_class is not None, f"{self.kind} is not a network of its own"
+        build = KINDS[self.kind].build
+        assert build is not None, f"{self.kind} is not a network of its own"
         try:
             with torch.device("meta"):
-                network = network_class(self.config)
+                network = build(self.config)
             return load_module(network, self.tensors(dtype, device))
         except (ValueError, TypeError, RuntimeError) as error:
             raise WeightsError(

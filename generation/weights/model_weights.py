@@ -23,7 +23,7 @@ from generation.models.vae import decoder_state, encoder_state
 from generation.networks import Architecture, Networks
 from generation.weights.catalogue import CASCADE_KINDS, PublishedModel, published, trained
 from generation.weights.files import KINDS, WeightsFile, describe
-from generation.weights.store import find_published, find_trained
+from generation.weights.store import find_lift, find_published, find_trained
 from generation.weights.verify import Verification, file_sha256, verify_weights
 from recon.resume import fingerprint
 
@@ -275,6 +275,21 @@ def open_trained(name: str, folder: str | Path | None = None) -> TrainedWeights:
         describe(image_encoder, "image-encoder"),
         describe(vae, "vae"),
     )
+
+
+def open_lift(folder: str | Path | None = None) -> WeightsFile:
+    """Open the network of `lift`; its `build` loads it.
+
+    Args:
+        folder: see `store.find_lift`.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or has another kind.
+
+    Example:
+        >>> network = open_lift().build(torch.float32, "cpu")
+    """
+    return describe(find_lift(folder), "lift")
 
 
 def open_cascade_files(files: Mapping[str, Path], base_sha256: str) -> dict[str, WeightsFile]:

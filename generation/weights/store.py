@@ -2,6 +2,7 @@
 
     published models    --weights DIR, then FOURDVD_WEIGHTS, then the Hugging Face cache (HF_HOME)
     trained cascades    --weights DIR if it holds one, else `mini`, which is part of this package
+    network of `lift`   --weights DIR if it holds one, else the one that is part of this package
 
 Nothing is downloaded here, and no file is opened. Light to import: no torch.
 """
@@ -13,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from generation.weights.catalogue import (
+    LIFT_FILE,
     VAE_FILE,
     PublishedModel,
     TrainedModel,
@@ -169,6 +171,30 @@ def find_cascade_file(file_name: str, base: str, folder: str | Path | None = Non
         "have published none",
         hint=f"train them with `fourdvd train`; --weights DIR names a folder that has {file_name}",
     )
+
+
+def find_lift(folder: str | Path | None = None) -> Path:
+    """Find the network of `lift`.
+
+    Args:
+        folder: folder named by the user; it is used if it holds such a file.
+
+    Returns:
+        The file in `folder`, or else the bundled one.
+
+    Raises:
+        WeightsError: `folder` is missing or is not a folder, or the package lacks the file.
+    """
+    bundled = Path(str(resources.files("generation"))) / "lift" / LIFT_FILE
+    if folder is not None and (path := _existing(Path(folder)) / LIFT_FILE).is_file():
+        return path
+    if not bundled.is_file():
+        raise WeightsError(
+            f"the weights of lift are missing: no {bundled}",
+            hint="`fourdvd train lift` trains them; --weights DIR names a folder that has "
+            f"{LIFT_FILE}",
+        )
+    return bundled
 
 
 def bundled_folder() -> Path:

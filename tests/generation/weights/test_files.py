@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from generation.lift.network import LiftConfig, build_network
 from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
 from generation.models.lora import add_lora, has_lora, lora_parameters, lora_settings, lora_state
 from generation.models.patch_autoencoder import (
@@ -41,11 +42,14 @@ ENCODER = ConvImageEncoderConfig(8, (32,), 8)
 BASE, OTHER = 64 * "a", 64 * "b"
 SCALE = 0.1 + 0.2  # has no short decimal form
 VAE = PatchAutoencoderConfig(2, 12, 4, 1, 1, latent_scale=SCALE)
+LIFT = LiftConfig(32, (32, 32, 32, 32), (1, 1), 1)
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vae": lambda: PatchAutoencoder(VAE),
     "sv3d": lambda: SV3DUNet(ORBIT),
     "sv4d": lambda: SV4DUNet(GRID),
     "image-encoder": lambda: ConvImageEncoder(ENCODER),
+    "lift": lambda: build_network(LIFT),
+    "lift without image encoder": lambda: build_network(replace(LIFT, encoder=False)),
 }
 OLDER = ("sv3d", "sv4d", "image-encoder", "vae", "lora", "structure-branch")
 
@@ -96,6 +100,7 @@ def rewrite(path: Path, **changes: str | None) -> None:
 def test_a_network_comes_back_with_its_config_and_numbers_and_frozen(path, kind):
     network = with_random_weights(NETWORKS[kind]())
     save_weights(path, network.config, network.state_dict(), {"vae": BASE})
+    kind = kind.partition(" ")[0]
     file = describe(path, kind)
     assert (file.kind, file.requires) == (kind, {"vae": BASE})
     assert file.config == network.config

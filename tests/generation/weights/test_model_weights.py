@@ -11,13 +11,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from generation.lift.network import LiftConfig, build_network
 from generation.networks import Architecture
 from generation.weights import files
-from generation.weights.catalogue import VAE_FILE, expected_shapes, published
+from generation.weights.catalogue import LIFT_FILE, VAE_FILE, expected_shapes, published
 from generation.weights.model_weights import (
     PublishedWeights,
     TrainedWeights,
     find_architecture,
+    open_lift,
     open_model,
     open_models,
     open_published,
@@ -237,3 +239,24 @@ def test_other_numbers_in_any_file_change_the_identity(folder, change: Callable[
     assert open_trained(REFERENCE_VIEWS, folder).identity != identity
     change(folder)
     assert open_trained(BASE, folder).identity != identity
+
+
+def test_the_network_of_lift_predicts_the_same_after_a_round_trip_in_half_precision(tmp_path):
+    network = build_network(LiftConfig(32, (32, 32, 32, 32), (1, 1), 1)).eval()
+    path = tmp_path / LIFT_FILE
+    files.save_weights(path, network.config, network.state_dict(), dtype=torch.float16)
+    file = open_lift(tmp_path)
+    assert (file.config, file.sha256) == (network.config, file_sha256(path))
+    image, elevation = torch.rand(2, 4, 32, 32), torch.tensor([0.0, 0.2])
+    with torch.no_grad():
+        expected, found = network(image, elevation), file.build()(image, elevation)
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=0.01)
+
+
+def test_damaged_files_and_other_kinds_are_no_network_of_lift(tmp_path):
+    write_autoencoder(tmp_path / LIFT_FILE)
+    with pytest.raises(WeightsError, match="lift, found vae"):
+        open_lift(tmp_path)
+    (tmp_path / LIFT_FILE).write_bytes((tmp_path / LIFT_FILE).read_bytes()[:-8])
+    with pytest.raises(WeightsError, match=str(tmp_path / LIFT_FILE)):
+        open_lift(tmp_path)

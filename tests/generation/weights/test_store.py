@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from generation.weights import store
 from generation.weights.catalogue import (
     BRANCH_FILE,
     CASCADE_FILES,
+    LIFT_FILE,
     LORA_FILE,
     VAE_FILE,
     published,
@@ -19,6 +21,7 @@ from generation.weights.store import (
     OWN_FILES,
     bundled_folder,
     find_cascade_file,
+    find_lift,
     find_model,
     find_published,
     list_published,
@@ -169,3 +172,19 @@ def test_lora_and_branch_of_a_trained_cascade_are_beside_its_networks(cascade, p
     with pytest.raises(WeightsError, match=f"{BRANCH_FILE} in {cascade}") as caught:
         find_cascade_file(BRANCH_FILE, "mini", cascade)
     assert "`fourdvd train assemble`" in (caught.value.hint or "")
+
+
+def test_a_named_network_of_lift_comes_before_the_bundled_one(tmp_path, monkeypatch):
+    named, package = tmp_path / "named", tmp_path / "package"
+    for folder in (named, package / "lift"):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(store.resources, "files", lambda _: package)
+    with pytest.raises(WeightsError, match=f"no {package / 'lift' / LIFT_FILE}") as caught:
+        find_lift(named)
+    assert "`fourdvd train lift`" in (caught.value.hint or "")
+    (package / "lift" / LIFT_FILE).touch()
+    assert find_lift(named) == find_lift() == package / "lift" / LIFT_FILE
+    (named / LIFT_FILE).touch()
+    assert find_lift(named) == named / LIFT_FILE
+    with pytest.raises(WeightsError, match="none"):
+        find_lift(named / "none")
