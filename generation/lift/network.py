@@ -38,7 +38,8 @@ class LiftConfig:
     Attributes:
         size: side of the images in pixels, S, a multiple of 16.
         widths: channels at S/2, S/4, S/8 and S/16.
-        blocks: blocks at each resolution on the way down, and on the way up.
+        down_blocks: blocks at S/2, S/4 and S/8 on the way down.
+        up_blocks: blocks at S/2, S/4 and S/8 on the way up.
         middle_blocks: transformer blocks at S/16.
         heads: attention heads.
         encoder: whether the features of the pretrained image encoder are used.
@@ -50,7 +51,8 @@ class LiftConfig:
 
     size: int = 128
     widths: tuple[int, ...] = (64, 128, 224, 256)
-    blocks: tuple[int, ...] = (1, 2)
+    down_blocks: tuple[int, ...] = (0, 1, 1)
+    up_blocks: tuple[int, ...] = (1, 2, 2)
     middle_blocks: int = 3
     heads: int = 4
     encoder: bool = True
@@ -97,24 +99,26 @@ class LiftNetwork(nn.Module):
             nn.Linear(7, CONDITION_WIDTH), nn.SiLU(),
             nn.Linear(CONDITION_WIDTH, CONDITION_WIDTH), nn.SiLU(),
         )  # fmt: skip
-        self.stem = nn.Conv2d(4 * INPUT_CHANNELS, first, 3, padding=1)
-        down, up = config.blocks
-        self.down1 = _stack(_Residual, down, first)
-        self.to2 = nn.Conv2d(4 * first, second, 1)
-        self.down2 = _stack(_Residual, down, second)
-        self.to3 = nn.Conv2d(4 * second + features[0], third, 1)
-        self.down3 = _stack(_Transformer, down, third, config.heads)
-        self.to4 = nn.Conv2d(4 * third + features[1], fourth, 1)
+        self.stem = nn.Conv2d(INPUT_CHANNELS, first, 4, 2, 1)
+        down, up = config.down_blocks, config.up_blocks
+        self.down1 = _stack(_Residual, down[0], first)
+        self.to2 = nn.Conv2d(first, second, 2, 2)
+        self.down2 = _stack(_Residual, down[1], second)
+        self.to3 = nn.Conv2d(second, third, 2, 2)
+        self.features3 = nn.Conv2d(features[0], third, 1) if config.encoder else None
+        self.down3 = _stack(_Transformer, down[2], third, config.heads)
+        self.to4 = nn.Conv2d(third, fourth, 2, 2)
+        self.features4 = nn.Conv2d(features[1], fourth, 1) if config.encoder else None
         self.middle = _stack(_Transformer, config.middle_blocks, fourth, config.heads)
         self.position3 = nn.Parameter(torch.zeros(third, config.size // 8, config.size // 8))
         self.position4 = nn.Parameter(torch.zeros(fourth, config.size // 16, config.size // 16))
         self.yaw = nn.Sequential(nn.LayerNorm(fourth), nn.Linear(fourth, YAW_BINS))
         self.from4 = nn.Conv2d(fourth, 4 * third, 1)
-        self.up3 = _stack(_Transformer, up, third, config.heads)
+        self.up3 = _stack(_Transformer, up[2], third, config.heads)
         self.from3 = nn.Conv2d(third, 4 * second, 1)
-        self.up2 = _stack(_Residual, up, second)
+        self.up2 = _stack(_Residual, up[1], second)
         self.from2 = nn.Conv2d(second, 4 * first, 1)
-        self.up1 = _stack(_Residual, up, first)
+        self.up1 = _stack(_Residual, up[0], first)
         self.head = nn.Sequential(
             nn.GroupNorm(_GROUPS, first), nn.SiLU(), nn.Conv2d(first, 256, 3, padding=1),
             nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(64, OUTPUT_CHANNELS, 1),
@@ -133,13 +137,17 @@ class LiftNetwork(nn.Module):
             yaw: yaw in radians, NaN where it is unknown, [B]; None: unknown everywhere.
         """
         condition = self.condition(_condition(elevation, yaw).to(image.dtype))
-        features = self.encoder(image) if self.encoder is not None else (None, None)
-        x = self.stem(F.pixel_unshuffle(network_input(image), 2))
+        features = self.encoder(image) if self.encoder is not None else ()
+        x = self.stem(network_input(image))
         x1 = _apply(self.down1, x, condition)
-        x2 = _apply(self.down2, self.to2(F.pixel_unshuffle(x1, 2)), condition)
-        x3 = self.to3(_joined(F.pixel_unshuffle(x2, 2), features[0]))
+        x2 = _apply(self.down2, self.to2(x1), condition)
+        x3 = self.to3(x2)
+        if self.features3 is not None:
+            x3 = x3 + self.features3(features[0])
         x3 = _apply(self.down3, x3 + self.position3.to(x3.dtype), condition)
-        x4 = self.to4(_joined(F.pixel_unshuffle(x3, 2), features[1]))
+        x4 = self.to4(x3)
+        if self.features4 is not None:
+            x4 = x4 + self.features4(features[1])
         x4 = _apply(self.middle, x4 + self.position4.to(x4.dtype), condition)
         x = x3 + F.pixel_shuffle(self.from4(x4), 2)
         x = x2 + F.pixel_shuffle(self.from3(_apply(self.up3, x, condition)), 2)
@@ -204,10 +212,6 @@ def _condition(elevation: Tensor, yaw: Tensor | None) -> Tensor:
     waves = [angle.sin(), angle.cos(), (2 * angle).sin(), (2 * angle).cos()]
     columns = [wave * known for wave in waves]
     return torch.stack([*columns, known.float(), elevation.sin(), elevation.cos()], 1)
-
-
-def _joined(x: Tensor, features: Tensor | None) -> Tensor:
-    return x if features is None else torch.cat([x, features.to(x.dtype)], 1)
 
 
 def _stack(block: type[nn.Module], count: int, *arguments: int) -> nn.ModuleList:
