@@ -146,8 +146,8 @@ class NativeMesh:
     Args:
         vertices: world coordinates, [N, 3].
         triangles: vertex indices, [M, 3].
-        normals: shading normals of the corners, [M, 3, 3]; without them `images` are not shaded:
-            base colors and emission are radiances.
+        normals: shading normals of the corners, [M, 3, 3]; `crossings` needs them, and without them
+            `images` are not shaded: base colors and emission are radiances.
         uv: texture coordinates of the corners, [U, M, 3, 2].
         colors: linear RGBA of the corners, [M, 3, 4].
         surface: index of each triangle's surface, [M]; None: all have the first one.
@@ -262,6 +262,10 @@ class NativeMesh:
         sun: float,
     ) -> Crossings:
         """Find all crossings of the rays through pixel centers; alpha < 0.5 is skipped.
+
+        Each ray enters a closed mesh as often as it leaves it: one through an edge that two
+        triangles have in common crosses one of them, or enters and leaves at a silhouette.
+        Triangles share an edge if its ends have the same positions.
 
         Args:
             T_image_world: `image_from_world` of a camera, [3, 4].

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "mesh_crossings.h"
 #include "mesh_shading.h"
 #include "mesh_visibility.h"
 #include "parallel.h"
@@ -49,6 +50,8 @@ struct Scratch {
   std::vector<Corner> corners;
   std::vector<Outline> outlines;
   std::vector<Layer> layers;
+  std::vector<Crossing> crossings, sorted;
+  std::vector<uint32_t> ends;
   std::vector<v4> row, image;
   DepthBuffer buffer;
 };
@@ -58,6 +61,10 @@ inline Point point_at(const Outline& t, int32_t triangle, int x, int y) {
   Point p{triangle, {}, t.back};
   weights_at(t, x, y, p.weight);
   return p;
+}
+
+inline Point point_of(const Crossing& c) {  // on the triangle's front
+  return {c.triangle, {c.weight[0], c.weight[1], c.weight[2]}, false};
 }
 
 // Draws the z-buffer of one view or map. `take(triangle, alpha, place, nearness)` is asked about samples of
@@ -231,55 +238,49 @@ void see_view(const Mesh& mesh, const double* T, int height, int width, int32_t*
     }
 }
 
+// Collects the crossings of all rays with surfaces whose alpha is at least 0.5, sorted.
+void find_crossings(const Mesh& mesh, const double* T, int height, int width, Scratch& s) {
+  place_corners(mesh, T, true, s.corners);
+  s.crossings.clear();
+  for (int32_t m = 0; m < mesh.triangle_count; ++m) {
+    const Corner* corner[3];
+    for (int i = 0; i < 3; ++i) corner[i] = &s.corners[mesh.triangles[3 * static_cast<size_t>(m) + i]];
+    const Outline t = outline_of(corner, true, height, width, kCandidates);
+    const bool solid = is_solid(mesh, m);
+    for_covered(t, width, kNoLimit, [&](size_t first, int x, int y, vi inside, vf) {
+      for (int i = 0; i < W; ++i) {
+        Crossing c{static_cast<uint32_t>(first + i), m, 0.0, {}, 0};
+        if (!inside[i] || !cross(corner, x + i, y, c)) continue;
+        if (solid || alpha_at(mesh, point_of(c)) >= 0.5f) s.crossings.push_back(c);
+      }
+    });
+  }
+  sort_crossings(static_cast<size_t>(height) * width, s.crossings, s.ends, s.sorted);
+}
+
 // Writes the crossings of all pixels, row by row and the nearest first, and returns how many there are; those
 // beyond `capacity` are only counted.
 int64_t trace_view(const Mesh& mesh, const ShadowMaps& maps, const Light& light, const double* T, int height,
                    int width, int64_t capacity, const Crossings& out) {
   Scratch& s = t_scratch;
-  place_corners(mesh, T, true, s.corners);
-  s.outlines.resize(mesh.triangle_count);
-  s.layers.clear();
-  for (int32_t m = 0; m < mesh.triangle_count; ++m) {
-    const Corner* corner[3];
-    for (int i = 0; i < 3; ++i) corner[i] = &s.corners[mesh.triangles[3 * static_cast<size_t>(m) + i]];
-    const Outline& t = s.outlines[m] = outline_of(corner, true, height, width);
-    if (t.y0 > t.y1) continue;
-    const bool solid = is_solid(mesh, m);
-    for_covered(t, width, kHighest, [&](size_t first, int x, int y, vi inside, vf nearness) {
-      for (int i = 0; i < W; ++i) {
-        if (!inside[i]) continue;
-        const float alpha = solid ? 1.0f : alpha_at(mesh, point_at(t, m, x + i, y));
-        if (alpha < 0.5f) continue;
-        s.layers.push_back({static_cast<uint32_t>(first + i), m, nearness[i], t.back ? -1.0f : 1.0f});
-      }
-    });
-  }
-  std::sort(s.layers.begin(), s.layers.end(), [](const Layer& a, const Layer& b) {
-    if (a.place != b.place) return a.place < b.place;
-    return a.nearness != b.nearness ? a.nearness > b.nearness : a.triangle < b.triangle;
-  });
-  const auto same = [](const Layer& a, const Layer& b) {  // the edge between two triangles
-    return a.place == b.place && a.alpha == b.alpha && a.nearness - b.nearness < kSameNearness * a.nearness;
-  };
-  s.layers.erase(std::unique(s.layers.begin(), s.layers.end(), same), s.layers.end());
-  const size_t written = std::min<size_t>(s.layers.size(), static_cast<size_t>(capacity));
+  find_crossings(mesh, T, height, width, s);
+  const size_t written = std::min<size_t>(s.sorted.size(), static_cast<size_t>(capacity));
   for (size_t n = 0; n < written; ++n) {
-    const Layer& layer = s.layers[n];
-    const int x = static_cast<int>(layer.place) % width, y = static_cast<int>(layer.place) / width;
-    Point p = point_at(s.outlines[layer.triangle], layer.triangle, x, y);
-    p.back = false;  // the outside of a closed mesh
+    const Crossing& c = s.sorted[n];
+    const int x = static_cast<int>(c.place) % width, y = static_cast<int>(c.place) / width;
+    const Point p = point_of(c);
     const Geometry g = geometry_of(mesh, p);
     const v4 radiance = radiance_at(mesh, maps, light, p, sun_of(x, y, maps.count));
-    out.pixel[n] = static_cast<int32_t>(layer.place);
-    out.triangle[n] = layer.triangle;
-    out.depth[n] = 1.0f / layer.nearness;
-    out.winding[n] = static_cast<int8_t>(layer.alpha);
+    out.pixel[n] = static_cast<int32_t>(c.place);
+    out.triangle[n] = c.triangle;
+    out.depth[n] = static_cast<float>(c.depth);
+    out.winding[n] = c.winding;
     for (int k = 0; k < 3; ++k) {
       out.normal[3 * n + k] = g.normal[k];
       out.color[3 * n + k] = to_byte(encode(radiance[k]));
     }
   }
-  return static_cast<int64_t>(s.layers.size());
+  return static_cast<int64_t>(s.sorted.size());
 }
 
 }  // namespace

@@ -38,8 +38,9 @@ struct Outline {  // a triangle on the grid; empty if y0 > y1
   bool back;  // whether its back is visible
 };
 
-// Sets the box of places that a triangle may cover; false if there are none.
-inline bool set_box(const Corner* const corner[3], int height, int width, Outline& t) {
+// Sets the box of places that a triangle may cover, or that are nearer to it than `margin` places; false if
+// there are none.
+inline bool set_box(const Corner* const corner[3], int height, int width, float margin, Outline& t) {
   float left = 3e38f, right = -3e38f, top = 3e38f, bottom = -3e38f;
   int behind = 0;
   for (int i = 0; i < 3; ++i) {
@@ -54,6 +55,7 @@ inline bool set_box(const Corner* const corner[3], int height, int width, Outlin
   }
   if (behind == 3) return false;
   if (behind > 0) left = top = 0, right = static_cast<float>(width), bottom = static_cast<float>(height);
+  left -= margin, top -= margin, right += margin, bottom += margin;
   t.x0 = static_cast<int>(std::ceil(std::min(std::max(left, 0.0f), width + 1.0f) - 0.5f));
   t.y0 = static_cast<int>(std::ceil(std::min(std::max(top, 0.0f), height + 1.0f) - 0.5f));
   t.x1 = static_cast<int>(std::floor(std::min(std::max(right, -1.0f), static_cast<float>(width)) - 0.5f));
@@ -61,9 +63,10 @@ inline bool set_box(const Corner* const corner[3], int height, int width, Outlin
   return t.x0 <= t.x1 && t.y0 <= t.y1;
 }
 
-inline Outline outline_of(const Corner* const corner[3], bool perspective, int height, int width) {
+inline Outline outline_of(const Corner* const corner[3], bool perspective, int height, int width,
+                          float margin = 0.0f) {
   Outline t;
-  if (!set_box(corner, height, width, t)) return Outline{};
+  if (!set_box(corner, height, width, margin, t)) return Outline{};
   double rows[3][3];
   for (int i = 0; i < 3; ++i) {  // doubles: the products of small triangles cancel
     const Corner &p = *corner[(i + 1) % 3], &q = *corner[(i + 2) % 3];
@@ -80,7 +83,8 @@ inline Outline outline_of(const Corner* const corner[3], bool perspective, int h
     const double a = rows[i][0] * inverse, b = rows[i][1] * inverse, c = rows[i][2] * inverse + a * x + b * y;
     t.weight[i] = {static_cast<float>(a), static_cast<float>(b), static_cast<float>(c)};
     t.slack[i] = static_cast<float>(
-        kRounding * (std::fabs(a) * (t.x1 - t.x0) + std::fabs(b) * (t.y1 - t.y0) + std::fabs(c)));
+        kRounding * (std::fabs(a) * (t.x1 - t.x0) + std::fabs(b) * (t.y1 - t.y0) + std::fabs(c)) +
+        margin * (std::fabs(a) + std::fabs(b)));
     const double nearness = perspective ? 1.0 : corner[i]->nearness;
     sum[0] += a * nearness, sum[1] += b * nearness, sum[2] += c * nearness;
   }
