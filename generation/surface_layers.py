@@ -1,7 +1,8 @@
 """Surface layers: where the rays of one view enter and leave the object.
 
 A ray crosses at most two solid parts here, such as an arm in front of a body; parts between the
-first and the last one are not represented. Letters: H × W pixels, L crossings.
+first and the last one are not represented. Letters: H × W pixels, L crossings, P pixels that show
+the object.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class SurfaceLayers(NamedTuple):
     Attributes:
         depth: distance along the optical axis of front, exit of the first part, entry of the last
             part, and back, ascending; 0 where the ray meets nothing, float32, [4, H, W].
-        color: shaded colors of the four surfaces, sRGB, uint8, [4, H, W, 3].
+        color: shaded colors of the four surfaces, sRGB; where there is one part, the two inner
+            layers have those of back and front, uint8, [4, H, W, 3].
         mask: whether the ray meets the object, bool, [H, W].
         gap: whether there are two parts; else the two inner layers are in the middle, bool, [H, W].
     """
@@ -34,60 +36,99 @@ class SurfaceLayers(NamedTuple):
 
 
 def solid_layers(crossings: Crossings, height: int, width: int) -> SurfaceLayers:
-    """Select the layers from all crossings of a view, by the winding number along each ray.
-
-    A ray is inside where the winding number is positive. A surface that is met from the back
-    outside, and one that is never left, is a sheet without thickness.
+    """Select the layers from all crossings of a view; see `layer_crossings`.
 
     Args:
         crossings: crossings of the view.
         height: image height H in pixels.
         width: image width W in pixels.
     """
-    start, end = _parts(crossings)
-    pixel, depth = crossings.pixel, crossings.depth
-    near = np.r_[True, pixel[start][1:] != pixel[end][:-1]]  # the first part of its pixel
-    near[1:] |= depth[start][1:] - depth[end][:-1] > SMALLEST_GAP
-    far = np.r_[near[1:], True]
-    start, end = start[near], end[far]  # parts after closing the smallest gaps
-    first = np.r_[True, pixel[start][1:] != pixel[start][:-1]][: len(start)]
-    last = np.r_[first[1:], True][: len(start)]
-    chosen = np.stack([start[first], end[first], start[last], end[last]])
-    places = pixel[chosen[0]]
+    chosen = layer_crossings(crossings)
+    places = crossings.pixel[chosen[FRONT]]
     found = SurfaceLayers(
         np.zeros((4, height * width), np.float32),
         np.zeros((4, height * width, 3), np.uint8),
         np.zeros(height * width, np.bool_),
         np.zeros(height * width, np.bool_),
     )
-    found.depth[:, places] = depth[chosen]
+    found.depth[:, places] = crossings.depth[chosen]
     found.color[:, places] = crossings.color[chosen]
     found.mask[places] = True
-    found.gap[places] = start[first] != start[last]
+    found.gap[places] = chosen[FRONT] != chosen[LAST_ENTRY]
     whole = found.mask & ~found.gap
     found.depth[FIRST_EXIT : LAST_ENTRY + 1, whole] = found.depth[[FRONT, BACK]][:, whole].mean(0)
-    return SurfaceLayers(*(a.reshape(*_shape(a, height, width)) for a in found))
+    return SurfaceLayers(
+        found.depth.reshape(4, height, width),
+        found.color.reshape(4, height, width, 3),
+        found.mask.reshape(height, width),
+        found.gap.reshape(height, width),
+    )
+
+
+def layer_normals(crossings: Crossings, height: int, width: int) -> np.ndarray:
+    """Return the normals of `solid_layers`, 0 where the ray meets nothing, float32, [4, H, W, 3].
+
+    They are unit shading normals on the triangles' fronts, which is the outside of a solid, in the
+    world frame. Where there is one part, the two inner layers have those of back and front.
+
+    Args:
+        crossings: crossings of the view.
+        height: image height H in pixels.
+        width: image width W in pixels.
+    """
+    chosen = layer_crossings(crossings)
+    normals = np.zeros((4, height * width, 3), np.float32)
+    normals[:, crossings.pixel[chosen[FRONT]]] = crossings.normal[chosen]
+    return normals.reshape(4, height, width, 3)
+
+
+def layer_crossings(crossings: Crossings) -> np.ndarray:
+    """Return the indices of the crossings that are the four layers of each pixel, [4, P].
+
+    Along a ray, each exit belongs to the last entry before it that has no exit yet, and solid parts
+    lie between them. An entry without an exit, and an exit without an entry, is a sheet: a part
+    without thickness. Parts that overlap or are closer than `SMALLEST_GAP` are one part.
+
+    Args:
+        crossings: crossings of the view.
+    """
+    start, end = _parts(crossings)
+    pixel, depth = crossings.pixel, crossings.depth
+    first = _is_first(pixel[start])
+    near = first.copy()  # after closing the smallest gaps, a part begins here
+    near[1:] |= depth[start][1:] - depth[end][:-1] > SMALLEST_GAP
+    start, end, first = start[near], end[_is_last(near)], first[near]
+    last = _is_last(first)
+    return np.stack([start[first], end[first], start[last], end[last]])
 
 
 def _parts(crossings: Crossings) -> tuple[np.ndarray, np.ndarray]:
-    """Return the crossings at which each solid part begins and ends, in order along the rays."""
+    """Return the crossings at which each part begins and ends, in order along the rays."""
     turn = crossings.winding.astype(np.int64)
-    new = np.r_[True, crossings.pixel[1:] != crossings.pixel[:-1]][: len(turn)]
+    new = _is_first(crossings.pixel)
     ray = np.cumsum(new)
     total = np.cumsum(turn)
-    before_ray = (total - turn)[new][ray - 1]
-    total = total - before_ray
-    # the winding number never falls below 0: subtract the lowest sum so far along the ray
-    step = 4 * len(turn) + 4
-    lowest = np.minimum.accumulate(np.minimum(total, 0) - step * ray) + step * ray
-    after = total - lowest
-    before = np.where(new, 0, np.r_[0, after[:-1]][: len(turn)])
-    begins = before == 0
-    final = np.r_[new[1:], True][: len(turn)]
-    ends = (after == 0) | final
+    total -= (total - turn)[new][ray - 1]  # the sums begin anew with each ray
+    # Unmatched exits lower all sums that follow, unmatched entries raise them: subtract the lowest
+    # sum before, then the lowest one after. Steps between the rays keep their minima apart.
+    step = (4 * len(turn) + 4) * ray
+    total -= np.minimum.accumulate(np.minimum(total, 0) - step) + step
+    inside = total - (np.minimum.accumulate((total + step)[::-1])[::-1] - step)
+    ends = inside == 0  # at the last crossing of a ray, too
+    begins = np.ones_like(ends)
+    begins[1:] = ends[:-1]
     return np.flatnonzero(begins), np.flatnonzero(ends)
 
 
-def _shape(array: np.ndarray, height: int, width: int) -> tuple[int, ...]:
-    pixels = 1 if array.ndim > 1 else 0
-    return (*array.shape[:pixels], height, width, *array.shape[pixels + 1 :])
+def _is_first(groups: np.ndarray) -> np.ndarray:
+    """Return whether each entry is the first of its group, for groups in order, bool."""
+    first = np.ones(len(groups), np.bool_)
+    first[1:] = groups[1:] != groups[:-1]
+    return first
+
+
+def _is_last(first: np.ndarray) -> np.ndarray:
+    """Return whether each entry is the last of its group, for `first` of `_is_first`, bool."""
+    last = np.ones_like(first)
+    last[:-1] = first[1:]
+    return last

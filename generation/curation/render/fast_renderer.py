@@ -13,7 +13,7 @@ N vertices, M triangles. Coordinates are world coordinates.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,14 @@ from generation.curation.render.baked_asset import BakedAsset, MeshFrame, Surfac
 from generation.curation.render.settings import Light
 from recon.errors import InputError
 from recon.grid import Camera
-from recon.native.mesh import SURFACE, NativeMesh, PixelFilter, ShadowMaps, image_from_world
+from recon.native.mesh import (
+    SURFACE,
+    Crossings,
+    NativeMesh,
+    PixelFilter,
+    ShadowMaps,
+    image_from_world,
+)
 
 FILTER_RADIUS = 1.5  # pixels; Cycles' width of 1.5 extends that far to each side
 _FILTER_AREA = 2.25  # effective number of pixels that the filter averages, by variance
@@ -76,10 +83,7 @@ class FastRenderer:
         """
         shape = self._checked_shape(cameras)
         mesh = self._mesh(frame)
-        if len(self._asset.frames[frame].vertices) == 0:
-            return np.zeros((len(cameras), *shape, 4), np.uint8)
-        size = int(np.clip(_SHADOW_TEXELS * max(shape), *_SHADOW_SIZES))
-        shadows = draw_shadow_maps(mesh, self._asset.frames[frame].vertices, self._light, size)
+        shadows = self._shadows(mesh, frame, shape)
         matrices = np.stack([image_from_world(c, *self._filter[:2]) for c in cameras])
         return mesh.images(
             matrices, shape, self._filter, shadows, self._light.ambient, self._light.sun
@@ -100,6 +104,37 @@ class FastRenderer:
         mixed /= np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-20)
         normals[hit] = np.where(seen.back[hit, None], -mixed, mixed)
         return SurfaceTruth(seen.depth, normals, seen.triangle)
+
+    def crossings(self, frame: int, cameras: Sequence[Camera]) -> Iterator[Crossings]:
+        """Find all surfaces along the rays through the pixel centers of one frame's views.
+
+        Args:
+            frame: index of the frame in the asset.
+            cameras: V cameras of one image size.
+
+        Yields:
+            The crossings of each view, shaded like the images.
+
+        Raises:
+            InputError: an index of the asset is out of range, or the images are too large for the
+                number of samples.
+            BackendError: the kernels are not built.
+        """
+        shape = self._checked_shape(cameras)
+        mesh = self._mesh(frame)
+        shadows = self._shadows(mesh, frame, shape)
+        light = self._light
+        for camera in cameras:
+            yield mesh.crossings(
+                image_from_world(camera), *shape, shadows, light.ambient, light.sun
+            )
+
+    def _shadows(self, mesh: NativeMesh, frame: int, shape: tuple[int, int]) -> ShadowMaps:
+        size = int(np.clip(_SHADOW_TEXELS * max(shape), *_SHADOW_SIZES))
+        vertices = self._asset.frames[frame].vertices
+        if len(vertices) == 0:  # maps without a shadow
+            vertices = np.zeros((1, 3), np.float32)
+        return draw_shadow_maps(mesh, vertices, self._light, size)
 
     def _checked_shape(self, cameras: Sequence[Camera]) -> tuple[int, int]:
         shape = cameras[0].height, cameras[0].width

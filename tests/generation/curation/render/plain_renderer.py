@@ -52,15 +52,28 @@ def _draw_triangle(
     row, column = np.nonzero(drawn.face >= 0)
     weights = drawn.barycentric[row, column]
     film = np.zeros((height, width, 4))
-    film[row, column] = _shade(asset, mesh, index, weights, row, column, light, camera)
+    flat = np.cross(corners[1] - corners[0], corners[2] - corners[0])
+    side = np.sign(flat @ (camera.position - corners[0]))
+    film[row, column] = shade(asset, mesh, index, weights, row, column, light, side)
     return np.where(drawn.face >= 0, drawn.depth, np.inf), film
 
 
-def _shade(
+def shade(
     asset: BakedAsset, mesh: MeshFrame, index: int, weights: np.ndarray,
-    row: np.ndarray, column: np.ndarray, light: Light, camera: Camera,
+    row: np.ndarray, column: np.ndarray, light: Light, side: float,
 ) -> np.ndarray:  # fmt: skip
-    """Compute premultiplied radiance and alpha of points on one triangle, [P, 4]."""
+    """Compute premultiplied radiance and alpha of points on one side of a triangle, [P, 4].
+
+    Args:
+        asset: the asset.
+        mesh: one of its frames.
+        index: index of the triangle.
+        weights: barycentric coordinates of the points, [P, 3].
+        row: row of the sample of each point, [P].
+        column: column of the sample of each point, [P].
+        light: ambient light and sun.
+        side: 1 for the front, −1 for the back.
+    """
     surface = asset.surfaces[mesh.surface[index]]
     alpha = _alpha(asset, mesh, index, surface, weights)[:, None]
     emission = np.tile(np.array(surface.emission), (len(weights), 1))
@@ -76,8 +89,6 @@ def _shade(
     if surface.uses_colors:
         base *= weights @ mesh.colors[index, :, :3]
     corners = mesh.vertices[mesh.triangles[index]].astype(np.float64)
-    flat = np.cross(corners[1] - corners[0], corners[2] - corners[0])
-    side = np.sign(flat @ (camera.position - corners[0]))
     normals = side * mesh.normals[index]
     normal = _unit(weights @ normals)
     place = (column * 3242174889 + row * 2447445414) % 2**32  # spreads directions over places
@@ -150,12 +161,16 @@ def _develop(
     windows = windows[::subsamples, ::subsamples][:height, :width]
     pixels = np.einsum("hwcij,i,j->hwc", windows, weights, weights)
     alpha = np.round(255 * np.clip(pixels[..., 3:], 0, 1))
-    straight = np.clip(pixels[..., :3] / np.maximum(pixels[..., 3:], 1e-9), 0, 1)
-    encoded = np.where(
-        straight <= 0.0031308, 12.92 * straight, 1.055 * straight ** (1 / 2.4) - 0.055
-    )
-    rgb = np.where(alpha > 0, np.round(255 * encoded), 0)
+    rgb = np.where(alpha > 0, encode(pixels[..., :3] / np.maximum(pixels[..., 3:], 1e-9)), 0)
     return np.concatenate([rgb, alpha], axis=2).astype(np.uint8)
+
+
+def encode(linear: np.ndarray) -> np.ndarray:
+    """Encode linear light as sRGB, in [0, 255], rounded."""
+    light = np.clip(linear, 0, 1)
+    return np.round(
+        255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    )
 
 
 def _decode(encoded: np.ndarray) -> np.ndarray:

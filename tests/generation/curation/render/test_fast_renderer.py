@@ -16,7 +16,9 @@ from generation.curation.render.settings import Light
 from recon.errors import InputError
 from recon.grid import orbit_camera
 from recon.native.library import kernels
-from tests.generation.curation.render.plain_renderer import render_plainly
+from recon.native.mesh import image_from_world
+from recon.rasterizers.crossings_reference import mesh_crossings_reference
+from tests.generation.curation.render.plain_renderer import encode, render_plainly, shade
 from tests.generation.curation.tiny_meshes import CHECKER, asset, ball, joined, mesh, quad
 
 ALL_ROUND = Light(ambient=1.0, sun=0.0)
@@ -268,6 +270,56 @@ def test_surface_normals_face_the_camera():
     behind = orbit_camera(180, 0, 3.2, 33.8, 16, 16)
     truth = FastRenderer(asset(quad(1.0)), Light(), 4).surface_truth(0, behind)
     np.testing.assert_allclose(truth.normals[8, 8], [0, 1, 0], atol=1e-6)
+
+
+def test_crossings_have_the_normals_and_colors_of_the_triangles_fronts():
+    """Against the reference of the crossings, shaded by the reference renderer."""
+    frame = joined(ball(0.5, rings=4), quad(0.6, (0, -0.3, 0.3), (0.3, 1, 0.2), surface=1))
+    rng = np.random.default_rng(0)
+    frame.colors[..., :3] = rng.uniform(0.2, 1, frame.colors[..., :3].shape)
+    colored = Surface(base_color=(0.9, 0.6, 0.4, 1), uses_colors=True, emission=(0.1, 0, 0.05))
+    baked = asset(frame, colored, Surface(base_texture=0), textures=(CHECKER,))
+    light, camera = Light(), orbit_camera(-60, 15, 3.2, 33.8, 32, 32)
+    (found,) = FastRenderer(baked, light, 1).crossings(0, [camera])
+    expected = mesh_crossings_reference(
+        frame.vertices, frame.triangles, image_from_world(camera), 32, 32
+    )
+    np.testing.assert_array_equal(found.triangle, expected.triangle)
+    assert set(found.winding) == {-1, 1}
+    normals = np.einsum("lk,lkc->lc", expected.barycentric, frame.normals[found.triangle])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    np.testing.assert_allclose(found.normal, normals, atol=1e-4)
+    colors = np.zeros((len(found.pixel), 3))
+    for index in np.unique(found.triangle):
+        here = found.triangle == index
+        row, column = np.divmod(found.pixel[here].astype(np.int64), 32)
+        weights = expected.barycentric[here]
+        colors[here] = encode(shade(baked, frame, index, weights, row, column, light, 1)[:, :3])
+    difference = np.abs(colors - found.color).max(axis=1)
+    assert np.mean(difference > 2) < 0.03  # the edge of a shadow is as sharp as a texel
+
+
+@pytest.mark.parametrize(
+    ("surface", "share"),
+    [
+        (Surface((1, 1, 1, 0.49)), 0.0),
+        (Surface((1, 1, 1, 0.51)), 1.0),
+        (Surface(alpha_texture=0), 0.5),
+        (Surface(alpha_texture=0, alpha_cutoff=0.6), 0.4),
+        (Surface(uses_colors=True), 0.0),
+    ],
+)
+def test_surfaces_with_alpha_below_a_half_are_not_crossed(surface, share):
+    texture = CHECKER.copy()
+    texture[:, 0, 3] = 0  # between the two columns, and beyond them, alpha changes linearly
+    frame = quad(0.8)
+    frame.colors[..., 3] = 0.4
+    counts = []
+    for material in (surface, Surface()):
+        baked = asset(frame, material, textures=(texture,))
+        (found,) = FastRenderer(baked, Light(), 1).crossings(0, [FRONT])
+        counts.append(len(found.pixel))
+    assert counts[0] == pytest.approx(share * counts[1], abs=0.1 * counts[1])
 
 
 def test_sun_directions_are_spread_over_the_disc():
