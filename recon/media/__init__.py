@@ -6,6 +6,7 @@ from recon.media.images import (
     encode_image,
     image_size,
     read_image,
+    read_png,
     write_png,
 )
 from recon.media.tiling import in_rows, thumbnail, tile_images
@@ -28,6 +29,7 @@ __all__ = [
     "image_size",
     "in_rows",
     "read_image",
+    "read_png",
     "read_video",
     "read_video_frames",
     "read_video_times",

@@ -80,6 +80,24 @@ def read_image(path: Path) -> np.ndarray:
         raise GridError(f"the image is truncated or damaged ({error})", path) from error
 
 
+def read_png(path: Path) -> np.ndarray:
+    """Read a PNG file as it is stored; the inverse of `write_png` for images without alpha.
+
+    Returns:
+        uint8 or uint16 [H, W], or uint8 [H, W, 3 or 4].
+
+    Raises:
+        GridError: The file is missing, damaged, or not a PNG file.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return np.asarray(image)
+    except FileNotFoundError as error:
+        raise GridError("the image is missing", path) from error
+    except (*_BAD_IMAGE, Image.DecompressionBombError) as error:
+        raise GridError(f"the image is truncated or damaged ({error})", path) from error
+
+
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write a PNG file; pixels with alpha 0 become white, for readers that ignore alpha.
 

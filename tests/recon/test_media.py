@@ -14,6 +14,7 @@ from recon.media import (
     encode_image,
     image_size,
     read_image,
+    read_png,
     read_video,
     read_video_frames,
     read_video_times,
@@ -276,3 +277,30 @@ def test_h264_frames_equal_those_of_pyav(tmp_path):
     with av.open(str(tmp_path / "x.mp4")) as file:
         expected = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
     np.testing.assert_array_equal(read_video(tmp_path / "x.mp4").frames, expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((5, 7), np.uint8), ((5, 7), np.uint16), ((5, 7, 3), np.uint8)]
+)
+def test_a_png_is_read_as_it_was_written(tmp_path, shape, dtype):
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    write_png(tmp_path / "x.png", image)
+    found = read_png(tmp_path / "x.png")
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, image)
+
+
+def test_a_png_that_is_missing_damaged_or_no_png_is_refused(tmp_path):
+    path = tmp_path / "x.png"
+    with pytest.raises(GridError) as error:
+        read_png(path)
+    assert error.value.path == path
+    write_png(path, np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(GridError) as error:
+        read_png(path)
+    assert error.value.path == path
+    Image.new("RGB", (4, 4)).save(path, format="JPEG")
+    with pytest.raises(GridError) as error:
+        read_png(path)
+    assert error.value.path == path

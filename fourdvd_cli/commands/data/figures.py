@@ -14,6 +14,7 @@ from fourdvd_cli.commands.data.picture_options import (
     DepthOption,
     ElevationOption,
     FramesOption,
+    LayersOption,
     NormalsOption,
     SamplesOption,
     SizeOption,
@@ -80,6 +81,7 @@ def figures(
     sun: SunOption = DEFAULTS.light.sun,
     depth: DepthOption = DEFAULTS.depth,
     normals: NormalsOption = DEFAULTS.normals,
+    layers: LayersOption = DEFAULTS.layers,
     tracks: TracksOption = DEFAULTS.tracks,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -99,7 +101,8 @@ def figures(
     settings = RenderSettings(
         views=views, frames=frames, size=size, elevation_deg=elevation, yaw_deg=yaw,
         samples=samples, light=Light(ambient=ambient, sun=sun), renderer=Renderer.fast,
-        device="cpu", depth=depth, normals=normals, tracks=tracks,
+        device="cpu", depth=depth, normals=normals, layers=layers,
+        tracks=tracks,
     )  # fmt: skip
     batch = RenderBatch(output, settings, workers=workers, ray=ray, overwrite=overwrite)
     run_batch(batch, figure_assets(seed, count), json, quiet)

@@ -99,6 +99,15 @@ DepthOption = Annotated[
 NormalsOption = Annotated[
     bool, typer.Option("--normals", help="Write normal maps as well.", rich_help_panel=IMAGES)
 ]
+LayersOption = Annotated[
+    bool,
+    typer.Option(
+        "--layers",
+        help="Write the surfaces along each pixel's ray as well: front, back, and both sides of a "
+        "gap between them.",
+        rich_help_panel=IMAGES,
+    ),
+]
 TracksOption = Annotated[
     int,
     typer.Option(

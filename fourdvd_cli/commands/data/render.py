@@ -14,6 +14,7 @@ from fourdvd_cli.commands.data.picture_options import (
     DepthOption,
     ElevationOption,
     FramesOption,
+    LayersOption,
     NormalsOption,
     SamplesOption,
     SizeOption,
@@ -131,6 +132,7 @@ def render(
     sun: SunOption = DEFAULTS.light.sun,
     depth: DepthOption = DEFAULTS.depth,
     normals: NormalsOption = DEFAULTS.normals,
+    layers: LayersOption = DEFAULTS.layers,
     tracks: TracksOption = DEFAULTS.tracks,
     timeout: Annotated[
         float,
@@ -174,7 +176,8 @@ def render(
     settings = RenderSettings(
         action=action, views=views, frames=frames, size=size, elevation_deg=elevation, yaw_deg=yaw,
         stretch=stretch, seed=seed, samples=samples, light=Light(ambient=ambient, sun=sun),
-        renderer=renderer, device=device.value, depth=depth, normals=normals, tracks=tracks,
+        renderer=renderer, device=device.value, depth=depth, normals=normals, layers=layers,
+        tracks=tracks,
     )  # fmt: skip
     batch = RenderBatch(
         output, settings, Limits(triangles=max_faces), timeout, workers, threads, ray, overwrite

@@ -75,6 +75,7 @@ class RenderSettings:
         device: "cpu", "cuda" or "auto", for Cycles.
         depth: whether depth maps are written.
         normals: whether normal maps are written.
+        layers: whether the surface layers are written.
         tracks: number of vertices to track through time.
 
     Raises:
@@ -95,6 +96,7 @@ class RenderSettings:
     device: str = "auto"
     depth: bool = False
     normals: bool = False
+    layers: bool = False
     tracks: int = 0
 
     def __post_init__(self):
@@ -114,7 +116,8 @@ class RenderSettings:
     @property
     def needs_triangles(self) -> bool:
         """Whether Blender must export the triangles of all frames."""
-        return self.renderer is Renderer.fast or self.depth or self.normals or self.tracks > 0
+        extras = self.depth or self.normals or self.layers or self.tracks > 0
+        return self.renderer is Renderer.fast or extras
 
     def cameras(self) -> list[Camera]:
         """Return the V cameras."""

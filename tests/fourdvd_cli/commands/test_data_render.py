@@ -52,7 +52,7 @@ def test_a_finished_grid_without_a_manifest_row_gets_one(fourdvd, assets, tmp_pa
     settings = {
         "action": None, "views": 2, "frames": 3, "size": 32, "elevation_deg": 0.0, "yaw_deg": 0.0,
         "stretch": 1.0, "seed": 0, "samples": 16, "renderer": "fast", "depth": False,
-        "normals": False, "tracks": 0,
+        "normals": False, "layers": False, "tracks": 0,
         "light": {"ambient": 0.55, "sun": 1.6, "direction": [0.55, 0.75, -0.9], "angle_deg": 5.0},
     }  # fmt: skip
     row = {"name": "box", "status": "rendered", "settings": settings}

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from generation.curation.assets.files import Asset, AssetFormat, find_assets
 from generation.curation.assets.limits import Limits
 from generation.curation.manifest import Row, Status
-from generation.curation.render.grid_folder import DEPTH_UNIT
+from generation.curation.render.maps import DEPTH_UNIT, read_layers
 from generation.curation.render.rendering import (
     RenderTask,
     finished_row,
@@ -24,6 +24,7 @@ from recon.errors import InputError
 from recon.grid import Grid, read_grid
 from recon.grid.cameras import viewing_angles_deg
 from recon.grid.grid import composite
+from recon.media import read_png
 from tests.generation.curation.conftest import needs_blender
 from tests.generation.curation.tiny_assets import (
     animated_box,
@@ -37,7 +38,7 @@ from tests.generation.curation.tiny_assets import (
 )
 
 FAST = RenderSettings(views=4, frames=3, size=48, elevation_deg=20, renderer=Renderer.fast)
-TRUTH = replace(FAST, depth=True, normals=True, tracks=1000)
+TRUTH = replace(FAST, depth=True, normals=True, layers=True, tracks=1000)
 
 
 def write(path: Path, content: bytes) -> Asset:
@@ -93,7 +94,7 @@ def test_the_object_is_centered_and_scaled_to_the_radius_over_all_frames(box):
 @pytest.mark.slow
 @needs_blender
 def test_a_stretched_asset_is_wider_along_its_own_axes(box):
-    settings = replace(TRUTH, stretch=1.6, seed=3, depth=False, normals=False)
+    settings = replace(TRUTH, stretch=1.6, seed=3, depth=False, normals=False, layers=False)
     asset = find_assets([box.parent / "box.glb"])[0]
     row = render(asset, box.parent / "stretched", settings)
     assert row.status is Status.RENDERED, row
@@ -155,6 +156,20 @@ def test_normal_maps_agree_with_the_planes_in_the_depth_map(box):
     assert (towards > 0).mean() > 0.98
 
 
+@needs_blender
+def test_layers_are_the_surfaces_of_both_boxes(box):
+    """The boxes are closed: a pixel shows the object where a ray enters and leaves it."""
+    grid = read_grid(box)
+    for index in range(len(grid)):
+        layers = read_layers(box, int(grid.view[index]), int(grid.frame[index]))
+        alpha = grid.images[index, ..., 3]
+        assert layers.mask[alpha == 255].all() and not layers.mask[alpha == 0].any()
+        thickness = (layers.depth[1] - layers.depth[0])[layers.mask]
+        assert (thickness >= 0).all() and np.median(thickness) > 0.05
+        front = read_png(box / f"depth/v{grid.view[index]:02d}/t{grid.frame[index]:03d}.png")
+        assert np.mean(np.abs(front * DEPTH_UNIT - layers.depth[0]) < 2e-4) > 0.99
+
+
 def psnr_and_iou(a: Grid, b: Grid) -> tuple[float, float]:
     error = composite(a.images).astype(float) - composite(b.images)
     inside = (a.images[..., 3] > 127, b.images[..., 3] > 127)
@@ -165,9 +180,11 @@ def psnr_and_iou(a: Grid, b: Grid) -> tuple[float, float]:
 @needs_blender
 def test_cycles_and_the_fast_renderer_render_nearly_the_same_image(box, tmp_path):
     asset = find_assets([box.parent / "box.glb"])[0]
-    cycles = replace(FAST, renderer=Renderer.cycles, samples=64)
+    cycles = replace(FAST, renderer=Renderer.cycles, samples=64, layers=True)
     row = render(asset, tmp_path / "cycles", cycles)
     assert row.status is Status.RENDERED, row.reason
+    for one, other in zip(*(read_layers(g, 2, 1) for g in (tmp_path / "cycles", box)), strict=True):
+        np.testing.assert_array_equal(one, other)
     psnr, iou = psnr_and_iou(read_grid(tmp_path / "cycles"), read_grid(box))
     assert iou > 0.98
     assert psnr > 32
