@@ -275,6 +275,7 @@ class NativeMesh:
             ambient: irradiance of the ambient light.
             sun: irradiance of the sun.
         """
+        assert self._mesh.normals is not None
         matrix = np.ascontiguousarray(T_image_world, np.float64)
         maps = [np.ascontiguousarray(array, np.float32) for array in shadows]
         find = kernels().function("mesh_crossings", ctypes.c_int64)
