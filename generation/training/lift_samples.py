@@ -88,7 +88,7 @@ def draw_sample(
     frame = asset.frames[rng.integers(len(asset.frames))]
     yaw, elevation = rng.uniform(-math.pi, math.pi), rng.uniform(*sampling.elevations_deg)
     scale = rng.uniform(*sampling.scales)
-    moved = _moved(frame, _random_matrix(sampling, yaw, scale, rng))
+    moved = _moved(frame, _random_matrix(sampling, yaw, scale, rng), rng)
     if rng.uniform() < sampling.painted:
         moved = _painted(moved, rng)
         asset = replace(asset, surfaces=tuple(replace(s, uses_colors=True) for s in asset.surfaces))
@@ -165,10 +165,15 @@ def _rotation(axis: int, angle: float) -> np.ndarray:
     return matrix
 
 
-def _moved(frame: MeshFrame, matrix: np.ndarray) -> MeshFrame:
-    """Apply a linear map; if the result leaves the ball of the map's scale, shrink it into that."""
+def _moved(frame: MeshFrame, matrix: np.ndarray, rng: np.random.Generator) -> MeshFrame:
+    """Apply a linear map, then shrink the frame into the ball of the map's scale.
+
+    The center of the ball is that of the whole clip or of the frame, and a little beside it.
+    """
     scale = abs(np.linalg.det(matrix)) ** (1 / 3)
     vertices = frame.vertices @ matrix.T.astype(np.float32)
+    center = (vertices.min(0) + vertices.max(0)) / 2 if rng.uniform() < 0.5 else 0.0
+    vertices -= (center + rng.normal(0, 0.02, 3)).astype(np.float32)
     radius = float(np.sqrt((vertices**2).sum(1).max()))
     vertices *= min(1.0, 0.85 * scale / max(radius, 1e-6))
     normals = frame.normals @ np.linalg.inv(matrix).astype(np.float32)
