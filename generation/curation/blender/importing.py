@@ -97,7 +97,8 @@ def _import_obj_files(paths: list[str]) -> ObjSequence:
 
 
 def _import_gltf(path: str) -> None:
-    bpy.ops.import_scene.gltf(filepath=path)
+    # the default, "BLENDER", misplaces the children of bones if the armature is scaled
+    bpy.ops.import_scene.gltf(filepath=path, bone_heuristic="TEMPERANCE")
 
 
 def _import_fbx(path: str) -> None:

@@ -191,6 +191,18 @@ def skinned_box_glb(*, nan_bind: bool = False) -> bytes:
     return builder.glb()
 
 
+def holding_box_glb(scale: float) -> bytes:
+    """A GLB of a skinned box whose upper joint holds a rigid box; the armature is scaled."""
+    builder = GltfBuilder()
+    _, upper = _skinned_box(builder)
+    next(n for n in builder.document["nodes"] if n["name"] == "armature")["scale"] = [scale] * 3
+    held = box_primitive(builder, builder.color((0.8, 0.1, 0.1)))
+    mesh = builder.add("meshes", {"primitives": [held]})
+    builder.node({"name": "held", "mesh": mesh, "translation": [1.0, 2.0, 0.0]}, upper)
+    builder.animate(upper, "rotation", turn_about_y(np.array([0.0, 0.8, 2.0])), name="twist")
+    return builder.glb()
+
+
 def _skinned_box(
     builder: GltfBuilder, bent: float = 0.0, nan_bind: bool = False
 ) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from generation.curation.render.rendering import RenderTask, blender_request
 from generation.curation.render.settings import Renderer, RenderSettings
 from tests.generation.curation.conftest import needs_blender
 from tests.generation.curation.plain_gltf import animated_vertices
-from tests.generation.curation.tiny_assets import animated_box, partial_clips_glb
+from tests.generation.curation.tiny_assets import animated_box, holding_box_glb, partial_clips_glb
 from tests.generation.curation.tiny_fbx import tetrahedra_fbx
 
 FRAMES = 7
@@ -83,3 +83,13 @@ def test_animations_of_a_gltf_file_whose_names_end_alike_are_clips_of_their_own(
     found, box = clip_and_box(path, clip)
     assert found == clip
     np.testing.assert_allclose(box, [vertices.min(0), vertices.max(0)], atol=1e-5)
+
+
+@needs_blender
+def test_a_bone_of_a_scaled_armature_holds_its_child_where_the_file_says(tmp_path):
+    path = tmp_path / "holding.glb"
+    path.write_bytes(holding_box_glb(scale=20))
+    vertices = animated_vertices(path.read_bytes(), "twist", FRAMES).reshape(-1, 3)
+    np.testing.assert_allclose(
+        clip_and_box(path)[1], [vertices.min(0), vertices.max(0)], atol=1e-3 * 20
+    )
