@@ -14,6 +14,8 @@ from collections.abc import Callable
 from recon.errors import BackendError
 from recon.native.build import LIBRARY, variants
 
+INTERFACE = 2  # counts changes of the kernels' structures and arguments
+
 
 class Kernels:
     """The loaded library.
@@ -24,6 +26,12 @@ class Kernels:
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(str(LIBRARY))
+        interface = getattr(self._library, "fourdvd_interface", None)
+        if interface is None or interface() != INTERFACE:
+            raise BackendError(
+                "the CPU kernels were compiled from another version of fourdvd; run "
+                "`python -m recon.native.build`"
+            )
         best = self._library.fourdvd_best_variant
         best.restype = ctypes.c_char_p
         self.variant = os.environ.get("FOURDVD_ISA") or best().decode()

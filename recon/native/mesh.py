@@ -21,9 +21,10 @@ SURFACE = np.dtype(
         ("base", "f4", 4), ("emission", "f4", 3), ("alpha_cutoff", "f4"),
         ("base_texture", "i4"), ("base_uv", "i4"), ("emission_texture", "i4"),
         ("emission_uv", "i4"), ("alpha_texture", "i4"), ("uses_colors", "i4"), ("unlit", "i4"),
+        ("double_sided", "i4"),
     ]
 )  # fmt: skip
-OPAQUE_SURFACE = np.array([((1, 1, 1, 1), (0, 0, 0), -1, -1, 0, -1, 0, -1, 0, 0)], SURFACE)
+OPAQUE_SURFACE = np.array([((1, 1, 1, 1), (0, 0, 0), -1, -1, 0, -1, 0, -1, 0, 0, 1)], SURFACE)
 _TEXTURE = np.dtype([("texels", "u8"), ("height", "i4"), ("width", "i4")])
 _POINTER = ctypes.c_void_p
 
@@ -185,7 +186,9 @@ class NativeMesh:
         self._mesh = _Mesh(*pointers, len(vertices), len(triangles))
 
     def visible(self, T_image_world: np.ndarray, height: int, width: int) -> Visibility:
-        """Find the nearest triangle at each pixel center; surfaces with alpha < 0.5 are skipped.
+        """Find the nearest triangle at each pixel center.
+
+        Surfaces with alpha < 0.5 and the backs of single-sided ones are skipped.
 
         Args:
             T_image_world: `image_from_world` of a camera, [3, 4].

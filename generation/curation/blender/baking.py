@@ -210,6 +210,7 @@ def _surface_json(described: Described, textures: _Textures) -> dict[str, Any]:
         "alpha_texture": textures.index(alpha.image),
         "alpha_cutoff": alpha.cutoff,
         "unlit": described.unlit,
+        "double_sided": described.double_sided,
     }
 
 

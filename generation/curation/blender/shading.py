@@ -56,12 +56,13 @@ class Product:
 
 @dataclass(frozen=True)
 class Described:
-    """A material for the fast renderer."""
+    """A material for the fast renderer; see `render.baked_asset.Surface`."""
 
     base: Product
     alpha: Product
     emission: Product
-    unlit: bool = False
+    unlit: bool
+    double_sided: bool
 
 
 @dataclass
@@ -86,7 +87,7 @@ def describe(material: bpy.types.Material | None) -> Described:
         if not any(emission.factor[:3]):
             emission = Product((0.0, 0.0, 0.0, 0.0))
     unlit = sockets.base is None and sockets.emission is not None
-    return Described(base, alpha, emission, unlit)
+    return Described(base, alpha, emission, unlit, not _is_single_sided(material))
 
 
 def make_lambertian(material: bpy.types.Material, ambient: float) -> None:
@@ -113,7 +114,10 @@ def make_lambertian(material: bpy.types.Material, ambient: float) -> None:
         build.link(surface, add.inputs[0])
         build.link(part, add.inputs[1])
         surface = add.outputs[0]
-    build.link(_with_alpha(build, surface, sockets.alpha), _output(tree).inputs["Surface"])
+    surface = _with_alpha(build, surface, sockets.alpha)
+    if _is_single_sided(material):
+        surface = _front_only(build, surface)
+    build.link(surface, _output(tree).inputs["Surface"])
 
 
 def lambertian_default() -> bpy.types.Material:
@@ -166,6 +170,26 @@ def _with_alpha(build: _Builder, surface, alpha: bpy.types.NodeSocket | None):
     build.link(build.node("ShaderNodeBsdfTransparent").outputs[0], mix.inputs[1])
     build.link(surface, mix.inputs[2])
     return mix.outputs[0]
+
+
+def _front_only(build: _Builder, surface):
+    """Make the back transparent for rays from the camera, so that it still casts a shadow."""
+    from_camera = build.node("ShaderNodeLightPath").outputs["Is Camera Ray"]
+    back = build.node("ShaderNodeNewGeometry").outputs["Backfacing"]
+    hidden = build.node("ShaderNodeMath")
+    hidden.operation = "MULTIPLY"
+    build.link(from_camera, hidden.inputs[0])
+    build.link(back, hidden.inputs[1])
+    mix = build.node("ShaderNodeMixShader")
+    build.link(hidden.outputs[0], mix.inputs[0])
+    build.link(surface, mix.inputs[1])
+    build.link(build.node("ShaderNodeBsdfTransparent").outputs[0], mix.inputs[2])
+    return mix.outputs[0]
+
+
+def _is_single_sided(material: bpy.types.Material | None) -> bool:
+    """Return whether only fronts are visible: glTF materials that are not `doubleSided`."""
+    return material is not None and material.use_backface_culling
 
 
 def _sockets(material: bpy.types.Material | None) -> _Sockets:

@@ -32,6 +32,7 @@ class Surface:
             Its UV set is `base_uv`.
         alpha_cutoff: threshold below which alpha is 0, else 1; None for continuous alpha.
         unlit: whether only emission is rendered.
+        double_sided: whether images show its back, too. Both sides cast shadows.
     """
 
     base_color: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 1.0)
@@ -44,6 +45,7 @@ class Surface:
     alpha_texture: int | None = None
     alpha_cutoff: float | None = None
     unlit: bool = False
+    double_sided: bool = True
 
 
 @dataclass(frozen=True)

@@ -263,6 +263,7 @@ def _row(surface: Surface) -> tuple:
         -1.0 if surface.alpha_cutoff is None else surface.alpha_cutoff,
         index(surface.base_texture), surface.base_uv, index(surface.emission_texture),
         surface.emission_uv, index(surface.alpha_texture), surface.uses_colors, surface.unlit,
+        surface.double_sided,
     )  # fmt: skip
 
 

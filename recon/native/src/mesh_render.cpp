@@ -67,8 +67,8 @@ inline Point point_of(const Crossing& c) {  // on the triangle's front
   return {c.triangle, {c.weight[0], c.weight[1], c.weight[2]}, false};
 }
 
-// Draws the z-buffer of one view or map. `take(triangle, alpha, place, nearness)` is asked about samples of
-// surfaces that are not opaque; true draws them.
+// Draws the z-buffer of one view (in perspective) or map. `take(triangle, alpha, place, nearness)` is asked
+// about samples of surfaces that are not opaque; true draws them.
 template <class Take>
 void draw(const Mesh& mesh, Scratch& s, bool perspective, float highest, const Take& take) {
   s.outlines.resize(mesh.triangle_count);
@@ -76,7 +76,7 @@ void draw(const Mesh& mesh, Scratch& s, bool perspective, float highest, const T
     const Corner* corner[3];
     for (int i = 0; i < 3; ++i) corner[i] = &s.corners[mesh.triangles[3 * static_cast<size_t>(m) + i]];
     const Outline& t = s.outlines[m] = outline_of(corner, perspective, s.buffer.height, s.buffer.width);
-    if (t.y0 > t.y1) continue;
+    if (t.y0 > t.y1 || (perspective && !is_shown(mesh, m, t.back))) continue;
     if (is_solid(mesh, m)) {
       draw_solid(t, m, highest, s.buffer);
       continue;

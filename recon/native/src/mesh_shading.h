@@ -21,7 +21,7 @@ struct Surface {  // as `SURFACE` in recon/native/mesh.py
   float base[4], emission[3];
   float alpha_cutoff;  // below 0: alpha is not thresholded
   int32_t base_texture, base_uv, emission_texture, emission_uv, alpha_texture;  // -1: none
-  int32_t uses_colors, unlit;
+  int32_t uses_colors, unlit, double_sided;
 };
 
 struct Texture {
@@ -127,6 +127,11 @@ inline bool is_solid(const Mesh& mesh, int32_t triangle) {
   if (s.base[3] < 1.0f || s.alpha_texture >= 0) return false;
   const float* corner = mesh.colors + static_cast<size_t>(triangle) * 12;
   return !s.uses_colors || (corner[3] >= 1.0f && corner[7] >= 1.0f && corner[11] >= 1.0f);
+}
+
+// Whether views show a triangle from this side. Its back still casts a shadow.
+inline bool is_shown(const Mesh& mesh, int32_t triangle, bool back) {
+  return !back || surface_of(mesh, triangle).double_sided;
 }
 
 // Opacity of a point; 0 or 1 for surfaces with a cutoff.

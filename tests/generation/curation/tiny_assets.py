@@ -251,6 +251,32 @@ def _morphing_box(
     return builder.node({"name": "swelling", "mesh": mesh, "translation": [*place]})
 
 
+def outlined_box_glb(double_sided: bool = False) -> bytes:
+    """A GLB of a red box in a larger black shell that faces inwards, and a mirrored green box.
+
+    Args:
+        double_sided: whether both sides of the materials are visible.
+    """
+    builder = GltfBuilder()
+    red, black, green = (
+        builder.color(rgb) for rgb in ((0.8, 0.1, 0.1), (0.0, 0.0, 0.0), (0.1, 0.7, 0.1))
+    )
+    for material in builder.document["materials"]:
+        material["doubleSided"] = double_sided
+    shell = box_primitive(builder, black, stretch=(1.5, 1.5, 1.5))
+    inwards = np.ascontiguousarray(box_vertices()[3].reshape(-1, 3)[:, ::-1]).reshape(-1)
+    shell["indices"] = builder.accessor(inwards, "SCALAR")
+    parts = [box_primitive(builder, red), shell, box_primitive(builder, green)]
+    boxes = [builder.add("meshes", {"primitives": [part]}) for part in parts]
+    root = builder.node({"name": "root"})
+    builder.node({"name": "box", "mesh": boxes[0]}, root)
+    builder.node({"name": "outline", "mesh": boxes[1]}, root)
+    mirrored = {"translation": [1.6, 0.0, 0.0], "scale": [-1.0, 1.0, 1.0]}
+    builder.node({"name": "mirrored", "mesh": boxes[2], **mirrored}, root)
+    builder.animate(root, "rotation", turn_about_y(np.array([0.0, 0.2, 0.4])), name="turn")
+    return builder.glb()
+
+
 def partial_clips_glb() -> bytes:
     """A GLB whose five clips key different things, and whose rest pose none of them begins with.
 

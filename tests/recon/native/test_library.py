@@ -91,6 +91,14 @@ def test_a_broken_library_is_an_error_that_says_how_to_build_it(
 
 
 @needs_kernels
+@pytest.mark.usefixtures("unloaded")
+def test_kernels_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(library, "INTERFACE", library.INTERFACE + 1)
+    with pytest.raises(BackendError, match=r"another version.*recon\.native\.build"):
+        kernels()
+
+
+@needs_kernels
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_can_rasterize_after_its_parent_used_threads():
     result = subprocess.run(

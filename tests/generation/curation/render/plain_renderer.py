@@ -49,6 +49,10 @@ def _draw_triangle(
     corners = mesh.vertices[mesh.triangles[index]].astype(np.float64)
     placed = corners @ T[:, :3].T + T[:, 3]
     drawn = rasterize_mesh_reference(placed, np.array([[0, 1, 2]]), height, width)
+    flat = np.cross(corners[1] - corners[0], corners[2] - corners[0])
+    from_behind = flat @ (camera.position - corners[0]) < 0
+    if from_behind and not asset.surfaces[mesh.surface[index]].double_sided:
+        return np.full((height, width), np.inf), np.zeros((height, width, 4))
     row, column = np.nonzero(drawn.face >= 0)
     weights = drawn.barycentric[row, column]
     film = np.zeros((height, width, 4))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.signal.windows import blackmanharris
@@ -121,6 +123,41 @@ def test_back_faces_are_shaded_with_the_flipped_normal():
         picture(baked, behind, Light())[8, 8], picture(turned, behind, Light())[8, 8]
     )
     assert picture(baked, light=Light())[16, 16, 0] > picture(baked, behind, Light())[8, 8, 0] + 20
+
+
+def test_the_back_of_a_single_sided_surface_is_invisible():
+    surface = Surface(double_sided=False)
+    turned = asset(quad(1.2, normal=(0, 1, 0)), surface)
+    assert not picture(turned).any()
+    assert (FastRenderer(turned, Light(), 4).surface_truth(0, FRONT).triangle == -1).all()
+    facing = picture(asset(quad(1.2), surface), light=Light())
+    np.testing.assert_array_equal(facing, picture(asset(quad(1.2)), light=Light()))
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.6])
+def test_single_sided_surfaces_agree_with_the_reference_renderer(alpha):
+    shell = ball(0.75, rings=4, surface=1)
+    inwards = replace(
+        shell, triangles=shell.triangles[:, ::-1].copy(), normals=-shell.normals[:, ::-1]
+    )
+    frame = joined(ball(0.6, rings=4), inwards)
+    surfaces = Surface((0.9, 0.3, 0.2, 1)), Surface((0.1, 0.1, 0.1, alpha), double_sided=False)
+    baked = asset(frame, *surfaces)
+    camera = orbit_camera(-60, 15, 3.2, 33.8, 32, 32)
+    assert_alike(picture(baked, camera), render_plainly(baked, 0, camera, ALL_ROUND, 16))
+
+
+def test_a_single_sided_surface_casts_a_shadow_with_its_back():
+    light = Light(direction=(0, 0, -1), angle_deg=0.5)
+    camera = orbit_camera(0, 60, 3.2, 33.8, 32, 32)
+    floor = quad(1.6, normal=(0, 0, 1))
+    roof = quad(0.5, (0, 0, 0.6), normal=(0, 0, -1), surface=1)
+    bare = picture(asset(floor), camera, light)
+    shaded = picture(
+        asset(joined(floor, roof), Surface(), Surface(double_sided=False)), camera, light
+    )
+    np.testing.assert_array_equal(shaded[..., 3], bare[..., 3])  # the roof is not seen from above
+    assert bare[16, 16, 0] > shaded[16, 16, 0] + 30
 
 
 def test_an_unlit_surface_only_emits():

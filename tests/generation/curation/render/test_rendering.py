@@ -30,6 +30,7 @@ from tests.generation.curation.tiny_assets import (
     animated_box,
     animated_box_glb,
     morphing_box_glb,
+    outlined_box_glb,
     png,
     skinned_box_glb,
     turn_about_y,
@@ -188,6 +189,30 @@ def test_cycles_and_the_fast_renderer_render_nearly_the_same_image(box, tmp_path
     psnr, iou = psnr_and_iou(read_grid(tmp_path / "cycles"), read_grid(box))
     assert iou > 0.98
     assert psnr > 32
+
+
+def shares(grid: Grid) -> np.ndarray:
+    """Return the shares of black, red and green in the object's pixels."""
+    opaque = grid.images[grid.images[..., 3] == 255][:, :3].astype(int)
+    red, green, _ = opaque.T
+    return np.array([(opaque.max(1) < 30).mean(), (red > green + 40).mean(),
+                     (green > red + 40).mean()])  # fmt: skip
+
+
+@needs_blender
+@pytest.mark.parametrize("renderer", list(Renderer))
+def test_single_sided_materials_are_seen_from_the_front_only(renderer, tmp_path):
+    settings = replace(FAST, renderer=renderer, samples=16)
+    seen = {}
+    for double_sided in (False, True):
+        asset = write(tmp_path / f"{double_sided}.glb", outlined_box_glb(double_sided))
+        row = render(asset, tmp_path / f"grid {double_sided}", settings)
+        assert row.status is Status.RENDERED, row.reason
+        seen[double_sided] = shares(read_grid(tmp_path / f"grid {double_sided}"))
+    black, red, green = seen[False]
+    assert 0.05 < black < 0.5 and red > 0.2, "the box in an outline"
+    assert green > 0.15, "mirrored triangles are seen from outside"
+    assert seen[True][1] == 0, "the shell hides the box"
 
 
 @pytest.mark.slow
