@@ -2,8 +2,9 @@
 
 Each animation of a glTF or FBX file is imported as one action with a slot for each object. Some
 exporters write FBX animations of single objects, with names "object|animation", which are a clip
-together. Alembic and USD caches move vertices over the frames of the scene; an OBJ sequence is a
-clip of as many frames as files.
+together. Alembic and USD files have one timeline, whose parts are imported as actions and as caches
+that move vertices over the frames of the scene. An OBJ sequence is a clip of as many frames as
+files.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from generation.curation.blender.rest_pose import RestPose, animated
 
 TIMES = 5  # number of times at which the motion of a clip is measured
 STILL = 1e-5  # motion, as a fraction of the diagonal, that is rounding noise of float32
-_CACHED = "(the file's own frames)"
+_TIMELINE = "(the file's own frames)"
 
 
 @dataclass(frozen=True)
@@ -89,20 +90,33 @@ def find_clips(imported: Imported) -> list[PlayableClip]:
     if sequence is not None:
         bpy.context.scene.render.fps = round(SEQUENCE_FPS)
         return [PlayableClip("sequence", 0, len(sequence) - 1, rest, sequence=sequence)]
+    if imported.format in ("abc", "usd"):
+        return _timeline(rest)
     grouped: dict[str, list[bpy.types.Action]] = defaultdict(list)
     for action in bpy.data.actions:
         grouped[_animation(action) if imported.format == "fbx" else action.name].append(action)
     clips = []
     for name, actions in grouped.items():
-        start = min(action.frame_range[0] for action in actions)
-        end = max(action.frame_range[1] for action in actions)
+        start, end = _range([action.frame_range for action in actions])
         if end > start:
             label = actions[0].name if len(actions) == 1 else name
-            clips.append(PlayableClip(label, float(start), float(end), rest, tuple(actions)))
-    if _moves_by_cache():
-        scene = bpy.context.scene
-        clips.append(PlayableClip(_CACHED, float(scene.frame_start), float(scene.frame_end), rest))
+            clips.append(PlayableClip(label, start, end, rest, tuple(actions)))
     return sorted(clips, key=lambda clip: clip.name)
+
+
+def _timeline(rest: RestPose) -> list[PlayableClip]:
+    """Return the only clip of a format with one timeline: all actions and caches, if any."""
+    actions, scene = tuple(bpy.data.actions), bpy.context.scene
+    ranges = [action.frame_range for action in actions]
+    if _moves_by_cache():
+        ranges.append((scene.frame_start, scene.frame_end))
+    start, end = _range(ranges) if ranges else (0.0, 0.0)
+    name = actions[0].name if len(ranges) == len(actions) == 1 else _TIMELINE
+    return [PlayableClip(name, start, end, rest, actions)] if end > start else []
+
+
+def _range(ranges: Sequence[Sequence[float]]) -> tuple[float, float]:
+    return float(min(first for first, _ in ranges)), float(max(last for _, last in ranges))
 
 
 def measure(clip: PlayableClip) -> Clip:

@@ -251,6 +251,22 @@ def _morphing_box(
     return builder.node({"name": "swelling", "mesh": mesh, "translation": [*place]})
 
 
+def moving_parts_glb() -> bytes:
+    """A GLB whose animation moves a rigid box, two skinned ones and a morph weight."""
+    builder = GltfBuilder()
+    mesh = builder.add(
+        "meshes", {"primitives": [box_primitive(builder, builder.color((0.8, 0.1, 0.1)))]}
+    )
+    lid = builder.node({"name": "lid", "mesh": mesh})
+    builder.animate(lid, "translation", [[0, 4, 0], [0, 5, 0], [0, 6, 0]])
+    builder.animate(_morphing_box(builder, place=(-3.0, 0.0, 0.0)), "weights", [0.0, 1.0, 0.2])
+    for angle in (1.5, -1.5):
+        _, upper = _skinned_box(builder)
+        builder.animate(upper, "rotation", turn_about_y(np.linspace(0, angle, 3)))
+    builder.document["nodes"][-4]["translation"] = [3.0, 0.0, 0.0]  # the last armature
+    return builder.glb()
+
+
 def outlined_box_glb(double_sided: bool = False) -> bytes:
     """A GLB of a red box in a larger black shell that faces inwards, and a mirrored green box.
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,12 @@ from generation.curation.render.rendering import RenderTask, blender_request
 from generation.curation.render.settings import Renderer, RenderSettings
 from tests.generation.curation.conftest import needs_blender
 from tests.generation.curation.plain_gltf import animated_vertices
-from tests.generation.curation.tiny_assets import animated_box, holding_box_glb, partial_clips_glb
+from tests.generation.curation.tiny_assets import (
+    animated_box,
+    holding_box_glb,
+    moving_parts_glb,
+    partial_clips_glb,
+)
 from tests.generation.curation.tiny_fbx import tetrahedra_fbx
 
 FRAMES = 7
@@ -93,3 +100,16 @@ def test_a_bone_of_a_scaled_armature_holds_its_child_where_the_file_says(tmp_pat
     np.testing.assert_allclose(
         clip_and_box(path)[1], [vertices.min(0), vertices.max(0)], atol=1e-3 * 20
     )
+
+
+@pytest.mark.slow
+@needs_blender
+@pytest.mark.parametrize("name", ["box.usdc", "box.abc"])
+def test_all_parts_of_a_format_with_one_timeline_move_together(tmp_path, name):
+    (tmp_path / "parts.glb").write_bytes(moving_parts_glb())
+    script = Path(__file__).parents[1] / "render" / "blender_export.py"
+    command = [sys.executable, str(script), str(tmp_path / "parts.glb"), str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    vertices = animated_vertices(moving_parts_glb(), "move", FRAMES).reshape(-1, 3)
+    box = clip_and_box(tmp_path / name)[1]
+    np.testing.assert_allclose(box, [vertices.min(0), vertices.max(0)], atol=0.02)
