@@ -23,7 +23,7 @@ class SurfaceLayers(NamedTuple):
     Attributes:
         depth: distance along the optical axis of front, exit of the first part, entry of the last
             part, and back, ascending; 0 where the ray meets nothing, float32, [4, H, W].
-        color: shaded colors of the four surfaces, sRGB; where there is one part, the two inner
+        color: shaded colors of the triangles' fronts, sRGB; where there is one part, the two inner
             layers have those of back and front, uint8, [4, H, W, 3].
         mask: whether the ray meets the object, bool, [H, W].
         gap: whether there are two parts; else the two inner layers are in the middle, bool, [H, W].

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import trimesh
@@ -29,7 +31,7 @@ NO_SHADOWS = ShadowMaps(
 )
 
 
-def crossings(*rays: list[tuple[float, int]]) -> Crossings:
+def crossings(*rays: Sequence[tuple[float, int]]) -> Crossings:
     """The crossings (depth, winding) of one ray per pixel; color and normal tell their index."""
     flat = [crossing for ray in rays for crossing in ray]
     index = np.arange(len(flat))
@@ -171,6 +173,7 @@ def test_normals_are_those_of_the_selected_crossings():
 
 def trace(*parts: trimesh.Trimesh, camera=CAMERA) -> Crossings:
     mesh = trimesh.util.concatenate(list(parts))
+    assert isinstance(mesh, trimesh.Trimesh)
     normals = mesh.face_normals[:, None].repeat(3, axis=1)
     drawable = NativeMesh(mesh.vertices, mesh.faces, normals)
     size = camera.height, camera.width
@@ -178,7 +181,9 @@ def trace(*parts: trimesh.Trimesh, camera=CAMERA) -> Crossings:
 
 
 def box(size: float, y: float) -> trimesh.Trimesh:
-    return trimesh.creation.box((size, 0.2, size)).apply_translation((0, y, 0))
+    made = trimesh.creation.box((size, 0.2, size))
+    made.apply_translation((0, y, 0))
+    return made
 
 
 @needs_kernels

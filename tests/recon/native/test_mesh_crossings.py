@@ -39,7 +39,7 @@ def instruction_set(request, monkeypatch):
 
 
 def trace(vertices, faces, camera=CAMERA) -> Crossings:
-    normals = np.broadcast_to(np.float32([0, 0, 1]), (len(faces), 3, 3))
+    normals = np.ones((len(faces), 3, 3))
     size = camera.height, camera.width
     drawable = NativeMesh(vertices, faces, normals)
     return drawable.crossings(image_from_world(camera), *size, NO_SHADOWS, 1.0, 0.0)
@@ -96,7 +96,7 @@ MESHES = {
     "box": box(),
     "soup": soup(0),
     "large triangles across the camera plane": soup(1, 60, 6.0),
-    "tiny triangles": soup(2, 3000, 0.02),
+    "tiny triangles": soup(2, 800, 0.03),
     "slivers": (soup(3)[0] * [1, 1, 1e-3], soup(3)[1]),
     "all behind the camera": (soup(4)[0] + 20 * CAMERA.position, soup(4)[1]),
     "no triangles": (np.zeros((0, 3)), np.zeros((0, 3), int)),
@@ -171,7 +171,7 @@ def test_a_sheet_is_crossed_once():
     assert MIDDLE in found.pixel  # the ray through the diagonal, which both triangles contain
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(12))
 def test_each_ray_leaves_a_closed_mesh_as_often_as_it_enters(seed):
     """Also where rays meet edges and corners: some meshes are on a lattice that the rays hit."""
     rng = np.random.default_rng(seed)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal.windows import blackmanharris
 
+from generation.curation.figures.asset import FigureAsset
 from generation.curation.render.baked_asset import BakedAsset, Surface
 from generation.curation.render.fast_renderer import (
     SHADOW_MAPS,
@@ -14,7 +15,7 @@ from generation.curation.render.fast_renderer import (
     subpixels_along_pixel,
     sun_directions,
 )
-from generation.curation.render.settings import Light
+from generation.curation.render.settings import Light, RenderSettings
 from recon.errors import InputError
 from recon.grid import orbit_camera
 from recon.native.library import kernels
@@ -334,6 +335,22 @@ def test_crossings_have_the_normals_and_colors_of_the_triangles_fronts():
         colors[here] = encode(shade(baked, frame, index, weights, row, column, light, 1)[:, :3])
     difference = np.abs(colors - found.color).max(axis=1)
     assert np.mean(difference > 2) < 0.03  # the edge of a shadow is as sharp as a texel
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_crossings_of_characters_are_those_of_the_reference(seed):
+    settings = RenderSettings(views=1, frames=2, size=40, elevation_deg=15)
+    baked, _ = FigureAsset(seed).bake(settings)
+    frame, cameras = baked.frames[1], settings.cameras()
+    (found,) = FastRenderer(baked, Light(), 1).crossings(1, cameras)
+    expected = mesh_crossings_reference(
+        frame.vertices, frame.triangles, image_from_world(cameras[0]), 40, 40
+    )
+    assert len(found.pixel) > 200
+    np.testing.assert_array_equal(found.pixel, expected.pixel)
+    np.testing.assert_array_equal(found.winding, expected.winding)
+    np.testing.assert_allclose(found.depth, expected.depth, rtol=1e-4)
+    assert np.mean(found.triangle == expected.triangle) > 0.98  # touching parts in either order
 
 
 @pytest.mark.parametrize(
