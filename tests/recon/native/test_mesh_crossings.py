@@ -62,7 +62,7 @@ def assert_sorted(found: Crossings) -> None:
     assert set(np.unique(found.winding)) <= {-1, 1}
 
 
-def sphere(radius=0.7, center=(0, 0, 0), subdivisions=4):
+def sphere(radius=0.7, center=(0, 0, 0), subdivisions=3):
     made = trimesh.creation.icosphere(subdivisions=subdivisions, radius=radius)
     return np.asarray(made.vertices) + center, np.asarray(made.faces)
 
