@@ -8,25 +8,28 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from generation.lift.cells import matched_bounds
 from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY, SurfaceLayers
 from recon.grid import Camera
 
-STEEPEST = 3.0  # depth between neighboring pixels over their distance, up to which they connect
+STEEPEST = 2.5  # gap in depth over the distance of two pixels of the layers, up to which they join
 THINNEST = 0.5  # thickness of an interval, in pixels of the image
+SIMILAR = 40.0  # difference of colors of one surface, as a standard deviation
+_ALL = slice(None)
 
 
 class Columns(NamedTuple):
-    """Intervals of the pixels of an image.
+    """Intervals of pixels.
 
     Attributes:
-        count: number of intervals, 0 to 2, uint8, [H, W].
+        count: number of intervals, 0 to 2, uint8, [...].
         depth: entry and exit of the first, entry and exit of the second interval, ascending;
-            0 where there is none, float32, [4, H, W].
-        color: sRGB at these four, uint8, [4, H, W, 3].
-        tolerance: distance in depth up to which the intervals of neighbors overlap.
+            float32, [4, ...].
+        color: sRGB at these four, uint8, [4, ..., 3].
+        tolerance: gap in depth up to which the intervals of neighbors count as overlapping.
     """
 
     count: np.ndarray
@@ -34,41 +37,49 @@ class Columns(NamedTuple):
     color: np.ndarray
     tolerance: float
 
+    def at(self, *index: slice | np.ndarray) -> Columns:
+        """Return a part, by an index of the pixels."""
+        parts = self.count[index], self.depth[(_ALL, *index)], self.color[(_ALL, *index)]
+        return Columns(*parts, self.tolerance)
+
 
 def columns_of(
     layers: SurfaceLayers, solid: np.ndarray, image: np.ndarray, camera: Camera
 ) -> Columns:
     """Interpolate layers at the pixels of an image.
 
-    Depths and colors are interpolated between the nearest four pixels of the layers, as far as
-    their intervals overlap with those of the nearest one.
+    A pixel belongs to the surface of one of the four pixels of the layers around it: the nearest
+    one, unless its color is like that of another. The others contribute as far as their intervals
+    overlap with those of that one. Depths are interpolated, and extrapolated towards the
+    silhouette, with the slope of each surface.
 
     Args:
-        layers: surface layers that are not empty.
+        layers: surface layers that are not empty; the colors of their front are not used.
         solid: pixels of the object, bool, [H, W].
         image: RGBA, uint8, [H, W, 4].
         camera: camera of the image.
     """
     coarse = _coarse_columns(layers, camera)
+    slopes = _slopes(coarse, layers.mask.shape)
     row, column = np.nonzero(solid)
-    neighbors, weights = _neighbors(layers.mask, row, column, solid.shape)
-    nearest = weights.argmax(0)
-    pick = np.arange(len(row))
-    reference = _at(coarse, neighbors[nearest, pick])
+    near = _neighbors(layers.mask, row, column, solid.shape)
+    likeness = _likeness(image, layers.mask.shape, near.pixel, image[row, column, :3])
+    own = (near.weight * likeness).argmax(0)
+    reference = coarse.at(near.pixel[own, np.arange(len(row))])
     depth, color = np.zeros((4, len(row))), np.zeros((4, len(row), 3))
     total = np.zeros((4, len(row)))
     for k in range(4):
-        other = _at(coarse, neighbors[k])
-        bounds = _matches(reference, other)
-        weight = np.where(bounds >= 0, weights[k], 0.0)
-        weight[:, nearest == k] = weights[k, nearest == k]
-        bounds = np.where(bounds < 0, 0, bounds)
+        other = coarse.at(near.pixel[k])
+        bounds = _TABLE[overlaps(reference, other)].T
+        bounds[:, own == k] = np.arange(4)[:, None]
+        weight = np.where(bounds >= 0, near.weight[k], 0.0)
+        bounds = np.maximum(bounds, 0)
+        rise = slopes[:, bounds, near.pixel[k]] * near.offset[:, k, None]
         total += weight
-        depth += weight * np.take_along_axis(other.depth, bounds, 0)
+        depth += weight * (np.take_along_axis(other.depth, bounds, 0) + rise.sum(0))
         color += weight[..., None] * np.take_along_axis(other.color, bounds[..., None], 0)
     depth /= total
-    color /= total[..., None]
-    _thicken(depth, THINNEST * float(np.mean(depth[0])) / camera.fl_x)
+    _thicken(depth, THINNEST * float(depth[0].mean()) / camera.fl_x)
     columns = Columns(
         np.zeros(solid.shape, np.uint8),
         np.zeros((4, *solid.shape), np.float32),
@@ -77,102 +88,136 @@ def columns_of(
     )
     columns.count[row, column] = reference.count
     columns.depth[:, row, column] = depth
-    columns.color[:, row, column] = np.rint(color)
+    columns.color[:, row, column] = np.rint(color / total[..., None])
     return columns
 
 
-def overlaps(one: Columns, other: Columns, step: tuple[int, int] = (0, 0)) -> np.ndarray:
-    """Return which intervals overlap, as bits for `cells.matched_bounds`.
-
-    Args:
-        one: columns of any shape.
-        other: columns of the same shape.
-        step: rows and columns from a pixel of `one` to that of `other`; pixels without a partner
-            are left out.
-    """
-    if any(step):
-        rows, cols = one.count.shape
-        here = (..., slice(0, rows - step[0]), slice(0, cols - step[1]))
-        there = (..., slice(step[0], None), slice(step[1], None))
-        return overlaps(
-            Columns(one.count[here], one.depth[here], one.color, one.tolerance),
-            Columns(other.count[there], other.depth[there], other.color, other.tolerance),
-        )
+def overlaps(one: Columns, other: Columns) -> np.ndarray:
+    """Return which intervals of two pixels overlap, as bits for `cells.matched_bounds`, [...]."""
     near = np.zeros((2, 2, *one.count.shape), np.bool_)
     for i, j in np.ndindex(2, 2):
-        entry = np.maximum(one.depth[2 * i], other.depth[2 * j])
-        exit_ = np.minimum(one.depth[2 * i + 1], other.depth[2 * j + 1])
-        near[i, j] = (entry - exit_ <= one.tolerance) & (one.count > i) & (other.count > j)
-    crossed = near[0, 1] & near[1, 0]
+        begin = np.maximum(one.depth[2 * i], other.depth[2 * j])
+        end = np.minimum(one.depth[2 * i + 1], other.depth[2 * j + 1])
+        near[i, j] = (begin - end <= one.tolerance) & (one.count > i) & (other.count > j)
+    crossed = near[0, 1] & near[1, 0]  # within the tolerance only
     near[0, 0] |= crossed
     near[1, 1] |= crossed
-    parallel = near[0, 0] & near[1, 1]  # then the space between continues, too
+    parallel = near[0, 0] & near[1, 1]  # the space between continues, too
     near[0, 1] &= ~parallel
     near[1, 0] &= ~parallel
     return (near[0, 0] + 2 * near[0, 1] + 4 * near[1, 0] + 8 * near[1, 1]).astype(np.int64)
 
 
-def _coarse_columns(layers: SurfaceLayers, camera: Camera) -> Columns:
-    """Return the columns of the layers themselves, flat: one row of pixels."""
-    gap = layers.gap & layers.mask
-    first = np.where(gap, FIRST_EXIT, BACK)[None]
-    index = np.concatenate(
-        [np.full_like(first, FRONT), first, np.full_like(first, LAST_ENTRY), first * 0 + BACK]
-    )
-    depth = np.take_along_axis(layers.depth, index, 0).reshape(4, -1)
-    color = np.take_along_axis(layers.color, index[..., None], 0).reshape(4, -1, 3)
-    pixel = float(layers.depth[FRONT][layers.mask].mean()) / camera.fl_x
-    pixel *= camera.width / layers.mask.shape[1]
-    count = layers.mask.astype(np.uint8) + gap
-    return Columns(count.ravel(), depth, color, STEEPEST * pixel)
+def swapped(overlaps: np.ndarray) -> np.ndarray:
+    """Exchange the two pixels of each pair in the result of `overlaps`."""
+    return overlaps & 9 | (overlaps & 2) << 1 | (overlaps & 4) >> 1
 
 
-def _at(columns: Columns, pixel: np.ndarray) -> Columns:
-    return Columns(
-        columns.count[pixel], columns.depth[:, pixel], columns.color[:, pixel], columns.tolerance
-    )
-
-
-def _neighbors(
-    mask: np.ndarray, row: np.ndarray, column: np.ndarray, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return four pixels of the layers around each pixel of the image, and bilinear weights.
-
-    Where none of them is inside the mask, the first one is replaced by the nearest that is.
-
-    Returns:
-        Flat pixel indices, [4, P]; weights, 0 outside of the mask, [4, P].
-    """
-    height, width = mask.shape
-    y = (row + 0.5) * height / shape[0] - 0.5
-    x = (column + 0.5) * width / shape[1] - 0.5
-    top, left = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
-    neighbors = np.zeros((4, len(row)), np.int64)
-    weights = np.zeros((4, len(row)))
-    for k, (down, right) in enumerate(np.ndindex(2, 2)):
-        r, c = (top + down).clip(0, height - 1), (left + right).clip(0, width - 1)
-        neighbors[k] = r * width + c
-        weight = (1 - np.abs(y - top - down)) * (1 - np.abs(x - left - right))
-        weights[k] = np.where(mask[r, c], np.maximum(weight, 1e-6), 0.0)
-    lost = np.flatnonzero(weights.sum(0) == 0)
-    if len(lost):
-        _, (r, c) = distance_transform_edt(~mask, return_indices=True)
-        at = (
-            np.rint(y[lost]).astype(np.int64).clip(0, height - 1),
-            np.rint(x[lost]).astype(np.int64).clip(0, width - 1),
-        )
-        neighbors[0, lost] = r[at] * width + c[at]
-        weights[0, lost] = 1.0
-    return neighbors, weights
-
-
-def _matches(one: Columns, other: Columns) -> np.ndarray:
-    """Return the bound of `other` that continues each bound of `one`, −1 for none, [4, P]."""
+def _bound_table() -> np.ndarray:
+    """For each result of `overlaps`, the bound that continues each of the four, −1 for none."""
     table = np.full((16, 4), -1)
     for bits in range(16):
         for a, b in matched_bounds(bits):
             table[bits, a] = b
-    return table[overlaps(one, other)].T
+    return table
+
+
+_TABLE = _bound_table()
+
+
+class _Neighbors(NamedTuple):
+    """The four pixels of the layers around each pixel of the image.
+
+    Attributes:
+        pixel: flat indices, [4, P].
+        weight: bilinear weight, 0 outside of the mask, [4, P].
+        offset: rows and columns from them to the pixel, at most 1, [2, 4, P].
+    """
+
+    pixel: np.ndarray
+    weight: np.ndarray
+    offset: np.ndarray
+
+
+def _coarse_columns(layers: SurfaceLayers, camera: Camera) -> Columns:
+    """Return the columns of the layers themselves, with flat arrays of pixels, [h · w]."""
+    gap = (layers.gap & layers.mask).ravel()
+    first = np.where(gap, FIRST_EXIT, BACK)
+    index = np.stack(np.broadcast_arrays(FRONT, first, LAST_ENTRY, BACK))
+    depth = np.take_along_axis(layers.depth.reshape(4, -1), index, 0)
+    color = np.take_along_axis(layers.color.reshape(4, -1, 3), index[..., None], 0)
+    pixel = float(layers.depth[FRONT][layers.mask].mean()) / camera.fl_x
+    pixel *= camera.width / layers.mask.shape[1]
+    count = layers.mask.ravel().astype(np.uint8) + gap
+    return Columns(count, depth, color, STEEPEST * pixel)
+
+
+def _slopes(columns: Columns, shape: tuple[int, int]) -> np.ndarray:
+    """Return the rise of each bound per row and per column, [2, 4, h · w].
+
+    It is the smaller of the differences to the two neighbors, 0 where these have unlike signs,
+    and the only difference where a surface has one neighbor.
+    """
+    slopes = []
+    for stride, ahead in _adjacent(shape):
+        before = np.full((4, columns.count.size), np.nan)
+        after = before.copy()
+        one, other = columns.at(ahead), columns.at(ahead + stride)
+        bits = overlaps(one, other)
+        for here, there, pixel, table, found in (
+            (one, other, ahead, _TABLE[bits], after),
+            (other, one, ahead + stride, _TABLE[swapped(bits)], before),
+        ):
+            bound = table.T
+            value = np.take_along_axis(there.depth, np.maximum(bound, 0), 0) - here.depth
+            found[:, pixel] = np.where(bound >= 0, value, np.nan)
+        before = -before
+        smaller = np.where(np.abs(before) < np.abs(after), before, after)
+        both = np.where(before * after > 0, smaller, 0.0)
+        only = np.where(np.isnan(before), after, before)
+        slope = np.where(np.isnan(before) | np.isnan(after), np.nan_to_num(only), both)
+        slopes.append(slope.clip(-columns.tolerance, columns.tolerance))
+    return np.stack(slopes)
+
+
+def _adjacent(shape: tuple[int, int]) -> list[tuple[int, np.ndarray]]:
+    """Return flat indices of the pixels with a neighbor, and the step to it, down and across."""
+    index = np.arange(shape[0] * shape[1]).reshape(shape)
+    return [(shape[1], index[:-1].ravel()), (1, index[:, :-1].ravel())]
+
+
+def _neighbors(
+    mask: np.ndarray, row: np.ndarray, column: np.ndarray, shape: tuple[int, int]
+) -> _Neighbors:
+    """Find the pixels of the layers around the pixels (row, column) of an image of a shape.
+
+    Where none of the four is inside the mask, the first one is replaced by the nearest that is.
+    """
+    height, width = mask.shape
+    y = (row + 0.5) * height / shape[0] - 0.5
+    x = (column + 0.5) * width / shape[1] - 0.5
+    down, right = np.array(list(np.ndindex(2, 2))).T[..., None]
+    rows = (np.floor(y).astype(np.int64) + down).clip(0, height - 1)
+    columns = (np.floor(x).astype(np.int64) + right).clip(0, width - 1)
+    weight = np.maximum((1 - np.abs(y - rows)) * (1 - np.abs(x - columns)), 1e-6)
+    weight = np.where(mask[rows, columns], weight, 0.0)
+    lost = np.flatnonzero(~weight.any(0))
+    if len(lost):
+        _, nearest = distance_transform_edt(~mask, return_indices=True)
+        rows[0, lost], columns[0, lost] = nearest[:, rows[0, lost], columns[0, lost]]
+        weight[0, lost] = 1.0
+    offset = np.stack([y - rows, x - columns]).clip(-1, 1)
+    return _Neighbors(rows * width + columns, weight, offset)
+
+
+def _likeness(
+    image: np.ndarray, shape: tuple[int, int], pixel: np.ndarray, color: np.ndarray
+) -> np.ndarray:
+    """Return how similar the image is at pixels of the layers, [4, P], to colors, [P, 3]."""
+    small = Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BOX)
+    colors = np.asarray(small, np.float32)[..., :3].reshape(-1, 3)
+    difference = np.square(colors[pixel] - color).sum(-1)
+    return np.exp(-0.5 * difference / SIMILAR**2) + 1e-3
 
 
 def _thicken(depth: np.ndarray, thinnest: float) -> None:
@@ -181,5 +226,4 @@ def _thicken(depth: np.ndarray, thinnest: float) -> None:
         lack = np.maximum(thinnest - (depth[entry + 1] - depth[entry]), 0) / 2
         depth[entry] -= lack
         depth[entry + 1] += lack
-    shift = np.maximum(depth[1] + thinnest / 2 - depth[2], 0)
-    depth[2:] += shift
+    depth[2:] += np.maximum(depth[1] + thinnest / 2 - depth[2], 0)

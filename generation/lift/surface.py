@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from generation.lift.cells import (
     CORNERS,
@@ -21,14 +20,14 @@ from generation.lift.cells import (
     LABELS,
     cell_surface,
 )
-from generation.lift.columns import Columns, columns_of, overlaps
+from generation.lift.columns import Columns, columns_of, overlaps, swapped
+from generation.lift.front_colors import front_colors
 from generation.surface_layers import SurfaceLayers
 from recon.grid import Camera
 from recon.grid.cameras import OPENGL_FROM_OPENCV
 
 SOLID = 128  # alpha from which a pixel belongs to the object
-OPAQUE = 245  # alpha from which a pixel's color is free of background
-RIM_PX = 3.0  # distance up to which the color of an opaque pixel replaces that of the rim
+THIN_EDGE = 0.2  # smallest thickness at a cut, over that at the pixel
 NEAREST_CUT = 0.05  # smallest distance of a cut from a pixel center, in pixels
 
 
@@ -66,16 +65,11 @@ def surface_of(layers: SurfaceLayers, image: np.ndarray, camera: Camera) -> Lift
     if not solid.any() or not layers.mask.any():
         return _empty()
     columns = columns_of(layers, solid, image, camera)
-    columns.color[0] = _inner_colors(image)
+    columns.color[0] = front_colors(image, columns)
     rows, cols = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
     top, left = rows[0], cols[0]
     box = slice(top, rows[-1] + 1), slice(left, cols[-1] + 1)
-    columns = Columns(
-        np.pad(columns.count[box], 1),
-        np.pad(columns.depth[:, *box], ((0, 0), (1, 1), (1, 1))),
-        np.pad(columns.color[:, *box], ((0, 0), (1, 1), (1, 1), (0, 0))),
-        columns.tolerance,
-    )
+    columns = _padded(columns.at(*box))
     alpha = np.pad(image[..., 3], 1)[top : rows[-1] + 3, left : cols[-1] + 3]
     polygons = _polygons(columns)
     used, polygons = _compact(polygons, columns.count.size * LABELS)
@@ -87,6 +81,17 @@ def surface_of(layers: SurfaceLayers, image: np.ndarray, camera: Camera) -> Lift
         _triangles(polygons, vertices),
         color,
         (depth / camera.fl_x).astype(np.float32),
+    )
+
+
+def _padded(columns: Columns) -> Columns:
+    """Add a frame of empty pixels."""
+    frame = ((1, 1), (1, 1))
+    return Columns(
+        np.pad(columns.count, frame),
+        np.pad(columns.depth, ((0, 0), *frame)),
+        np.pad(columns.color, ((0, 0), *frame, (0, 0))),
+        columns.tolerance,
     )
 
 
@@ -107,24 +112,14 @@ def _empty() -> LiftedSurface:
     )
 
 
-def _inner_colors(image: np.ndarray) -> np.ndarray:
-    """Replace the colors of the rim, which are mixed with the background, by those inside."""
-    alpha = image[..., 3]
-    opaque = alpha >= OPAQUE
-    if not opaque.any():
-        return image[..., :3]
-    distance, (row, column) = distance_transform_edt(~opaque, return_indices=True)
-    near = (distance <= RIM_PX)[..., None]
-    return np.where(near, image[row, column, :3], image[..., :3])
-
-
 def _polygons(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Return triangles [M, 3] and quads [Q, 4], clockwise, of vertices pixel · LABELS + label."""
     count, width = columns.count.astype(np.int64), columns.count.shape[1]
     code = np.zeros(np.array(count.shape) - 1, np.int64)
-    across = overlaps(columns, columns, (0, 1))
-    down = overlaps(columns, columns, (1, 0))
-    sides = (across[:-1], down[:, 1:], _swapped(across[1:]), _swapped(down[:, :-1]))
+    near, far, whole = slice(None, -1), slice(1, None), slice(None)
+    across = overlaps(columns.at(whole, near), columns.at(whole, far))
+    down = overlaps(columns.at(near, whole), columns.at(far, whole))
+    sides = (across[:-1], down[:, 1:], swapped(across[1:]), swapped(down[:, :-1]))
     for row, column in CORNERS:
         code = 3 * code + count[row:, column:][: code.shape[0], : code.shape[1]]
     filled = np.flatnonzero(code)
@@ -144,11 +139,6 @@ def _polygons(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
         triangles.append((base + local[kind.triangles]).reshape(-1, 3))
         quads.append((base + local[kind.quads]).reshape(-1, 4))
     return np.concatenate(triangles), np.concatenate(quads)
-
-
-def _swapped(overlaps: np.ndarray) -> np.ndarray:
-    """Exchange the two pixels of each pair."""
-    return overlaps & 9 | (overlaps & 2) << 1 | (overlaps & 4) >> 1
 
 
 def _decode(code: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -176,18 +166,46 @@ def _vertices(
     """Return places (x, y) in the padded box [N, 2], depths [N] and colors [N, 3]."""
     pixel, which = np.divmod(used, LABELS)
     bound, cut = which % 4, which // 4 - 1
-    row, column = np.divmod(pixel, columns.count.shape[1])
-    places = np.stack([column, row], axis=1).astype(np.float64)
+    width = columns.count.shape[1]
+    places = np.stack([pixel % width, pixel // width], axis=1).astype(np.float64)
+    depth = columns.depth.reshape(4, -1)[bound, pixel].astype(np.float64)
     is_cut = cut >= 0
     step = np.array(DIRECTIONS)[cut[is_cut]]
-    here = row[is_cut], column[is_cut]
-    there = here[0] + step[:, 0], here[1] + step[:, 1]
-    inner, outer = alpha[here].astype(np.float64), alpha[there].astype(np.float64)
-    level = SOLID - 0.5
-    share = np.where(outer < SOLID, (inner - level) / np.maximum(inner - outer, 1e-9), 0.5)
-    places[is_cut] += share.clip(NEAREST_CUT, 1 - NEAREST_CUT)[:, None] * step[:, ::-1]
-    depth = columns.depth.reshape(4, -1)[bound, pixel].astype(np.float64)
+    stride = step @ [width, 1]
+    share = _cut_shares(alpha.ravel(), pixel[is_cut], stride)
+    places[is_cut] += share[:, None] * step[:, ::-1]
+    depth[is_cut] = _cut_depths(columns, pixel[is_cut], bound[is_cut], stride, share)
     return places, depth, columns.color.reshape(4, -1, 3)[bound, pixel]
+
+
+def _cut_shares(alpha: np.ndarray, pixel: np.ndarray, stride: np.ndarray) -> np.ndarray:
+    """Return how far cuts are from their pixels: where alpha crosses one half, or half way."""
+    inner, outer = alpha[pixel].astype(np.float64), alpha[pixel + stride].astype(np.float64)
+    share = (inner - SOLID + 0.5) / np.maximum(inner - outer, 1e-9)
+    return np.where(outer < SOLID, share, 0.5).clip(NEAREST_CUT, 1 - NEAREST_CUT)
+
+
+def _cut_depths(
+    columns: Columns, pixel: np.ndarray, bound: np.ndarray, stride: np.ndarray, share: np.ndarray
+) -> np.ndarray:
+    """Extrapolate bounds to cuts, with the slope on the other side of the pixel.
+
+    The bound at the other end of the wall is extrapolated, too; where both would pass one another,
+    they end as a thin edge.
+    """
+    count, depths = columns.count.ravel(), columns.depth.reshape(4, -1).astype(np.float64)
+    inner = pixel - stride
+    like = count[pixel] == count[inner]
+
+    def extrapolated(bound: np.ndarray) -> np.ndarray:
+        rise = depths[bound, pixel] - depths[bound, inner]
+        is_smooth = like & (np.abs(rise) < columns.tolerance)
+        return depths[bound, pixel] + np.where(is_smooth, share * rise, 0.0)
+
+    side = np.where(bound % 2 == 0, -1, 1)
+    depth, other = extrapolated(bound), extrapolated(bound ^ 1)
+    edge = THIN_EDGE * np.abs(depths[bound, pixel] - depths[bound ^ 1, pixel]) / 2
+    return np.where((depth - other) * side < 2 * edge, (depth + other) / 2 + side * edge, depth)
 
 
 def _triangles(polygons: tuple[np.ndarray, np.ndarray], vertices: np.ndarray) -> np.ndarray:
