@@ -87,7 +87,8 @@ def layer_crossings(crossings: Crossings) -> np.ndarray:
 
     Along a ray, each exit belongs to the last entry before it that has no exit yet, and solid parts
     lie between them. An entry without an exit, and an exit without an entry, is a sheet: a part
-    without thickness. Parts that overlap or are closer than `SMALLEST_GAP` are one part.
+    without thickness; the exit only if images show it, which they do not from behind a single-sided
+    surface. Parts that overlap or are closer than `SMALLEST_GAP` are one part.
 
     Args:
         crossings: crossings of the view.
@@ -117,7 +118,8 @@ def _parts(crossings: Crossings) -> tuple[np.ndarray, np.ndarray]:
     ends = inside == 0  # at the last crossing of a ray, too
     begins = np.ones_like(ends)
     begins[1:] = ends[:-1]
-    return np.flatnonzero(begins), np.flatnonzero(ends)
+    visible = crossings.shown | (begins != ends)  # both are true for sheets
+    return np.flatnonzero(begins & visible), np.flatnonzero(ends & visible)
 
 
 def _is_first(groups: np.ndarray) -> np.ndarray:

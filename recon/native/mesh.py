@@ -63,7 +63,8 @@ class _Filter(ctypes.Structure):
 
 class _Crossings(ctypes.Structure):
     _fields_ = [
-        (name, _POINTER) for name in ("pixel", "triangle", "depth", "winding", "normal", "color")
+        (name, _POINTER)
+        for name in ("pixel", "triangle", "depth", "winding", "shown", "normal", "color")
     ]
 
 
@@ -127,6 +128,8 @@ class Crossings(NamedTuple):
         triangle: index of the triangle, int32, [L].
         depth: distance along the optical axis, float32, [L].
         winding: 1 where the ray meets the triangle's front, −1 where it meets its back, int8, [L].
+        shown: whether images show the side that the ray meets; false for the backs of single-sided
+            surfaces, bool, [L].
         normal: unit shading normal on the triangle's front, world frame, float32, [L, 3].
         color: shaded color of the triangle's front, sRGB, uint8, [L, 3].
     """
@@ -135,6 +138,7 @@ class Crossings(NamedTuple):
     triangle: np.ndarray
     depth: np.ndarray
     winding: np.ndarray
+    shown: np.ndarray
     normal: np.ndarray
     color: np.ndarray
 
@@ -289,6 +293,7 @@ class NativeMesh:
                 np.empty(capacity, np.int32),
                 np.empty(capacity, np.float32),
                 np.empty(capacity, np.int8),
+                np.empty(capacity, np.bool_),
                 np.empty((capacity, 3), np.float32),
                 np.empty((capacity, 3), np.uint8),
             )

@@ -31,7 +31,7 @@ NO_SHADOWS = ShadowMaps(
 )
 
 
-def crossings(*rays: Sequence[tuple[float, int]]) -> Crossings:
+def crossings(*rays: Sequence[tuple[float, int]], double_sided: bool = True) -> Crossings:
     """The crossings (depth, winding) of one ray per pixel; color and normal tell their index."""
     flat = [crossing for ray in rays for crossing in ray]
     index = np.arange(len(flat))
@@ -40,6 +40,7 @@ def crossings(*rays: Sequence[tuple[float, int]]) -> Crossings:
         index.astype(np.int32),
         np.array([depth for depth, _ in flat], np.float32),
         np.array([winding for _, winding in flat], np.int8),
+        np.array([winding > 0 or double_sided for _, winding in flat], np.bool_),
         np.tile(index[:, None], 3).astype(np.float32),
         np.tile(index[:, None], 3).astype(np.uint8),
     )
@@ -106,12 +107,25 @@ def test_an_inverted_solid_is_two_sheets():
     assert depths((2, -1), (3, 1)) == [2, 2, 3, 3]
 
 
+def test_the_back_of_a_single_sided_sheet_is_no_part():
+    def depths(*ray):
+        return solid_layers(crossings(ray, double_sided=False), 1, 1).depth[:, 0, 0].tolist()
+
+    assert depths((2, -1)) == [0, 0, 0, 0]
+    assert depths((2, 1)) == [2, 2, 2, 2]
+    assert depths((2, 1), (3, -1)) == [2, 2.5, 2.5, 3]
+    assert depths((1, -1), (2, 1), (3, -1)) == [2, 2.5, 2.5, 3]
+    assert depths((2, 1), (3, -1), (4, -1)) == [2, 2.5, 2.5, 3]
+    assert depths((1, -1), (2, 1), (3, -1), (4, 1)) == [2, 3, 4, 4]  # a hull drawn as an outline
+
+
 def test_a_doubled_sheet_and_a_plate_without_thickness_are_thin():
     assert depths((2, 1), (2, -1)) == [2, 2, 2, 2]
     assert depths((2, 1), (2, -1), (3, 1), (4, -1)) == [2, 2, 3, 4]
 
 
-def test_rays_do_not_depend_on_their_neighbors():
+@pytest.mark.parametrize("double_sided", [True, False])
+def test_rays_do_not_depend_on_their_neighbors(double_sided):
     """Against the definition, one ray at a time, for random windings."""
     rng = np.random.default_rng(0)
     rays = []
@@ -119,11 +133,11 @@ def test_rays_do_not_depend_on_their_neighbors():
         count = rng.integers(0, 9)
         depth = 1 + 0.015 * np.sort(rng.integers(0, 200, count))  # never just SMALLEST_GAP apart
         rays.append([(d, int(w)) for d, w in zip(depth, rng.choice([-1, 1], count), strict=True)])
-    found = solid_layers(crossings(*rays), 20, 20)
+    found = solid_layers(crossings(*rays, double_sided=double_sided), 20, 20)
     for pixel, ray in enumerate(rays):
-        parts = plain_parts(ray)
+        parts = plain_parts(ray, double_sided)
         row, column = divmod(pixel, 20)
-        assert found.mask[row, column] == bool(ray)
+        assert found.mask[row, column] == bool(parts)
         assert found.gap[row, column] == (len(parts) > 1)
         expected = [0, 0, 0, 0]
         if parts:
@@ -134,13 +148,13 @@ def test_rays_do_not_depend_on_their_neighbors():
         np.testing.assert_allclose(found.depth[:, row, column], expected, atol=1e-5)
 
 
-def plain_parts(ray: list[tuple[float, int]]) -> list[tuple[float, float]]:
+def plain_parts(ray: list[tuple[float, int]], double_sided: bool) -> list[tuple[float, float]]:
     """The definition in `layer_crossings`, in the plainest form."""
     entries, parts = [], []
     for depth, winding in ray:
         if winding > 0:
             entries.append(depth)
-        else:
+        elif entries or double_sided:
             parts.append((entries.pop() if entries else depth, depth))
     merged: list[tuple[float, float]] = []
     for start, end in sorted(parts + [(depth, depth) for depth in entries]):

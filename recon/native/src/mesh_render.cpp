@@ -42,6 +42,7 @@ struct Crossings {  // as `Crossings` in recon/native/mesh.py
   int32_t *pixel, *triangle;
   float* depth;
   int8_t* winding;
+  uint8_t* shown;
   float* normal;   // [3]
   uint8_t* color;  // [3]
 };
@@ -275,6 +276,7 @@ int64_t trace_view(const Mesh& mesh, const ShadowMaps& maps, const Light& light,
     out.triangle[n] = c.triangle;
     out.depth[n] = static_cast<float>(c.depth);
     out.winding[n] = c.winding;
+    out.shown[n] = is_shown(mesh, c.triangle, c.winding < 0);
     for (int k = 0; k < 3; ++k) {
       out.normal[3 * n + k] = g.normal[k];
       out.color[3 * n + k] = to_byte(encode(radiance[k]));

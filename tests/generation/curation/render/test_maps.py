@@ -92,6 +92,29 @@ def test_translucent_surfaces_are_no_layer():
     np.testing.assert_allclose(depth, [2.7, 3.7, 4.1, 4.1], atol=0.02)
 
 
+def test_the_layers_show_what_the_images_show_of_single_sided_surfaces():
+    """Through a hole in its front, a shell shows its far side only if it is double-sided."""
+    shell = ball(0.6, rings=12)
+    front = shell.vertices[shell.triangles].mean(axis=1)[:, 1] < -0.45
+    fields = ("triangles", "normals", "colors", "surface")
+    opened = replace(
+        shell, uv=shell.uv[:, ~front], **{name: getattr(shell, name)[~front] for name in fields}
+    )
+    frame = joined(opened, quad(0.3, (0, 0, 0.5), (0, 1, 0)))  # a sheet, seen from behind
+    settings = RenderSettings(views=1, size=64)
+    masks = []
+    for double_sided in (True, False):
+        renderer = FastRenderer(asset(frame, Surface(double_sided=double_sided)), settings.light, 1)
+        (found,) = renderer.crossings(0, settings.cameras())
+        layers = solid_layers(found, 64, 64)
+        truth = renderer.surface_truth(0, settings.cameras()[0])
+        assert np.mean(layers.mask == (truth.triangle >= 0)) > 0.998
+        same = np.abs(layers.depth[0] - truth.depth) < 1e-3
+        assert same.mean() > 0.998
+        masks.append(layers.mask)
+    assert masks[0][32, 32] and not masks[1][32, 32]
+
+
 @pytest.mark.parametrize("name", ["parts", "depth", "colors"])
 def test_layers_that_are_missing_or_damaged_are_an_error(name, baked, tmp_path):
     (crossings, _) = FastRenderer(baked, SETTINGS.light, 1).crossings(0, SETTINGS.cameras())
