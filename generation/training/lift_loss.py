@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from generation.lift.network import YAW_BINS, LiftPrediction
 from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY
 
+REACH, DEPTHS, SOFTNESS = 0.9, 32, 0.03  # of the points along the rays
+
 
 class LiftTarget(NamedTuple):
     """True layers of a batch.
@@ -41,9 +43,10 @@ class LiftWeights:
 
     depth: float = 4.0
     slope: float = 8.0
+    volume: float = 0.5
     gap: float = 0.25
     color: float = 1.0
-    yaw: float = 0.1
+    yaw: float = 0.2
 
 
 def lift_loss(
@@ -64,6 +67,7 @@ def lift_loss(
     terms = {
         "depth": ((outer.mean(1) * target.mask).sum() + (inner.mean(1) * gap).sum()) / count,
         "slope": _slope(prediction.depth, target.depth, target.mask),
+        "volume": _volume(prediction, target),
         "gap": _mean(_binary(prediction.gap, target.gap.float()), target.mask),
         "color": _color(prediction.color, target.color, target.mask, gap),
         "yaw": _mean(yaw_loss(prediction.yaw, target.yaw), yaw_weight),
@@ -87,6 +91,32 @@ def yaw_loss(logits: Tensor, yaw: Tensor) -> Tensor:
     first = logs.gather(1, low[:, None])[:, 0]
     second = logs.gather(1, ((low + 1) % YAW_BINS)[:, None])[:, 0]
     return -((1 - share) * first + share * second)
+
+
+def occupancy(depth: Tensor, gap: Tensor, softness: float = SOFTNESS) -> Tensor:
+    """Compute how far points along the rays are inside, in [0, 1], [B, DEPTHS, ...].
+
+    Args:
+        depth: depths of the layers minus the camera's distance, [B, 4, ...].
+        gap: probability that the ray meets two parts, [B, ...].
+        softness: width of the transition at a surface.
+    """
+    ends = torch.linspace(-REACH, REACH, DEPTHS, device=depth.device)
+    points = ends.view(1, -1, *[1] * (depth.ndim - 2))
+    past = [torch.sigmoid((points - depth[:, k, None]) / softness) for k in range(4)]
+    between = gap[:, None] * past[FIRST_EXIT] * (1 - past[LAST_ENTRY])
+    return past[FRONT] * (1 - past[BACK]) * (1 - between)
+
+
+def _volume(prediction: LiftPrediction, target: LiftTarget) -> Tensor:
+    """Compute 1 minus the Dice coefficient of the volumes, from every second pixel."""
+    half = (slice(None), slice(None, None, 2), slice(None, None, 2))
+    thinned = (slice(None), *half)
+    mask = target.mask[half][:, None]
+    found = occupancy(prediction.depth[thinned], prediction.gap[half].sigmoid()) * mask
+    true = occupancy(target.depth[thinned], target.gap[half].float()) * mask
+    both = (found * true).flatten(1).sum(1)
+    return (1 - 2 * both / (found + true).flatten(1).sum(1).clamp_min(1e-3)).mean()
 
 
 def _binary(logit: Tensor, target: Tensor) -> Tensor:
