@@ -1,4 +1,4 @@
-"""`manifest.jsonl` of a folder of rendered grids: one JSON line for each asset that was processed.
+"""`manifest.jsonl` of a folder of rendered grids or baked assets: one JSON line for each asset.
 
 Only the main process appends rows. If a name has several rows, the last one is valid. A crash can
 truncate the last line, which is ignored and removed before the next row is appended. A row has the
@@ -25,6 +25,7 @@ class Status(StrEnum):
     """Result of processing an asset; rejected is final, failed may be temporary."""
 
     RENDERED = "rendered"
+    BAKED = "baked"
     REJECTED = "rejected"
     FAILED = "failed"
 
@@ -34,16 +35,16 @@ class Row:
     """The row of one asset.
 
     Attributes:
-        name: name of its grid folder, which is beside the manifest.
-        status: rendered; rejected because of its content; or failed for another reason.
+        name: name of its folder, which is beside the manifest.
+        status: rendered or baked; rejected because of its content; or failed for another reason.
         asset: path of its file.
         source: repository or URL that it was downloaded from.
         licence: license under the name that its source uses.
         author: name to credit.
-        clip: name of the rendered animation.
-        clip_seconds: duration of the rendered animation.
+        clip: name of the rendered animation, or of the first baked one.
+        clip_seconds: duration of that animation.
         seconds: processing time.
-        reason: reason why it was not rendered.
+        reason: reason why it was rejected or failed.
         settings: JSON object of the settings that determine the result, to detect outdated rows.
         facts: other JSON keys of the row, none of them the name of a field.
     """
@@ -83,7 +84,7 @@ REQUIRED = ("name", "status", "asset")
 
 
 def is_final(row: Row | None, settings: Mapping[str, Any]) -> bool:
-    """Return whether an asset was rendered or rejected with the same settings.
+    """Return whether an asset was processed or rejected with the same settings.
 
     Args:
         row: the asset's last row, if there is one.

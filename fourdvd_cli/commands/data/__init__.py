@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from fourdvd_cli.commands.data.bake import bake
 from fourdvd_cli.commands.data.figures import figures
 from fourdvd_cli.commands.data.filter import filter_grids
 from fourdvd_cli.commands.data.objaverse import objaverse
@@ -23,5 +24,6 @@ data = typer.Typer(
 data.command(cls=Command)(objaverse)
 data.command(cls=Command)(render)
 data.command(cls=Command)(figures)
+data.command(cls=Command)(bake)
 data.command("filter", cls=Command)(filter_grids)
 data.command(cls=Command, context_settings=renamed(RENAMED | {"quality": "webp-quality"}))(pack)

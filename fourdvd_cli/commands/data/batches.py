@@ -1,4 +1,4 @@
-"""Run a batch of `data render` or `data figures` and show its result."""
+"""Run a batch of `data render`, `data figures` or `data bake` and show its result."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 from fourdvd_cli import console
 
 if TYPE_CHECKING:
-    from generation.curation.render.batch import RenderBatch
+    from generation.curation.render.batch import AssetBatch
     from generation.curation.render.rendering import AnyAsset
 
 REASONS_SHOWN = 20
 
 
-def run_batch(batch: RenderBatch, assets: Sequence[AnyAsset], json: bool, quiet: bool) -> None:
-    """Render assets with a progress bar, then show the counts and the reasons for refusals.
+def run_batch(batch: AssetBatch, assets: Sequence[AnyAsset], json: bool, quiet: bool) -> None:
+    """Process assets with a progress bar, then show the counts and the reasons for refusals.
 
     Raises:
-        FourdvdError: nothing was rendered, or as in `RenderBatch.run`.
+        FourdvdError: no asset was finished, or as in `AssetBatch.run`.
     """
-    with console.progress("rendering", quiet) as report:
+    with console.progress(batch.phase, quiet) as report:
         result = batch.run(
             assets, lambda state: report(state.step, state.steps, _counts(state.metrics))
         )
@@ -28,7 +28,7 @@ def run_batch(batch: RenderBatch, assets: Sequence[AnyAsset], json: bool, quiet:
         console.say(f"{row.status}: {row.name}: {row.reason}")
     before = f"{result.from_before} of them in earlier runs"
     console.say(f"{result.folder}: {_counts(result.counts)}; {before}")
-    result.require_rendered()
+    result.require_finished()
     if json:
         console.print_json(result.to_json())
 

@@ -96,7 +96,7 @@ def figures(
     """
     console.configure(quiet, verbose)
     from generation.curation.figures.asset import figure_assets
-    from generation.curation.render.batch import RenderBatch
+    from generation.curation.render.batch import AssetBatch
 
     settings = RenderSettings(
         views=views, frames=frames, size=size, elevation_deg=elevation, yaw_deg=yaw,
@@ -104,5 +104,5 @@ def figures(
         device="cpu", depth=depth, normals=normals, layers=layers,
         tracks=tracks,
     )  # fmt: skip
-    batch = RenderBatch(output, settings, workers=workers, ray=ray, overwrite=overwrite)
+    batch = AssetBatch(output, settings, workers=workers, ray=ray, overwrite=overwrite)
     run_batch(batch, figure_assets(seed, count), json, quiet)

@@ -8,6 +8,12 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
+from fourdvd_cli.commands.data.asset_options import (
+    ASSETS_HELP,
+    MaxFacesOption,
+    MetadataOption,
+    TimeoutOption,
+)
 from fourdvd_cli.commands.data.batches import run_batch
 from fourdvd_cli.commands.data.picture_options import (
     AmbientOption,
@@ -44,11 +50,7 @@ DEFAULTS = RenderSettings()
 def render(
     assets: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="ASSET...",
-            help="GLB, glTF, FBX, Alembic or USD files, folders of them, or folders of numbered "
-            "OBJ files, one per frame.",
-        ),
+        typer.Argument(metavar="ASSET...", help=ASSETS_HELP),
     ],
     output: Annotated[
         Path,
@@ -93,26 +95,8 @@ def render(
             rich_help_panel=INPUT,
         ),
     ] = DEFAULTS.seed,
-    max_faces: Annotated[
-        int,
-        typer.Option(
-            "--max-faces",
-            metavar="N",
-            min=1,
-            help="Maximum number of triangles; assets with more are refused.",
-            rich_help_panel=INPUT,
-        ),
-    ] = Limits().triangles,
-    metadata: Annotated[
-        Path | None,
-        typer.Option(
-            "--metadata",
-            metavar="FILE",
-            help="Table of the licenses and sources of the assets.",
-            show_default="assets.csv or objects.jsonl beside them",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
+    max_faces: MaxFacesOption = Limits().triangles,
+    metadata: MetadataOption = None,
     views: ViewsOption = DEFAULTS.views,
     frames: FramesOption = DEFAULTS.frames,
     size: SizeOption = DEFAULTS.size,
@@ -134,16 +118,7 @@ def render(
     normals: NormalsOption = DEFAULTS.normals,
     layers: LayersOption = DEFAULTS.layers,
     tracks: TracksOption = DEFAULTS.tracks,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            "--timeout",
-            metavar="SECONDS",
-            min=1,
-            help="Time limit per asset in seconds.",
-            rich_help_panel=MACHINE,
-        ),
-    ] = TIMEOUT_S,
+    timeout: TimeoutOption = TIMEOUT_S,
     workers: WorkersOption = None,
     threads: Annotated[
         int | None,
@@ -170,7 +145,7 @@ def render(
     """
     console.configure(quiet, verbose)
     from generation.curation.assets.files import find_assets
-    from generation.curation.render.batch import RenderBatch
+    from generation.curation.render.batch import AssetBatch
     from generation.curation.render.blender_process import find_blender
 
     settings = RenderSettings(
@@ -179,7 +154,7 @@ def render(
         renderer=renderer, device=device.value, depth=depth, normals=normals, layers=layers,
         tracks=tracks,
     )  # fmt: skip
-    batch = RenderBatch(
+    batch = AssetBatch(
         output, settings, Limits(triangles=max_faces), timeout, workers, threads, ray, overwrite
     )
     find_blender()

@@ -18,13 +18,13 @@ from typing import Any
 import bpy
 import numpy as np
 
+from generation.curation.blender.clip_selection import STILL
 from generation.curation.blender.geometry import all_vertices
 from generation.curation.blender.importing import SEQUENCE_FPS, Imported, ObjSequence
 from generation.curation.blender.request import Clip, Rejected
 from generation.curation.blender.rest_pose import RestPose, animated
 
 TIMES = 5  # number of times at which the motion of a clip is measured
-STILL = 1e-5  # motion, as a fraction of the diagonal, that is rounding noise of float32
 _TIMELINE = "(the file's own frames)"
 
 

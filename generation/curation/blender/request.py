@@ -41,6 +41,19 @@ class CyclesRequest:
 
 
 @dataclass(frozen=True)
+class BakeRequest:
+    """Several clips whose triangles are baked, each normalized over its own frames.
+
+    Attributes:
+        clips: maximum number of clips, see `clip_selection.select_clips`.
+        folder: output folder for `clip_00.npz`, `clip_01.npz`, …
+    """
+
+    clips: int
+    folder: str
+
+
+@dataclass(frozen=True)
 class Request:
     """An asset and the requested outputs.
 
@@ -57,6 +70,7 @@ class Request:
         threads: number of threads of Blender; 0 for all cores.
         baked: output file for the triangles of all frames; None to skip them.
         cycles: images to render; None to skip them.
+        bake: clips to bake instead of the one named `action`; None for that one.
     """
 
     asset: str
@@ -71,6 +85,7 @@ class Request:
     threads: int
     baked: str | None
     cycles: CyclesRequest | None
+    bake: BakeRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,8 @@ class Result:
         device: device of Cycles; empty without Cycles.
         import_seconds: time until rendering began.
         render_seconds: time for rendering.
+        baked: names of the clips that a `BakeRequest` baked, in the order of their files; the other
+            attributes are those of the first.
     """
 
     reason: str = ""
@@ -131,6 +148,7 @@ class Result:
     device: str = ""
     import_seconds: float = 0.0
     render_seconds: float = 0.0
+    baked: tuple[str, ...] = ()
 
 
 class Rejected(Exception):
@@ -149,15 +167,19 @@ def write(path: str | Path, value: Request | Result) -> None:
 def read_request(path: str | Path) -> Request:
     """Read a request that `write` wrote."""
     values = _read(path)
-    cycles = values.pop("cycles")
-    return Request(**values, cycles=None if cycles is None else CyclesRequest(**cycles))
+    cycles, bake = values.pop("cycles"), values.pop("bake")
+    return Request(
+        **values,
+        cycles=None if cycles is None else CyclesRequest(**cycles),
+        bake=None if bake is None else BakeRequest(**bake),
+    )
 
 
 def read_result(path: str | Path) -> Result:
     """Read a result that `write` wrote."""
     values = _read(path)
     values["clips"] = [Clip(**clip) for clip in values["clips"]]
-    for name in ("clips", "source_frames", "center", "bounds", "warnings"):
+    for name in ("clips", "source_frames", "center", "bounds", "warnings", "baked"):
         values[name] = tuple(values[name])
     return Result(**values)
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import bpy
 import numpy as np
 
 from generation.curation.blender import (
     baking,
+    clip_selection,
     clips,
     cycles,
     geometry,
@@ -47,16 +51,17 @@ def process(asked: request.Request) -> request.Result:
         warnings.append(f"used {asked.loose_texture} as base color")
     _check_size(asked.max_triangles)
     root = geometry.hang_under_root()
-    clip, measured = clips.choose(clips.find_clips(imported), asked.action)
-    clip.play()
-    before = geometry.stretch_and_turn(asked.stretch, asked.yaw_deg)
-    root.matrix_world = before
-    source_frames = [float(frame) for frame in clip.frames(asked.frames)]
-    shapes = _shapes(clip, source_frames)
-    world = placement.put_into_world(shapes)
-    root.matrix_world = geometry.world_matrix(world, before)
-    _check_placed(clip, source_frames[0], (shapes[0] - world.center) * world.scale)
-    triangles = geometry.count_triangles()
+    playable = clips.find_clips(imported)
+    clip, measured = clips.choose(playable, asked.action)
+    baked: list[_Placed] = []
+    if asked.bake:
+        chosen = clip_selection.select_clips(measured, asked.bake.clips)
+        for number, index in enumerate(chosen):
+            baked.append(_place(playable[index], asked, root))
+            path = Path(asked.bake.folder) / f"clip_{number:02d}.npz"
+            warnings += baking.bake(path, playable[index], baked[-1].source_frames)
+    placed = baked[0] if baked else _place(clip, asked, root)
+    clip, source_frames, world = placed.clip, placed.source_frames, placed.world
     if asked.baked:
         warnings += baking.bake(asked.baked, clip, source_frames)
     ready = time.monotonic()
@@ -72,14 +77,42 @@ def process(asked: request.Request) -> request.Result:
         center=tuple(world.center.tolist()),
         scale=world.scale,
         bounds=tuple(tuple(corner) for corner in world.bounds.tolist()),
-        vertices=len(shapes[0]),
-        triangles=triangles,
-        warnings=tuple(warnings),
+        vertices=placed.vertices,
+        triangles=placed.triangles,
+        warnings=tuple(dict.fromkeys(warnings)),
         blender=bpy.app.version_string,
         device=device,
         import_seconds=ready - began,
         render_seconds=time.monotonic() - ready,
+        baked=tuple(each.clip.name for each in baked),
     )
+
+
+class _Placed(NamedTuple):
+    """A clip that is assigned, with the asset normalized over its frames."""
+
+    clip: clips.PlayableClip
+    source_frames: Sequence[float]
+    world: placement.World
+    vertices: int
+    triangles: int
+
+
+def _place(clip: clips.PlayableClip, asked: request.Request, root: bpy.types.Object) -> _Placed:
+    """Play a clip and normalize the asset over its frames.
+
+    Raises:
+        Rejected: the asset's constraints undo the normalization.
+    """
+    clip.play()
+    before = geometry.stretch_and_turn(asked.stretch, asked.yaw_deg)
+    root.matrix_world = before
+    source_frames = [float(frame) for frame in clip.frames(asked.frames)]
+    shapes = _shapes(clip, source_frames)
+    world = placement.put_into_world(shapes)
+    root.matrix_world = geometry.world_matrix(world, before)
+    _check_placed(clip, source_frames[0], (shapes[0] - world.center) * world.scale)
+    return _Placed(clip, source_frames, world, len(shapes[0]), geometry.count_triangles())
 
 
 def _check_size(max_triangles: int) -> None:

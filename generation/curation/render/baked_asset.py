@@ -8,7 +8,7 @@ Colors are linear unless noted otherwise.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,22 @@ def read_baked(path: Path) -> BakedAsset:
     return BakedAsset(
         tuple(frames), tuple(Surface(**_tuples(values)) for values in surfaces), tuple(textures)
     )
+
+
+def write_baked(path: Path, asset: BakedAsset) -> None:
+    """Write a file that `read_baked` reads."""
+    arrays: dict[str, np.ndarray] = {}
+    latest: dict[str, np.ndarray] = {}
+    for number, frame in enumerate(asset.frames):
+        for field in FIELDS:
+            array = getattr(frame, field)
+            if array is not latest.get(field):  # an unchanged field is stored once
+                arrays[f"{field}_{number}"] = latest[field] = array
+    arrays |= {f"texture_{i}": texture for i, texture in enumerate(asset.textures)}
+    arrays["surfaces"] = np.array(json.dumps([asdict(surface) for surface in asset.surfaces]))
+    arrays["frame_count"] = np.array(len(asset.frames))
+    arrays["texture_count"] = np.array(len(asset.textures))
+    np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

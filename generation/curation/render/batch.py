@@ -1,4 +1,4 @@
-"""Rendering of many assets to grid folders: parallel, resumable, with a manifest."""
+"""Rendering or baking of many assets, each to its folder: parallel, resumable, with a manifest."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from generation.curation.manifest import (
     read_rows,
     row_json,
 )
+from generation.curation.render.baking import bake_asset
 from generation.curation.render.rendering import (
     NO_BACKEND,
     AnyAsset,
-    RenderTask,
+    AssetTask,
     finished_row,
     new_row,
     render_asset,
 )
-from generation.curation.render.settings import TIMEOUT_S, RenderSettings
+from generation.curation.render.settings import TIMEOUT_S, BakeSettings, RenderSettings
 from recon.devices import usable_cores
 from recon.errors import BackendError, FourdvdError, InputError, OutputExistsError
 from recon.output import check_output
@@ -43,12 +44,14 @@ class BatchResult:
     """Result of a batch.
 
     Attributes:
-        folder: folder of the grids.
+        folder: folder of the grids or baked assets.
+        finished: status of a finished asset.
         rows: manifest row of each asset, in the order of the assets.
         from_before: number of assets that an earlier run had finished.
     """
 
     folder: Path
+    finished: Status
     rows: Sequence[Row]
     from_before: int
 
@@ -56,26 +59,26 @@ class BatchResult:
     def counts(self) -> dict[Status, int]:
         """Number of assets by status."""
         counts = Counter(row.status for row in self.rows)
-        return {status: counts[status] for status in Status}
+        return {status: counts[status] for status in _statuses(self.finished)}
 
     @property
     def refused(self) -> list[Row]:
-        """Rows of the assets that were not rendered."""
-        return [row for row in self.rows if row.status is not Status.RENDERED]
+        """Rows of the assets that were rejected or failed."""
+        return [row for row in self.rows if row.status is not self.finished]
 
-    def require_rendered(self) -> None:
-        """Raise an error if no asset was rendered.
+    def require_finished(self) -> None:
+        """Raise an error if no asset was finished.
 
         Raises:
             BackendError: Blender, a compiled kernel or the requested device is missing.
             InputError: all assets were rejected.
             FourdvdError: some failed for another reason.
         """
-        if self.counts[Status.RENDERED]:
+        if self.counts[self.finished]:
             return
         more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
         first = self.refused[0]
-        message = f"no asset was rendered; {first.asset}: {first.reason}{more}"
+        message = f"no asset was {self.finished}; {first.asset}: {first.reason}{more}"
         if any(row.facts.get("code") == NO_BACKEND for row in self.refused):
             raise BackendError(message)
         raise FourdvdError(message) if self.counts[Status.FAILED] else InputError(message)
@@ -91,23 +94,23 @@ class BatchResult:
 
 
 @dataclass(frozen=True)
-class RenderBatch:
-    """Settings of a batch.
+class AssetBatch:
+    """A batch of assets that are rendered or baked.
 
     Attributes:
-        folder: output folder for the manifest and a grid folder of each asset.
-        settings: settings of the images.
+        folder: output folder for the manifest and a folder of each asset.
+        settings: settings of the output.
         limits: resource limits of an asset.
         timeout_s: time limit of Blender for one asset in seconds.
-        workers: number of assets rendered at the same time; None for all cores. A Ray cluster uses
+        workers: number of assets processed at the same time; None for all cores. A Ray cluster uses
             all of its machines.
         threads: threads per asset; None for the cores divided by the workers, or 1 with Ray.
         ray: address of a Ray cluster; None for processes on this machine.
-        overwrite: whether to render finished grids again.
+        overwrite: whether to process finished assets again.
     """
 
     folder: Path
-    settings: RenderSettings
+    settings: RenderSettings | BakeSettings
     limits: Limits = field(default_factory=Limits)
     timeout_s: float = TIMEOUT_S
     workers: int | None = None
@@ -116,7 +119,7 @@ class RenderBatch:
     overwrite: bool = False
 
     def run(self, assets: Sequence[AnyAsset], on_step: OnStep = ignore_progress) -> BatchResult:
-        """Render the assets that are not finished yet.
+        """Process the assets that are not finished yet.
 
         Args:
             assets: assets from `find_assets` or `figure_assets`.
@@ -125,22 +128,29 @@ class RenderBatch:
         Raises:
             OutputExistsError: the folder of an asset exists with other content.
             BackendError: the Ray cluster cannot be used.
-            FourdvdError, OSError: see `render_asset`.
+            FourdvdError, OSError: see `process_asset`.
         """
         rows = self._finished(assets)
         waiting = [asset for asset in assets if asset.name not in rows]
         before = len(rows)
         counts: Counter[Status] = Counter()
-        with closing(self._render(waiting)) as results:
+        with closing(self._process(waiting)) as results:
             for row in results:
                 append_row(self.folder / MANIFEST_NAME, row)
                 rows[row.name] = row
                 for warning in row.facts.get("warnings", ()):
                     _log.info("%s: %s", row.name, warning)
                 counts[row.status] += 1
-                metrics = {str(status): float(counts[status]) for status in Status}
-                on_step(Progress("rendering", counts.total(), len(waiting), metrics=metrics))
-        return BatchResult(self.folder, [rows[asset.name] for asset in assets], before)
+                statuses = _statuses(self.settings.finished)
+                metrics = {str(status): float(counts[status]) for status in statuses}
+                on_step(Progress(self.phase, counts.total(), len(waiting), metrics=metrics))
+        ordered = [rows[asset.name] for asset in assets]
+        return BatchResult(self.folder, self.settings.finished, ordered, before)
+
+    @property
+    def phase(self) -> str:
+        """What the batch does, for progress."""
+        return "baking" if isinstance(self.settings, BakeSettings) else "rendering"
 
     def _finished(self, assets: Sequence[AnyAsset]) -> dict[str, Row]:
         """Return the rows of finished assets; check that the folders of the others are free."""
@@ -160,11 +170,11 @@ class RenderBatch:
         return done
 
     def _still_there(self, row: Row) -> bool:
-        return row.status is not Status.RENDERED or (self.folder / row.name).is_dir()
+        return row.status is Status.REJECTED or (self.folder / row.name).is_dir()
 
     def _check_folder(self) -> None:
-        """Check a folder without a manifest, which may hold grids whose rows a crash prevented."""
-        held = list(self.folder.glob("*/render.json")) if self.folder.is_dir() else []
+        """Check a folder without a manifest, which may hold assets whose rows a crash prevented."""
+        held = list(self.folder.glob(f"*/{self.settings.record}")) if self.folder.is_dir() else []
         if not held:
             check_output(self.folder, self.overwrite)
 
@@ -177,19 +187,20 @@ class RenderBatch:
                 "it has other settings or another asset; choose another folder or pass --overwrite",
             ) from error
 
-    def _render(self, assets: Sequence[AnyAsset]) -> Generator[Row, None, None]:
+    def _process(self, assets: Sequence[AnyAsset]) -> Generator[Row, None, None]:
         if not assets:
             return
         workers, threads = self._shares(len(assets))
         tasks = [
-            RenderTask(
+            AssetTask(
                 asset, (self.folder / asset.name).absolute(), self.settings, self.overwrite,
                 self.limits, self.timeout_s, threads,
             )
             for asset in assets
         ]  # fmt: skip
+        process = bake_asset if isinstance(self.settings, BakeSettings) else render_asset
         executor = make_executor(self.ray, workers, Resources(cpus=threads or 1, gpus=self._gpus))
-        with closing(executor.run(render_asset, tasks)) as results:
+        with closing(executor.run(process, tasks)) as results:
             for completed in results:
                 if completed.value is not None:
                     yield completed.value
@@ -208,3 +219,7 @@ class RenderBatch:
     @property
     def _gpus(self) -> float:
         return 1.0 if self.settings.device == "cuda" else 0.0
+
+
+def _statuses(finished: Status) -> tuple[Status, ...]:
+    return finished, Status.REJECTED, Status.FAILED

@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -28,7 +29,14 @@ from generation.curation.render.baked_asset import BakedAsset, read_baked
 from generation.curation.render.blender_process import BlenderFailure, run_blender
 from generation.curation.render.fast_renderer import FastRenderer
 from generation.curation.render.grid_folder import write_grid_folder
-from generation.curation.render.settings import FOV_DEG, FPS, TIMEOUT_S, Renderer, RenderSettings
+from generation.curation.render.settings import (
+    FOV_DEG,
+    FPS,
+    TIMEOUT_S,
+    AssetSettings,
+    Renderer,
+    RenderSettings,
+)
 from recon.errors import BackendError
 from recon.media import read_image
 from recon.native.library import kernels
@@ -39,16 +47,17 @@ NO_BACKEND = "backend"  # code of rows whose Blender, kernel or device was missi
 _TEXTURE_ENDINGS = (".png", ".jpg", ".jpeg")
 
 AnyAsset = Asset | FigureAsset
+Settings = TypeVar("Settings", bound=AssetSettings)
 
 
 @dataclass(frozen=True)
-class RenderTask:
-    """Arguments of `render_asset`.
+class AssetTask(Generic[Settings]):
+    """An asset that is rendered or baked.
 
     Attributes:
         asset: the asset.
-        folder: folder of its grid.
-        settings: settings of the images.
+        folder: its output folder.
+        settings: settings of the output.
         overwrite: whether the content of the folder may be replaced.
         limits: resource limits of the asset.
         timeout_s: time limit of Blender in seconds.
@@ -57,18 +66,32 @@ class RenderTask:
 
     asset: AnyAsset
     folder: Path
-    settings: RenderSettings
+    settings: Settings
     overwrite: bool = False
     limits: Limits = field(default_factory=Limits)
     timeout_s: float = TIMEOUT_S
     threads: int = 0
 
 
+RenderTask = AssetTask[RenderSettings]
+
+
 def render_asset(task: RenderTask) -> Row:
-    """Render an asset, unless its folder is finished with the same settings.
+    """Render an asset; see `process_asset`."""
+    return process_asset(task, _render)
+
+
+def process_asset(
+    task: AssetTask[Settings], work: Callable[[AssetTask[Settings], Path], Result]
+) -> Row:
+    """Render or bake an asset, unless its folder is finished with the same settings.
+
+    Args:
+        task: the asset and its settings.
+        work: writes the files of the asset into an empty folder.
 
     Returns:
-        Manifest row of the asset; its status says whether it was rendered, rejected or failed.
+        Manifest row of the asset; its status says whether it is finished, rejected or failed.
 
     Raises:
         OutputError, OSError: the folder cannot be written.
@@ -80,12 +103,12 @@ def render_asset(task: RenderTask) -> Row:
     row = new_row(task.asset, task.settings)
     try:
         with output_folder(task.folder, task.overwrite) as partial:
-            result = _render(task, partial)
+            result = work(task, partial)
             row = replace(
-                row, status=Status.RENDERED, clip=result.clip, facts=_facts(result),
+                row, status=task.settings.finished, clip=result.clip, facts=_facts(result),
                 clip_seconds=_clip_seconds(result), seconds=round(time.monotonic() - began, 3),
             )  # fmt: skip
-            write_json(partial / "render.json", row_json(row))
+            write_json(partial / task.settings.record, row_json(row))
         return row
     except AssetError as error:
         return _refused(row, Status.REJECTED, error.sentence, str(error.reason), began)
@@ -95,18 +118,18 @@ def render_asset(task: RenderTask) -> Row:
         return _refused(row, Status.FAILED, str(error), NO_BACKEND, began)
 
 
-def finished_row(folder: Path, asset: AnyAsset, settings: RenderSettings) -> Row | None:
-    """Return the row of a folder that holds the asset's grid at the same settings, else None."""
+def finished_row(folder: Path, asset: AnyAsset, settings: AssetSettings) -> Row | None:
+    """Return the row of a folder that holds the asset's output at the same settings, else None."""
     try:
-        row = parse_row((folder / "render.json").read_bytes())
+        row = parse_row((folder / settings.record).read_bytes())
     except (OSError, ValueError):
         return None
     same_settings = row.settings == json.loads(json.dumps(settings.as_json()))
     return row if same_settings and row.asset == str(asset.path) else None
 
 
-def new_row(asset: AnyAsset, settings: RenderSettings) -> Row:
-    """Return the row of an asset before it is rendered, with the status failed."""
+def new_row(asset: AnyAsset, settings: AssetSettings) -> Row:
+    """Return the row of an asset before it is processed, with the status failed."""
     return Row(
         name=asset.name, status=Status.FAILED, asset=str(asset.path), source=asset.source,
         licence=asset.licence, author=asset.author, settings=settings.as_json(),
@@ -236,6 +259,8 @@ def _facts(result: Result) -> dict[str, Any]:
     facts = {renamed.get(name, name): getattr(result, name) for name in kept}
     facts["clips"] = [asdict(clip) for clip in result.clips]
     facts["warnings"] = list(result.warnings)
+    if result.baked:
+        facts["baked"] = list(result.baked)
     return facts
 
 

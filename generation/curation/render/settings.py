@@ -10,8 +10,9 @@ import math
 import zlib
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from generation.curation.manifest import Status
 from recon.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +23,28 @@ DISTANCE = 3.2  # a ball of radius 0.8 fills 85 % of the image at this distance
 FPS = 10.0
 TIMEOUT_S = 1800.0  # time limit of Blender for one asset
 MAX_SIZE, MAX_VIEWS, MAX_FRAMES, MAX_SAMPLES = 4096, 256, 1000, 65536
+MAX_CLIPS = 100  # file names have two digits
+
+
+class AssetSettings(Protocol):
+    """Settings of a batch of assets, which are rendered or baked.
+
+    Attributes:
+        finished: status of a finished asset.
+        record: name of the file in its folder that holds its manifest row.
+    """
+
+    finished: ClassVar[Status]
+    record: ClassVar[str]
+
+    @property
+    def device(self) -> str:
+        """Device of the work: "cpu", "cuda" or "auto"."""
+        ...
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings that determine the result, to compare with an earlier run."""
+        ...
 
 
 class Renderer(StrEnum):
@@ -81,6 +104,9 @@ class RenderSettings:
     Raises:
         InputError: a number is out of its range.
     """
+
+    finished: ClassVar[Status] = Status.RENDERED
+    record: ClassVar[str] = "render.json"
 
     action: str | None = None
     views: int = 16
@@ -145,3 +171,38 @@ class RenderSettings:
         values = asdict(self) | {"renderer": str(self.renderer)}
         del values["device"]  # changes noise only
         return values
+
+
+@dataclass(frozen=True)
+class BakeSettings:
+    """Settings of a batch of baked assets.
+
+    Attributes:
+        clips: maximum number of animations of an asset.
+        frames: number of frames of each animation, evenly spaced, both ends included.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+
+    finished: ClassVar[Status] = Status.BAKED
+    record: ClassVar[str] = "bake.json"
+
+    clips: int = 3
+    frames: int = 8
+
+    def __post_init__(self):
+        if not 1 <= self.clips <= MAX_CLIPS or not 1 <= self.frames <= MAX_FRAMES:
+            raise InputError(
+                f"expected clips from 1 to {MAX_CLIPS} and frames from 1 to {MAX_FRAMES}, found "
+                f"{self.clips} and {self.frames}"
+            )
+
+    @property
+    def device(self) -> str:
+        """See `AssetSettings`."""
+        return "cpu"
+
+    def as_json(self) -> dict[str, Any]:
+        """See `AssetSettings`."""
+        return asdict(self)
