@@ -14,7 +14,7 @@ from recon.grid import Camera
 from recon.native.mesh import NO_SHADOWS, SURFACE, NativeMesh, PixelFilter, image_from_world
 
 SUBPIXELS = 3  # along a pixel
-_PAINTED = np.array([((1, 1, 1, 1), (0, 0, 0), -1, -1, 0, -1, 0, -1, 1, 0, 1)], SURFACE)
+_PAINTED = np.array([((1, 1, 1, 1), (0, 0, 0), -1, -1, 0, -1, 0, -1, 1, 0, 0)], SURFACE)
 
 
 def draw(surface: LiftedSurface, cameras: Sequence[Camera]) -> np.ndarray:
