@@ -1,10 +1,10 @@
 """The network of `lift`: the layers along the rays of one view, from its images.
 
-    image, mask, coordinates  ─▶ 64² ─▶ 32² ─▶ 16² ─▶  8²  ──▶ yaw
-                                  │      │      │       │
-    depths, gap, colors ◀─ 128² ◀─ 64² ◀─ 32² ◀─ 16² ◀──┘
+    image, mask, coordinates  ─▶ 32² ─▶ 16² ─▶  8²  ──▶ yaw
+                                  │      │       │
+    depths, gap, colors ◀─ 128² ◀─ 32² ◀─ 16² ◀──┘
 
-A convolutional U-Net with transformer blocks at its two lowest resolutions. A pretrained image
+A U-Net with convolutions at its highest resolution and transformer blocks below. A pretrained image
 encoder can supply more features there. The direction that the object faces, its yaw, is predicted
 and can be given: the other predictions then agree on one direction, instead of on the mean of all
 possible ones.
@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from generation.lift.encoder import ImageEncoder
 from generation.models.transformer import attend
 from recon.errors import InputError
 
-INPUT_CHANNELS = 8  # premultiplied color, alpha, two distances to the silhouette, coordinates
+INPUT_CHANNELS = 14  # see `network_input`
+FEATURES = 40, 112  # channels of the encoder's features at S/8 and S/16
+PATCH = 4  # pixels along a side of a cell of the highest resolution
 YAW_BINS = 16
 CONDITION_WIDTH = 128
 
@@ -37,26 +38,24 @@ class LiftConfig:
 
     Attributes:
         size: side of the images in pixels, S, a multiple of 16.
-        widths: channels at S/2, S/4, S/8 and S/16.
-        down_blocks: blocks at S/2, S/4 and S/8 on the way down.
-        up_blocks: blocks at S/2, S/4 and S/8 on the way up.
-        middle_blocks: transformer blocks at S/16.
+        widths: channels at S/4, S/8 and S/16.
+        down_blocks: blocks at S/4 and S/8 on the way down.
+        middle_blocks: blocks at S/16.
+        up_blocks: blocks at S/4 and S/8 on the way up.
         heads: attention heads.
         encoder: whether the features of the pretrained image encoder are used.
-        orientation: whether the yaw is predicted and given.
 
     Raises:
         InputError: a number is out of range.
     """
 
     size: int = 128
-    widths: tuple[int, ...] = (64, 128, 224, 256)
-    down_blocks: tuple[int, ...] = (0, 1, 1)
-    up_blocks: tuple[int, ...] = (1, 2, 2)
+    widths: tuple[int, ...] = (128, 224, 256)
+    down_blocks: tuple[int, ...] = (1, 1)
     middle_blocks: int = 3
+    up_blocks: tuple[int, ...] = (2, 2)
     heads: int = 4
     encoder: bool = True
-    orientation: bool = True
 
     def __post_init__(self):
         if self.size < 16 or self.size % 16:
@@ -91,43 +90,42 @@ class LiftNetwork(nn.Module):
 
     def __init__(self, config: LiftConfig, encoder: nn.Module | None = None):
         super().__init__()
-        self.config = config
-        first, second, third, fourth = config.widths
-        features = (40, 112) if config.encoder else (0, 0)
-        self.encoder = encoder
+        self.config, self.encoder = config, encoder
+        first, second, third = config.widths
+        heads, side = config.heads, config.size // 16
         self.condition = nn.Sequential(
             nn.Linear(7, CONDITION_WIDTH), nn.SiLU(),
             nn.Linear(CONDITION_WIDTH, CONDITION_WIDTH), nn.SiLU(),
         )  # fmt: skip
-        self.stem = nn.Conv2d(INPUT_CHANNELS, first, 4, 2, 1)
-        down, up = config.down_blocks, config.up_blocks
-        self.down1 = _stack(_Residual, down[0], first)
+        self.stem = nn.Conv2d(INPUT_CHANNELS, first, 8, PATCH, 2)
+        self.down1 = _stack(_Residual, config.down_blocks[0], first)
         self.to2 = nn.Conv2d(first, second, 2, 2)
-        self.down2 = _stack(_Residual, down[1], second)
+        self.position2 = nn.Parameter(torch.zeros(second, 2 * side, 2 * side))
+        self.down2 = _stack(_Transformer, config.down_blocks[1], second, heads)
         self.to3 = nn.Conv2d(second, third, 2, 2)
-        self.features3 = nn.Conv2d(features[0], third, 1) if config.encoder else None
-        self.down3 = _stack(_Transformer, down[2], third, config.heads)
-        self.to4 = nn.Conv2d(third, fourth, 2, 2)
-        self.features4 = nn.Conv2d(features[1], fourth, 1) if config.encoder else None
-        self.middle = _stack(_Transformer, config.middle_blocks, fourth, config.heads)
-        self.position3 = nn.Parameter(torch.zeros(third, config.size // 8, config.size // 8))
-        self.position4 = nn.Parameter(torch.zeros(fourth, config.size // 16, config.size // 16))
-        self.yaw = nn.Sequential(nn.LayerNorm(fourth), nn.Linear(fourth, YAW_BINS))
-        self.from4 = nn.Conv2d(fourth, 4 * third, 1)
-        self.up3 = _stack(_Transformer, up[2], third, config.heads)
+        self.position3 = nn.Parameter(torch.zeros(third, side, side))
+        self.middle = _stack(_Transformer, config.middle_blocks, third, heads)
+        self.yaw = nn.Sequential(nn.LayerNorm(third), nn.Linear(third, YAW_BINS))
         self.from3 = nn.Conv2d(third, 4 * second, 1)
-        self.up2 = _stack(_Residual, up[1], second)
+        self.up2 = _stack(_Transformer, config.up_blocks[1], second, heads)
         self.from2 = nn.Conv2d(second, 4 * first, 1)
-        self.up1 = _stack(_Residual, up[0], first)
+        self.up1 = _stack(_Residual, config.up_blocks[0], first)
         self.head = nn.Sequential(
-            nn.GroupNorm(_GROUPS, first), nn.SiLU(), nn.Conv2d(first, 256, 3, padding=1),
-            nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(64, OUTPUT_CHANNELS, 1),
+            nn.GroupNorm(_GROUPS, first), nn.SiLU(),
+            nn.Conv2d(first, OUTPUT_CHANNELS * PATCH**2, 3, padding=1), nn.PixelShuffle(PATCH),
         )  # fmt: skip
-        nn.init.normal_(self.head[-1].weight, std=0.01)
-        nn.init.zeros_(self.head[-1].bias)
+        nn.init.normal_(self.head[2].weight, std=0.003)
+        nn.init.zeros_(self.head[2].bias)
+        if config.encoder:
+            self.features2 = nn.Conv2d(FEATURES[0], second, 1)
+            self.features3 = nn.Conv2d(FEATURES[1], third, 1)
 
     def forward(
-        self, image: Tensor, elevation: Tensor, yaw: Tensor | None = None
+        self,
+        image: Tensor,
+        elevation: Tensor,
+        yaw: Tensor | None = None,
+        pixels: tuple[slice, slice] = (slice(None), slice(None)),
     ) -> LiftPrediction:
         """Predict the layers.
 
@@ -135,31 +133,24 @@ class LiftNetwork(nn.Module):
             image: premultiplied sRGB and alpha in [0, 1], [B, 4, S, S].
             elevation: elevation of the camera in radians, [B].
             yaw: yaw in radians, NaN where it is unknown, [B]; None: unknown everywhere.
+            pixels: rows and columns of the prediction; training on a part of them is faster.
         """
-        condition = self.condition(_condition(elevation, yaw).to(image.dtype))
-        features = self.encoder(image) if self.encoder is not None else ()
-        x = self.stem(network_input(image))
-        x1 = _apply(self.down1, x, condition)
-        x2 = _apply(self.down2, self.to2(x1), condition)
-        x3 = self.to3(x2)
-        if self.features3 is not None:
-            x3 = x3 + self.features3(features[0])
-        x3 = _apply(self.down3, x3 + self.position3.to(x3.dtype), condition)
-        x4 = self.to4(x3)
-        if self.features4 is not None:
-            x4 = x4 + self.features4(features[1])
-        x4 = _apply(self.middle, x4 + self.position4.to(x4.dtype), condition)
-        x = x3 + F.pixel_shuffle(self.from4(x4), 2)
-        x = x2 + F.pixel_shuffle(self.from3(_apply(self.up3, x, condition)), 2)
+        known = _condition(elevation, yaw).to(image.dtype)
+        condition = self.condition(known)
+        x1 = _apply(self.down1, self.stem(network_input(image, known)), condition)
+        x2 = self.to2(x1) + self.position2
+        x3 = self.position3
+        if self.encoder is not None:
+            features = self.encoder(image)
+            x2, x3 = x2 + self.features2(features[0]), x3 + self.features3(features[1])
+        x2 = _apply(self.down2, x2, condition)
+        x3 = _apply(self.middle, self.to3(x2) + x3, condition)
+        x = x2 + F.pixel_shuffle(self.from3(x3), 2)
         x = x1 + F.pixel_shuffle(self.from2(_apply(self.up2, x, condition)), 2)
-        x = self.head(_apply(self.up1, x, condition)).float()
-        yaw_logits = self.yaw(x4.flatten(2).transpose(1, 2)).float().mean(1)
-        return _prediction(x, image.float(), yaw_logits)
-
-
-def build_network(config: LiftConfig) -> LiftNetwork:
-    """Build the network with its image encoder, if the configuration uses one."""
-    return LiftNetwork(config, ImageEncoder() if config.encoder else None)
+        x = self.head(_apply(self.up1, x, condition))
+        yaw_logits = self.yaw(x3.flatten(2).transpose(1, 2)).float().mean(1)
+        part = (..., *pixels)
+        return _prediction(x[part].float(), image[part].float(), yaw_logits)
 
 
 OUTPUT_CHANNELS = 1 + 1 + 3 + 1 + 3 * 4
@@ -167,26 +158,25 @@ _GROUPS = 8
 
 
 def _prediction(x: Tensor, image: Tensor, yaw: Tensor) -> LiftPrediction:
-    front = x[:, 0]
-    thickness = F.softplus(x[:, 1] - 1.0)
-    shares = torch.softmax(x[:, 2:5], 1)
-    first_exit = front + thickness * shares[:, 0]
-    depth = torch.stack(
-        [front, first_exit, first_exit + thickness * shares[:, 1], front + thickness], 1
-    )
-    colors = x[:, 6:].unflatten(1, (3, 4))
-    own = image[:, None, :3]
-    keep = torch.sigmoid(colors[:, :, 3:])
-    return LiftPrediction(
-        depth, x[:, 5], keep * own + (1 - keep) * torch.sigmoid(colors[:, :, :3]), yaw
-    )
+    front, thickness, shares, gap, colors, keep = x.split([1, 1, 3, 1, 9, 3], 1)
+    thickness = F.softplus(thickness - 1.0)
+    shares = torch.softmax(shares, 1)
+    exit_, entry = front + thickness * shares[:, :1], front + thickness * (1 - shares[:, 2:])
+    keep = torch.sigmoid(keep)[:, :, None]
+    colors = keep * image[:, None, :3] + (1 - keep) * torch.sigmoid(colors).unflatten(1, (3, 3))
+    depth = torch.cat([front, exit_, entry, front + thickness], 1)
+    return LiftPrediction(depth, gap[:, 0], colors, yaw)
 
 
-def network_input(image: Tensor) -> Tensor:
+def network_input(image: Tensor, known: Tensor) -> Tensor:
     """Return the channels that the network sees, [B, INPUT_CHANNELS, S, S].
+
+    They are premultiplied color, alpha, two blurred alphas, the coordinates, and the horizontal
+    coordinate times the sines and cosines of the yaw: the slope of a long body is near to these.
 
     Args:
         image: premultiplied sRGB and alpha in [0, 1], [B, 4, S, S].
+        known: what is known of camera and yaw, see `_condition`, [B, 7].
     """
     S = image.shape[-1]
     alpha = image[:, 3:]
@@ -194,7 +184,8 @@ def network_input(image: Tensor) -> Tensor:
     line = torch.linspace(-1, 1, S, dtype=image.dtype, device=image.device)
     rows, columns = torch.meshgrid(line, line, indexing="ij")
     places = torch.stack([columns, rows]).expand(len(image), -1, -1, -1)
-    return torch.cat([image, near, far, places], 1)
+    slopes = known[:, :4, None, None] * columns
+    return torch.cat([image, near, far, places, slopes, slopes[:, :2] * alpha], 1)
 
 
 def _blurred(alpha: Tensor, factor: int, kernel: int) -> Tensor:
@@ -222,6 +213,13 @@ def _apply(blocks: nn.ModuleList, x: Tensor, condition: Tensor) -> Tensor:
     for block in blocks:
         x = block(x, condition)
     return x
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend as `transformer.attend`; for training on a CPU, unfused, which is faster here."""
+    if q.device.type == "cpu" and q.requires_grad:
+        return torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1).to(v.dtype) @ v
+    return attend(q, k, v)
 
 
 class _Residual(nn.Module):
@@ -265,7 +263,7 @@ class _Transformer(nn.Module):
         scale, shift = self.modulation(condition)[:, None].chunk(2, 2)
         normed = self.norm1(tokens) * (1 + scale) + shift
         q, k, v = self.qkv(normed).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = attend(q, k, v)
+        attended = _attend(q, k, v)
         tokens = tokens + self.out(attended.transpose(1, 2).flatten(2))
         tokens = tokens + self.feed(self.norm2(tokens))
         return tokens.transpose(1, 2).unflatten(2, x.shape[-2:])
