@@ -56,6 +56,7 @@ def diagnose(folder: Path) -> dict[str, Finding]:
         "gsplat": _gsplat,
         "cpu_kernel": _cpu_kernel,
         "h264": _h264,
+        "lift": _lift,
         "weights": _weights,
         "data": _data,
         "disk": lambda: _disk(folder),
@@ -122,6 +123,16 @@ def _h264() -> Finding:
     )
 
 
+def _lift() -> Finding:
+    from generation.weights.store import find_lift
+    from recon.errors import WeightsError
+
+    try:
+        return Finding(True, f"{find_lift()}")
+    except WeightsError as error:
+        return Finding(False, "no weights", error.hint)
+
+
 def _weights() -> Finding:
     from generation.weights.catalogue import published
     from generation.weights.store import find_published
@@ -137,7 +148,7 @@ def _weights() -> Finding:
     advice = (
         None
         if found
-        else "all models but mini need them: fourdvd models fetch sv4d2 --accept-license"
+        else "all models but lift and mini need them: fourdvd models fetch sv4d2 --accept-license"
     )
     return Finding(bool(found), "; ".join(facts), advice)
 

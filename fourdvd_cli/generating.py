@@ -19,7 +19,7 @@ def prepare(
 ) -> tuple[SquareClip, Plan]:
     """Load and crop a clip, plan the generation, and print the warnings about the clip."""
     from generation import load_clip
-    from generation.pipeline import prepare
+    from generation.pipelines import prepare
 
     square, plan = prepare(load_clip(video, **clip_options), settings)
     for warning in square.warnings:
@@ -28,7 +28,7 @@ def prepare(
 
 
 def generate(
-    pipeline: Pipeline,
+    pipeline: Pipeline[Any],
     clip: SquareClip,
     folder: Path,
     should_stop: ShouldStop,
@@ -55,7 +55,7 @@ def generate(
     return made
 
 
-def show_cost(pipeline: Pipeline, clip: SquareClip) -> None:
+def show_cost(pipeline: Pipeline[Any], clip: SquareClip) -> None:
     """Print the estimated time and memory, and a warning if the device has less memory."""
     import torch
 
@@ -79,11 +79,12 @@ def dry_run_lines(report: dict[str, Any]) -> list[str]:
         f"(source frames {_ranges(report['source_frames'])})",
         f"crop       {crop['side']} px, centered at column {column:.0f}, row {row:.0f}",
         f"mask       {mask}; preview: {report['preview']}",
-        f"steps      {report['steps']} in {len(report['passes'])} windows",
     ]
-    if len(report["grids"]) > 1 or report["grids"] != [report["size"]]:
-        grids = " and of ".join(f"{side}²" for side in report["grids"])
-        lines[-1] += f" for each grid, of {grids}"
+    if "steps" in report:
+        lines.append(f"steps      {report['steps']} in {len(report['passes'])} windows")
+        if report["grids"] != [report["size"]]:
+            grids = " and of ".join(f"{side}²" for side in report["grids"])
+            lines[-1] += f" for each grid, of {grids}"
     for device, cost in report["estimate"].items():
         seconds = cost["seconds"]
         time = "time unknown here" if seconds is None else f"about {_duration(seconds)}"

@@ -59,8 +59,9 @@ class Axes(StrEnum):
 
 
 class Model(StrEnum):
-    """The models of `generation.presets`."""
+    """The models of `generation.pipelines`."""
 
+    lift = "lift"
     mini = "mini"
     sv4d2 = "sv4d2"
     sv4d2_8views = "sv4d2-8views"
@@ -205,7 +206,8 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help=f"{one_of(Model)}; the weights of all but mini are fetched by `fourdvd models fetch`.",
+        help=f"{one_of(Model)}; the weights of all but lift and mini are fetched by "
+        "`fourdvd models fetch`.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -226,7 +228,7 @@ StepsOption = Annotated[
         metavar="N",
         min=1,
         max=1000,
-        help="Denoising steps per window.",
+        help="Denoising steps per window of a diffusion model.",
         show_default="the model's",
         rich_help_panel=MODEL,
     ),

@@ -1,4 +1,4 @@
-"""Generation: from a video of one object to a grid of views × frames, by video diffusion.
+"""Generation: from a video of one object to a grid of views × frames.
 
     video ──load_clip──▶ clip ──load_pipeline(name)──▶ grid
 
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from generation.clip.preparing import Clip, SquareClip, load_clip
-    from generation.pipeline import Generated, Pipeline, load_pipeline
-    from generation.presets import Plan, Preset, make_plan, presets
+    from generation.pipeline import Generated, Pipeline
+    from generation.pipelines import load_pipeline
+    from generation.plan import Plan
+    from generation.presets import Preset, SamplingPlan, make_plan, presets
     from generation.settings import GenerateSettings
 
 _modules = {
@@ -27,11 +29,12 @@ _modules = {
     "GenerateSettings": "generation.settings",
     "Generated": "generation.pipeline",
     "Pipeline": "generation.pipeline",
-    "Plan": "generation.presets",
+    "Plan": "generation.plan",
     "Preset": "generation.presets",
+    "SamplingPlan": "generation.presets",
     "SquareClip": "generation.clip.preparing",
     "load_clip": "generation.clip.preparing",
-    "load_pipeline": "generation.pipeline",
+    "load_pipeline": "generation.pipelines",
     "make_plan": "generation.presets",
     "presets": "generation.presets",
 }
@@ -43,6 +46,7 @@ __all__ = [
     "Pipeline",
     "Plan",
     "Preset",
+    "SamplingPlan",
     "SquareClip",
     "load_clip",
     "load_pipeline",

@@ -3,8 +3,9 @@
     GRID/unfinished/input                        the prepared clip, to look at
     GRID/unfinished/reference_views.safetensors  views of frame 0 that the orbit model made
     GRID/unfinished/{coarse,fine,grid}.safetensors  latents of the windows that are done, by stage
+    GRID/unfinished/layers.safetensors           layers that lift has predicted
 
-Each file is replaced atomically after every sampler run, so a killed run leaves the last one.
+Each file is replaced atomically, so a killed run leaves the last one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from recon.output import check_output, output_folder
 from recon.resume import SavedState, check_same, load_state, save_state
 
 UNFINISHED, INPUT = "unfinished", "input"
-STATES = ("reference_views", "coarse", "fine", "grid")
+STATES = ("reference_views", "coarse", "fine", "grid", "layers")
 FORMAT, VERSION = "fourdvd-unfinished-grid", "1"
 
 

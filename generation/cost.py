@@ -34,7 +34,7 @@ from generation.networks import (
     predictor,
     working_dtype,
 )
-from generation.presets import UNGUIDED, Plan
+from generation.presets import UNGUIDED, SamplingPlan
 from generation.settings import GenerateSettings
 from generation.windows import Window
 
@@ -104,7 +104,7 @@ class Setting(NamedTuple):
 
 
 def estimate(
-    plan: Plan,
+    plan: SamplingPlan,
     settings: GenerateSettings,
     size: int,
     frames: int,
@@ -119,7 +119,7 @@ def estimate(
         size: side of the clip's images in pixels.
         frames: number of frames n of the clip.
         rate_flops: floating-point operations per second, e.g. from `measured_rate`.
-        architectures: architecture of each model in `Plan.models`, by name.
+        architectures: architecture of each model in `SamplingPlan.models`, by name.
 
     Returns:
         The estimate; its memory is the maximum over the orbit model and the stages.
@@ -186,7 +186,7 @@ def product_rate(device: torch.device, dtype: torch.dtype, side: int) -> float:
 # -- stages
 
 
-def _stages(plan: Plan, setting: Setting, frames: int) -> list[Cost]:
+def _stages(plan: SamplingPlan, setting: Setting, frames: int) -> list[Cost]:
     """Estimate each stage."""
     if plan.coarse_size is None:
         return [_stage(plan, setting, frames)]
@@ -197,7 +197,7 @@ def _stages(plan: Plan, setting: Setting, frames: int) -> list[Cost]:
     return stages
 
 
-def _fine_stage(plan: Plan, setting: Setting, coarse: Setting, frames: int) -> Cost:
+def _fine_stage(plan: SamplingPlan, setting: Setting, coarse: Setting, frames: int) -> Cost:
     """Estimate the fine stage: a grid, and the structure branch, whose features every step adds.
 
     The paper's branch is assumed, because the file that names its kind may not be downloaded yet.
@@ -215,7 +215,7 @@ def _fine_stage(plan: Plan, setting: Setting, coarse: Setting, frames: int) -> C
     return Cost(grid.memory + kept, grid.flops + flops)
 
 
-def _stage(plan: Plan, setting: Setting, frames: int) -> Cost:
+def _stage(plan: SamplingPlan, setting: Setting, frames: int) -> Cost:
     """Estimate a grid: encode the input frames, sample the windows, decode the views."""
     V = len(plan.network_azimuths_deg)
     lengths = Counter(len(window.frames) for window in plan.windows)
@@ -229,7 +229,7 @@ def _stage(plan: Plan, setting: Setting, frames: int) -> Cost:
     return Cost(_peak(setting, step, frames, V), flops)
 
 
-def _orbit(plan: Plan, setting: Setting) -> Cost:
+def _orbit(plan: SamplingPlan, setting: Setting) -> Cost:
     """Estimate the orbit model: encode one image, sample its orbit, decode the views kept."""
     V = len(plan.azimuths_deg)
     step = step_cost(1, len(plan.orbit_azimuths_deg), setting)
@@ -266,7 +266,7 @@ def _directions(window: Window) -> int:
     return 1 if window.kind == "anchor" else 2
 
 
-def _references(plan: Plan) -> tuple[int, int]:
+def _references(plan: SamplingPlan) -> tuple[int, int]:
     """Count the reference frames that are encoded, and those whose views are decoded before."""
     used = [
         frame
@@ -278,15 +278,25 @@ def _references(plan: Plan) -> tuple[int, int]:
     return len(used), len(used) - from_orbit
 
 
-def _disk_bytes(plan: Plan, size: int, frames: int, latent_channels: int) -> int:
+def _disk_bytes(plan: SamplingPlan, size: int, frames: int, latent_channels: int) -> int:
     """Estimate images and videos of all views, the clip, saved latents and reference views."""
     views, pixels = len(plan.azimuths_deg), size**2
-    images = (frames * (views + 2)) * pixels * (PNG_BYTES_PER_PIXEL + VIDEO_BYTES_PER_PIXEL)
     sides = [side // LATENT_SIDE for side in plan.stage_sizes(size)]
     V = len(plan.network_azimuths_deg)
     latents = sum(frames * V * latent_channels * side**2 * 4 for side in sides)
     references = views * 3 * pixels * 4 if plan.orbit_model else 0
-    return round(images) + latents + references
+    return disk_bytes(views, size, frames) + latents + references
+
+
+def disk_bytes(views: int, size: int, frames: int) -> int:
+    """Estimate the size of a grid folder: images and videos of all views, and the clip.
+
+    Args:
+        views: number of generated views.
+        size: side of the images in pixels.
+        frames: number of frames.
+    """
+    return round(frames * (views + 2) * size**2 * (PNG_BYTES_PER_PIXEL + VIDEO_BYTES_PER_PIXEL))
 
 
 # -- calls

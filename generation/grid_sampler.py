@@ -46,7 +46,7 @@ from generation.diffusion import (
 from generation.models.structure_branch import Structure, StructureBranch
 from generation.models.vae import LATENT_SIDE
 from generation.networks import Networks, predictor
-from generation.presets import Plan, pick_from_orbit
+from generation.presets import SamplingPlan, pick_from_orbit
 from generation.windows import Window
 from recon.errors import DivergedError, Interrupted
 from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
@@ -70,7 +70,7 @@ class Job:
         seconds: time spent on each phase so far, including earlier interrupted runs.
     """
 
-    plan: Plan
+    plan: SamplingPlan
     video: Tensor
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     on_step: OnStep = ignore_progress

@@ -1,6 +1,6 @@
-"""How each model is sampled: the table of presets, and the plan that a preset and options give.
+"""How diffusion models are sampled: the table of presets, and the plans they give with options.
 
-    GenerateSettings (options) + Preset (table) + n frames ──make_plan──▶ Plan
+    GenerateSettings (options) + Preset (table) + n frames ──make_plan──▶ SamplingPlan
 
 The numbers of SV4D and SV4D 2.0 are those of the published sampling scripts where these differ from
 the configuration files; those of 4dvd are the paper's (§3.3, §3.4), or SV4D's where it gives none;
@@ -19,11 +19,11 @@ from functools import partial
 from torch import Tensor
 
 from generation.diffusion import linear_scale, space_time_scale
+from generation.plan import Plan, even_azimuths
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
-from generation.windows import Window, anchor_and_fill_windows, chained_windows
+from generation.windows import MIN_FRAMES, Window, anchor_and_fill_windows, chained_windows
 from recon.errors import InputError
-from recon.grid import Camera, orbit_camera
 
 ORBIT_VIEWS = 21
 ORBIT_GUIDANCE = (1.0, 2.5)
@@ -164,18 +164,13 @@ presets: dict[str, Preset] = {
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything that determines a grid of a given clip: a preset resolved with the options.
+class SamplingPlan(Plan):
+    """Plan of a diffusion model: a preset resolved with the options.
 
     Attributes:
         preset: preset of the model.
         orbit_model: name of the orbit model; None if the preset uses none.
-        azimuths_deg: azimuths of the generated views, V or V − 1 of them.
         orbit_azimuths_deg: azimuths that the orbit model denoises; empty without one.
-        elevation_deg: elevation of all cameras.
-        fov_deg: horizontal field of view of all cameras.
-        distance: distance of all cameras from the object, world units.
-        clockwise: whether azimuths count clockwise seen from above.
         windows: the windows of each stage, in order.
         steps: denoising steps per window.
         orbit_steps: denoising steps of the orbit model.
@@ -186,12 +181,7 @@ class Plan:
 
     preset: Preset
     orbit_model: str | None
-    azimuths_deg: tuple[float, ...]
     orbit_azimuths_deg: tuple[float, ...]
-    elevation_deg: float
-    fov_deg: float
-    distance: float
-    clockwise: bool
     windows: tuple[Window, ...]
     steps: int
     orbit_steps: int
@@ -220,20 +210,6 @@ class Plan:
         own = (0.0,) if self.preset.denoises_input_view else ()
         return (*own, *self.azimuths_deg)
 
-    def cameras(self, size: int) -> list[Camera]:
-        """Place the cameras of view 0, the input view, and of the generated views.
-
-        Args:
-            size: side of the images in pixels.
-        """
-        sign = -1.0 if self.clockwise else 1.0
-        return [
-            orbit_camera(
-                sign * azimuth, self.elevation_deg, self.distance, self.fov_deg, size, size
-            )
-            for azimuth in (0.0, *self.azimuths_deg)
-        ]
-
     def stage_sizes(self, size: int) -> list[int]:
         """Return the side in pixels of each stage's images, in order, for a clip of size²."""
         coarse = [] if self.coarse_size is None else [min(self.coarse_size, size)]
@@ -252,7 +228,7 @@ class Plan:
         return (LORA_FILE, BRANCH_FILE) if self.fine else (LORA_FILE,)
 
 
-def make_plan(settings: GenerateSettings, frames: int) -> Plan:
+def make_plan(settings: GenerateSettings, frames: int) -> SamplingPlan:
     """Resolve the options for a clip.
 
     Args:
@@ -260,8 +236,14 @@ def make_plan(settings: GenerateSettings, frames: int) -> Plan:
         frames: n, number of frames of the clip.
 
     Raises:
-        InputError: there are too many azimuths, or some share the orbit model's nearest view.
+        InputError: there are too few frames or too many azimuths, or some azimuths share the orbit
+            model's nearest view.
     """
+    if frames < MIN_FRAMES:
+        raise InputError(
+            f"expected a clip of at least {MIN_FRAMES} frames for {settings.model}, found "
+            f"{frames}; use a longer part of the video, or the model lift"
+        )
     preset = presets[settings.model]
     azimuths = settings.azimuths_deg or preset.azimuths_deg
     if not settings.azimuths_deg and settings.views not in (None, len(azimuths)):
@@ -271,7 +253,7 @@ def make_plan(settings: GenerateSettings, frames: int) -> Plan:
         orbit_model = settings.orbit_model or preset.orbit_model
         azimuths, orbit = _orbit(settings.model, orbit_model, azimuths)
     elevation = settings.elevation_deg
-    return Plan(
+    return SamplingPlan(
         preset=preset,
         orbit_model=orbit_model,
         azimuths_deg=azimuths,
@@ -313,11 +295,6 @@ def _orbit(
             "--orbit-model sv3d_p"
         )
     return picked, orbit
-
-
-def even_azimuths(views: int) -> tuple[float, ...]:
-    """Return azimuths in degrees that divide the circle evenly together with the input view."""
-    return tuple(360.0 * (view + 1) / (views + 1) for view in range(views))
 
 
 def orbit_through(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,9 @@ import torch
 
 from generation.clip.cropping import Crop
 from generation.clip.preparing import SquareClip
-from generation.cost import estimate, measured_rate
-from generation.networks import working_dtype
-from generation.presets import Plan
+from generation.cost import Estimate
+from generation.plan import Plan
 from generation.settings import GenerateSettings
-from generation.weights.model_weights import find_architecture
-from generation.weights.store import find_cascade_file, find_model
-from recon.errors import WeightsError
 
 FORMAT, VERSION = "fourdvd-generation", 1
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy")
@@ -31,8 +27,8 @@ def generation_report(
     clip: SquareClip,
     settings: GenerateSettings,
     plan: Plan,
-    weights: Mapping[str, Path],
-    hashes: Mapping[str, str],
+    files: Mapping[str, Mapping[str, str]],
+    facts: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Collect everything that determined a grid, and what it took.
@@ -41,8 +37,8 @@ def generation_report(
         clip: the input.
         settings: the options.
         plan: the plan they resolved to.
-        weights: paths of the weights files by name: of the model, or of the cascade's file.
-        hashes: sha256 of each weights file, by the same names.
+        files: name and sha256 of each weights file, by the name of the model or the cascade's file.
+        facts: what the model adds.
         seconds: time spent on each phase of the work, by name.
 
     Returns:
@@ -53,16 +49,12 @@ def generation_report(
         "format": FORMAT,
         "version": VERSION,
         "model": settings.model,
-        "weights": {
-            name: {"file": weights[name].name, "sha256": sha256} for name, sha256 in hashes.items()
-        },
+        "weights": dict(files),
         "seed": settings.seed,
-        "steps": plan.steps,
         "settings": asdict(settings),
-        "dtype": str(working_dtype(settings)).removeprefix("torch."),
         "azimuths_deg": [0.0, *plan.azimuths_deg],
         "elevation_deg": plan.elevation_deg,
-        "passes": [asdict(each) for each in plan.windows],
+        **facts,
         "input": {
             "frames": list(clip.source_frames),
             "fps": clip.fps,
@@ -110,7 +102,9 @@ def dry_run_report(
     plan: Plan,
     settings: GenerateSettings,
     preview: Path,
-    weights_folder: Path | None = None,
+    work: Mapping[str, Any],
+    estimates: Mapping[str, Estimate],
+    files: Mapping[str, Path | None],
 ) -> dict[str, Any]:
     """Collect what a generation would make, its estimated cost and the weights files found.
 
@@ -119,13 +113,14 @@ def dry_run_report(
         plan: the plan that the options resolved to.
         settings: the options; their device is resolved.
         preview: image of the prepared clip.
-        weights_folder: folder to search for weights first.
+        work: what the model says about the work to be done.
+        estimates: estimated cost by device; no time if it is not finite.
+        files: paths of the weights files by name; None for those that are missing.
 
     Returns:
-        A JSON object; the estimate is for the device and for CUDA.
+        A JSON object.
     """
     size, frames = clip.images.shape[1], len(clip.images)
-    found = find_files(plan, weights_folder)
     return {
         "model": settings.model.replace("_", "-"),
         "frames": frames,
@@ -139,53 +134,18 @@ def dry_run_report(
         "views": 1 + len(plan.azimuths_deg),
         "azimuths_deg": [0.0, *plan.azimuths_deg],
         "elevation_deg": plan.elevation_deg,
-        "grids": plan.stage_sizes(size),
-        "passes": [window.name for window in plan.windows],
-        "steps": plan.total_steps,
+        **work,
         "device": settings.device,
-        "estimate": {
-            device: _estimate(plan, replace(settings, device=device), size, frames, weights_folder)
-            for device in dict.fromkeys((settings.device, "cuda"))
-        },
-        "weights": {name: None if path is None else str(path) for name, path in found.items()},
-        "missing_weights": [name for name, path in found.items() if path is None],
+        "estimate": {device: _estimate_report(each) for device, each in estimates.items()},
+        "weights": {name: None if path is None else str(path) for name, path in files.items()},
+        "missing_weights": [name for name, path in files.items() if path is None],
     }
 
 
-def _estimate(
-    plan: Plan,
-    settings: GenerateSettings,
-    size: int,
-    frames: int,
-    weights_folder: Path | None = None,
-) -> dict[str, Any]:
-    """Estimate memory, disk and time as a JSON object; no time for a device that is missing."""
-    here = settings.device == "cpu" or torch.cuda.is_available()
-    rate = measured_rate(settings.device) if here else float("nan")
-    architectures = {name: find_architecture(name, weights_folder) for name in plan.models}
-    found = estimate(plan, settings, size, frames, rate, architectures)
+def _estimate_report(found: Estimate) -> dict[str, Any]:
     return {
         "memory_bytes": found.device_memory_bytes,
         "disk_bytes": found.disk_bytes,
         "flops": found.flops,
-        "seconds": found.seconds if here else None,
-    }
-
-
-def find_files(plan: Plan, weights_folder: Path | None = None) -> dict[str, Path | None]:
-    """Find all weights files of a plan by name; None for those that are missing."""
-
-    def found(find: Callable[[], Path]) -> Path | None:
-        try:
-            return find()
-        except WeightsError:
-            return None
-
-    models = {
-        name.replace("_8views", "-8views"): found(partial(find_model, name, weights_folder))
-        for name in plan.models
-    }
-    return models | {
-        name: found(partial(find_cascade_file, name, plan.preset.model, weights_folder))
-        for name in plan.cascade_files
+        "seconds": found.seconds if math.isfinite(found.seconds) else None,
     }

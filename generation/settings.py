@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from recon.errors import InputError
 from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
 
-MODELS = ("mini", "sv4d2", "sv4d2_8views", "sv4d", "4dvd")
+MODELS = ("lift", "mini", "sv4d2", "sv4d2_8views", "sv4d", "4dvd")
 CASCADES = ("mini", "4dvd")
 ORBIT_MODELS = ("sv3d_u", "sv3d_p")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MAX_SEED = 2**32 - 1
 MAX_VIEWS = 20  # SV3D's orbit without the input view
-SIZE_STEP = 64  # pixels: the autoencoder reduces by 8, the network by 8 again
+MAX_LIFTED_VIEWS = 360
+SIZE_STEP = 64  # pixels: the autoencoder reduces by 8, a diffusion network by 8 again
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class GenerateSettings:
         model: name of the model, one of `MODELS`.
         orbit_model: model that makes the reference views for sv4d and 4dvd, one of `ORBIT_MODELS`;
             None for the preset's.
-        steps: denoising steps per window, and of the orbit model; None for the preset's.
-        seed: seed of all noise.
+        steps: denoising steps per window, and of the orbit model; None for the preset's. `lift`
+            has none.
+        seed: seed of all noise; `lift` has none.
         azimuths_deg: azimuths of the generated views relative to the input view, ascending within
             (0, 360); empty for the preset's.
         views: number of generated views, spaced evenly; None for the preset's or as many as there
@@ -38,14 +40,15 @@ class GenerateSettings:
         clockwise: whether azimuths count clockwise seen from above. Published code draws them
             counter-clockwise, which is the only evidence for their direction.
         precision: floating-point type of the networks, one of `PRECISIONS`; "auto" is bfloat16 on
-            CUDA, float32 on a CPU.
+            CUDA, float32 on a CPU; for `lift` bfloat16 also on CPUs with instructions for it.
         low_memory: whether to save device memory at the expense of time.
         device: "cpu" or "cuda".
         coarse_only: whether the cascade ends with its coarse grid, enlarged.
-        size: side of the grid's images in pixels, a multiple of `SIZE_STEP`; None for the preset's.
+        size: side of the grid's images in pixels, for diffusion models a multiple of `SIZE_STEP`;
+            None for the model's.
 
     Raises:
-        InputError: a name is unknown or a number out of range.
+        InputError: a name is unknown, a number out of range, or the model has no use for an option.
     """
 
     model: str = "mini"
@@ -81,33 +84,44 @@ class GenerateSettings:
                 f"expected a model with a coarse stage ({' or '.join(CASCADES)}), found "
                 f"{self.model}; omit coarse_only"
             )
-        if self.orbit_model is not None and self.model == "mini":
-            raise InputError(
-                f"expected no orbit model for mini, which has its own, found {self.orbit_model}; "
-                "omit the option"
-            )
-        self._check_azimuths()
+        self._check_unused()
+        most = MAX_LIFTED_VIEWS if self.model == "lift" else MAX_VIEWS
+        self._check_azimuths(most)
         for name, value, low, high in (
             ("steps", self.steps, 1, 1000),
             ("seed", self.seed, 0, MAX_SEED),
-            ("views", self.views, 1, MAX_VIEWS),
+            ("views", self.views, 1, most),
             ("elevation", self.elevation_deg, -90, 90),
             ("field of view", self.fov_deg, 1, 179),
             ("distance", self.distance, 1e-3, 1e3),
         ):
             if value is not None and not low <= value <= high:
                 raise InputError(f"expected {name} from {low} to {high}, found {value}")
-        if self.size is not None:
+        if self.size is not None and self.model != "lift":
             check_size(self.size)
 
-    def _check_azimuths(self) -> None:
+    def _check_unused(self) -> None:
+        """Raise InputError for options that the model has no use for."""
+        if self.orbit_model is not None and self.model in ("mini", "lift"):
+            reason = "which has its own" if self.model == "mini" else "which needs none"
+            raise InputError(
+                f"expected no orbit model for {self.model}, {reason}, found {self.orbit_model}; "
+                "omit the option"
+            )
+        if self.steps is not None and self.model == "lift":
+            raise InputError(
+                f"expected no steps for lift, which computes its grid in one pass, found "
+                f"{self.steps}; omit the option"
+            )
+
+    def _check_azimuths(self, most: int) -> None:
         azimuths = self.azimuths_deg
         if self.views is not None and azimuths and len(azimuths) != self.views:
             raise InputError(
                 f"expected {self.views} azimuths for {self.views} views, found {len(azimuths)}"
             )
-        if len(azimuths) > MAX_VIEWS:
-            raise InputError(f"expected at most {MAX_VIEWS} views, found {len(azimuths)} azimuths")
+        if len(azimuths) > most:
+            raise InputError(f"expected at most {most} views, found {len(azimuths)} azimuths")
         if not all(math.isfinite(azimuth) and 0 < azimuth < 360 for azimuth in azimuths):
             raise InputError(f"expected azimuths between 0 and 360 degrees, found {azimuths}")
         if any(after <= before for before, after in itertools.pairwise(azimuths)):

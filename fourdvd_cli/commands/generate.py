@@ -67,8 +67,8 @@ def generate(
             metavar="PIXELS",
             min=64,
             max=1024,
-            help="Side of the images in pixels, a multiple of 64.",
-            show_default="128 for mini, else 576",
+            help="Side of the images in pixels, a multiple of 64 for all models but lift.",
+            show_default="256 for lift, 128 for mini, else 576",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -115,7 +115,7 @@ def generate(
         typer.Option(
             "--frames",
             metavar="N",
-            help="Number of frames to use, at least 5.",
+            help="Number of frames to use; at least 5 for all models but lift.",
             show_default="21, or all of a shorter video",
             rich_help_panel=INPUT,
         ),
@@ -152,9 +152,8 @@ def generate(
             "--views",
             metavar="N",
             min=1,
-            max=20,
             help="Number of generated views, evenly spaced around the object, in addition to the "
-            "input view.",
+            "input view; at most 20 for all models but lift.",
             show_default="the model's",
             rich_help_panel=CAMERAS,
         ),
@@ -188,7 +187,7 @@ def generate(
             min=-90,
             max=90,
             help="Elevation of the input view above the horizon in degrees.",
-            show_default="10 for sv4d and 4dvd, else 0",
+            show_default="10 for lift, sv4d and 4dvd, else 0",
             rich_help_panel=CAMERAS,
         ),
     ] = None,
@@ -200,7 +199,8 @@ def generate(
         typer.Option(
             "--precision",
             metavar="NAME",
-            help=f"{one_of(Precision)}; auto is bfloat16 on CUDA and float32 on a CPU.",
+            help=f"{one_of(Precision)}; auto is bfloat16 on CUDA, for lift also on CPUs with "
+            "instructions for it, and float32 elsewhere.",
             rich_help_panel=MACHINE,
         ),
     ] = Precision.auto,
@@ -212,15 +212,14 @@ def generate(
     """Generate a grid of views x frames from a video of one object.
 
     The object must be on a white background or cut out by an alpha channel; --remove-background
-    cuts it out. Ctrl-C saves the state; run the same command again to resume after the last
-    finished window.
+    cuts it out. Ctrl-C saves the state; run the same command again to resume.
     """
     console.configure(quiet, verbose)
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
         from fourdvd_cli import generating
         from generation.checkpoint import check_folder, write_input
-        from generation.pipeline import open_pipeline
-        from generation.report import dry_run_report
+        from generation.pipelines import dry_run as report_dry_run
+        from generation.pipelines import open_pipeline
         from generation.settings import GenerateSettings
         from recon.devices import resolve_network_device
 
@@ -254,7 +253,7 @@ def generate(
         )
         if dry_run:
             preview = write_input(output, clip) / "preview.png"
-            report = dry_run_report(clip, plan, settings, preview, weights)
+            report = report_dry_run(clip, plan, settings, preview, weights)
             if json:
                 console.print_json(report)
             else:

@@ -19,7 +19,7 @@ from typing import Any
 from fourdvd_cli import __version__, console, generating, interrupts
 from fourdvd_cli.commands.export import export_with_progress
 from fourdvd_cli.commands.reconstruct import reconstruct_with_progress
-from generation.pipeline import open_pipeline
+from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
 from recon.devices import resolve_network_device
 from recon.errors import InputError, OutputExistsError

@@ -142,7 +142,8 @@ def load_clip(
 
     Args:
         path: video, animated GIF or folder of images.
-        frames: number of frames T, at least 5; None for 21, or all of a shorter clip.
+        frames: number of frames T, at least 1, for diffusion models at least 5; None for 21, or all
+            of a shorter clip.
         start: start in seconds.
         stop: end in seconds; None for the end of the clip.
         fps: frames per second to take from `start` on; None to spread the frames evenly over
@@ -152,8 +153,8 @@ def load_clip(
             the package rembg.
 
     Raises:
-        InputError: the clip cannot be read, is too short, or no object is found; or a number is out
-            of range.
+        InputError: the clip cannot be read or is shorter than required, or no object is found; or a
+            number is out of range.
         WeightsError: rembg or its network is missing.
 
     Example:

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from generation.windows import MIN_FRAMES
 from recon.errors import GridError, InputError
 from recon.media import MAX_VIDEO_BYTES, image_size, read_image, read_video_frames, read_video_times
 
@@ -26,6 +25,7 @@ DEFAULT_FRAMES = 21
 MAX_FPS = 1000.0
 MIN_SIDE = 16
 FOLDER_FPS = 10.0
+SINGLE_FRAME_FPS = 10.0
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -50,8 +50,8 @@ class FrameSelection:
     fps: float | None = None
 
     def __post_init__(self):
-        if self.frames is not None and self.frames < MIN_FRAMES:
-            raise InputError(f"expected at least {MIN_FRAMES} frames, found {self.frames}")
+        if self.frames is not None and self.frames < 1:
+            raise InputError(f"expected at least 1 frame, found {self.frames}")
         if not (math.isfinite(self.start) and self.start >= 0):
             raise InputError(f"expected a start of 0 seconds or more, found {self.start}")
         if self.stop is not None and not (math.isfinite(self.stop) and self.stop > self.start):
@@ -127,11 +127,9 @@ def select_frames(
 
 
 def _inside(seconds: np.ndarray, selection: FrameSelection, path: Path | None) -> np.ndarray:
-    """Return the numbers of the frames within [start, stop], at least `MIN_FRAMES`."""
-    if len(seconds) < MIN_FRAMES:
-        raise InputError(
-            f"expected a clip of at least {MIN_FRAMES} frames, found {len(seconds)}", path
-        )
+    """Return the numbers of the frames within [start, stop], at least one."""
+    if len(seconds) == 0:
+        raise InputError("expected a clip of at least 1 frame, found none", path)
     if selection.start > seconds[-1]:
         raise InputError(
             f"expected a start before the last frame ({seconds[-1]:g} seconds), found "
@@ -141,12 +139,10 @@ def _inside(seconds: np.ndarray, selection: FrameSelection, path: Path | None) -
     slack = 1e-3  # containers keep times in milliseconds
     stop = math.inf if selection.stop is None else selection.stop
     inside = np.flatnonzero((seconds >= selection.start - slack) & (seconds <= stop + slack))
-    if len(inside) < MIN_FRAMES:
+    if len(inside) == 0:
         end = seconds[-1] if selection.stop is None else selection.stop
         raise InputError(
-            f"expected at least {MIN_FRAMES} frames between {selection.start:g} and {end:g} "
-            f"seconds, found {len(inside)}",
-            path,
+            f"expected a frame between {selection.start:g} and {end:g} seconds, found none", path
         )
     return inside
 
@@ -157,12 +153,14 @@ def _evenly(
     T = selection.frames or min(DEFAULT_FRAMES, len(inside))
     if len(inside) < T:
         raise InputError(
-            f"expected at least {T} frames, found {len(inside)}; ask for {len(inside)} or fewer",
+            f"expected at least {_count(T)}, found {len(inside)}; ask for {len(inside)} or fewer",
             path,
         )
     first, last = seconds[inside[0]], seconds[inside[-1]]
     targets = np.linspace(first, last, T)
     indices = inside if len(inside) == T else inside[_nearest(seconds[inside], targets)]
+    if T == 1:
+        return SelectedFrames((int(indices[0]),), SINGLE_FRAME_FPS)
     return SelectedFrames(tuple(indices.tolist()), round(float((T - 1) / (last - first)), 4))
 
 
@@ -176,9 +174,9 @@ def _at_rate(
     first, last = seconds[inside[0]], seconds[inside[-1]]
     available = math.floor((last - first) * fps + 0.5) + 1
     T = selection.frames or min(DEFAULT_FRAMES, available)
-    if available < max(T, MIN_FRAMES):
+    if available < T:
         raise InputError(
-            f"expected at least {max(T, MIN_FRAMES)} frames, but {last - first:g} seconds have "
+            f"expected at least {_count(T)}, but {last - first:g} seconds have "
             f"{_count(available)} at {fps:g} per second; select a longer part or a higher rate",
             path,
         )

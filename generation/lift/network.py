@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from generation.lift.encoder import ImageEncoder
 from generation.models.transformer import attend
 from recon.errors import InputError
 
@@ -151,6 +152,11 @@ class LiftNetwork(nn.Module):
         yaw_logits = self.yaw(x3.flatten(2).transpose(1, 2)).float().mean(1)
         part = (..., *pixels)
         return _prediction(x[part].float(), image[part].float(), yaw_logits)
+
+
+def build_network(config: LiftConfig) -> LiftNetwork:
+    """Build the network with its image encoder, if the configuration uses one."""
+    return LiftNetwork(config, ImageEncoder() if config.encoder else None)
 
 
 OUTPUT_CHANNELS = 1 + 1 + 3 + 1 + 3 * 4

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from generation.clip.preparing import SquareClip
+from generation.diffusion_pipeline import DiffusionPipeline
 from generation.models.image_encoders import CLIPImageEncoder
 from generation.models.lora import add_lora, lora_settings, lora_state
 from generation.models.structure_branch import build_branch
@@ -26,7 +27,6 @@ from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.models.vae import VAEConfig, VAEDecoder, VAEEncoder
 from generation.networks import Networks
-from generation.pipeline import Pipeline
 from generation.presets import make_plan
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
@@ -75,7 +75,11 @@ def measured(clip: SquareClip, settings: GenerateSettings, channels: int) -> dic
             for name, file in tiny_weights(folder, *needed).items()
         }
         trained = write_trained(folder, weights["sv4d"].sha256, settings.device, channels)
-        return Pipeline(settings, weights, trained, False).generate(clip, folder / "grid").report
+        return (
+            DiffusionPipeline(settings, weights, trained, False)
+            .generate(clip, folder / "grid")
+            .report
+        )
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from scipy.ndimage import distance_transform_edt
 
 from generation.clip.cropping import Crop
 from generation.clip.preparing import SquareClip
-from generation.pipeline import open_pipeline
+from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE
 from recon.grid import Camera, Grid, read_grid

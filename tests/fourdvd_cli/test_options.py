@@ -24,10 +24,12 @@ from fourdvd_cli.options import (
     one_of,
     parse_degrees,
 )
+from generation import lift_pipeline
 from generation.clip.preparing import load_clip
 from generation.curation.shards.pack_settings import PackSettings
 from generation.models.appearance_propagation import ROLES
 from generation.models.structure_branch import BRANCHES
+from generation.pipelines import pipelines
 from generation.presets import presets
 from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettings
 from generation.training.config import CONFIGS
@@ -92,7 +94,7 @@ def test_degrees_read_back_as_they_are_shown():
 
 def test_the_choices_of_generate_are_those_of_the_library():
     assert tuple(model.key for model in Model) == MODELS
-    assert set(MODELS) == set(presets)
+    assert set(MODELS) == set(pipelines)
     assert tuple(model.value for model in OrbitModel) == ORBIT_MODELS
     assert tuple(precision.value for precision in Precision) == PRECISIONS
 
@@ -107,7 +109,10 @@ def test_the_defaults_of_generate_are_those_of_the_library():
     for name in ("size", "elevation", "steps", "views"):  # the model's own
         assert default_of(generate, name) is None
     sizes = {name: preset.size for name, preset in presets.items()}
-    assert sizes == dict.fromkeys(MODELS, 576) | {"mini": 128}
+    assert sizes | {"lift": lift_pipeline.SIZE} == dict.fromkeys(MODELS, 576) | {
+        "lift": 256,
+        "mini": 128,
+    }
     for name in ("frames", "start", "stop", "fps", "recenter", "remove_background"):
         assert default_of(generate, name) == clip[name].default
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from generation.checkpoint import UNFINISHED, Checkpoint
 from generation.conditioning import azimuth_rad, camera_vector, polar_rad
 from generation.diffusion import karras_sigmas
+from generation.diffusion_pipeline import DiffusionPipeline, SampledGrid
 from generation.grid_sampler import (
     GridSampler,
     Job,
@@ -23,7 +24,7 @@ from generation.grid_sampler import (
     reduced,
     sample_reference_views,
 )
-from generation.pipeline import Generated, Pipeline, SampledGrid, prepare
+from generation.pipeline import Generated
 from generation.presets import make_plan, presets
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
@@ -51,8 +52,8 @@ def settings(**others) -> GenerateSettings:
     return GenerateSettings(**{"model": "4dvd", "steps": 2, "views": 3, "size": SIZE} | others)
 
 
-def pipeline_of(folder: Path, cascade: dict[str, Path], **others) -> Pipeline:
-    return Pipeline(settings(**others), tiny_weights(folder, "sv3d_p", "sv4d"), cascade)
+def pipeline_of(folder: Path, cascade: dict[str, Path], **others) -> DiffusionPipeline:
+    return DiffusionPipeline(settings(**others), tiny_weights(folder, "sv3d_p", "sv4d"), cascade)
 
 
 def make(
@@ -66,7 +67,7 @@ def make(
 
 def sampled(folder: Path, cascade: dict[str, Path], T: int, **plan) -> SampledGrid:
     pipeline = pipeline_of(folder, cascade)
-    clip, found = prepare(tiny_clip(T, SIZE), pipeline.settings)
+    clip, found = pipeline.prepare(tiny_clip(T, SIZE), pipeline.settings)
     return pipeline.sample(clip, replace(found, **plan), Checkpoint())
 
 

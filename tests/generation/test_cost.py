@@ -23,8 +23,8 @@ from generation.models.sv3d import SV3DUNet
 from generation.models.sv4d import SV4DConfig, SV4DUNet
 from generation.models.unet import UNetConfig
 from generation.networks import Architecture
-from generation.pipeline import open_pipeline
-from generation.presets import Plan, make_plan
+from generation.pipelines import open_pipeline
+from generation.presets import SamplingPlan, make_plan
 from generation.settings import GenerateSettings
 from generation.weights.model_weights import find_architecture
 from tests.generation.tiny_networks import TINY, tiny_clip
@@ -62,7 +62,7 @@ def allocated_peak(run) -> int:
     return peak
 
 
-def architectures(todo: Plan, folder: Path | None = None) -> dict[str, Architecture]:
+def architectures(todo: SamplingPlan, folder: Path | None = None) -> dict[str, Architecture]:
     """Return the architectures of a plan's models, with a small UNet for a published base."""
     found = {name: find_architecture(name, folder) for name in todo.models}
     if folder is None:

@@ -12,7 +12,8 @@ import pytest
 from generation import grid_sampler as sampler
 from generation.checkpoint import UNFINISHED
 from generation.diffusion import euler
-from generation.pipeline import Generated, open_pipeline
+from generation.pipeline import Generated
+from generation.pipelines import open_pipeline
 from generation.presets import presets
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE, VAE_FILE

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generation.pipeline import open_pipeline
+from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, CASCADE_FILES, LORA_FILE
 from generation.weights.model_weights import open_cascade_files, open_trained

@@ -7,7 +7,7 @@ import torch
 
 from generation import grid_sampler as sampler
 from generation.checkpoint import UNFINISHED
-from generation.pipeline import Pipeline
+from generation.diffusion_pipeline import DiffusionPipeline
 from generation.presets import ORBIT_AZIMUTHS_DEG, make_plan
 from generation.settings import GenerateSettings
 from recon.errors import (
@@ -29,7 +29,7 @@ def settings(model: str = "sv4d2_8views", **others) -> GenerateSettings:
 
 def make(tmp_path, chosen: GenerateSettings, T: int = 5, name: str = "grid", **others):
     weights = tiny_weights(tmp_path, *make_plan(chosen, T).models)
-    return Pipeline(chosen, weights, {}).generate(tiny_clip(T), tmp_path / name, **others)
+    return DiffusionPipeline(chosen, weights, {}).generate(tiny_clip(T), tmp_path / name, **others)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_too_little_memory_names_the_option_and_keeps_finished_windows(tmp_path,
 
 def test_a_clip_of_another_size_is_refused(tmp_path):
     with pytest.raises(InputError, match="80"):
-        Pipeline(settings(), {}, {}).generate(tiny_clip(size=80), tmp_path / "grid")
+        DiffusionPipeline(settings(), {}, {}).generate(tiny_clip(size=80), tmp_path / "grid")
     assert not (tmp_path / "grid").exists()
 
 

@@ -17,7 +17,7 @@ from generation.presets import (
     pick_from_orbit,
     presets,
 )
-from generation.settings import MAX_VIEWS, MODELS, GenerateSettings
+from generation.settings import MAX_VIEWS, GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
 from recon.errors import InputError
 from recon.grid.cameras import viewing_angles_deg
@@ -154,7 +154,7 @@ def planned(n: int = 21, **options) -> Plan:
     return make_plan(GenerateSettings(**options), n)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", presets)
 def test_a_plan_without_options_is_the_preset(model: str):
     plan = planned(model=model)
     preset = presets[model]
@@ -205,7 +205,7 @@ def test_sv3d_p_makes_the_requested_azimuths():
     assert plan.azimuths_deg == pytest.approx([20, 170, 300])
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", presets)
 @pytest.mark.parametrize("clockwise", [False, True])
 def test_cameras_start_at_the_input_view_and_share_one_elevation(model: str, clockwise: bool):
     plan = planned(model=model, clockwise=clockwise, elevation_deg=15.0, distance=3.0)
@@ -309,3 +309,9 @@ def test_the_orbit_limits_the_number_of_views(model: str, most: int):
     if most < MAX_VIEWS:
         with pytest.raises(InputError, match=f"{most} views for {model}, found {most + 1}"):
             planned(model=model, views=most + 1)
+
+
+@pytest.mark.parametrize("model", presets)
+def test_clips_of_fewer_than_five_frames_are_refused(model: str):
+    with pytest.raises(InputError, match=rf"at least 5 frames for {model}, found 4"):
+        planned(4, model=model)

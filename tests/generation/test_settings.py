@@ -22,12 +22,13 @@ NAN, INF = float("nan"), float("inf")
     [
         (
             {"model": "sv5d"},
-            "unknown model 'sv5d'; expected one of mini, sv4d2, sv4d2_8views, sv4d",
+            "unknown model 'sv5d'; expected one of lift, mini, sv4d2, sv4d2_8views, sv4d",
         ),
         ({"orbit_model": "sv3d"}, "unknown orbit model 'sv3d'; expected one of sv3d_u, sv3d_p"),
         ({"precision": "int8"}, "unknown precision 'int8'.*bfloat16"),
         *(({"steps": bad}, "steps from 1 to 1000") for bad in (0, -1, 1001)),
-        *(({"views": bad}, "views from 1 to 20") for bad in (0, -3, 21)),
+        *(({"model": "mini", "views": bad}, "views from 1 to 20") for bad in (0, -3, 21)),
+        *(({"model": "lift", "views": bad}, "views from 1 to 360") for bad in (0, 361)),
         *(({"elevation_deg": bad}, "elevation from -90 to 90") for bad in (-90.1, 91.0, NAN, INF)),
         *(({"fov_deg": bad}, "field of view from 1 to 179") for bad in (0.0, 180.0, -30.0, NAN)),
         *(({"distance": bad}, "distance from") for bad in (0.0, -1.0, 2000.0, NAN, INF)),
@@ -36,16 +37,21 @@ NAN, INF = float("nan"), float("inf")
             for bad in ((0.0,), (360.0,), (-10.0, 20.0), (10.0, 400.0), (NAN,), (10.0, INF))
         ),
         *(({"azimuths_deg": bad}, "ascending") for bad in ((20.0, 10.0), (5.0, 5.0))),
-        ({"azimuths_deg": tuple(map(float, range(1, 22)))}, "at most 20 views, found 21"),
+        (
+            {"model": "mini", "azimuths_deg": tuple(map(float, range(1, 22)))},
+            "at most 20 views, found 21",
+        ),
         *(
             ({"model": name, "coarse_only": True}, f"mini or 4dvd.* found {name}")
             for name in MODELS
             if name not in CASCADES
         ),
         *(
-            ({"model": "mini", "orbit_model": name}, f"no orbit model for mini.* found {name}")
+            ({"model": model, "orbit_model": name}, f"no orbit model for {model}.* found {name}")
             for name in ORBIT_MODELS
+            for model in ("mini", "lift")
         ),
+        ({"model": "lift", "steps": 10}, "no steps for lift.* found 10"),
         ({"azimuths_deg": (10.0, 20.0), "views": 3}, "3 azimuths .* found 2"),
     ],
 )
@@ -65,6 +71,7 @@ def test_options_out_of_range_are_refused(choices: dict[str, Any], message: str)
         {"elevation_deg": -90.0}, {"elevation_deg": 0.0}, {"elevation_deg": 90.0},
         {"azimuths_deg": (0.5, 359.5), "views": 2},
         {"azimuths_deg": tuple(map(float, range(1, 21)))},
+        {"model": "lift", "views": 360}, {"model": "lift", "size": 100},
         *({"model": name, "coarse_only": True} for name in CASCADES),
         {"fov_deg": 1.0}, {"fov_deg": 179.0}, {"distance": 1e-3},
     ],

@@ -8,7 +8,7 @@ from recon.native import library
 
 NAMES = {
     "fourdvd", "python", "processor", "torch", "cuda", "cuda_toolkit", "gsplat", "cpu_kernel",
-    "h264", "weights", "data", "disk",
+    "h264", "lift", "weights", "data", "disk",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from generation.weights.verify import file_sha256
 from recon.errors import InputError
 from recon.grid import read_grid
 from recon.media import write_video
+from tests.generation.lift.tiny_lift import write_lift
 from tests.generation.tiny_cascade import write_trained
 from tests.generation.weights.published_files import write_hollow
 
@@ -290,6 +291,63 @@ def test_a_trained_cascade_has_no_choice_of_orbit_models(
     outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *arguments)
     assert outcome.exit_code == 3
     assert "sv3d_p" in outcome.stderr
+    assert not (tmp_path / "grid").exists()
+
+
+LIFT = ["--model", "lift", "--size", "64", "--views", "2", "--quiet"]
+
+
+@pytest.fixture
+def lift_weights(tmp_path) -> Path:
+    (tmp_path / "lift").mkdir()
+    return write_lift(tmp_path / "lift")
+
+
+def test_lift_generates_a_grid_of_any_number_of_frames(fourdvd, clip_video, lift_weights, tmp_path):
+    for frames in (1, 7):
+        out = tmp_path / f"grid{frames}"
+        arguments = ["generate", clip_video, "-o", out, "--weights", lift_weights, *LIFT]
+        outcome = fourdvd(*arguments, "--frames", frames, "--json")
+        assert outcome.exit_code == 0, outcome.stderr
+        report = json.loads(outcome.stdout)
+        assert report == json.loads((out / "generate.json").read_text())
+        assert report["model"] == "lift"
+        grid = read_grid(out)
+        assert (grid.V, grid.T, grid.height, grid.input_view) == (3, frames, 64, 0)
+
+
+def test_a_dry_run_of_lift_reports_its_size_and_cost(fourdvd, clip_video, lift_weights, tmp_path):
+    arguments = ["generate", clip_video, "-o", tmp_path / "grid", "--weights", lift_weights]
+    outcome = fourdvd(*arguments, "--model", "lift", "--dry-run", "--json")
+    assert outcome.exit_code == 0, outcome.stderr
+    found = json.loads(outcome.stdout)
+    assert (found["model"], found["size"], found["grids"]) == ("lift", 256, [256])
+    assert found["azimuths_deg"] == [22.5 * k for k in range(16)]
+    assert found["weights"] == {"lift": str(lift_weights / "lift.safetensors")}
+    assert found["estimate"]["cpu"]["seconds"] > 0
+    lines = fourdvd(*arguments, "--model", "lift", "--dry-run").stdout
+    assert "model      lift: 16 views" in lines
+    assert "steps" not in lines
+
+
+def test_lift_without_weights_is_reported_and_leaves_nothing(
+    fourdvd, clip_video, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *LIFT)
+    assert outcome.exit_code == 4
+    assert "fourdvd train lift" in outcome.stderr
+    assert not (tmp_path / "grid").exists()
+    dry = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *LIFT, "--dry-run")
+    assert dry.exit_code == 4
+    assert "weights    lift: missing" in dry.stdout
+
+
+def test_steps_are_refused_with_lift(fourdvd, clip_video, lift_weights, tmp_path):
+    arguments = ["generate", clip_video, "-o", tmp_path / "grid", "--weights", lift_weights]
+    outcome = fourdvd(*arguments, *LIFT, "--steps", "10")
+    assert outcome.exit_code == 3
+    assert "no steps for lift" in outcome.stderr
     assert not (tmp_path / "grid").exists()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from generation.clip.preparing import SquareClip
 from generation.grid_sampler import COARSE_RUNS, Job, Stage, reduced, sample_reference_views
-from generation.pipeline import open_pipeline
+from generation.pipelines import open_pipeline
 from generation.presets import make_plan, presets
 from generation.settings import GenerateSettings
 from generation.training.cascade_stages import CoarseStage, FineStage

@@ -42,7 +42,7 @@ ENCODER = ConvImageEncoderConfig(8, (32,), 8)
 BASE, OTHER = 64 * "a", 64 * "b"
 SCALE = 0.1 + 0.2  # has no short decimal form
 VAE = PatchAutoencoderConfig(2, 12, 4, 1, 1, latent_scale=SCALE)
-LIFT = LiftConfig(32, (32, 32, 32, 32), (1, 1), 1)
+LIFT = LiftConfig(32, (32, 32, 32), (1, 1), 1)
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vae": lambda: PatchAutoencoder(VAE),
     "sv3d": lambda: SV3DUNet(ORBIT),

@@ -242,7 +242,7 @@ def test_other_numbers_in_any_file_change_the_identity(folder, change: Callable[
 
 
 def test_the_network_of_lift_predicts_the_same_after_a_round_trip_in_half_precision(tmp_path):
-    network = build_network(LiftConfig(32, (32, 32, 32, 32), (1, 1), 1)).eval()
+    network = build_network(LiftConfig(32, (32, 32, 32), (1, 1), 1)).eval()
     path = tmp_path / LIFT_FILE
     files.save_weights(path, network.config, network.state_dict(), dtype=torch.float16)
     file = open_lift(tmp_path)

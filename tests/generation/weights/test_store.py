@@ -177,7 +177,7 @@ def test_lora_and_branch_of_a_trained_cascade_are_beside_its_networks(cascade, p
 def test_a_named_network_of_lift_comes_before_the_bundled_one(tmp_path, monkeypatch):
     named, package = tmp_path / "named", tmp_path / "package"
     for folder in (named, package / "lift"):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     monkeypatch.setattr(store.resources, "files", lambda _: package)
     with pytest.raises(WeightsError, match=f"no {package / 'lift' / LIFT_FILE}") as caught:
         find_lift(named)

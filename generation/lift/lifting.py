@@ -1,0 +1,280 @@
+"""Lifting of a clip: from its images to the images of all views.
+
+    images ──network──▶ yaw of each frame ──yaw_path──▶ yaw ─┐
+    images ──────────────────────────────────────────────────┴─network──▶ surface layers
+    layers, image ──surface_of──▶ surface of a frame ──draw──▶ its views
+
+The network sees each image and its mirror image; the two predictions are averaged. It was trained
+with one camera: other fields of view and distances change the scale of its depths alone.
+
+Letters: T frames, V views that are drawn, H × W pixels of the clip, S × S of the network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from generation.lift.drawing import draw
+from generation.lift.network import LiftNetwork, LiftPrediction
+from generation.lift.surface import surface_of
+from generation.lift.yaw import mirrored_bins, yaw_path
+from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY, SurfaceLayers
+from recon.devices import usable_cores
+from recon.errors import Interrupted
+from recon.grid import Camera
+from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
+
+FOV_DEG, DISTANCE = 33.8, 3.2  # of the training's camera, `generation.curation.render.settings`
+BATCH = 8  # frames at once; the network sees twice as many images
+INSIDE = 0.5  # alpha from which a pixel of the network's images shows the object
+
+
+class LiftedLayers(NamedTuple):
+    """Predicted layers of a clip.
+
+    Attributes:
+        depth: depths of the four layers minus the camera's distance, in world units of the
+            training, [T, 4, S, S].
+        gap: logit of whether the ray meets two parts, [T, S, S].
+        color: sRGB colors of first exit, last entry and back, uint8, [T, 3, 3, S, S].
+        yaw: yaw of the object in radians that the network was given, [T].
+    """
+
+    depth: Tensor
+    gap: Tensor
+    color: Tensor
+    yaw: Tensor
+
+
+@dataclass
+class Steps:
+    """Progress of a lifting, which counts each frame in each phase.
+
+    Attributes:
+        left: steps that are left at the start.
+        on_step: called after each step.
+        should_stop: called after each step; True stops the lifting.
+        before: steps that an earlier, interrupted run has done.
+    """
+
+    left: int
+    on_step: OnStep = ignore_progress
+    should_stop: ShouldStop = never_stop
+    before: int = 0
+    _done: int = field(default=0, init=False)
+
+    def __post_init__(self):
+        self._eta = Eta(self.left)
+
+    def advance(self, phase: str, steps: int = 1) -> None:
+        """Count steps of a phase.
+
+        Raises:
+            Interrupted: `should_stop` returned True.
+        """
+        self._done += steps
+        self._eta.tick(steps)
+        total = self.before + self.left
+        self.on_step(Progress(phase, self.before + self._done, total, self._eta.seconds_left))
+        if self.should_stop():
+            raise Interrupted(f"stopped while lifting: {phase}; repeat the command to resume")
+
+
+class Predictor(NamedTuple):
+    """A network on a device, and how it is called.
+
+    Attributes:
+        network: the network.
+        dtype: floating-point type of its matrix products.
+        batch: number of frames at once.
+    """
+
+    network: LiftNetwork
+    dtype: torch.dtype = torch.float32
+    batch: int = BATCH
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.network.parameters()).device
+
+    def calls(self, images: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Iterate over frames and their images on the device, each followed by all mirrored ones.
+
+        Args:
+            images: premultiplied sRGB and alpha in [0, 1], [T, 4, S, S].
+        """
+        for first in range(0, len(images), self.batch):
+            batch = images[first : first + self.batch].to(self.device)
+            with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
+                yield slice(first, first + len(batch)), torch.cat([batch, batch.flip(-1)])
+
+
+def network_images(images: np.ndarray, size: int) -> Tensor:
+    """Resize a clip for the network.
+
+    Args:
+        images: RGBA, sRGB with straight alpha, uint8, [T, H, W, 4].
+        size: side of the result S.
+
+    Returns:
+        Premultiplied sRGB and alpha in [0, 1], [T, 4, S, S].
+    """
+    found = torch.empty(len(images), 4, size, size)
+    for t, image in enumerate(images):
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        pixels[:, :3] *= pixels[:, 3:]
+        found[t] = interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0]
+    return found
+
+
+@torch.inference_mode()
+def predict_yaw(
+    predictor: Predictor, images: Tensor, elevation_rad: float, steps: Steps
+) -> np.ndarray:
+    """Predict the yaw of each frame, consistent over the clip.
+
+    Args:
+        predictor: the network.
+        images: see `network_images`.
+        elevation_rad: elevation of the camera.
+        steps: counts the frames.
+
+    Returns:
+        Yaw in radians in [0, 2π), [T]; 0 faces the camera, π/2 the right of the image.
+    """
+    found = []
+    for _, both in predictor.calls(images):
+        elevation = both.new_full((len(both),), elevation_rad)
+        logits = predictor.network(both, elevation).yaw
+        own, mirrored = (
+            torch.log_softmax(logits, -1).double().cpu().numpy().reshape(2, -1, logits.shape[-1])
+        )
+        found.append((own + mirrored_bins(mirrored)) / 2)
+        steps.advance("direction", len(own))
+    log_probs = np.concatenate(found)
+    log_probs[~_shows_object(images)] = -math.log(log_probs.shape[1])
+    return yaw_path(log_probs)
+
+
+@torch.inference_mode()
+def predict_layers(
+    predictor: Predictor,
+    images: Tensor,
+    elevation_rad: float,
+    yaw: np.ndarray,
+    steps: Steps,
+) -> LiftedLayers:
+    """Predict the layers of all frames.
+
+    Args:
+        predictor: the network.
+        images: see `network_images`.
+        elevation_rad: elevation of the camera.
+        yaw: yaw in radians, NaN where it is unknown, [T].
+        steps: counts the frames.
+    """
+    parts = []
+    turned = torch.from_numpy(yaw).float()
+    for frames, both in predictor.calls(images):
+        own_yaw = turned[frames].to(both.device)
+        prediction = predictor.network(
+            both, both.new_full((len(both),), elevation_rad), torch.cat([own_yaw, -own_yaw])
+        )
+        parts.append(_averaged(prediction))
+        steps.advance("layers", len(own_yaw))
+    return LiftedLayers(*map(torch.cat, zip(*parts, strict=True)), turned)
+
+
+def _averaged(prediction: LiftPrediction) -> tuple[Tensor, Tensor, Tensor]:
+    """Average the predictions of images and of their mirror images; on the CPU."""
+
+    def mean(both: Tensor) -> Tensor:
+        own, mirrored = both.float().chunk(2)
+        return ((own + mirrored.flip(-1)) / 2).cpu()
+
+    color = (255 * mean(prediction.color)).round().clamp(0, 255).to(torch.uint8)
+    return mean(prediction.depth), mean(prediction.gap), color
+
+
+def surface_layers(
+    layers: LiftedLayers, image: Tensor, frame: int, fov_deg: float, distance: float
+) -> SurfaceLayers:
+    """Return the layers of one frame in world units.
+
+    Args:
+        layers: layers of the clip.
+        image: the frame's image, see `network_images`, [4, S, S].
+        frame: number of the frame.
+        fov_deg: field of view of the camera.
+        distance: distance of the camera.
+    """
+    mask = image[3].numpy() >= INSIDE
+    gap = mask & (layers.gap[frame].numpy() > 0)
+    depth = distance + _world_scale(fov_deg, distance) * layers.depth[frame].numpy()
+    depth[FIRST_EXIT : LAST_ENTRY + 1, ~gap] = depth[[FRONT, BACK]][:, ~gap].mean(0)
+    own = (255 * image[:3] / image[3].clamp(min=1 / 255)).round().clamp(0, 255).to(torch.uint8)
+    color = torch.cat([own[None], layers.color[frame]]).permute(0, 2, 3, 1).numpy()
+    color[FIRST_EXIT : LAST_ENTRY + 1, ~gap] = color[[BACK, FRONT]][:, ~gap]
+    return SurfaceLayers(
+        np.where(mask, depth, 0).astype(np.float32), color * mask[..., None], mask, gap
+    )
+
+
+def _world_scale(fov_deg: float, distance: float) -> float:
+    """Return the width that a camera sees at its distance, over that of the training's camera."""
+
+    def width(fov: float, far: float) -> float:
+        return far * math.tan(math.radians(fov) / 2)
+
+    return width(fov_deg, distance) / width(FOV_DEG, DISTANCE)
+
+
+def draw_views(
+    layers: Sequence[SurfaceLayers],
+    images: np.ndarray,
+    input_camera: Camera,
+    cameras: Sequence[Camera],
+    steps: Steps,
+) -> np.ndarray:
+    """Draw all views of all frames.
+
+    Args:
+        layers: layers of each frame, T.
+        images: the clip, RGBA, uint8, [T, H, W, 4].
+        input_camera: camera of the clip.
+        cameras: V cameras of the views.
+        steps: counts the frames.
+
+    Returns:
+        RGBA, uint8, [V, T, H, W, 4].
+    """
+    found = np.empty((len(cameras), *images.shape), np.uint8)
+
+    def draw_frame(t: int) -> None:
+        found[:, t] = draw(surface_of(layers[t], images[t], input_camera), cameras)
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        futures = [pool.submit(draw_frame, t) for t in range(len(images))]
+        try:
+            for future in futures:
+                future.result()
+                steps.advance("views")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return found
+
+
+def _shows_object(images: Tensor) -> np.ndarray:
+    """Return whether each image has a pixel of the object, bool, [T]."""
+    return (images[:, 3] >= INSIDE).flatten(1).any(1).numpy()
