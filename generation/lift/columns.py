@@ -156,7 +156,8 @@ def _slopes(columns: Columns, shape: tuple[int, int]) -> np.ndarray:
     """Return the rise of each bound per row and per column, [2, 4, h · w].
 
     It is the smaller of the differences to the two neighbors, 0 where these have unlike signs,
-    and the only difference where a surface has one neighbor.
+    and the only difference where a surface has one neighbor, as far as its interval gets thinner
+    towards the other side: noise must not become spikes.
     """
     slopes = []
     for stride, ahead in _adjacent(shape):
@@ -174,7 +175,9 @@ def _slopes(columns: Columns, shape: tuple[int, int]) -> np.ndarray:
         before = -before
         smaller = np.where(np.abs(before) < np.abs(after), before, after)
         both = np.where(before * after > 0, smaller, 0.0)
-        only = np.where(np.isnan(before), after, before)
+        side = np.array([1, -1, 1, -1])[:, None]  # sign of a rise that makes thinner
+        inward, outward = np.maximum(side * before, 0), np.minimum(side * after, 0)
+        only = side * np.where(np.isnan(before), outward, inward)
         slope = np.where(np.isnan(before) | np.isnan(after), np.nan_to_num(only), both)
         slopes.append(slope.clip(-columns.tolerance, columns.tolerance))
     return np.stack(slopes)

@@ -190,6 +190,7 @@ def _cut_depths(
 ) -> np.ndarray:
     """Extrapolate bounds to cuts, with the slope on the other side of the pixel.
 
+    Intervals only become thinner.
     The bound at the other end of the wall is extrapolated, too; where both would pass one another,
     they end as a thin edge.
     """
@@ -200,6 +201,7 @@ def _cut_depths(
     def extrapolated(bound: np.ndarray) -> np.ndarray:
         rise = depths[bound, pixel] - depths[bound, inner]
         is_smooth = like & (np.abs(rise) < columns.tolerance)
+        rise = np.where(bound % 2 == 0, np.maximum(rise, 0), np.minimum(rise, 0))
         return depths[bound, pixel] + np.where(is_smooth, share * rise, 0.0)
 
     side = np.where(bound % 2 == 0, -1, 1)
