@@ -23,11 +23,11 @@ class TrainingOptions:
     """Options of all training commands; None keeps the value of the configuration.
 
     Attributes:
-        shards: folders of shards, as written by `fourdvd data pack`.
+        data: folders of shards, as written by `fourdvd data pack`; for lift, those of `data bake`.
         output: folder of the training.
         config: name or file of the configuration.
         steps: total number of optimizer steps.
-        batch_size: grids per optimizer step.
+        batch_size: samples per optimizer step.
         learning_rate: learning rate after the warm-up.
         seed: random seed.
         device: "auto", "cpu" or "cuda".
@@ -37,7 +37,7 @@ class TrainingOptions:
         quiet: whether to show no progress.
     """
 
-    shards: Sequence[Path]
+    data: Sequence[Path]
     output: Path
     config: str = "mini"
     steps: int | None = None
@@ -62,7 +62,7 @@ def run_training(stage: str, options: TrainingOptions, **inputs: Any) -> None:
     """Train a network with progress, and save a checkpoint on Ctrl-C.
 
     Args:
-        stage: name of the training: "vae", "reference-views", "base", "coarse" or "fine".
+        stage: name of the training: a name in `generation.training.config.STAGES`.
         options: options of all training commands.
         inputs: fields of `generation.training.stages.StageInputs`.
 
@@ -76,7 +76,7 @@ def run_training(stage: str, options: TrainingOptions, **inputs: Any) -> None:
         with console.steps("training", quiet) as on_step:
             result = train_stage(
                 stage,
-                options.shards,
+                options.data,
                 options.output,
                 StageInputs(**inputs),
                 config=options.config,

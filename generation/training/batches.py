@@ -12,16 +12,16 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from generation.training.clip_sampling import SampleRng
 from generation.training.config import EngineConfig
-from generation.training.dataset import GridDataset, Item, TrainingSample
 from generation.training.processes import on_device
+from generation.training.samples import AnySamples, Item, SampleSet
 from recon.errors import InputError
 
 HELD_OUT_STEP = 0  # the step that seeds the random numbers of the held-out samples
@@ -35,14 +35,14 @@ def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
 class EpochSampler(Sampler[Item]):
     """Sampler of the items of one process in one epoch.
 
-    Up to `world_size` − 1 samples are left out so that all processes make the same number of steps.
+    Up to `world_size` − 1 items are left out so that all processes make the same number of steps.
     """
 
     def __init__(self, n: int, seed: int = 0, rank: int = 0, world_size: int = 1):
         """Begin at the start of epoch 0.
 
         Args:
-            n: number of samples.
+            n: number of items.
             seed: seed of all orders.
             rank: index of this process, below `world_size`.
             world_size: number of processes that share the samples.
@@ -57,7 +57,7 @@ class EpochSampler(Sampler[Item]):
             )
         self._n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
         self._epoch = 0
-        self._begin = 0  # samples of the epoch that all processes together have used before
+        self._begin = 0  # items of the epoch that all processes together have used before
 
     def __iter__(self) -> Iterator[Item]:
         order = epoch_order(self._seed, self._epoch, self._n)[self._begin :]
@@ -91,12 +91,12 @@ class EpochSampler(Sampler[Item]):
         if found != expected:
             raise InputError(
                 f"expected a saved order of {expected[0]} samples and seed {expected[1]}, found "
-                f"{found[0]} samples and seed {found[1]}; train on the same shards"
+                f"{found[0]} samples and seed {found[1]}; train on the same data"
             )
         self._epoch, self._begin = state["epoch"], state["begin"]
 
 
-class MicroBatch(NamedTuple):
+class MicroBatch(NamedTuple, Generic[AnySamples]):
     """Samples that pass through the network together.
 
     Attributes:
@@ -104,23 +104,27 @@ class MicroBatch(NamedTuple):
         positions: position of each sample in the batch of all processes.
     """
 
-    samples: TrainingSample
+    samples: AnySamples
     positions: list[int]
 
 
-class Batches:
+class Batches(Generic[AnySamples]):
     """An endless sequence of batches for one process, each split into micro-batches.
 
     A damaged sample that is skipped may be replaced by a held-out one.
     """
 
     def __init__(
-        self, dataset: GridDataset, config: EngineConfig, rank: int = 0, world_size: int = 1
+        self,
+        dataset: SampleSet[AnySamples],
+        config: EngineConfig,
+        rank: int = 0,
+        world_size: int = 1,
     ):
         """Begin at the first step.
 
         Args:
-            dataset: all samples, the held-out ones last.
+            dataset: all items, the held-out ones last.
             config: batch size, accumulation steps, seed, held-out samples and workers.
             rank: index of this process.
             world_size: number of processes that share each batch.
@@ -128,29 +132,33 @@ class Batches:
         Raises:
             InputError: the batch is not divisible, or larger than the data set.
         """
-        parts = world_size * config.grad_accum_steps
+        together = dataset.samples_per_item
+        parts = world_size * config.grad_accum_steps * together
         if config.batch_size % parts:
+            groups = f" × {together} samples drawn together" if together > 1 else ""
             raise InputError(
                 f"expected a batch size divisible by {world_size} processes × "
-                f"{config.grad_accum_steps} accumulation steps, found {config.batch_size}; choose "
-                f"a multiple of {parts}"
+                f"{config.grad_accum_steps} accumulation steps{groups}, found {config.batch_size}; "
+                f"choose a multiple of {parts}"
             )
         n = len(dataset) - config.held_out
-        if n < config.batch_size:
+        if n * together < config.batch_size:
             raise InputError(
                 f"expected at least {config.batch_size + config.held_out} samples for a batch of "
                 f"{config.batch_size} and {config.held_out} held-out samples, found "
-                f"{len(dataset)}; pack more grids, or lower --batch-size, or held_out in the "
-                "configuration"
+                f"{max(n, 0) * together + config.held_out}; use more data, or lower --batch-size, "
+                "or held_out in the configuration"
             )
         self._rank, self._world_size = rank, world_size
-        self._parts, self._size = config.grad_accum_steps, config.batch_size // parts
+        self._parts, self._size = config.grad_accum_steps, config.batch_size // parts  # in items
+        self._together = together
         self._sampler = EpochSampler(n, config.seed, rank, world_size)
         self._loader = DataLoader(
-            dataset,
+            cast("Dataset[Any]", dataset),
             self._size,
             sampler=self._sampler,
             num_workers=config.num_workers,
+            collate_fn=dataset.collate,
             pin_memory=config.device == "cuda",
             drop_last=True,
             worker_init_fn=_ignore_signals,
@@ -158,7 +166,7 @@ class Batches:
         )
         self._epoch, self._steps = 0, 0
 
-    def __iter__(self) -> Iterator[list[MicroBatch]]:
+    def __iter__(self) -> Iterator[list[MicroBatch[AnySamples]]]:
         """Yield the micro-batches of one step after another."""
         while True:
             steps = len(self._sampler) // (self._size * self._parts)
@@ -184,25 +192,28 @@ class Batches:
         self._epoch, self._steps = state["epoch"], 0
 
     def _positions(self, part: int) -> list[int]:
-        first = part * self._size
-        return [i * self._world_size + self._rank for i in range(first, first + self._size)]
+        items = range(part * self._size, (part + 1) * self._size)
+        places = [item * self._world_size + self._rank for item in items]
+        return [place * self._together + k for place in places for k in range(self._together)]
 
 
-class HeldOut:
+class HeldOut(Generic[AnySamples]):
     """Held-out samples for evaluation, always with the same images and random numbers.
 
     Attributes:
         samples: the collated samples on the device.
     """
 
-    def __init__(self, dataset: GridDataset, config: EngineConfig, device: torch.device):
-        """Read the last samples of a data set.
+    samples: AnySamples
+
+    def __init__(self, dataset: SampleSet[AnySamples], config: EngineConfig, device: torch.device):
+        """Read the last items of a data set.
 
         Raises:
             ShardError: one is damaged, and the data set does not skip damaged samples.
         """
         numbers = range(len(dataset) - config.held_out, len(dataset))
-        samples = default_collate([dataset[Item(0, number)] for number in numbers])
+        samples = dataset.collate([dataset[Item(0, number)] for number in numbers])
         self.samples = on_device(samples, device)
         self._seed, self._device = config.seed, device
 

@@ -3,6 +3,7 @@
     [engine]        for all stages          ─┐
     [STAGE.engine]  overrides for one stage  ─┼─▶ EngineConfig ◀─ command-line options
     [STAGE]         settings of the stage    ───▶ the stage's dataclass
+    [STAGE.FIELD]   settings of a field that is a dataclass itself
 
 The key `extends`, in front of the tables, names another configuration, whose values the file
 overrides one by one. Unknown keys and values of another type are errors.
@@ -22,8 +23,8 @@ from typing import Any, Literal, TypeVar
 
 from recon.errors import InputError
 
-STAGES = ("vae", "reference-views", "base", "coarse", "fine")
-CONFIGS = ("mini", "mini_noisy", "mini_more", "paper")
+STAGES = ("vae", "reference-views", "base", "coarse", "fine", "lift")
+CONFIGS = ("mini", "mini_noisy", "mini_more", "paper", "lift")
 PRECISIONS = ("float32", "bfloat16")
 WEIGHTS_PRECISIONS = ("float32", "bfloat16", "float16")
 ON_ERROR = ("raise", "skip")
@@ -62,11 +63,12 @@ class EngineConfig:
 
     Attributes:
         steps: optimizer steps in total.
-        batch_size: grids per step, over all processes and accumulation steps.
+        batch_size: samples per step, over all processes and accumulation steps.
         grad_accum_steps: micro-batches into which each process splits its part of a batch.
         learning_rate: learning rate of AdamW after the warm-up.
         warmup_steps: steps over which the learning rate rises from 0.
         cooldown_steps: last steps, over which the learning rate falls to 0.
+        cooldown_share: the same as a share of all steps; the longer of the two counts.
         weight_decay: weight decay of AdamW.
         betas: betas of AdamW.
         max_grad_norm: gradient clipping threshold.
@@ -74,7 +76,8 @@ class EngineConfig:
         precision: "float32", or "bfloat16" for mixed precision; parameters are always float32.
         weights_precision: floating-point type of the published weights.
         seed: seed of sample order, augmentation and noise.
-        held_out: number of samples at the end of the data set that are for evaluation only.
+        held_out: number of samples that are for evaluation only: the last of the shards, or drawn
+            samples of held-out assets.
         device: "cpu" or "cuda".
         num_workers: data loader processes per training process; 0 loads in the training process.
         on_error: "raise" stops at a damaged sample, "skip" replaces it with another one.
@@ -94,6 +97,7 @@ class EngineConfig:
     learning_rate: float = 1e-4
     warmup_steps: int = 100
     cooldown_steps: int = 0
+    cooldown_share: float = 0.0
     weight_decay: float = 0.0
     betas: tuple[float, ...] = (0.9, 0.999)
     max_grad_norm: float = 1.0
@@ -128,6 +132,8 @@ class EngineConfig:
         for name in _NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"expected {name} of at least 0, found {getattr(self, name)}")
+        if self.cooldown_share > 1:
+            raise InputError(f"expected cooldown_share in [0, 1], found {self.cooldown_share}")
         decays = (*self.betas, self.ema_decay)
         if len(self.betas) != 2 or not all(0 <= decay < 1 for decay in decays):
             raise InputError(
@@ -148,7 +154,14 @@ _POSITIVE = (
     "steps", "batch_size", "grad_accum_steps", "learning_rate", "max_grad_norm", "held_out",
     "log_every", "eval_every", "images_every", "checkpoint_every", "checkpoint_seconds",
 )  # fmt: skip
-_NOT_NEGATIVE = ("warmup_steps", "cooldown_steps", "weight_decay", "seed", "num_workers")
+_NOT_NEGATIVE = (
+    "warmup_steps",
+    "cooldown_steps",
+    "cooldown_share",
+    "weight_decay",
+    "seed",
+    "num_workers",
+)
 _IDENTITY = (
     "batch_size", "learning_rate", "warmup_steps", "weight_decay", "betas", "max_grad_norm",
     "ema_decay", "precision", "seed", "held_out",
@@ -241,13 +254,16 @@ def _table(tables: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
 
 
 def _parse(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    fields = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    default = kind()
+    fields = {field.name: getattr(default, field.name) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     _check_names(values, fields, "setting")
     return kind(**{name: _converted(name, value, fields[name]) for name, value in values.items()})
 
 
 def _converted(name: str, value: Any, default: Any) -> Any:
     """Convert a value to its default's type: TOML has arrays for tuples, and 1 may mean 1.0."""
+    if dataclasses.is_dataclass(default) and isinstance(value, dict):
+        return _parse(type(default), value)
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         return tuple(_converted(name, each, default[0]) if default else each for each in value)
     if isinstance(default, float) and type(value) is int:

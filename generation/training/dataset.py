@@ -16,33 +16,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from generation.curation.shards.shard_files import SampleReader, ShardFolder, read_shards
 from generation.curation.shards.shard_format import ShardError
 from generation.training.clip_sampling import COARSE, ClipSample, SamplingConfig, sample_clip
+from generation.training.config import EngineConfig
+from generation.training.samples import Item
 from recon.errors import InputError
 from recon.grid.cameras import Camera, viewing_angles_deg
 
 MAX_REPLACEMENTS = 32  # consecutive damaged samples after which training stops
 
 _log = logging.getLogger(__name__)
-
-
-class Item(NamedTuple):
-    """Index of a sample in an epoch; every epoch has other views and frames.
-
-    The epoch is part of the index because persistent workers hold copies of the data set, which a
-    method call on the original does not change.
-    """
-
-    epoch: int
-    number: int
 
 
 class TrainingSample(NamedTuple):
@@ -113,8 +104,10 @@ class GridDataset(Dataset[TrainingSample]):
     """The samples of folders of shards.
 
     Only the index is in memory. No file stays open between items, so that copies in forked or
-    spawned processes do not interfere.
+    spawned processes do not interfere. A `generation.training.samples.SampleSet`.
     """
+
+    samples_per_item: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -175,6 +168,10 @@ class GridDataset(Dataset[TrainingSample]):
                 raise
             return self._replacement(item, error)
 
+    def collate(self, items: Sequence[TrainingSample]) -> TrainingSample:
+        """Join samples to a batch."""
+        return cast("TrainingSample", default_collate(list(items)))
+
     def _replacement(self, item: Item, error: ShardError) -> TrainingSample:
         """Read the first intact one of the other samples, in random order seeded by the item."""
         rng = np.random.default_rng([self._seed, *item, 1])
@@ -225,6 +222,20 @@ def _check_pack(pack: ShardFolder, sampling: SamplingConfig) -> None:
                 "sample fewer",
                 pack.path,
             )
+
+
+class GridStage:
+    """Base class of the stages that train on grids.
+
+    Attributes:
+        sampling: views and frames to sample from each grid.
+    """
+
+    sampling: SamplingConfig
+
+    def dataset(self, folders: Sequence[str | Path], config: EngineConfig) -> GridDataset:
+        """Open folders of shards; see `Stage.dataset`."""
+        return GridDataset(folders, self.sampling, config.seed, config.on_error)
 
 
 class _Images(NamedTuple):

@@ -24,7 +24,7 @@ from generation.conditioning import without_image
 from generation.diffusion import Predictor, euler, guided_denoiser, karras_sigmas, start
 from generation.training.clip_sampling import SampleRng, SamplingConfig, Spacing
 from generation.training.conditioning import ConditionedBatch, drop_conditioning
-from generation.training.dataset import TrainingSample
+from generation.training.dataset import GridStage, TrainingSample
 from generation.training.loss import denoising_loss, sample_sigmas
 from generation.training.optimization import StageLoss
 from generation.training.stage_networks import StageNetworks
@@ -115,7 +115,7 @@ class Task(NamedTuple):
     predict: Predictor
 
 
-class DiffusionStage(ABC):
+class DiffusionStage(GridStage, ABC):
     """Base class of a diffusion model's `Stage`; subclasses set `name` and build the networks."""
 
     name: str

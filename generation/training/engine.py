@@ -1,6 +1,6 @@
-"""The training loop of any stage, from shards to published weights.
+"""The training loop of any stage, from samples to published weights.
 
-    shards ─▶ batches ─▶ optimization ─▶ log, images, checkpoints ─▶ weights
+    data set ─▶ batches ─▶ optimization ─▶ log, images, checkpoints ─▶ weights
 
 A training resumes from the newest checkpoint in its folder, on any number of processes, and gives
 exactly the same losses as without an interruption.
@@ -13,13 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 import torch
 
 from generation.training.batches import Batches, HeldOut
 from generation.training.config import EngineConfig
-from generation.training.dataset import GridDataset
 from generation.training.optimization import Optimization, Stage, StepResult
 from generation.training.processes import started_processes
 from generation.training.run_folder import (
@@ -33,6 +32,7 @@ from generation.training.run_folder import (
     load_checkpoint,
     save_checkpoint,
 )
+from generation.training.samples import AnySamples, SampleSet
 from recon.errors import Interrupted
 from recon.output import output_folder
 from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
@@ -61,9 +61,9 @@ class TrainingResult:
 
 
 def train(
-    stage: Stage,
+    stage: Stage[AnySamples],
     config: EngineConfig,
-    shards: str | Path | Sequence[str | Path],
+    data: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     overwrite: bool = False,
@@ -75,7 +75,7 @@ def train(
     Args:
         stage: the network with its loss.
         config: configuration of the loop.
-        shards: one or more folders written by `fourdvd data pack`, see `GridDataset`.
+        data: one or more folders of the stage's samples, see `Stage.dataset`.
         output: folder of the training, see `run_folder`.
         overwrite: whether to replace an existing folder instead of resuming.
         on_step: called after each step; metrics are "loss", "samples_per_second" and the newest
@@ -85,14 +85,14 @@ def train(
     Raises:
         Interrupted: `should_stop` returned True; a checkpoint is saved.
         DivergedError: the loss is not finite; the last checkpoint is kept.
-        InputError, ShardError: shards, configuration or checkpoint are invalid or do not match.
+        InputError, ShardError: data, configuration or checkpoint are invalid or do not match.
         OutputError: the folder holds other files.
         BackendError: accelerate is not installed.
     """
     folder = RunFolder(Path(output))
     check_run_folder(folder, identity_of(stage, config), overwrite)
     with started_processes(config) as accelerator:
-        dataset = GridDataset(shards, stage.sampling, config.seed, config.on_error)
+        dataset = stage.dataset([data] if isinstance(data, str | Path) else data, config)
         training = _Training(stage, config, dataset, folder, accelerator)
         accelerator.wait_for_everyone()  # every process has checked the folder
         if training.is_main:
@@ -102,14 +102,14 @@ def train(
         return training.run(on_step, should_stop)
 
 
-class _Training:
+class _Training(Generic[AnySamples]):
     """Training loop of one process. All processes compute; only the main process writes files."""
 
     def __init__(
         self,
-        stage: Stage,
+        stage: Stage[AnySamples],
         config: EngineConfig,
-        dataset: GridDataset,
+        dataset: SampleSet[AnySamples],
         folder: RunFolder,
         accelerator: Accelerator,
     ):

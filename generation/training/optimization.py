@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from generation.models.loading import compare_shapes
 from generation.training.batches import MicroBatch
-from generation.training.clip_sampling import SampleRng, SamplingConfig
+from generation.training.clip_sampling import SampleRng
 from generation.training.config import EngineConfig
-from generation.training.dataset import TrainingSample
 from generation.training.processes import distribute_like, fill, gather, on_device
+from generation.training.samples import AnySamples, SampleSet
 from recon.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class StageLoss(NamedTuple):
     parts: dict[str, Tensor]
 
 
-class Stage(Protocol):
-    """A network with its loss and its evaluation.
+class Stage(Protocol[AnySamples]):
+    """A network with its loss, its samples and its evaluation.
 
     A stage takes random numbers only from the given generators, so that a training is the same on
     any number of processes.
@@ -64,11 +64,6 @@ class Stage(Protocol):
         ...
 
     @property
-    def sampling(self) -> SamplingConfig:
-        """Views and frames to sample from each grid."""
-        ...
-
-    @property
     def module(self) -> nn.Module:
         """The network; each parameter that requires a gradient gets one in every step.
 
@@ -77,15 +72,23 @@ class Stage(Protocol):
         """
         ...
 
-    def loss(self, batch: TrainingSample, rng: SampleRng) -> StageLoss:
+    def dataset(self, folders: Sequence[str | Path], config: EngineConfig) -> SampleSet[AnySamples]:
+        """Open the samples in folders.
+
+        Raises:
+            InputError: a folder does not hold data for this stage; see its data set.
+        """
+        ...
+
+    def loss(self, batch: AnySamples, rng: SampleRng) -> StageLoss:
         """Compute the loss of a batch on the module's device, with a generator per sample."""
         ...
 
-    def evaluate(self, samples: TrainingSample, rng: SampleRng) -> dict[str, float]:
+    def evaluate(self, samples: AnySamples, rng: SampleRng) -> dict[str, float]:
         """Compute metrics on held-out samples, with the same random numbers each time."""
         ...
 
-    def images(self, samples: TrainingSample, rng: SampleRng) -> np.ndarray:
+    def images(self, samples: AnySamples, rng: SampleRng) -> np.ndarray:
         """Draw generated images of the held-out samples, uint8 RGB, [H, W, 3]."""
         ...
 
@@ -93,7 +96,7 @@ class Stage(Protocol):
         self,
         folder: Path,
         weights: Mapping[str, Tensor],
-        samples: TrainingSample,
+        samples: AnySamples,
         dtype: torch.dtype,
     ) -> None:
         """Write the published weights.
@@ -180,7 +183,7 @@ class Optimization:
         ema: moving average of the parameters.
     """
 
-    def __init__(self, stage: Stage, config: EngineConfig, accelerator: Accelerator):
+    def __init__(self, stage: Stage[Any], config: EngineConfig, accelerator: Accelerator):
         """Start at step 0; move the network to the device of the process."""
         self._stage, self._config, self._accelerator = stage, config, accelerator
         trained = [each for each in stage.module.parameters() if each.requires_grad]
@@ -219,7 +222,7 @@ class Optimization:
             norm = self._accelerator.clip_grad_norm_(
                 list(self.parameters.values()), self._config.max_grad_norm
             )
-            replaced = sum(int(part.samples.replaced.sum()) for part in micro_batches)  # type: ignore[attr-defined]
+            replaced = sum(int(part.samples.replaced.sum()) for part in micro_batches)
             assert norm is not None  # None only for distribution types that were rejected before
             result = self._reduce(losses, rate, norm, (replaced, *map(int, control_flags)))
             self._check(result)
@@ -348,5 +351,6 @@ def _term(result: StageLoss, name: str) -> Tensor:
 def learning_rate(config: EngineConfig, step: int) -> float:
     """Compute the learning rate after `step` steps: linear warm-up, constant, linear cooldown."""
     up = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    down = min(1.0, (config.steps - step) / max(config.cooldown_steps, 1))
+    cooldown = max(config.cooldown_steps, config.cooldown_share * config.steps, 1)
+    down = min(1.0, (config.steps - step) / cooldown)
     return config.learning_rate * min(up, max(down, 0.0))

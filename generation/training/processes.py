@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from generation.training.config import EngineConfig
-from generation.training.dataset import TrainingSample
+from generation.training.samples import AnySamples
 from recon.errors import BackendError, InputError
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ def check_distribution(accelerator: Accelerator) -> None:
         raise InputError("expected FSDP version 2; launch with --fsdp_version 2")
 
 
-def on_device(samples: TrainingSample, device: torch.device) -> TrainingSample:
+def on_device(samples: AnySamples, device: torch.device) -> AnySamples:
     """Move the tensors of samples to a device."""
     from accelerate.utils import send_to_device
 
-    return cast("TrainingSample", send_to_device(samples, device, non_blocking=True))
+    return cast("AnySamples", send_to_device(samples, device, non_blocking=True))
 
 
 def gather(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from generation.training.run_folder import RunFolder
-from generation.weights.catalogue import BRANCH_FILE, LORA_FILE, VAE_FILE, trained
+from generation.weights.catalogue import BRANCH_FILE, LIFT_FILE, LORA_FILE, VAE_FILE, trained
 from generation.weights.files import describe
 from generation.weights.model_weights import open_cascade_files
 from recon.errors import WeightsError
@@ -31,7 +31,7 @@ SOURCES = {
     BRANCH_FILE: ("fine", BRANCH_FILE),
 }
 """File in an assembled folder → stage that trains it, and file name in that training's folder."""
-_ASSEMBLED = {source: name for name, source in SOURCES.items()}
+_ASSEMBLED = {source: name for name, source in SOURCES.items()} | {("lift", LIFT_FILE): LIFT_FILE}
 
 
 def trained_file(folder: Path, name: str, stage: str) -> Path:

@@ -71,7 +71,7 @@ class RunFolder:
         return path
 
 
-def identity_of(stage: Stage, config: EngineConfig) -> dict[str, Any]:
+def identity_of(stage: Stage[Any], config: EngineConfig) -> dict[str, Any]:
     """Return the values that must match the saved state to resume a training."""
     return {"stage": stage.name, stage.name: dict(stage.identity), "engine": config.identity}
 
@@ -115,9 +115,9 @@ def check_run_folder(folder: RunFolder, identity: Mapping[str, Any], overwrite: 
 
 def begin_run(
     folder: RunFolder,
-    stage: Stage,
+    stage: Stage[Any],
     config: EngineConfig,
-    shards: Sequence[Path],
+    data: Sequence[Path],
     overwrite: bool,
 ) -> None:
     """Create the folder, or update its config.json.
@@ -131,7 +131,7 @@ def begin_run(
         "version": VERSION,
         "identity": identity_of(stage, config),
         "engine": asdict(config),
-        "shards": [str(folder) for folder in shards],
+        "data": [str(folder) for folder in data],
     }
     write_json(folder.config, description)
 

@@ -1,9 +1,9 @@
-"""The five stages by name: `fourdvd train STAGE` as one call.
+"""The stages by name: `fourdvd train STAGE` as one call.
 
     vae ─▶ reference-views ─▶ coarse ─▶ fine
      └───▶ base ───────────────┴─────────┘
 
-Each stage uses the finished trainings of the stages before it.
+Each stage of the cascade uses the finished trainings of the stages before it; `lift` needs none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from generation.training.autoencoder import AutoencoderConfig, AutoencoderStage
 from generation.training.cascade_stages import CoarseConfig, CoarseStage, FineConfig, FineStage
 from generation.training.config import read_config
 from generation.training.engine import TrainingResult, train
+from generation.training.lift_stage import LiftStage, LiftStageConfig
 from generation.training.optimization import Stage
 from generation.training.unet_stages import (
     BaseConfig,
@@ -30,7 +31,7 @@ from recon.progress import OnStep, ShouldStop, ignore_progress, never_stop
 
 @dataclass(frozen=True)
 class StageInputs:
-    """Inputs of a stage apart from the shards; each stage uses some of them.
+    """Inputs of a stage apart from the data; each stage uses some of them.
 
     Attributes:
         vae: folder of the autoencoder's training, or an assembled one.
@@ -41,6 +42,7 @@ class StageInputs:
         branch: the fine stage's branch, see `build_branch`.
         roles: the roles of its MAP, see `build_branch`.
         size: image size of the base, "low" or "high"; None for the configuration's.
+        encoder: published weights of the image encoder of lift.
     """
 
     vae: Path | None = None
@@ -51,11 +53,12 @@ class StageInputs:
     branch: str = "layerwise"
     roles: str = "reference_query"
     size: str | None = None
+    encoder: Path | None = None
 
 
 def train_stage(
     name: str,
-    shards: Sequence[str | Path],
+    data: Sequence[str | Path],
     output: str | Path,
     inputs: StageInputs | None = None,
     *,
@@ -69,9 +72,9 @@ def train_stage(
 
     Args:
         name: name in `config.STAGES`.
-        shards: folders written by `fourdvd data pack`.
+        data: folders written by `fourdvd data pack`; for lift, by `fourdvd data bake`.
         output: folder of the training.
-        inputs: inputs of the stage apart from the shards.
+        inputs: inputs of the stage apart from the data.
         config: name of a configuration or path of a TOML file, see `read_config`.
         overrides: fields of `EngineConfig` that override the configuration.
         overwrite: whether to replace an existing training instead of resuming it.
@@ -93,7 +96,7 @@ def train_stage(
     return train(
         stage,
         engine_config,
-        shards,
+        data,
         output,
         overwrite=overwrite,
         on_step=on_step,
@@ -107,25 +110,25 @@ def _needed(folder: Path | None, option: str) -> Path:
     return folder
 
 
-def _vae(config: AutoencoderConfig, inputs: StageInputs, seed: int) -> Stage:
+def _vae(config: AutoencoderConfig, inputs: StageInputs, seed: int) -> Stage[Any]:
     return AutoencoderStage(config, seed)
 
 
-def _reference_views(config: ReferenceViewsConfig, inputs: StageInputs, seed: int) -> Stage:
+def _reference_views(config: ReferenceViewsConfig, inputs: StageInputs, seed: int) -> Stage[Any]:
     return ReferenceViewsStage(config, _needed(inputs.vae, "--vae"), seed, inputs.start)
 
 
-def _base(config: BaseConfig, inputs: StageInputs, seed: int) -> Stage:
+def _base(config: BaseConfig, inputs: StageInputs, seed: int) -> Stage[Any]:
     config = config if inputs.size is None else replace(config, size=inputs.size)
     return BaseStage(config, _needed(inputs.vae, "--vae"), seed, inputs.start)
 
 
-def _coarse(config: CoarseConfig, inputs: StageInputs, seed: int) -> Stage:
+def _coarse(config: CoarseConfig, inputs: StageInputs, seed: int) -> Stage[Any]:
     base = _needed(inputs.base, "--base")
     return CoarseStage(config, inputs.vae, base, seed, inputs.reference_views)
 
 
-def _fine(config: FineConfig, inputs: StageInputs, seed: int) -> Stage:
+def _fine(config: FineConfig, inputs: StageInputs, seed: int) -> Stage[Any]:
     base = _needed(inputs.base, "--base")
     return FineStage(
         config,
@@ -139,9 +142,13 @@ def _fine(config: FineConfig, inputs: StageInputs, seed: int) -> Stage:
     )
 
 
+def _lift(config: LiftStageConfig, inputs: StageInputs, seed: int) -> Stage[Any]:
+    return LiftStage(config, seed, inputs.encoder, inputs.start)
+
+
 class _Entry(NamedTuple):
     config: type[Any]
-    build: Callable[[Any, StageInputs, int], Stage]
+    build: Callable[[Any, StageInputs, int], Stage[Any]]
 
 
 _STAGES = {
@@ -150,4 +157,5 @@ _STAGES = {
     "base": _Entry(BaseConfig, _base),
     "coarse": _Entry(CoarseConfig, _coarse),
     "fine": _Entry(FineConfig, _fine),
+    "lift": _Entry(LiftStageConfig, _lift),
 }

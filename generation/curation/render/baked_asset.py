@@ -8,7 +8,8 @@ Colors are linear unless noted otherwise.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class BakedAsset:
 
 def read_baked(path: Path) -> BakedAsset:
     """Read a file that `blender.baking.bake` wrote; pickled content is rejected."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         surfaces: list[dict[str, Any]] = json.loads(str(arrays["surfaces"]))
         stored = {name: arrays[name] for name in arrays.files if name != "surfaces"}
     latest: dict[str, np.ndarray] = {}
@@ -130,6 +131,18 @@ def write_baked(path: Path, asset: BakedAsset) -> None:
     arrays["frame_count"] = np.array(len(asset.frames))
     arrays["texture_count"] = np.array(len(asset.textures))
     np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def with_shared_textures(assets: Sequence[BakedAsset]) -> list[BakedAsset]:
+    """Let equal textures of several assets be the same arrays, to save memory."""
+    known: dict[tuple[Any, ...], np.ndarray] = {}
+    return [
+        replace(
+            asset,
+            textures=tuple(known.setdefault((t.shape, t.tobytes()), t) for t in asset.textures),
+        )
+        for asset in assets
+    ]
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

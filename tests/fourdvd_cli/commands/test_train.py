@@ -14,7 +14,9 @@ from fourdvd_cli import interrupts
 from fourdvd_cli.commands.train import train
 from fourdvd_cli.errors import failure_of
 from generation.training.run_folder import read_log
+from generation.weights.model_weights import open_lift
 from tests.generation.curation.shards.tiny_packs import pack, write_data
+from tests.generation.training.tiny_lift import TOML, write_bakes, write_encoder
 
 CONFIG = """
 [vae]
@@ -50,17 +52,18 @@ def shards(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def command(monkeypatch, shards, tmp_path) -> Callable[..., Result]:
-    """`fourdvd train vae` on the tiny pack."""
+    """`fourdvd train vae` on the tiny pack, or another command that `arguments` name."""
     # The console's own handlers outlive a test and write to a stream that is closed by then.
     monkeypatch.setattr("fourdvd_cli.console.configure", lambda quiet, verbose: None)
     config = tmp_path / "tiny.toml"
     config.write_text(CONFIG)
     app = typer.Typer()
     app.add_typer(train)
-    fixed = ("train", "vae", shards, "-o", tmp_path / "out", "--config", config, "--device", "cpu")
+    fixed = ("vae", shards, "-o", tmp_path / "out", "--config", config)
 
-    def call(*arguments: object) -> Result:
-        return CliRunner().invoke(app, [str(argument) for argument in (*fixed, *arguments)])
+    def call(*more: object, arguments: tuple[object, ...] = fixed) -> Result:
+        line = ("train", *arguments, "--device", "cpu", *more)
+        return CliRunner().invoke(app, [str(argument) for argument in line])
 
     return call
 
@@ -127,3 +130,16 @@ def test_a_folder_without_shards_and_an_unknown_setting_are_input_errors(command
     (tmp_path / "tiny.toml").write_text("[vae]\nwidht = 3")
     assert exit_code(command()) == 3
     assert not (tmp_path / "out").exists()
+
+
+def test_lift_trains_on_baked_assets_and_its_result_is_found(command, tmp_path):
+    (tmp_path / "tiny.toml").write_text(TOML)
+    baked, encoder = write_bakes(tmp_path / "baked"), write_encoder(tmp_path / "encoder.pth")
+    fixed = ("lift", baked, "-o", tmp_path / "lift", "--config", tmp_path / "tiny.toml", "--quiet")
+    result = command("--json", "--encoder", encoder, arguments=fixed)
+    assert result.exit_code == 0, result.exception
+    assert json.loads(result.stdout)["scores"]["unknown_iou"] >= 0
+    assert open_lift(tmp_path / "lift" / "weights").config.size == 32
+    fixed = (*fixed[:3], tmp_path / "more", *fixed[4:])
+    assert command("--init-from", tmp_path / "lift", arguments=fixed).exit_code == 0
+    assert exit_code(command(arguments=(*fixed, "--overwrite"))) == 3

@@ -6,9 +6,10 @@ from itertools import islice
 import pytest
 import torch
 
-from generation.training.batches import Batches, EpochSampler, HeldOut, Item, epoch_order
+from generation.training.batches import Batches, EpochSampler, HeldOut, epoch_order
 from generation.training.clip_sampling import SamplingConfig
 from generation.training.dataset import GridDataset
+from generation.training.samples import Item
 from recon.errors import InputError
 from tests.generation.training.toy_stage import SETTINGS
 

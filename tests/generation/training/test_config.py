@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from generation.lift.network import LiftConfig
 from generation.training.autoencoder import AutoencoderConfig
 from generation.training.config import CONFIGS, EngineConfig, read_config
+from generation.training.lift_loss import LiftWeights
+from generation.training.lift_stage import LiftStageConfig
 from recon.errors import InputError
 
 
@@ -108,3 +111,23 @@ def test_a_missing_file_lists_the_shipped_configurations(tmp_path):
     for path in (tmp_path / "none.toml", extending):
         with pytest.raises(InputError, match=f"none.toml.*{names}"):
             read_config(path, "base", Own)
+
+
+def test_a_table_in_the_table_of_a_stage_configures_a_part_of_it(tmp_path):
+    path = tmp_path / "lift.toml"
+    path.write_text("[lift.network]\nsize = 64\nwidths = [32, 32, 64]\n[lift.loss]\nyaw = 1\n")
+    found = read_config(path, "lift", LiftStageConfig)[1]
+    assert found.network == LiftConfig(size=64, widths=(32, 32, 64))
+    assert found.loss == LiftWeights(yaw=1.0)
+    path.write_text("[lift.network]\nsizes = 64\n")
+    with pytest.raises(InputError, match=r"sizes.*size"):
+        read_config(path, "lift", LiftStageConfig)
+    path.write_text("[lift]\nnetwork = 64\n")
+    with pytest.raises(InputError, match="network"):
+        read_config(path, "lift", LiftStageConfig)
+
+
+def test_the_shipped_configuration_of_lift_is_that_of_the_defaults_of_its_stage():
+    engine, stage = read_config("lift", "lift", LiftStageConfig)
+    assert stage == LiftStageConfig()
+    assert (engine.batch_size, engine.cooldown_share) == (16, 0.25)

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 from generation.curation.shards.packed_images import shrink
 from generation.curation.shards.shard_files import read_shards
 from generation.curation.shards.shard_format import ShardError
-from generation.training.batches import EpochSampler, Item
+from generation.training.batches import EpochSampler
 from generation.training.clip_sampling import ClipSample, SamplingConfig, Spacing, sample_clip
 from generation.training.dataset import GridDataset, TrainingSample, composite_on_white
+from generation.training.samples import Item
 from recon.errors import InputError
 from recon.grid import Camera, Grid, grid_from_views, orbit_camera, read_grid
 from recon.grid.writing import write_posed_images

@@ -154,3 +154,11 @@ def test_the_ema_is_applied_only_while_the_block_runs_even_if_it_fails():
         pass
     assert parameter.tolist() == [0, 0]
     assert average.tensors["w"].tolist() == [3, 3]
+
+
+def test_the_cooldown_can_be_a_share_of_the_steps():
+    settings = replace(SETTINGS, steps=100, warmup_steps=0, learning_rate=1.0)
+    longer = replace(settings, cooldown_steps=10, cooldown_share=0.4)
+    found = [learning_rate(longer, step) for step in (0, 60, 80, 99)]
+    assert found == pytest.approx([1, 1, 0.5, 1 / 40])
+    assert learning_rate(replace(longer, cooldown_steps=50), 60) == pytest.approx(0.8)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from generation.training.clip_sampling import SampleRng, SamplingConfig
 from generation.training.config import EngineConfig
-from generation.training.dataset import TrainingSample, composite_on_white
+from generation.training.dataset import GridStage, TrainingSample, composite_on_white
 from generation.training.optimization import StageLoss
 
 SETTINGS = EngineConfig(
@@ -22,7 +22,7 @@ SETTINGS = EngineConfig(
 
 
 @dataclass
-class ToyStage:
+class ToyStage(GridStage):
     """The stage.
 
     Attributes:

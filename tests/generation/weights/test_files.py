@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from generation.lift.network import LiftConfig, build_network
+from generation.lift.network import build_network
 from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
 from generation.models.lora import add_lora, has_lora, lora_parameters, lora_settings, lora_state
 from generation.models.patch_autoencoder import (
@@ -33,6 +33,7 @@ from generation.weights.files import (
 )
 from generation.weights.verify import file_sha256
 from recon.errors import OutputExistsError, WeightsError
+from tests.generation.lift.tiny_network import TINY_LIFT
 from tests.generation.models.random_weights import numbers, with_random_weights
 from tests.generation.models.small_unets import SV4D, sv4d, sv4d_inputs
 from tests.generation.tiny_trained import GRID, ORBIT
@@ -42,14 +43,13 @@ ENCODER = ConvImageEncoderConfig(8, (32,), 8)
 BASE, OTHER = 64 * "a", 64 * "b"
 SCALE = 0.1 + 0.2  # has no short decimal form
 VAE = PatchAutoencoderConfig(2, 12, 4, 1, 1, latent_scale=SCALE)
-LIFT = LiftConfig(32, (32, 32, 32), (1, 1), 1)
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vae": lambda: PatchAutoencoder(VAE),
     "sv3d": lambda: SV3DUNet(ORBIT),
     "sv4d": lambda: SV4DUNet(GRID),
     "image-encoder": lambda: ConvImageEncoder(ENCODER),
-    "lift": lambda: build_network(LIFT),
-    "lift without image encoder": lambda: build_network(replace(LIFT, encoder=False)),
+    "lift": lambda: build_network(TINY_LIFT),
+    "lift without image encoder": lambda: build_network(replace(TINY_LIFT, encoder=False)),
 }
 OLDER = ("sv3d", "sv4d", "image-encoder", "vae", "lora", "structure-branch")
 

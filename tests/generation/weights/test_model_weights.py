@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from generation.lift.network import LiftConfig, build_network
+from generation.lift.network import build_network
 from generation.networks import Architecture
 from generation.weights import files
 from generation.weights.catalogue import LIFT_FILE, VAE_FILE, expected_shapes, published
@@ -27,6 +27,7 @@ from generation.weights.model_weights import (
 )
 from generation.weights.verify import file_sha256
 from recon.errors import WeightsError
+from tests.generation.lift.tiny_network import TINY_LIFT
 from tests.generation.models.random_weights import numbers
 from tests.generation.tiny_trained import (
     AUTOENCODER,
@@ -242,7 +243,7 @@ def test_other_numbers_in_any_file_change_the_identity(folder, change: Callable[
 
 
 def test_the_network_of_lift_predicts_the_same_after_a_round_trip_in_half_precision(tmp_path):
-    network = build_network(LiftConfig(32, (32, 32, 32), (1, 1), 1)).eval()
+    network = build_network(TINY_LIFT).eval()
     path = tmp_path / LIFT_FILE
     files.save_weights(path, network.config, network.state_dict(), dtype=torch.float16)
     file = open_lift(tmp_path)
