@@ -1,4 +1,4 @@
-"""`fourdvd models`: weights of the published networks on this machine."""
+"""`fourdvd models`: weights of the models on this machine."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ import typer
 from fourdvd_cli import console
 from fourdvd_cli.help import MODEL, Command, Group
 from fourdvd_cli.options import JsonOption, QuietOption, VerboseOption, WeightsOption
-from generation.weights.catalogue import PublishedModel, published, published_model
+from generation.weights.catalogue import (
+    BundledModel,
+    PublishedModel,
+    bundled,
+    known_model,
+    published,
+    published_model,
+)
 
 if TYPE_CHECKING:
+    from generation.weights.model_weights import BundledCheck
     from generation.weights.verify import Check
 
 HEADER = ("model", "file", "size", "gated", "license", "found in")
 NAMES = ", ".join(model.label for model in published.values())
+ALL_NAMES = ", ".join([*bundled, NAMES])
 
 models = typer.Typer(
     name="models",
     cls=Group,
-    help="List, download and verify the weights of published networks.",
+    help="List, download and verify the weights of networks.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -37,6 +46,14 @@ def parse_model(name: str | PublishedModel) -> PublishedModel:
     return model
 
 
+def parse_any(name: str | PublishedModel | BundledModel) -> PublishedModel | BundledModel:
+    """Find a published or bundled model by its name, as `parse_model` does."""
+    model = known_model(name) if isinstance(name, str) else name
+    if model is None:
+        raise typer.BadParameter(f"expected one of {ALL_NAMES}, found {name!r}")
+    return model
+
+
 ModelArgument = Annotated[
     PublishedModel, typer.Argument(metavar="NAME", parser=parse_model, help=f"One of {NAMES}.")
 ]
@@ -44,14 +61,16 @@ ModelArgument = Annotated[
 
 @models.command("list", cls=Command)
 def list_models(weights: WeightsOption = None, json: JsonOption = False) -> None:
-    """List the published networks and where their weights are on this machine."""
-    from generation.weights.store import list_published
+    """List the bundled and the published networks and where their weights are on this machine."""
+    from generation.weights.store import list_bundled, list_published
 
-    found = list_published(weights)
+    own, others = list_bundled(weights).items(), list_published(weights).items()
     if json:
-        console.print_json({"models": [_listed(*each) for each in found.items()]})
+        listed = [*(_listed_bundled(*each) for each in own), *(_listed(*each) for each in others)]
+        console.print_json({"models": listed})
     else:
-        console.print_lines(_columns([HEADER, *(_row(*each) for each in found.items())]))
+        rows = [*(_bundled_row(*each) for each in own), *(_row(*each) for each in others)]
+        console.print_lines(_columns([HEADER, *rows]))
 
 
 @models.command(cls=Command)
@@ -91,11 +110,11 @@ def fetch(
 @models.command(cls=Command)
 def verify(
     names: Annotated[
-        list[PublishedModel] | None,
+        list[Any] | None,
         typer.Argument(
             metavar="NAME...",
-            parser=parse_model,
-            help=f"Any of {NAMES}.",
+            parser=parse_any,
+            help=f"Any of {ALL_NAMES}.",
             show_default="all on this machine",
         ),
     ] = None,
@@ -120,15 +139,57 @@ def verify(
     console.configure(quiet=False, verbose=verbose)
     if file is not None and len(names or []) != 1:
         raise typer.BadParameter("expected exactly one NAME", param_hint="--file")
+    from generation.weights.model_weights import verify_bundled
+    from generation.weights.store import list_bundled
     from generation.weights.verify import raise_failures, verify_found
+    from recon.errors import WeightsError
 
-    checks = verify_found(names or [], weights, file)
+    found = [model for model, paths in list_bundled(weights).items() if paths]
+    own = [model for model in names or found if isinstance(model, BundledModel)]
+    others = [model for model in names or [] if isinstance(model, PublishedModel)]
+    checks = [verify_bundled(model, weights, file) for model in dict.fromkeys(own)]
+    published_checks = verify_found(others, weights, file) if others or not names else []
+    errors = [each.error for each in (*checks, *published_checks)]
+    if not errors:
+        raise WeightsError(
+            "expected weights on this machine, found none",
+            hint="`fourdvd models list` shows what can be fetched",
+        )
     if json:
-        console.print_json({"models": [_checked(each) for each in checks]})
+        facts = [*map(_checked_bundled, checks), *map(_checked, published_checks)]
+        console.print_json({"models": facts})
     else:
-        alone = len(checks) == 1  # a single error is shown as the error of the command
-        console.print_lines([_line(each) for each in checks if each.error is None or not alone])
-    raise_failures(checks)
+        lines = [*map(_bundled_line, checks), *map(_line, published_checks)]
+        alone = len(lines) == 1  # a single error is shown as the error of the command
+        kept = [line for line, error in zip(lines, errors, strict=True) if not (alone and error)]
+        console.print_lines(kept)
+    raise_failures(errors)
+
+
+def _listed_bundled(model: BundledModel, paths: Sequence[Path]) -> dict[str, Any]:
+    return {
+        "name": model.label,
+        "file": model.files[0],
+        "size_bytes": sum(path.stat().st_size for path in paths) if paths else None,
+        "licence": model.license,
+        "licence_url": None,
+        "gated": False,
+        "page": None,
+        "found": bool(paths),
+        "path": str(paths[0]) if paths else None,
+    }
+
+
+def _bundled_row(model: BundledModel, paths: Sequence[Path]) -> tuple[str, ...]:
+    size = sum(path.stat().st_size for path in paths)
+    return (
+        model.label,
+        model.files[0] if len(model.files) == 1 else f"{len(model.files)} files",
+        f"{size / 1e6:.0f} MB" if paths else "–",
+        "no",
+        model.license,
+        str(paths[0].parent) if paths else "– (not found)",
+    )
 
 
 def _listed(model: PublishedModel, path: Path | None) -> dict[str, Any]:
@@ -160,6 +221,19 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Align rows in columns; unlike a rich table, it never cuts long paths."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _checked_bundled(check: BundledCheck) -> dict[str, Any]:
+    facts: dict[str, Any] = {"path": str(check.paths[0]) if check.paths else None}
+    if check.error is not None:
+        facts["error"] = str(check.error)
+    return {"name": check.model.label, "ok": check.error is None, **facts}
+
+
+def _bundled_line(check: BundledCheck) -> str:
+    if check.error is not None:
+        return f"– {check.model.label}: {check.error}"
+    return f"✓ {check.model.label}: all tensors in {', '.join(map(str, check.paths))}"
 
 
 def _checked(check: Check) -> dict[str, Any]:

@@ -104,6 +104,26 @@ class PublishedModel:
         )
 
 
+@dataclass(frozen=True)
+class BundledModel:
+    """A model whose weights are part of this package; a folder of users may hold others.
+
+    Attributes:
+        name: name in commands and messages.
+        files: names of its files.
+        license: name of the license of the bundled weights.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    license: str = "Apache-2.0"
+
+    @property
+    def label(self) -> str:
+        """The name in commands and messages."""
+        return self.name
+
+
 class TrainedModel(NamedTuple):
     """One of the two diffusion models of a trained cascade.
 
@@ -187,6 +207,19 @@ CASCADE_FILES = (
     BRANCH_FILE,
 )
 """All files of a trained cascade."""
+
+bundled: dict[str, BundledModel] = {
+    model.name: model
+    for model in (
+        BundledModel("lift", (LIFT_FILE,)),
+        BundledModel("mini", CASCADE_FILES),
+    )
+}
+
+
+def known_model(name: str) -> PublishedModel | BundledModel | None:
+    """Return the published or bundled model with a name, with "-" or "_"; None if unknown."""
+    return bundled.get(name) or published_model(name)
 
 
 def published_model(name: str) -> PublishedModel | None:

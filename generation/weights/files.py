@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from generation.lift.network import LiftConfig, build_network
 from generation.models.image_encoders import ConvImageEncoder, ConvImageEncoderConfig
-from generation.models.loading import load_module
+from generation.models.loading import compare_shapes, load_module
 from generation.models.lora import LoraSettings, add_lora, load_lora_state, merge_lora
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from generation.models.structure_branch import (
@@ -144,6 +144,36 @@ class WeightsFile:
                     hint=f"use the {role} they were trained with, or train them with this one",
                 )
 
+    def check_shapes(self) -> None:
+        """Check that the file has the tensors of its network, by its header; not their values.
+
+        LoRAs and structure branches, which are no networks of their own, are not checked.
+
+        Raises:
+            WeightsError: the configuration is not valid, or a tensor is missing, extra or of
+                another shape.
+        """
+        build = KINDS[self.kind].build
+        if build is None:
+            return
+        entries, _ = read_header(self.path)
+        found = {name: entry.shape for name, entry in entries.items()}
+        try:
+            with torch.device("meta"):
+                network = build(self.config)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise self._not_buildable(error) from error
+        expected = {name: tuple(each.shape) for name, each in network.state_dict().items()}
+        difference = compare_shapes(found, expected)
+        if difference.total:
+            raise WeightsError(f"{self.path}: the tensors do not fit the config: {difference}")
+
+    def _not_buildable(self, error: Exception) -> WeightsError:
+        return WeightsError(
+            f"{self.path}: expected a config that a network can be built from, found "
+            f"{self.config} ({error})"
+        )
+
     def tensors(
         self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> dict[str, Tensor]:
@@ -180,10 +210,7 @@ class WeightsFile:
                 network = build(self.config)
             return load_module(network, self.tensors(dtype, device))
         except (ValueError, TypeError, RuntimeError) as error:
-            raise WeightsError(
-                f"{self.path}: expected a config that a network can be built from, found "
-                f"{self.config} ({error})"
-            ) from error
+            raise self._not_buildable(error) from error
         except WeightsError as error:
             raise WeightsError(f"{self.path}: {error}") from error
 

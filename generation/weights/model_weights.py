@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from safetensors import safe_open
@@ -21,10 +21,19 @@ from generation.models.loading import Shape, load_module
 from generation.models.patch_autoencoder import ScaledDecoder
 from generation.models.vae import decoder_state, encoder_state
 from generation.networks import Architecture, Networks
-from generation.weights.catalogue import CASCADE_KINDS, PublishedModel, published, trained
+from generation.weights.catalogue import (
+    CASCADE_KINDS,
+    VAE_FILE,
+    BundledModel,
+    PublishedModel,
+    bundled,
+    published,
+    trained,
+)
 from generation.weights.files import KINDS, WeightsFile, describe
-from generation.weights.store import find_lift, find_published, find_trained
+from generation.weights.store import find_bundled, find_lift, find_published, find_trained
 from generation.weights.verify import Verification, file_sha256, verify_weights
+from recon.errors import WeightsError
 from recon.resume import fingerprint
 
 UNET = "model.diffusion_model."  # prefixes of the keys in a published file
@@ -290,6 +299,53 @@ def open_lift(folder: str | Path | None = None) -> WeightsFile:
         >>> network = open_lift().build(torch.float32, "cpu")
     """
     return describe(find_lift(folder), "lift")
+
+
+def verify_bundled(
+    model: BundledModel, folder: str | Path | None = None, file: str | Path | None = None
+) -> BundledCheck:
+    """Verify the weights of a bundled model: by their headers, and that files fit each other.
+
+    Args:
+        model: description of the model.
+        folder: folder to search first.
+        file: file to verify instead of searching.
+    """
+    paths: list[Path] = []
+    try:
+        paths = find_bundled(model, folder) if file is None else [Path(file)]
+        kind = "lift" if model == bundled["lift"] else None
+        opened = {path.name: describe(path, kind) for path in paths}
+        for each in opened.values():
+            each.check_shapes()
+        if len(opened) > 1:
+            _check_cascade(opened)
+        return BundledCheck(model, paths, None)
+    except WeightsError as error:
+        return BundledCheck(model, paths, error)
+
+
+class BundledCheck(NamedTuple):
+    """Result of verifying one bundled model.
+
+    Attributes:
+        model: the model.
+        paths: paths of its files; empty if one is not found.
+        error: the error; None if all files are valid.
+    """
+
+    model: BundledModel
+    paths: list[Path]
+    error: WeightsError | None
+
+
+def _check_cascade(opened: Mapping[str, WeightsFile]) -> None:
+    """Check that the networks of a cascade were trained with each other."""
+    for model in trained.values():
+        for name in (model.unet_file, model.image_encoder_file):
+            opened[name].check_requires(vae=opened[VAE_FILE].sha256)
+    for name in CASCADE_KINDS:
+        opened[name].check_requires(base=opened[trained["mini"].unet_file].sha256)
 
 
 def open_cascade_files(files: Mapping[str, Path], base_sha256: str) -> dict[str, WeightsFile]:

@@ -16,8 +16,10 @@ from pathlib import Path
 from generation.weights.catalogue import (
     LIFT_FILE,
     VAE_FILE,
+    BundledModel,
     PublishedModel,
     TrainedModel,
+    bundled,
     published,
     trained,
 )
@@ -89,6 +91,25 @@ def list_published(folder: str | Path | None = None) -> dict[PublishedModel, Pat
     """
     search_folders(folder)
     return {model: _found_or_none(model, folder) for model in published.values()}
+
+
+def list_bundled(folder: str | Path | None = None) -> dict[BundledModel, list[Path]]:
+    """List all bundled models, each with the paths of its files; none if one is missing.
+
+    Args:
+        folder: folder to search first.
+
+    Raises:
+        WeightsError: `folder` is not a folder.
+    """
+    search_folders(folder)
+    found = {}
+    for model in bundled.values():
+        try:
+            found[model] = find_bundled(model, folder)
+        except WeightsError:
+            found[model] = []
+    return found
 
 
 def _found_or_none(model: PublishedModel, folder: str | Path | None) -> Path | None:
@@ -185,21 +206,42 @@ def find_lift(folder: str | Path | None = None) -> Path:
     Raises:
         WeightsError: `folder` is missing or is not a folder, or the package lacks the file.
     """
-    bundled = Path(str(resources.files("generation"))) / "lift" / LIFT_FILE
+    own = package_folder() / "lift" / LIFT_FILE
     if folder is not None and (path := _existing(Path(folder)) / LIFT_FILE).is_file():
         return path
-    if not bundled.is_file():
+    if not own.is_file():
         raise WeightsError(
-            f"the weights of lift are missing: no {bundled}",
+            f"the weights of lift are missing: no {own}",
             hint="`fourdvd train lift` trains them; --weights DIR names a folder that has "
             f"{LIFT_FILE}",
         )
-    return bundled
+    return own
+
+
+def find_bundled(model: BundledModel, folder: str | Path | None = None) -> list[Path]:
+    """Find the files of a bundled model, in a folder of the user or in this package.
+
+    Args:
+        model: description of the model.
+        folder: folder named by the user; it is used if it holds files of the model.
+
+    Raises:
+        WeightsError: a file is missing, or `folder` is not a folder.
+    """
+    if model == bundled["lift"]:
+        return [find_lift(folder)]
+    place = trained_folder(folder)
+    return [_in_cascade(place, name) for name in model.files]
 
 
 def bundled_folder() -> Path:
     """Return the folder of `mini`, the trained cascade that is part of this package."""
-    return Path(str(resources.files("generation"))) / "mini"
+    return package_folder() / "mini"
+
+
+def package_folder() -> Path:
+    """Return the folder of this package, which has the bundled weights in subfolders."""
+    return Path(str(resources.files("generation")))
 
 
 def trained_folder(folder: str | Path | None = None) -> Path:

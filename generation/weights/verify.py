@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from generation.models.loading import Shape, ShapeDifference, compare_shapes
 from generation.weights.catalogue import PublishedModel, expected_shapes, published
-from generation.weights.store import find_published, list_published, search_folders
+from generation.weights.store import find_published, list_published
 from recon.errors import WeightsError
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
@@ -113,27 +113,25 @@ def verify_found(
         file: file to verify as the only model, instead of searching.
 
     Raises:
-        WeightsError: no models are named and none is found, or `folder` is not a folder.
+        WeightsError: `folder` is not a folder.
     """
     here = list_published(folder)
     named = models or [model for model, path in here.items() if path is not None]
-    if not named:
-        places = [*map(str, search_folders(folder)), "the Hugging Face cache"]
-        raise WeightsError(
-            f"expected published weights in {', '.join(places)}, found none",
-            hint="`fourdvd models list` shows what can be fetched",
-        )
     return [_check(model, folder, file) for model in dict.fromkeys(named)]
 
 
-def raise_failures(checks: Sequence[Check]) -> None:
-    """Raise the error of the only check, or one that counts the failures."""
-    errors = [check.error for check in checks if check.error is not None]
-    if errors and len(checks) == 1:
+def raise_failures(found: Sequence[WeightsError | None]) -> None:
+    """Raise the error of the only check, or one that counts the failures.
+
+    Args:
+        found: the error of each check; None where the weights are valid.
+    """
+    errors = [error for error in found if error is not None]
+    if errors and len(found) == 1:
         raise errors[0]
     if errors:
         raise WeightsError(
-            f"{len(errors)} of {len(checks)} models have missing or invalid weights",
+            f"{len(errors)} of {len(found)} models have missing or invalid weights",
             hint=errors[0].hint,
         ) from errors[0]
 

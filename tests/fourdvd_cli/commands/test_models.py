@@ -1,9 +1,14 @@
 import json
 
 import pytest
+import torch
 from huggingface_hub import constants
 
-from generation.weights.catalogue import expected_shapes, published
+from generation.models.patch_autoencoder import PatchAutoencoderConfig
+from generation.weights.catalogue import bundled, expected_shapes, published
+from generation.weights.files import save_weights
+from tests.generation.lift.tiny_lift import tiny_network, write_lift
+from tests.generation.tiny_trained import write_trained_cascade
 from tests.generation.weights.published_files import write_hollow
 
 LABELS = [model.label for model in published.values()]
@@ -11,7 +16,8 @@ LABELS = [model.label for model in published.values()]
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path, monkeypatch) -> None:
-    """Hide the weights of this machine."""
+    """Hide the weights of this machine, and those of the package."""
+    monkeypatch.setattr("generation.weights.store.package_folder", lambda: tmp_path / "package")
     monkeypatch.delenv("FOURDVD_WEIGHTS", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
 
@@ -28,7 +34,7 @@ def folder(tmp_path):
 
 def found_names(fourdvd, *arguments):
     listed = json.loads(fourdvd("models", "list", "--json", *arguments).stdout)["models"]
-    assert [model["name"] for model in listed] == LABELS
+    assert [model["name"] for model in listed] == [*bundled, *LABELS]
     return [model["name"] for model in listed if model["found"]]
 
 
@@ -42,7 +48,7 @@ def test_the_list_has_every_model_and_where_its_weights_are(fourdvd, folder, mon
 def test_a_model_is_listed_with_its_file_size_license_and_page(fourdvd, folder):
     outcome = fourdvd("models", "list", "--json", "--weights", folder)
     assert outcome.stderr == ""
-    assert json.loads(outcome.stdout)["models"][1] == {
+    assert json.loads(outcome.stdout)["models"][len(bundled) + 1] == {
         "name": "sv3d_p",
         "file": "sv3d_p.safetensors",
         "size_bytes": 9_368_890_196,
@@ -60,9 +66,9 @@ def test_without_json_each_model_is_a_line_and_no_path_is_cut(fourdvd, folder):
     deep.mkdir()
     write_hollow(deep / "sv4d.safetensors", {})
     lines = fourdvd("models", "list", "--weights", deep).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["model", *LABELS]
-    assert [line.endswith(str(deep)) for line in lines] == [False] * 3 + [True] + [False] * 2
-    assert "11.9 GB" in lines[3]
+    assert [line.split()[0] for line in lines] == ["model", *bundled, *LABELS]
+    assert [line.endswith(str(deep)) for line in lines] == [False] * 5 + [True] + [False] * 2
+    assert "11.9 GB" in lines[5]
 
 
 @pytest.mark.parametrize("name", ["sv4d2-8views", "sv4d2_8views"])
@@ -118,6 +124,52 @@ def test_verifying_without_any_weights_exits_with_4(fourdvd):
     outcome = fourdvd("models", "verify")
     assert (outcome.exit_code, outcome.stdout) == (4, "")
     assert "weights" in outcome.stderr
+
+
+def test_bundled_weights_are_listed_and_verified(fourdvd, tmp_path):
+    for place in ("lift", "mini"):
+        (tmp_path / "package" / place).mkdir(parents=True)
+    write_lift(tmp_path / "package" / "lift")
+    write_trained_cascade(tmp_path / "package" / "mini")
+    first = json.loads(fourdvd("models", "list", "--json").stdout)["models"][0]
+    file = tmp_path / "package" / "lift" / "lift.safetensors"
+    assert first == {
+        "name": "lift",
+        "file": "lift.safetensors",
+        "size_bytes": file.stat().st_size,
+        "licence": "Apache-2.0",
+        "licence_url": None,
+        "gated": False,
+        "page": None,
+        "found": True,
+        "path": str(file),
+    }
+    outcome = fourdvd("models", "verify")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert [line.split(":")[0] for line in outcome.stdout.splitlines()] == ["✓ lift", "✓ mini"]
+    assert fourdvd("models", "verify", "mini", "--json").exit_code == 0
+
+
+def test_bundled_weights_that_do_not_fit_are_reported(fourdvd, tmp_path):
+    network = tiny_network()
+    state = network.state_dict() | {"stem.weight": torch.zeros(1, 2)}
+    save_weights(tmp_path / "lift.safetensors", network.config, state)
+    outcome = fourdvd("models", "verify", "lift", "--weights", tmp_path)
+    assert outcome.exit_code == 4
+    assert "stem.weight" in outcome.stderr
+    cascade = write_trained_cascade(tmp_path / "cascade")
+    save_weights(tmp_path / "vae.safetensors", PatchAutoencoderConfig(), {})
+    (tmp_path / "vae.safetensors").replace(cascade / "vae.safetensors")
+    outcome = fourdvd("models", "verify", "mini", "--weights", cascade, "--json")
+    assert outcome.exit_code == 4
+    assert "vae.safetensors" in json.loads(outcome.stdout)["models"][0]["error"]
+
+
+@pytest.mark.parametrize("name", ["lift", "mini"])
+def test_missing_bundled_weights_exit_with_4(fourdvd, name):
+    outcome = fourdvd("models", "verify", name)
+    assert outcome.exit_code == 4
+    assert "fourdvd train" in outcome.stderr
 
 
 def test_a_file_of_any_name_can_be_verified(fourdvd, folder):
