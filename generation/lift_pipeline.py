@@ -92,7 +92,7 @@ class LiftPipeline(Pipeline[Plan]):
             distance=settings.distance,
             clockwise=settings.clockwise,
         )
-        return clip.square(settings.size or SIZE, RATIO), plan
+        return clip.square(settings.size or SIZE, RATIO, around_object=True), plan
 
     @staticmethod
     def find_files(plan: Plan, weights_folder: Path | None = None) -> dict[str, Path | None]:

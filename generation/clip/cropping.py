@@ -1,8 +1,9 @@
 """Square crops of a clip, all of one size, so that the object keeps its size and its motion.
 
 By default the crop is centered in the image, as in SV4D's own preprocessing, and as small as the
-object allows over all frames; it can follow the object instead. Letters: T frames, H × W pixels;
-positions are (row, column) in source pixels, from the upper left corner of the first pixel.
+object allows over all frames; it can be centered on the object, or follow it, instead.
+Letters: T frames, H × W pixels; positions are (row, column) in source pixels, from the upper left
+corner of the first pixel.
 
 Source: `preprocess_video`,
 https://github.com/Stability-AI/generative-models/blob/0ad7de9a5cb53fd63d6d30a4f385485e72e08597/scripts/demo/sv4d_helpers.py
@@ -65,6 +66,21 @@ def centered_crop(boxes: np.ndarray, height: int, width: int, ratio: float) -> C
         InputError: the square would be too large.
     """
     return _crop(boxes, np.tile([height // 2, width // 2], (len(boxes), 1)), ratio)
+
+
+def fixed_crop(boxes: np.ndarray, ratio: float) -> Crop:
+    """Choose a square around the object, the same in all frames.
+
+    Args:
+        boxes: bounding boxes of the object, NaN where there is none, [T, 4]; at least one frame
+            must have a box.
+        ratio: longest side of the boxes of all frames over the side of the square, in (0, 1].
+
+    Raises:
+        InputError: the square would be too large.
+    """
+    middle = (np.nanmin(boxes[:, :2], axis=0) + np.nanmax(boxes[:, 2:], axis=0)) / 2
+    return _crop(boxes, np.tile(middle, (len(boxes), 1)), ratio)
 
 
 def following_crop(boxes: np.ndarray, ratio: float) -> Crop:

@@ -17,7 +17,14 @@ import numpy as np
 from PIL import Image
 
 from generation.clip import matting
-from generation.clip.cropping import Crop, bounding_box, centered_crop, cut_square, following_crop
+from generation.clip.cropping import (
+    Crop,
+    bounding_box,
+    centered_crop,
+    cut_square,
+    fixed_crop,
+    following_crop,
+)
 from generation.clip.matting import alpha_on_white, cut_from_white, mask_on_white
 from generation.clip.reading import FrameSelection, read_clip
 from recon.errors import InputError
@@ -49,8 +56,8 @@ class SquareClip(NamedTuple):
     crop: Crop
     warnings: tuple[str, ...]
 
-    def square(self, size: int, ratio: float) -> SquareClip:
-        """Return the clip itself; it is square already.
+    def square(self, size: int, ratio: float, around_object: bool = False) -> SquareClip:
+        """Return the clip itself; it is square already. Arguments as in `Clip.square`.
 
         Raises:
             InputError: the frames have another size.
@@ -72,7 +79,7 @@ class Clip:
         frames: sRGB, with straight alpha if the source has any, uint8, [T, H, W, 3 or 4].
         fps: frames per second at which they play at the source's speed.
         source_frames: frame numbers in the source, T of them.
-        recenter: whether the square follows the object instead of staying in the middle.
+        recenter: whether the square follows the object instead of staying in one place.
         warnings: sentences about what may spoil the result.
     """
 
@@ -92,11 +99,13 @@ class Clip:
         """Mask of the object, bool, [T, H, W]."""
         return np.stack([_mask(frame) for frame in self.frames])
 
-    def crop(self, ratio: float) -> Crop:
+    def crop(self, ratio: float, around_object: bool = False) -> Crop:
         """Choose the squares to cut.
 
         Args:
             ratio: longest side of the object over the side of the square.
+            around_object: whether the square is in the middle of the object, over all frames,
+                instead of in the middle of the image; without effect if it follows the object.
 
         Raises:
             InputError: the ratio is out of range, or the square would be too large.
@@ -106,21 +115,24 @@ class Clip:
         boxes = np.stack([bounding_box(_mask(frame)) for frame in self.frames])
         if self.recenter:
             return following_crop(boxes, ratio)
+        if around_object:
+            return fixed_crop(boxes, ratio)
         return centered_crop(boxes, self.frames.shape[1], self.frames.shape[2], ratio)
 
-    def square(self, size: int, ratio: float) -> SquareClip:
+    def square(self, size: int, ratio: float, around_object: bool = False) -> SquareClip:
         """Cut the square frames.
 
         Args:
             size: side of the square frames in pixels.
             ratio: longest side of the object over the side of the square.
+            around_object: see `crop`.
 
         Raises:
             InputError: a number is out of range, or the square would be too large.
         """
         if not MIN_SIZE <= size <= MAX_SIZE:
             raise InputError(f"expected a size from {MIN_SIZE} to {MAX_SIZE}, found {size}")
-        crop = self.crop(ratio)
+        crop = self.crop(ratio, around_object)
         cut = cut_square if self.alpha_known else _square_from_white
         squares = [cut(frame, crop, t, size) for t, frame in enumerate(self.frames)]
         return SquareClip(

@@ -3,9 +3,11 @@
 import itertools
 import json
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from generation import load_clip, load_pipeline
 from generation.checkpoint import UNFINISHED
@@ -182,10 +184,110 @@ def test_the_estimate_grows_with_frames_and_views(pipeline):
     assert wide.disk_bytes > few.disk_bytes
 
 
-def test_a_clip_is_cropped_so_that_longer_objects_fit(weights, tmp_path):
-    image = np.full((80, 80, 3), 255, np.uint8)
-    image[20:60, 36:44] = (90, 20, 20)
-    write_png(tmp_path / "x.png", image)
-    grid = load_pipeline("lift", weights=weights, device="cpu")(load_clip(tmp_path / "x.png"))
+def frames_folder(folder, frames):
+    """A folder of PNG images."""
+    folder.mkdir()
+    for t, frame in enumerate(frames):
+        write_png(folder / f"{t:03d}.png", frame)
+    return folder
+
+
+def white(T: int, height: int = 80, width: int = 80, channels: int = 3) -> np.ndarray:
+    return np.full((T, height, width, channels), 255, np.uint8)
+
+
+def grid_of(pipeline, source, **options):
+    clip = load_clip(source, **options)
+    return clip, pipeline(clip, views=3, size=64)
+
+
+def test_an_object_fills_seven_tenths_of_the_image_wherever_it_is(pipeline, tmp_path):
+    frames = white(2, 80, 120)
+    frames[0, 10:40, 4:12] = frames[1, 20:50, 4:12] = (90, 20, 20)
+    _, grid = grid_of(pipeline, frames_folder(tmp_path / "x", frames))
+    shown = (grid.images[grid.is_input][..., 3] > 128).any(0)
+    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+    assert len(rows) / 64 == pytest.approx(RATIO, abs=0.04)
+    assert (rows[0] + rows[-1]) / 2 == pytest.approx(31.5, abs=1.5)
+    assert (columns[0] + columns[-1]) / 2 == pytest.approx(31.5, abs=1.5)
+
+
+def test_frames_without_an_object_are_empty_in_all_views(pipeline, tmp_path):
+    frames = white(4)
+    frames[[0, 3], 20:60, 36:44] = (90, 20, 20)
+    clip, grid = grid_of(pipeline, frames_folder(tmp_path / "x", frames))
+    assert any("2 of 4 frames" in warning for warning in clip.warnings)
+    is_shown = (grid.images[..., 3] > 128).any(axis=(1, 2))
+    assert (is_shown == np.isin(grid.frame, [0, 3])).all()
+
+
+def test_an_object_that_is_cut_off_is_closed_at_the_border_and_warned_of(pipeline, tmp_path):
+    frames = white(1)
+    frames[:, 20:60, 60:] = (90, 20, 20)
+    clip, grid = grid_of(pipeline, frames_folder(tmp_path / "x", frames))
+    assert any("right" in warning for warning in clip.warnings)
+    assert (grid.images[..., 3] > 128).any(axis=(1, 2)).all()
+
+
+def test_two_objects_are_lifted_as_one(pipeline, tmp_path):
+    frames = white(1)
+    frames[:, 20:60, 16:28] = frames[:, 20:60, 50:62] = (90, 20, 20)
+    _, grid = grid_of(pipeline, frames_folder(tmp_path / "x", frames))
+    middle = grid.image(0, 0)[32, :, 3] > 128
+    assert np.diff(middle.astype(int)).tolist().count(1) == 2  # both are there, and a gap
+    back = grid.image(2, 0)[32, :, 3] > 128
+    assert np.diff(back.astype(int)).tolist().count(1) == 2
+
+
+@pytest.mark.parametrize("T", [1, 300])
+def test_clips_of_any_length_become_grids(pipeline, tmp_path, T):
+    frames = white(T, 32, 32)
+    frames[:, 8:24, 12:20] = (90, 20, 20)
+    clip = load_clip(frames_folder(tmp_path / "x", frames), frames=T)
+    grid = pipeline(clip, views=1, size=64)
+    assert (grid.V, grid.T) == (2, T)
+    assert (grid.images[..., 3] > 128).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize(("side", "extent"), [(16, 8), (256, 16)])
+def test_small_objects_are_enlarged(pipeline, tmp_path, side, extent):
+    frames = white(1, side, side)
+    low, high = (side - extent) // 2, (side + extent) // 2
+    frames[:, low:high, low:high] = (90, 20, 20)
+    _, grid = grid_of(pipeline, frames_folder(tmp_path / "x", frames))
     rows = np.flatnonzero((grid.image(0, 0)[..., 3] > 128).any(1))
-    assert len(rows) / 256 == pytest.approx(RATIO, abs=0.03)
+    assert len(rows) / 64 == pytest.approx(RATIO, abs=0.1)
+    assert (grid.images[..., 3] > 128).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1"])
+def test_grey_frames_make_grey_views(pipeline, tmp_path, mode):
+    frames = white(2)
+    frames[:, 20:60, 30:50] = 60 if mode != "1" else 0
+    (tmp_path / "x").mkdir()
+    for t, frame in enumerate(frames):
+        image = Image.fromarray(frame)
+        if mode == "LA":
+            image.putalpha(Image.fromarray((frame[..., 0] < 255).astype(np.uint8) * 255))
+        image.convert(mode).save(tmp_path / "x" / f"{t}.png")
+    _, grid = grid_of(pipeline, tmp_path / "x")
+    own = grid.images[grid.is_input]
+    shown = own[own[..., 3] > 200][:, :3]
+    assert len(shown)
+    assert np.ptp(shown, axis=1).max() == 0
+
+
+def test_a_video_in_grey_is_read(pipeline, tmp_path):
+    frames = white(5)
+    frames[:, 20:60, 30:50] = 60
+    with imageio.imopen(tmp_path / "x.mp4", "w", plugin="pyav") as file:
+        file.init_video_stream("libx264", fps=10, pixel_format="gray")
+        for frame in frames:
+            file.write_frame(frame[..., 0], pixel_format="gray")
+    _, grid = grid_of(pipeline, tmp_path / "x.mp4")
+    assert (grid.images[..., 3] > 128).any(axis=(1, 2)).all()
+
+
+def test_an_image_without_an_object_is_refused(pipeline, tmp_path):
+    with pytest.raises(InputError, match="nothing but white in all 2 frames"):
+        grid_of(pipeline, frames_folder(tmp_path / "x", white(2)))
