@@ -31,6 +31,7 @@ from generation.lift.lifting import (
     network_images,
     predict_layers,
     predict_yaw,
+    seen_by,
     surface_layers,
 )
 from generation.lift.network import LiftConfig, LiftNetwork, build_network
@@ -145,11 +146,12 @@ class LiftPipeline(Pipeline[Plan]):
         seconds: dict[str, float] = {}
         small = network_images(clip.images, self.weights.config.size)
         layers, steps = self._layers(small, plan, checkpoint, on_step, should_stop, seconds)
-        with _timed(seconds, "draw"):
+        with _timed(seconds, "smooth"):
             in_world = [
-                surface_layers(layers, image, t, plan.fov_deg, plan.distance)
-                for t, image in enumerate(small)
+                seen_by(each, plan.fov_deg, plan.distance)
+                for each in surface_layers(layers, small, clip.images)
             ]
+        with _timed(seconds, "draw"):
             own, *others = plan.cameras(clip.images.shape[1])
             views = draw_views(in_world, clip.images, own, others, steps)
         images = np.concatenate([clip.images[None], views])

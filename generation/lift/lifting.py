@@ -2,6 +2,7 @@
 
     images ──network──▶ yaw of each frame ──yaw_path──▶ yaw ─┐
     images ──────────────────────────────────────────────────┴─network──▶ surface layers
+    layers ──smoothed──▶ layers, over time
     layers, image ──surface_of──▶ surface of a frame ──draw──▶ its views
 
 The network sees each image and its mirror image; the two predictions are averaged. It was trained
@@ -25,6 +26,7 @@ from torch.nn.functional import interpolate
 
 from generation.lift.drawing import draw
 from generation.lift.network import LiftNetwork, LiftPrediction
+from generation.lift.smoothing import smoothed
 from generation.lift.surface import surface_of
 from generation.lift.yaw import mirrored_bins, yaw_path
 from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY, SurfaceLayers
@@ -206,37 +208,47 @@ def _averaged(prediction: LiftPrediction) -> tuple[Tensor, Tensor, Tensor]:
     return mean(prediction.depth), mean(prediction.gap), color
 
 
-def surface_layers(
-    layers: LiftedLayers, image: Tensor, frame: int, fov_deg: float, distance: float
-) -> SurfaceLayers:
-    """Return the layers of one frame in world units.
+def surface_layers(layers: LiftedLayers, images: Tensor, clip: np.ndarray) -> list[SurfaceLayers]:
+    """Return the layers of all frames as the training's camera sees them, smoothed over time.
 
     Args:
         layers: layers of the clip.
-        image: the frame's image, see `network_images`, [4, S, S].
-        frame: number of the frame.
-        fov_deg: field of view of the camera.
-        distance: distance of the camera.
+        images: see `network_images`, [T, 4, S, S].
+        clip: RGBA, uint8, [T, H, W, 4].
     """
+    frames = zip(layers.depth, layers.gap, layers.color, images, strict=True)
+    return smoothed([_surface_layers(*frame) for frame in frames], clip)
+
+
+def _surface_layers(depth: Tensor, gap: Tensor, color: Tensor, image: Tensor) -> SurfaceLayers:
     mask = image[3].numpy() >= INSIDE
-    gap = mask & (layers.gap[frame].numpy() > 0)
-    depth = distance + _world_scale(fov_deg, distance) * layers.depth[frame].numpy()
-    depth[FIRST_EXIT : LAST_ENTRY + 1, ~gap] = depth[[FRONT, BACK]][:, ~gap].mean(0)
+    is_gap = mask & (gap.numpy() > 0)
+    depths = DISTANCE + depth.numpy()
+    depths[FIRST_EXIT : LAST_ENTRY + 1, ~is_gap] = depths[[FRONT, BACK]][:, ~is_gap].mean(0)
     own = (255 * image[:3] / image[3].clamp(min=1 / 255)).round().clamp(0, 255).to(torch.uint8)
-    color = torch.cat([own[None], layers.color[frame]]).permute(0, 2, 3, 1).numpy()
-    color[FIRST_EXIT : LAST_ENTRY + 1, ~gap] = color[[BACK, FRONT]][:, ~gap]
+    colors = torch.cat([own[None], color]).permute(0, 2, 3, 1).numpy()
+    colors[FIRST_EXIT : LAST_ENTRY + 1, ~is_gap] = colors[[BACK, FRONT]][:, ~is_gap]
     return SurfaceLayers(
-        np.where(mask, depth, 0).astype(np.float32), color * mask[..., None], mask, gap
+        np.where(mask, depths, 0).astype(np.float32), colors * mask[..., None], mask, is_gap
     )
 
 
-def _world_scale(fov_deg: float, distance: float) -> float:
-    """Return the width that a camera sees at its distance, over that of the training's camera."""
+def seen_by(layers: SurfaceLayers, fov_deg: float, distance: float) -> SurfaceLayers:
+    """Move layers from the training's camera to another one.
+
+    Args:
+        layers: layers of one frame.
+        fov_deg: field of view of the other camera.
+        distance: distance of the other camera.
+    """
 
     def width(fov: float, far: float) -> float:
+        """Return half the width that a camera sees at its distance."""
         return far * math.tan(math.radians(fov) / 2)
 
-    return width(fov_deg, distance) / width(FOV_DEG, DISTANCE)
+    scale = width(fov_deg, distance) / width(FOV_DEG, DISTANCE)
+    moved = distance + scale * (layers.depth - DISTANCE)
+    return layers._replace(depth=np.where(layers.mask, moved, 0).astype(np.float32))
 
 
 def draw_views(

@@ -79,7 +79,7 @@ def test_a_grid_in_memory_is_the_one_in_the_folder(pipeline, tmp_path):
     assert len(report["weights"]["lift"]["sha256"]) == 64
     assert report["dtype"] == "float32"
     assert len(report["yaw_deg"]) == 3
-    assert report["seconds"].keys() == {"load", "predict", "draw"}
+    assert report["seconds"].keys() == {"load", "predict", "smooth", "draw"}
 
 
 def test_options_reach_the_cameras(pipeline):
@@ -239,7 +239,7 @@ def test_two_objects_are_lifted_as_one(pipeline, tmp_path):
     assert np.diff(back.astype(int)).tolist().count(1) == 2
 
 
-@pytest.mark.parametrize("T", [1, 300])
+@pytest.mark.parametrize("T", [1, pytest.param(300, marks=pytest.mark.slow)])
 def test_clips_of_any_length_become_grids(pipeline, tmp_path, T):
     frames = white(T, 32, 32)
     frames[:, 8:24, 12:20] = (90, 20, 20)

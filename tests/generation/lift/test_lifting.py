@@ -11,10 +11,11 @@ from generation.lift.lifting import (
     network_images,
     predict_layers,
     predict_yaw,
+    seen_by,
     surface_layers,
 )
 from generation.lift.yaw import yaw_path
-from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY
+from generation.surface_layers import BACK, FIRST_EXIT, FRONT
 from recon.errors import Interrupted
 from recon.grid import orbit_camera
 from recon.progress import Progress
@@ -104,15 +105,13 @@ def test_bfloat16_changes_little(predictor, images):
 
 
 @pytest.mark.parametrize(("fov_deg", "distance"), [(33.8, 3.2), (33.8, 2.0), (60.0, 3.2)])
-def test_depths_scale_with_the_width_that_the_camera_sees(
-    predictor, images, fov_deg, distance
-):  # fmt: skip
+def test_depths_scale_with_the_width_that_the_camera_sees(predictor, images, fov_deg, distance):
     layers = predict_layers(predictor, images, 0.1, UNKNOWN, steps())
-    found = surface_layers(layers, images[0], 0, fov_deg, distance)
+    ours = surface_layers(layers, images, tiny_clip(5).images)[0]
+    found = seen_by(ours, fov_deg, distance)
     scale = distance * np.tan(np.radians(fov_deg) / 2) / (3.2 * np.tan(np.radians(33.8) / 2))
-    wanted = distance + scale * layers.depth[0].numpy()
-    assert np.allclose(found.depth[[FRONT, BACK]][:, found.mask],
-                       wanted[[FRONT, BACK]][:, found.mask], atol=1e-5)  # fmt: skip
+    wanted = distance + scale * (ours.depth - 3.2)
+    assert np.allclose(found.depth[:, found.mask], wanted[:, found.mask], atol=1e-5)
     assert (found.depth[:, ~found.mask] == 0).all()
 
 
@@ -120,16 +119,24 @@ def test_layers_are_ordered_and_meet_the_convention_of_single_parts(predictor, i
     layers = predict_layers(predictor, images, 0.1, UNKNOWN, steps())
     gap = torch.linspace(-1, 1, S).expand(5, S, S)  # the right half has two parts
     layers = layers._replace(gap=gap)
-    found = surface_layers(layers, images[1], 1, 33.8, 2.0)
-    assert (found.mask == (images[1, 3].numpy() >= 0.5)).all()
-    assert 0 < found.gap.sum() < found.mask.sum()
-    assert (np.diff(found.depth, axis=0)[:, found.mask] >= 0).all()
-    single = found.mask & ~found.gap
-    middle = found.depth[[FRONT, BACK]][:, single].mean(0)
-    assert np.allclose(found.depth[FIRST_EXIT, single], middle)
-    assert (found.color[FIRST_EXIT, single] == found.color[BACK, single]).all()
-    assert (found.color[LAST_ENTRY, single] == found.color[FRONT, single]).all()
-    assert (found.color[FRONT][found.mask] == (200, 40, 10)).all()
+    for image, found in zip(
+        images, surface_layers(layers, images, tiny_clip(5).images), strict=True
+    ):
+        assert (found.mask == (image[3].numpy() >= 0.5)).all()
+        assert 0 < found.gap.sum() < found.mask.sum()
+        assert (np.diff(found.depth, axis=0)[:, found.mask] >= 0).all()
+        single = found.mask & ~found.gap
+        middle = found.depth[[FRONT, BACK]][:, single].mean(0)
+        assert np.allclose(found.depth[FIRST_EXIT, single], middle)
+    assert (found.color[FRONT][found.mask] == (200, 40, 40)).all()
+
+
+def test_layers_of_a_single_frame_are_those_of_the_network(predictor, images):
+    layers = predict_layers(predictor, images[:1], 0.1, UNKNOWN[:1], steps())
+    (found,) = surface_layers(layers, images[:1], tiny_clip(1).images)
+    predicted = 3.2 + layers.depth[0].numpy()
+    assert np.allclose(found.depth[[FRONT, BACK]][:, found.mask],
+                       predicted[[FRONT, BACK]][:, found.mask], atol=1e-4)  # fmt: skip
 
 
 def test_views_show_the_object_from_all_sides_and_nothing_of_empty_frames(predictor):
@@ -137,7 +144,7 @@ def test_views_show_the_object_from_all_sides_and_nothing_of_empty_frames(predic
     clip[1] = 0
     small = network_images(clip, S)
     layers = predict_layers(predictor, small, 0.0, UNKNOWN[:3], steps())
-    in_world = [surface_layers(layers, small[t], t, 33.8, 2.0) for t in range(3)]
+    in_world = [seen_by(each, 33.8, 2.0) for each in surface_layers(layers, small, clip)]
     cameras = [orbit_camera(azimuth, 0, 2.0, 33.8, 64, 64) for azimuth in (0, 90, 180)]
     views = draw_views(in_world, clip, cameras[0], cameras, steps())
     assert views.shape == (3, 3, 64, 64, 4)
@@ -166,7 +173,7 @@ def test_any_phase_can_be_stopped(predictor, images):
     with pytest.raises(Interrupted):
         predict_layers(predictor, images, 0.1, UNKNOWN, stopping)
     layers = predict_layers(predictor, images, 0.1, UNKNOWN, steps())
-    in_world = [surface_layers(layers, images[t], t, 33.8, 2.0) for t in range(5)]
+    in_world = surface_layers(layers, images, tiny_clip(5).images)
     camera = orbit_camera(0, 0, 2.0, 33.8, 64, 64)
     with pytest.raises(Interrupted):
         draw_views(in_world, tiny_clip(5).images, camera, [camera], stopping)
