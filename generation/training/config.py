@@ -72,6 +72,9 @@ class EngineConfig:
         weight_decay: weight decay of AdamW.
         betas: betas of AdamW.
         max_grad_norm: gradient clipping threshold.
+        average_every: steps between averages of the weights of all processes (local SGD); 0
+            averages their gradients in each step instead. Each process trains on its share of each
+            batch alone between the averages.
         ema_decay: decay of the exponential moving average (EMA) of the weights, which is published.
         precision: "float32", or "bfloat16" for mixed precision; parameters are always float32.
         weights_precision: floating-point type of the published weights.
@@ -101,6 +104,7 @@ class EngineConfig:
     weight_decay: float = 0.0
     betas: tuple[float, ...] = (0.9, 0.999)
     max_grad_norm: float = 1.0
+    average_every: int = 0
     ema_decay: float = 0.999
     precision: str = "float32"
     weights_precision: str = "float32"
@@ -132,6 +136,12 @@ class EngineConfig:
         for name in _NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"expected {name} of at least 0, found {getattr(self, name)}")
+        for name in ("eval_every", "images_every", "checkpoint_every"):
+            if self.average_every and getattr(self, name) % self.average_every:
+                raise InputError(
+                    f"expected {name} to be a multiple of average_every, found "
+                    f"{getattr(self, name)} and {self.average_every}"
+                )
         if self.cooldown_share > 1:
             raise InputError(f"expected cooldown_share in [0, 1], found {self.cooldown_share}")
         decays = (*self.betas, self.ema_decay)
@@ -147,7 +157,8 @@ class EngineConfig:
 
         Other values may change, because they only decide when the training ends and what it writes.
         """
-        return {name: getattr(self, name) for name in _IDENTITY}
+        averaging = {"average_every": self.average_every} if self.average_every else {}
+        return {name: getattr(self, name) for name in _IDENTITY} | averaging
 
 
 _POSITIVE = (
@@ -161,6 +172,7 @@ _NOT_NEGATIVE = (
     "weight_decay",
     "seed",
     "num_workers",
+    "average_every",
 )
 _IDENTITY = (
     "batch_size", "learning_rate", "warmup_steps", "weight_decay", "betas", "max_grad_norm",

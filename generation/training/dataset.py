@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -107,7 +107,7 @@ class GridDataset(Dataset[TrainingSample]):
     spawned processes do not interfere. A `generation.training.samples.SampleSet`.
     """
 
-    samples_per_item: ClassVar[int] = 1
+    samples_per_item = 1
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -79,7 +79,7 @@ class LiftDataset(Dataset[LiftBatch]):
     Its workers should be forked, so that they share this memory.
     """
 
-    samples_per_item: ClassVar[int] = 2
+    samples_per_item = 2
 
     def __init__(
         self,

@@ -178,7 +178,7 @@ class LiftStage:
 
         The layers are the depths of front and back and the colors of back and last entry.
         """
-        some = LiftBatch(*(column[:DRAWN_SAMPLES] for column in samples))
+        some = LiftBatch._make(column[:DRAWN_SAMPLES] for column in samples)
         image = network_image(some)
         found, target = self._predict(image, some.elevation), lift_target(some)
         columns = [
@@ -312,7 +312,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def _parts(samples: LiftBatch) -> list[LiftBatch]:
     starts = range(0, len(samples.name), EVALUATED_TOGETHER)
     return [
-        LiftBatch(*(column[start : start + EVALUATED_TOGETHER] for column in samples))
+        LiftBatch._make(column[start : start + EVALUATED_TOGETHER] for column in samples)
         for start in starts
     ]
 

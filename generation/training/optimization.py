@@ -4,13 +4,20 @@
 
 It optimizes the network of a `Stage`. A step whose loss or gradient is not finite never changes the
 weights.
+
+With `average_every`, each process makes its steps alone, and every few steps the weights, their EMA
+and the moments of AdamW are averaged over the processes, which is called local SGD:
+
+    micro-batches ─▶ loss, gradients ─▶ clipping ─▶ AdamW ─▶ EMA ─▶ every few steps: mean of all
+
+Source: Stich 2019, "Local SGD Converges Fast and Communicates Little".
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
@@ -22,7 +29,7 @@ from generation.models.loading import compare_shapes
 from generation.training.batches import MicroBatch
 from generation.training.clip_sampling import SampleRng
 from generation.training.config import EngineConfig
-from generation.training.processes import distribute_like, fill, gather, on_device
+from generation.training.processes import average, distribute_like, fill, gather, on_device
 from generation.training.samples import AnySamples, SampleSet
 from recon.errors import DivergedError, InputError
 
@@ -114,11 +121,14 @@ class StepResult(NamedTuple):
     """Result of one optimizer step.
 
     Attributes:
-        losses: "loss" and its terms by name, means over the batch of all processes.
+        losses: "loss" and its terms by name, means over the batch of all processes; in a step
+            without a communication, over the part of this process.
         learning_rate: learning rate of the step.
         grad_norm: norm of the gradient before clipping.
-        replaced: number of damaged samples that were replaced by others.
-        control_flags: number of processes that set each flag, see `Optimization.step_once`.
+        replaced: number of damaged samples that were replaced by others since the last
+            communication; 0 in a step without one.
+        control_flags: number of processes that set each flag, see `Optimization.step_once`; 0 in a
+            step without a communication.
     """
 
     losses: dict[str, float]
@@ -199,6 +209,8 @@ class Optimization:
         }
         self.ema = EMA(self.parameters, config.ema_decay)
         self.step = 0
+        self._alone = config.average_every > 0 and accelerator.num_processes > 1
+        self._replaced, self._diverged = 0, False  # since the last communication
 
     def step_once(
         self, micro_batches: Sequence[MicroBatch], control_flags: Sequence[bool] = ()
@@ -217,19 +229,21 @@ class Optimization:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         losses = [self._accumulate(part) for part in micro_batches[:-1]]
-        with self._accelerator.accumulate(self._model):
+        with self._accelerator.accumulate(self._model), self._without_exchange():
             losses.append(self._backward(micro_batches[-1]))
             norm = self._accelerator.clip_grad_norm_(
                 list(self.parameters.values()), self._config.max_grad_norm
             )
-            replaced = sum(int(part.samples.replaced.sum()) for part in micro_batches)
             assert norm is not None  # None only for distribution types that were rejected before
-            result = self._reduce(losses, rate, norm, (replaced, *map(int, control_flags)))
-            self._check(result)
-            self._optimizer.step()
+            self._replaced += sum(int(part.samples.replaced.sum()) for part in micro_batches)
+            result = self._shared(losses, rate, norm, control_flags)
+            if not self._diverged:
+                self._optimizer.step()
             self._optimizer.zero_grad()
         self.step += 1
         self.ema.update(self.step)
+        if self._alone and self._communicates(self.step):
+            self._average()
         return result
 
     def with_ema(self, work: Callable[..., Result], *arguments: Any) -> Result:
@@ -298,12 +312,58 @@ class Optimization:
         self._accelerator.backward(result.loss)
         return result
 
+    def _without_exchange(self) -> AbstractContextManager[None]:
+        """Keep DDP from exchanging gradients, if the weights are averaged instead."""
+        return self._accelerator.no_sync(self._model) if self._alone else nullcontext()
+
+    def _communicates(self, step: int) -> bool:
+        """Return whether the processes communicate in a step, counted from 1."""
+        last = step == self._config.steps
+        return not self._alone or last or step % self._config.average_every == 0
+
+    def _average(self) -> None:
+        """Average weights, EMA and moments over all processes."""
+        moments = [
+            tensor
+            for parameter in self.parameters.values()
+            for moment, tensor in self._optimizer.state[parameter].items()
+            if moment != COUNTER
+        ]
+        for tensors in (self.parameters.values(), self.ema.tensors.values(), moments):
+            average(tensors, self._accelerator)
+
+    def _shared(
+        self, losses: Sequence[StageLoss], rate: float, norm: Tensor, control_flags: Sequence[bool]
+    ) -> StepResult:
+        """Return the result of the step, common to all processes if they communicate in it.
+
+        Raises:
+            DivergedError: the loss or the gradient is not finite, in a process that steps alone
+                possibly of an earlier step.
+        """
+        if self._communicates(self.step + 1):
+            if self._diverged:
+                norm = norm * torch.nan
+            result = self._reduce(losses, rate, norm, (self._replaced, *map(int, control_flags)))
+            self._check(result)
+            self._replaced = 0
+            return result
+        names = ("loss", *losses[0].parts)
+        means = {
+            name: float(torch.stack([_term(x, name) for x in losses]).mean()) for name in names
+        }
+        result = StepResult(means, rate, float(norm), 0, (0,) * len(control_flags))
+        # The others would wait forever for a process that raises now.
+        self._diverged |= not (math.isfinite(means["loss"]) and math.isfinite(float(norm)))
+        return result
+
     def _reduce(
         self, losses: Sequence[StageLoss], rate: float, norm: Tensor, counts: Sequence[int]
     ) -> StepResult:
-        """Average losses and sum counts over all processes in one communication."""
+        """Average losses and gradient norms, and sum counts, in one communication."""
         names = ["loss", *losses[0].parts]
         means = [torch.stack([_term(each, name) for each in losses]).mean() for name in names]
+        means.append(gather(norm).to(means[0]))
         own = torch.cat(
             [
                 torch.stack(means).detach().double(),
@@ -313,8 +373,9 @@ class Optimization:
         sums: list[float] = cast("Tensor", self._accelerator.reduce(own, "sum")).tolist()
         processes = cast("int", self._accelerator.num_processes)
         averages = {name: sums[i] / processes for i, name in enumerate(names)}
-        replaced, *flags = (round(number) for number in sums[len(names) :])
-        return StepResult(averages, rate, float(gather(norm)), replaced, tuple(flags))
+        replaced, *flags = (round(number) for number in sums[len(means) :])
+        mean_norm = sums[len(names)] / processes
+        return StepResult(averages, rate, mean_norm, replaced, tuple(flags))
 
     def _check(self, result: StepResult) -> None:
         loss = result.losses["loss"]

@@ -2,12 +2,13 @@
 
 A training runs on a single process, or on several that `torchrun` or `accelerate launch` starts.
 Each has a copy of the network (DDP) or a shard of it (FSDP version 2, which keeps parameter names).
+Copies exchange their gradients in each step, or their weights every few steps.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -44,7 +45,7 @@ def started_processes(config: EngineConfig) -> Iterator[Accelerator]:
         mixed_precision=_MIXED_PRECISION[config.precision],
         gradient_accumulation_steps=config.grad_accum_steps,
     )
-    check_distribution(accelerator)
+    check_distribution(accelerator, config.average_every)
     try:
         with warnings.catch_warnings():
             # DDP warns about weights of 1 × 1 convolutions, whose strides are ambiguous.
@@ -55,7 +56,7 @@ def started_processes(config: EngineConfig) -> Iterator[Accelerator]:
             accelerator.end_training()
 
 
-def check_distribution(accelerator: Accelerator) -> None:
+def check_distribution(accelerator: Accelerator, average_every: int = 0) -> None:
     """Raise InputError if processes were launched in an unsupported way."""
     kind = accelerator.distributed_type.value
     plugin = getattr(accelerator.state, "fsdp_plugin", None)
@@ -63,6 +64,11 @@ def check_distribution(accelerator: Accelerator) -> None:
         raise InputError(f"expected a launch with DDP or FSDP, found {kind}")
     if kind == "FSDP" and getattr(plugin, "fsdp_version", 1) != 2:
         raise InputError("expected FSDP version 2; launch with --fsdp_version 2")
+    if kind == "FSDP" and average_every:
+        raise InputError(
+            f"expected average_every = 0 for FSDP, whose processes hold no copies of the network, "
+            f"found {average_every}; launch with DDP"
+        )
 
 
 def on_device(samples: AnySamples, device: torch.device) -> AnySamples:
@@ -70,6 +76,16 @@ def on_device(samples: AnySamples, device: torch.device) -> AnySamples:
     from accelerate.utils import send_to_device
 
     return cast("AnySamples", send_to_device(samples, device, non_blocking=True))
+
+
+@torch.no_grad()
+def average(tensors: Iterable[Tensor], accelerator: Accelerator) -> None:
+    """Replace tensors by their means over all processes, in one communication."""
+    tensors = list(tensors)
+    flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
+    mean = cast("Tensor", accelerator.reduce(flat, "mean"))
+    for tensor, part in zip(tensors, mean.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def gather(tensor: Tensor) -> Tensor:

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from torch import Tensor
-
 
 class Item(NamedTuple):
     """Index of an item in an epoch; every epoch shows its items in another way.
@@ -32,8 +30,8 @@ class Samples(Protocol):
         ...
 
     @property
-    def replaced(self) -> Tensor:
-        """Number of damaged samples that were skipped for each one, [B]."""
+    def replaced(self) -> Any:
+        """Number of damaged samples that were skipped for each one, a tensor [B]."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -198,7 +198,9 @@ class AssetBatch:
             )
             for asset in assets
         ]  # fmt: skip
-        process = bake_asset if isinstance(self.settings, BakeSettings) else render_asset
+        process: Callable[[Any], Row] = (
+            bake_asset if isinstance(self.settings, BakeSettings) else render_asset
+        )
         executor = make_executor(self.ray, workers, Resources(cpus=threads or 1, gpus=self._gpus))
         with closing(executor.run(process, tasks)) as results:
             for completed in results:

@@ -131,3 +131,12 @@ def test_the_shipped_configuration_of_lift_is_that_of_the_defaults_of_its_stage(
     engine, stage = read_config("lift", "lift", LiftStageConfig)
     assert stage == LiftStageConfig()
     assert (engine.batch_size, engine.cooldown_share) == (16, 0.25)
+
+
+def test_weights_are_averaged_before_they_are_evaluated_and_saved():
+    named = {"eval_every": 500, "images_every": 1000, "checkpoint_every": 1000}
+    assert EngineConfig(average_every=100, **named).identity["average_every"] == 100
+    assert "average_every" not in EngineConfig().identity
+    for name in named:
+        with pytest.raises(InputError, match=f"{name}.*150 and 100"):
+            EngineConfig(average_every=100, **named | {name: 150})

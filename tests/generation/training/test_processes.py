@@ -31,3 +31,13 @@ def test_other_distributed_launches_are_refused(kind, version, sentence):
     )
     with pytest.raises(InputError, match=sentence):
         check_distribution(cast(Any, accelerator))
+
+
+def test_weights_of_shards_cannot_be_averaged():
+    accelerator = SimpleNamespace(
+        distributed_type=SimpleNamespace(value="FSDP"),
+        state=SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=2)),
+    )
+    check_distribution(cast(Any, accelerator))
+    with pytest.raises(InputError, match=r"average_every = 0 for FSDP.*found 100"):
+        check_distribution(cast(Any, accelerator), average_every=100)
