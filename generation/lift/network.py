@@ -1,13 +1,13 @@
 """The network of `lift`: the layers along the rays of one view, from its images.
 
-    image, mask, coordinates  ─▶ 32² ─▶ 16² ─▶  8²  ──▶ yaw
-                                  │      │       │
-    depths, gap, colors ◀─ 128² ◀─ 32² ◀─ 16² ◀──┘
+    image, mask, coordinates  ─▶ 64² ─▶ 32² ─▶ 16² ─▶  8²  ──▶ yaw
+                                  │      │      │       │
+    depths, gap, colors ◀─ 128² ◀─ 64² ◀─ 32² ◀─ 16² ◀──┘
 
-A U-Net with convolutions at its highest resolution and transformer blocks below. A pretrained image
-encoder can supply more features there. The direction that the object faces, its yaw, is predicted
-and can be given: the other predictions then agree on one direction, instead of on the mean of all
-possible ones.
+A U-Net with convolutions at its two highest resolutions and transformer blocks below. A pretrained
+image encoder can supply more features there. The direction that the object faces, its yaw, is
+predicted and can be given: the other predictions then agree on one direction, instead of on the
+mean of all possible ones.
 
 Letters: B images, S pixels on a side, C channels.
 """
@@ -28,7 +28,7 @@ from recon.errors import InputError
 
 INPUT_CHANNELS = 14  # see `network_input`
 FEATURES = 40, 112  # channels of the encoder's features at S/8 and S/16
-PATCH = 4  # pixels along a side of a cell of the highest resolution
+HEAD_CHANNELS = 64  # at the full resolution
 YAW_BINS = 16
 CONDITION_WIDTH = 128
 
@@ -39,10 +39,10 @@ class LiftConfig:
 
     Attributes:
         size: side of the images in pixels, S, a multiple of 16.
-        widths: channels at S/4, S/8 and S/16.
-        down_blocks: blocks at S/4 and S/8 on the way down.
+        widths: channels at S/2, S/4, S/8 and S/16.
+        down_blocks: blocks at S/2, S/4 and S/8 on the way down.
         middle_blocks: blocks at S/16.
-        up_blocks: blocks at S/4 and S/8 on the way up.
+        up_blocks: blocks at S/2, S/4 and S/8 on the way up.
         heads: attention heads.
         encoder: whether the features of the pretrained image encoder are used.
 
@@ -51,10 +51,10 @@ class LiftConfig:
     """
 
     size: int = 128
-    widths: tuple[int, ...] = (128, 224, 256)
-    down_blocks: tuple[int, ...] = (1, 1)
+    widths: tuple[int, ...] = (64, 128, 224, 256)
+    down_blocks: tuple[int, ...] = (0, 1, 1)
     middle_blocks: int = 3
-    up_blocks: tuple[int, ...] = (2, 2)
+    up_blocks: tuple[int, ...] = (1, 2, 2)
     heads: int = 4
     encoder: bool = True
 
@@ -92,41 +92,45 @@ class LiftNetwork(nn.Module):
     def __init__(self, config: LiftConfig, encoder: nn.Module | None = None):
         super().__init__()
         self.config, self.encoder = config, encoder
-        first, second, third = config.widths
-        heads, side = config.heads, config.size // 16
+        first, second, third, fourth = config.widths
+        down, up, heads, side = (
+            config.down_blocks,
+            config.up_blocks,
+            config.heads,
+            config.size // 16,
+        )
         self.condition = nn.Sequential(
             nn.Linear(7, CONDITION_WIDTH), nn.SiLU(),
             nn.Linear(CONDITION_WIDTH, CONDITION_WIDTH), nn.SiLU(),
         )  # fmt: skip
-        self.stem = nn.Conv2d(INPUT_CHANNELS, first, 8, PATCH, 2)
-        self.down1 = _stack(_Residual, config.down_blocks[0], first)
+        self.stem = nn.Conv2d(INPUT_CHANNELS, first, 4, 2, 1)
+        self.down1 = _stack(_Residual, down[0], first)
         self.to2 = nn.Conv2d(first, second, 2, 2)
-        self.position2 = nn.Parameter(torch.zeros(second, 2 * side, 2 * side))
-        self.down2 = _stack(_Transformer, config.down_blocks[1], second, heads)
+        self.down2 = _stack(_Residual, down[1], second)
         self.to3 = nn.Conv2d(second, third, 2, 2)
-        self.position3 = nn.Parameter(torch.zeros(third, side, side))
-        self.middle = _stack(_Transformer, config.middle_blocks, third, heads)
-        self.yaw = nn.Sequential(nn.LayerNorm(third), nn.Linear(third, YAW_BINS))
+        self.position3 = nn.Parameter(torch.zeros(third, 2 * side, 2 * side))
+        self.down3 = _stack(_Transformer, down[2], third, heads)
+        self.to4 = nn.Conv2d(third, fourth, 2, 2)
+        self.position4 = nn.Parameter(torch.zeros(fourth, side, side))
+        self.middle = _stack(_Transformer, config.middle_blocks, fourth, heads)
+        self.yaw = nn.Sequential(nn.LayerNorm(fourth), nn.Linear(fourth, YAW_BINS))
+        self.from4 = nn.Conv2d(fourth, 4 * third, 1)
+        self.up3 = _stack(_Transformer, up[2], third, heads)
         self.from3 = nn.Conv2d(third, 4 * second, 1)
-        self.up2 = _stack(_Transformer, config.up_blocks[1], second, heads)
+        self.up2 = _stack(_Residual, up[1], second)
         self.from2 = nn.Conv2d(second, 4 * first, 1)
-        self.up1 = _stack(_Residual, config.up_blocks[0], first)
-        self.head = nn.Sequential(
-            nn.GroupNorm(_GROUPS, first), nn.SiLU(),
-            nn.Conv2d(first, OUTPUT_CHANNELS * PATCH**2, 3, padding=1), nn.PixelShuffle(PATCH),
-        )  # fmt: skip
-        nn.init.normal_(self.head[2].weight, std=0.003)
-        nn.init.zeros_(self.head[2].bias)
+        self.up1 = _stack(_Residual, up[0], first)
+        self.head = _Head(first)
         if config.encoder:
-            self.features2 = nn.Conv2d(FEATURES[0], second, 1)
-            self.features3 = nn.Conv2d(FEATURES[1], third, 1)
+            self.features3 = nn.Conv2d(FEATURES[0], third, 1)
+            self.features4 = nn.Conv2d(FEATURES[1], fourth, 1)
 
     def forward(
         self,
         image: Tensor,
         elevation: Tensor,
         yaw: Tensor | None = None,
-        pixels: tuple[slice, slice] = (slice(None), slice(None)),
+        phase: tuple[int, int] | None = None,
     ) -> LiftPrediction:
         """Predict the layers.
 
@@ -134,29 +138,35 @@ class LiftNetwork(nn.Module):
             image: premultiplied sRGB and alpha in [0, 1], [B, 4, S, S].
             elevation: elevation of the camera in radians, [B].
             yaw: yaw in radians, NaN where it is unknown, [B]; None: unknown everywhere.
-            pixels: rows and columns of the prediction; training on a part of them is faster.
+            phase: first row and column, 0 or 1, to predict only every second pixel, which is
+                faster; None: all pixels.
         """
         known = _condition(elevation, yaw).to(image.dtype)
         condition = self.condition(known)
         x1 = _apply(self.down1, self.stem(network_input(image, known)), condition)
-        x2 = self.to2(x1) + self.position2
-        x3 = self.position3
+        x2 = _apply(self.down2, self.to2(x1), condition)
+        x3, x4 = self.to3(x2) + self.position3, self.position4
         if self.encoder is not None:
             features = self.encoder(image)
-            x2, x3 = x2 + self.features2(features[0]), x3 + self.features3(features[1])
-        x2 = _apply(self.down2, x2, condition)
-        x3 = _apply(self.middle, self.to3(x2) + x3, condition)
-        x = x2 + F.pixel_shuffle(self.from3(x3), 2)
+            x3, x4 = x3 + self.features3(features[0]), x4 + self.features4(features[1])
+        x3 = _apply(self.down3, x3, condition)
+        x4 = _apply(self.middle, self.to4(x3) + x4, condition)
+        x = x3 + F.pixel_shuffle(self.from4(x4), 2)
+        x = x2 + F.pixel_shuffle(self.from3(_apply(self.up3, x, condition)), 2)
         x = x1 + F.pixel_shuffle(self.from2(_apply(self.up2, x, condition)), 2)
-        x = self.head(_apply(self.up1, x, condition))
-        yaw_logits = self.yaw(x3.flatten(2).transpose(1, 2)).float().mean(1)
-        part = (..., *pixels)
-        return _prediction(x[part].float(), image[part].float(), yaw_logits)
+        x = self.head(_apply(self.up1, x, condition), phase)
+        yaw_logits = self.yaw(x4.flatten(2).transpose(1, 2)).float().mean(1)
+        return _prediction(x.float(), every_second(image, phase).float(), yaw_logits)
 
 
 def build_network(config: LiftConfig) -> LiftNetwork:
     """Build the network with its image encoder, if the configuration uses one."""
     return LiftNetwork(config, ImageEncoder() if config.encoder else None)
+
+
+def every_second(x: Tensor, phase: tuple[int, int] | None) -> Tensor:
+    """Return every second row and column of [..., S, S] from a phase on; None: all of them."""
+    return x if phase is None else x[..., phase[0] :: 2, phase[1] :: 2]
 
 
 OUTPUT_CHANNELS = 1 + 1 + 3 + 1 + 3 * 4
@@ -226,6 +236,27 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type == "cpu" and q.requires_grad:
         return torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1).to(v.dtype) @ v
     return attend(q, k, v)
+
+
+class _Head(nn.Module):
+    """Features of half the resolution to the outputs of all pixels, or of every second one."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(_GROUPS, width)
+        self.features = nn.Conv2d(width, 4 * HEAD_CHANNELS, 3, padding=1)
+        self.outputs = nn.Conv2d(HEAD_CHANNELS, OUTPUT_CHANNELS, 1)
+        nn.init.normal_(self.outputs.weight, std=0.01)
+        nn.init.zeros_(self.outputs.bias)
+
+    def forward(self, x: Tensor, phase: tuple[int, int] | None) -> Tensor:
+        x = F.silu(self.norm(x))
+        if phase is None:
+            return self.outputs(F.silu(F.pixel_shuffle(self.features(x), 2)))
+        first = 2 * phase[0] + phase[1]  # of the channels that `pixel_shuffle` puts there
+        weight, bias = self.features.weight[first::4], self.features.bias
+        assert bias is not None
+        return self.outputs(F.silu(F.conv2d(x, weight, bias[first::4], padding=1)))
 
 
 class _Residual(nn.Module):
