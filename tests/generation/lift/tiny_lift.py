@@ -12,10 +12,10 @@ from generation.weights.files import save_weights
 
 CONFIG = LiftConfig(
     size=32,
-    widths=(32, 32, 32),
-    down_blocks=(0, 0),
+    widths=(32, 32, 32, 32),
+    down_blocks=(0, 0, 0),
     middle_blocks=1,
-    up_blocks=(0, 0),
+    up_blocks=(0, 0, 0),
     heads=2,
     encoder=False,
 )
@@ -29,7 +29,7 @@ def tiny_network(config: LiftConfig = CONFIG) -> LiftNetwork:
         for block in network.middle:
             torch.nn.init.normal_(block.modulation.weight, std=0.3)
             torch.nn.init.normal_(block.out.weight, std=0.3)
-        torch.nn.init.normal_(network.head[2].weight, std=0.01)
+        torch.nn.init.normal_(network.head.outputs.weight, std=0.01)
     return network
 
 

@@ -115,9 +115,9 @@ def test_a_missing_file_lists_the_shipped_configurations(tmp_path):
 
 def test_a_table_in_the_table_of_a_stage_configures_a_part_of_it(tmp_path):
     path = tmp_path / "lift.toml"
-    path.write_text("[lift.network]\nsize = 64\nwidths = [32, 32, 64]\n[lift.loss]\nyaw = 1\n")
+    path.write_text("[lift.network]\nsize = 64\nwidths = [32, 32, 32, 64]\n[lift.loss]\nyaw = 1\n")
     found = read_config(path, "lift", LiftStageConfig)[1]
-    assert found.network == LiftConfig(size=64, widths=(32, 32, 64))
+    assert found.network == LiftConfig(size=64, widths=(32, 32, 32, 64))
     assert found.loss == LiftWeights(yaw=1.0)
     path.write_text("[lift.network]\nsizes = 64\n")
     with pytest.raises(InputError, match=r"sizes.*size"):

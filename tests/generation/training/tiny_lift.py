@@ -27,7 +27,7 @@ epoch_samples = 12
 held_out_assets = ["dog"]
 [lift.network]
 size = 32
-widths = [32, 32, 32]
+widths = [32, 32, 32, 32]
 middle_blocks = 1
 [lift.engine]
 steps = 2
