@@ -123,7 +123,8 @@ class LiftStage:
             raise InputError("expected no --encoder, as the configured network has none")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.module = build_network(config.network).to(memory_format=torch.channels_last)
+            self.module = build_network(config.network)
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._origins: dict[str, str] = {}
         if encoder is not None:
             self.module.encoder.load_state_dict(read_encoder(encoder))  # type: ignore[union-attr]

@@ -350,7 +350,8 @@ class Optimization:
             return result
         names = ("loss", *losses[0].parts)
         means = {
-            name: float(torch.stack([_term(x, name) for x in losses]).mean()) for name in names
+            name: float(torch.stack([_term(x, name).detach() for x in losses]).mean())
+            for name in names
         }
         result = StepResult(means, rate, float(norm), 0, (0,) * len(control_flags))
         # The others would wait forever for a process that raises now.

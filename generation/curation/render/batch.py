@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from generation.curation.assets.limits import Limits
 from generation.curation.jobs import Resources, make_executor
@@ -198,9 +198,8 @@ class AssetBatch:
             )
             for asset in assets
         ]  # fmt: skip
-        process: Callable[[Any], Row] = (
-            bake_asset if isinstance(self.settings, BakeSettings) else render_asset
-        )
+        bakes = isinstance(self.settings, BakeSettings)
+        process = cast("Callable[[Any], Row]", bake_asset if bakes else render_asset)
         executor = make_executor(self.ray, workers, Resources(cpus=threads or 1, gpus=self._gpus))
         with closing(executor.run(process, tasks)) as results:
             for completed in results:

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,7 +135,7 @@ def test_the_shipped_configuration_of_lift_is_that_of_the_defaults_of_its_stage(
 
 
 def test_weights_are_averaged_before_they_are_evaluated_and_saved():
-    named = {"eval_every": 500, "images_every": 1000, "checkpoint_every": 1000}
+    named: dict[str, Any] = {"eval_every": 500, "images_every": 1000, "checkpoint_every": 1000}
     assert EngineConfig(average_every=100, **named).identity["average_every"] == 100
     assert "average_every" not in EngineConfig().identity
     for name in named:
