@@ -139,5 +139,6 @@ def test_weights_are_averaged_before_they_are_evaluated_and_saved():
     assert EngineConfig(average_every=100, **named).identity["average_every"] == 100
     assert "average_every" not in EngineConfig().identity
     for name in named:
+        changed: dict[str, Any] = {**named, name: 150}
         with pytest.raises(InputError, match=f"{name}.*150 and 100"):
-            EngineConfig(average_every=100, **named | {name: 150})
+            EngineConfig(average_every=100, **changed)
