@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from generation.lift.lifting import (
     Predictor,
     Steps,
     draw_views,
+    middle_gaussians,
     network_images,
     predict_layers,
     predict_yaw,
@@ -156,6 +157,7 @@ class LiftPipeline(Pipeline[Plan]):
             views = draw_views(in_world, clip.images, own, others, steps)
         images = np.concatenate([clip.images[None], views])
         grid = grid_from_views([own, *others], images, clip.fps, clip.alpha_known, input_view=0)
+        grid = replace(grid, initial_gaussians=middle_gaussians(in_world, clip.images, own))
         yaw_deg = [round(math.degrees(yaw), 1) for yaw in layers.yaw.tolist()]
         return MadeGrid(grid, seconds, {"yaw_deg": yaw_deg})
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from generation.lift.drawing import draw
+from generation.lift.gaussians import gaussians_of
 from generation.lift.network import LiftNetwork, LiftPrediction
 from generation.lift.smoothing import smoothed
 from generation.lift.surface import surface_of
@@ -33,9 +34,11 @@ from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY, Surfa
 from recon.devices import usable_cores
 from recon.errors import Interrupted
 from recon.grid import Camera
+from recon.grid.initial_gaussians import InitialGaussians
 from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
 
 FOV_DEG, DISTANCE = 33.8, 3.2  # of the training's camera, `generation.curation.render.settings`
+GAUSSIANS = 8000  # for a fit to start from, as many as for the quality "high" at 256²
 BATCH = 8  # frames at once; the network sees twice as many images
 INSIDE = 0.5  # alpha from which a pixel of the network's images shows the object
 
@@ -285,6 +288,27 @@ def draw_views(
             pool.shutdown(cancel_futures=True)
             raise
     return found
+
+
+def middle_gaussians(
+    layers: Sequence[SurfaceLayers], images: np.ndarray, input_camera: Camera
+) -> InitialGaussians | None:
+    """Cover the surface of the middle frame with Gaussians, for a fit to start from.
+
+    Args:
+        layers: layers of each frame, T.
+        images: the clip, RGBA, uint8, [T, H, W, 4].
+        input_camera: camera of the clip.
+
+    Returns:
+        None if the frame shows no object.
+    """
+    middle = len(layers) // 2
+    found = gaussians_of(surface_of(layers[middle], images[middle], input_camera), GAUSSIANS)
+    if len(found.means) == 0:
+        return None
+    arrays = (found.means, found.quats, found.scales, found.opacities, found.sh0)
+    return InitialGaussians(middle, *(tensor.numpy() for tensor in arrays))
 
 
 def _shows_object(images: Tensor) -> np.ndarray:

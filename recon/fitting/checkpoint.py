@@ -116,6 +116,8 @@ def fit_identity(grid: Grid, config: FitConfig) -> dict[str, Any]:
     arrays = [grid.images, grid.view, grid.frame, grid.times]
     for camera in grid.cameras:
         arrays += [camera.T_world_camera, camera.K]
+    if grid.initial_gaussians is not None:
+        arrays += grid.initial_gaussians.arrays.values()
     settings = {k: v for k, v in asdict(config).items() if k not in WITHOUT_EFFECT}
     return {"grid": fingerprint(*arrays), "settings": settings}
 

@@ -2,8 +2,9 @@
 
     visual hull ─▶ one frame, no motion ─▶ motion, frame by frame outwards ─▶ all frames, full size
 
-Each step samples some views of one frame, so that the deformation is evaluated once. Letters: N
-Gaussians, V views in a step, T times. Frame: world.
+A grid may come with Gaussians of its middle frame, which then replace the visual hull.
+Each step samples some views of one frame, so that the deformation is evaluated once.
+Letters: N Gaussians, V views in a step, T times. Frame: world.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from recon.fitting.schedule import Schedule
 from recon.fitting.visual_hull import Hull, visual_hull
 from recon.gaussians import Gaussians, gaussians_from_points
 from recon.grid.grid import Grid
+from recon.grid.initial_gaussians import InitialGaussians
 from recon.losses import image_loss
 from recon.rasterizers import rasterize
 from recon.rendering import camera_tensors, view_colors
@@ -85,9 +87,14 @@ class Fit:
         self.frame_errors = torch.where(torch.from_numpy(images) > 0, INITIAL_ERROR, 0.0)
         self.image_weights = ImageWeights(grid.frame, grid.is_input)
         self.statistics: dict[str, Tensor] = {}
-        hull = visual_hull(grid, self.schedule.first)
-        self.radius = float(np.linalg.norm(hull.points - hull.points.mean(0), axis=1).max())
-        self.parameters = _parameters(_sample_hull(hull, config, self.generator), config.device)
+        given = grid.initial_gaussians
+        if given is not None and given.frame == self.schedule.first:
+            points, gaussians = given.means, _sample_given(given, config, self.generator)
+        else:
+            hull = visual_hull(grid, self.schedule.first)
+            points, gaussians = hull.points, _sample_hull(hull, config, self.generator)
+        self.radius = float(np.linalg.norm(points - points.mean(0), axis=1).max())
+        self.parameters = _parameters(gaussians, config.device)
         self.deformation: Deformation = deformation_class("static").for_fit(
             self.gaussians, self.times
         )
@@ -235,6 +242,19 @@ def _parameters(gaussians: Gaussians, device: str) -> dict[str, nn.Parameter]:
         name: nn.Parameter(value.float().to(device).contiguous())
         for name, value in gaussians._asdict().items()
     }
+
+
+def _sample_given(
+    given: InitialGaussians, config: FitConfig, generator: torch.Generator
+) -> Gaussians:
+    """Sample some of the Gaussians that come with a grid, enlarged to cover as much as all."""
+    tensors = {name: torch.from_numpy(array).float() for name, array in given.arrays.items()}
+    count = len(given.means)
+    chosen = torch.randperm(count, generator=generator)[: config.initial_gaussians]
+    tensors = {name: tensor[chosen] for name, tensor in tensors.items()}
+    tensors["scales"] = tensors["scales"] + math.log(count / len(chosen)) / 2
+    higher = (config.sh_degree + 1) ** 2 - 1
+    return Gaussians(**tensors, shN=torch.zeros(len(chosen), higher, 3))
 
 
 def _sample_hull(hull: Hull, config: FitConfig, generator: torch.Generator) -> Gaussians:

@@ -14,6 +14,7 @@ import numpy as np
 
 from recon.errors import GridError
 from recon.grid.cameras import Camera
+from recon.grid.initial_gaussians import InitialGaussians
 
 WHITE = (1.0, 1.0, 1.0)
 
@@ -34,6 +35,8 @@ class Grid:
         frame_numbers: frame numbers in files and reports, T of them; empty: 0 to T − 1.
         input_view: index of the input view, from which the other views were generated; None if
             the grid was not generated.
+        initial_gaussians: Gaussians of one frame that a fit can start from; None: it starts from
+            the visual hull.
 
     Raises:
         GridError: shapes, indices or times are not valid.
@@ -49,6 +52,7 @@ class Grid:
     view_numbers: tuple[int, ...] = ()
     frame_numbers: tuple[int, ...] = ()
     input_view: int | None = None
+    initial_gaussians: InitialGaussians | None = None
 
     def __post_init__(self):
         if not self.view_numbers:
@@ -245,6 +249,12 @@ def _check_indices(grid: Grid) -> None:
         )
     if grid.input_view is not None and not 0 <= grid.input_view < grid.V:
         raise GridError(f"the input view must be within 0..{grid.V - 1}, found {grid.input_view}")
+    start = grid.initial_gaussians
+    if start is not None and not 0 <= start.frame < grid.T:
+        raise GridError(
+            f"the frame of the initial Gaussians must be within 0..{grid.T - 1}, found "
+            f"{start.frame}"
+        )
     for name, indices, count in (("view", grid.view, grid.V), ("frame", grid.frame, grid.T)):
         if indices.shape != (len(grid.images),):
             raise GridError(

@@ -17,8 +17,9 @@ import numpy as np
 from recon.errors import GridError
 from recon.grid.cameras import Camera
 from recon.grid.grid import Grid
+from recon.grid.initial_gaussians import InitialGaussians, read_initial_gaussians
 from recon.grid.matte import border_color, matte
-from recon.grid.transforms import PosedImage, read_transforms
+from recon.grid.transforms import PosedImage, Transforms, read_transforms
 from recon.media import image_size, read_image
 
 MAX_GRID_BYTES = 8 * 2**30
@@ -68,6 +69,7 @@ def read_grid(path: str | Path, split: str = "train") -> Grid:
             view_numbers=views.numbers,
             frame_numbers=frames.numbers,
             input_view=_input_view(transforms.input_view, views.numbers),
+            initial_gaussians=_initial_gaussians(transforms, frames.numbers, json_path),
         )
     except ValueError as error:
         raise GridError(str(error), json_path) from error
@@ -76,6 +78,18 @@ def read_grid(path: str | Path, split: str = "train") -> Grid:
 def _input_view(number: int | None, numbers: tuple[int, ...]) -> int | None:
     """Return the index of the camera with a number; None if it is not in this split."""
     return numbers.index(number) if number in numbers else None
+
+
+def _initial_gaussians(
+    transforms: Transforms, numbers: tuple[int, ...], json_path: Path
+) -> InitialGaussians | None:
+    """Read the Gaussians that a fit starts from; None if their frame is not in this split."""
+    if transforms.initial_gaussians is None:
+        return None
+    file_path, number = transforms.initial_gaussians
+    if number not in numbers:
+        return None
+    return read_initial_gaussians(_inside(json_path, file_path), numbers.index(number))
 
 
 def has_split(path: str | Path, split: str) -> bool:

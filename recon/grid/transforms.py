@@ -21,6 +21,7 @@ import numpy as np
 from recon.errors import GridError
 from recon.grid.cameras import Camera, rigid_pose, viewing_angles_deg
 from recon.grid.grid import Grid
+from recon.grid.initial_gaussians import FILE as INITIAL_GAUSSIANS
 
 VERSION = 1
 DEFAULT_FPS = 10.0
@@ -90,11 +91,13 @@ class Transforms:
         entries: posed images, at least one.
         fps: frames per second.
         input_view: view number of the input view, or None.
+        initial_gaussians: file and frame number of the Gaussians that a fit starts from, or None.
     """
 
     entries: tuple[PosedImage, ...]
     fps: float
     input_view: int | None = None
+    initial_gaussians: tuple[str, int] | None = None
 
 
 def read_transforms(path: Path) -> Transforms:
@@ -146,6 +149,7 @@ def transforms_json(grid: Grid, file_paths: Sequence[str]) -> dict[str, Any]:
         **shared,
         "fps": grid.fps,
         **_input_view_json(grid),
+        **_initial_gaussians_json(grid),
         "frames": frames,
     }
 
@@ -154,6 +158,13 @@ def _input_view_json(grid: Grid) -> dict[str, int]:
     if grid.input_view is None:
         return {}
     return {"input_view": grid.view_numbers[grid.input_view]}
+
+
+def _initial_gaussians_json(grid: Grid) -> dict[str, Any]:
+    if grid.initial_gaussians is None:
+        return {}
+    frame = grid.frame_numbers[grid.initial_gaussians.frame]
+    return {"initial_gaussians": {"file_path": INITIAL_GAUSSIANS, "frame": frame}}
 
 
 def _intrinsics_json(camera: Camera) -> dict[str, Any]:
@@ -184,7 +195,16 @@ def _parse(values: Any) -> Transforms:
     shared = _intrinsics(values)
     fps = _number(values, "fps", DEFAULT_FPS)
     entries = tuple(_parse_frame(i, frame, shared) for i, frame in enumerate(frames))
-    return Transforms(entries, fps, _index(values, "input_view"))
+    return Transforms(entries, fps, _index(values, "input_view"), _initial_gaussians(values))
+
+
+def _initial_gaussians(values: Mapping[str, Any]) -> tuple[str, int] | None:
+    found = values.get("initial_gaussians")
+    if found is None:
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("file_path"), str):
+        raise ValueError(f"expected `initial_gaussians` with a `file_path`, found {found!r}")
+    return found["file_path"], _index(found, "frame") or 0
 
 
 def _parse_frame(index: int, frame: Any, shared: Mapping[str, float]) -> PosedImage:

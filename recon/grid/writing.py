@@ -2,6 +2,7 @@
 
 transforms.json            cameras, view-major
 images/vVV/tTTT.png        RGBA, straight alpha
+initial_gaussians.safetensors   Gaussians that a fit starts from, if there are any
 videos/view_VV.mp4         preview of each view over white
 contact_sheet.png          preview of all views over white
 """
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from recon.grid.grid import Grid
+from recon.grid.initial_gaussians import FILE as INITIAL_GAUSSIANS
+from recon.grid.initial_gaussians import write_initial_gaussians
 from recon.grid.transforms import transforms_json
 from recon.media import thumbnail, tile_images, write_png, write_video
 from recon.output import output_folder, write_json
@@ -54,6 +57,8 @@ def write_posed_images(
         parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool:  # PNG is encoded outside the GIL
         list(pool.map(write_png, (folder / path for path in file_paths), grid.images))
+    if grid.initial_gaussians is not None:
+        write_initial_gaussians(grid.initial_gaussians, folder / INITIAL_GAUSSIANS)
     write_json(folder / json_name, transforms_json(grid, file_paths))
 
 

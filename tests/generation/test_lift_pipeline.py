@@ -71,6 +71,7 @@ def test_a_grid_in_memory_is_the_one_in_the_folder(pipeline, tmp_path):
     assert written.input_view == 0
     assert {path.name for path in (tmp_path / "grid").iterdir()} == {
         "transforms.json", "images", "videos", "contact_sheet.png", "input", "generate.json",
+        "initial_gaussians.safetensors",
     }  # fmt: skip
     report = json.loads((tmp_path / "grid" / "generate.json").read_text())
     assert report == json.loads(json.dumps(made.report))
@@ -80,6 +81,20 @@ def test_a_grid_in_memory_is_the_one_in_the_folder(pipeline, tmp_path):
     assert report["dtype"] == "float32"
     assert len(report["yaw_deg"]) == 3
     assert report["seconds"].keys() == {"load", "predict", "smooth", "draw"}
+
+
+def test_the_grid_comes_with_gaussians_on_the_surface_of_its_middle_frame(pipeline):
+    clip = tiny_clip(5)
+    grid = pipeline(clip, views=3, size=64)
+    start = grid.initial_gaussians
+    assert start is not None and start.frame == 2
+    places, depths = grid.cameras[0].project(start.means)
+    alpha = grid.image(0, 2)[..., 3]
+    row, column = places[:, 1].astype(int), places[:, 0].astype(int)
+    assert (alpha[row, column] > 0).mean() > 0.95
+    assert 1.0 < depths.min() < depths.max() < 3.0
+    clip.images[2] = 0
+    assert pipeline(clip, views=3, size=64).initial_gaussians is None
 
 
 def test_options_reach_the_cameras(pipeline):

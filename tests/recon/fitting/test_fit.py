@@ -19,6 +19,7 @@ from recon.fitting.fit import Fit, Step
 from recon.fitting.visual_hull import visual_hull
 from recon.gaussians import Gaussians, gaussians_from_points
 from recon.grid import Grid, grid_from_views, orbit_camera
+from recon.grid.initial_gaussians import InitialGaussians
 from recon.native.library import built, kernels
 from recon.rendering import render_gaussians
 from recon.rotations import matrices_to_quats, multiply_quats
@@ -124,6 +125,39 @@ def same_bits(a: Fit, b: Fit) -> bool:
         and all(x.shape == y.shape and torch.equal(x, y) for x, y in pairs)
         and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     )
+
+
+def grid_with_gaussians(frame: int, count: int = 5) -> Grid:
+    """The grid, with the Gaussians that its images show at a frame, repeated `count` / 5 times."""
+    truth = at(body(), frame / (T - 1)).map(lambda tensor: tensor.repeat_interleave(count // 5, 0))
+    arrays = (truth.means, truth.quats, truth.scales, truth.opacities, truth.sh0)
+    start = InitialGaussians(frame, *(tensor.numpy() for tensor in arrays))
+    return replace(moving_grid(), initial_gaussians=start)
+
+
+def test_a_fit_starts_from_the_gaussians_of_its_first_frame(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fitting, "visual_hull", None)
+    grid = grid_with_gaussians(T // 2)
+    fit = Fit(grid, replace(CONFIG, sh_degree=1))
+    truth = at(body(), (T // 2) / (T - 1))
+    assert torch.equal(fit.gaussians.means.sort(0)[0], truth.means.sort(0)[0])
+    assert fit.gaussians.shN.shape == (5, 3, 3)
+    assert fit.step().psnr > 30
+
+
+def test_of_many_given_gaussians_some_are_enlarged():
+    grid = grid_with_gaussians(T // 2, 4 * CONFIG.initial_gaussians)
+    fit = Fit(grid, CONFIG)
+    assert len(fit.gaussians.means) == CONFIG.initial_gaussians
+    start = grid.initial_gaussians
+    assert start is not None
+    enlarged = fit.gaussians.scales.detach().numpy() - start.scales.mean()
+    assert np.allclose(enlarged, math.log(4) / 2, atol=1e-4)
+
+
+def test_gaussians_of_another_frame_are_not_used():
+    used = Fit(grid_with_gaussians(0), CONFIG)
+    assert same_bits(used, Fit(moving_grid(), CONFIG))
 
 
 @pytest.mark.parametrize("motion", ["bones", "keyframes", "hexplane"])
