@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from generation.lift.network import YAW_BINS, LiftPrediction
+from generation.lift.network import YAW_BINS, LiftPrediction, every_second
 from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY
 
 REACH, DEPTHS, SOFTNESS = 0.9, 32, 0.03  # of the points along the rays
@@ -36,13 +36,18 @@ class LiftTarget(NamedTuple):
     mask: Tensor
     yaw: Tensor
 
+    def every_second(self, phase: tuple[int, int]) -> LiftTarget:
+        """Return every second row and column from a phase on."""
+        images = (every_second(part, phase) for part in self[:-1])
+        return LiftTarget(*images, self.yaw)
+
 
 @dataclass(frozen=True)
 class LiftWeights:
     """Weights of the terms of the loss."""
 
     depth: float = 4.0
-    slope: float = 8.0
+    slope: float = 5.0
     volume: float = 0.5
     gap: float = 0.25
     color: float = 1.0

@@ -153,11 +153,14 @@ class LiftStage:
         )
 
     def loss(self, batch: LiftBatch, rng: SampleRng) -> StageLoss:
-        """Compute the loss; see `Stage.loss`."""
+        """Compute the loss on every second row and column; see `Stage.loss`."""
         given = rng.uniform() < self._config.yaw_given_prob
         yaw = torch.where(given, batch.yaw + self._config.yaw_noise * rng.normal(), math.nan)
-        prediction = self.module(network_image(batch), batch.elevation, yaw)
-        loss, parts = lift_loss(prediction, lift_target(batch), (~given).float(), self._config.loss)
+        row, column = (rng.uniform(2)[0] < 0.5).int().tolist()
+        phase = row, column
+        prediction = self.module(network_image(batch), batch.elevation, yaw, phase)
+        target = lift_target(batch).every_second(phase)
+        loss, parts = lift_loss(prediction, target, (~given).float(), self._config.loss)
         return StageLoss(loss, parts)
 
     @torch.no_grad()
