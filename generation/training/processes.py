@@ -100,8 +100,7 @@ def fill(tensor: Tensor, values: Tensor) -> None:
 
 
 def distribute_like(values: Tensor, like: Tensor) -> Tensor:
-    """Shard a complete tensor like another one of its shape, on its device."""
-    values = values.to(like.device)
+    """Shard a complete tensor like another one of its shape, with its device and memory format."""
     if isinstance(like, DTensor):
-        return distribute_tensor(values, like.device_mesh, like.placements)
-    return values
+        return distribute_tensor(values.to(like.device), like.device_mesh, like.placements)
+    return torch.empty_like(like, dtype=values.dtype).copy_(values)
