@@ -8,10 +8,22 @@ from typing import TYPE_CHECKING, Any
 from fourdvd_cli import console
 
 if TYPE_CHECKING:
+    from fourdvd_cli.options import Model
     from generation import GenerateSettings, Pipeline, Plan, SquareClip
     from recon.progress import ShouldStop
 
 GIB = 2**30
+
+
+def chosen_model(model: Model, device: str, weights: Path | None) -> str:
+    """Return the name of a model in the libraries; say which one `auto` is and why."""
+    if model.value != "auto":
+        return model.key
+    from generation.pipelines import choose_model
+
+    chosen = choose_model(device, weights)
+    console.say(f"model {chosen.name}: {chosen.reason}")
+    return chosen.name
 
 
 def prepare(

@@ -59,8 +59,9 @@ class Axes(StrEnum):
 
 
 class Model(StrEnum):
-    """The models of `generation.pipelines`."""
+    """The models of `generation.pipelines`, and `auto`, which chooses one."""
 
+    auto = "auto"
     lift = "lift"
     mini = "mini"
     sv4d2 = "sv4d2"
@@ -206,8 +207,9 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help=f"{one_of(Model)}; the weights of all but lift and mini are fetched by "
-        "`fourdvd models fetch`.",
+        help=f"{one_of(Model)}; auto is 4dvd or sv4d2 where a CUDA device and their weights are "
+        "found, else lift. The weights of all but lift and mini are fetched by `fourdvd models "
+        "fetch`.",
         rich_help_panel=MODEL,
     ),
 ]

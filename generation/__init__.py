@@ -5,7 +5,7 @@
 Example:
     >>> from generation import load_clip, load_pipeline
     >>> clip = load_clip("robot.mp4")
-    >>> pipeline = load_pipeline("mini")  # weights are read once, for any number of grids
+    >>> pipeline = load_pipeline()  # weights are read once, for any number of grids
     >>> grid = pipeline(clip, seed=0, on_step=print)
 
 Public names are imported on first use, so that `import generation` needs no torch.

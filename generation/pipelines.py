@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,7 +14,7 @@ from generation.diffusion_pipeline import DiffusionPipeline
 from generation.lift_pipeline import LiftPipeline
 from generation.pipeline import Pipeline
 from generation.plan import Plan
-from generation.presets import presets
+from generation.presets import make_plan, presets
 from generation.report import dry_run_report
 from generation.settings import GenerateSettings
 from recon.devices import resolve_network_device
@@ -25,8 +25,36 @@ pipelines: dict[str, type[Pipeline[Any]]] = {
 }
 
 
+AUTO = "auto"
+PREFERRED = ("4dvd", "sv4d2")  # where there are a CUDA device and weights
+
+
+class ChosenModel(NamedTuple):
+    """The model that "auto" stands for on this machine, and why, as a part of a sentence."""
+
+    name: str
+    reason: str
+
+
+def choose_model(device: str, weights_folder: str | Path | None = None) -> ChosenModel:
+    """Choose the best model that this machine can run in reasonable time.
+
+    Args:
+        device: "cpu" or "cuda".
+        weights_folder: folder to search for weights first.
+    """
+    if device != "cuda":
+        return ChosenModel("lift", "there is no CUDA device for the larger models")
+    folder = None if weights_folder is None else Path(weights_folder)
+    for name in PREFERRED:
+        plan = make_plan(GenerateSettings(model=name), presets[name].window_frames)
+        if all(DiffusionPipeline.find_files(plan, folder).values()):
+            return ChosenModel(name, "a CUDA device and its weights were found")
+    return ChosenModel("lift", f"no weights of {' or '.join(PREFERRED)} were found")
+
+
 def load_pipeline(
-    name: str = "mini",
+    name: str = AUTO,
     *,
     weights: str | Path | None = None,
     device: str = "auto",
@@ -38,7 +66,8 @@ def load_pipeline(
     """Find and open the weights of a model.
 
     Args:
-        name: name of the model: "lift", "mini", "sv4d2", "sv4d2-8views", "sv4d" or "4dvd".
+        name: name of the model: "lift", "mini", "sv4d2", "sv4d2-8views", "sv4d", "4dvd", or "auto"
+            for the one that `choose_model` chooses.
         weights: folder to search first; then `FOURDVD_WEIGHTS` and the Hugging Face cache. Nothing
             is downloaded.
         device: "cpu", "cuda", or "auto" for CUDA where it is available.
@@ -57,12 +86,13 @@ def load_pipeline(
         >>> pipeline = load_pipeline("lift")
         >>> grid = pipeline(load_clip("robot.mp4"), seed=0, on_step=print)
     """
+    device = resolve_network_device(device)
     settings = GenerateSettings(
-        model=name.replace("-", "_"),
+        model=choose_model(device, weights).name if name == AUTO else name.replace("-", "_"),
         orbit_model=orbit_model,
         precision=precision,
         low_memory=low_memory,
-        device=resolve_network_device(device),
+        device=device,
         coarse_only=coarse_only,
     )
     return open_pipeline(settings, None if weights is None else Path(weights))

@@ -51,7 +51,7 @@ class GenerateSettings:
         InputError: a name is unknown, a number out of range, or the model has no use for an option.
     """
 
-    model: str = "mini"
+    model: str = "lift"
     orbit_model: str | None = None
     steps: int | None = None
     seed: int = 0

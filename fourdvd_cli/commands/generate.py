@@ -36,7 +36,9 @@ from fourdvd_cli.options import (
 def generate(
     video: Annotated[
         Path,
-        typer.Argument(metavar="VIDEO", help="Video, GIF or folder of frames of one object."),
+        typer.Argument(
+            metavar="VIDEO", help="Video, GIF, image or folder of frames of one object."
+        ),
     ],
     output: Annotated[
         Path,
@@ -57,7 +59,7 @@ def generate(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
-    model: ModelOption = Model.mini,
+    model: ModelOption = Model.auto,
     steps: StepsOption = None,
     seed: SeedOption = 0,
     size: Annotated[
@@ -223,8 +225,9 @@ def generate(
         from generation.settings import GenerateSettings
         from recon.devices import resolve_network_device
 
+        on_device = resolve_network_device(device.value)
         settings = GenerateSettings(
-            model=model.key,
+            model=generating.chosen_model(model, on_device, weights),
             orbit_model=orbit_model and orbit_model.value,
             steps=steps,
             seed=seed,
@@ -236,7 +239,7 @@ def generate(
             clockwise=direction is Direction.cw,
             precision=precision.value,
             low_memory=low_memory,
-            device=resolve_network_device(device.value),
+            device=on_device,
             coarse_only=coarse_only,
             size=size,
         )

@@ -35,7 +35,7 @@ def run(
         Path,
         typer.Argument(
             metavar="INPUT",
-            help="Video, GIF or folder of frames of one moving object; or a grid folder, or its "
+            help="Video, GIF, image or folder of frames of one object; or a grid folder, or its "
             "transforms JSON.",
         ),
     ],
@@ -61,7 +61,7 @@ def run(
         ),
     ] = None,
     overwrite: OverwriteOption = False,
-    model: ModelOption = Model.mini,
+    model: ModelOption = Model.auto,
     steps: StepsOption = None,
     seed: SeedOption = 0,
     weights: WeightsOption = None,
@@ -80,9 +80,21 @@ def run(
     commands one by one.
     """
     console.configure(quiet, verbose)
-    from fourdvd_cli.commands.run_chain import run_chain
+    from fourdvd_cli import generating
+    from fourdvd_cli.commands.run_chain import is_video, run_chain
     from generation.settings import GenerateSettings
+    from recon.devices import resolve_network_device
 
+    generation = None
+    if is_video(source):
+        on_device = resolve_network_device(device.value)
+        generation = GenerateSettings(
+            model=generating.chosen_model(model, on_device, weights),
+            steps=steps,
+            seed=seed,
+            low_memory=low_memory,
+            device=on_device,
+        )
     settings = {
         "quality": quality.value,
         "motion": motion and motion.value,
@@ -96,9 +108,7 @@ def run(
         output,
         names,
         settings,
-        GenerateSettings(
-            model=model.key, steps=steps, seed=seed, low_memory=low_memory, device=device.value
-        ),
+        generation,
         weights_folder=weights,
         overwrite=overwrite,
         quiet=quiet,

@@ -21,7 +21,6 @@ from fourdvd_cli.commands.export import export_with_progress
 from fourdvd_cli.commands.reconstruct import reconstruct_with_progress
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
-from recon.devices import resolve_network_device
 from recon.errors import InputError, OutputExistsError
 from recon.exporters.options import ExportOptions
 from recon.grid import Grid, has_split, read_grid
@@ -60,7 +59,7 @@ def run_chain(
     folder: Path,
     formats: Sequence[str],
     settings: dict[str, Any],
-    generation: GenerateSettings,
+    generation: GenerateSettings | None,
     *,
     weights_folder: Path | None = None,
     overwrite: bool = False,
@@ -73,7 +72,7 @@ def run_chain(
         folder: folder of the results; a run of the same input and settings in it is resumed.
         formats: keys of `recon.exporters.exporters`; formats that are already exported are kept.
         settings: further arguments of `recon.reconstruct`.
-        generation: settings of the generation; unused if the input is a grid.
+        generation: settings of the generation; None if the input is a grid.
         weights_folder: folder that is searched first for weights.
         overwrite: start again and replace the results of an earlier run.
         quiet: show no progress.
@@ -82,19 +81,16 @@ def run_chain(
         OutputExistsError: the folder contains anything else, and `overwrite` is False.
         FourdvdError: as in the library calls of the steps.
     """
-    is_video = _is_video(source)
-    run = _begin(source, folder, settings, generation if is_video else None, overwrite)
+    run = _begin(source, folder, settings, generation, overwrite)
     # The folder belongs to this run. The result of a step that is not recorded as finished is a
     # leftover of an older run, or was written just before this one was stopped: it is replaced.
     if "grid" not in run.stages:
-        if is_video:
+        if generation is not None:
             with interrupts.stop_request() as should_stop:
-                on_device = replace(generation, device=resolve_network_device(generation.device))
-                clip, _ = generating.prepare(source, on_device)
-                pipeline = open_pipeline(on_device, weights_folder, keep_networks=False)
-                _write(
-                    run, folder
-                )  # not earlier: an invalid input or missing weights leave no folder
+                clip, _ = generating.prepare(source, generation)
+                pipeline = open_pipeline(generation, weights_folder, keep_networks=False)
+                # not earlier: an invalid input or missing weights leave no folder
+                _write(run, folder)
                 generating.generate(
                     pipeline, clip, folder / "grid", should_stop, overwrite=True, quiet=quiet
                 )
@@ -140,13 +136,13 @@ def _write_splits(splits: dict[str, Grid], folder: Path) -> None:
             write_posed_images(splits["test"], partial, "transforms_test.json", TEST_IMAGES)
 
 
-def _is_video(source: Path) -> bool:
-    """Return whether the input is a video or a folder of frames, not a grid."""
+def is_video(source: Path) -> bool:
+    """Return whether the input is a video, an image or a folder of frames, not a grid."""
     if source.is_dir():
         return not any(source.glob("transforms*.json")) and any(
             path.suffix.lower() in IMAGE_SUFFIXES for path in source.iterdir()
         )
-    return source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES
+    return source.is_file() and source.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
 
 def _begin(

@@ -29,7 +29,7 @@ from generation.clip.preparing import load_clip
 from generation.curation.shards.pack_settings import PackSettings
 from generation.models.appearance_propagation import ROLES
 from generation.models.structure_branch import BRANCHES
-from generation.pipelines import pipelines
+from generation.pipelines import AUTO, load_pipeline, pipelines
 from generation.presets import presets
 from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettings
 from generation.training.config import CONFIGS
@@ -93,7 +93,7 @@ def test_degrees_read_back_as_they_are_shown():
 
 
 def test_the_choices_of_generate_are_those_of_the_library():
-    assert tuple(model.key for model in Model) == MODELS
+    assert tuple(model.key for model in Model) == (AUTO, *MODELS)
     assert set(MODELS) == set(pipelines)
     assert tuple(model.value for model in OrbitModel) == ORBIT_MODELS
     assert tuple(precision.value for precision in Precision) == PRECISIONS
@@ -101,8 +101,8 @@ def test_the_choices_of_generate_are_those_of_the_library():
 
 def test_the_defaults_of_generate_are_those_of_the_library():
     settings, clip = GenerateSettings(), inspect.signature(load_clip).parameters
-    assert default_of(generate, "model").key == settings.model
-    assert default_of(run, "model").key == settings.model
+    assert default_of(generate, "model").key == default_of(run, "model").key == AUTO
+    assert inspect.signature(load_pipeline).parameters["name"].default == AUTO
     assert default_of(generate, "orbit_model") is settings.orbit_model is None
     assert default_of(generate, "fov") == settings.fov_deg
     assert default_of(generate, "distance") == settings.distance

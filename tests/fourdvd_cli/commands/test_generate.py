@@ -211,12 +211,10 @@ def test_a_dry_run_of_the_cascade_lists_both_grids_and_all_files(
         assert shown in outcome.stdout
 
 
-MINI = ["--steps", "1", "--views", "2", "--frames", "5"]
+MINI = ["--model", "mini", "--steps", "1", "--views", "2", "--frames", "5"]
 
 
-def test_the_default_model_generates_a_grid_of_128_pixels(
-    fourdvd, clip_video, trained_cascade, tmp_path
-):
+def test_mini_generates_a_grid_of_128_pixels(fourdvd, clip_video, trained_cascade, tmp_path):
     out = tmp_path / "grid"
     arguments = ["generate", clip_video, "-o", out, "--weights", trained_cascade, *MINI, "--quiet"]
     outcome = fourdvd(*arguments, "--json")
@@ -247,6 +245,7 @@ def test_a_dry_run_of_a_trained_cascade_lists_its_files_and_cost(
     fourdvd, clip_video, trained_cascade, tmp_path
 ):
     arguments = ["generate", clip_video, "-o", tmp_path / "grid", "--weights", trained_cascade]
+    arguments += ["--model", "mini"]
     outcome = fourdvd(*arguments, "--dry-run", "--json")
     assert outcome.exit_code == 0, outcome.stderr
     found = json.loads(outcome.stdout)
@@ -301,6 +300,17 @@ LIFT = ["--model", "lift", "--size", "64", "--views", "2", "--quiet"]
 def lift_weights(tmp_path) -> Path:
     (tmp_path / "lift").mkdir()
     return write_lift(tmp_path / "lift")
+
+
+def test_auto_is_lift_without_a_gpu_and_says_so(fourdvd, clip_video, lift_weights, tmp_path):
+    out = tmp_path / "grid"
+    options = ["--weights", lift_weights, "--device", "cpu", "--size", "64", "--views", "2"]
+    outcome = fourdvd("generate", clip_video, "-o", out, *options)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert outcome.stdout == ""
+    (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("model ")]
+    assert "lift" in line and "CUDA" in line
+    assert json.loads((out / "generate.json").read_text())["model"] == "lift"
 
 
 def test_lift_generates_a_grid_of_any_number_of_frames(fourdvd, clip_video, lift_weights, tmp_path):

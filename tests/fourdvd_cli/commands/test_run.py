@@ -5,10 +5,14 @@ from dataclasses import replace
 import pytest
 
 from fourdvd_cli.commands import run_chain
+from generation import lift_pipeline
+from generation.clip.reading import FrameSelection, read_clip
 from generation.presets import presets
 from recon.errors import Interrupted
 from recon.grid import read_grid, write_grid
+from recon.media import write_png
 from recon.scene import load_scene
+from tests.generation.lift.tiny_lift import write_lift
 
 pytestmark = pytest.mark.usefixtures("short_fits")
 SPLATS = ["--format", "ply", "--format", "splat", "--quiet"]
@@ -95,10 +99,9 @@ def test_a_folder_with_other_files_is_refused_and_kept(fourdvd, tiny_grid_folder
 
 @pytest.fixture
 def small_clips(monkeypatch):
-    """Clips are prepared at 64², and the cascade makes three views of them."""
-    views = {"coarse_size": 32, "azimuths_deg": (90.0, 180.0, 270.0)}
-    for name, others in (("sv4d2", {}), ("mini", views)):
-        monkeypatch.setitem(presets, name, replace(presets[name], size=64, **others))
+    """Clips are prepared at 64²."""
+    for name in ("sv4d2", "mini"):
+        monkeypatch.setitem(presets, name, replace(presets[name], size=64))
 
 
 def test_a_video_becomes_grid_scene_and_export(
@@ -114,17 +117,31 @@ def test_a_video_becomes_grid_scene_and_export(
         assert fourdvd("run", clip_video, "-o", out, *options, *other).exit_code == 1
 
 
+@pytest.mark.parametrize("frames", [7, 1])
 def test_a_video_becomes_a_scene_with_the_default_model(
-    fourdvd, clip_video, trained_cascade, small_clips, tmp_path
+    fourdvd, clip_video, tmp_path, monkeypatch, frames
 ):
-    out = tmp_path / "out"
-    options = ["--weights", trained_cascade, "--steps", "1", *SPLATS]
+    monkeypatch.setattr(lift_pipeline, "SIZE", 64)
+    monkeypatch.setattr(lift_pipeline, "AZIMUTHS_DEG", (90.0, 180.0, 270.0))
+    weights, out = tmp_path / "weights", tmp_path / "out"
+    weights.mkdir()
+    write_lift(weights)
+    if frames == 1:
+        write_png(tmp_path / "image.png", read_clip(clip_video, FrameSelection(1)).images[0])
+        clip_video = tmp_path / "image.png"
+    options = ["--weights", weights, "--device", "cpu", *SPLATS]
     assert fourdvd("run", clip_video, "-o", out, *options) == (0, "", "")
     grid = read_grid(out / "grid")
-    assert (grid.V, grid.T, grid.height) == (4, 7, 64)
-    assert record(out)["generation"] == {"model": "mini", "steps": 1}
+    assert (grid.V, grid.T, grid.height) == (4, frames, 64)
+    assert record(out)["generation"] == {"model": "lift", "steps": None}
     assert record(out)["stages"] == ["grid", "scene", "export"]
-    assert len(list((out / "export" / "ply").glob("*.ply"))) == 7
+    assert len(list((out / "export" / "ply").glob("*.ply"))) == frames
+
+
+def test_a_grid_needs_no_model(fourdvd, tiny_grid_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("generation.pipelines.choose_model", None)
+    options = ["--steps", "3", *SPLATS]
+    assert fourdvd("run", tiny_grid_folder, "-o", tmp_path / "out", *options).exit_code == 0
 
 
 @pytest.mark.parametrize("file", ["sv4d.safetensors", "sv4d_tower.safetensors", "vae.safetensors"])
@@ -132,7 +149,8 @@ def test_an_incomplete_cascade_leaves_nothing(
     fourdvd, clip_video, trained_cascade, small_clips, tmp_path, file
 ):
     (trained_cascade / file).unlink()
-    outcome = fourdvd("run", clip_video, "-o", tmp_path / "out", "--weights", trained_cascade)
+    options = ["--model", "mini", "--weights", trained_cascade]
+    outcome = fourdvd("run", clip_video, "-o", tmp_path / "out", *options)
     assert outcome.exit_code == 4
     assert "train assemble" in outcome.stderr
     assert not (tmp_path / "out").exists()
@@ -165,7 +183,8 @@ def test_a_video_without_weights_says_what_to_fetch_and_leaves_nothing(
 
 
 def test_a_folder_of_frames_is_a_video(fourdvd, tiny_grid_folder, tmp_path):
-    outcome = fourdvd("run", tiny_grid_folder / "images" / "v00", "-o", tmp_path / "out")
+    frames = tiny_grid_folder / "images" / "v00"
+    outcome = fourdvd("run", frames, "-o", tmp_path / "out", "--model", "mini")
     assert outcome.exit_code == 3  # three frames
     assert "at least 5" in outcome.stderr
 
