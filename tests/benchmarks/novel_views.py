@@ -4,8 +4,9 @@
 
 Each GRID is a rendered one with cameras all around, such as `fourdvd data render` makes. Its view 0
 is the input, uncropped, so that the cameras match the truth; views 1 … 15 of all 21 frames are
-compared over white. Methods beside the cascade:
+compared over white. Methods beside the cascade of mini:
 
+    lift        the feed-forward model
     copy        the input view in place of every view
     inflation   the silhouette of each frame inflated to a body as deep as it is wide, with the
                 colors of its front on its back
@@ -31,16 +32,17 @@ from scipy.ndimage import distance_transform_edt
 
 from generation.clip.cropping import Crop
 from generation.clip.preparing import SquareClip
+from generation.diffusion_pipeline import DiffusionPipeline
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE
 from recon.grid import Camera, Grid, read_grid
 from recon.grid.cameras import viewing_angles_deg
 from recon.grid.grid import composite
-from recon.metrics import psnr, ssim
+from recon.metrics import psnr, silhouette_iou, ssim
 from tests.benchmarks import harness
 
-HEADER = ("grid", "method", "PSNR", "SSIM", "seconds")
+HEADER = ("grid", "method", "PSNR", "SSIM", "IoU", "edges", "seconds")
 FINER = 3  # points of the inflated body along a side of a pixel
 RIM_LAYERS = 48  # of points between front and back, where they do not meet
 
@@ -51,11 +53,15 @@ class Quality(NamedTuple):
     Attributes:
         psnr: dB.
         ssim: at most 1.
+        iou: of the silhouettes.
+        edges: mean difference of neighboring pixels over that of the truth.
         seconds: time to make the grid.
     """
 
     psnr: float
     ssim: float
+    iou: float
+    edges: float
     seconds: float
 
 
@@ -103,13 +109,14 @@ def methods(
     found: dict[str, Callable[[], np.ndarray]] = {
         "copy": lambda: copied(truth),
         "inflation": lambda: inflated(truth),
-        "coarse": lambda: cascade(truth, folder / "coarse", weights, coarse_only=True),
-        "cascade": lambda: cascade(truth, folder / "cascade", weights),
+        "lift": lambda: generated("lift", truth, folder / "lift", weights),
+        "coarse": lambda: generated("mini", truth, folder / "coarse", weights, coarse_only=True),
+        "cascade": lambda: generated("mini", truth, folder / "cascade", weights),
     }
     for name, file in branches.items():
 
         def ablation(name: str = name, file: str = file) -> np.ndarray:
-            return cascade(truth, folder / name, weights, branch=Path(file))
+            return generated("mini", truth, folder / name, weights, branch=Path(file))
 
         found[name] = ablation
     return found
@@ -177,7 +184,8 @@ def drawn(points: np.ndarray, colors: np.ndarray, camera: Camera) -> np.ndarray:
     return image
 
 
-def cascade(
+def generated(
+    model: str,
     truth: Grid,
     folder: Path,
     weights: Path | None,
@@ -185,12 +193,12 @@ def cascade(
     branch: Path | None = None,
     coarse_only: bool = False,
 ) -> np.ndarray:
-    """Generate all views from view 0 with the trained cascade."""
+    """Generate all views from view 0 with a model."""
     cameras = [truth.camera_of(truth.index(view, 0)) for view in range(truth.V)]
     front, elevation = viewing_angles_deg(cameras[0])
     azimuths = tuple((viewing_angles_deg(camera)[0] - front) % 360 for camera in cameras[1:])
     settings = GenerateSettings(
-        "mini",
+        model,
         azimuths_deg=azimuths,
         elevation_deg=elevation,
         coarse_only=coarse_only,
@@ -198,6 +206,7 @@ def cascade(
     )
     pipeline = open_pipeline(settings, weights)
     if branch is not None:
+        assert isinstance(pipeline, DiffusionPipeline)
         pipeline = replace(pipeline, cascade={**pipeline.cascade, BRANCH_FILE: branch})
     made = pipeline.generate(whole_clip(view_of(truth, 0)), folder, overwrite=True)
     return np.stack([view_of(made.grid, view) for view in range(truth.V)])
@@ -212,16 +221,15 @@ def whole_clip(images: np.ndarray) -> SquareClip:
 
 def compare(images: np.ndarray, truth: Grid, seconds: float) -> Quality:
     """Average over all frames of all views but the input view."""
-    pairs = [
-        (composite(images[view, frame]) / 255, composite(truth.image(view, frame)) / 255)
-        for view in range(1, truth.V)
-        for frame in range(truth.T)
-    ]
-    return Quality(
-        float(np.mean([psnr(*pair) for pair in pairs])),
-        float(np.mean([ssim(*pair) for pair in pairs])),
-        seconds,
-    )
+    scores, edges = [], np.zeros(2)
+    for view in range(1, truth.V):
+        for frame in range(truth.T):
+            both = images[view, frame], truth.image(view, frame)
+            made, true = (composite(image) / 255 for image in both)
+            iou = silhouette_iou(*(image[..., 3] / 255 for image in both))
+            scores.append((psnr(made, true), ssim(made, true), iou))
+            edges += [np.abs(np.diff(image, axis=1)).mean() for image in (made, true)]
+    return Quality(*np.mean(scores, axis=0).tolist(), float(edges[0] / edges[1]), seconds)
 
 
 def mean(found: Sequence[Quality]) -> Quality:
@@ -231,7 +239,15 @@ def mean(found: Sequence[Quality]) -> Quality:
 
 def row(grid: str, method: str, found: Quality) -> list[str]:
     """Format one row of the table."""
-    return [grid, method, f"{found.psnr:.2f}", f"{found.ssim:.4f}", f"{found.seconds:.0f}"]
+    return [
+        grid,
+        method,
+        f"{found.psnr:.2f}",
+        f"{found.ssim:.4f}",
+        f"{found.iou:.3f}",
+        f"{found.edges:.2f}",
+        f"{found.seconds:.0f}",
+    ]
 
 
 if __name__ == "__main__":
