@@ -14,14 +14,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from generation.models.layers import GROUPS, GroupNorm
 from recon.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionConfig
 
 CLIP_SIDE = 224
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -54,6 +57,9 @@ class CLIPImageEncoder(nn.Module):
     """OpenCLIP's image encoder with its preprocessing, implemented by transformers' CLIP."""
 
     def __init__(self, config: CLIPVisionConfig | None = None):
+        # An import of seconds, for which models without this encoder need not wait.
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
         super().__init__()
         self.tower = CLIPVisionModelWithProjection(config or CLIPVisionConfig(**VIT_H_14))
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from diffusers.models.autoencoders.vae import Decoder, Encoder
 from torch import Tensor, nn
 
 SCALE_FACTOR = 0.18215
@@ -56,6 +55,8 @@ class VAEEncoder(nn.Module):
     """VAE encoder from images to unscaled latents, the mode of the posterior."""
 
     def __init__(self, config: VAEConfig):
+        from diffusers.models.autoencoders.vae import Encoder  # seconds that lift need not wait
+
         super().__init__()
         self.encoder = Encoder(
             out_channels=LATENT_CHANNELS,
@@ -75,6 +76,8 @@ class VAEDecoder(nn.Module):
     """VAE decoder from scaled latents to images."""
 
     def __init__(self, config: VAEConfig):
+        from diffusers.models.autoencoders.vae import Decoder
+
         super().__init__()
         self.decoder = Decoder(
             in_channels=LATENT_CHANNELS,
