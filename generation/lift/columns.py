@@ -25,21 +25,21 @@ class Columns(NamedTuple):
     """Intervals of pixels.
 
     Attributes:
-        count: number of intervals, 0 to 2, uint8, [...].
+        parts: number of intervals, 0 to 2, uint8, [...].
         depth: entry and exit of the first, entry and exit of the second interval, ascending;
             float32, [4, ...].
         color: sRGB at these four, uint8, [4, ..., 3].
         tolerance: gap in depth up to which the intervals of neighbors count as overlapping.
     """
 
-    count: np.ndarray
+    parts: np.ndarray
     depth: np.ndarray
     color: np.ndarray
     tolerance: float
 
     def at(self, *index: slice | np.ndarray) -> Columns:
         """Return a part, by an index of the pixels."""
-        parts = self.count[index], self.depth[(_ALL, *index)], self.color[(_ALL, *index)]
+        parts = self.parts[index], self.depth[(_ALL, *index)], self.color[(_ALL, *index)]
         return Columns(*parts, self.tolerance)
 
 
@@ -60,10 +60,11 @@ def columns_of(
         camera: camera of the image.
     """
     coarse = _coarse_columns(layers, camera)
-    slopes = _slopes(coarse, layers.mask.shape)
+    height, width = layers.mask.shape
+    slopes = _slopes(coarse, (height, width))
     row, column = np.nonzero(solid)
-    near = _neighbors(layers.mask, row, column, solid.shape)
-    likeness = _likeness(image, layers.mask.shape, near.pixel, image[row, column, :3])
+    near = _neighbors(layers.mask, row, column, (solid.shape[0], solid.shape[1]))
+    likeness = _likeness(image, (height, width), near.pixel, image[row, column, :3])
     own = (near.weight * likeness).argmax(0)
     reference = coarse.at(near.pixel[own, np.arange(len(row))])
     depth, color = np.zeros((4, len(row))), np.zeros((4, len(row), 3))
@@ -86,7 +87,7 @@ def columns_of(
         np.zeros((4, *solid.shape, 3), np.uint8),
         coarse.tolerance,
     )
-    columns.count[row, column] = reference.count
+    columns.parts[row, column] = reference.parts
     columns.depth[:, row, column] = depth
     columns.color[:, row, column] = np.rint(color / total[..., None])
     return columns
@@ -94,11 +95,11 @@ def columns_of(
 
 def overlaps(one: Columns, other: Columns) -> np.ndarray:
     """Return which intervals of two pixels overlap, as bits for `cells.matched_bounds`, [...]."""
-    near = np.zeros((2, 2, *one.count.shape), np.bool_)
+    near = np.zeros((2, 2, *one.parts.shape), np.bool_)
     for i, j in np.ndindex(2, 2):
         begin = np.maximum(one.depth[2 * i], other.depth[2 * j])
         end = np.minimum(one.depth[2 * i + 1], other.depth[2 * j + 1])
-        near[i, j] = (begin - end <= one.tolerance) & (one.count > i) & (other.count > j)
+        near[i, j] = (begin - end <= one.tolerance) & (one.parts > i) & (other.parts > j)
     crossed = near[0, 1] & near[1, 0]  # within the tolerance only
     near[0, 0] |= crossed
     near[1, 1] |= crossed
@@ -161,7 +162,7 @@ def _slopes(columns: Columns, shape: tuple[int, int]) -> np.ndarray:
     """
     slopes = []
     for stride, ahead in _adjacent(shape):
-        before = np.full((4, columns.count.size), np.nan)
+        before = np.full((4, columns.parts.size), np.nan)
         after = before.copy()
         one, other = columns.at(ahead), columns.at(ahead + stride)
         bits = overlaps(one, other)
@@ -206,7 +207,9 @@ def _neighbors(
     weight = np.where(mask[rows, columns], weight, 0.0)
     lost = np.flatnonzero(~weight.any(0))
     if len(lost):
-        _, nearest = distance_transform_edt(~mask, return_indices=True)
+        nearest = np.asarray(
+            distance_transform_edt(~mask, return_distances=False, return_indices=True)
+        )
         rows[0, lost], columns[0, lost] = nearest[:, rows[0, lost], columns[0, lost]]
         weight[0, lost] = 1.0
     offset = np.stack([y - rows, x - columns]).clip(-1, 1)

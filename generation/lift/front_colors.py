@@ -33,14 +33,16 @@ def _without_background(image: np.ndarray) -> np.ndarray:
     opaque = image[..., 3] >= OPAQUE
     if not opaque.any():
         return image[..., :3]
-    distance, (row, column) = distance_transform_edt(~opaque, return_indices=True)
+    transform = distance_transform_edt(~opaque, return_indices=True)
+    assert transform is not None  # it is only where both results are arguments
+    distance, (row, column) = transform
     near = (distance <= RIM_PX)[..., None]
     return np.where(near, image[row, column, :3], image[..., :3])
 
 
 def _without_outlines(color: np.ndarray, columns: Columns) -> np.ndarray:
     """Replace colors beside steps in depth by the nearest ones of the same side."""
-    front, solid, step = columns.depth[0], columns.count > 0, STEP * columns.tolerance
+    front, solid, step = columns.depth[0], columns.parts > 0, STEP * columns.tolerance
     outline = _beside_steps(front, solid, step)
     row, column = np.nonzero(outline)
     allowed = solid & ~outline

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from generation.lift.surface import LiftedSurface
 from recon.gaussians import Gaussians, rgb_to_sh0
@@ -34,18 +34,20 @@ def gaussians_of(surface: LiftedSurface, count: int) -> Gaussians:
         count: desired number of Gaussians; the result has about as many.
     """
     if len(surface.triangles) == 0 or count == 0:
-        return _gaussians(*(np.zeros((0, 3)) for _ in range(3)), np.zeros(0))
+        nothing = np.zeros((0, 3))
+        return _gaussians(nothing, nothing, nothing, np.zeros(0))
     points, colors, normals, area = _points(surface, POINTS * count)
     facing = 2 * np.abs(normals).argmax(1) + (
         normals[np.arange(len(points)), np.abs(normals).argmax(1)] > 0
     )
     side = np.sqrt(area / count)
+    group = _groups(points, facing, side)
     for _ in range(_ROUNDS):
-        group = _groups(points, facing, side)
         found = int(group.max()) + 1
         if abs(found - count) < 0.02 * count:
             break
         side *= np.sqrt(found / count)
+        group = _groups(points, facing, side)
     size = np.bincount(group)
     means, mean_colors, mean_normals = (
         np.stack([np.bincount(group, axis) for axis in values.T], 1) / size[:, None]
@@ -60,7 +62,7 @@ def gaussians_of(surface: LiftedSurface, count: int) -> Gaussians:
 def _insets(means: np.ndarray, normals: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Return how far to move Gaussians inwards; those of a thin part must not pass one another."""
     reach = min(_NEIGHBORS, len(means))
-    _, near = cKDTree(means).query(means, np.arange(1, reach + 1))
+    _, near = KDTree(means).query(means, np.arange(1, reach + 1))
     opposite = np.einsum("ni,nki->nk", normals, normals[near]) < -0.5
     thickness = np.einsum("ni,nki->nk", normals, means[:, None] - means[near])
     thickness = np.where(opposite, np.abs(thickness), np.inf).min(1)

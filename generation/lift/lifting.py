@@ -197,7 +197,8 @@ def predict_layers(
         )
         parts.append(_averaged(prediction))
         steps.advance("layers", len(own_yaw))
-    return LiftedLayers(*map(torch.cat, zip(*parts, strict=True)), turned)
+    depth, gap, color = (torch.cat(each) for each in zip(*parts, strict=True))
+    return LiftedLayers(depth, gap, color, turned)
 
 
 def _averaged(prediction: LiftPrediction) -> tuple[Tensor, Tensor, Tensor]:

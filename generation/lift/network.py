@@ -238,6 +238,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return attend(q, k, v)
 
 
+def _make_zero(*parameters: Tensor | None) -> None:
+    for parameter in parameters:
+        assert parameter is not None
+        nn.init.zeros_(parameter)
+
+
 class _Head(nn.Module):
     """Features of half the resolution to the outputs of all pixels, or of every second one."""
 
@@ -247,7 +253,7 @@ class _Head(nn.Module):
         self.features = nn.Conv2d(width, 4 * HEAD_CHANNELS, 3, padding=1)
         self.outputs = nn.Conv2d(HEAD_CHANNELS, OUTPUT_CHANNELS, 1)
         nn.init.normal_(self.outputs.weight, std=0.01)
-        nn.init.zeros_(self.outputs.bias)
+        _make_zero(self.outputs.bias)
 
     def forward(self, x: Tensor, phase: tuple[int, int] | None) -> Tensor:
         x = F.silu(self.norm(x))
@@ -268,10 +274,7 @@ class _Residual(nn.Module):
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.modulation = nn.Linear(CONDITION_WIDTH, 2 * width)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        _make_zero(*self.modulation.parameters(), *self.second.parameters())
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, 1)
@@ -292,8 +295,7 @@ class _Transformer(nn.Module):
             nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
         )
         for last in (self.modulation, self.out, self.feed[2]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            _make_zero(*last.parameters())
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2)

@@ -108,8 +108,8 @@ def displacements(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.nd
         of the blocks, [h, w].
     """
     height, width = one.shape[:2]
-    small = [_halved(image) for image in (one, other)]
-    shift, _ = _best(*small, np.zeros((2, *small[0].shape[:2]), np.int64), COARSE_PX)
+    small, other_small = _halved(one), _halved(other)
+    shift, _ = _best(small, other_small, np.zeros((2, *small.shape[:2]), np.int64), COARSE_PX)
     large = 2 * shift.repeat(2, 1).repeat(2, 2)[:, :height, :width]
     return _best(one, other, large, FINE_PX)
 
@@ -135,9 +135,9 @@ def _best(
     return found, best
 
 
-def _features(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _features(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return premultiplied colors and alpha at another size, in [0, 1], float32, [*shape, 4]."""
-    small = Image.fromarray(image).resize(shape[::-1], Image.Resampling.BOX)
+    small = Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BOX)
     features = np.asarray(small, np.float32) / 255
     features[..., :3] *= features[..., 3:]
     return features

@@ -72,7 +72,7 @@ def surface_of(layers: SurfaceLayers, image: np.ndarray, camera: Camera) -> Lift
     columns = _padded(columns.at(*box))
     alpha = np.pad(image[..., 3], 1)[top : rows[-1] + 3, left : cols[-1] + 3]
     polygons = _polygons(columns)
-    used, polygons = _compact(polygons, columns.count.size * LABELS)
+    used, polygons = _compact(polygons, columns.parts.size * LABELS)
     places, depth, color = _vertices(used, columns, alpha)
     places += [left - 0.5, top - 0.5]
     vertices = world_points(places, depth, camera)
@@ -88,7 +88,7 @@ def _padded(columns: Columns) -> Columns:
     """Add a frame of empty pixels."""
     frame = ((1, 1), (1, 1))
     return Columns(
-        np.pad(columns.count, frame),
+        np.pad(columns.parts, frame),
         np.pad(columns.depth, ((0, 0), *frame)),
         np.pad(columns.color, ((0, 0), *frame, (0, 0))),
         columns.tolerance,
@@ -114,7 +114,7 @@ def _empty() -> LiftedSurface:
 
 def _polygons(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Return triangles [M, 3] and quads [Q, 4], clockwise, of vertices pixel · LABELS + label."""
-    count, width = columns.count.astype(np.int64), columns.count.shape[1]
+    count, width = columns.parts.astype(np.int64), columns.parts.shape[1]
     code = np.zeros(np.array(count.shape) - 1, np.int64)
     near, far, whole = slice(None, -1), slice(1, None), slice(None)
     across = overlaps(columns.at(whole, near), columns.at(whole, far))
@@ -166,7 +166,7 @@ def _vertices(
     """Return places (x, y) in the padded box [N, 2], depths [N] and colors [N, 3]."""
     pixel, which = np.divmod(used, LABELS)
     bound, cut = which % 4, which // 4 - 1
-    width = columns.count.shape[1]
+    width = columns.parts.shape[1]
     places = np.stack([pixel % width, pixel // width], axis=1).astype(np.float64)
     depth = columns.depth.reshape(4, -1)[bound, pixel].astype(np.float64)
     is_cut = cut >= 0
@@ -194,7 +194,7 @@ def _cut_depths(
     The bound at the other end of the wall is extrapolated, too; where both would pass one another,
     they end as a thin edge.
     """
-    count, depths = columns.count.ravel(), columns.depth.reshape(4, -1).astype(np.float64)
+    count, depths = columns.parts.ravel(), columns.depth.reshape(4, -1).astype(np.float64)
     inner = pixel - stride
     like = count[pixel] == count[inner]
 

@@ -38,8 +38,8 @@ class LiftTarget(NamedTuple):
 
     def every_second(self, phase: tuple[int, int]) -> LiftTarget:
         """Return every second row and column from a phase on."""
-        images = (every_second(part, phase) for part in self[:-1])
-        return LiftTarget(*images, self.yaw)
+        depth, gap, color, mask = (every_second(part, phase) for part in self[:-1])
+        return LiftTarget(depth, gap, color, mask, self.yaw)
 
 
 @dataclass(frozen=True)

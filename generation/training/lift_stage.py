@@ -72,7 +72,7 @@ class LiftStageConfig:
     yaw_given_prob: float = 0.6
     yaw_noise: float = 0.12
     epoch_samples: int = 32768
-    figure_share: float = 0.2
+    figure_share: float = 0.25
     held_out_assets: tuple[str, ...] = ()
 
     def __post_init__(self):

@@ -108,7 +108,8 @@ def measured(truth: Grid, layers: Sequence[SurfaceLayers]) -> tuple[np.ndarray, 
         seconds += built - began, time.process_time() - built
         triangles.append(len(surface.triangles))
     made = np.stack(images, axis=1)
-    result = Measured(*quality(made, truth), *seconds, float(np.mean(triangles)))
+    surfaces, drawings = seconds.tolist()
+    result = Measured(*quality(made, truth), surfaces, drawings, float(np.mean(triangles)))
     return made, result
 
 

@@ -226,10 +226,12 @@ def compare(images: np.ndarray, truth: Grid, seconds: float) -> Quality:
         for frame in range(truth.T):
             both = images[view, frame], truth.image(view, frame)
             made, true = (composite(image) / 255 for image in both)
-            iou = silhouette_iou(*(image[..., 3] / 255 for image in both))
+            alpha, true_alpha = (image[..., 3] / 255 for image in both)
+            iou = silhouette_iou(alpha, true_alpha)
             scores.append((psnr(made, true), ssim(made, true), iou))
             edges += [np.abs(np.diff(image, axis=1)).mean() for image in (made, true)]
-    return Quality(*np.mean(scores, axis=0).tolist(), float(edges[0] / edges[1]), seconds)
+    means = np.mean(scores, axis=0).tolist()
+    return Quality(means[0], means[1], means[2], float(edges[0] / edges[1]), seconds)
 
 
 def mean(found: Sequence[Quality]) -> Quality:

@@ -9,8 +9,8 @@ import pytest
 from generation.presets import (
     ORBIT_AZIMUTHS_DEG,
     ORBIT_VIEWS,
-    Plan,
     Preset,
+    SamplingPlan,
     even_azimuths,
     make_plan,
     orbit_through,
@@ -150,8 +150,8 @@ def test_4dvd_is_sampled_as_in_the_paper_and_otherwise_like_sv4d():
 # -- plans
 
 
-def planned(n: int = 21, **options) -> Plan:
-    return make_plan(GenerateSettings(**options), n)
+def planned(n: int = 21, model: str = "mini", **options) -> SamplingPlan:
+    return make_plan(GenerateSettings(model=model, **options), n)
 
 
 @pytest.mark.parametrize("model", presets)

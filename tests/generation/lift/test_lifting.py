@@ -119,16 +119,15 @@ def test_layers_are_ordered_and_meet_the_convention_of_single_parts(predictor, i
     layers = predict_layers(predictor, images, 0.1, UNKNOWN, steps())
     gap = torch.linspace(-1, 1, S).expand(5, S, S)  # the right half has two parts
     layers = layers._replace(gap=gap)
-    for image, found in zip(
-        images, surface_layers(layers, images, tiny_clip(5).images), strict=True
-    ):
+    made = list(surface_layers(layers, images, tiny_clip(5).images))
+    for image, found in zip(images, made, strict=True):
         assert (found.mask == (image[3].numpy() >= 0.5)).all()
         assert 0 < found.gap.sum() < found.mask.sum()
         assert (np.diff(found.depth, axis=0)[:, found.mask] >= 0).all()
         single = found.mask & ~found.gap
         middle = found.depth[[FRONT, BACK]][:, single].mean(0)
         assert np.allclose(found.depth[FIRST_EXIT, single], middle)
-    assert (found.color[FRONT][found.mask] == (200, 40, 40)).all()
+    assert (made[-1].color[FRONT][made[-1].mask] == (200, 40, 40)).all()
 
 
 def test_layers_of_a_single_frame_are_those_of_the_network(predictor, images):

@@ -93,7 +93,7 @@ def test_pixels_mixed_with_the_background_take_their_color_from_inside():
     assert (surface.colors != 255).all()
     _, depth = camera(32).project(surface.vertices.astype(np.float64))
     np.testing.assert_array_equal(
-        surface.colors[depth < 3.0], np.broadcast_to(FRONT_COLOR, (np.sum(depth < 3.0), 3))
+        surface.colors[depth < 3.0], np.tile(FRONT_COLOR, (int(np.sum(depth < 3.0)), 1))
     )
 
 

@@ -13,7 +13,7 @@ def predictions(yaws: np.ndarray, sharpness: float = 10.0) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
 
-def error(found: np.ndarray, wanted: np.ndarray) -> float:
+def error(found: np.ndarray, wanted: np.ndarray | float) -> float:
     return float(np.abs((found - wanted + np.pi) % (2 * np.pi) - np.pi).max())
 
 

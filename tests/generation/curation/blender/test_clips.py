@@ -25,8 +25,9 @@ FRAMES = 7
 def clip_and_box(path: Path, action: str | None = None) -> tuple[str, np.ndarray]:
     """Return the clip that is rendered, and the corners of its bounding box over all frames."""
     settings = RenderSettings(action=action, frames=FRAMES, renderer=Renderer.fast)
-    task = RenderTask(find_assets([path])[0], path.parent / "grid", settings, threads=1)
-    result = run_blender(blender_request(task.asset, task, path.parent), timeout_s=60)
+    (asset,) = find_assets([path])
+    task = RenderTask(asset, path.parent / "grid", settings, threads=1)
+    result = run_blender(blender_request(asset, task, path.parent), timeout_s=60)
     assert not result.reason, result.message
     return result.clip, np.array(result.bounds) / result.scale + result.center
 
