@@ -62,7 +62,7 @@ def gaussians_of(surface: LiftedSurface, count: int) -> Gaussians:
 def _insets(means: np.ndarray, normals: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Return how far to move Gaussians inwards; those of a thin part must not pass one another."""
     reach = min(_NEIGHBORS, len(means))
-    _, near = KDTree(means).query(means, np.arange(1, reach + 1))
+    near = np.reshape(KDTree(means).query(means, reach)[1], (len(means), reach))
     opposite = np.einsum("ni,nki->nk", normals, normals[near]) < -0.5
     thickness = np.einsum("ni,nki->nk", normals, means[:, None] - means[near])
     thickness = np.where(opposite, np.abs(thickness), np.inf).min(1)

@@ -33,8 +33,8 @@ def smoothed(layers: Sequence[SurfaceLayers], images: np.ndarray) -> list[Surfac
         layers: layers of the F frames, of one size.
         images: RGBA, sRGB with straight alpha, uint8, [F, H, W, 4].
     """
-    shape = layers[0].mask.shape
-    half = tuple(-(-side // HALF) for side in shape)
+    height, width = layers[0].mask.shape
+    half = -(-height // HALF), -(-width // HALF)
     features = np.stack([_features(image, half) for image in images])
     return [_smoothed_frame(layers, features, frame) for frame in range(len(layers))]
 
