@@ -33,7 +33,7 @@ class CellSurface(NamedTuple):
 
     Attributes:
         triangles: clockwise seen from outside, [K, 3].
-        quads: likewise, [Q, 4].
+        quads: clockwise seen from outside, [Q, 4].
     """
 
     triangles: np.ndarray

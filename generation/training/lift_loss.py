@@ -44,7 +44,16 @@ class LiftTarget(NamedTuple):
 
 @dataclass(frozen=True)
 class LiftWeights:
-    """Weights of the terms of the loss."""
+    """Weights of the terms of the loss.
+
+    Attributes:
+        depth: absolute errors of the depths.
+        slope: absolute errors of the differences of neighboring depths, at most 0.2 each.
+        volume: 1 minus the Dice coefficient of the volumes.
+        gap: binary cross-entropy of the gap.
+        color: absolute errors of the hidden colors.
+        yaw: cross-entropy of the yaw.
+    """
 
     depth: float = 4.0
     slope: float = 5.0

@@ -12,17 +12,18 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from generation.curation.render.baked_asset import BakedAsset, MeshFrame
 from generation.curation.render.fast_renderer import (
     blackman_harris,
     draw_shadow_maps,
-    surface_rows,
+    native_mesh,
 )
 from generation.curation.render.settings import DISTANCE, FOV_DEG, Light
 from generation.surface_layers import SurfaceLayers, solid_layers
 from recon.grid import orbit_camera
-from recon.native.mesh import NativeMesh, image_from_world
+from recon.native.mesh import image_from_world
 
 SUBPIXELS = 3  # samples along a pixel of an image
 SHADOW_MAPS, SHADOW_SIZE = 4, 160
@@ -34,7 +35,7 @@ class LiftSampling:
 
     Attributes:
         size: side of the images in pixels, S.
-        stretch: maximum factor of the random stretch along each axis.
+        stretch: maximum factor of the random stretch along y and z; along x, its power of 1.5.
         tilt_deg: standard deviation of the rotation about the horizontal axes.
         scales: smallest and largest factor of the asset's size; the asset has radius 0.8 at 1.
         elevations_deg: lowest and highest elevation of the camera.
@@ -94,10 +95,7 @@ def draw_sample(
         asset = replace(asset, surfaces=tuple(replace(s, uses_colors=True) for s in asset.surfaces))
     light, size = _random_light(rng), sampling.size
     camera = orbit_camera(0.0, elevation, DISTANCE, FOV_DEG, size, size)
-    mesh = NativeMesh(
-        moved.vertices, moved.triangles, moved.normals, moved.uv, moved.colors, moved.surface,
-        surface_rows(asset.surfaces), asset.textures,
-    )  # fmt: skip
+    mesh = native_mesh(asset, moved)
     shadows = draw_shadow_maps(mesh, moved.vertices, light, SHADOW_SIZE, SHADOW_MAPS)
     pixel_filter = blackman_harris(SUBPIXELS)
     image = mesh.images(
@@ -151,18 +149,11 @@ def _random_matrix(
 ) -> np.ndarray:
     """Return a random stretch, followed by the yaw, a tilt and the scale, [3, 3]."""
     factors = np.exp(rng.uniform(-1, 1, 3) * math.log(sampling.stretch))
+    # Across (x) an asset is stretched partly like along its length (y).
     factors[0] = factors[1] ** rng.uniform(0.3, 1) * factors[0] ** 0.5
     pitch, roll = np.radians(rng.normal(0, sampling.tilt_deg, 2))
-    turn = _rotation(0, pitch) @ _rotation(1, roll) @ _rotation(2, yaw)
+    turn = Rotation.from_euler("XYZ", [pitch, roll, yaw]).as_matrix()
     return scale * turn @ np.diag(factors)
-
-
-def _rotation(axis: int, angle: float) -> np.ndarray:
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    matrix = np.eye(3)
-    matrix[first, first] = matrix[second, second] = math.cos(angle)
-    matrix[first, second], matrix[second, first] = -math.sin(angle), math.sin(angle)
-    return matrix
 
 
 def _moved(frame: MeshFrame, matrix: np.ndarray, rng: np.random.Generator) -> MeshFrame:

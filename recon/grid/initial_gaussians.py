@@ -25,10 +25,10 @@ class InitialGaussians(NamedTuple):
     Attributes:
         frame: index of their time.
         means: see `recon.gaussians.Gaussians`, [N, 3].
-        quats: likewise, [N, 4].
-        scales: likewise, [N, 3].
-        opacities: likewise, [N].
-        sh0: likewise, [N, 1, 3].
+        quats: see `recon.gaussians.Gaussians`, [N, 4].
+        scales: see `recon.gaussians.Gaussians`, [N, 3].
+        opacities: see `recon.gaussians.Gaussians`, [N].
+        sh0: see `recon.gaussians.Gaussians`, [N, 1, 3].
     """
 
     frame: int

@@ -244,14 +244,9 @@ def native_mesh(asset: BakedAsset, frame: MeshFrame) -> NativeMesh:
         frame.uv,
         frame.colors,
         frame.surface,
-        surface_rows(asset.surfaces),
+        np.array([_row(surface) for surface in asset.surfaces], SURFACE),
         asset.textures,
     )
-
-
-def surface_rows(surfaces: Sequence[Surface]) -> np.ndarray:
-    """Return the surfaces in the kernel's memory layout, of dtype `SURFACE`."""
-    return np.array([_row(surface) for surface in surfaces], SURFACE)
 
 
 def _row(surface: Surface) -> tuple:
