@@ -13,9 +13,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from generation.curation.assets.files import obj_frames
 from generation.curation.assets.inspection import inspect
-from generation.curation.blender.request import BakeRequest, Request, Result
+from generation.curation.blender.request import BakeRequest, Result
 from generation.curation.figures.asset import FigureAsset
 from generation.curation.manifest import Row
 from generation.curation.render.baked_asset import write_baked
@@ -23,10 +22,11 @@ from generation.curation.render.blender_process import run_blender
 from generation.curation.render.rendering import (
     FIGURE_CLIP,
     AssetTask,
-    loose_texture,
+    figure_result,
+    plain_request,
     process_asset,
 )
-from generation.curation.render.settings import FPS, BakeSettings, RenderSettings
+from generation.curation.render.settings import BakeSettings, RenderSettings
 
 CLIP_FILES = "clip_*.npz"
 
@@ -41,40 +41,15 @@ def _bake(task: AssetTask[BakeSettings], folder: Path) -> Result:
     if isinstance(asset, FigureAsset):
         return _bake_figure(asset, settings, folder)
     inspection = inspect(asset, task.limits)
-    loose = loose_texture(asset.path)
-    request = Request(
-        asset=str(asset.path),
-        format=str(asset.format),
-        obj_files=[str(path) for path in obj_frames(asset.path)] if asset.path.is_dir() else [],
-        loose_texture=None if loose is None else str(loose),
-        action=None,
-        frames=settings.frames,
-        stretch=[1.0, 1.0, 1.0],
-        yaw_deg=0.0,
-        max_triangles=task.limits.triangles,
-        threads=task.threads,
-        baked=None,
-        cycles=None,
-        bake=BakeRequest(settings.clips, str(folder)),
-    )
+    bake = BakeRequest(settings.clips, str(folder))
+    request = replace(plain_request(asset, task), bake=bake)
     result = run_blender(request, task.timeout_s)
     return replace(result, warnings=(*inspection.warnings, *result.warnings))
 
 
 def _bake_figure(asset: FigureAsset, settings: BakeSettings, folder: Path) -> Result:
     began = time.monotonic()
-    baked, world = asset.bake(RenderSettings(frames=settings.frames))
-    write_baked(folder / "clip_00.npz", baked)
-    mesh = baked.frames[0]
-    return Result(
-        clip=FIGURE_CLIP,
-        source_frames=(0.0, settings.frames - 1.0),
-        source_fps=FPS,
-        center=tuple(world.center.tolist()),
-        scale=world.scale,
-        bounds=tuple(tuple(corner) for corner in world.bounds.tolist()),
-        vertices=len(mesh.vertices),
-        triangles=len(mesh.triangles),
-        import_seconds=time.monotonic() - began,
-        baked=(FIGURE_CLIP,),
-    )
+    figure = asset.bake(RenderSettings(frames=settings.frames))
+    write_baked(folder / "clip_00.npz", figure.asset)
+    seconds = time.monotonic() - began
+    return replace(figure_result(figure), import_seconds=seconds, baked=(FIGURE_CLIP,))

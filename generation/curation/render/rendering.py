@@ -23,7 +23,7 @@ from generation.curation.assets.files import Asset, obj_frames
 from generation.curation.assets.inspection import inspect
 from generation.curation.assets.limits import AssetError, Limits
 from generation.curation.blender.request import CyclesRequest, Request, Result
-from generation.curation.figures.asset import FigureAsset
+from generation.curation.figures.asset import BakedFigure, FigureAsset
 from generation.curation.manifest import Row, Status, parse_row, row_json
 from generation.curation.render.baked_asset import BakedAsset, read_baked
 from generation.curation.render.blender_process import BlenderFailure, run_blender
@@ -156,23 +156,32 @@ def _render(task: RenderTask, folder: Path) -> Result:
 def _render_figure(asset: FigureAsset, task: RenderTask, folder: Path) -> Result:
     began, settings = time.monotonic(), task.settings
     assert settings.renderer is Renderer.fast, "figures do not pass through Blender"
-    baked, world = asset.bake(settings)
+    figure = asset.bake(settings)
+    baked = figure.asset
     ready = time.monotonic()
     images = draw_images(baked, settings, task.threads)
     drawn = time.monotonic()
+    return replace(
+        figure_result(figure),
+        warnings=tuple(write_grid_folder(folder, images, settings, baked)),
+        import_seconds=ready - began,
+        render_seconds=drawn - ready,
+    )
+
+
+def figure_result(figure: BakedFigure) -> Result:
+    """Describe a baked figure as Blender's result describes an asset."""
+    baked, world = figure
     mesh = baked.frames[0]
     return Result(
         clip=FIGURE_CLIP,
-        source_frames=(0.0, settings.frames - 1.0),
+        source_frames=(0.0, len(baked.frames) - 1.0),
         source_fps=FPS,
         center=tuple(world.center.tolist()),
         scale=world.scale,
         bounds=tuple(tuple(corner) for corner in world.bounds.tolist()),
         vertices=len(mesh.vertices),
         triangles=len(mesh.triangles),
-        warnings=tuple(write_grid_folder(folder, images, settings, baked)),
-        import_seconds=ready - began,
-        render_seconds=drawn - ready,
     )
 
 
@@ -202,20 +211,32 @@ def blender_request(asset: Asset, task: RenderTask, scratch: Path) -> Request:
             device=settings.device,
             images=str(scratch / "images"),
         )
+    return replace(
+        plain_request(asset, task),
+        action=settings.action,
+        stretch=settings.factors(asset.name),
+        yaw_deg=settings.yaw_deg,
+        baked=str(scratch / "baked.npz") if settings.needs_triangles else None,
+        cycles=cycles,
+    )
+
+
+def plain_request(asset: Asset, task: AssetTask[Any]) -> Request:
+    """Build a request that imports an asset as it is and writes no output."""
     loose = loose_texture(asset.path)
     return Request(
         asset=str(asset.path),
         format=str(asset.format),
         obj_files=[str(path) for path in obj_frames(asset.path)] if asset.path.is_dir() else [],
         loose_texture=None if loose is None else str(loose),
-        action=settings.action,
-        frames=settings.frames,
-        stretch=settings.factors(asset.name),
-        yaw_deg=settings.yaw_deg,
+        action=None,
+        frames=task.settings.frames,
+        stretch=[1.0, 1.0, 1.0],
+        yaw_deg=0.0,
         max_triangles=task.limits.triangles,
         threads=task.threads,
-        baked=str(scratch / "baked.npz") if settings.needs_triangles else None,
-        cycles=cycles,
+        baked=None,
+        cycles=None,
     )
 
 
