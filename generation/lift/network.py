@@ -231,13 +231,6 @@ def _apply(blocks: nn.ModuleList, x: Tensor, condition: Tensor) -> Tensor:
     return x
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend as `transformer.attend`; for training on a CPU, unfused, which is faster here."""
-    if q.device.type == "cpu" and q.requires_grad:
-        return torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1).to(v.dtype) @ v
-    return attend(q, k, v)
-
-
 def _make_zero(*parameters: Tensor | None) -> None:
     for parameter in parameters:
         assert parameter is not None
@@ -302,7 +295,7 @@ class _Transformer(nn.Module):
         scale, shift = self.modulation(condition)[:, None].chunk(2, 2)
         normed = self.norm1(tokens) * (1 + scale) + shift
         q, k, v = self.qkv(normed).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = _attend(q, k, v)
+        attended = attend(q, k, v)
         tokens = tokens + self.out(attended.transpose(1, 2).flatten(2))
         tokens = tokens + self.feed(self.norm2(tokens))
         return tokens.transpose(1, 2).unflatten(2, x.shape[-2:])

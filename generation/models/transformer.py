@@ -20,6 +20,7 @@ from generation.models.layers import Chunk
 EXPANSION = 4  # hidden width of the feed-forward layer as a multiple of its channels
 ROW = 32  # tokens per row of the convolution in `token_linear`; rows of one token are slow
 SHORT = 64  # up to this many tokens, torch's fused CPU kernel has the slower backward pass
+SHORT_BFLOAT16 = 256  # the same in bfloat16, against three plain operations
 # The backends whose gradients are always finite; those of cuDNN, which torch prefers on an H100,
 # are not (https://github.com/pytorch/pytorch/issues/196678).
 FINITE = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -30,14 +31,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Compute softmax attention of [B, H, S, d] tensors of any strides.
 
     Inputs with more sequences than a CUDA launch grid has blocks are split. In training, short
-    sequences on a CPU use the unfused kernel, and cuDNN is avoided on CUDA.
+    sequences on a CPU use an unfused kernel, or plain operations in bfloat16, and cuDNN is avoided
+    on CUDA.
 
     Returns:
         [B, H, S, d].
     """
     if not q.requires_grad:
         return _attend_in_chunks(q, k, v)
-    short = q.device.type == "cpu" and q.shape[2] <= SHORT
+    on_cpu = q.device.type == "cpu"
+    if on_cpu and q.dtype == torch.bfloat16 and q.shape[2] <= SHORT_BFLOAT16:
+        return torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1).to(v.dtype) @ v
+    short = on_cpu and q.shape[2] <= SHORT
     with sdpa_kernel(SDPBackend.MATH if short else FINITE):
         return _attend_in_chunks(q, k, v)
 
