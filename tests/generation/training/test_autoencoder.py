@@ -40,11 +40,8 @@ ENGINE = EngineConfig(
 
 @pytest.fixture(scope="module")
 def trained(tiny_shards, tmp_path_factory) -> Path:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("vae") / "out"
     train(AutoencoderStage(TINY), ENGINE, tiny_shards, folder)
-    torch.set_num_threads(threads)
     return folder
 
 

@@ -23,7 +23,7 @@ from generation.weights.catalogue import CASCADE_FILES
 from generation.weights.files import describe, save_weights
 from generation.weights.model_weights import open_trained
 from recon.errors import OutputExistsError, WeightsError
-from tests.generation.training.tiny_stages import COARSE, ENGINE, FINE, ORBIT, on_one_thread
+from tests.generation.training.tiny_stages import COARSE, ENGINE, FINE, ORBIT
 
 STAGES = ("vae", "reference-views", "base", "coarse", "fine")
 
@@ -34,13 +34,12 @@ def sound(tiny_shards, tiny_vae, tiny_base, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trainings")
     shutil.copytree(tiny_vae, folder / "vae")
     shutil.copytree(tiny_base, folder / "base")
-    with on_one_thread():
-        for stage in (
-            ReferenceViewsStage(ORBIT, tiny_vae),
-            CoarseStage(COARSE, tiny_vae, tiny_base),
-            FineStage(FINE, tiny_vae, tiny_base),
-        ):
-            train(stage, ENGINE, tiny_shards, folder / stage.name)
+    for stage in (
+        ReferenceViewsStage(ORBIT, tiny_vae),
+        CoarseStage(COARSE, tiny_vae, tiny_base),
+        FineStage(FINE, tiny_vae, tiny_base),
+    ):
+        train(stage, ENGINE, tiny_shards, folder / stage.name)
     return folder
 
 

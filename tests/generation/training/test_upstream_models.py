@@ -42,7 +42,6 @@ from tests.generation.training.tiny_stages import (
     ORBIT,
     batch_of,
     changed_by_a_step,
-    on_one_thread,
 )
 
 SIZE, ELEVATION_DEG, STEPS = 64, 20.0, 2
@@ -53,8 +52,7 @@ OURS = replace(COARSE, upstream_prob=1.0, orbit_views=4)
 def orbit(tiny_shards, tiny_vae, tmp_path_factory) -> Path:
     """A finished training of SV3D."""
     folder = tmp_path_factory.mktemp("orbit") / "out"
-    with on_one_thread():
-        train(ReferenceViewsStage(ORBIT, tiny_vae), ENGINE, tiny_shards, folder)
+    train(ReferenceViewsStage(ORBIT, tiny_vae), ENGINE, tiny_shards, folder)
     return folder
 
 
@@ -62,9 +60,8 @@ def orbit(tiny_shards, tiny_vae, tmp_path_factory) -> Path:
 def coarse(tiny_shards, tiny_vae, tiny_base, orbit, tmp_path_factory) -> Path:
     """A finished training of the coarse stage, trained on SV3D's outputs."""
     folder = tmp_path_factory.mktemp("coarse") / "out"
-    with on_one_thread():
-        stage = CoarseStage(OURS, tiny_vae, tiny_base, reference_views=orbit)
-        train(stage, ENGINE, tiny_shards, folder)
+    stage = CoarseStage(OURS, tiny_vae, tiny_base, reference_views=orbit)
+    train(stage, ENGINE, tiny_shards, folder)
     return folder
 
 
