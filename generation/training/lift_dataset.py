@@ -44,7 +44,7 @@ class LiftBatch(NamedTuple):
         gap: whether the ray meets two parts, bool, [B, S, S].
         color: sRGB of first exit, last entry and back, uint8, [B, 3, 3, S, S].
         mask: whether the ray meets the object, bool, [B, S, S].
-        yaw: yaw in radians, [B].
+        yaw: yaw in radians, NaN for assets without a front, [B].
         replaced: number of damaged samples that were replaced: none, [B].
     """
 
@@ -66,11 +66,13 @@ class ClipsOfAsset(NamedTuple):
         label: its file without the ending, with the name of its folder: "FOLDER/NAME".
         is_figure: whether it is a procedurally generated character.
         clips: the clips, at least one.
+        has_front: whether it has a front, from which its yaw is measured.
     """
 
     label: str
     is_figure: bool
     clips: tuple[BakedAsset, ...]
+    has_front: bool = True
 
 
 class LiftDataset(Dataset[LiftBatch]):
@@ -89,6 +91,7 @@ class LiftDataset(Dataset[LiftBatch]):
         items: int,
         held_out: int,
         held_out_assets: Sequence[str] = (),
+        frontless_assets: Sequence[str] = (),
         figure_share: float = 0.2,
         seed: int = 0,
     ):
@@ -101,6 +104,8 @@ class LiftDataset(Dataset[LiftBatch]):
             held_out: number of held-out samples.
             held_out_assets: glob patterns of the names or labels of the held-out assets; if empty,
                 the last tenth of the labels.
+            frontless_assets: glob patterns of the assets without a front, such as vases; they may
+                match none.
             figure_share: share of procedurally generated characters, if there are other assets.
             seed: seed of the samples.
 
@@ -109,6 +114,7 @@ class LiftDataset(Dataset[LiftBatch]):
         """
         self.folders = [Path(folder) for folder in folders]
         assets = [asset for folder in self.folders for asset in read_baked_assets(folder)]
+        assets = [a._replace(has_front=not _matches(a.label, frontless_assets)) for a in assets]
         held = _held_out_labels(assets, held_out_assets)
         self.held_out_assets = list({a.label: a for a in assets if a.label in held}.values())
         left = [asset for asset in assets if asset.label not in held]
@@ -138,15 +144,18 @@ class LiftDataset(Dataset[LiftBatch]):
         if item.number >= self._items:
             held = self.held_out_assets
             asset = held[(item.number - self._items) % len(held)]
-            return _batch(asset.label, [draw_sample(asset.clips, self._sampling, rng)])
+            return _batch(asset.label, [self._draw(asset, rng)])
         asset = self._draw_asset(rng)
-        sample = draw_sample(asset.clips, self._sampling, rng)
+        sample = self._draw(asset, rng)
         return _batch(asset.label, [sample, mirrored(sample)])
 
     def collate(self, items: Sequence[LiftBatch]) -> LiftBatch:
         """Join items to a batch."""
         name, *tensors = zip(*items, strict=True)
         return LiftBatch([each for names in name for each in names], *map(torch.cat, tensors))
+
+    def _draw(self, asset: ClipsOfAsset, rng: np.random.Generator) -> LiftSample:
+        return draw_sample(asset.clips, self._sampling, rng, has_front=asset.has_front)
 
     def _draw_asset(self, rng: np.random.Generator) -> ClipsOfAsset:
         wants_figure = rng.uniform() < self._figure_share
@@ -197,11 +206,7 @@ def _held_out_labels(assets: Sequence[ClipsOfAsset], patterns: Sequence[str]) ->
         return set(pool[-max(1, round(HELD_OUT_SHARE * len(pool))) :])
     held: set[str] = set()
     for pattern in patterns:
-        matched = {
-            label
-            for label in labels
-            if fnmatchcase(label, pattern) or fnmatchcase(label.rpartition("/")[2], pattern)
-        }
+        matched = {label for label in labels if _matches(label, [pattern])}
         if not matched:
             raise InputError(
                 f"expected held_out_assets to match baked assets, but {pattern!r} matches none of "
@@ -209,6 +214,12 @@ def _held_out_labels(assets: Sequence[ClipsOfAsset], patterns: Sequence[str]) ->
             )
         held |= matched
     return held
+
+
+def _matches(label: str, patterns: Sequence[str]) -> bool:
+    """Return whether a pattern matches the label, or its name without the folder."""
+    name = label.rpartition("/")[2]
+    return any(fnmatchcase(label, each) or fnmatchcase(name, each) for each in patterns)
 
 
 def _batch(name: str, samples: Sequence[LiftSample]) -> LiftBatch:

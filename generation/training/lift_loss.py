@@ -27,7 +27,7 @@ class LiftTarget(NamedTuple):
         gap: whether the ray meets two parts, bool, [B, S, S].
         color: sRGB in [0, 1] of first exit, last entry and back, [B, 3, 3, S, S].
         mask: whether the ray meets the object, bool, [B, S, S].
-        yaw: yaw in radians, [B].
+        yaw: yaw in radians, NaN where there is none, [B].
     """
 
     depth: Tensor
@@ -71,7 +71,7 @@ def lift_loss(
     Args:
         prediction: the prediction.
         target: the truth.
-        yaw_weight: 1 where the yaw was not given to the network, else 0, [B].
+        yaw_weight: 1 where there is a yaw, which was not given to the network, else 0, [B].
         weights: weights of the terms.
     """
     error = (prediction.depth - target.depth).abs()
@@ -84,7 +84,7 @@ def lift_loss(
         "volume": _volume(prediction, target),
         "gap": _mean(_binary(prediction.gap, target.gap.float()), target.mask),
         "color": _color(prediction.color, target.color, target.mask, gap),
-        "yaw": _mean(yaw_loss(prediction.yaw, target.yaw), yaw_weight),
+        "yaw": _mean(yaw_loss(prediction.yaw, target.yaw.nan_to_num()), yaw_weight),
     }
     loss = sum(getattr(weights, name) * term for name, term in terms.items())
     assert isinstance(loss, Tensor)

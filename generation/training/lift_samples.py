@@ -1,6 +1,6 @@
 """Samples for the training of `lift`: images of baked assets with the layers along their rays.
 
-A sample shows one frame of an asset from a random side, stretched, rotated, scaled and lit at
+A sample shows one frame of an asset from a random side, deformed, rotated, scaled and lit at
 random. Half of the samples are mirror images of the other half. Letters: S pixels on a side.
 """
 
@@ -22,6 +22,13 @@ from generation.curation.render.fast_renderer import (
 )
 from generation.curation.render.settings import DISTANCE, FOV_DEG, Light
 from generation.surface_layers import SurfaceLayers, solid_layers
+from generation.training.lift_augmentation import (
+    deformed,
+    degraded,
+    painted,
+    recolored,
+    tinted,
+)
 from recon.grid import orbit_camera
 from recon.native.mesh import image_from_world
 
@@ -36,20 +43,26 @@ class LiftSampling:
     Attributes:
         size: side of the images in pixels, S.
         stretch: maximum factor of the random stretch along y and z; along x, its power of 1.5.
+        strain: maximum strain of each wave of the random deformation, in [0, 1).
         tilt_deg: standard deviation of the rotation about the horizontal axes.
         scales: smallest and largest factor of the asset's size; the asset has radius 0.8 at 1.
         elevations_deg: lowest and highest elevation of the camera.
         painted: share of samples with a random pattern on the surfaces.
+        tinted: share of samples with random tints of the materials.
         recolored: share of samples with random colors.
+        degraded: share of samples with a blurred, noisy or badly masked image.
     """
 
     size: int = 128
     stretch: float = 1.35
+    strain: float = 0.25
     tilt_deg: float = 5.0
-    scales: tuple[float, float] = (0.75, 1.05)
+    scales: tuple[float, float] = (0.8, 1.1)
     elevations_deg: tuple[float, float] = (-10.0, 30.0)
     painted: float = 0.3
+    tinted: float = 0.3
     recolored: float = 0.6
+    degraded: float = 0.4
 
 
 class LiftSample(NamedTuple):
@@ -62,7 +75,7 @@ class LiftSample(NamedTuple):
         mask: whether the pixel's ray meets the object, bool, [S, S].
         gap: whether the ray meets two parts, bool, [S, S].
         yaw: direction that the asset's front faces, counter-clockwise seen from above, radians; 0
-            faces the camera, π/2 the right of the image.
+            faces the camera, π/2 the right of the image; NaN if it has no front.
         elevation: elevation of the camera, radians.
     """
 
@@ -76,7 +89,11 @@ class LiftSample(NamedTuple):
 
 
 def draw_sample(
-    clips: Sequence[BakedAsset], sampling: LiftSampling, rng: np.random.Generator
+    clips: Sequence[BakedAsset],
+    sampling: LiftSampling,
+    rng: np.random.Generator,
+    *,
+    has_front: bool = True,
 ) -> LiftSample:
     """Draw a random view of a random frame of one of the clips of an asset.
 
@@ -84,14 +101,18 @@ def draw_sample(
         clips: clips of one asset.
         sampling: ranges of the random numbers.
         rng: source of all random numbers.
+        has_front: whether the asset has a front, from which its yaw is measured.
     """
     asset = clips[rng.integers(len(clips))]
     frame = asset.frames[rng.integers(len(asset.frames))]
     yaw, elevation = rng.uniform(-math.pi, math.pi), rng.uniform(*sampling.elevations_deg)
     scale = rng.uniform(*sampling.scales)
-    moved = _moved(frame, _random_matrix(sampling, yaw, scale, rng), rng)
+    moved = deformed(frame, sampling.strain, rng)
+    moved = _moved(moved, _random_matrix(sampling, yaw, scale, rng), rng)
+    if rng.uniform() < sampling.tinted:
+        asset = replace(asset, surfaces=tuple(tinted(each, rng) for each in asset.surfaces))
     if rng.uniform() < sampling.painted:
-        moved = _painted(moved, rng)
+        moved = painted(moved, rng)
         asset = replace(asset, surfaces=tuple(replace(s, uses_colors=True) for s in asset.surfaces))
     light, size = _random_light(rng), sampling.size
     camera = orbit_camera(0.0, elevation, DISTANCE, FOV_DEG, size, size)
@@ -113,9 +134,12 @@ def draw_sample(
         size,
         size,
     )  # fmt: skip
-    sample = _sample(image, layers, yaw, math.radians(elevation))
+    sample = _sample(image, layers, yaw if has_front else math.nan, math.radians(elevation))
     if rng.uniform() < sampling.recolored:
-        sample = _recolored(sample, rng)
+        image, color = recolored([sample.image, sample.color], rng)
+        sample = sample._replace(image=image, color=color)
+    if rng.uniform() < sampling.degraded:
+        sample = sample._replace(image=degraded(sample.image, rng))
     return sample
 
 
@@ -172,19 +196,6 @@ def _moved(frame: MeshFrame, matrix: np.ndarray, rng: np.random.Generator) -> Me
     return replace(frame, vertices=vertices, normals=normals)
 
 
-def _painted(frame: MeshFrame, rng: np.random.Generator) -> MeshFrame:
-    """Multiply the corner colors with a smooth random pattern or with random patches."""
-    corners = frame.vertices[frame.triangles]
-    waves = np.sin(corners @ rng.normal(0, rng.uniform(2, 12), (3, 6)) + rng.uniform(0, 6.3, 6))
-    mix = waves @ rng.normal(0, 0.5, (6, 3))
-    if rng.uniform() < 0.5:
-        mix = np.sign(mix[:, :1]) * 0.5
-    shade = np.clip(1 + rng.uniform(0.2, 0.8) * (mix - 0.4), 0.05, 1.6)
-    colors = frame.colors.copy()
-    colors[..., :3] *= shade.astype(np.float32)
-    return replace(frame, colors=colors)
-
-
 def _random_light(rng: np.random.Generator) -> Light:
     """Return a light that mostly comes from the camera's side and from above."""
     azimuth = rng.normal(-0.6, 0.9) if rng.uniform() < 0.85 else rng.uniform(-math.pi, math.pi)
@@ -196,16 +207,3 @@ def _random_light(rng: np.random.Generator) -> Light:
     )
     ambient = rng.uniform(0.35, 1.0)
     return Light(ambient, rng.uniform(0.2, 1.4) * (1.6 - ambient) * 1.6, direction)
-
-
-def _recolored(sample: LiftSample, rng: np.random.Generator) -> LiftSample:
-    """Permute the color channels and change their brightness and contrast."""
-    order = rng.permutation(3)
-    gain, gamma = rng.uniform(0.7, 1.15, 3), rng.uniform(0.75, 1.35)
-    table = np.clip(255 * np.linspace(0, 1, 256)[:, None] ** gamma * gain, 0, 255).astype(np.uint8)
-    image = sample.image.copy()
-    color = np.empty_like(sample.color)
-    for channel, source in enumerate(order):
-        image[..., channel] = table[:, channel][sample.image[..., source]]
-        color[..., channel] = table[:, channel][sample.color[..., source]]
-    return sample._replace(image=image, color=color)

@@ -61,6 +61,7 @@ class LiftStageConfig:
         figure_share: share of samples of procedurally generated characters, if there are some.
         held_out_assets: glob patterns of the names of held-out assets, or of FOLDER/NAME with the
             folder of the asset's file; empty for the last tenth in alphabetical order.
+        frontless_assets: such patterns of the assets without a front; their yaw is not learned.
 
     Raises:
         InputError: a number is out of range.
@@ -74,6 +75,7 @@ class LiftStageConfig:
     epoch_samples: int = 32768
     figure_share: float = 0.25
     held_out_assets: tuple[str, ...] = ()
+    frontless_assets: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not (0 <= self.yaw_given_prob <= 1 and 0 <= self.figure_share <= 1):
@@ -148,6 +150,7 @@ class LiftStage:
             items=own.epoch_samples // 2,
             held_out=config.held_out,
             held_out_assets=own.held_out_assets,
+            frontless_assets=own.frontless_assets,
             figure_share=own.figure_share,
             seed=config.seed,
         )
@@ -160,7 +163,8 @@ class LiftStage:
         phase = row, column
         prediction = self.module(network_image(batch), batch.elevation, yaw, phase)
         target = lift_target(batch).every_second(phase)
-        loss, parts = lift_loss(prediction, target, (~given).float(), self._config.loss)
+        unknown = torch.isnan(yaw) & ~torch.isnan(batch.yaw)
+        loss, parts = lift_loss(prediction, target, unknown.float(), self._config.loss)
         return StageLoss(loss, parts)
 
     @torch.no_grad()
@@ -169,9 +173,10 @@ class LiftStage:
 
         Returns:
             "yaw_near" and "yaw_flipped": share of samples whose predicted yaw is off by less than
-            30° and more than 120°. For an unknown, the predicted and the true yaw given to the
-            network, as "unknown_…", "predicted_…" and "true_…": "front" and "back", errors of the
-            depths; "iou" of the occupied intervals along the rays; "color", error of the back.
+            30° and more than 120°; samples without a yaw count for neither. For an unknown, the
+            predicted and the true yaw given to the network, as "unknown_…", "predicted_…" and
+            "true_…": "front" and "back", errors of the depths; "iou" of the occupied intervals
+            along the rays; "color", error of the back.
         """
         found = [self._scores(part) for part in _parts(samples)]
         return {name: float(torch.cat([part[name] for part in found]).mean()) for name in found[0]}

@@ -115,6 +115,14 @@ def test_the_share_of_generated_characters_is_a_number_of_the_configuration(bake
     assert last_parts(trained_names(dataset(bakes, figure_share=1))) == set(FIGURES)
 
 
+def test_assets_without_a_front_have_no_yaw(bakes):
+    samples = dataset(bakes, frontless_assets=("animals/ant", "b?e", "matches none"))
+    batches = [samples[Item(epoch, 0)] for epoch in range(30)]
+    assert {batch.name[0] for batch in batches if batch.yaw.isnan().any()} == {
+        "animals/ant", "animals/bee"
+    }  # fmt: skip
+
+
 def test_generated_characters_alone_are_enough(tmp_path):
     samples = dataset(write_bakes(tmp_path / "figures", animals=()), figure_share=0)
     assert trained_names(samples, 3) == {FIGURES[0]}

@@ -157,6 +157,18 @@ def test_the_yaw_is_given_with_noise_in_a_share_of_the_samples(samples):
     assert (yaw - samples.yaw)[known].std() == pytest.approx(0.12, abs=0.03)
 
 
+def test_the_yaw_of_an_asset_without_a_front_is_neither_given_nor_learned(samples):
+    stage = LiftStage(PLAIN)
+    given: list[Tensor] = []
+    stage.module.register_forward_pre_hook(lambda _, inputs: given.append(inputs[2]))
+    frontless = samples._replace(yaw=torch.full_like(samples.yaw, math.nan))
+    for step in range(8):
+        loss, parts = stage.loss(frontless, SampleRng(0, step, range(2)))
+        assert loss.isfinite()
+        assert parts["yaw"] == 0
+    assert torch.stack(given).isnan().all()
+
+
 def truth(batch: LiftBatch) -> LiftPrediction:
     """Predict the truth, with the yaw as its nearest bin."""
     target = lift_target(batch)
