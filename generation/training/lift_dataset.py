@@ -113,7 +113,8 @@ class LiftDataset(Dataset[LiftBatch]):
             InputError: a folder holds no baked assets, a pattern matches none, or none is left.
         """
         self.folders = [Path(folder) for folder in folders]
-        assets = [asset for folder in self.folders for asset in read_baked_assets(folder)]
+        read = {folder: read_baked_assets(folder) for folder in dict.fromkeys(self.folders)}
+        assets = [asset for folder in self.folders for asset in read[folder]]
         assets = [a._replace(has_front=not _matches(a.label, frontless_assets)) for a in assets]
         held = _held_out_labels(assets, held_out_assets)
         self.held_out_assets = list({a.label: a for a in assets if a.label in held}.values())
