@@ -48,6 +48,7 @@ class Format(StrEnum):
     glb = "glb"
     glb_splats = "glb-splats"
     splat = "splat"
+    html = "html"
 
 
 class Axes(StrEnum):

@@ -104,7 +104,7 @@ def export(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Export a scene as a PLY sequence, an animated GLB mesh, or splat files."""
+    """Export a scene as a page that plays it, a PLY sequence, a GLB mesh, or splat files."""
     console.configure(quiet, verbose)
     from recon.exporters.options import ExportOptions
 

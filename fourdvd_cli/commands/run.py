@@ -56,7 +56,7 @@ def run(
             "-f",
             metavar="FORMAT",
             help=f"{one_of(Format)}; may be repeated.",
-            show_default="ply and glb",
+            show_default="html, ply and glb",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -102,7 +102,7 @@ def run(
         "seed": seed,
         "sh_degree": sh_degree,
     }
-    names = [name.value for name in formats or (Format.ply, Format.glb)]
+    names = [name.value for name in formats or (Format.html, Format.ply, Format.glb)]
     run_chain(
         source,
         output,

@@ -118,6 +118,9 @@ def run_chain(
             run.formats.append(name)
             _finish(run, "export", folder)
     console.say(f"{folder} is complete: {', '.join(run.formats)}")
+    player = folder / "export" / "html" / "scene.html"
+    if "html" in run.formats and player.is_file():
+        console.say(f"open {player} in a browser to look at it")
 
 
 def _read_splits(source: Path) -> dict[str, Grid]:

@@ -10,4 +10,5 @@ exporters = {
     "glb": "recon.exporters.glb_mesh:glb_files",
     "glb-splats": "recon.exporters.glb_splats:glb_splat_files",
     "splat": "recon.exporters.splat:splat_files",
+    "html": "recon.exporters.html:html_files",
 }

@@ -46,7 +46,8 @@ def export(
         scene: the scene.
         folder: output folder; it gets a subfolder per format and `export.json`.
         formats: "ply" (3DGS, a file per frame), "glb" (animated textured mesh), "glb-splats"
-            (KHR_gaussian_splatting, a file per frame) or "splat" (a file per frame).
+            (KHR_gaussian_splatting, a file per frame), "splat" (a file per frame) or "html" (the
+            player with the scene, one file).
         options: number of frames, axes, mesh and texture size; None: the defaults.
         verify: whether the files are read back, rendered and compared with the scene.
         on_step: called after every file, with the file's path in `folder` as the phase.

@@ -19,6 +19,7 @@ from recon.errors import FourdvdError, InputError
 from recon.exporters.conventions import rotate_gaussians, rotation_to
 from recon.exporters.glb_mesh import mesh_from_glb
 from recon.exporters.glb_splats import gaussians_from_glb
+from recon.exporters.html import scene_from_html
 from recon.exporters.manifest import read_manifest
 from recon.exporters.ply import gaussians_from_ply
 from recon.exporters.splat import gaussians_from_splat
@@ -135,6 +136,11 @@ def _renderer(
     if name == "glb":
         mesh = mesh_from_glb(files[0])
         return lambda frame, camera: render_mesh(mesh, frame, camera, scene.background)
+    if name == "html":
+        packed = scene_from_html(files[0])
+        return lambda frame, camera: _render_gaussians(
+            packed.at(entry["times"][frame]), camera, scene.background
+        )
     back = rotation_to("y-up" if name == "glb-splats" else entry["options"]["axes"]).T
     decode = DECODERS[name]
 

@@ -12,12 +12,13 @@ SMALL = ExportOptions(faces=600, texture_size=64, resolution=40)
 
 
 def test_renderings_of_every_format_agree_with_the_scene(scene: Scene, tmp_path: Path):
-    export(scene, tmp_path, ["ply", "splat", "glb-splats", "glb"], SMALL)
+    export(scene, tmp_path, ["ply", "splat", "glb-splats", "glb", "html"], SMALL)
     results = verify_export(scene, tmp_path)
     assert results["ply"].worst_psnr > 60
     assert results["glb-splats"].worst_psnr > 60
     assert results["splat"].worst_psnr > 40
     assert results["glb"].worst_psnr > 20
+    assert results["html"].worst_psnr > 40
     assert results["ply"].images == 12
 
 
