@@ -20,6 +20,7 @@ from fourdvd_cli.commands.reconstruct import reconstruct
 from fourdvd_cli.commands.render import render
 from fourdvd_cli.commands.run import run
 from fourdvd_cli.commands.train import train
+from fourdvd_cli.commands.view import view
 from fourdvd_cli.errors import EXIT_CODES, failure_of
 from fourdvd_cli.help import ASSETS, LOOKING, MACHINE, MODELS, Command, Group
 from fourdvd_cli.options import renamed
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 for panel, commands in (
     (ASSETS, (run, generate, grid, reconstruct, export)),
-    (LOOKING, (render, evaluate)),
+    (LOOKING, (view, render, evaluate)),
 ):
     for command in commands:
         app.command(cls=Command, rich_help_panel=panel)(command)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fourdvd_cli import console, interrupts
+from fourdvd_cli.commands.view import show, wait_for_interrupt
 from fourdvd_cli.help import OUTPUT
 from fourdvd_cli.options import (
     Device,
@@ -25,6 +28,7 @@ from fourdvd_cli.options import (
 
 if TYPE_CHECKING:
     from recon import Scene
+    from recon.viewer.server import PlayerServer
 
 
 def reconstruct(
@@ -51,6 +55,14 @@ def reconstruct(
     sh_degree: ShDegreeOption = 0,
     seed: FitSeedOption = 0,
     device: DeviceOption = Device.auto,
+    view: Annotated[
+        bool,
+        typer.Option(
+            "--view",
+            help="Show the scene in the browser while it is fitted; Ctrl-C ends the player.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -67,9 +79,29 @@ def reconstruct(
         "seed": seed,
         "sh_degree": sh_degree,
     }
-    scene = reconstruct_with_progress(grid, output, settings, overwrite, quiet)
-    if json:
-        console.print_json(scene.metrics)
+    with contextlib.ExitStack() as stack:
+        if view:
+            stack.enter_context(_player(output))
+        scene = reconstruct_with_progress(grid, output, settings, overwrite, quiet)
+        if json:
+            console.print_json(scene.metrics)
+        if view:
+            wait_for_interrupt()
+
+
+@contextlib.contextmanager
+def _player(folder: Path) -> Iterator[PlayerServer]:
+    """Show a scene folder in the browser from now on, before its fit has started."""
+    from recon.viewer.server import PlayerServer
+    from recon.viewer.sources import SceneSource
+
+    with PlayerServer(SceneSource(folder), folder.resolve().name) as server:
+        server.start()
+        show(server)
+        try:
+            yield server
+        finally:
+            server.shutdown()
 
 
 def reconstruct_with_progress(

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -24,8 +25,10 @@ from recon.errors import InputError, OutputExistsError
 from recon.fitting.config import FitConfig
 from recon.fitting.fit import Fit
 from recon.gaussians import Gaussians
+from recon.grid.cameras import camera_from_json, camera_to_json
 from recon.grid.grid import Grid
 from recon.resume import check_same, fingerprint, load_state, read_description, save_state
+from recon.scene import Scene
 
 TRAIN, CHECKPOINT, LOG = "train", "checkpoint.safetensors", "log.jsonl"
 FORMAT, VERSION = "fourdvd-checkpoint", "3"
@@ -130,6 +133,9 @@ def save_checkpoint(fit: Fit, identity: Mapping[str, Any], path: Path) -> None:
         "joined": fit.joined,
         "motion": fit.deformation.name,
         "deformation": fit.deformation.configuration(),
+        "times": [float(time) for time in fit.grid.times],
+        "fps": fit.grid.fps,
+        "cameras": [camera_to_json(camera) for camera in fit.grid.cameras],
     }
     save_state(path, _tensors(fit), description, format=FORMAT, version=VERSION)
 
@@ -161,6 +167,34 @@ def load_checkpoint(fit: Fit, path: Path) -> None:
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, InputError) as error:
         raise InputError(
             f"the checkpoint is damaged ({error}); delete it to start again", path
+        ) from error
+
+
+def load_unfinished_scene(scene_folder: str | Path) -> Scene:
+    """Read the scene of the last checkpoint of an unfinished fit, for viewing.
+
+    Raises:
+        InputError: there is no checkpoint, it is damaged, or an older version wrote it.
+    """
+    path = Path(scene_folder) / TRAIN / CHECKPOINT
+    saved = load_state(path, format=FORMAT, version=VERSION)
+    if saved is None:
+        raise InputError("expected the checkpoint of a fit, found none yet; try again later", path)
+    tensors, description = saved
+    try:
+        deformation = load_deformation(
+            description["motion"], description["deformation"], _part(tensors, "deformation.")
+        )
+        return Scene(
+            gaussians=Gaussians(**{k: tensors[f"gaussians.{k}"] for k in Gaussians._fields}),
+            deformation=deformation.requires_grad_(False),
+            times=np.asarray(description["times"]),
+            cameras=tuple(camera_from_json(camera) for camera in description["cameras"]),
+            fps=description["fps"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"expected a checkpoint with a scene, found none ({error})", path
         ) from error
 
 

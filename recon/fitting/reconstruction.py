@@ -35,6 +35,7 @@ WITHOUT_KERNELS = (
 )
 METRIC_IMAGES = 48  # evenly chosen training images; all held-out images are evaluated
 PSNR_SMOOTHING = 0.98
+PREVIEW_SIZE = 512  # pixels of the longer side of preview.mp4, whatever the size of the grid
 
 _log = logging.getLogger(__name__)
 
@@ -236,7 +237,7 @@ def _finish(scene: Scene, metrics: dict[str, Any], folder: Path) -> None:
     with output_folder(folder, overwrite=True) as partial:
         write_scene(scene, partial)
         write_json(partial / "metrics.json", metrics)
-        render_video(scene, partial / "preview.mp4")
+        render_video(scene, partial / "preview.mp4", size=PREVIEW_SIZE)
         (partial / TRAIN).mkdir()
         (partial / TRAIN / LOG).write_bytes(log)
 

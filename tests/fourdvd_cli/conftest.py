@@ -101,7 +101,7 @@ def start() -> Iterator[Callable[..., Process]]:
 
 @pytest.fixture
 def short_fits(monkeypatch) -> None:
-    """Fits of a handful of iterations and Gaussians instead of the usual thousands."""
+    """Fits of a handful of iterations and Gaussians, with small previews."""
     usual = config.fit_config
 
     def short(*arguments, **named) -> config.FitConfig:
@@ -111,6 +111,7 @@ def short_fits(monkeypatch) -> None:
         )
 
     monkeypatch.setattr("recon.fitting.reconstruction.fit_config", short)
+    monkeypatch.setattr("recon.fitting.reconstruction.PREVIEW_SIZE", 32)
 
 
 @pytest.fixture

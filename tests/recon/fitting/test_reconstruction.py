@@ -303,7 +303,7 @@ def test_a_damaged_checkpoint_is_an_error_that_names_the_file(
 def test_a_disk_that_is_full_at_the_end_keeps_the_state(
     tiny_grid_folder: Path, scene_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:

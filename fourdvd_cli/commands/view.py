@@ -1,0 +1,92 @@
+"""`fourdvd view`: play a scene in the browser."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fourdvd_cli import console
+from fourdvd_cli.help import INPUT, OUTPUT
+from fourdvd_cli.options import Axes, QuietOption, VerboseOption, one_of
+
+if TYPE_CHECKING:
+    from recon.viewer.server import PlayerServer
+
+
+def view(
+    scene: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SCENE",
+            help="Scene folder, also while its fit runs; PLY file, or folder of PLY files.",
+        ),
+    ],
+    axes: Annotated[
+        Axes,
+        typer.Option(
+            "--axes",
+            metavar="NAME",
+            help=f"Axes of PLY files: {one_of(Axes)}.",
+            rich_help_panel=INPUT,
+        ),
+    ] = Axes.y_down,
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port",
+            metavar="N",
+            min=0,
+            max=65535,
+            help="TCP port on 127.0.0.1.",
+            show_default="any free one",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = 0,
+    no_browser: Annotated[
+        bool,
+        typer.Option(
+            "--no-browser",
+            help="Do not open a browser; the address is printed on stdout in any case.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Play a scene in the browser, with a time slider.
+
+    The page is served to this machine only. Ctrl-C ends the command.
+    """
+    console.configure(quiet, verbose)
+    from recon.viewer.server import PlayerServer
+    from recon.viewer.sources import open_source
+
+    source = open_source(scene, axes.value)
+    with PlayerServer(source, scene.resolve().name, port) as server:
+        if source.state().revision:
+            server.scene()  # an invalid scene ends the command here
+        server.start()
+        with contextlib.suppress(KeyboardInterrupt):
+            console.print_lines([server.url])
+            show(server, browser=not no_browser)
+            wait_for_interrupt()
+        server.shutdown()
+
+
+def show(server: PlayerServer, browser: bool = True) -> None:
+    """Say the address of the player and open it in a browser, if there is one."""
+    console.say(f"the player is at {server.url}")
+    if browser and not webbrowser.open(server.url):
+        console.say(f"no browser was found; open {server.url} in one")
+
+
+def wait_for_interrupt() -> None:
+    """Serve until Ctrl-C, which is the regular end."""
+    console.say("press Ctrl-C to end")
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()

@@ -1,0 +1,3 @@
+from tests.recon.player.conftest import browser
+
+__all__ = ["browser"]
