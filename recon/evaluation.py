@@ -16,13 +16,14 @@ import torch
 from recon.devices import resolve_device
 from recon.errors import GridError, InputError
 from recon.grid import Camera, Grid, grid_from_views, read_grid
+from recon.grid.cameras import common_focus
 from recon.grid.view_videos import read_view_videos
 from recon.metrics import bounding_box, psnr, silhouette_iou, ssim
 from recon.rendering import render_gaussians
 from recon.scene import DESCRIPTION, Scene, load_scene
 
 SAME_ANGLE_DEG = 1.0
-SAME_POSITION = 0.01  # relative to the distance of the true camera from the origin
+SAME_POSITION = 0.01  # relative to the distance of the true camera from the common focus
 SAME_TIME = 1e-3
 SAME_FOCAL = 0.01  # relative
 
@@ -172,8 +173,9 @@ def evaluate_grid(grid: Grid, truth: Grid) -> Evaluation:
             f"{grid.width}×{grid.height}; resize one of the grids"
         )
     metrics = []
+    focus = common_focus(truth.cameras)
     for index in range(len(truth)):
-        match = _matching_image(grid, truth.camera_of(index), truth.time_of(index))
+        match = _matching_image(grid, truth.camera_of(index), truth.time_of(index), focus)
         if match is not None:
             rgb, alpha = _over_white(grid.images[match])
             metrics.append(_compare(rgb, alpha, truth, index))
@@ -228,23 +230,23 @@ def _compare(rgb: np.ndarray, alpha: np.ndarray, truth: Grid, index: int) -> Ima
     )
 
 
-def _matching_image(grid: Grid, camera: Camera, time: float) -> int | None:
+def _matching_image(grid: Grid, camera: Camera, time: float, focus: np.ndarray) -> int | None:
     """Return the index of the image with the given camera and time; None if there is none."""
-    views = {v for v, other in enumerate(grid.cameras) if _same_camera(other, camera)}
+    views = {v for v, other in enumerate(grid.cameras) if _same_camera(other, camera, focus)}
     for index in range(len(grid)):
         if grid.view[index] in views and abs(grid.time_of(index) - time) <= SAME_TIME:
             return index
     return None
 
 
-def _same_camera(camera: Camera, truth: Camera) -> bool:
+def _same_camera(camera: Camera, truth: Camera, focus: np.ndarray) -> bool:
     turn = camera.T_world_camera[:3, :3].T @ truth.T_world_camera[:3, :3]
     angle_deg = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
     moved = np.linalg.norm(camera.position - truth.position)
     zoomed = abs(camera.fl_x / truth.fl_x - 1)
     return bool(
         angle_deg <= SAME_ANGLE_DEG
-        and moved <= SAME_POSITION * max(float(np.linalg.norm(truth.position)), 1e-6)
+        and moved <= SAME_POSITION * float(np.linalg.norm(truth.position - focus))
         and zoomed <= SAME_FOCAL
     )
 

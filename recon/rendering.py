@@ -6,6 +6,7 @@ Gaussians, V cameras, H × W pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from recon.gaussians import Gaussians, sh0_to_rgb
 from recon.grid.cameras import Camera
 from recon.rasterizers import Rendering, rasterize
 from recon.spherical_harmonics import sh_to_rgb
+
+TYPICAL_SPREAD = 0.2  # median distance of coordinates from their median, for an object of radius 1
 
 
 def camera_tensors(cameras: Sequence[Camera], like: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,15 +51,18 @@ def render_gaussians(
         backend: see `recon.rasterizers.rasterize`.
 
     Returns:
-        V images on the device of the Gaussians, differentiable in them.
+        V images on the device of the Gaussians, differentiable in them; depth in world units.
     """
     viewmats, Ks = camera_tensors(cameras, gaussians.means)
-    return rasterize(
-        gaussians.means,
+    colors = view_colors(gaussians, viewmats)
+    unit = rendering_unit(gaussians)
+    viewmats[:, :3, 3] /= unit
+    rendering = rasterize(
+        gaussians.means / unit,
         gaussians.quats,
-        gaussians.scales.exp(),
+        gaussians.scales.exp() / unit,
         gaussians.opacities.sigmoid(),
-        view_colors(gaussians, viewmats),
+        colors,
         viewmats,
         Ks,
         cameras[0].height,
@@ -64,3 +70,20 @@ def render_gaussians(
         gaussians.means.new_tensor(background).expand(len(cameras), 3),
         backend=backend,
     )
+    return rendering._replace(depth=rendering.depth * unit)
+
+
+@torch.no_grad()
+def rendering_unit(gaussians: Gaussians) -> float:
+    """Return the world units in a unit of the rasterizer, whose near plane is `NEAR` units away.
+
+    It is the power of two, so that nothing is rounded, for which most Gaussians lie within about
+    a unit of each other; 1 for a single point.
+    """
+    if len(gaussians.means) == 0:
+        return 1.0
+    means = gaussians.means
+    spread = float((means - means.median(dim=0).values).abs().median())
+    if not 0 < spread < math.inf:
+        return 1.0
+    return 2.0 ** round(math.log2(spread / TYPICAL_SPREAD))

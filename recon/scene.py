@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from recon.grid.cameras import Camera, camera_from_json, camera_to_json
 from recon.output import output_folder
 from recon.rendering import render_gaussians
 from recon.resume import save_tensors
+from recon.similarity import Similarity
 
 FORMAT = "fourdvd-scene"
 VERSION = 1
@@ -105,6 +106,15 @@ class Scene:
         """
         with output_folder(folder, overwrite) as partial:
             write_scene(self, partial)
+
+    def mapped(self, similarity: Similarity) -> Scene:
+        """Return a copy in a world of another unit or place, cameras included."""
+        return replace(
+            self,
+            gaussians=similarity.gaussians(self.gaussians),
+            deformation=similarity.deformation(self.deformation),
+            cameras=tuple(similarity.camera(camera) for camera in self.cameras),
+        )
 
     def to(self, device: str | torch.device) -> Scene:
         """Move the tensors to another device, in place; return the scene."""

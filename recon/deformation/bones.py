@@ -133,6 +133,15 @@ class BoneDeformation(Deformation):
         gaps = (predicted - moved[self.neighbors]).square().sum(-1)
         return self.rigidity * (gaps + 1e-8).sqrt().mean()
 
+    @torch.no_grad()
+    def change_world(self, scale: float, offset: Tensor) -> None:
+        """See `Deformation.change_world`."""
+        moved = scale * self.centres.double() + offset.to(self.centres.device)
+        self.centres.copy_(moved)
+        for translation in self.translations:
+            translation.mul_(scale)
+        self.rigidity /= scale
+
     def configuration(self) -> dict[str, Any]:
         """Return the fitted times and the weight of the regularization."""
         return {"times": list(self.times), "rigidity": self.rigidity}

@@ -139,6 +139,13 @@ class HexPlaneDeformation(Deformation):
                     total = total + SPACE_VARIATION * variation
         return total
 
+    @torch.no_grad()
+    def change_world(self, scale: float, offset: Tensor) -> None:
+        """See `Deformation.change_world`: the box moves, the translation's last layer scales."""
+        self.bounds.copy_(scale * self.bounds.double() + offset.to(self.bounds.device))
+        for parameter in self.translation[-1].parameters():
+            parameter.mul_(scale)
+
     def configuration(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
         first = next(self.levels.parameters())

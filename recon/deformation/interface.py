@@ -78,7 +78,7 @@ class Deformation(nn.Module):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return Adam's parameter groups.
 
-        Each has `params`, `name` and `lr`, the learning rate for an object of radius about 1; and
+        Each has `params`, `name` and `lr`, the learning rate in the normalized frame of a fit; and
         `time`, the index of its frame, if it belongs to a single one.
         """
         return []
@@ -98,6 +98,18 @@ class Deformation(nn.Module):
             before: index of the time on the other side of `neighbor` if it has been fitted.
         """
 
+    def change_world(self, scale: float, offset: Tensor) -> None:
+        """Change the unit and the place of the world, x' = s x + o, in place.
+
+        Gaussians mapped like this are then moved to the mapped places, and `regularization` has
+        about the same value as before.
+
+        Args:
+            scale: s, positive.
+            offset: o in units of the new world, float64, [3].
+        """
+        raise NotImplementedError
+
     def refresh(self, gaussians: Gaussians) -> None:
         """Update state derived from the canonical Gaussians after their number has changed."""
 
@@ -115,6 +127,9 @@ class StaticDeformation(Deformation):
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
         """Return the canonical Gaussians."""
         return gaussians
+
+    def change_world(self, scale: float, offset: Tensor) -> None:
+        """Do nothing, see `Deformation.change_world`."""
 
     def configuration(self) -> dict[str, Any]:
         """Return an empty dictionary."""

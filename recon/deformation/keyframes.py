@@ -102,6 +102,12 @@ class KeyframeDeformation(Deformation):
         self.translations[index].copy_(guess.translations)
         self.rotations[index].copy_(guess.quats)
 
+    @torch.no_grad()
+    def change_world(self, scale: float, offset: Tensor) -> None:
+        """See `Deformation.change_world`; translations are relative to the canonical means."""
+        for translation in self.translations:
+            translation.mul_(scale)
+
     def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
         """Return the deviation from a motion that is locally rigid and even in time, a scalar.
 

@@ -23,10 +23,13 @@ from recon.exporters.conventions import (
 )
 from recon.exporters.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbWriter, read_glb
 from recon.exporters.options import ExportOptions
+from recon.gaussians import Gaussians
 from recon.media import decode_image, encode_image
 from recon.mesh.animated_mesh import AnimatedMesh, textured_mesh, vertex_colored_mesh
 from recon.mesh.extraction import extract_mesh
+from recon.rendering import rendering_unit
 from recon.scene import Scene
+from recon.similarity import Similarity
 
 UNLIT = "KHR_materials_unlit"
 LINEAR_FILTER, CLAMP_TO_EDGE = 9729, 33071
@@ -40,12 +43,16 @@ def glb_files(
     Raises:
         SceneError: The Gaussians enclose no surface.
     """
+    seconds = frame_seconds(scene, times)
+    T_normal_world = _rounded_normalization(scene.gaussians)
+    scene = scene.mapped(T_normal_world)
     surface = extract_mesh(scene.gaussians, options.faces, options.resolution)
     if options.color == "texture":
         mesh = textured_mesh(scene, surface, times, options.texture_size)
     else:
         mesh = vertex_colored_mesh(scene, surface, times)
-    yield "scene.glb", glb_from_mesh(mesh, frame_seconds(scene, times))
+    positions = T_normal_world.inverse().points(mesh.positions)
+    yield "scene.glb", glb_from_mesh(mesh._replace(positions=positions), seconds)
 
 
 def glb_from_mesh(mesh: AnimatedMesh, seconds: np.ndarray) -> bytes:
@@ -121,6 +128,17 @@ def mesh_from_glb(data: bytes) -> AnimatedMesh:
         uv=base.get("TEXCOORD_0"),
         texture=texture,
     )
+
+
+def _rounded_normalization(gaussians: Gaussians) -> Similarity:
+    """Map to a common size and place, because programs for meshes have absolute tolerances.
+
+    Scale and offset are rounded to powers of two and whole units, so that objects of a common size
+    near the origin are left as they are.
+    """
+    unit = rendering_unit(gaussians)
+    center = gaussians.means.detach().double().median(dim=0).values.cpu().numpy()
+    return Similarity(1 / unit, -np.round(center / unit))
 
 
 def _attributes(

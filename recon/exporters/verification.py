@@ -103,6 +103,7 @@ def render_mesh(
     scale = SUPERSAMPLING
     large = camera.resized(camera.height * scale, camera.width * scale)
     points = camera_points(mesh.positions[frame], large)
+    points /= np.median(np.abs(points[:, 2]))  # a common depth, far beyond the near plane
     fragments = rasterize_mesh(points, mesh.faces, large.height, large.width)
     if mesh.texture is not None and mesh.uv is not None:
         colors = sample_texture(mesh.texture, fragments.interpolate(mesh.faces, mesh.uv)) / 255

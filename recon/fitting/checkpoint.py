@@ -31,7 +31,7 @@ from recon.resume import check_same, fingerprint, load_state, read_description, 
 from recon.scene import Scene
 
 TRAIN, CHECKPOINT, LOG = "train", "checkpoint.safetensors", "log.jsonl"
-FORMAT, VERSION = "fourdvd-checkpoint", "3"
+FORMAT, VERSION = "fourdvd-checkpoint", "4"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 WITHOUT_EFFECT = ("threads", "checkpoint_every", "device")  # settings that may change on resume
 LOG_EVERY = 20  # iterations

@@ -16,7 +16,7 @@ GPU_VIEWS_PER_STEP = 16  # hardly slower than two on a GPU
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Learning rates of Adam, for an object of radius about 1.
+    """Learning rates of Adam, in the normalized frame of a fit: an object of radius about 1.
 
     Attributes:
         means: initial rate of the means.

@@ -61,7 +61,7 @@ class Limits(NamedTuple):
 
     Attributes:
         max_gaussians: cap on N.
-        radius: radius of the object in world units.
+        radius: radius of the object, in the unit of the means.
     """
 
     max_gaussians: int

@@ -4,7 +4,9 @@
 
 A grid may come with Gaussians of its middle frame, which then replace the visual hull.
 Each step samples some views of one frame, so that the deformation is evaluated once.
-Letters: N Gaussians, V views in a step, T times. Frame: world.
+The world's unit and place do not matter: a fit works in a frame of its own, in which the object of
+the first frame has the radius `OBJECT_RADIUS` around the origin; `Fit.result` returns to the world.
+Letters: N Gaussians, V views in a step, T times. Frame: normalized.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ from recon.grid.initial_gaussians import InitialGaussians
 from recon.losses import image_loss
 from recon.rasterizers import rasterize
 from recon.rendering import camera_tensors, view_colors
+from recon.similarity import normalizing
 
 NEW_ERROR_WEIGHT = 0.2  # weight of a new error in the running error of a frame
 INITIAL_ERROR = 1e-2
+OBJECT_RADIUS = 0.78  # normalized units; that of the objects for which the settings were tuned
 INNER_VOXEL_WEIGHT = 0.2  # probability of an inner voxel of the hull relative to a surface voxel
 
 
@@ -59,6 +63,8 @@ class Fit:
         config: settings.
 
     Attributes:
+        grid: the same, in the world.
+        T_normal_world: from the world to the frame of the fit.
         iteration: number of steps done.
         parameters: the fields of `Gaussians` by name.
         deformation: the motion model; static until a second frame joins.
@@ -79,7 +85,6 @@ class Fit:
         self.grid, self.config = grid, config
         self.times = [float(time) for time in grid.times]
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.pyramid = ImagePyramid(grid, config.device)
         images = np.bincount(grid.frame, minlength=grid.T)
         self.schedule = Schedule(config, images, max(grid.height, grid.width))
         self.iteration = 0
@@ -89,12 +94,15 @@ class Fit:
         self.statistics: dict[str, Tensor] = {}
         given = grid.initial_gaussians
         if given is not None and given.frame == self.schedule.first:
-            points, gaussians = given.means, _sample_given(given, config, self.generator)
+            self.T_normal_world = normalizing(given.means, OBJECT_RADIUS)
+            given = self.T_normal_world.initial_gaussians(given)
+            gaussians = _sample_given(given, config, self.generator)
         else:
             hull = visual_hull(grid, self.schedule.first)
-            points, gaussians = hull.points, _sample_hull(hull, config, self.generator)
-        self.radius = float(np.linalg.norm(points - points.mean(0), axis=1).max())
+            self.T_normal_world = normalizing(hull.points, OBJECT_RADIUS)
+            gaussians = _sample_hull(hull.mapped(self.T_normal_world), config, self.generator)
         self.parameters = _parameters(gaussians, config.device)
+        self.pyramid = ImagePyramid(self.T_normal_world.grid(grid), config.device)
         self.deformation: Deformation = deformation_class("static").for_fit(
             self.gaussians, self.times
         )
@@ -128,6 +136,13 @@ class Fit:
         self._densify()
         self.iteration += 1
         return Step(self.iteration, psnr, len(self.parameters["means"]))
+
+    def result(self) -> tuple[Gaussians, Deformation]:
+        """Return detached copies of the Gaussians and the motion model, in the world."""
+        T_world_normal = self.T_normal_world.inverse()
+        gaussians = self.gaussians.map(lambda tensor: tensor.detach().clone())
+        deformation = T_world_normal.deformation(self.deformation).requires_grad_(False)
+        return T_world_normal.gaussians(gaussians), deformation
 
     def new_optimizer(self, old: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer:
         """Make an Adam over all parameters; the Gaussians keep their moments from `old`."""
@@ -232,7 +247,7 @@ class Fit:
         if not due or self.schedule.progress(self.iteration) >= policy.stop_after:
             return
         rows = GaussianRows(self.parameters, self.deformation.gaussian_parameters(), self.optimizer)
-        limits = Limits(self.schedule.max_gaussians(self.iteration), self.radius)
+        limits = Limits(self.schedule.max_gaussians(self.iteration), OBJECT_RADIUS)
         policy.step(rows, self.statistics, limits, self.generator)
         self.deformation.refresh(self.gaussians)
 

@@ -200,10 +200,10 @@ def _measured_scene(
 ) -> tuple[Scene, dict[str, Any]]:
     """Return the scene of a finished fit, and its metrics including those of every image."""
     grid = fit.grid
-    fit.deformation.requires_grad_(False)
+    gaussians, deformation = fit.result()
     scene = Scene(
-        gaussians=fit.gaussians.map(lambda tensor: tensor.detach()),
-        deformation=fit.deformation,
+        gaussians=gaussians,
+        deformation=deformation,
         times=grid.times,
         cameras=grid.cameras,
         fps=grid.fps,

@@ -18,6 +18,7 @@ from scipy import ndimage
 from recon.errors import GridError
 from recon.grid.cameras import Camera, common_focus
 from recon.grid.grid import Grid
+from recon.similarity import Similarity
 
 RESOLUTION = 96  # voxels along an edge of the cube around the common sphere
 ALPHA_INSIDE = 0.5
@@ -39,6 +40,12 @@ class Hull(NamedTuple):
     rgb: np.ndarray
     on_surface: np.ndarray
     voxel_size: float
+
+    def mapped(self, similarity: Similarity) -> Hull:
+        """Return the hull in another frame."""
+        return self._replace(
+            points=similarity.points(self.points), voxel_size=similarity.scale * self.voxel_size
+        )
 
 
 class _Silhouettes(NamedTuple):

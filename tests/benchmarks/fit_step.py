@@ -24,7 +24,7 @@ from recon.deformation import motion_models
 from recon.deformation.interface import deformation_class
 from recon.fitting.config import FitConfig, fit_config
 from recon.fitting.fit import Fit
-from recon.fitting.image_pyramid import ImageLevel, ImagePyramid
+from recon.fitting.image_pyramid import ImageLevel
 from recon.gaussians import Gaussians
 from recon.grid import Grid, read_grid
 from recon.losses import image_loss
@@ -70,8 +70,9 @@ class Iteration:
 
     def __init__(self, grid: Grid, config: FitConfig):
         self.grid, self.config = grid, config
-        self.pyramid = ImagePyramid(grid)
-        self.gaussians: Gaussians = Fit(grid, config).gaussians
+        fit = Fit(grid, config)
+        self.pyramid = fit.pyramid
+        self.gaussians: Gaussians = fit.gaussians
         times = [float(time) for time in grid.times]
         self.deformation = deformation_class(config.motion).for_fit(self.gaussians, times)
         groups = [{"params": list(self.gaussians)}, *self.deformation.parameter_groups()]

@@ -136,13 +136,7 @@ def seconds_per_iteration(grid: Grid, config: FitConfig) -> float:
 
 def scene_of(fit: Fit) -> Scene:
     """Build the scene at the current iteration."""
-    return Scene(
-        fit.gaussians.map(torch.Tensor.detach),
-        fit.deformation,
-        fit.grid.times,
-        fit.grid.cameras,
-        fit.grid.fps,
-    )
+    return Scene(*fit.result(), fit.grid.times, fit.grid.cameras, fit.grid.fps)
 
 
 def peak_mib() -> float:

@@ -15,6 +15,7 @@ from recon.grid import Grid, grid_from_views, orbit_camera
 from recon.metrics import psnr
 from recon.rendering import render_gaussians
 from recon.scene import Scene
+from recon.similarity import Similarity
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +120,12 @@ def test_a_ground_truth_without_an_object_has_no_foreground_psnr(tiny_grid):
     evaluation = evaluate_grid(empty, empty)
     assert evaluation.psnr_foreground is None
     assert json.loads(json.dumps(evaluation.to_json()))["iou"] == 1
+
+
+def test_cameras_are_matched_wherever_the_world_is(tiny_grid):
+    far = Similarity(1.0, np.array([500.0, 0.0, 0.0]))
+    near = [orbit_camera(az + 0.9, 10.0, 3.2, 33.8, 24, 24) for az in (0, 90, 180, 270)]
+    other = dataclasses.replace(tiny_grid, cameras=tuple(near))
+    for world in (Similarity(1.0, np.zeros(3)), far):
+        with pytest.raises(GridError, match="no image"):  # 5 cm away of 3.2 are too far
+            evaluate_grid(world.grid(other), world.grid(tiny_grid))

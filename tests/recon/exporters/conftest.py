@@ -13,6 +13,7 @@ from recon.gaussians import Gaussians, gaussians_from_points
 from recon.grid.cameras import orbit_camera
 from recon.rotations import multiply_quats, quats_to_matrices
 from recon.scene import Scene
+from recon.similarity import Similarity
 from recon.spherical_harmonics import fibonacci_sphere
 
 
@@ -21,10 +22,18 @@ class Swing(Deformation):
 
     name: ClassVar[str] = "swing"
 
+    world = Similarity(1.0, np.zeros(3))
+
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
+        gaussians = self.world.inverse().gaussians(gaussians)
         quat = torch.tensor([np.cos(time / 2), 0, 0, np.sin(time / 2)], dtype=torch.float32)
         means = gaussians.means @ quats_to_matrices(quat).T + torch.tensor([time / 2, 0, 0])
-        return gaussians._replace(means=means, quats=multiply_quats(quat, gaussians.quats))
+        moved = gaussians._replace(means=means, quats=multiply_quats(quat, gaussians.quats))
+        return self.world.gaussians(moved)
+
+    def change_world(self, scale: float, offset: Tensor) -> None:
+        moved = scale * self.world.offset + offset.numpy()
+        self.world = Similarity(scale * self.world.scale, moved)
 
     def configuration(self) -> dict[str, Any]:
         return {}

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recon.errors import InputError
@@ -7,11 +8,16 @@ from recon.exporters.folder import export
 from recon.exporters.options import ExportOptions
 from recon.exporters.verification import VerificationError, verify_export
 from recon.scene import Scene
+from recon.similarity import Similarity
 
 SMALL = ExportOptions(faces=600, texture_size=64, resolution=40)
 
 
-def test_renderings_of_every_format_agree_with_the_scene(scene: Scene, tmp_path: Path):
+@pytest.mark.parametrize("scale, place", [(1.0, 0.0), (1e-4, 0.02), (300.0, 2e4)])
+def test_renderings_of_every_format_agree_with_the_scene(
+    scene: Scene, tmp_path: Path, scale: float, place: float
+):
+    scene = scene.mapped(Similarity(scale, np.array([place, 0.0, 0.0])))
     export(scene, tmp_path, ["ply", "splat", "glb-splats", "glb", "html"], SMALL)
     results = verify_export(scene, tmp_path)
     assert results["ply"].worst_psnr > 60
