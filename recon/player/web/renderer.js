@@ -159,6 +159,9 @@ class Renderer {
     this.uniforms = {};
     /** @type {Record<string, WebGLTexture>} */
     this.textures = {};
+    this.variant = ""; // constants of the compiled program
+    /** @type {SplatSet | null} */
+    this.set = null;
     this.poses = [-1, -1];
     this.order = gl.createBuffer();
     gl.bindVertexArray(gl.createVertexArray());
@@ -207,7 +210,7 @@ class Renderer {
    * @param {number} left @param {number} right @param {number} weight @param {Float32Array} [motions] */
   setMotion(left, right, weight, motions) {
     const { gl } = this;
-    if (this.set === undefined) return;
+    if (this.set === null) return;
     if (motions) this.texture("motions", gl.RGBA32F, 4, motions.length / 16, gl.RGBA, gl.FLOAT, motions);
     if (left !== right && (this.poses[1] === left || this.poses[0] === right)) { // playing on: keep one pose
       this.poses.reverse();
