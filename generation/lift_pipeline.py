@@ -158,7 +158,9 @@ class LiftPipeline(Pipeline[Plan]):
         images = np.concatenate([clip.images[None], views])
         grid = grid_from_views([own, *others], images, clip.fps, clip.alpha_known, input_view=0)
         grid = replace(grid, initial_gaussians=middle_gaussians(in_world, clip.images, own))
-        yaw_deg = [round(math.degrees(yaw), 1) for yaw in layers.yaw.tolist()]
+        yaw_deg = [
+            None if math.isnan(yaw) else round(math.degrees(yaw), 1) for yaw in layers.yaw.tolist()
+        ]
         return MadeGrid(grid, seconds, {"yaw_deg": yaw_deg})
 
     def _layers(

@@ -16,6 +16,7 @@ STEPS = 72  # of the path around the circle: 5° each
 TURN_COST = 2.0  # nats per radian
 TURN_COST_SQUARED = 8.0  # nats per squared radian between successive frames
 OUTLIERS = 0.1  # share of frames whose prediction is wrong altogether
+NEAR = 1.5  # distance up to which bins count for the confidence in a yaw, in bins
 
 
 def yaw_path(log_probs: np.ndarray) -> np.ndarray:
@@ -38,6 +39,21 @@ def yaw_path(log_probs: np.ndarray) -> np.ndarray:
     for t in range(len(scores) - 1, 0, -1):
         path.append(int(came_from[t, path[-1]]))
     return np.array(path[::-1]) * (2 * np.pi / STEPS)
+
+
+def confidence(log_probs: np.ndarray, yaw: np.ndarray) -> float:
+    """Average the probability near a yaw over all frames, in [0, 1]; 0 without frames.
+
+    Args:
+        log_probs: see `yaw_path`, [T, K].
+        yaw: radians, [T].
+    """
+    if len(yaw) == 0:
+        return 0.0
+    bins = log_probs.shape[1]
+    apart = np.abs(np.arange(bins) - (yaw * bins / (2 * np.pi))[:, None]) % bins
+    near = np.minimum(apart, bins - apart) <= NEAR
+    return float((np.exp(log_probs) * near).sum(1).mean())
 
 
 def mirrored_bins(log_probs: np.ndarray) -> np.ndarray:

@@ -63,6 +63,12 @@ def test_predictions_do_not_depend_on_the_batch(predictor, images):
     assert (few.color.int() - many.color.int()).abs().max() <= 1
 
 
+@pytest.fixture
+def always_sure(monkeypatch):
+    monkeypatch.setattr(lifting, "SURE", 0.0)
+
+
+@pytest.mark.usefixtures("always_sure")
 def test_the_mirror_image_has_the_mirrored_layers_and_the_negated_yaw(predictor, images):
     yaw = predict_yaw(predictor, images, 0.1, steps())
     mirrored = images.flip(-1)
@@ -72,6 +78,14 @@ def test_the_mirror_image_has_the_mirrored_layers_and_the_negated_yaw(predictor,
     theirs = predict_layers(predictor, mirrored, 0.1, -yaw, steps())
     torch.testing.assert_close(theirs.depth, ours.depth.flip(-1))
     torch.testing.assert_close(theirs.gap, ours.gap.flip(-1))
+
+
+def test_a_yaw_of_which_the_network_is_not_sure_is_unknown(predictor, images, monkeypatch):
+    for confidence, is_unknown in ((lifting.SURE - 0.01, True), (lifting.SURE, False)):
+        monkeypatch.setattr(lifting, "confidence", lambda *_, found=confidence: found)
+        yaw = predict_yaw(predictor, images, 0.1, steps())
+        assert np.isnan(yaw).all() == is_unknown
+        assert np.isnan(yaw).any() == is_unknown
 
 
 def test_the_layers_depend_on_the_yaw(predictor, images):

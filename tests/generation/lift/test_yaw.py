@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from generation.lift.yaw import STEPS, mirrored_bins, yaw_path
+from generation.lift.yaw import STEPS, confidence, mirrored_bins, yaw_path
 
 BINS = 16
 
@@ -59,3 +59,17 @@ def test_the_path_of_the_mirror_image_turns_the_other_way():
     ours, theirs = yaw_path(evidence), yaw_path(mirrored_bins(evidence))
     assert error(theirs, -ours) < 1e-6
     assert np.array_equal(mirrored_bins(mirrored_bins(evidence)), evidence)
+
+
+@pytest.mark.parametrize("yaw", [0.0, 0.1, 3.0, 6.2])
+def test_confidence_is_the_probability_near_the_yaw(yaw):
+    yaws = np.full(5, yaw)
+    sharp, flat = predictions(yaws, 100.0), predictions(yaws, 0.0)
+    assert confidence(sharp, yaws) > 0.95
+    assert confidence(sharp, yaws + np.pi / 2) < 0.05
+    assert confidence(flat, yaws) == pytest.approx(3 / BINS)
+    mixed = np.concatenate([sharp, flat])
+    assert confidence(mixed, np.full(10, yaw)) == pytest.approx(
+        (confidence(sharp, yaws) + confidence(flat, yaws)) / 2
+    )
+    assert confidence(flat[:0], yaws[:0]) == 0
