@@ -59,8 +59,8 @@ class LiftWeights:
     slope: float = 5.0
     volume: float = 0.5
     gap: float = 0.25
-    color: float = 1.0
-    yaw: float = 0.2
+    color: float = 3.0
+    yaw: float = 0.4
 
 
 def lift_loss(

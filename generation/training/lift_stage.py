@@ -70,10 +70,10 @@ class LiftStageConfig:
     network: LiftConfig = field(default_factory=LiftConfig)
     samples: LiftSampling = field(default_factory=LiftSampling)
     loss: LiftWeights = field(default_factory=LiftWeights)
-    yaw_given_prob: float = 0.6
+    yaw_given_prob: float = 0.5
     yaw_noise: float = 0.12
     epoch_samples: int = 32768
-    figure_share: float = 0.25
+    figure_share: float = 0.2
     held_out_assets: tuple[str, ...] = ()
     frontless_assets: tuple[str, ...] = ()
 
