@@ -30,7 +30,7 @@ $(STAMP): $(SOURCES_OF_THE_INSTALL)
 
 ## demo: make a 4D asset from the bundled video in out/demo (about 4 minutes after the install)
 demo: setup
-	$(BIN)/fourdvd run examples/robot.mp4 -o out/demo --format ply --format glb
+	$(BIN)/fourdvd run examples/robot.mp4 -o out/demo
 
 ## test: run the tests that need no GPU and no downloaded weights (at most 5 minutes on two cores)
 test: setup
