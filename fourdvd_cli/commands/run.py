@@ -81,12 +81,13 @@ def run(
     """
     console.configure(quiet, verbose)
     from fourdvd_cli import generating
-    from fourdvd_cli.commands.run_chain import is_video, run_chain
+    from fourdvd_cli.commands.run_chain import run_chain
+    from generation.clip.reading import is_clip
     from generation.settings import GenerateSettings
     from recon.devices import resolve_network_device
 
     generation = None
-    if is_video(source):
+    if is_clip(source):
         on_device = resolve_network_device(device.value)
         generation = GenerateSettings(
             model=generating.chosen_model(model, on_device, weights),

@@ -30,8 +30,6 @@ from recon.output import check_output, output_folder, write_json
 FORMAT = "fourdvd-run"
 VERSION = 1
 RECORD = "run.json"
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 TEST_IMAGES = "test_images/c{view:02d}/t{frame:03d}.png"
 
 
@@ -137,15 +135,6 @@ def _write_splits(splits: dict[str, Grid], folder: Path) -> None:
         write_previews(splits["train"], partial)
         if "test" in splits:
             write_posed_images(splits["test"], partial, "transforms_test.json", TEST_IMAGES)
-
-
-def is_video(source: Path) -> bool:
-    """Return whether the input is a video, an image or a folder of frames, not a grid."""
-    if source.is_dir():
-        return not any(source.glob("transforms*.json")) and any(
-            path.suffix.lower() in IMAGE_SUFFIXES for path in source.iterdir()
-        )
-    return source.is_file() and source.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
 
 def _begin(

@@ -8,6 +8,7 @@ Letters: n frames of the source, T selected ones, H × W pixels.
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -19,14 +20,20 @@ from typing import NamedTuple
 import numpy as np
 
 from recon.errors import GridError, InputError
-from recon.media import MAX_VIDEO_BYTES, image_size, read_image, read_video_frames, read_video_times
+from recon.media import (
+    IMAGE_SUFFIXES,
+    MAX_VIDEO_BYTES,
+    read_shown_image,
+    read_video_frames,
+    read_video_times,
+    shown_size,
+)
 
 DEFAULT_FRAMES = 21
 MAX_FPS = 1000.0
 MIN_SIDE = 16
 FOLDER_FPS = 10.0
 SINGLE_FRAME_FPS = 10.0
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,20 @@ class SelectedFrames(NamedTuple):
 
     indices: tuple[int, ...]
     fps: float
+
+
+def is_clip(path: Path) -> bool:
+    """Return whether an input is a clip, and not a grid folder or its JSON.
+
+    Files are told apart by what they contain: FFmpeg reads many formats, under any name.
+    """
+    if path.is_dir():
+        has_images = any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
+        return has_images and not any(path.glob("transforms*.json"))
+    if not path.is_file() or path.suffix.lower() == ".json":
+        return False
+    with path.open("rb") as file:
+        return not file.read(64).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
 
 
 def read_clip(path: str | Path, selection: FrameSelection) -> ClipFrames:
@@ -209,13 +230,17 @@ def _folder(path: Path) -> tuple[np.ndarray, _Read]:
     images = [
         file
         for file in path.iterdir()
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+        if file.suffix.lower() in IMAGE_SUFFIXES
+        and not file.name.startswith(".")
+        and file.is_file()
     ]
     numbered = [file for file in images if file.stem[-1:].isdigit()]
     files = sorted(numbered or images, key=_natural)
     if not files:
-        raise InputError(f"expected images ({', '.join(SUFFIXES)}) in the folder, found none", path)
-    sizes = [image_size(file) for file in files]
+        raise InputError(
+            f"expected images ({', '.join(IMAGE_SUFFIXES)}) in the folder, found none", path
+        )
+    sizes = [shown_size(file) for file in files]
     for file, (height, width) in zip(files, sizes, strict=True):
         if (height, width) != sizes[0]:
             raise InputError(
@@ -233,13 +258,13 @@ def _natural(file: Path) -> list[tuple[int, str]]:
 
 
 def _read_images(files: Sequence[Path], indices: Sequence[int]) -> np.ndarray:
-    first = read_image(files[indices[0]])
+    first = read_shown_image(files[indices[0]])
     if len(indices) * first.nbytes > MAX_VIDEO_BYTES:
         raise GridError(
             f"expected at most {MAX_VIDEO_BYTES >> 30} GiB of frames; take fewer or smaller ones",
             files[0].parent,
         )
-    images = np.stack([first, *(read_image(files[index]) for index in indices[1:])])
+    images = np.stack([first, *(read_shown_image(files[index]) for index in indices[1:])])
     return images if (images[..., 3] < 255).any() else images[..., :3]
 
 

@@ -1,26 +1,30 @@
 """Reading and writing of all image, GIF and video files, without torch."""
 
 from recon.media.images import (
+    IMAGE_SUFFIXES,
     MAX_SIDE,
     decode_image,
     encode_image,
     image_size,
     read_image,
     read_png,
+    read_shown_image,
+    shown_size,
     write_png,
 )
 from recon.media.tiling import in_rows, thumbnail, tile_images
+from recon.media.video_writing import write_gif, write_video
 from recon.media.videos import (
     MAX_VIDEO_BYTES,
     Video,
+    playback_rate,
     read_video,
     read_video_frames,
     read_video_times,
-    write_gif,
-    write_video,
 )
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "MAX_SIDE",
     "MAX_VIDEO_BYTES",
     "Video",
@@ -28,11 +32,14 @@ __all__ = [
     "encode_image",
     "image_size",
     "in_rows",
+    "playback_rate",
     "read_image",
     "read_png",
+    "read_shown_image",
     "read_video",
     "read_video_frames",
     "read_video_times",
+    "shown_size",
     "thumbnail",
     "tile_images",
     "write_gif",

@@ -1,6 +1,6 @@
-"""Videos and animated GIFs: written through imageio, decoded with PyAV.
+"""Reading of clips from one file: videos, GIFs, and images, animated or not.
 
-Decoding uses PyAV itself, because imageio's pyav plugin
+Videos and GIFs are decoded with PyAV itself, because imageio's pyav plugin
 
 - does not return the decoder's flag for damaged frames;
 - does not apply the display rotation of phone videos;
@@ -13,36 +13,37 @@ Letters: T frames, H × W pixels. Pixels are 8-bit sRGB.
 
 from __future__ import annotations
 
-import gc
 import math
-import sys
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import av
-import imageio.v3 as iio
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.filter import Graph
+from av.packet import Packet
+from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from imageio.plugins.pillow import PillowPlugin
-from imageio.plugins.pyav import PyAVPlugin
 
 from recon.errors import GridError
-from recon.media.images import MAX_SIDE
+from recon.media.animations import animation_frames, animation_times
+from recon.media.display import display_of
+from recon.media.images import MAX_SIDE, is_image_file
 
+SINGLE_FRAME_FPS = 10.0
 MAX_VIDEO_BYTES = 8 * 2**30
-MAX_RATE_DENOMINATOR = 1001  # 29.97 frames per second are 30000/1001
-GIF_MIN_DELAY_CS = 2  # players show frames with a shorter delay for a tenth of a second
 _BAD_VIDEO = (OSError, FFmpegError, ValueError, StopIteration, IndexError)
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-_ALL = range(sys.maxsize)
 _LOCAL = {"protocol_whitelist": "file"}  # so that a disguised playlist cannot use the network
+_INDEXED_FORMATS = ("mp4", "matroska", "gif")  # whose packets tell the times of all frames
+_NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_DEINTERLACE = "mode=send_frame:deint=interlaced"  # one frame for two fields
 
 
 class Video(NamedTuple):
@@ -50,85 +51,73 @@ class Video(NamedTuple):
 
     Attributes:
         frames: sRGB, with straight alpha if any frame is not opaque, uint8, [T, H, W, 3 or 4].
-        fps: frames per second.
+        times: seconds since the first frame, ascending, float64, [T].
+        fps: frames per second at which T frames play in the video's time.
     """
 
     frames: np.ndarray
+    times: np.ndarray
     fps: float
 
 
-def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Write an animated GIF that loops forever.
+class Timeline(NamedTuple):
+    """What identifies each frame of a video, in the order in which they are shown.
 
-    Args:
-        path: Output file, replaced if it exists.
-        frames: Each uint8, [H, W, 3], at least one.
-        fps: Frames per second; GIF rounds the delay between frames to hundredths of a second.
+    Attributes:
+        keys: presentation times in units of the stream's time base, or the running numbers of the
+            frames if the file has no times; ascending, T of them.
+        are_times: which of the two.
     """
-    delay_ms = 10 * max(GIF_MIN_DELAY_CS, round(100 / fps))
-    with iio.imopen(path, "w", plugin="pillow", extension=".gif") as file:
-        assert isinstance(file, PillowPlugin)
-        for frame in frames:
-            file.write(frame, is_batch=False, duration=delay_ms, loop=0)
 
+    keys: tuple[int, ...]
+    are_times: bool
 
-def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Write an H.264 video in yuv420p, which every player supports.
-
-    The pixel format needs even sides; the last row or column of an odd side is repeated.
-
-    Args:
-        path: Output file ending in .mp4, replaced if it exists.
-        frames: Each uint8, [H, W, 3], all of one size.
-        fps: Frames per second.
-    """
-    rate = Fraction(fps).limit_denominator(MAX_RATE_DENOMINATOR)
-    with _frozen_heap():
-        with iio.imopen(path, "w", plugin="pyav") as file:
-            assert isinstance(file, PyAVPlugin)
-            file.init_video_stream("libx264", fps=float(rate), pixel_format="yuv420p")
-            for frame in frames:
-                height, width = frame.shape[:2]
-                is_even = height % 2 == width % 2 == 0
-                padding = ((0, height % 2), (0, width % 2), (0, 0))
-                file.write_frame(frame if is_even else np.pad(frame, padding, mode="edge"))
-        del file  # its destructor closes it again
-
-
-@contextmanager
-def _frozen_heap() -> Iterator[None]:
-    """Exempt all existing objects from garbage collection.
-
-    imageio's pyav plugin runs two full collections for every video that it closes, which take 0.4 s
-    together once torch and the networks are loaded.
-    """
-    if gc.get_freeze_count() > 0:  # frozen by the application, which may rely on it
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
+    def only(self, indices: Sequence[int]) -> Timeline:
+        """Return the timeline of some frames, by ascending index; those beyond the end drop out."""
+        known = [index for index in indices if index < len(self.keys)]
+        return Timeline(tuple(self.keys[index] for index in known), self.are_times)
 
 
 def read_video(path: str | Path) -> Video:
-    """Read all frames of a video or an animated GIF.
+    """Read all frames of a video, a GIF or an image, animated or not.
+
+    Frames are as players show them: upright, with square pixels, HDR mapped to sRGB, interlaced
+    ones deinterlaced.
 
     Raises:
         GridError: The file is missing, damaged or too large, or has no frames.
     """
     path = Path(path)
-    with _opened_video(path) as (container, stream):
-        fps = _frame_rate(stream, path)
-        frames = list(_decoded(container, stream, path, keep=_ALL))
-    if not frames:
+    if _is_image(path):
+        times = animation_times(path)
+        shown = list(_within_limits(animation_frames(path, range(len(times))), path))
+    else:
+        with _opened_video(path) as (container, stream):
+            shown = list(_within_limits(_shown_frames(container, stream), path))
+            times = _seconds(_timeline([pts for pts, _ in shown]), stream, path)
+    if not shown:
         raise GridError("the video has no frames", path)
-    return Video(_stack(frames), fps)
+    return Video(_stack([frame for _, frame in shown]), times, playback_rate(times))
+
+
+def playback_rate(times: np.ndarray) -> float:
+    """Return the frames per second at which frames take as long as between the first and the last.
+
+    Args:
+        times: seconds, ascending, [T].
+
+    Returns:
+        The rate, rounded to four decimals; 10 for a single frame.
+    """
+    if len(times) < 2:
+        return SINGLE_FRAME_FPS
+    return round((len(times) - 1) / float(times[-1] - times[0]), 4)
 
 
 def read_video_times(path: str | Path) -> np.ndarray:
-    """Read the presentation times of a video's frames from its index, without decoding.
+    """Read the times at which the frames of a video, a GIF or an image appear.
+
+    Times come from the index of the file if it has one, else from decoding all frames.
 
     Returns:
         Seconds since the first frame, ascending, float64, [T]; T may be 0.
@@ -137,25 +126,17 @@ def read_video_times(path: str | Path) -> np.ndarray:
         GridError: The file is missing, damaged or too large.
     """
     path = Path(path)
+    if _is_image(path):
+        return animation_times(path)
     with _opened_video(path) as (container, stream):
-        fps = _frame_rate(stream, path)
-        stamps = [
-            packet.pts
-            for packet in container.demux(stream)
-            if packet.size and not packet.is_discard  # frames before an edit list's start
-        ]
-        known = sorted(stamp for stamp in stamps if stamp is not None)
-        if len(known) == len(stamps) == len(set(known)) and stream.time_base is not None:
-            ticks = np.array(known, dtype=np.float64) - min(known, default=0)
-            return float(stream.time_base) * ticks
-        return np.arange(len(stamps)) / fps
+        return _seconds(_read_timeline(container, stream), stream, path)
 
 
 def read_video_frames(path: str | Path, indices: Sequence[int]) -> np.ndarray:
-    """Read selected frames of a video; memory grows with their number only.
+    """Read selected frames as `read_video` does; memory grows with their number only.
 
     Args:
-        path: Video or animated GIF.
+        path: Video, GIF or image.
         indices: Indices of frames into `read_video_times`, in any order, at least one.
 
     Returns:
@@ -166,8 +147,15 @@ def read_video_frames(path: str | Path, indices: Sequence[int]) -> np.ndarray:
     """
     path = Path(path)
     wanted = sorted(set(indices))
-    with _opened_video(path) as (container, stream):
-        frames = list(_decoded(container, stream, path, keep=wanted, last=wanted[-1]))
+    if _is_image(path):
+        shown = animation_frames(path, wanted)
+        frames = [frame for _, frame in _within_limits(shown, path)]
+    else:
+        with _opened_video(path) as (container, stream):
+            timeline = _read_timeline(container, stream)
+        with _opened_video(path) as (container, stream):
+            shown = _shown_frames(container, stream, timeline.only(wanted))
+            frames = [frame for _, frame in _within_limits(shown, path)]
     if len(frames) < len(wanted):
         raise GridError(
             f"frame {wanted[len(frames)]} cannot be decoded; the video is damaged or its codec is "
@@ -177,17 +165,22 @@ def read_video_frames(path: str | Path, indices: Sequence[int]) -> np.ndarray:
     return _stack([frames[wanted.index(index)] for index in indices])
 
 
+def _is_image(path: Path) -> bool:
+    if not path.is_file():
+        raise GridError("the video is missing", path)
+    try:
+        return is_image_file(path)
+    except OSError as error:
+        raise GridError(f"cannot be read ({_reason(error)})", path) from error
+
+
 @contextmanager
 def _opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a video, check its header, and yield the container and its first video stream."""
+    """Open a video, check its header, and yield the container and the stream that is the film."""
     try:
-        if not path.is_file():
-            raise GridError("the video is missing", path)
         _check_gif_end(path)
         with av.open(str(path.resolve()), options=_LOCAL) as container:
-            if not container.streams.video:
-                raise GridError("expected a video, found no video stream in the file", path)
-            stream = container.streams.video[0]
+            stream = _film(container, path)
             _check_header(stream, path)
             yield container, stream
     except _BAD_VIDEO as error:
@@ -209,6 +202,27 @@ def _check_gif_end(path: Path) -> None:
             raise GridError("cannot be read as a video (the GIF is truncated)", path)
 
 
+def _film(container: InputContainer, path: Path) -> VideoStream:
+    """Return the video stream that players show: the default one, else the largest.
+
+    Raises:
+        GridError: There is none; covers and thumbnails do not count.
+    """
+    streams = container.streams.video
+    if not streams:
+        raise GridError("expected a video, found no video stream in the file", path)
+    films = [stream for stream in streams if not stream.disposition & _NO_FILM]
+    if not films:
+        raise GridError("expected a video, found only a cover picture in the file", path)
+
+    def rank(stream: VideoStream) -> tuple[bool, int]:
+        context = stream.codec_context
+        is_default = bool(stream.disposition & Disposition.default)
+        return is_default, context.width * context.height if context else 0
+
+    return max(films, key=rank)
+
+
 def _check_header(stream: VideoStream, path: Path) -> None:
     context = stream.codec_context
     if context is None:
@@ -221,6 +235,41 @@ def _check_header(stream: VideoStream, path: Path) -> None:
         )
 
 
+def _read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
+    """Read the timeline from the packets if they tell it, else from the decoded frames."""
+    if any(name in container.format.name for name in _INDEXED_FORMATS):
+        found = _timeline(
+            sorted(
+                (packet.pts for packet in container.demux(stream) if _is_shown(packet)),
+                key=lambda pts: -math.inf if pts is None else pts,
+            )
+        )
+        if found.are_times:
+            return found
+        container.seek(0)
+    return _timeline([frame.pts for frame in _decoded(container, stream)])
+
+
+def _is_shown(packet: Packet) -> bool:
+    return packet.size > 0 and not packet.is_discard  # not before the start of an edit list
+
+
+def _timeline(stamps: Sequence[int | None]) -> Timeline:
+    """Return the timeline of frames in the order in which they are shown."""
+    known = tuple(stamp for stamp in stamps if stamp is not None)
+    if len(known) == len(stamps) and all(a < b for a, b in pairwise(known)):
+        return Timeline(known, True)
+    return Timeline(tuple(range(len(stamps))), False)
+
+
+def _seconds(timeline: Timeline, stream: VideoStream, path: Path) -> np.ndarray:
+    """Return the times of frames in seconds since the first one, [T]."""
+    if timeline.are_times and timeline.keys and stream.time_base is not None:
+        ticks = np.array(timeline.keys, dtype=np.float64)
+        return float(stream.time_base) * (ticks - ticks[0])
+    return np.arange(len(timeline.keys)) / _frame_rate(stream, path)
+
+
 def _frame_rate(stream: VideoStream, path: Path) -> float:
     fps = float(stream.guessed_rate or math.nan)
     if not (math.isfinite(fps) and fps > 0):
@@ -228,36 +277,28 @@ def _frame_rate(stream: VideoStream, path: Path) -> float:
     return fps
 
 
-def _decoded(
-    container: InputContainer,
-    stream: VideoStream,
-    path: Path,
-    keep: Container[int],
-    last: int | None = None,
-) -> Iterator[np.ndarray]:
-    """Yield the frames to keep in presentation order, up to the index `last`, [H, W, 3 or 4]."""
-    kept_bytes, shape = 0, None
-    for index, frame in enumerate(_video_frames(container, stream)):
-        if index in keep:
+def _shown_frames(
+    container: InputContainer, stream: VideoStream, only: Timeline | None = None
+) -> Iterator[tuple[int | None, np.ndarray]]:
+    """Yield the frames, or only those of a timeline, with their presentation times.
+
+    Raises:
+        ValueError: A frame is damaged, or differs in size from the first.
+    """
+    display = None
+    for number, frame in enumerate(_progressive(_decoded(container, stream), stream)):
+        display = display or display_of(stream, frame)
+        key = frame.pts if only is None or only.are_times else number
+        if only is None or key in only.keys:
             if frame.is_corrupt:
-                raise GridError(f"frame {index} of the video is damaged", path)
-            array = _array(frame)
-            shape = shape or array.shape
-            if array.shape != shape:
-                raise GridError(f"frame {index} of the video differs in size from the first", path)
-            kept_bytes += array.nbytes
-            if kept_bytes > MAX_VIDEO_BYTES:
-                raise GridError(
-                    f"expected at most {MAX_VIDEO_BYTES >> 30} GiB of decoded frames; shorten or "
-                    "resize the video",
-                    path,
-                )
-            yield array
-        if index == last:
+                raise ValueError(f"frame {number} of the video is damaged")
+            yield frame.pts, display.show(frame)
+        if only is not None and only.keys and key == only.keys[-1]:
             return
 
 
-def _video_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Yield the frames in the order in which they are shown."""
     decoder = _ALPHA_DECODERS.get(stream.codec_context.name)
     if decoder is None or stream.metadata.get("alpha_mode") != "1":
         stream.thread_type = "AUTO"
@@ -269,10 +310,65 @@ def _video_frames(container: InputContainer, stream: VideoStream) -> Iterator[Vi
         yield from context.decode(packet if packet.size else None)
 
 
-def _array(frame: VideoFrame) -> np.ndarray:
-    has_alpha = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
-    array = frame.to_ndarray(format="rgba" if has_alpha else "rgb24")
-    return np.rot90(array, round(frame.rotation / 90))
+def _progressive(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
+    """Deinterlace the frames that are flagged as interlaced; others stay as they are."""
+    graph = None
+    for frame in frames:
+        if graph is None and frame.interlaced_frame:
+            graph = _deinterlacer(frame, stream)
+        if graph is None:
+            yield frame
+        else:
+            graph.vpush(frame)
+            yield from _pulled(graph, stream)
+    if graph is not None:
+        graph.vpush(None)
+        yield from _pulled(graph, stream)
+
+
+def _deinterlacer(frame: VideoFrame, stream: VideoStream) -> Graph:
+    graph = Graph()
+    graph.link_nodes(
+        graph.add_buffer(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=stream.time_base,
+        ),
+        graph.add("bwdif", _DEINTERLACE),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def _pulled(graph: Graph, stream: VideoStream) -> Iterator[VideoFrame]:
+    while True:
+        try:
+            frame = graph.vpull()
+        except (BlockingIOError, EOFError):
+            return
+        if frame.pts is not None and frame.time_base and stream.time_base:
+            frame.pts = round(frame.pts * frame.time_base / stream.time_base)
+        yield frame
+
+
+def _within_limits(
+    frames: Iterator[tuple[int | None, np.ndarray]], path: Path
+) -> Iterator[tuple[int | None, np.ndarray]]:
+    """Pass frames on, checking that they have one size and fit into memory."""
+    used, shape = 0, None
+    for number, (key, frame) in enumerate(frames):
+        shape = shape or frame.shape
+        if frame.shape != shape:
+            raise GridError(f"frame {number} of the video differs in size from the first", path)
+        used += frame.nbytes
+        if used > MAX_VIDEO_BYTES:
+            raise GridError(
+                f"expected at most {MAX_VIDEO_BYTES >> 30} GiB of decoded frames; shorten or "
+                "resize the video",
+                path,
+            )
+        yield key, frame
 
 
 def _stack(frames: Sequence[np.ndarray]) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from generation.clip import reading as clip_reading
-from generation.clip.reading import FrameSelection, read_clip, select_frames
+from generation.clip.reading import FrameSelection, is_clip, read_clip, select_frames
 from recon.errors import InputError
 from recon.media import images as images_module
 from recon.media import videos as video_module
@@ -245,7 +245,7 @@ def test_huge_frames_are_refused_without_decoding(tmp_path, monkeypatch, video):
     monkeypatch.setattr(images_module, "MAX_SIDE", 47)
     monkeypatch.setattr(video_module, "MAX_SIDE", 47)
     monkeypatch.setattr(video_module, "_decoded", None)
-    monkeypatch.setattr(clip_reading, "read_image", None)
+    monkeypatch.setattr(clip_reading, "read_shown_image", None)
     for path in (video, folder):
         with pytest.raises(InputError, match=r"47.*48×32"):
             read_clip(path, FrameSelection())
@@ -261,3 +261,26 @@ def test_names_without_numbers_are_frames_too(tmp_path):
     folder = write_folder(tmp_path / "clip", numbered_frames(6), "frame_{}_rgb.png")
     shutil.copy(folder / "frame_0_rgb.png", folder / ".frame_9_rgb.png")
     assert len(read_clip(folder, FrameSelection()).images) == 6
+
+
+def test_clips_and_grids_are_told_apart_by_what_they_are(tmp_path, video):
+    folder = write_folder(tmp_path / "clip", numbered_frames(2))
+    for name in ("x.m4v", "x.mts", "x.m2ts", "x.3gp", "x", "X.MOV"):
+        shutil.copy(video, tmp_path / name)
+        assert is_clip(tmp_path / name)
+    assert is_clip(folder) and is_clip(folder / "frame_0.png")
+    (folder / "transforms.json").write_text("{}")
+    (tmp_path / "cameras.txt").write_bytes(b"\xef\xbb\xbf\n {}")
+    for other in (folder, folder / "transforms.json", tmp_path / "cameras.txt", tmp_path / "no"):
+        assert not is_clip(other)
+
+
+def test_frames_of_a_folder_are_shown_upright(tmp_path):
+    (tmp_path / "clip").mkdir()
+    exif = Image.Exif()
+    exif[0x112] = 6
+    for t, frame in enumerate(numbered_frames(4)):
+        frame[:, :8] = 255
+        Image.fromarray(frame).save(tmp_path / "clip" / f"{t}.jpg", exif=exif, quality=95)
+    images = read_clip(tmp_path / "clip", FrameSelection()).images
+    assert images.shape == (4, 48, 32, 3) and (images[:, :7] > 240).all()
