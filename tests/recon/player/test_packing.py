@@ -55,7 +55,8 @@ def test_ten_thousand_gaussians_with_bones_and_21_frames_are_below_a_megabyte_an
 
 
 def test_quaternions_are_kept_to_a_tenth_of_a_degree():
-    quats = torch.nn.functional.normalize(torch.randn(1, 500, 4), dim=-1).numpy()
+    drawn = torch.randn(1, 500, 4, generator=torch.Generator().manual_seed(0)).double()
+    quats = torch.nn.functional.normalize(drawn, dim=-1).numpy()
     levels, largest = packing._smallest_three(quats.transpose(0, 2, 1))
     back = packing._from_smallest_three(levels, largest).transpose(0, 2, 1)
     assert np.degrees(2 * np.arccos(np.abs((quats * back).sum(-1)).clip(0, 1))).max() < 0.2
