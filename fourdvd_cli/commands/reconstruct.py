@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fourdvd_cli import console, interrupts
-from fourdvd_cli.commands.view import show, wait_for_interrupt
 from fourdvd_cli.help import OUTPUT
 from fourdvd_cli.options import (
     Device,
@@ -25,6 +23,7 @@ from fourdvd_cli.options import (
     ShDegreeOption,
     VerboseOption,
 )
+from fourdvd_cli.playing import playing, wait_for_interrupt
 
 if TYPE_CHECKING:
     from recon import Scene
@@ -81,7 +80,7 @@ def reconstruct(
     }
     with contextlib.ExitStack() as stack:
         if view:
-            stack.enter_context(_player(output))
+            stack.enter_context(playing(stack.enter_context(_server(output))))
         scene = reconstruct_with_progress(grid, output, settings, overwrite, quiet)
         if json:
             console.print_json(scene.metrics)
@@ -89,19 +88,12 @@ def reconstruct(
             wait_for_interrupt()
 
 
-@contextlib.contextmanager
-def _player(folder: Path) -> Iterator[PlayerServer]:
-    """Show a scene folder in the browser from now on, before its fit has started."""
+def _server(folder: Path) -> PlayerServer:
+    """Return a player of a scene folder, which may not exist before its fit has started."""
     from recon.viewer.server import PlayerServer
     from recon.viewer.sources import SceneSource
 
-    with PlayerServer(SceneSource(folder), folder.resolve().name) as server:
-        server.start()
-        show(server)
-        try:
-            yield server
-        finally:
-            server.shutdown()
+    return PlayerServer(SceneSource(folder), folder.resolve().name)
 
 
 def reconstruct_with_progress(

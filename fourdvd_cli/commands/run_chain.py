@@ -22,6 +22,7 @@ from fourdvd_cli.commands.reconstruct import reconstruct_with_progress
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
 from recon.errors import InputError, OutputExistsError
+from recon.exporters import html
 from recon.exporters.options import ExportOptions
 from recon.grid import Grid, has_split, read_grid
 from recon.grid.writing import write_posed_images, write_previews
@@ -116,9 +117,9 @@ def run_chain(
             run.formats.append(name)
             _finish(run, "export", folder)
     console.say(f"{folder} is complete: {', '.join(run.formats)}")
-    player = folder / "export" / "html" / "scene.html"
-    if "html" in run.formats and player.is_file():
-        console.say(f"open {player} in a browser to look at it")
+    if "html" in run.formats:
+        page = folder / "export" / "html" / html.FILE
+        console.say(f"open {page} in a browser to look at it")
 
 
 def _read_splits(source: Path) -> dict[str, Grid]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fourdvd_cli import console
 from fourdvd_cli.help import INPUT, OUTPUT
 from fourdvd_cli.options import Axes, QuietOption, VerboseOption, one_of
-
-if TYPE_CHECKING:
-    from recon.viewer.server import PlayerServer
+from fourdvd_cli.playing import playing, wait_for_interrupt
 
 
 def view(
@@ -70,23 +66,6 @@ def view(
     with PlayerServer(source, scene.resolve().name, port) as server:
         if source.state().revision:
             server.scene()  # an invalid scene ends the command here
-        server.start()
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), playing(server, browser=not no_browser):
             console.print_lines([server.url])
-            show(server, browser=not no_browser)
             wait_for_interrupt()
-        server.shutdown()
-
-
-def show(server: PlayerServer, browser: bool = True) -> None:
-    """Say the address of the player and open it in a browser, if there is one."""
-    console.say(f"the player is at {server.url}")
-    if browser and not webbrowser.open(server.url):
-        console.say(f"no browser was found; open {server.url} in one")
-
-
-def wait_for_interrupt() -> None:
-    """Serve until Ctrl-C, which is the regular end."""
-    console.say("press Ctrl-C to end")
-    with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()

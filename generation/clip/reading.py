@@ -23,6 +23,7 @@ from recon.errors import GridError, InputError
 from recon.media import (
     IMAGE_SUFFIXES,
     MAX_VIDEO_BYTES,
+    playback_rate,
     read_shown_image,
     read_video_frames,
     read_video_times,
@@ -33,7 +34,6 @@ DEFAULT_FRAMES = 21
 MAX_FPS = 1000.0
 MIN_SIDE = 16
 FOLDER_FPS = 10.0
-SINGLE_FRAME_FPS = 10.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class SelectedFrames(NamedTuple):
 def is_clip(path: Path) -> bool:
     """Return whether an input is a clip, and not a grid folder or its JSON.
 
-    Files are told apart by what they contain: FFmpeg reads many formats, under any name.
+    A folder is one if it has images and no JSON of a grid; a file, if it is not JSON by its name or
+    its first character. Whether it can be decoded is not checked.
     """
     if path.is_dir():
         has_images = any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
@@ -180,9 +181,7 @@ def _evenly(
     first, last = seconds[inside[0]], seconds[inside[-1]]
     targets = np.linspace(first, last, T)
     indices = inside if len(inside) == T else inside[_nearest(seconds[inside], targets)]
-    if T == 1:
-        return SelectedFrames((int(indices[0]),), SINGLE_FRAME_FPS)
-    return SelectedFrames(tuple(indices.tolist()), round(float((T - 1) / (last - first)), 4))
+    return SelectedFrames(tuple(indices.tolist()), playback_rate(targets))
 
 
 def _at_rate(

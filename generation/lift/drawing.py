@@ -12,6 +12,7 @@ import numpy as np
 from generation.lift.surface import LiftedSurface
 from recon.grid import Camera
 from recon.native.mesh import NO_SHADOWS, SURFACE, NativeMesh, PixelFilter, image_from_world
+from recon.srgb import linear_from_srgb
 
 SUBPIXELS = 3  # along a pixel
 _PAINTED = np.array([((1, 1, 1, 1), (0, 0, 0), -1, -1, 0, -1, 0, -1, 1, 0, 0)], SURFACE)
@@ -46,6 +47,4 @@ def box_filter(subsamples: int) -> PixelFilter:
 
 def linear(srgb: np.ndarray) -> np.ndarray:
     """Decode sRGB, uint8, of any shape, to linear light in [0, 1], float32."""
-    value = np.arange(256) / 255
-    table = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return table.astype(np.float32)[srgb]
+    return linear_from_srgb(np.arange(256) / 255).astype(np.float32)[srgb]

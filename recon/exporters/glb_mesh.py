@@ -17,9 +17,7 @@ import numpy as np
 from recon.errors import InputError
 from recon.exporters.conventions import (
     frame_seconds,
-    linear_from_srgb,
     rotation_to,
-    srgb_from_linear,
 )
 from recon.exporters.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbWriter, read_glb
 from recon.exporters.options import ExportOptions
@@ -30,6 +28,7 @@ from recon.mesh.extraction import extract_mesh
 from recon.rendering import rendering_unit
 from recon.scene import Scene
 from recon.similarity import Similarity
+from recon.srgb import linear_from_srgb, srgb_from_linear
 
 UNLIT = "KHR_materials_unlit"
 LINEAR_FILTER, CLAMP_TO_EDGE = 9729, 33071

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from recon.errors import InputError
-from recon.exporters.conventions import gaussian_files, linear_from_srgb
+from recon.exporters.conventions import gaussian_files
 from recon.exporters.gltf import ARRAY_BUFFER, Glb, GlbWriter, read_glb
 from recon.exporters.options import ExportOptions
 from recon.gaussians import Gaussians, sh0_to_rgb
 from recon.scene import Scene
+from recon.srgb import linear_from_srgb
 
 EXTENSION = "KHR_gaussian_splatting"
 POINTS = 0  # primitive mode of glTF

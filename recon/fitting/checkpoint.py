@@ -29,6 +29,7 @@ from recon.grid.cameras import camera_from_json, camera_to_json
 from recon.grid.grid import Grid
 from recon.resume import check_same, fingerprint, load_state, read_description, save_state
 from recon.scene import Scene
+from recon.similarity import Similarity
 
 TRAIN, CHECKPOINT, LOG = "train", "checkpoint.safetensors", "log.jsonl"
 FORMAT, VERSION = "fourdvd-checkpoint", "4"
@@ -133,6 +134,8 @@ def save_checkpoint(fit: Fit, identity: Mapping[str, Any], path: Path) -> None:
         "joined": fit.joined,
         "motion": fit.deformation.name,
         "deformation": fit.deformation.configuration(),
+        "scale": fit.T_normal_world.scale,
+        "offset": fit.T_normal_world.offset.tolist(),
         "times": [float(time) for time in fit.grid.times],
         "fps": fit.grid.fps,
         "cameras": [camera_to_json(camera) for camera in fit.grid.cameras],
@@ -171,7 +174,7 @@ def load_checkpoint(fit: Fit, path: Path) -> None:
 
 
 def load_unfinished_scene(scene_folder: str | Path) -> Scene:
-    """Read the scene of the last checkpoint of an unfinished fit, for viewing.
+    """Read the scene of the last checkpoint of an unfinished fit, in the world, for viewing.
 
     Raises:
         InputError: there is no checkpoint, it is damaged, or an older version wrote it.
@@ -185,9 +188,12 @@ def load_unfinished_scene(scene_folder: str | Path) -> Scene:
         deformation = load_deformation(
             description["motion"], description["deformation"], _part(tensors, "deformation.")
         )
+        gaussians = Gaussians(**{k: tensors[f"gaussians.{k}"] for k in Gaussians._fields})
+        T_normal_world = Similarity(description["scale"], np.asarray(description["offset"]))
+        T_world_normal = T_normal_world.inverse()
         return Scene(
-            gaussians=Gaussians(**{k: tensors[f"gaussians.{k}"] for k in Gaussians._fields}),
-            deformation=deformation.requires_grad_(False),
+            gaussians=T_world_normal.gaussians(gaussians),
+            deformation=T_world_normal.deformation(deformation).requires_grad_(False),
             times=np.asarray(description["times"]),
             cameras=tuple(camera_from_json(camera) for camera in description["cameras"]),
             fps=description["fps"],

@@ -6,8 +6,7 @@ FFmpeg's players do this with the filters zscale and tonemap, which PyAV's wheel
 Letters: H × W pixels as shown.
 
 Sources: ITU-T H.273 (codes of colors), ITU-R BT.2100 (PQ, HLG), BT.2408 (reference white of
-203 cd/m²), BT.2087 (BT.2020 to
-BT.709), IEC 61966-2-1 (sRGB).
+203 cd/m²), BT.2087 (BT.2020 to BT.709).
 """
 
 from __future__ import annotations
@@ -22,8 +21,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
+from recon.srgb import linear_from_srgb, srgb_from_linear
+
 PQ, HLG = 16, 18  # transfer characteristics
-BT2020, DISPLAY_P3 = 9, 12  # primaries
+BT709, BT2020, DISPLAY_P3 = 1, 9, 12  # primaries
 REFERENCE_WHITE = 203.0  # cd/m² of a white sheet in HDR video; it becomes the white of sRGB
 PQ_PEAK = 10_000.0  # cd/m²
 HLG_PEAK = 1_000.0  # cd/m² of the nominal display, whose gamma is
@@ -75,8 +76,9 @@ class Display(NamedTuple):
         if self.transfer == HLG:  # light of the scene → of the display
             light *= (light @ BT2020_LUMINANCE)[..., None] ** (HLG_GAMMA - 1)
             light *= HLG_PEAK / REFERENCE_WHITE
-        matrix = TO_BT709.get(self.primaries, TO_BT709[BT2020])
-        shown = (light @ matrix.T).clip(0, 1)
+        if self.primaries != BT709:
+            light = light @ TO_BT709.get(self.primaries, TO_BT709[BT2020]).T
+        shown = light.clip(0, 1)
         colors = _srgb_of_light()[np.rint(shown * (CODES - 1)).astype(np.uint16)]
         alpha = codes[..., 3:] >> 8
         return np.concatenate([colors, alpha.astype(np.uint8)], axis=-1)
@@ -145,10 +147,6 @@ def _light_of_hlg(code: np.ndarray) -> np.ndarray:
     return np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
 
 
-def _light_of_srgb(code: np.ndarray) -> np.ndarray:
-    return np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
-
-
 _LIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     PQ: _light_of_pq,
     HLG: _light_of_hlg,
@@ -159,12 +157,10 @@ _LIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 def _light_of_codes(transfer: int) -> np.ndarray:
     """Tabulate the light of all 16-bit codes, float32, [65536]."""
     codes = np.arange(CODES) / (CODES - 1)
-    return _LIGHT.get(transfer, _light_of_srgb)(codes).astype(np.float32)
+    return _LIGHT.get(transfer, linear_from_srgb)(codes).astype(np.float32)
 
 
 @cache
 def _srgb_of_light() -> np.ndarray:
     """Tabulate the 8-bit sRGB of light in 16 bits, uint8, [65536]."""
-    light = np.arange(CODES) / (CODES - 1)
-    code = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(255 * code).astype(np.uint8)
+    return np.rint(255 * srgb_from_linear(np.arange(CODES) / (CODES - 1))).astype(np.uint8)

@@ -7,7 +7,7 @@ import webbrowser
 import pytest
 
 from fourdvd_cli import console
-from fourdvd_cli.commands.view import show
+from fourdvd_cli.playing import playing
 from recon.errors import InputError
 from recon.scene import load_scene
 from recon.viewer.server import PlayerServer
@@ -54,8 +54,7 @@ def test_a_missing_browser_is_a_sentence_with_the_address(scene_folder, monkeypa
     said = []
     monkeypatch.setattr(webbrowser, "open", lambda url: False)
     monkeypatch.setattr(console, "say", said.append)
-    with PlayerServer(SceneSource(scene_folder), "scene") as server:
-        show(server)
+    with PlayerServer(SceneSource(scene_folder), "scene") as server, playing(server):
         assert said[-1] == f"no browser was found; open {server.url} in one"
 
 

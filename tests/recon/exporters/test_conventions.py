@@ -5,10 +5,8 @@ import torch
 from recon.errors import InputError
 from recon.exporters.conventions import (
     AXES,
-    linear_from_srgb,
     rotate_gaussians,
     rotation_to,
-    srgb_from_linear,
 )
 from recon.gaussians import Gaussians
 from recon.grid.cameras import orbit_camera
@@ -62,12 +60,3 @@ def test_rotating_back_restores_the_gaussians(random_gaussians: Gaussians):
     back = rotate_gaussians(rotate_gaussians(random_gaussians, TURN), TURN.T)
     for name, expected in random_gaussians._asdict().items():
         torch.testing.assert_close(getattr(back, name), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_encoding_inverts_decoding():
-    values = np.linspace(0, 1, 1001)
-    np.testing.assert_allclose(srgb_from_linear(linear_from_srgb(values)), values, atol=1e-6)
-
-
-def test_known_values_of_the_transfer_function():
-    np.testing.assert_allclose(linear_from_srgb(np.array([0, 0.5, 1])), [0, 0.214041, 1], atol=1e-6)

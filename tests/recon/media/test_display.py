@@ -131,11 +131,13 @@ def test_a_display_matrix_and_pixels_that_are_not_square_combine(tmp_path):
     assert close(frame[30, -8], RED) and close(frame[-30, -8], GREEN)
 
 
-def hdr_codes(light: np.ndarray, transfer: int) -> np.ndarray:
+def hdr_codes(light: np.ndarray, transfer: int, primaries: int = 9) -> np.ndarray:
     """Encode linear BT.709 light, 1 the reference white of 203 cd/m², as 10-bit BT.2020 Y'CbCr."""
-    to_2020 = np.array(
-        [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
-    )
+    to_2020 = np.eye(3)
+    if primaries == 9:
+        to_2020 = np.array(
+            [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
+        )
     luminance = np.array([0.2627, 0.6780, 0.0593])
     nits = 203 * light @ to_2020.T
     if transfer == 16:  # SMPTE ST 2084
@@ -152,16 +154,20 @@ def hdr_codes(light: np.ndarray, transfer: int) -> np.ndarray:
     return np.rint(codes).astype(np.uint16)
 
 
-@pytest.mark.parametrize("transfer", [16, 18], ids=["PQ", "HLG"])
-def test_hdr_is_mapped_to_the_colors_of_sdr(tmp_path, transfer):
+@pytest.mark.parametrize(
+    ("transfer", "primaries"), [(16, 9), (18, 9), (16, 1)], ids=["PQ", "HLG", "PQ in BT.709"]
+)
+def test_hdr_is_mapped_to_the_colors_of_sdr(tmp_path, transfer, primaries):
     colors = np.array([WHITE, (183, 183, 187), (27, 45, 197), RED, (235, 200, 20), (9, 9, 9)])
     code = colors / 255
     light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
     light[-1] = 3.0  # a highlight
-    image = np.repeat(np.repeat(hdr_codes(light, transfer)[None], 32, axis=0), 16, axis=1)
+    image = np.repeat(
+        np.repeat(hdr_codes(light, transfer, primaries)[None], 32, axis=0), 16, axis=1
+    )
     encode(
         tmp_path / "x.mkv", np.stack([image] * 2), "ffv1", "yuv444p10le",
-        color_trc=transfer, color_primaries=9, colorspace=9, color_range=1,
+        color_trc=transfer, color_primaries=primaries, colorspace=9, color_range=1,
     )  # fmt: skip
     found = read_video(tmp_path / "x.mkv").frames[0, 16, 8::16].astype(int)
     assert np.abs(found - [*colors[:-1], WHITE]).max() <= 3

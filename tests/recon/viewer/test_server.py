@@ -6,15 +6,17 @@ from urllib.error import HTTPError
 
 import numpy as np
 import pytest
+import torch
 
 from recon.errors import InputError, OutputError
 from recon.exporters.folder import export
-from recon.fitting.checkpoint import TrainFolder
+from recon.fitting.checkpoint import TrainFolder, load_unfinished_scene
 from recon.fitting.config import FitConfig
 from recon.fitting.fit import Fit
 from recon.player.packing import unpack
 from recon.player.page import compressed
 from recon.scene import Scene, write_scene
+from recon.similarity import Similarity
 from recon.viewer.server import PlayerServer
 from recon.viewer.sources import SceneSource, open_source
 from tests.recon.player.browser import Browser
@@ -87,6 +89,22 @@ def test_a_damaged_ply_file_is_named(tmp_path: Path):
     (tmp_path / "frame_0.ply").write_bytes(b"ply\nend_header\n")
     with pytest.raises(InputError, match=r"frame_0\.ply"):
         open_source(tmp_path).packed()
+
+
+def test_a_running_fit_is_shown_in_the_units_of_its_world(tiny_grid, tmp_path: Path):
+    grid = Similarity(100.0, np.array([500.0, 0.0, -200.0])).grid(tiny_grid)
+    fit = Fit(grid, FitConfig(iterations=40, initial_gaussians=50, max_gaussians=50, threads=1))
+    train = TrainFolder(tmp_path, {})
+    train.resume(fit)
+    while not fit.joined or fit.deformation.name == "static":
+        fit.step()
+    train.save(fit)
+    shown = load_unfinished_scene(tmp_path)
+    gaussians, deformation = fit.result()
+    for time in grid.times:
+        expected = deformation(gaussians, float(time))
+        torch.testing.assert_close(shown.at(float(time)).means, expected.means)
+    assert np.allclose(shown.cameras[0].T_world_camera, grid.cameras[0].T_world_camera)
 
 
 def test_a_running_fit_is_shown_from_its_checkpoints(tiny_grid, tmp_path: Path, scene: Scene):
