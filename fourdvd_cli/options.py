@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fourdvd_cli.help import CAMERAS, FIT, MACHINE, MODEL, OUTPUT
+from fourdvd_cli.help import CAMERAS, FIT, INPUT, MACHINE, MODEL, OUTPUT
 
 
 class Device(StrEnum):
@@ -57,6 +57,27 @@ class Axes(StrEnum):
     y_down = "y-down"
     y_up = "y-up"
     z_up = "z-up"
+
+
+class ExportAxes(StrEnum):
+    """The axes of `recon.exporters.conventions`, and those of the fitted files."""
+
+    y_down = "y-down"
+    y_up = "y-up"
+    z_up = "z-up"
+    source = "source"
+
+
+class Up(StrEnum):
+    """The axes of `recon.grid.orientation`, and `auto`, which guesses one."""
+
+    auto = "auto"
+    x = "x"
+    y = "y"
+    z = "z"
+    minus_x = "-x"
+    minus_y = "-y"
+    minus_z = "-z"
 
 
 class Model(StrEnum):
@@ -172,6 +193,24 @@ DistanceOption = Annotated[
         metavar="UNITS",
         help="Distance of the cameras from the object in world units.",
         rich_help_panel=CAMERAS,
+    ),
+]
+UpOption = Annotated[
+    Up,
+    typer.Option(
+        "--up",
+        metavar="AXIS",
+        help=f"Axis that points up in the world of a grid of another program: {one_of(Up)}; auto "
+        "guesses it from the cameras.",
+        rich_help_panel=CAMERAS,
+    ),
+]
+SkipMissingOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-missing",
+        help="Leave out images of a grid whose files are missing.",
+        rich_help_panel=INPUT,
     ),
 ]
 DeviceOption = Annotated[

@@ -126,17 +126,18 @@ def evaluate(
         InputError: a file cannot be read, or does not match the ground truth.
         BackendError: the device is not available.
     """
-    truth = read_grid(against)
     paths = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     first = paths[0]
+    if len(paths) == 1 and (first / DESCRIPTION).is_file():
+        device = resolve_device(device)
+        scene = load_scene(first, device)
+        return evaluate_scene(scene, read_grid(against, up=scene.R_world_source), device)
+    truth = read_grid(against)
     if first.is_file() and first.suffix.lower() != ".json":
         return evaluate_grid(_grid_of_videos(paths, truth), truth)
     if len(paths) > 1:
         raise InputError(f"expected one scene, one grid or only videos, found {len(paths)} paths")
-    if (first / DESCRIPTION).is_file():
-        device = resolve_device(device)
-        return evaluate_scene(load_scene(first, device), truth, device)
-    return evaluate_grid(read_grid(first), truth)
+    return evaluate_grid(read_grid(first, up=truth.R_world_source), truth)
 
 
 def evaluate_scene(

@@ -23,6 +23,7 @@ from recon.deformation import Deformation, load_deformation
 from recon.errors import InputError, SceneError
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera, camera_from_json, camera_to_json
+from recon.grid.orientation import rotation_matrix
 from recon.output import output_folder
 from recon.rendering import render_gaussians
 from recon.resume import save_tensors
@@ -49,6 +50,8 @@ class Scene:
         cameras: cameras of the fitted views, V of them.
         fps: playback rate of the T frames in frames per second.
         background: default background color of renderings, sRGB in [0, 1].
+        R_world_source: rotation to the world (+Z up) from that of the files that were fitted,
+            float64, [3, 3].
         provenance: JSON-able record of the origin of the scene (grid, settings, versions).
         metrics: JSON-able metrics of the fit, as in `metrics.json` but without those of each image.
     """
@@ -59,6 +62,7 @@ class Scene:
     cameras: tuple[Camera, ...]
     fps: float = 10.0
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    R_world_source: np.ndarray = field(default_factory=lambda: np.eye(3))
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -139,6 +143,7 @@ def write_scene(scene: Scene, folder: Path) -> None:
         "times": [float(time) for time in scene.times],
         "fps": scene.fps,
         "background": list(scene.background),
+        "R_world_source": scene.R_world_source.tolist(),
         "cameras": [camera_to_json(camera) for camera in scene.cameras],
         "provenance": scene.provenance,
         "metrics": scene.metrics,
@@ -178,6 +183,7 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
             cameras=tuple(camera_from_json(camera) for camera in description["cameras"]),
             fps=_positive(description["fps"]),
             background=_three(description["background"]),
+            R_world_source=rotation_matrix(description.get("R_world_source", np.eye(3))),
             provenance=description.get("provenance", {}),
             metrics=description.get("metrics", {}),
         )

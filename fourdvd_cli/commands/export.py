@@ -11,9 +11,9 @@ import typer
 from fourdvd_cli import console
 from fourdvd_cli.help import MESH, OUTPUT
 from fourdvd_cli.options import (
-    Axes,
     Device,
     DeviceOption,
+    ExportAxes,
     Format,
     JsonOption,
     OverwriteOption,
@@ -61,14 +61,24 @@ def export(
         ),
     ] = None,
     axes: Annotated[
-        Axes,
+        ExportAxes | None,
         typer.Option(
             "--axes",
             metavar="NAME",
-            help=f"Axes of ply and splat: {one_of(Axes)}; 3DGS viewers expect y-down.",
+            help=f"Axes of the files: {one_of(ExportAxes)}, which is the world of the fitted grid.",
+            show_default="what viewers expect: y-down for ply and splat, y-up for glb",
             rich_help_panel=OUTPUT,
         ),
-    ] = Axes.y_down,
+    ] = None,
+    pad_sh: Annotated[
+        bool,
+        typer.Option(
+            "--pad-sh",
+            help="Write ply with the 62 properties of the original implementation (normals, "
+            "harmonics of degree 3), which older importers and SIBR expect.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     overwrite: OverwriteOption = False,
     verify: Annotated[
         bool,
@@ -113,7 +123,13 @@ def export(
         scene,
         output,
         names,
-        ExportOptions(frames=frames, axes=axes.value, faces=max_faces, texture_size=texture_size),
+        ExportOptions(
+            frames=frames,
+            axes=axes and axes.value,
+            faces=max_faces,
+            texture_size=texture_size,
+            pad_sh=pad_sh,
+        ),
         verify=verify,
         device=device.value,
         overwrite=overwrite,

@@ -21,6 +21,9 @@ from fourdvd_cli.options import (
     QualityOption,
     QuietOption,
     ShDegreeOption,
+    SkipMissingOption,
+    Up,
+    UpOption,
     VerboseOption,
 )
 from fourdvd_cli.playing import playing, wait_for_interrupt
@@ -53,6 +56,8 @@ def reconstruct(
     motion: MotionOption = None,
     sh_degree: ShDegreeOption = 0,
     seed: FitSeedOption = 0,
+    up: UpOption = Up.auto,
+    skip_missing: SkipMissingOption = False,
     device: DeviceOption = Device.auto,
     view: Annotated[
         bool,
@@ -78,10 +83,11 @@ def reconstruct(
         "seed": seed,
         "sh_degree": sh_degree,
     }
+    reading = {"up": up.value, "skip_missing": skip_missing}
     with contextlib.ExitStack() as stack:
         if view:
             stack.enter_context(playing(stack.enter_context(_server(output))))
-        scene = reconstruct_with_progress(grid, output, settings, overwrite, quiet)
+        scene = reconstruct_with_progress(grid, output, settings | reading, overwrite, quiet)
         if json:
             console.print_json(scene.metrics)
         if view:

@@ -24,7 +24,7 @@ from generation.settings import GenerateSettings
 from recon.errors import InputError, OutputExistsError
 from recon.exporters import html
 from recon.exporters.options import ExportOptions
-from recon.grid import Grid, has_split, read_grid
+from recon.grid import Splits, read_splits
 from recon.grid.writing import write_posed_images, write_previews
 from recon.output import check_output, output_folder, write_json
 
@@ -42,6 +42,7 @@ class Run:
         input: absolute path of the input.
         settings: settings of the fit.
         generation: settings of the generation; None if the input is a grid.
+        reading: how the input is read, if it is a grid.
         formats: exported formats.
         stages: names of the finished steps: "grid", "scene", "export".
     """
@@ -49,6 +50,7 @@ class Run:
     input: str
     settings: dict[str, Any]
     generation: dict[str, Any] | None = None
+    reading: dict[str, Any] = field(default_factory=dict)
     formats: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
 
@@ -61,6 +63,8 @@ def run_chain(
     generation: GenerateSettings | None,
     *,
     weights_folder: Path | None = None,
+    up: str = "auto",
+    skip_missing: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -73,6 +77,8 @@ def run_chain(
         settings: further arguments of `recon.reconstruct`.
         generation: settings of the generation; None if the input is a grid.
         weights_folder: folder that is searched first for weights.
+        up: see `recon.grid.read_grid`.
+        skip_missing: see `recon.grid.read_grid`.
         overwrite: start again and replace the results of an earlier run.
         quiet: show no progress.
 
@@ -80,7 +86,8 @@ def run_chain(
         OutputExistsError: the folder contains anything else, and `overwrite` is False.
         FourdvdError: as in the library calls of the steps.
     """
-    run = _begin(source, folder, settings, generation, overwrite)
+    reading = {} if generation else {"up": up, "skip_missing": skip_missing}
+    run = _begin(source, folder, settings, generation, reading, overwrite)
     # The folder belongs to this run. The result of a step that is not recorded as finished is a
     # leftover of an older run, or was written just before this one was stopped: it is replaced.
     if "grid" not in run.stages:
@@ -94,7 +101,7 @@ def run_chain(
                     pipeline, clip, folder / "grid", should_stop, overwrite=True, quiet=quiet
                 )
         else:
-            splits = _read_splits(source)
+            splits = read_splits(source, up=up, skip_missing=skip_missing)
             _write(run, folder)  # not earlier, for the same reason
             _write_splits(splits, folder / "grid")
         _finish(run, "grid", folder)
@@ -122,20 +129,12 @@ def run_chain(
         console.say(f"open {page} in a browser to look at it")
 
 
-def _read_splits(source: Path) -> dict[str, Grid]:
-    """Read a grid, and its held-out views if it has any."""
-    splits = {"train": read_grid(source)}
-    if has_split(source, "test"):
-        splits["test"] = read_grid(source if source.is_dir() else source.parent, "test")
-    return splits
-
-
-def _write_splits(splits: dict[str, Grid], folder: Path) -> None:
+def _write_splits(splits: Splits, folder: Path) -> None:
     with output_folder(folder, overwrite=True) as partial:
-        write_posed_images(splits["train"], partial)
-        write_previews(splits["train"], partial)
-        if "test" in splits:
-            write_posed_images(splits["test"], partial, "transforms_test.json", TEST_IMAGES)
+        write_posed_images(splits.train, partial)
+        write_previews(splits.train, partial)
+        if splits.test is not None:
+            write_posed_images(splits.test, partial, "transforms_test.json", TEST_IMAGES)
 
 
 def _begin(
@@ -143,11 +142,12 @@ def _begin(
     folder: Path,
     settings: dict[str, Any],
     generation: GenerateSettings | None,
+    reading: dict[str, Any],
     overwrite: bool,
 ) -> Run:
     """Return the run to resume, or a new one that is not written yet."""
     chosen = None if generation is None else {"model": generation.model, "steps": generation.steps}
-    wanted = Run(str(source.resolve()), settings, chosen)
+    wanted = Run(str(source.resolve()), settings, chosen, reading)
     record = folder / RECORD
     if record.is_file() and not overwrite:
         found = _read(record)
@@ -155,7 +155,7 @@ def _begin(
             raise OutputExistsError(
                 folder,
                 f"it contains a run of {found.input} with "
-                f"{_listed(found.settings | (found.generation or {}))}; "
+                f"{_listed(found.settings | (found.generation or {}) | found.reading)}; "
                 "choose another folder, or pass --overwrite to start again",
             )
         return found
@@ -179,7 +179,8 @@ def _read(path: Path) -> Run:
         if (values["format"], values["version"]) != (FORMAT, VERSION):
             raise ValueError(f"found format {values['format']!r} version {values['version']!r}")
         names = ("input", "settings", "formats", "stages")
-        return Run(generation=values.get("generation"), **{name: values[name] for name in names})
+        optional = {"generation": values.get("generation"), "reading": values.get("reading", {})}
+        return Run(**optional, **{name: values[name] for name in names})
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"expected the record of an earlier run ({error!r}); choose another folder or pass "

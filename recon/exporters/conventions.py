@@ -2,7 +2,8 @@
 
 The world is right-handed with +Z up and the object's front towards −Y. `y-down` is what 3DGS
 readers expect of a PLY (x right, y down, z forward), `y-up` is glTF's (front towards +Z), `z-up`
-is the world itself. Letters: T frames.
+is the world itself, and `source` the world of the files that the scene was fitted to.
+Letters: T frames.
 """
 
 from __future__ import annotations
@@ -24,16 +25,23 @@ AXES = {
     "y-up": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
     "z-up": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
 }
+SOURCE_AXES = "source"
 
 
-def rotation_to(axes: str) -> Tensor:
+def rotation_to(axes: str, R_world_source: np.ndarray | None = None) -> Tensor:
     """Return the rotation from the world to the named axes, float64, [3, 3].
 
+    Args:
+        axes: a key of `AXES`, or "source".
+        R_world_source: rotation to the world from "source", [3, 3]; None: they are the same.
+
     Raises:
-        InputError: The name is not in `AXES`.
+        InputError: The name is neither in `AXES` nor "source".
     """
+    if axes == SOURCE_AXES:
+        return torch.from_numpy((np.eye(3) if R_world_source is None else R_world_source).T.copy())
     if axes not in AXES:
-        raise InputError(f"unknown axes {axes!r}; expected one of {', '.join(AXES)}")
+        raise InputError(f"unknown axes {axes!r}; expected one of {', '.join(AXES)}, {SOURCE_AXES}")
     return torch.tensor(AXES[axes], dtype=torch.float64)
 
 
@@ -87,11 +95,11 @@ def gaussian_files(
     Args:
         scene: the scene.
         times: times in [0, 1], [T].
-        axes: a key of `AXES`.
+        axes: see `rotation_to`.
         suffix: file suffix with its dot.
         encode: encodes Gaussians in those axes to the content of a file.
     """
-    rotation = rotation_to(axes)
+    rotation = rotation_to(axes, scene.R_world_source)
     for frame, time in enumerate(times):
         with torch.no_grad():
             gaussians = rotate_gaussians(scene.at(float(time)), rotation)

@@ -84,7 +84,7 @@ def export(
                 on_step(Progress(files[-1]["path"], written, None))
         manifest["formats"][name] = {
             "times": [float(time) for time in times],
-            "options": dataclasses.asdict(options),
+            "options": dataclasses.asdict(options) | {"axes": options.axes_of(name)},
             "files": files,
         }
         write_json(folder / MANIFEST, manifest)

@@ -4,7 +4,8 @@ The base mesh is the first frame, which readers without animation show. Target k
 LINEAR animation of the weights blends each frame into the next. At most two targets are active at a
 time, which every importer supports. Lighting is baked into the colors, so the material is
 unlit (KHR_materials_unlit; readers without it get a rough dielectric). Normals are included for
-relighting. Letters: T frames, P vertices, F triangles. Axes: glTF's (+Y up).
+relighting. Letters: T frames, P vertices, F triangles. Axes: glTF's (+Y up), unless others are
+asked for.
 """
 
 from __future__ import annotations
@@ -50,21 +51,20 @@ def glb_files(
         mesh = textured_mesh(scene, surface, times, options.texture_size)
     else:
         mesh = vertex_colored_mesh(scene, surface, times)
-    positions = T_normal_world.inverse().points(mesh.positions)
-    yield "scene.glb", glb_from_mesh(mesh._replace(positions=positions), seconds)
+    rotation = rotation_to(options.axes_of("glb"), scene.R_world_source).numpy()
+    mesh = mesh._replace(positions=T_normal_world.inverse().points(mesh.positions))
+    yield "scene.glb", glb_from_mesh(rotated_mesh(mesh, rotation), seconds)
 
 
 def glb_from_mesh(mesh: AnimatedMesh, seconds: np.ndarray) -> bytes:
     """Encode an animated mesh as GLB; inverse of `mesh_from_glb`.
 
     Args:
-        mesh: mesh in world coordinates.
+        mesh: mesh in the axes of the file.
         seconds: presentation times of the frames, ascending from 0, [T].
     """
     writer = GlbWriter()
-    rotation = rotation_to("y-up").numpy()
-    positions = (mesh.positions @ rotation.T).astype(np.float32)
-    normals = mesh.normals @ rotation.T
+    positions, normals = mesh.positions.astype(np.float32), mesh.normals
     names = [f"frame_{frame:04d}" for frame in range(len(positions))]
     primitive = {
         "attributes": _attributes(writer, mesh, positions[0], normals[0]),
@@ -93,13 +93,12 @@ def glb_from_mesh(mesh: AnimatedMesh, seconds: np.ndarray) -> bytes:
 
 
 def mesh_from_glb(data: bytes) -> AnimatedMesh:
-    """Decode a GLB that `glb_from_mesh` encoded, to world coordinates.
+    """Decode a GLB that `glb_from_mesh` encoded, in the axes of the file.
 
     Raises:
         InputError: The data is not such a GLB.
     """
     glb = read_glb(data)
-    rotation = rotation_to("y-up").numpy()
     try:
         primitive = glb.json["meshes"][0]["primitives"][0]
         base = {name: glb.array(index) for name, index in primitive["attributes"].items()}
@@ -120,8 +119,8 @@ def mesh_from_glb(data: bytes) -> AnimatedMesh:
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
     colors = base.get("COLOR_0")
     return AnimatedMesh(
-        positions @ rotation,
-        normals @ rotation,
+        positions,
+        normals,
         faces,
         vertex_colors=None if colors is None else srgb_from_linear(colors),
         uv=base.get("TEXCOORD_0"),
@@ -138,6 +137,11 @@ def _rounded_normalization(gaussians: Gaussians) -> Similarity:
     unit = rendering_unit(gaussians)
     center = gaussians.means.detach().double().median(dim=0).values.cpu().numpy()
     return Similarity(1 / unit, -np.round(center / unit))
+
+
+def rotated_mesh(mesh: AnimatedMesh, rotation: np.ndarray) -> AnimatedMesh:
+    """Rotate a mesh about the origin by a matrix, [3, 3]."""
+    return mesh._replace(positions=mesh.positions @ rotation.T, normals=mesh.normals @ rotation.T)
 
 
 def _attributes(

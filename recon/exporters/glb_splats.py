@@ -2,7 +2,7 @@
 
 Values are activated (linear scales, opacity in [0, 1]), quaternions are xyzw, and each spherical
 harmonics coefficient is an attribute. Readers without the extension show points with `COLOR_0`,
-which glTF defines as linear. Axes: glTF's (+Y up).
+which glTF defines as linear. Axes: glTF's (+Y up), unless others are asked for.
 Source: github.com/KhronosGroup/glTF, extensions/2.0/Khronos/KHR_gaussian_splatting.
 """
 
@@ -32,11 +32,12 @@ def glb_splat_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
     """Yield one GLB per frame; no standard animates splats within one glTF."""
-    return gaussian_files(scene, times, "y-up", ".glb", glb_from_gaussians)
+    axes = options.axes_of("glb-splats")
+    return gaussian_files(scene, times, axes, ".glb", glb_from_gaussians)
 
 
 def glb_from_gaussians(gaussians: Gaussians) -> bytes:
-    """Encode Gaussians in glTF's axes as GLB; inverse of `gaussians_from_glb`."""
+    """Encode Gaussians as GLB; inverse of `gaussians_from_glb`."""
     writer = GlbWriter()
     attributes = {
         name: writer.accessor(values, ARRAY_BUFFER, bounds=name == "POSITION", name=name)
@@ -60,7 +61,7 @@ def glb_from_gaussians(gaussians: Gaussians) -> bytes:
 
 
 def gaussians_from_glb(data: bytes) -> Gaussians:
-    """Decode the Gaussians of a GLB's first primitive, in glTF's axes.
+    """Decode the Gaussians of a GLB's first primitive, in the axes of the file.
 
     Raises:
         InputError: The data is not a GLB, or has no primitive with the extension.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from recon.errors import InputError
 
 COLORS = ("texture", "vertices")
+EXPECTED_AXES = {"ply": "y-down", "splat": "y-down", "glb": "y-up", "glb-splats": "y-up"}
+PLAYER, PLAYER_AXES = "html", "z-up"  # the page is its own viewer, so other axes have no use
 
 
 @dataclass(frozen=True)
@@ -15,22 +17,26 @@ class ExportOptions:
 
     Attributes:
         frames: number of frames, evenly spaced over the fitted times; None: the fitted times.
-        axes: axes of `ply` and `splat`: "y-down", "y-up" or "z-up"; glTF prescribes y-up.
+        axes: "y-down", "y-up", "z-up", or "source" for those of the files that were fitted; None:
+            those that readers of the format expect, see `axes_of`.
         faces: maximum number of triangles of the mesh, at least 4.
         color: color of the mesh: "texture" (baked, sRGB) or "vertices" (linear `COLOR_0`).
         texture_size: width and height of the texture in pixels, 16 to 8192.
         resolution: voxels along the longest side when the mesh is extracted, 16 to 512.
+        pad_sh: whether `ply` has the 62 properties of the original implementation, with zeros for
+            normals and missing harmonics, which some readers expect.
 
     Raises:
         InputError: A number is out of its range, or the color is unknown.
     """
 
     frames: int | None = None
-    axes: str = "y-down"
+    axes: str | None = None
     faces: int = 20_000
     color: str = "texture"
     texture_size: int = 1024
     resolution: int = 160
+    pad_sh: bool = False
 
     def __post_init__(self):
         if self.color not in COLORS:
@@ -44,3 +50,9 @@ class ExportOptions:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise InputError(f"expected {name} from {low} to {high}, found {value}")
+
+    def axes_of(self, format: str) -> str:
+        """Return the axes of the files of a format: 3DGS viewers expect y-down, glTF is y-up."""
+        if format == PLAYER:
+            return PLAYER_AXES
+        return self.axes or EXPECTED_AXES[format]

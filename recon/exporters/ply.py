@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,21 +34,32 @@ def ply_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
     """Yield one PLY per frame, named as a SuperSplat sequence."""
-    return gaussian_files(scene, times, options.axes, ".ply", ply_from_gaussians)
+    encode = partial(ply_from_gaussians, pad_sh=options.pad_sh)
+    return gaussian_files(scene, times, options.axes_of("ply"), ".ply", encode)
 
 
-def ply_from_gaussians(gaussians: Gaussians) -> bytes:
-    """Encode Gaussians; inverse of `gaussians_from_ply`, up to the norm of the quaternions."""
+def ply_from_gaussians(gaussians: Gaussians, pad_sh: bool = False) -> bytes:
+    """Encode Gaussians; inverse of `gaussians_from_ply`, up to the norm of the quaternions.
+
+    Args:
+        gaussians: stored parameters.
+        pad_sh: whether to write the 62 properties of the original implementation: normals of 0,
+            and harmonics of degree 3, with zeros where the Gaussians have none.
+    """
+    N, K = gaussians.shN.shape[:2]
+    normals = gaussians.means.new_zeros(N, 3 if pad_sh else 0)
+    padding = (0, 0, 0, HIGHER_COEFFICIENTS[-1] - K if pad_sh else 0)
     columns = [
         gaussians.means,
+        normals,
         gaussians.sh0[:, 0],
-        gaussians.shN.transpose(1, 2).flatten(1),
+        F.pad(gaussians.shN, padding).transpose(1, 2).flatten(1),
         gaussians.opacities[:, None],
         gaussians.scales,
         F.normalize(gaussians.quats, dim=-1),
     ]
     table = torch.cat([column.detach().float() for column in columns], dim=1).cpu().numpy()
-    names = _property_names(gaussians.shN.shape[1])
+    names = _property_names(HIGHER_COEFFICIENTS[-1] if pad_sh else K, normals=pad_sh)
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
     header += [f"property float {name}" for name in names]
     return "\n".join([*header, "end_header\n"]).encode() + table.astype("<f4").tobytes()
@@ -81,9 +93,10 @@ def gaussians_from_ply(data: bytes) -> Gaussians:
     )
 
 
-def _property_names(higher: int) -> list[str]:
+def _property_names(higher: int, normals: bool = False) -> list[str]:
     return [
         *"xyz",
+        *(("nx", "ny", "nz") if normals else ()),
         *(f"f_dc_{channel}" for channel in range(3)),
         *(f"f_rest_{index}" for index in range(3 * higher)),
         "opacity",

@@ -17,7 +17,7 @@ import torch
 
 from recon.errors import FourdvdError, InputError
 from recon.exporters.conventions import rotate_gaussians, rotation_to
-from recon.exporters.glb_mesh import mesh_from_glb
+from recon.exporters.glb_mesh import mesh_from_glb, rotated_mesh
 from recon.exporters.glb_splats import gaussians_from_glb
 from recon.exporters.html import scene_from_html
 from recon.exporters.manifest import read_manifest
@@ -134,15 +134,15 @@ def _renderer(
     scene: Scene, name: str, entry: dict[str, Any], files: list[bytes]
 ) -> Callable[[int, Camera], np.ndarray]:
     """Return a function that renders a frame of the exported files from a camera."""
+    back = rotation_to(entry["options"]["axes"], scene.R_world_source).T
     if name == "glb":
-        mesh = mesh_from_glb(files[0])
+        mesh = rotated_mesh(mesh_from_glb(files[0]), back.numpy())
         return lambda frame, camera: render_mesh(mesh, frame, camera, scene.background)
     if name == "html":
         packed = scene_from_html(files[0])
         return lambda frame, camera: _render_gaussians(
             packed.at(entry["times"][frame]), camera, scene.background
         )
-    back = rotation_to("y-up" if name == "glb-splats" else entry["options"]["axes"]).T
     decode = DECODERS[name]
 
     def render(frame: int, camera: Camera) -> np.ndarray:

@@ -16,7 +16,8 @@ import numpy as np
 
 from recon.errors import InputError
 from recon.grid.cameras import Camera, rigid_pose
-from recon.grid.transforms import read_transforms
+from recon.grid.orientation import rotated
+from recon.grid.transforms import Transforms, read_transforms
 
 
 class CameraFile(NamedTuple):
@@ -33,24 +34,30 @@ class CameraFile(NamedTuple):
     fps: float | None
 
 
-def read_camera_file(path: str | Path, height: int, width: int) -> CameraFile:
+def read_camera_file(
+    path: str | Path, height: int, width: int, R_world_source: np.ndarray | None = None
+) -> CameraFile:
     """Read a nerfstudio camera path or the cameras of a `transforms.json`.
 
     Args:
         path: JSON file.
         height: image height in pixels, used if the file has none.
         width: image width in pixels, used if the file has none.
+        R_world_source: rotation to the world of the result from that of the file, [3, 3], for a
+            file of another program; None: they are the same.
 
     Raises:
         InputError: The file is missing, not JSON, of neither kind, or has invalid numbers.
     """
     path = Path(path)
     values = _read_object(path)
+    is_ours = False
     try:
         if "camera_path" in values:
             found = _nerfstudio_path(values)
         elif "frames" in values:
-            found = _transforms_path(path, height, width)
+            transforms = read_transforms(path)
+            found, is_ours = _transforms_path(transforms, height, width), transforms.is_ours
         else:
             raise ValueError(
                 "expected `camera_path` (nerfstudio) or `frames` (transforms JSON), found neither"
@@ -64,12 +71,14 @@ def read_camera_file(path: str | Path, height: int, width: int) -> CameraFile:
         raise InputError(f"the key {error} is missing", path) from error
     except (TypeError, ValueError) as error:
         raise InputError(f"not a valid camera path: {error}", path) from error
-    return found
+    if R_world_source is None or is_ours:
+        return found
+    return found._replace(cameras=[rotated(camera, R_world_source) for camera in found.cameras])
 
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_bytes())  # bytes, whose encoding it detects
     except FileNotFoundError as error:
         raise InputError(
             "expected orbit, swing, fixed, fixed:VIEW or a camera file, found no such file", path
@@ -98,7 +107,7 @@ def _nerfstudio_camera(entry: Mapping[str, Any], height: int, width: int) -> Cam
     if not 0 < fov_deg < 180:
         raise ValueError(f"expected a field of view between 0 and 180 degrees, found {fov_deg}")
     focal_px = height / 2 / np.tan(np.radians(fov_deg) / 2)
-    pose = rigid_pose(np.reshape(entry["camera_to_world"], (4, 4)).tolist())
+    pose = rigid_pose(entry["camera_to_world"])
     return Camera(pose, focal_px, focal_px, width / 2, height / 2, width, height)
 
 
@@ -109,11 +118,11 @@ def _time(value: Any) -> float:
     return time
 
 
-def _transforms_path(path: Path, height: int, width: int) -> CameraFile:
-    transforms = read_transforms(path)
+def _transforms_path(transforms: Transforms, height: int, width: int) -> CameraFile:
     cameras, times = [], []
     for entry in transforms.entries:
-        size = entry.intrinsics.get("h", height), entry.intrinsics.get("w", width)
+        stated = entry.intrinsics.values
+        size = stated.get("h", height), stated.get("w", width)
         cameras.append(entry.camera(int(size[0]), int(size[1])))
         times.append(entry.time)
     return CameraFile(cameras, None if None in times else times, transforms.fps)

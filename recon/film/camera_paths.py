@@ -144,7 +144,7 @@ def _path_of_file(scene: Scene, path: str, fps: float | None, frames: int | None
     if frames is not None:
         raise InputError("a camera file has its own number of frames; leave out `frames`")
     first = scene.cameras[0]
-    found = read_camera_file(path, first.height, first.width)
+    found = read_camera_file(path, first.height, first.width, scene.R_world_source)
     fps = fps or found.fps or DEFAULT_FPS
     times = looping_times(scene, len(found.cameras), fps) if found.times is None else found.times
     return CameraPath(found.cameras, np.asarray(times), fps)

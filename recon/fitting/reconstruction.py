@@ -23,7 +23,7 @@ from recon.film.rendering import render_video
 from recon.fitting.checkpoint import LOG, TRAIN, TrainFolder, fit_identity, is_unfinished
 from recon.fitting.config import DEFAULT_QUALITY, FitConfig, fit_config
 from recon.fitting.fit import Fit
-from recon.grid import Grid, has_split, read_grid
+from recon.grid import Grid, read_splits
 from recon.native.library import built, kernels
 from recon.output import check_output, output_folder, write_json
 from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
@@ -90,7 +90,7 @@ def fit(
         source, train_grid, held_out = None, grid, None
     else:
         source = Path(grid)
-        train_grid, held_out = _read_splits(source)
+        train_grid, held_out = read_splits(source)
     test_grid = held_out if test_grid is None else test_grid
     config = config or fit_config(quality, motion, resolve_device(device), seed, sh_degree)
     config = config.for_images(max(train_grid.height, train_grid.width))
@@ -110,6 +110,8 @@ def reconstruct(
     seed: int = 0,
     sh_degree: int = 0,
     config: FitConfig | None = None,
+    up: str = "auto",
+    skip_missing: bool = False,
     overwrite: bool = False,
     on_step: OnStep = ignore_progress,
     should_stop: ShouldStop = never_stop,
@@ -129,6 +131,8 @@ def reconstruct(
         seed: see `fit`.
         sh_degree: see `fit`.
         config: see `fit`.
+        up: see `recon.grid.read_grid`.
+        skip_missing: see `recon.grid.read_grid`.
         overwrite: whether a finished scene, or an unfinished one with other settings, may be
             replaced.
         on_step: see `fit`.
@@ -149,7 +153,7 @@ def reconstruct(
     if not is_unfinished(folder):
         check_output(folder, overwrite)
     config = config or fit_config(quality, motion, resolve_device(device), seed, sh_degree)
-    grid, test_grid = _read_splits(grid_path)
+    grid, test_grid = read_splits(grid_path, up=up, skip_missing=skip_missing)
     config = config.for_images(max(grid.height, grid.width))
     train = TrainFolder(folder, fit_identity(grid, config))
     train.check(overwrite)
@@ -159,14 +163,6 @@ def reconstruct(
         scene, metrics = _measured_scene(running, seconds, grid_path, test_grid)
         _finish(scene, metrics, folder)
     return scene
-
-
-def _read_splits(path: Path) -> tuple[Grid, Grid | None]:
-    """Read a grid and its held-out views, if there are any."""
-    test_grid = None
-    if has_split(path, "test"):
-        test_grid = read_grid(path if path.is_dir() else path.parent, "test")
-    return read_grid(path), test_grid
 
 
 def _run(fit: Fit, on_step: OnStep, should_stop: ShouldStop, train: TrainFolder | None) -> float:
@@ -207,6 +203,7 @@ def _measured_scene(
         times=grid.times,
         cameras=grid.cameras,
         fps=grid.fps,
+        R_world_source=grid.R_world_source,
         provenance={
             "grid": None if source is None else str(source.resolve()),
             "settings": asdict(fit.config),

@@ -9,7 +9,7 @@ angles are in degrees where the name says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,11 @@ class Camera:
         z = np.where(depth > MIN_DEPTH, depth, np.nan)
         return np.stack([self.fl_x * x / z + self.cx, self.fl_y * y / z + self.cy], axis=-1), depth
 
+    def padded(self, height: int, width: int) -> Camera:
+        """Return the camera of the image in the middle of a larger one, see `pad_offsets`."""
+        top, left = pad_offsets((self.height, self.width), (height, width))
+        return replace(self, cx=self.cx + left, cy=self.cy + top, width=width, height=height)
+
     def resized(self, height: int, width: int) -> Camera:
         """Return the camera with another image size and the same field of view."""
         sx, sy = width / self.width, height / self.height
@@ -86,6 +91,16 @@ class Camera:
             width,
             height,
         )
+
+
+def pad_offsets(size: tuple[int, int], padded: tuple[int, int]) -> tuple[int, int]:
+    """Return the rows above and the columns left of an image in the middle of a larger one.
+
+    Args:
+        size: height and width in pixels.
+        padded: those of the larger image.
+    """
+    return (padded[0] - size[0]) // 2, (padded[1] - size[1]) // 2
 
 
 def orbit_camera(
@@ -155,41 +170,70 @@ def viewing_angles_deg(camera: Camera) -> tuple[float, float]:
 
 
 def rigid_pose(matrix: Any, tolerance: float = 1e-3) -> np.ndarray:
-    """Check that a camera-to-world matrix is a rotation and a translation.
+    """Read a camera-to-world matrix as a rotation and a translation.
+
+    A homogeneous matrix means the same after multiplication by a number, and the lengths of its
+    axes say nothing about a camera; both are normalized.
 
     Args:
-        matrix: nested lists or an array of numbers.
-        tolerance: largest deviation from orthonormal axes.
+        matrix: nested lists or an array of numbers, [4, 4] or [3, 4], or 16 or 12 of them row by
+            row. A matrix of columns, whose last column is 0 0 0 w, is transposed.
+        tolerance: largest deviation from orthogonal axes.
 
     Returns:
-        The matrix as float64, [4, 4].
+        A rigid transform, float64, [4, 4].
 
     Raises:
-        ValueError: the matrix has another shape, contains NaN, is singular, scaled, skewed or
-            mirrored.
+        ValueError: the matrix has another shape, contains NaN, is singular, skewed or mirrored.
         TypeError: the matrix contains values that are not numbers.
     """
-    pose = np.asarray(matrix, dtype=np.float64)
-    if pose.shape != (4, 4):
-        raise ValueError(f"the camera matrix must be 4×4, found shape {pose.shape}")
-    if not np.isfinite(pose).all():
-        raise ValueError("the camera matrix contains NaN or infinite numbers")
-    if np.abs(pose).max() > MAX_LENGTH:
+    pose = _homogeneous(np.asarray(matrix, dtype=np.float64))
+    axes = pose[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if lengths.min() < 1e-9 * max(lengths.max(), 1e-9):
+        raise ValueError("expected an invertible camera matrix, found a singular one")
+    axes = axes / lengths
+    if np.abs(axes.T @ axes - np.eye(3)).max() > tolerance:
+        raise ValueError(
+            "expected a camera matrix of a rotation and a translation, found one that skews"
+        )
+    if np.linalg.det(axes) < 0:
+        raise ValueError(
+            "expected a camera matrix of a rotation and a translation, found one that mirrors; "
+            "convert the cameras to a right-handed world"
+        )
+    if np.abs(pose[:3, 3]).max() > MAX_LENGTH:
         raise ValueError(
             f"expected camera positions within {MAX_LENGTH:g} world units, found "
-            f"{np.abs(pose).max():g}; scale the cameras down"
+            f"{np.abs(pose[:3, 3]).max():g}; scale the cameras down"
         )
-    if abs(np.linalg.det(pose)) < 1e-9:
-        raise ValueError("expected an invertible camera matrix, found a singular one")
-    axes = pose[:3, :3]
-    if np.abs(axes.T @ axes - np.eye(3)).max() > tolerance or np.linalg.det(axes) < 0:
-        raise ValueError(
-            "expected a camera matrix of a rotation and a translation, found one that scales, "
-            "skews or mirrors"
-        )
-    if np.abs(pose[3] - [0, 0, 0, 1]).max() > tolerance:
-        raise ValueError(f"the last row of the camera matrix must be 0 0 0 1, found {pose[3]}")
+    if np.abs(lengths - 1).max() > tolerance:  # exact axes are kept to the last bit
+        pose[:3, :3] = axes
     return pose
+
+
+def _homogeneous(matrix: np.ndarray) -> np.ndarray:
+    """Bring a camera matrix to the shape [4, 4] and its last row to 0 0 0 1."""
+    if matrix.shape in ((16,), (12,)):
+        matrix = matrix.reshape(-1, 4)
+    if matrix.shape == (3, 4):
+        matrix = np.vstack([matrix, [0, 0, 0, 1]])
+    if matrix.shape != (4, 4):
+        raise ValueError(f"the camera matrix must be 4×4 or 3×4, found shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ValueError("the camera matrix contains NaN or infinite numbers")
+    if not _ends_in_zeros(matrix[3]) and _ends_in_zeros(matrix[:, 3]):
+        matrix = matrix.T
+    if not _ends_in_zeros(matrix[3]):
+        raise ValueError(f"the last row of the camera matrix must be 0 0 0 1, found {matrix[3]}")
+    if matrix[3, 3] == 0:
+        raise ValueError("expected an invertible camera matrix, found a singular one")
+    return matrix if matrix[3, 3] == 1 else matrix / matrix[3, 3]
+
+
+def _ends_in_zeros(row: np.ndarray, tolerance: float = 1e-3) -> bool:
+    """Return whether a row is 0 0 0 w, up to rounding."""
+    return bool(np.abs(row[:3]).max() <= tolerance * abs(row[3]))
 
 
 def camera_to_json(camera: Camera) -> dict[str, Any]:

@@ -8,7 +8,7 @@ alpha: a 16 × 21 grid of 576² takes 446 MB, four times that as floats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Grid:
             the grid was not generated.
         initial_gaussians: Gaussians of one frame that a fit can start from; None: it starts from
             the visual hull.
+        R_world_source: rotation to the world (+Z up) from that of the files that the grid was
+            made of, float64, [3, 3].
 
     Raises:
         GridError: shapes, indices or times are not valid.
@@ -53,6 +55,7 @@ class Grid:
     frame_numbers: tuple[int, ...] = ()
     input_view: int | None = None
     initial_gaussians: InitialGaussians | None = None
+    R_world_source: np.ndarray = field(default_factory=lambda: np.eye(3))
 
     def __post_init__(self):
         if not self.view_numbers:

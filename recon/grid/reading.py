@@ -7,6 +7,8 @@ Letters: V cameras, T times, M images. All cheap checks come before the first pi
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,19 +17,29 @@ from typing import NamedTuple
 import numpy as np
 
 from recon.errors import GridError
-from recon.grid.cameras import Camera
+from recon.grid.cameras import Camera, pad_offsets
+from recon.grid.cut_out import warn_of_background, with_alpha, with_mask
 from recon.grid.grid import Grid
+from recon.grid.image_files import ImageFiles
 from recon.grid.initial_gaussians import InitialGaussians, read_initial_gaussians
-from recon.grid.matte import border_color, matte
+from recon.grid.lens import Distortion, undistort
+from recon.grid.orientation import rotated, rotation_of_grid
 from recon.grid.transforms import PosedImage, Transforms, read_transforms
 from recon.media import image_size, read_image
 
 MAX_GRID_BYTES = 8 * 2**30
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 DECIMALS = 6  # poses and times are compared after rounding, as JSON files contain rounded numbers
 
+_log = logging.getLogger(__name__)
 
-def read_grid(path: str | Path, split: str = "train") -> Grid:
+
+def read_grid(
+    path: str | Path,
+    split: str = "train",
+    *,
+    up: str | np.ndarray = "auto",
+    skip_missing: bool = False,
+) -> Grid:
     """Read posed images.
 
     Example:
@@ -36,28 +48,50 @@ def read_grid(path: str | Path, split: str = "train") -> Grid:
 
     Args:
         path: a folder with `transforms.json` or `transforms_{train,val,test}.json`, or such a file.
-        split: "train", "val" or "test"; a plain `transforms.json` is "train". Ignored if `path` is
-            a file.
+        split: "train", "val" or "test"; a plain `transforms.json` is "train", unless it lists the
+            images of its splits. Ignored if `path` is a file without such lists.
+        up: axis that points up in the world of the files: "x", "y", "z", "-x", "-y" or "-z", or
+            "auto" for a guess from the cameras; the grid is rotated to +Z up. Or the rotation
+            itself, [3, 3]. Grids that this project wrote have +Z up and are not rotated.
+        skip_missing: leave out images whose files are missing.
 
     Returns:
         The grid, view-major. Images without `view` are grouped by camera, and those without `frame`
-        by time; without `time` the grid has one frame. If images have no alpha, it is estimated
-        from a background of uniform color; over any other background they stay opaque.
+        by time; without `time` the grid has one frame, unless one camera has several images, whose
+        order is then that of the number in their names. Alpha is multiplied by masks. If images
+        have neither alpha nor mask, it is estimated from a background of uniform color; over any
+        other background they stay opaque. Images of distorting lenses are undistorted; smaller
+        images are padded to the size of the largest.
 
     Raises:
         GridError: a file is missing or not valid.
+        InputError: `up` is unknown.
     """
     json_path = _find_json(Path(path), split)
     transforms = read_transforms(json_path)
-    entries = transforms.entries
-    files = [_inside(json_path, entry.file_path) for entry in entries]
-    height, width = _common_size(files)
-    cameras = [_camera(entry, height, width, json_path) for entry in entries]
+    entries = _of_split(transforms, split, json_path)
+    files = ImageFiles(json_path)
+    entries, paths = _existing(entries, files, json_path, skip_missing)
+    masks = [None if e.mask_path is None else files.find(e.mask_path) for e in entries]
+    sizes = [image_size(path) for path in paths]
+    size = _canvas(sizes)
+    own_cameras = [_camera(e, *own, json_path) for e, own in zip(entries, sizes, strict=True)]
+    rotation = _rotation(transforms, own_cameras, up, json_path)
+    earlier = transforms.R_world_source
+    cameras = [rotated(camera.padded(*size), rotation) for camera in own_cameras]
     try:
-        views, frames = group_views(entries, cameras), group_frames(entries)
+        views = group_views(entries, cameras)
+        frames = group_frames(entries, views.of_image)
         order = np.lexsort((frames.of_image, views.of_image))
-        images = _read_images([files[i] for i in order], height, width)
-        images, alpha_known = _with_alpha(images)
+        images, alpha_known = _read_images(
+            [
+                _Source(paths[i], masks[i], sizes[i], own_cameras[i], entries[i].distortion)
+                for i in order
+            ],
+            size,
+        )
+        if not transforms.is_ours:  # else whoever wrote it was warned
+            warn_of_background(images)
         return Grid(
             cameras=tuple(cameras[i] for i in views.first),
             times=frames.times,
@@ -69,34 +103,61 @@ def read_grid(path: str | Path, split: str = "train") -> Grid:
             view_numbers=views.numbers,
             frame_numbers=frames.numbers,
             input_view=_input_view(transforms.input_view, views.numbers),
-            initial_gaussians=_initial_gaussians(transforms, frames.numbers, json_path),
+            initial_gaussians=_initial_gaussians(transforms, frames.numbers, files),
+            R_world_source=rotation if earlier is None else rotation @ earlier,
         )
     except ValueError as error:
         raise GridError(str(error), json_path) from error
 
 
-def _input_view(number: int | None, numbers: tuple[int, ...]) -> int | None:
-    """Return the index of the camera with a number; None if it is not in this split."""
-    return numbers.index(number) if number in numbers else None
+class Splits(NamedTuple):
+    """The images to fit, and those that are held out.
+
+    Attributes:
+        train: grid of the images to fit.
+        test: grid of the held-out images; None if there are none.
+    """
+
+    train: Grid
+    test: Grid | None
 
 
-def _initial_gaussians(
-    transforms: Transforms, numbers: tuple[int, ...], json_path: Path
-) -> InitialGaussians | None:
-    """Read the Gaussians that a fit starts from; None if their frame is not in this split."""
-    if transforms.initial_gaussians is None:
-        return None
-    file_path, number = transforms.initial_gaussians
-    if number not in numbers:
-        return None
-    return read_initial_gaussians(_inside(json_path, file_path), numbers.index(number))
+def read_splits(path: str | Path, *, up: str = "auto", skip_missing: bool = False) -> Splits:
+    """Read a grid and its held-out views, in one world.
+
+    Args:
+        path: see `read_grid`.
+        up: see `read_grid`.
+        skip_missing: see `read_grid`.
+
+    Raises:
+        GridError: see `read_grid`.
+        InputError: see `read_grid`.
+    """
+    train = read_grid(path, up=up, skip_missing=skip_missing)
+    if not has_split(path, "test"):
+        return Splits(train, None)
+    folder = path if _lists_split(Path(path), "test") else _folder(Path(path))
+    test = read_grid(folder, "test", up=train.R_world_source, skip_missing=skip_missing)
+    return Splits(train, test)
 
 
 def has_split(path: str | Path, split: str) -> bool:
     """Return whether a grid folder, or the folder of a grid's JSON, has a split."""
     path = Path(path)
-    folder = path if path.is_dir() else path.parent
-    return any((folder / name).is_file() for name in _json_names(split))
+    return _lists_split(path, split) or any(
+        (_folder(path) / name).is_file() for name in _json_names(split)
+    )
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _lists_split(path: Path, split: str) -> bool:
+    """Return whether a plain JSON lists the images of a split."""
+    json_path = path / "transforms.json" if path.is_dir() else path
+    return json_path.is_file() and split in read_transforms(json_path).splits
 
 
 def _json_names(split: str) -> tuple[str, ...]:
@@ -111,44 +172,61 @@ def _find_json(path: Path, split: str) -> Path:
         raise GridError("expected a grid folder or its JSON, found no such file", path)
     names = _json_names(split)
     found = next((path / name for name in names if (path / name).is_file()), None)
+    if found is None and _lists_split(path, split):
+        return path / "transforms.json"
     if found is None:
         raise GridError(f"expected a grid folder, but it has no {' or '.join(names)}", path)
     return found
 
 
-def _inside(json_path: Path, file_path: str) -> Path:
-    """Return the image file of an entry; it must be inside the JSON's folder, links resolved."""
-    folder = json_path.parent.resolve()
-    try:
-        path = (folder / file_path).resolve()
-        if not path.is_file() and path.suffix.lower() not in SUFFIXES:
-            path = path.with_name(path.name + ".png").resolve()  # D-NeRF omits the suffix
-        if path.exists() and not path.is_file():
-            raise GridError("expected an image file", path)
-    except (OSError, ValueError, RuntimeError) as error:
+def _of_split(transforms: Transforms, split: str, json_path: Path) -> tuple[PosedImage, ...]:
+    """Return the images of a split that the JSON lists; all of them if it lists none."""
+    if split not in transforms.splits:
+        return transforms.entries
+    names = {_plain(name) for name in transforms.splits[split]}
+    entries = tuple(e for e in transforms.entries if _plain(e.file_path) in names)
+    if len(entries) < len(names):
         raise GridError(
-            f"file_path {file_path[:99]!r} is not a valid path ({error})", json_path
-        ) from error
-    if Path(file_path).is_absolute() or not path.is_relative_to(folder):
-        raise GridError(
-            f"file_path {file_path!r} leaves the folder; move all images into it", json_path
+            f"`{split}_filenames` lists {len(names)} images, of which `frames` has {len(entries)}; "
+            "both must have the same paths",
+            json_path,
         )
-    return path
+    return entries
 
 
-def _common_size(files: Sequence[Path]) -> tuple[int, int]:
-    height, width = image_size(files[0])
-    for file in files[1:]:
-        other = image_size(file)
-        if other != (height, width):
-            raise GridError(
-                f"{other[1]}×{other[0]} pixels, but {files[0].name} has {width}×{height}; "
-                "all images of a grid must have the same size",
-                file,
-            )
-    if len(files) * height * width * 4 > MAX_GRID_BYTES:
+def _plain(file_path: str) -> str:
+    return file_path.replace("\\", "/").removeprefix("./")
+
+
+def _existing(
+    entries: Sequence[PosedImage], files: ImageFiles, json_path: Path, skip_missing: bool
+) -> tuple[list[PosedImage], list[Path]]:
+    """Return the entries whose images exist, and the files of these."""
+    found = [(entry, files.find(entry.file_path)) for entry in entries]
+    present = [(entry, path) for entry, path in found if path.exists()]
+    missing = [path for _, path in found if not path.exists()]
+    if missing and (not skip_missing or not present):
         raise GridError(
-            f"{len(files)} images of {width}×{height} pixels take more than "
+            f"the image is missing, as are {len(missing) - 1} others of {len(entries)}; "
+            "leave them out with --skip-missing"
+            if len(missing) > 1
+            else "the image is missing; leave it out with --skip-missing",
+            missing[0],
+        )
+    if missing:
+        _log.warning(
+            "%s: left out %d of %d images, whose files are missing; the first one is %s",
+            json_path, len(missing), len(entries), missing[0],
+        )  # fmt: skip
+    return [entry for entry, _ in present], [path for _, path in present]
+
+
+def _canvas(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the height and width that hold all images, and check the memory they take."""
+    height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
+    if len(sizes) * height * width * 4 > MAX_GRID_BYTES:
+        raise GridError(
+            f"{len(sizes)} images of {width}×{height} pixels take more than "
             f"{MAX_GRID_BYTES >> 30} GiB; resize them"
         )
     return height, width
@@ -161,31 +239,94 @@ def _camera(entry: PosedImage, height: int, width: int, json_path: Path) -> Came
         raise GridError(f"{entry.file_path}: {error}", json_path) from error
 
 
-def _read_images(files: Sequence[Path], height: int, width: int) -> np.ndarray:
-    images = np.empty((len(files), height, width, 4), dtype=np.uint8)
+def _rotation(
+    transforms: Transforms, cameras: Sequence[Camera], up: str | np.ndarray, json_path: Path
+) -> np.ndarray:
+    """Return the rotation from the world of the cameras to one with +Z up, [3, 3]."""
+    if not transforms.is_ours:
+        return up if isinstance(up, np.ndarray) else rotation_of_grid(cameras, up)
+    if isinstance(up, str) and up not in ("auto", "z"):
+        raise GridError(f"a grid of fourdvd has +Z up, found the setting {up!r}", json_path)
+    return np.eye(3)
 
-    def read_into(index: int) -> None:
-        images[index] = read_image(files[index])
+
+def _input_view(number: int | None, numbers: tuple[int, ...]) -> int | None:
+    """Return the index of the camera with a number; None if it is not in this split."""
+    return numbers.index(number) if number in numbers else None
+
+
+def _initial_gaussians(
+    transforms: Transforms, numbers: tuple[int, ...], files: ImageFiles
+) -> InitialGaussians | None:
+    """Read the Gaussians that a fit starts from; None if their frame is not in this split."""
+    if transforms.initial_gaussians is None:
+        return None
+    file_path, number = transforms.initial_gaussians
+    if number not in numbers:
+        return None
+    return read_initial_gaussians(files.find(file_path), numbers.index(number))
+
+
+class _Source(NamedTuple):
+    """An image to read.
+
+    Attributes:
+        path: its file.
+        mask: file of its mask, or None.
+        size: height and width in pixels.
+        camera: camera of that size.
+        distortion: its lens, or None.
+    """
+
+    path: Path
+    mask: Path | None
+    size: tuple[int, int]
+    camera: Camera
+    distortion: Distortion | None
+
+
+def _read_images(sources: Sequence[_Source], size: tuple[int, int]) -> tuple[np.ndarray, bool]:
+    """Read images with their alpha, padded to one size; also return whether all had alpha."""
+    images = np.zeros((len(sources), *size, 4), dtype=np.uint8)
+    known = True
+    for own in sorted({source.size for source in sources}):
+        chosen = [index for index, source in enumerate(sources) if source.size == own]
+        group = (
+            images if len(chosen) == len(sources) else np.empty((len(chosen), *own, 4), np.uint8)
+        )
+        _read_into(group, [sources[index].path for index in chosen])
+        known &= _with_masks_or_alpha(group, [sources[index].mask for index in chosen])
+        for k, index in enumerate(chosen):
+            source = sources[index]
+            if source.distortion is not None:
+                group[k] = undistort(group[k], source.camera, source.distortion)
+        if group is not images:
+            top, left = pad_offsets(own, size)
+            images[chosen, top : top + own[0], left : left + own[1]] = group
+    return images, known
+
+
+def _read_into(target: np.ndarray, paths: Sequence[Path]) -> None:
+    def read(index: int) -> None:
+        target[index] = read_image(paths[index])
 
     with ThreadPoolExecutor() as pool:  # PNG is decoded outside the GIL
-        list(pool.map(read_into, range(len(files))))
-    return images
+        list(pool.map(read, range(len(paths))))
 
 
-def _with_alpha(images: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Estimate the alpha of images without it; also return whether all of them had it.
-
-    Images with an alpha of 255 everywhere count as images without alpha, because many tools write
-    RGBA without a mask.
-    """
-    opaque = np.flatnonzero((images[..., 3] == 255).all(axis=(1, 2)))
-    if len(opaque) == 0:
-        return images, True
-    background = border_color(images[opaque])
-    if background is not None:
-        for index in opaque:
-            images[index] = matte(images[index], background)
-    return images, False
+def _with_masks_or_alpha(images: np.ndarray, masks: Sequence[Path | None]) -> bool:
+    """Give images alpha, in place; also return whether all of them had it, or a mask."""
+    masked = np.array([mask is not None for mask in masks])
+    known = True
+    if not masked.all():
+        rest, known = with_alpha(images[~masked] if masked.any() else images)
+        images[~masked] = rest
+    for index in np.flatnonzero(masked):
+        mask = masks[index]
+        assert mask is not None
+        image_size(mask)  # refuses masks that are missing or too large
+        images[index] = with_mask(images[index], read_image(mask))
+    return known
 
 
 class Views(NamedTuple):
@@ -246,14 +387,22 @@ def _camera_numbers(camera: Camera) -> np.ndarray:
     return np.concatenate([camera.T_world_camera.ravel(), intrinsics])
 
 
-def group_frames(entries: Sequence[PosedImage]) -> Frames:
+def group_frames(entries: Sequence[PosedImage], views: np.ndarray) -> Frames:
     """Group entries by their `time`, by `frame` if no entry has a time, or into one group.
 
+    Args:
+        entries: M images.
+        views: index of the camera of each image, [M]; without times and frames, several images of
+            one camera are frames in the order of the number in their names.
+
     Raises:
-        ValueError: some entries lack a `time` or `frame`, or the two disagree.
+        ValueError: some entries lack a `time` or `frame`, or the two disagree; or a camera has
+            several images whose order is not known.
     """
     numbers = _all_or_none([entry.frame for entry in entries], "frame")
     times = _all_or_none([entry.time for entry in entries], "time")
+    if times is None and numbers is None:
+        numbers = _frames_without_times(entries, views)
     if times is None:
         times = np.zeros(len(entries)) if numbers is None else numbers / max(numbers.max(), 1)
     _, first, index = np.unique(np.round(times, DECIMALS), return_index=True, return_inverse=True)
@@ -262,6 +411,45 @@ def group_frames(entries: Sequence[PosedImage]) -> Frames:
     if (numbers != numbers[first[index]]).any() or len(np.unique(numbers)) != len(first):
         raise ValueError("`frame` and `time` disagree: each frame number must have one time")
     return Frames(index, times[first], tuple(int(number) for number in numbers[first]))
+
+
+def _frames_without_times(entries: Sequence[PosedImage], views: np.ndarray) -> np.ndarray | None:
+    """Return frame numbers from the names of images, [M]; None if each camera has one image."""
+    if len(np.unique(views)) == len(entries):
+        if len(entries) > 1:
+            _log.warning(
+                "no `time` in the JSON: all %d images are taken as one moment; if the object "
+                "moves, give each image its `time` in [0, 1]",
+                len(entries),
+            )
+        return None
+    numbers = _numbers_in_names([entry.file_path for entry in entries], views)
+    if numbers is None:
+        count = int(np.bincount(views).max())
+        raise ValueError(
+            f"{count} images have the same camera and no `time`; give each image its `time` in "
+            "[0, 1] (or its `frame`), or a camera of its own"
+        )
+    _log.warning(
+        "no `time` in the JSON: images of one camera are taken as frames in the order of the "
+        "number in their names, evenly spaced",
+    )
+    return np.unique(numbers, return_inverse=True)[1].reshape(-1)
+
+
+def _numbers_in_names(names: Sequence[str], views: np.ndarray) -> np.ndarray | None:
+    """Return the only number of the names that differs between the images of every camera, [M]."""
+    texts = [re.findall(r"\d+", name) for name in names]
+    if len({len(text) for text in texts}) != 1:
+        return None
+    table = np.array([[int(number[-18:]) for number in text] for text in texts], dtype=np.int64)
+    fitting = [
+        column
+        for column in table.T
+        if len(np.unique(np.stack([views, column]), axis=1).T) == len(names)
+    ]
+    same = len(fitting) > 0 and all((column == fitting[0]).all() for column in fitting)
+    return fitting[0] if same else None
 
 
 def _all_or_none(values: Sequence[float | None], key: str) -> np.ndarray | None:

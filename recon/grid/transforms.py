@@ -1,8 +1,8 @@
 """The JSON format `transforms.json`, including the keys of D-NeRF and nerfstudio.
 
-    top level   camera_model version fps · input_view · fl_x fl_y cx cy w h camera_angle_x · frames
-    each frame  file_path transform_matrix · time view frame · azimuth_deg elevation_deg
-                · and any of the intrinsics, for this frame only
+    top level   version fps · input_view · R_world_source · train_filenames test_filenames · frames
+    each frame  file_path transform_matrix · mask_path · time view frame · azimuth_deg elevation_deg
+    both        intrinsics, see `recon.grid.intrinsics`; those of a frame replace the shared ones
 
 Frames: `transform_matrix` is camera-to-world in OpenGL axes. Times are in [0, 1].
 """
@@ -10,9 +10,10 @@ Frames: `transform_matrix` is camera-to-world in OpenGL axes. Times are in [0, 1
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,18 @@ from recon.errors import GridError
 from recon.grid.cameras import Camera, rigid_pose, viewing_angles_deg
 from recon.grid.grid import Grid
 from recon.grid.initial_gaussians import FILE as INITIAL_GAUSSIANS
+from recon.grid.intrinsics import Intrinsics, number, parse_intrinsics
+from recon.grid.lens import Distortion
+from recon.grid.orientation import rotation_matrix
 
 VERSION = 1
 DEFAULT_FPS = 10.0
 MAX_JSON_BYTES = 64 * 2**20
 MAX_INDEX = 999_999
-CAMERA_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV")  # OPENCV without distortion
-INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x")
-DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+SPLITS = ("train", "val", "test")
 _NOT_VALID = (TypeError, ValueError, OverflowError)  # the last from integers beyond float64
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,47 +44,29 @@ class PosedImage:
     Attributes:
         file_path: path as written, relative to the folder of the JSON file.
         pose: camera-to-world matrix, OpenGL axes, float64, [4, 4].
-        intrinsics: values of the given keys of `INTRINSICS`, in pixels and radians.
+        intrinsics: what the JSON states of them.
         time: time in [0, 1], or None.
         view: view number, or None.
         frame: frame number, or None.
+        mask_path: path of an image that is bright where the object is, or None.
     """
 
     file_path: str
     pose: np.ndarray
-    intrinsics: Mapping[str, float]
+    intrinsics: Intrinsics
     time: float | None
     view: int | None
     frame: int | None
+    mask_path: str | None = None
 
     def camera(self, height: int, width: int) -> Camera:
-        """Make the camera of an image of known size.
+        """Make the camera of an image of known size, see `Intrinsics.camera`."""
+        return self.intrinsics.camera(self.pose, height, width)
 
-        Raises:
-            ValueError: the JSON has another image size, or no focal length.
-        """
-        given = self.intrinsics
-        stated = (given.get("w", width), given.get("h", height))
-        if stated != (width, height):
-            raise ValueError(
-                f"expected an image of {stated[0]:g}×{stated[1]:g} pixels (`w`, `h`), found "
-                f"{width}×{height}"
-            )
-        if "fl_x" in given:
-            focal_px = given["fl_x"]
-        elif "camera_angle_x" in given:
-            focal_px = width / 2 / math.tan(given["camera_angle_x"] / 2)
-        else:
-            raise ValueError("expected `fl_x` or `camera_angle_x`, found neither")
-        return Camera(
-            self.pose,
-            focal_px,
-            given.get("fl_y", focal_px),
-            given.get("cx", width / 2),
-            given.get("cy", height / 2),
-            width,
-            height,
-        )
+    @property
+    def distortion(self) -> Distortion | None:
+        """Distortion of the lens; None for a pinhole camera."""
+        return self.intrinsics.distortion
 
 
 @dataclass(frozen=True)
@@ -92,12 +78,20 @@ class Transforms:
         fps: frames per second.
         input_view: view number of the input view, or None.
         initial_gaussians: file and frame number of the Gaussians that a fit starts from, or None.
+        splits: for each split that nerfstudio's `train_filenames`, `val_filenames` and
+            `test_filenames` list, the `file_path`s of its images.
+        is_ours: whether this project wrote the file; then the world has +Z up.
+        R_world_source: rotation to the world from that of the files that the grid was made of;
+            None: they are the same.
     """
 
     entries: tuple[PosedImage, ...]
     fps: float
     input_view: int | None = None
     initial_gaussians: tuple[str, int] | None = None
+    splits: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_ours: bool = False
+    R_world_source: np.ndarray | None = None
 
 
 def read_transforms(path: Path) -> Transforms:
@@ -106,21 +100,30 @@ def read_transforms(path: Path) -> Transforms:
     Raises:
         GridError: the file is missing, not JSON, or a value is not valid.
     """
+    values = read_json(path)
+    try:
+        return _parse(values)
+    except _NOT_VALID as error:
+        raise GridError(str(error), path) from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file in UTF-8 or UTF-16, with or without a byte order mark.
+
+    Raises:
+        GridError: the file is missing, too large or not JSON.
+    """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise GridError(
                 f"expected a JSON of at most {MAX_JSON_BYTES >> 20} MiB; is this a camera file?",
                 path,
             )
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())  # bytes, whose encoding it detects
     except OSError as error:
         raise GridError(f"cannot be read ({error.strerror})", path) from error
     except (ValueError, RecursionError) as error:
         raise GridError(f"not valid JSON ({error})", path) from error
-    try:
-        return _parse(values)
-    except _NOT_VALID as error:
-        raise GridError(str(error), path) from error
 
 
 def transforms_json(grid: Grid, file_paths: Sequence[str]) -> dict[str, Any]:
@@ -150,6 +153,7 @@ def transforms_json(grid: Grid, file_paths: Sequence[str]) -> dict[str, Any]:
         "fps": grid.fps,
         **_input_view_json(grid),
         **_initial_gaussians_json(grid),
+        **_rotation_json(grid),
         "frames": frames,
     }
 
@@ -167,6 +171,12 @@ def _initial_gaussians_json(grid: Grid) -> dict[str, Any]:
     return {"initial_gaussians": {"file_path": INITIAL_GAUSSIANS, "frame": frame}}
 
 
+def _rotation_json(grid: Grid) -> dict[str, Any]:
+    if (grid.R_world_source == np.eye(3)).all():
+        return {}
+    return {"R_world_source": grid.R_world_source.tolist()}
+
+
 def _intrinsics_json(camera: Camera) -> dict[str, Any]:
     return {
         "fl_x": camera.fl_x,
@@ -182,9 +192,10 @@ def _intrinsics_json(camera: Camera) -> dict[str, Any]:
 def _parse(values: Any) -> Transforms:
     if not isinstance(values, dict):
         raise ValueError(f"expected a JSON object, found {type(values).__name__}")
-    if values.get("version", VERSION) != VERSION:
+    version = values.get("version")  # other programs may use the key with texts
+    if isinstance(version, int) and version != VERSION:
         raise ValueError(
-            f"expected version {VERSION}, found {values['version']!r}; "
+            f"expected version {VERSION}, found {version}; "
             "update fourdvd if a newer version wrote it"
         )
     frames = values.get("frames")
@@ -192,10 +203,41 @@ def _parse(values: Any) -> Transforms:
         raise ValueError(f"expected `frames` to be a list, found {type(frames).__name__}")
     if not frames:
         raise ValueError("`frames` is empty; a grid needs at least one image")
-    shared = _intrinsics(values)
-    fps = _number(values, "fps", DEFAULT_FPS)
-    entries = tuple(_parse_frame(i, frame, shared) for i, frame in enumerate(frames))
-    return Transforms(entries, fps, _index(values, "input_view"), _initial_gaussians(values))
+    _warn_of_unused(values)
+    return Transforms(
+        tuple(_parse_frame(i, frame, values) for i, frame in enumerate(frames)),
+        number(values, "fps", DEFAULT_FPS),
+        _index(values, "input_view"),
+        _initial_gaussians(values),
+        _splits(values),
+        is_ours=version == VERSION,
+        R_world_source=_rotation(values),
+    )
+
+
+def _warn_of_unused(values: Mapping[str, Any]) -> None:
+    """Warn of keys that change the images or cameras and that nothing here reads."""
+    shutter = values.get("rolling_shutter")
+    if isinstance(shutter, list) and any(shutter):
+        _log.warning("`rolling_shutter` is ignored; fast motion of the camera will be blurred")
+
+
+def _splits(values: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    found = {name: values.get(f"{name}_filenames") for name in SPLITS}
+    for name, names in found.items():
+        if not (
+            names is None or (isinstance(names, list) and all(isinstance(n, str) for n in names))
+        ):
+            raise ValueError(f"expected `{name}_filenames` as a list of paths, found {names!r}")
+    return {name: frozenset(names) for name, names in found.items() if names is not None}
+
+
+def _rotation(values: Mapping[str, Any]) -> np.ndarray | None:
+    found = values.get("R_world_source")
+    try:
+        return None if found is None else rotation_matrix(found)
+    except _NOT_VALID as error:
+        raise ValueError(f"`R_world_source`: {error}") from error
 
 
 def _initial_gaussians(values: Mapping[str, Any]) -> tuple[str, int] | None:
@@ -207,7 +249,7 @@ def _initial_gaussians(values: Mapping[str, Any]) -> tuple[str, int] | None:
     return found["file_path"], _index(found, "frame") or 0
 
 
-def _parse_frame(index: int, frame: Any, shared: Mapping[str, float]) -> PosedImage:
+def _parse_frame(index: int, frame: Any, shared: Mapping[str, Any]) -> PosedImage:
     try:
         if not isinstance(frame, dict):
             raise ValueError(f"expected an object, found {type(frame).__name__}")
@@ -219,42 +261,27 @@ def _parse_frame(index: int, frame: Any, shared: Mapping[str, float]) -> PosedIm
         return PosedImage(
             file_path=file_path,
             pose=rigid_pose(frame["transform_matrix"]),
-            intrinsics={**shared, **_intrinsics(frame)},
+            intrinsics=parse_intrinsics(frame, shared),
             time=_time(frame),
             view=_index(frame, "view"),
             frame=_index(frame, "frame"),
+            mask_path=_mask_path(frame),
         )
     except _NOT_VALID as error:
         raise ValueError(f"frames[{index}]: {error}") from error
 
 
-def _intrinsics(values: Mapping[str, Any]) -> dict[str, float]:
-    """Check the given keys of `INTRINSICS`, and that the camera is a pinhole."""
-    model = values.get("camera_model", "PINHOLE")
-    if model not in CAMERA_MODELS:
-        raise ValueError(
-            f"expected the camera model PINHOLE, found {model!r}; undistort the images first"
-        )
-    distorted = [key for key in DISTORTION if _number(values, key, 0.0) != 0]
-    if distorted:
-        raise ValueError(
-            f"lens distortion ({', '.join(distorted)}) is not supported; undistort the images first"
-        )
-    found = {key: _number(values, key, 0.0) for key in INTRINSICS if key in values}
-    for key, value in found.items():
-        if key not in ("cx", "cy") and value <= 0:
-            raise ValueError(f"`{key}` must be positive, found {value}")
-    if found.get("camera_angle_x", 1.0) >= math.pi:
-        raise ValueError(
-            f"`camera_angle_x` must be below π radians, found {values['camera_angle_x']}"
-        )
-    return found
+def _mask_path(frame: Mapping[str, Any]) -> str | None:
+    mask_path = frame.get("mask_path")
+    if mask_path is not None and (not isinstance(mask_path, str) or not mask_path):
+        raise ValueError(f"expected `mask_path` to be a string, found {mask_path!r}")
+    return mask_path
 
 
 def _time(values: Mapping[str, Any]) -> float | None:
     if "time" not in values:
         return None
-    time = _number(values, "time", 0.0)
+    time = number(values, "time")
     if not 0 <= time <= 1:
         raise ValueError(f"`time` must be within [0, 1], found {time}; divide by the last time")
     return time
@@ -263,14 +290,7 @@ def _time(values: Mapping[str, Any]) -> float | None:
 def _index(values: Mapping[str, Any], key: str) -> int | None:
     if key not in values:
         return None
-    value = _number(values, key, 0.0)
+    value = number(values, key)
     if not 0 <= value <= MAX_INDEX or value != int(value):
         raise ValueError(f"`{key}` must be an integer from 0 to {MAX_INDEX}, found {values[key]!r}")
     return int(value)
-
-
-def _number(values: Mapping[str, Any], key: str, default: float) -> float:
-    value = values.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"`{key}` must be a finite number, found {value!r}")
-    return float(value)

@@ -13,6 +13,7 @@ from fourdvd_cli.commands.train import BranchOption, ConfigOption, RolesOption
 from fourdvd_cli.options import (
     Axes,
     Degrees,
+    ExportAxes,
     Format,
     Model,
     Motion,
@@ -21,6 +22,7 @@ from fourdvd_cli.options import (
     Precision,
     Quality,
     TrainingSize,
+    Up,
     one_of,
     parse_degrees,
 )
@@ -35,9 +37,10 @@ from generation.settings import MODELS, ORBIT_MODELS, PRECISIONS, GenerateSettin
 from generation.training.config import CONFIGS
 from recon.deformation.interface import motion_models
 from recon.exporters import exporters
-from recon.exporters.conventions import AXES
-from recon.exporters.options import ExportOptions
+from recon.exporters.conventions import AXES, SOURCE_AXES
+from recon.exporters.options import EXPECTED_AXES, PLAYER, ExportOptions
 from recon.fitting.config import DEFAULT_MOTION, DEFAULT_QUALITY, QUALITIES
+from recon.grid.orientation import AXES as UP_AXES
 from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
 
 
@@ -73,13 +76,17 @@ def test_the_qualities_and_the_defaults_of_a_fit_are_those_of_the_library():
 
 def test_the_axes_are_those_of_the_exporters():
     assert {name.value for name in Axes} == set(AXES)
+    assert {name.value for name in ExportAxes} == {*AXES, SOURCE_AXES}
+    assert {name.value for name in Up} == {*UP_AXES, "auto"}
+    assert {*EXPECTED_AXES, PLAYER} == set(exporters)
 
 
 def test_the_defaults_of_export_are_those_of_the_library():
     options = {field.name: field.default for field in dataclasses.fields(ExportOptions)}
     assert default_of(export, "max_faces") == options["faces"]
     assert default_of(export, "texture_size") == options["texture_size"]
-    assert default_of(export, "axes").value == options["axes"]
+    assert default_of(export, "axes") is options["axes"] is None
+    assert default_of(export, "pad_sh") == options["pad_sh"]
     assert default_of(export, "frames") == options["frames"]
 
 

@@ -9,9 +9,12 @@ import torch
 
 from recon.deformation.interface import StaticDeformation
 from recon.errors import GridError
-from recon.evaluation import evaluate_grid, evaluate_scene
+from recon.evaluation import evaluate, evaluate_grid, evaluate_scene
+from recon.film.camera_file import read_camera_file
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, grid_from_views, orbit_camera
+from recon.grid.orientation import rotated, rotation_from_up
+from recon.grid.writing import write_posed_images
 from recon.metrics import psnr
 from recon.rendering import render_gaussians
 from recon.scene import Scene
@@ -51,6 +54,24 @@ def test_a_scene_agrees_with_its_own_images_up_to_quantization(scene, grid):
     assert evaluation.ssim > 0.999
     assert evaluation.iou > 0.97
     assert evaluation.images == evaluate_scene(scene, grid, backend="reference").images
+
+
+def test_a_scene_is_compared_with_files_in_the_world_of_its_source(scene, grid, tmp_path):
+    """The scene was turned upright from a world of another axis, in which the files still are."""
+    to_world = rotation_from_up("x")
+    turned = dataclasses.replace(
+        grid, cameras=tuple(rotated(camera, to_world.T) for camera in grid.cameras)
+    )
+    write_posed_images(turned, tmp_path)
+    path = tmp_path / "transforms.json"
+    values = json.loads(path.read_text())
+    del values["version"]
+    path.write_text(json.dumps(values))
+    scene = dataclasses.replace(scene, cameras=grid.cameras, R_world_source=to_world)
+    scene.save(tmp_path / "scene")
+    assert evaluate(tmp_path / "scene", tmp_path, "cpu").worst_psnr > 45
+    found = read_camera_file(path, 20, 24, to_world).cameras[0]
+    np.testing.assert_allclose(found.T_world_camera, grid.cameras[0].T_world_camera, atol=1e-9)
 
 
 def test_a_shifted_scene_has_a_lower_psnr(scene, grid):

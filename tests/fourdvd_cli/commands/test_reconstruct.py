@@ -35,6 +35,20 @@ def test_the_requested_motion_model_is_fitted(fourdvd, tiny_grid_folder, tmp_pat
     assert load_scene(tmp_path / "scene").deformation.name == "keyframes"
 
 
+@pytest.mark.usefixtures("short_fits")
+def test_missing_images_are_left_out_and_the_axis_is_taken(fourdvd, tiny_grid_folder, tmp_path):
+    path = tiny_grid_folder / "transforms.json"
+    path.write_text(path.read_text().replace('"version": 1', '"owner": 1'))
+    (tiny_grid_folder / "images/v01/t001.png").unlink()
+    arguments = ["reconstruct", tiny_grid_folder, "-o", tmp_path / "scene", "--quiet", "--up", "-x"]
+    refused = fourdvd(*arguments)
+    assert refused.exit_code == 3 and "--skip-missing" in refused.stderr
+    outcome = fourdvd(*arguments, "--skip-missing")
+    assert outcome.exit_code == 0 and "left out 1 of 12" in outcome.stderr
+    found = load_scene(tmp_path / "scene").R_world_source
+    assert (found @ [-1, 0, 0] == [0, 0, 1]).all()
+
+
 def test_a_broken_grid_is_reported_on_one_line_and_leaves_nothing(
     fourdvd, tiny_grid_folder, tmp_path
 ):

@@ -30,6 +30,22 @@ def test_higher_coefficients_are_stored_channel_by_channel(random_gaussians: Gau
     np.testing.assert_array_equal(table[:, column], random_gaussians.shN[:, 2, 1])
 
 
+@pytest.mark.parametrize("degree", [0, 2, 3])
+def test_padding_gives_the_62_properties_of_the_original(degree: int):
+    gaussians = gaussians_from_points(torch.zeros(3, 3), torch.full((3, 3), 0.5), 0.1, 0.5, degree)
+    gaussians.shN.normal_(generator=torch.Generator().manual_seed(0))
+    data = ply_from_gaussians(gaussians, pad_sh=True)
+    header, body = data.split(b"end_header\n", 1)
+    names = [line.split()[2] for line in header.decode().splitlines() if "property" in line]
+    assert len(body) == 3 * 62 * 4
+    assert names[:9] == ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
+    assert names[9:54] == [f"f_rest_{k}" for k in range(45)]
+    assert names[54] == "opacity" and names[-1] == "rot_3"
+    read = gaussians_from_ply(data)
+    K = gaussians.shN.shape[1]
+    assert torch.equal(read.shN[:, :K], gaussians.shN) and not read.shN[:, K:].any()
+
+
 def test_other_property_orders_types_and_normals_are_read(random_gaussians: Gaussians):
     """As 4DGaussians writes `time_00000.ply`, and with doubles, a comment and Windows line ends."""
     ours = gaussians_from_ply(ply_from_gaussians(random_gaussians))

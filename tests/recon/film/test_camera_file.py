@@ -73,7 +73,7 @@ def test_a_transforms_file_is_a_camera_path_without_its_images(tmp_path):
         (nerfstudio_path(times=(0.0, 2.0)), "render_time"),
         (nerfstudio_path(fps=0), "frames per second"),
         (nerfstudio_path(camera_path=[{"camera_to_world": [0.0] * 16, "fov": 50}]), "singular"),
-        (nerfstudio_path(camera_path=[{"camera_to_world": [1.0] * 5, "fov": 50}]), "reshape"),
+        (nerfstudio_path(camera_path=[{"camera_to_world": [1.0] * 5, "fov": 50}]), "shape"),
         (nerfstudio_path(camera_path=[{"fov": 50}]), "camera_to_world"),
         (nerfstudio_path(camera_path=["x"]), "not a valid"),
     ],

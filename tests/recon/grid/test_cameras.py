@@ -66,14 +66,45 @@ def test_json_gives_the_same_camera_back():
         (np.eye(3), "4×4"),
         (np.diag([1, 1, np.nan, 1]), "NaN"),
         (np.zeros((4, 4)), "singular"),
-        (np.diag([2, 2, 2, 1]), "scales"),
+        (np.diag([1, 1, 1e-12, 1]), "singular"),
+        (np.diag([1, 1, 1, 0]), "singular"),
+        (np.eye(4) + 0.2 * np.eye(4)[[1, 0, 2, 3]] * [[1], [0], [0], [0]], "skews"),
         (np.diag([1, 1, -1, 1]), "mirrors"),
-        (np.eye(4) + np.eye(4)[[3, 3, 3, 0]] * [[0], [0], [0], [0.5]], "last row"),
+        (np.eye(4) + np.eye(4)[[3, 3, 3, 0]] * [[1], [0], [0], [0.5]], "last row"),
     ],
 )
 def test_matrices_that_are_not_rigid_are_refused(matrix, message):
     with pytest.raises(ValueError, match=message):
         rigid_pose(matrix)
+
+
+POSE = orbit_camera(70, 20, 3, 40, 8, 8).T_world_camera
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        0.0012 * POSE,
+        -3 * POSE,
+        POSE @ np.diag([200, 200, 200, 1]),
+        POSE @ np.diag([1, 0.5, 2, 1]),
+        POSE[:3],
+        POSE.ravel(),
+        POSE[:3].ravel(),
+        POSE.T,
+    ],
+    ids=["homogeneous", "negative", "scaled", "stretched", "3x4", "16", "12", "columns"],
+)
+def test_other_spellings_of_a_pose_are_read_as_the_same_pose(matrix):
+    np.testing.assert_allclose(rigid_pose(matrix.tolist()), POSE, atol=1e-12)
+
+
+def test_a_padded_camera_sees_the_same_in_the_middle_of_its_image():
+    camera = orbit_camera(70, 20, 3, 40, 8, 10)
+    points = np.random.default_rng(0).normal(scale=0.3, size=(5, 3))
+    np.testing.assert_allclose(
+        camera.padded(12, 13).project(points)[0], camera.project(points)[0] + [1, 2]
+    )
 
 
 def test_projection_agrees_with_the_matrices():
