@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import codecs
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recon.errors import GridError, InputError
+from recon.errors import InputError
 from recon.media import (
     IMAGE_SUFFIXES,
-    MAX_VIDEO_BYTES,
+    frame_files,
     playback_rate,
-    read_shown_image,
+    read_frame_files,
     read_video_frames,
     read_video_times,
-    shown_size,
 )
 
 DEFAULT_FRAMES = 21
@@ -226,45 +224,9 @@ def _video(path: Path) -> tuple[np.ndarray, _Read]:
 
 
 def _folder(path: Path) -> tuple[np.ndarray, _Read]:
-    images = [
-        file
-        for file in path.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES
-        and not file.name.startswith(".")
-        and file.is_file()
-    ]
-    numbered = [file for file in images if file.stem[-1:].isdigit()]
-    files = sorted(numbered or images, key=_natural)
-    if not files:
-        raise InputError(
-            f"expected images ({', '.join(IMAGE_SUFFIXES)}) in the folder, found none", path
-        )
-    sizes = [shown_size(file) for file in files]
-    for file, (height, width) in zip(files, sizes, strict=True):
-        if (height, width) != sizes[0]:
-            raise InputError(
-                f"expected {sizes[0][1]}×{sizes[0][0]} pixels as in {files[0].name}, found "
-                f"{width}×{height}; resize the images to one size",
-                file,
-            )
-    return np.arange(len(files)) / FOLDER_FPS, partial(_read_images, files)
-
-
-def _natural(file: Path) -> list[tuple[int, str]]:
-    """Return a sort key that puts frame_2 before frame_10."""
-    parts = re.findall(r"\d+|\D+", file.name.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
-
-
-def _read_images(files: Sequence[Path], indices: Sequence[int]) -> np.ndarray:
-    first = read_shown_image(files[indices[0]])
-    if len(indices) * first.nbytes > MAX_VIDEO_BYTES:
-        raise GridError(
-            f"expected at most {MAX_VIDEO_BYTES >> 30} GiB of frames; take fewer or smaller ones",
-            files[0].parent,
-        )
-    images = np.stack([first, *(read_shown_image(files[index]) for index in indices[1:])])
-    return images if (images[..., 3] < 255).any() else images[..., :3]
+    files = frame_files(path)
+    seconds = np.arange(len(files)) / FOLDER_FPS
+    return seconds, lambda indices: read_frame_files([files[index] for index in indices])
 
 
 def _count(frames: int) -> str:

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from recon.errors import GridError
+from recon.media import IMAGE_SUFFIXES
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SCALED_FOLDERS = ("_2", "_4", "_8")  # of nerfstudio and COLMAP-based programs
 
 
@@ -64,8 +64,8 @@ class ImageFiles:
     def _similar(self, path: Path) -> Path | None:
         """Return the file of a folder whose name is that of a path but for suffix and case."""
         names = self._names(path.parent)
-        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        for name in (path.name, *(stem + suffix for suffix in SUFFIXES)):
+        stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+        for name in (path.name, *(stem + suffix for suffix in IMAGE_SUFFIXES)):
             if name.lower() in names:
                 return path.parent / names[name.lower()]
         return None

@@ -1,5 +1,6 @@
 """Reading and writing of all image, GIF and video files, without torch."""
 
+from recon.media.image_folders import by_numbers, frame_files, read_frame_files
 from recon.media.images import (
     IMAGE_SUFFIXES,
     MAX_SIDE,
@@ -28,11 +29,14 @@ __all__ = [
     "MAX_SIDE",
     "MAX_VIDEO_BYTES",
     "Video",
+    "by_numbers",
     "decode_image",
     "encode_image",
+    "frame_files",
     "image_size",
     "in_rows",
     "playback_rate",
+    "read_frame_files",
     "read_image",
     "read_png",
     "read_shown_image",

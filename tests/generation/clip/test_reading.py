@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation.clip import reading as clip_reading
 from generation.clip.reading import FrameSelection, is_clip, read_clip, select_frames
 from recon.errors import InputError
+from recon.media import image_folders as folder_module
 from recon.media import images as images_module
 from recon.media import videos as video_module
 from recon.media import write_png, write_video
@@ -122,7 +122,7 @@ def test_only_the_selected_frames_are_kept(tmp_path, monkeypatch):
 
 def test_a_folder_of_too_many_bytes_is_refused(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "clip", numbered_frames(6))
-    monkeypatch.setattr(clip_reading, "MAX_VIDEO_BYTES", 1)
+    monkeypatch.setattr(folder_module, "MAX_VIDEO_BYTES", 1)
     with pytest.raises(InputError, match="GiB"):
         read_clip(folder, FrameSelection())
 
@@ -245,7 +245,7 @@ def test_huge_frames_are_refused_without_decoding(tmp_path, monkeypatch, video):
     monkeypatch.setattr(images_module, "MAX_SIDE", 47)
     monkeypatch.setattr(video_module, "MAX_SIDE", 47)
     monkeypatch.setattr(video_module, "_decoded", None)
-    monkeypatch.setattr(clip_reading, "read_shown_image", None)
+    monkeypatch.setattr(folder_module, "read_shown_image", None)
     for path in (video, folder):
         with pytest.raises(InputError, match=r"47.*48×32"):
             read_clip(path, FrameSelection())
