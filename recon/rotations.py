@@ -68,3 +68,28 @@ def multiply_quats(left: Tensor, right: Tensor) -> Tensor:
 def invert_quats(quats: Tensor) -> Tensor:
     """Invert unit quaternions, [..., 4]."""
     return quats * quats.new_tensor([1.0, -1.0, -1.0, -1.0])
+
+
+def rigid_motion(
+    source: Tensor, target: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Find the rotation R and the offset o that minimize Σ w |R x + o − y|².
+
+    Source: Kabsch, A solution for the best rotation to relate two sets of vectors, 1976.
+
+    Args:
+        source: x, [M, 3].
+        target: y, [M, 3].
+        weights: w, non-negative, [M]; None: equal weights.
+
+    Returns:
+        R [3, 3] and o [3].
+    """
+    weights = source.new_ones(len(source)) if weights is None else weights
+    w = (weights / weights.sum())[:, None]
+    x, y = (w * source).sum(0), (w * target).sum(0)
+    u, _, vh = torch.linalg.svd((w * (source - x)).T @ (target - y))
+    signs = source.new_ones(3)
+    signs[2] = torch.linalg.det(vh.T @ u.T).sign()  # a rotation, not a reflection
+    rotation = vh.T @ torch.diag(signs) @ u.T
+    return rotation, y - rotation @ x

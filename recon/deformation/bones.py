@@ -27,13 +27,19 @@ from recon.deformation.poses import Pose, align_quats, ascending, continued, pos
 from recon.errors import SceneError
 from recon.gaussians import Gaussians
 from recon.native.library import built, kernels
-from recon.rotations import multiply_quats, quats_to_matrices
+from recon.rotations import (
+    matrices_to_quats,
+    multiply_quats,
+    quats_to_matrices,
+    rigid_motion,
+)
 
 BONES = 24
 NEIGHBORS = 4  # nearest bones to which the regularization ties a bone
 RIGIDITY = 0.03
 WEIGHT_REACH = 0.1  # standard deviation of a bone's first weights, relative to the object's radius
 WEIGHT_RATE, MOTION_RATE = 2e-2, 3e-3
+FOLLOWED_SHARE = 0.5  # of the weights of a bone
 
 
 class BoneDeformation(Deformation):
@@ -80,7 +86,7 @@ class BoneDeformation(Deformation):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See `Deformation.parameter_groups`: the weights, and a group for each time."""
         groups: list[dict[str, Any]] = [
-            {"params": [self.logits], "lr": WEIGHT_RATE, "name": "weights"}
+            {"params": [self.logits], "lr": WEIGHT_RATE, "name": "weights", "canonical": True}
         ]
         groups += [
             {"params": [rotation, translation], "lr": MOTION_RATE, "name": "motion", "time": index}
@@ -116,6 +122,21 @@ class BoneDeformation(Deformation):
             guess = continued(self.pose(self.times[before]), guess)
         self.translations[index].copy_(guess.translations)
         self.rotations[index].copy_(guess.quats)
+
+    @torch.no_grad()
+    def attract(self, index: int, gaussians: Gaussians, targets: Tensor) -> None:
+        """See `Deformation.attract`: bones follow if most of what they move has a target."""
+        moved = self(gaussians, self.times[index]).means
+        weights = F.softmax(self.logits, dim=1) * gaussians.opacities.sigmoid()[:, None]
+        wanted = ~targets.isnan().any(dim=1)
+        followed = weights[wanted].sum(0) / weights.sum(0).clamp_min(1e-12)
+        translations, quats = self.pose(self.times[index])
+        for bone in (followed > FOLLOWED_SHARE).nonzero()[:, 0].tolist():
+            turn, offset = rigid_motion(moved[wanted], targets[wanted], weights[wanted, bone])
+            center = self.centres[bone]
+            placed = turn @ (center + translations[bone]) + offset
+            self.translations[index][bone] = placed - center
+            self.rotations[index][bone] = multiply_quats(matrices_to_quats(turn), quats[bone])
 
     def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
         """Return the mean gap between neighboring bones, a scalar.

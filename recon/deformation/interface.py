@@ -78,8 +78,9 @@ class Deformation(nn.Module):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return Adam's parameter groups.
 
-        Each has `params`, `name` and `lr`, the learning rate in the normalized frame of a fit; and
-        `time`, the index of its frame, if it belongs to a single one.
+        Each has `params`, `name` and `lr`, the learning rate in the normalized frame of a fit;
+        `time`, the index of its frame, if it belongs to a single one; and `canonical`, True if it
+        has one row per Gaussian that all frames share.
         """
         return []
 
@@ -96,6 +97,18 @@ class Deformation(nn.Module):
             index: index of the new time.
             neighbor: index of the adjacent time, which has been fitted.
             before: index of the time on the other side of `neighbor` if it has been fitted.
+        """
+
+    def attract(self, index: int, gaussians: Gaussians, targets: Tensor) -> None:
+        """Move parts to given places at one time, in place, as the start of their fit.
+
+        Models that cannot move a part alone do nothing.
+
+        Args:
+            index: index of the time.
+            gaussians: the canonical Gaussians.
+            targets: where the Gaussians should be at that time, NaN for those that are right where
+                they are, [N, 3].
         """
 
     def change_world(self, scale: float, offset: Tensor) -> None:

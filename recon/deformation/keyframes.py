@@ -108,6 +108,12 @@ class KeyframeDeformation(Deformation):
         for translation in self.translations:
             translation.mul_(scale)
 
+    @torch.no_grad()
+    def attract(self, index: int, gaussians: Gaussians, targets: Tensor) -> None:
+        """See `Deformation.attract`; rotations stay."""
+        wanted = ~targets.isnan().any(dim=1)
+        self.translations[index][wanted] = (targets - gaussians.means)[wanted]
+
     def regularization(self, gaussians: Gaussians, time: float) -> Tensor:
         """Return the deviation from a motion that is locally rigid and even in time, a scalar.
 

@@ -32,7 +32,7 @@ from recon.scene import Scene
 from recon.similarity import Similarity
 
 TRAIN, CHECKPOINT, LOG = "train", "checkpoint.safetensors", "log.jsonl"
-FORMAT, VERSION = "fourdvd-checkpoint", "4"
+FORMAT, VERSION = "fourdvd-checkpoint", "5"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 WITHOUT_EFFECT = ("threads", "checkpoint_every", "device")  # settings that may change on resume
 LOG_EVERY = 20  # iterations
@@ -132,6 +132,7 @@ def save_checkpoint(fit: Fit, identity: Mapping[str, Any], path: Path) -> None:
         "identity": identity,
         "iteration": fit.iteration,
         "joined": fit.joined,
+        "lost_steps": {str(frame): steps for frame, steps in fit.lost_steps.items()},
         "motion": fit.deformation.name,
         "deformation": fit.deformation.configuration(),
         "scale": fit.T_normal_world.scale,
@@ -161,6 +162,8 @@ def load_checkpoint(fit: Fit, path: Path) -> None:
         ).to(fit.config.device)
         _restore_buffers(fit, tensors)
         fit.iteration, fit.joined = description["iteration"], description["joined"]
+        lost_steps = description["lost_steps"]
+        fit.lost_steps = {int(frame): int(steps) for frame, steps in lost_steps.items()}
         fit.frame_errors = tensors["frame_errors"].cpu()
         fit.image_weights.errors = tensors["image_errors"].cpu()
         fit.statistics = {k: v.cpu() for k, v in _part(tensors, "densification.").items()}

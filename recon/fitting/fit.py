@@ -11,7 +11,10 @@ Letters: N Gaussians, V views in a step, T times. Frame: normalized.
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,25 +23,28 @@ from torch import Tensor, nn
 
 from recon.deformation import Deformation
 from recon.deformation.interface import deformation_class
-from recon.errors import DivergedError, InputError
+from recon.errors import DivergedError, GridError, InputError
 from recon.fitting.config import FitConfig
 from recon.fitting.densification import GaussianRows, Limits
-from recon.fitting.image_pyramid import ImagePyramid
+from recon.fitting.image_pyramid import ImageLevel, ImagePyramid
 from recon.fitting.image_weights import ImageWeights
+from recon.fitting.initialization import sample_given, sample_hull
+from recon.fitting.lost_parts import FrameImages, Points, is_lost, proposals, superfluous
 from recon.fitting.schedule import Schedule
-from recon.fitting.visual_hull import Hull, visual_hull
-from recon.gaussians import Gaussians, gaussians_from_points
+from recon.fitting.visual_hull import visual_hull
+from recon.gaussians import Gaussians
 from recon.grid.grid import Grid
-from recon.grid.initial_gaussians import InitialGaussians
-from recon.losses import image_loss
+from recon.losses import ImageLoss, image_loss
 from recon.rasterizers import rasterize
 from recon.rendering import camera_tensors, view_colors
 from recon.similarity import normalizing
 
 NEW_ERROR_WEIGHT = 0.2  # weight of a new error in the running error of a frame
 INITIAL_ERROR = 1e-2
+MIN_SEEKING_VIEWS, MAX_SEEKING_VIEWS = 4, 16  # of a frame in which lost parts are looked for
+SEEKING_EVERY, MOTION_ONLY_STEPS = 20, 80  # steps of a frame with lost parts
+SEEKING_RESOLUTION = 64  # voxels along the diameter of the hull in which they are looked for
 OBJECT_RADIUS = 0.78  # normalized units; that of the objects for which the settings were tuned
-INNER_VOXEL_WEIGHT = 0.2  # probability of an inner voxel of the hull relative to a surface voxel
 
 
 class Step(NamedTuple):
@@ -53,6 +59,16 @@ class Step(NamedTuple):
     iteration: int
     psnr: float
     gaussians: int
+
+
+class _Shown(NamedTuple):
+    """Some images of a frame as the fit renders them."""
+
+    frame: int
+    indices: np.ndarray
+    loss: float
+    gaussians: Gaussians
+    images: FrameImages
 
 
 class Fit:
@@ -73,6 +89,7 @@ class Fit:
             [T].
         image_weights: robust weights of the images.
         statistics: running statistics of the densification policy.
+        lost_steps: steps since they joined of the frames in which parts are lost.
 
     Raises:
         GridError: the silhouettes contradict each other.
@@ -92,15 +109,16 @@ class Fit:
         self.frame_errors = torch.where(torch.from_numpy(images) > 0, INITIAL_ERROR, 0.0)
         self.image_weights = ImageWeights(grid.frame, grid.is_input)
         self.statistics: dict[str, Tensor] = {}
+        self.lost_steps: dict[int, int] = {}
         given = grid.initial_gaussians
         if given is not None and given.frame == self.schedule.first:
             self.T_normal_world = normalizing(given.means, OBJECT_RADIUS)
             given = self.T_normal_world.initial_gaussians(given)
-            gaussians = _sample_given(given, config, self.generator)
+            gaussians = sample_given(given, config, self.generator)
         else:
             hull = visual_hull(grid, self.schedule.first)
             self.T_normal_world = normalizing(hull.points, OBJECT_RADIUS)
-            gaussians = _sample_hull(hull.mapped(self.T_normal_world), config, self.generator)
+            gaussians = sample_hull(hull.mapped(self.T_normal_world), config, self.generator)
         self.parameters = _parameters(gaussians, config.device)
         self.pyramid = ImagePyramid(self.T_normal_world.grid(grid), config.device)
         self.deformation: Deformation = deformation_class("static").for_fit(
@@ -148,7 +166,13 @@ class Fit:
         """Make an Adam over all parameters; the Gaussians keep their moments from `old`."""
         rates = self.config.learning_rates
         groups = [
-            {"params": [value], "lr": getattr(rates, name), "name": name, "motion": False}
+            {
+                "params": [value],
+                "lr": getattr(rates, name),
+                "name": name,
+                "motion": False,
+                "canonical": True,
+            }
             for name, value in self.parameters.items()
         ]
         groups += [group | {"motion": True} for group in self.deformation.parameter_groups()]
@@ -172,12 +196,98 @@ class Fit:
             self.optimizer = self.new_optimizer(self.optimizer)
         known = frames[: self.joined]
         for frame in frames[self.joined :]:
-            inward = -1 if frame > self.schedule.first else 1
-            before = frame + 2 * inward
-            self.deformation.begin_time(frame, frame + inward, before if before in known else None)
+            self._begin_frame(frame, known)
         self.joined = len(frames)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.learning_rate(self.iteration, group)
+
+    @torch.no_grad()
+    def _begin_frame(self, frame: int, known: Sequence[int]) -> None:
+        """Initialize the motion of a frame that joins, as its images demand.
+
+        The motion continues or rests, whichever shows the images better. Then lost parts are looked
+        for, before gradients hide them behind others.
+        """
+        inward = -1 if frame > self.schedule.first else 1
+        neighbor, before = frame + inward, frame + 2 * inward
+        self.deformation.begin_time(frame, neighbor, before if before in known else None)
+        images = self._seeking_images(frame)
+        if len(images) < MIN_SEEKING_VIEWS:
+            return
+        shown = self._shown(frame, images)
+        if before in known:
+            shown = self._try(lambda: self.deformation.begin_time(frame, neighbor, None), shown)
+        if is_lost(shown.images, shown.gaussians):
+            self.lost_steps[frame] = 0
+            self._seek_lost_parts(shown)
+
+    @torch.no_grad()
+    def _seek_lost_parts(self, shown: _Shown) -> None:
+        """Move parts outside of the silhouettes to where images are unexplained, if that helps."""
+        frame, best = shown.frame, shown
+        rng = np.random.default_rng((self.config.seed, frame, self.iteration))
+        for targets in proposals(shown.images, shown.gaussians, self._hull_points(frame), rng):
+            best = self._try(
+                partial(self.deformation.attract, frame, self.gaussians, targets), best
+            )
+
+    def _follow_lost_parts(self, frame: int) -> None:
+        """Count a step of a frame with lost parts; look again every few steps."""
+        self.lost_steps[frame] += 1
+        steps = self.lost_steps[frame]
+        if steps % SEEKING_EVERY:
+            return
+        shown = self._shown(frame, self._seeking_images(frame))
+        if not is_lost(shown.images, shown.gaussians):
+            del self.lost_steps[frame]
+        elif steps < MOTION_ONLY_STEPS:
+            self._seek_lost_parts(shown)
+
+    def _keep_lost_parts(self, frame: int, moved: Gaussians, images: FrameImages) -> None:
+        """Drop gradients with which a frame would fade out, in all frames, what it does not show.
+
+        At first only the motion is optimized; later all but what is outside of the silhouettes.
+        """
+        kept = torch.ones(len(moved.means), dtype=torch.bool)
+        if self.lost_steps[frame] >= MOTION_ONLY_STEPS:
+            means = moved.means.detach().double().cpu().numpy()
+            kept = torch.from_numpy(superfluous(images, means))
+        kept = kept.to(moved.means.device)
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if group.get("canonical", False) and parameter.grad is not None:
+                    parameter.grad[kept] = 0
+
+    def _seeking_images(self, frame: int) -> np.ndarray:
+        images = self.grid.at_frame(frame)
+        return images[:: max(1, math.ceil(len(images) / MAX_SEEKING_VIEWS))]
+
+    def _try(self, change: Callable[[], None], best: _Shown) -> _Shown:
+        """Change the motion; undo it if the images of a frame do not get better."""
+        state = copy.deepcopy(self.deformation.state_dict())
+        change()
+        found = self._shown(best.frame, best.indices)
+        if found.loss < best.loss:
+            return found
+        self.deformation.load_state_dict(state)
+        return best
+
+    @torch.no_grad()
+    def _shown(self, frame: int, indices: np.ndarray) -> _Shown:
+        """Render images of a frame as they are now."""
+        level = self.pyramid.level(self.schedule.image_size(self.iteration))
+        moved = self.deformation(self.gaussians, self.times[frame])
+        loss, alpha = self._image_loss(level, indices, moved, torch.ones(len(indices), 3))
+        images = _frame_images(level, indices, alpha)
+        return _Shown(frame, indices, float(loss.total), moved, images)
+
+    def _hull_points(self, frame: int) -> Points:
+        """Return the visual hull of a frame; empty if the silhouettes contradict each other."""
+        try:
+            hull = visual_hull(self.grid, frame, resolution=SEEKING_RESOLUTION)
+        except GridError:
+            return Points(np.zeros((0, 3)), np.zeros((0, 3)))
+        return Points(self.T_normal_world.points(hull.points), hull.rgb)
 
     def _draw_frame(self) -> int:
         """Sample one of the newest frames, or any frame in proportion to its error."""
@@ -196,11 +306,38 @@ class Fit:
     def _optimize(self, frame: int, images: np.ndarray) -> float:
         """Take one Adam step on some images of one frame; return their mean PSNR in dB."""
         level = self.pyramid.level(self.schedule.image_size(self.iteration))
-        time, device = self.times[frame], self.config.device
-        backgrounds = self._backgrounds(len(images)).to(device)
+        time = self.times[frame]
+        backgrounds = self._backgrounds(len(images))
         moved = self.deformation(self.gaussians, time)
-        viewmats, Ks = camera_tensors([level.cameras[i] for i in images], moved.means)
         probe = self.config.densification.means2d_probe(len(images), moved.means)
+        loss, alpha = self._image_loss(level, images, moved, backgrounds, probe)
+        stiffness = self.schedule.stiffness(self.iteration, frame)
+        total = loss.total + stiffness * self.deformation.regularization(self.gaussians, time)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        lost = frame in self.lost_steps
+        if lost:
+            self._keep_lost_parts(frame, moved, _frame_images(level, images, alpha))
+        self.optimizer.step()
+        if lost:
+            self._follow_lost_parts(frame)
+        self.config.densification.observe(self.statistics, probe, level.height, level.width)
+        psnr = self._record_error(frame, float(loss.squared_error.mean()))
+        self.image_weights.update(images, loss.squared_error)
+        return psnr
+
+    def _image_loss(
+        self,
+        level: ImageLevel,
+        images: np.ndarray,
+        moved: Gaussians,
+        backgrounds: Tensor,
+        probe: Tensor | None = None,
+    ) -> tuple[ImageLoss, Tensor]:
+        """Render some images; return their loss and their alpha, [V, H, W]."""
+        device = self.config.device
+        backgrounds = backgrounds.to(device)
+        viewmats, Ks = camera_tensors([level.cameras[i] for i in images], moved.means)
         rendering = rasterize(
             moved.means, moved.quats, moved.scales.exp(), moved.opacities.sigmoid(),
             view_colors(moved, viewmats), viewmats, Ks, level.height, level.width, backgrounds,
@@ -210,15 +347,7 @@ class Fit:
             rendering.rgb, rendering.alpha, [level.images[i] for i in images], backgrounds,
             level.boxes[images], self._weights(images).to(device), self.config.loss_weights,
         )  # fmt: skip
-        stiffness = self.schedule.stiffness(self.iteration, frame)
-        total = loss.total + stiffness * self.deformation.regularization(self.gaussians, time)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        self.optimizer.step()
-        self.config.densification.observe(self.statistics, probe, level.height, level.width)
-        psnr = self._record_error(frame, float(loss.squared_error.mean()))
-        self.image_weights.update(images, loss.squared_error)
-        return psnr
+        return loss, rendering.alpha
 
     def _weights(self, images: np.ndarray) -> Tensor:
         if self.config.robust_weights:
@@ -259,29 +388,9 @@ def _parameters(gaussians: Gaussians, device: str) -> dict[str, nn.Parameter]:
     }
 
 
-def _sample_given(
-    given: InitialGaussians, config: FitConfig, generator: torch.Generator
-) -> Gaussians:
-    """Sample some of the Gaussians that come with a grid, enlarged to cover as much as all."""
-    tensors = {name: torch.from_numpy(array).float() for name, array in given.arrays.items()}
-    count = len(given.means)
-    chosen = torch.randperm(count, generator=generator)[: config.initial_gaussians]
-    tensors = {name: tensor[chosen] for name, tensor in tensors.items()}
-    tensors["scales"] = tensors["scales"] + math.log(count / len(chosen)) / 2
-    higher = (config.sh_degree + 1) ** 2 - 1
-    return Gaussians(**tensors, shN=torch.zeros(len(chosen), higher, 3))
-
-
-def _sample_hull(hull: Hull, config: FitConfig, generator: torch.Generator) -> Gaussians:
-    """Sample points of the hull, mostly on its surface, jittered inside their voxels."""
-    count = config.initial_gaussians
-    weights = torch.from_numpy(np.where(hull.on_surface, 1.0, INNER_VOXEL_WEIGHT))
-    chosen = torch.multinomial(
-        weights, count, replacement=count > len(weights), generator=generator
+def _frame_images(level: ImageLevel, indices: np.ndarray, alpha: Tensor) -> FrameImages:
+    return FrameImages(
+        [level.cameras[i] for i in indices],
+        np.stack([level.images[i][..., 3].cpu().numpy() / 255 for i in indices]),
+        alpha.detach().cpu().numpy(),
     )
-    jitter = (torch.rand(count, 3, generator=generator) - 0.5) * hull.voxel_size
-    points = torch.from_numpy(hull.points[chosen]).float() + jitter
-    volume = len(hull.points) * hull.voxel_size**3
-    sigma = 0.6 * (volume / count) ** (1 / 3)
-    rgb = torch.from_numpy(hull.rgb[chosen]).float()
-    return gaussians_from_points(points, rgb, sigma, opacity=0.5, sh_degree=config.sh_degree)

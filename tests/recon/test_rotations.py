@@ -6,7 +6,13 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from recon.rotations import invert_quats, matrices_to_quats, multiply_quats, quats_to_matrices
+from recon.rotations import (
+    invert_quats,
+    matrices_to_quats,
+    multiply_quats,
+    quats_to_matrices,
+    rigid_motion,
+)
 
 
 def random_quats(count: int = 200, seed: int = 0) -> Tensor:
@@ -111,3 +117,31 @@ def test_gradients_agree_with_finite_differences_and_are_finite_at_half_turns():
     matrices_to_quats(matrices).sum().backward()
     assert matrices.grad is not None
     assert matrices.grad.isfinite().all()
+
+
+def test_a_rigid_motion_of_points_is_found():
+    points = torch.randn(20, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    rotation = quats_to_matrices(random_quats(1)[0].double())
+    offset = torch.tensor([0.3, -2.0, 1.0], dtype=torch.float64)
+    weights = torch.ones(20, dtype=torch.float64)
+    weights[5] = 0
+    target = points @ rotation.T + offset
+    target[5] += 9.0  # without weight
+    found, moved = rigid_motion(points, target, weights)
+    torch.testing.assert_close(found, rotation)
+    torch.testing.assert_close(moved, offset)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_the_rigid_motion_of_mirrored_or_flat_points_is_a_rotation(flat: bool):
+    points = torch.randn(20, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    if flat:
+        points[:, 2] = 0
+    found, _ = rigid_motion(points, points * torch.tensor([-1.0, 1, 1], dtype=torch.float64))
+    assert float(torch.linalg.det(found)) == pytest.approx(1.0)
+
+
+def test_one_point_is_moved_without_a_reflection():
+    found, offset = rigid_motion(torch.zeros(1, 3), torch.ones(1, 3))
+    assert float(torch.linalg.det(found)) == pytest.approx(1.0)
+    torch.testing.assert_close(offset, torch.ones(3))

@@ -116,6 +116,15 @@ def test_every_motion_model_is_resumed_bit_by_bit(motion: str, tiny_grid: Grid, 
     assert_same_bits(steps(other, config.iterations), steps(fit, config.iterations))
 
 
+def test_frames_with_lost_parts_are_saved(tiny_grid: Grid, tmp_path: Path):
+    fit = steps(Fit(tiny_grid, CONFIG), 3)
+    fit.lost_steps = {0: 5, 2: 80}
+    save_checkpoint(fit, fit_identity(tiny_grid, CONFIG), tmp_path / "checkpoint.safetensors")
+    restored = Fit(tiny_grid, CONFIG)
+    load_checkpoint(restored, tmp_path / "checkpoint.safetensors")
+    assert restored.lost_steps == {0: 5, 2: 80}
+
+
 def test_a_saved_checkpoint_leaves_nothing_beside_it(tiny_grid: Grid, tmp_path: Path):
     path = tmp_path / "checkpoint.safetensors"
     fit = steps(Fit(tiny_grid, CONFIG), 2)
