@@ -83,7 +83,7 @@ def dry_run_lines(report: dict[str, Any]) -> list[str]:
     """Format the report of a dry run for reading."""
     crop = report["crop"]
     row, column = crop["centres"][0]
-    mask = "alpha of the input" if report["alpha_known"] else "cut out of the white background"
+    mask = "alpha of the input" if report["alpha_known"] else "cut out of the uniform background"
     lines = [
         f"model      {report['model']}: {report['views']} views "
         f"({', '.join(f'{azimuth:g}°' for azimuth in report['azimuths_deg'])})",

@@ -213,8 +213,8 @@ def generate(
 ) -> None:
     """Generate a grid of views x frames from a video of one object.
 
-    The object must be on a white background or cut out by an alpha channel; --remove-background
-    cuts it out. Ctrl-C saves the state; run the same command again to resume.
+    The background must be white, of another uniform color, or transparent; --remove-background
+    cuts the object out of any other. Ctrl-C saves the state; run the same command again to resume.
     """
     console.configure(quiet, verbose)
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds

@@ -101,7 +101,13 @@ def following_crop(boxes: np.ndarray, ratio: float) -> Crop:
     return _crop(boxes, _smooth(len(boxes)) @ np.stack(filled, axis=-1), ratio)
 
 
-def cut_square(image: np.ndarray, crop: Crop, frame: int, size: int) -> np.ndarray:
+def cut_square(
+    image: np.ndarray,
+    crop: Crop,
+    frame: int,
+    size: int,
+    resampling: Image.Resampling = Image.Resampling.LANCZOS,
+) -> np.ndarray:
     """Cut and resize the square of one frame.
 
     Args:
@@ -109,6 +115,7 @@ def cut_square(image: np.ndarray, crop: Crop, frame: int, size: int) -> np.ndarr
         crop: crop of the clip.
         frame: frame number t in the clip.
         size: side of the result in pixels.
+        resampling: the filter.
 
     Returns:
         RGBA with straight alpha, uint8, [size, size, 4]; empty outside of the image.
@@ -126,9 +133,7 @@ def cut_square(image: np.ndarray, crop: Crop, frame: int, size: int) -> np.ndarr
     place[..., : image.shape[-1]] = image[top:bottom, left:right]
     box = (inset[1], inset[0], inset[1] + crop.side, inset[0] + crop.side)
     # Pillow weights colors by alpha here, so that hidden colors do not bleed into edges.
-    return np.asarray(
-        Image.fromarray(canvas).resize((size, size), Image.Resampling.LANCZOS, box=box)
-    )
+    return np.asarray(Image.fromarray(canvas).resize((size, size), resampling, box=box))
 
 
 def _crop(boxes: np.ndarray, centers: np.ndarray, ratio: float) -> Crop:

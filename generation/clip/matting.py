@@ -1,8 +1,10 @@
 """Segmentation of the object in a clip: masks and alpha, by kind of background.
 
-    any background     remove_background          U²-Net through the package rembg
-    white background   mask_on_white, alpha_on_white, cut_from_white
-    soft silhouettes   cut_soft_silhouette        for images that a small network made over white
+    any background     remove_background     U²-Net through the package rembg
+    uniform color      cut_from_uniform      `recon.grid.matte`; on white the look is kept
+    soft silhouettes   cut_soft_silhouette   for images that a small network made over white
+
+`object_mask` tells the object from what a matting leaves of the background.
 
 Letters: T frames, H × W pixels.
 """
@@ -11,16 +13,17 @@ from __future__ import annotations
 
 import importlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import binary_fill_holes, gaussian_filter, maximum_filter
+from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter, maximum_filter
 
 from recon.errors import WeightsError
 from recon.grid.grid import WHITE
-from recon.grid.matte import TOLERANCE, matte
+from recon.grid.matte import TOLERANCE, border_color, border_pixels, matte
 
 # -- any background
 
@@ -100,46 +103,79 @@ def _cut_out(rembg: ModuleType, session: object, image: np.ndarray) -> np.ndarra
     return result
 
 
-# -- white background
+# -- background of a uniform color
 
-WHITE_LEVEL = 250  # mean of R, G and B above which SV4D takes a pixel for background
-NOISE_LEVELS = 1  # deviation from white that still counts as white
-
-
-def mask_on_white(image: np.ndarray) -> np.ndarray:
-    """Return the object's mask: bool [H, W] of uint8 [H, W, 3]."""
-    return image.sum(axis=-1, dtype=np.uint16) <= 3 * WHITE_LEVEL
+WHITE_LEVEL = 250  # least R, G and B of a background that is taken for white
+NOISE_LEVELS = 1  # deviation from white that still counts as white, at least
+FAINT_ALPHA = 12  # of 255; up to it, alpha may be noise, a veil or the end of a shadow
+FAINT_EDGE_PX = 2  # an edge is as faint as a veil, so near the object it stays
 
 
-def alpha_on_white(image: np.ndarray) -> np.ndarray:
-    """Estimate the alpha of an object on white, with soft edges of a few pixels; uint8, [H, W].
+def cut_from_uniform(images: np.ndarray) -> np.ndarray | None:
+    """Cut an object out of a background of uniform color, the same in all frames.
+
+    Over white, frames keep their look: see `cut_from_white`.
 
     Args:
-        image: uint8, [H, W, 3]; not enlarged, which would widen the edges.
+        images: uint8, [T, H, W, 3].
+
+    Returns:
+        RGBA with straight alpha, uint8, [T, H, W, 4], or None if the background is not uniform.
     """
-    return matte(image, np.array(WHITE))[..., 3]
+    background = border_color(images)
+    if background is None:
+        return None
+    is_white = background.min() >= WHITE_LEVEL / 255
+    noise = _noise_levels(images) if is_white else 0
+
+    def cut(image: np.ndarray) -> np.ndarray:
+        rgba = matte(image, np.array(WHITE) if is_white else background)
+        return cut_from_white(image, rgba[..., 3], noise) if is_white else rgba
+
+    with ThreadPoolExecutor() as pool:  # most of it is outside the GIL
+        return np.stack(list(pool.map(cut, images)))
 
 
-def cut_from_white(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def _noise_levels(images: np.ndarray) -> int:
+    """Return the deviation from white of nearly all background pixels at the border."""
+    darkness = 255 - border_pixels(images).min(axis=-1)
+    background = darkness[darkness <= 255 * TOLERANCE]
+    return max(NOISE_LEVELS, int(np.quantile(background, 0.99)))
+
+
+def cut_from_white(image: np.ndarray, alpha: np.ndarray, noise: int = NOISE_LEVELS) -> np.ndarray:
     """Add alpha to an image on white without changing its look on white.
 
-    Alpha is raised where it is too small to explain the color, so that shadows and compression
-    noise, though almost white, are kept.
+    Alpha is raised where it is too small to explain the color, so that soft shadows, though almost
+    white, are kept. Only specks that `matte` took for noise are lost.
 
     Args:
         image: uint8, [H, W, 3].
         alpha: estimated alpha, uint8, [H, W].
+        noise: levels of deviation from white that count as white.
 
     Returns:
-        RGBA with straight alpha, uint8, [H, W, 4]; on white it differs from `image` by at most one
-        level.
+        RGBA with straight alpha, uint8, [H, W, 4]; on white it differs from `image` by at most
+        `noise` levels.
     """
     darkness = 255 - image.astype(np.float32)  # of alpha F + (1 - alpha) white: alpha (255 - F)
     least = darkness.max(axis=-1)
-    enough = np.maximum(alpha, np.where(least > NOISE_LEVELS, least, 0))
+    is_speck = (alpha == 0) & (least > 255 * TOLERANCE)
+    enough = np.maximum(alpha, np.where((least > noise) & ~is_speck, least, 0))
     color = 255 - 255 * darkness / np.maximum(enough, 1)[..., None]
     color[enough == 0] = 255
     return np.rint(np.dstack([color.clip(0, 255), enough])).astype(np.uint8)
+
+
+def object_mask(rgba: np.ndarray) -> np.ndarray:
+    """Return the mask of an object, bool, [H, W], without what is faint in its alpha."""
+    return rgba[..., 3] > FAINT_ALPHA
+
+
+def without_veil(rgba: np.ndarray) -> np.ndarray:
+    """Clear faint alpha away from the object, such as a matting leaves it, RGBA, [H, W, 4]."""
+    near = binary_dilation(object_mask(rgba), iterations=FAINT_EDGE_PX)
+    return rgba * near[..., None]
 
 
 # -- soft silhouettes

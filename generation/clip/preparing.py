@@ -25,14 +25,13 @@ from generation.clip.cropping import (
     fixed_crop,
     following_crop,
 )
-from generation.clip.matting import alpha_on_white, cut_from_white, mask_on_white
+from generation.clip.matting import cut_from_uniform, cut_from_white, object_mask, without_veil
 from generation.clip.reading import FrameSelection, read_clip
 from recon.errors import InputError
 from recon.grid.grid import composite
 
 MIN_SIZE, MAX_SIZE = 16, 4096
 MIN_RATIO = 0.1
-BUSY_BORDER = 0.6  # fraction of non-white border pixels above which the background is not white
 SIDES = ("top", "left", "bottom", "right")
 
 
@@ -42,8 +41,8 @@ class SquareClip(NamedTuple):
     Attributes:
         images: RGBA, sRGB with straight alpha, uint8, [T, size, size, 4].
         fps: frames per second at which they play at the source's speed.
-        alpha_known: whether alpha comes from the source; else it was estimated from the white
-            background.
+        alpha_known: whether alpha comes from the source or a segmentation; else it was estimated
+            from the background's uniform color.
         source_frames: frame numbers in the source, T of them.
         crop: squares of the source that were cut out.
         warnings: sentences about what may spoil the result.
@@ -76,8 +75,9 @@ class Clip:
     """Frames of one object at the resolution of the source.
 
     Attributes:
-        frames: sRGB, with straight alpha if the source has any, uint8, [T, H, W, 3 or 4].
+        frames: RGBA, sRGB with straight alpha, uint8, [T, H, W, 4].
         fps: frames per second at which they play at the source's speed.
+        alpha_known: see `SquareClip`.
         source_frames: frame numbers in the source, T of them.
         recenter: whether the square follows the object instead of staying in one place.
         warnings: sentences about what may spoil the result.
@@ -85,19 +85,15 @@ class Clip:
 
     frames: np.ndarray
     fps: float
+    alpha_known: bool
     source_frames: tuple[int, ...]
     recenter: bool
     warnings: tuple[str, ...]
 
     @property
-    def alpha_known(self) -> bool:
-        """Whether the frames have alpha; else it is estimated from the white background."""
-        return self.frames.shape[-1] == 4
-
-    @property
     def mask(self) -> np.ndarray:
         """Mask of the object, bool, [T, H, W]."""
-        return np.stack([_mask(frame) for frame in self.frames])
+        return np.stack([object_mask(frame) for frame in self.frames])
 
     def crop(self, ratio: float, around_object: bool = False) -> Crop:
         """Choose the squares to cut.
@@ -112,7 +108,7 @@ class Clip:
         """
         if not MIN_RATIO <= ratio <= 1:
             raise InputError(f"expected a ratio from {MIN_RATIO} to 1, found {ratio:g}")
-        boxes = np.stack([bounding_box(_mask(frame)) for frame in self.frames])
+        boxes = np.stack([bounding_box(object_mask(frame)) for frame in self.frames])
         if self.recenter:
             return following_crop(boxes, ratio)
         if around_object:
@@ -133,7 +129,7 @@ class Clip:
         if not MIN_SIZE <= size <= MAX_SIZE:
             raise InputError(f"expected a size from {MIN_SIZE} to {MAX_SIZE}, found {size}")
         crop = self.crop(ratio, around_object)
-        cut = cut_square if self.alpha_known else _square_from_white
+        cut = cut_square if self.alpha_known else _square_over_white
         squares = [cut(frame, crop, t, size) for t, frame in enumerate(self.frames)]
         return SquareClip(
             np.stack(squares), self.fps, self.alpha_known, self.source_frames, crop, self.warnings
@@ -150,7 +146,7 @@ def load_clip(
     recenter: bool = False,
     remove_background: bool = False,
 ) -> Clip:
-    """Read a clip of one object with a transparent or white background.
+    """Read a clip of one object with a transparent background or one of uniform color.
 
     Args:
         path: video, animated GIF or folder of images.
@@ -172,16 +168,34 @@ def load_clip(
     Example:
         >>> clip = load_clip("robot.mp4")
         >>> clip.frames.shape
-        (21, 512, 512, 3)
+        (21, 512, 512, 4)
     """
     path = Path(path)
     source = read_clip(path, FrameSelection(frames, start, stop, fps))
-    images = source.images
-    if remove_background and images.shape[-1] == 3:
-        images = matting.remove_background(images)
-    outlines = [_outline(_mask(image)) for image in images]
-    _check_outlines(outlines, images.shape[-1] == 4, path)
-    return Clip(images, source.fps, source.source_frames, recenter, _warnings(outlines))
+    alpha_known = source.images.shape[-1] == 4 or remove_background
+    if source.images.shape[-1] == 4:
+        images = np.stack([without_veil(image) for image in source.images])
+    elif remove_background:
+        images = matting.remove_background(source.images)
+    else:
+        images = _cut_from_uniform(source.images, path)
+    outlines = [_outline(object_mask(image)) for image in images]
+    if all(outline.empty for outline in outlines):
+        found = "alpha is empty" if alpha_known else "there is nothing but background"
+        raise InputError(f"expected an object, but {found} in all {len(images)} frames", path)
+    warnings = _warnings(outlines)
+    return Clip(images, source.fps, alpha_known, source.source_frames, recenter, warnings)
+
+
+def _cut_from_uniform(images: np.ndarray, path: Path) -> np.ndarray:
+    found = cut_from_uniform(images)
+    if found is None:
+        raise InputError(
+            "expected a background that is transparent or of one color, but the pixels along the "
+            "border differ; pass --remove-background, or edit the video",
+            path,
+        )
+    return found
 
 
 class Outline(NamedTuple):
@@ -189,47 +203,27 @@ class Outline(NamedTuple):
 
     Attributes:
         empty: whether the mask has no pixel.
-        border: fraction of the image's border pixels that are in the mask.
         sides: whether the mask touches the top, left, bottom and right of the image.
     """
 
     empty: bool
-    border: float
     sides: tuple[bool, ...]
-
-
-def _mask(image: np.ndarray) -> np.ndarray:
-    return image[..., 3] > 0 if image.shape[-1] == 4 else mask_on_white(image)
 
 
 def _outline(mask: np.ndarray) -> Outline:
     sides = (mask[0], mask[:, 0], mask[-1], mask[:, -1])
-    border = float(np.concatenate(sides).mean())
-    return Outline(not mask.any(), border, tuple(bool(side.any()) for side in sides))
+    return Outline(not mask.any(), tuple(bool(side.any()) for side in sides))
 
 
-def _square_from_white(image: np.ndarray, crop: Crop, frame: int, size: int) -> np.ndarray:
-    """Cut a square as `cut_square` does; estimate alpha before enlarging, while edges are sharp."""
-    square = composite(cut_square(image, crop, frame, size))
-    if crop.side >= size:
-        return cut_from_white(square, alpha_on_white(square))
-    alpha = Image.fromarray(alpha_on_white(composite(cut_square(image, crop, frame, crop.side))))
-    return cut_from_white(square, np.asarray(alpha.resize((size, size), Image.Resampling.BICUBIC)))
+def _square_over_white(rgba: np.ndarray, crop: Crop, frame: int, size: int) -> np.ndarray:
+    """Cut a square as `cut_square` does, but resize what is seen over white.
 
-
-def _check_outlines(outlines: Sequence[Outline], alpha_known: bool, path: Path) -> None:
-    """Raise InputError where the object cannot be separated from the background."""
-    T = len(outlines)
-    if all(outline.empty for outline in outlines):
-        found = "alpha is empty" if alpha_known else "there is nothing but white"
-        raise InputError(f"expected an object, but {found} in all {T} frames", path)
-    busy = sum(outline.border > BUSY_BORDER for outline in outlines)
-    if not alpha_known and busy > T / 2:
-        raise InputError(
-            f"expected a white or transparent background, but it is not white in {busy} of {T} "
-            "frames; pass --remove-background, or edit the video",
-            path,
-        )
+    SV4D's preprocessing does so with clips without alpha, and resizing changes edges a bit.
+    """
+    seen = composite(cut_square(composite(rgba), crop, frame, size))
+    # not Lanczos, which leaves a halo of faint alpha around the object
+    alpha = cut_square(rgba, crop, frame, size, Image.Resampling.BICUBIC)[..., 3]
+    return cut_from_white(seen, alpha)
 
 
 def _warnings(outlines: Sequence[Outline]) -> tuple[str, ...]:

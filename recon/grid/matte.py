@@ -17,10 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-TOLERANCE = 12 / 255  # deviation from a uniform color caused by video compression
+TOLERANCE = 12 / 255  # deviation from a uniform color caused by video compression, at least
+MAX_TOLERANCE = 24 / 255  # for images of low quality
 UNIFORM_SHARE = 0.6  # of the border pixels; the others may belong to an object at the border
-SPECK, SPECK_PX = 3 * TOLERANCE, 16  # noise beside edges in JPEG and H.264
+SPECK, SPECK_PX = 3 * TOLERANCE, 64  # noise beside edges; 8² is a block of JPEG
 BAND_PX = 2.0
+MARGIN_PX = 8  # background around the object that is looked at
 WINDOW_PX = 2  # largest distance of a neighbor in rows and columns
 
 # Limits of gaps, from renders of four objects with their true masks, clean and as JPEG and H.264,
@@ -43,11 +45,16 @@ def border_color(images: np.ndarray) -> np.ndarray | None:
     Returns:
         sRGB in [0, 1], [3].
     """
-    sides = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
-    border = np.concatenate([side[..., :3].reshape(-1, 3) for side in sides]) / 255
-    color = np.median(border, axis=0)
-    close = np.abs(border - color).max(axis=-1) <= TOLERANCE
+    colors = border_pixels(images) / 255
+    color = np.median(colors, axis=0)
+    close = np.abs(colors - color).max(axis=-1) <= TOLERANCE
     return color if close.mean() >= UNIFORM_SHARE else None
+
+
+def border_pixels(images: np.ndarray) -> np.ndarray:
+    """Return the RGB of the pixels along the borders of images [M, H, W, 3 or more], [N, 3]."""
+    sides = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
+    return np.concatenate([side[..., :3].reshape(-1, 3) for side in sides])
 
 
 def matte(image: np.ndarray, background: np.ndarray) -> np.ndarray:
@@ -60,13 +67,35 @@ def matte(image: np.ndarray, background: np.ndarray) -> np.ndarray:
     Returns:
         RGBA with straight alpha, uint8, [H, W, 4]; composited over `background` it equals `image`.
     """
-    rgb = image[..., :3].astype(np.float32) / 255
-    deviation = np.abs(rgb - background).max(axis=-1)
-    close = _without_specks(deviation)
+    deviation = np.abs(image[..., :3] - np.float32(255) * background).max(axis=-1) / 255
+    place = _place(deviation > TOLERANCE)
+    result = np.empty((*image.shape[:2], 4), np.uint8)
+    result[..., :3], result[..., 3] = np.rint(255 * background), 0
+    if place is not None:
+        smallest_gap = max(GAP_PX, GAP_SHARE * deviation.size)
+        result[place] = _matte(image[place], deviation[place], background, smallest_gap)
+    return result
+
+
+def _place(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """Return the box around a mask and the pixels near it, or None if the mask is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return None
+    top, left = max(0, rows[0] - MARGIN_PX), max(0, columns[0] - MARGIN_PX)
+    return slice(top, rows[-1] + 1 + MARGIN_PX), slice(left, columns[-1] + 1 + MARGIN_PX)
+
+
+def _matte(
+    image: np.ndarray, deviation: np.ndarray, background: np.ndarray, smallest_gap: float
+) -> np.ndarray:
+    """Cut out the object as `matte` does, in the part of the image that has all of it."""
+    close = _without_specks(deviation, _tolerance(deviation))
     outside = _flood_from_border(close)
     if not outside.any():
-        return np.concatenate([image[..., :3], np.full_like(image[..., :1], 255)], axis=-1)
-    outside = outside | _enclosed_background(deviation, close, outside)
+        return np.dstack([image[..., :3], np.full(outside.shape, 255, np.uint8)])
+    outside = outside | _enclosed_background(deviation, close, outside, smallest_gap)
+    rgb = image[..., :3].astype(np.float32) / 255
     band = ~outside & (np.asarray(ndimage.distance_transform_edt(~outside)) <= BAND_PX)
     alpha = np.where(outside, 0.0, 1.0)
     rgb[outside] = background
@@ -81,18 +110,30 @@ def _flood_from_border(close: np.ndarray) -> np.ndarray:
     return ndimage.binary_propagation(seeds, mask=close)
 
 
-def _without_specks(deviation: np.ndarray) -> np.ndarray:
+def _tolerance(deviation: np.ndarray) -> float:
+    """Return the deviation up to which pixels have the background's color, by the noise.
+
+    The noise is that around what certainly is the object, where compression is worst.
+    """
+    distance = np.asarray(ndimage.distance_transform_edt(deviation <= 5 * TOLERANCE))
+    around = (distance > BAND_PX) & (distance <= MARGIN_PX)
+    if not around.any():
+        return TOLERANCE
+    return float(np.clip(5 * np.median(deviation[around]), TOLERANCE, MAX_TOLERANCE))
+
+
+def _without_specks(deviation: np.ndarray, tolerance: float) -> np.ndarray:
     """Find what has the background's color, specks of compression in it included, bool, [H, W]."""
-    close = deviation <= TOLERANCE
-    labels, count = ndimage.label(~close, np.ones((3, 3)))
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
-    peaks = np.zeros(count + 1)
+    close = deviation <= tolerance
+    labels = _connected(~close, diagonally=True)
+    areas = np.bincount(labels.ravel())
+    peaks = np.zeros(len(areas))
     np.maximum.at(peaks, labels.ravel(), deviation.ravel())
     return close | ((areas <= SPECK_PX) & (peaks <= SPECK))[labels]
 
 
 def _enclosed_background(
-    deviation: np.ndarray, close: np.ndarray, outside: np.ndarray
+    deviation: np.ndarray, close: np.ndarray, outside: np.ndarray, smallest_gap: float
 ) -> np.ndarray:
     """Find the gaps that the object encloses, such as between legs.
 
@@ -104,14 +145,15 @@ def _enclosed_background(
         deviation: from the background's color, in [0, 1], [H, W].
         close: what has the background's color, bool, [H, W].
         outside: the background that is connected to the border, bool, [H, W], not empty.
+        smallest_gap: area in pixels.
 
     Returns:
         bool, [H, W].
     """
-    labels, _ = ndimage.label(close & ~outside)
+    labels = _connected(close & ~outside)
     areas = np.bincount(labels.ravel())
     areas[0] = 0
-    candidates = np.flatnonzero(areas >= max(GAP_PX, GAP_SHARE * deviation.size))
+    candidates = np.flatnonzero(areas >= smallest_gap)
     found = np.zeros_like(outside)
     if len(candidates) == 0:
         return found
@@ -169,6 +211,13 @@ class _Edge(NamedTuple):
         )
 
 
+def _connected(mask: np.ndarray, diagonally: bool = False) -> np.ndarray:
+    """Number the connected parts of a mask from 1 on; 0 is outside of it, int32, [H, W]."""
+    labels = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, ndimage.generate_binary_structure(2, 1 + diagonally), output=labels)
+    return labels
+
+
 def _noise_at_outline(deviation: np.ndarray, outside: np.ndarray) -> float:
     """Return the mean deviation of the background beside the object, where compression puts it."""
     distance = np.asarray(ndimage.distance_transform_edt(outside))
@@ -184,7 +233,7 @@ def _core(region: np.ndarray) -> np.ndarray:
 
 def _largest_island(region: np.ndarray) -> int:
     """Return the area in pixels of the largest hole in a mask."""
-    labels, _ = ndimage.label(ndimage.binary_fill_holes(region) & ~region)
+    labels = _connected(np.asarray(ndimage.binary_fill_holes(region)) & ~region)
     return int(np.bincount(labels.ravel())[1:].max(initial=0))
 
 

@@ -304,5 +304,5 @@ def test_a_video_in_grey_is_read(pipeline, tmp_path):
 
 
 def test_an_image_without_an_object_is_refused(pipeline, tmp_path):
-    with pytest.raises(InputError, match="nothing but white in all 2 frames"):
+    with pytest.raises(InputError, match="nothing but background in all 2 frames"):
         grid_of(pipeline, frames_folder(tmp_path / "x", white(2)))

@@ -12,11 +12,11 @@ from scipy.ndimage import gaussian_filter
 from generation.clip import matting
 from generation.clip.matting import (
     EDGE,
-    alpha_on_white,
-    cut_from_white,
+    cut_from_uniform,
     cut_soft_silhouette,
-    mask_on_white,
+    object_mask,
     remove_background,
+    without_veil,
 )
 from recon.errors import WeightsError
 from recon.grid.grid import composite
@@ -129,37 +129,48 @@ def disc_over_white(noise: float = 0.0, size: int = 48) -> np.ndarray:
     return np.rint(image.clip(0, 255)).astype(np.uint8)
 
 
-def alpha_from_white(image: np.ndarray) -> np.ndarray:
-    return cut_from_white(image, alpha_on_white(image))
-
-
-def test_background_pixels_are_those_with_a_high_mean_color():
-    image = np.array([[[250, 250, 250], [251, 251, 251], [255, 255, 240], [255, 255, 242]]])
-    assert mask_on_white(image.astype(np.uint8)).tolist() == [[True, False, True, False]]
+def from_white(image: np.ndarray) -> np.ndarray:
+    cut = cut_from_uniform(image[None])
+    assert cut is not None
+    return cut[0]
 
 
 def test_the_cut_out_looks_the_same_over_white():
     rng = np.random.default_rng(1)
-    shadow = np.linspace(220, 255, 64).astype(np.uint8)[None, :, None].repeat(24, 0).repeat(3, 2)
-    for image in (
-        disc_over_white(),
-        disc_over_white(noise=3),
-        shadow,
-        rng.integers(0, 256, (32, 32, 3), dtype=np.uint8),
-    ):
-        over = composite(alpha_from_white(image))
+    shadow = disc_over_white()
+    shadow[34:44, 8:-8] -= np.linspace(40, 0, 10).astype(np.uint8)[:, None, None]
+    inside = np.pad(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8), 4, constant_values=255)
+    for image in (disc_over_white(), shadow, inside[:, :, 4:-4]):
+        over = composite(from_white(image))
         assert np.abs(over.astype(int) - image).max() <= 1
 
 
 def test_the_object_is_opaque_and_what_is_white_is_empty():
-    alpha = alpha_from_white(disc_over_white())[..., 3]
+    alpha = from_white(disc_over_white())[..., 3]
     assert alpha[24, 24] == 255 and (alpha[16:32, 16:32] == 255).all()
     assert (alpha[:8] == 0).all() and (alpha[:, -8:] == 0).all()
 
 
-def test_deviations_of_one_level_from_white_are_transparent():
-    image = np.random.default_rng(0).integers(254, 256, (24, 24, 3), dtype=np.uint8)
-    assert (alpha_from_white(image)[..., 3] == 0).all()
+@pytest.mark.parametrize("least", [254, 250, 244])
+def test_noise_of_a_white_background_is_transparent(least):
+    image = np.random.default_rng(0).integers(least, 256, (24, 24, 3), dtype=np.uint8)
+    assert (from_white(image)[..., 3] == 0).mean() > 0.97
+    assert not object_mask(from_white(image)).any()
+
+
+def test_a_busy_background_has_no_alpha():
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    assert cut_from_uniform(images) is None
+
+
+def test_a_veil_is_cleared_and_the_soft_edge_of_the_object_stays():
+    rgba = from_white(disc_over_white())
+    veiled = rgba.copy()
+    veiled[..., 3] = np.maximum(rgba[..., 3], 3)
+    cleared = without_veil(veiled)
+    assert np.array_equal(object_mask(cleared), object_mask(rgba))
+    assert (cleared[..., 3] >= rgba[..., 3]).all()
+    assert not cleared[:8, :, 3].any()
 
 
 SIZE, RADIUS = 96, 24

@@ -1,6 +1,7 @@
 """Clips become square frames that look over white as SV4D's own preparation makes them."""
 
 import math
+from pathlib import Path
 
 import av
 import numpy as np
@@ -13,6 +14,8 @@ from generation.clip.preparing import SquareClip, load_clip
 from recon.errors import InputError
 from recon.grid.grid import composite
 from recon.media import write_png, write_video
+
+REPORTS = Path(__file__).parent / "reports"
 
 
 def prepare(path, size: int = 64, ratio: float = 0.9, **options) -> SquareClip:
@@ -164,15 +167,57 @@ def test_alpha_that_is_empty_everywhere_is_refused(tmp_path):
 
 def test_nothing_but_white_is_refused(tmp_path):
     frames = np.full((6, 32, 32, 3), 255, np.uint8)
-    with pytest.raises(InputError, match="nothing but white in all 6 frames"):
+    with pytest.raises(InputError, match="nothing but background in all 6 frames"):
         prepare(write_frames(tmp_path / "x", frames))
 
 
-@pytest.mark.parametrize("color", [(0, 0, 0), (0, 1, 0), (0.9, 0.9, 0.9)])
-def test_a_background_that_is_not_white_is_refused(tmp_path, color):
-    frames = composite(moving_disc(), color)
-    with pytest.raises(InputError, match="not white in 6 of 6 frames"):
+@pytest.mark.parametrize("color", [(0, 0, 0), (0, 1, 0), (0.9, 0.9, 0.9), (0.5, 0.5, 0.5)])
+def test_an_object_is_cut_out_of_a_background_of_any_color(tmp_path, color):
+    frames = moving_disc()
+    clip = prepare(write_frames(tmp_path / "x", composite(frames, color)))
+    known = prepare(write_frames(tmp_path / "known", frames))
+    assert not clip.alpha_known and clip.warnings == () and clip.crop == known.crop
+    difference = composite(clip.images).astype(int) - composite(known.images)
+    assert np.abs(difference).mean() < 1
+    assert ((known.images[..., 3] > 127) != (clip.images[..., 3] > 127)).mean() < 0.01
+
+
+@pytest.mark.parametrize("name", ["noisy_white.avi", "green.mp4"])
+def test_a_noisy_or_green_background_changes_the_crop_by_a_few_percent_only(name):
+    clean, clip = prepare(REPORTS / "clean.m4v"), prepare(REPORTS / name)
+    assert clip.crop.side == pytest.approx(clean.crop.side, rel=0.07) and clip.warnings == ()
+
+
+def test_a_busy_background_is_refused(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (6, 72, 72, 3), dtype=np.uint8)
+    with pytest.raises(InputError, match=r"border differ; pass --remove-background"):
         prepare(write_frames(tmp_path / "x", frames))
+
+
+def test_a_veil_of_faint_alpha_is_not_the_object(tmp_path):
+    frames = moving_disc()
+    known = prepare(write_frames(tmp_path / "known", frames))
+    veil = np.random.default_rng(0).integers(1, 4, frames.shape[:3], dtype=np.uint8)
+    frames[..., 3] = np.maximum(frames[..., 3], veil)
+    clip = prepare(write_frames(tmp_path / "x", frames))
+    assert clip.crop == known.crop and clip.warnings == ()
+    np.testing.assert_allclose(composite(clip.images), composite(known.images), atol=4)
+    assert not clip.images[0, :2, :, 3].any()
+
+
+@pytest.mark.parametrize("quality", [75, 90])
+def test_noise_of_compression_is_not_the_object(tmp_path, quality):
+    frames = moving_disc()
+    known = prepare(write_frames(tmp_path / "known", frames))
+    (tmp_path / "x").mkdir()
+    noise = np.random.default_rng(0).normal(0, 3, (6, 72, 72, 3))
+    for t, frame in enumerate(composite(frames) + noise):
+        noisy = Image.fromarray(np.rint(frame.clip(0, 255)).astype(np.uint8))
+        noisy.save(tmp_path / "x" / f"{t}.jpg", quality=quality, subsampling=0)
+    clip = prepare(tmp_path / "x")
+    assert clip.warnings == () and clip.crop.side == pytest.approx(known.crop.side, rel=0.08)
+    outside = known.images[..., 3] == 0
+    assert (clip.images[outside][:, 3] <= 12).mean() > 0.98
 
 
 def test_a_background_that_is_not_white_can_be_removed(tmp_path, monkeypatch):
@@ -207,8 +252,8 @@ def test_sizes_and_ratios_out_of_range_are_refused(tmp_path, size, ratio):
 def test_a_clip_keeps_the_resolution_of_its_source_and_has_a_mask(tmp_path):
     frames = moving_disc(height=72, width=96)
     clip = load_clip(write_frames(tmp_path / "x", frames))
-    assert np.array_equal(clip.frames, frames)
-    assert np.array_equal(clip.mask, frames[..., 3] > 0)
+    np.testing.assert_array_equal(composite(clip.frames), composite(frames))
+    assert np.array_equal(clip.mask, frames[..., 3] > 12)
     assert clip.crop(0.9) == clip.square(64, 0.9).crop
 
 
