@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from recon.errors import InputError
-from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
+from recon.grid.view_cameras import SV4D_DISTANCE, SV4D_FOV_DEG
 
 MODELS = ("lift", "mini", "sv4d2", "sv4d2_8views", "sv4d", "4dvd")
 CASCADES = ("mini", "4dvd")

@@ -17,7 +17,7 @@ from recon.devices import resolve_device
 from recon.errors import GridError, InputError
 from recon.grid import Camera, Grid, grid_from_views, read_grid
 from recon.grid.cameras import common_focus
-from recon.grid.view_videos import read_view_videos
+from recon.grid.view_clips import read_clips
 from recon.metrics import bounding_box, psnr, silhouette_iou, ssim
 from recon.rendering import render_gaussians
 from recon.scene import DESCRIPTION, Scene, load_scene
@@ -256,5 +256,5 @@ def _grid_of_videos(paths: Sequence[Path], truth: Grid) -> Grid:
     """Make a grid of one video per view, with the cameras of the ground truth."""
     if len(paths) != truth.V:
         raise InputError(f"expected one video for each of the {truth.V} views, found {len(paths)}")
-    videos = read_view_videos(paths)
-    return grid_from_views(truth.cameras, videos.images, videos.fps, videos.alpha_known)
+    clips = read_clips(paths)
+    return grid_from_views(truth.cameras, clips.images, clips.fps, clips.alpha_known)

@@ -1,4 +1,4 @@
-"""`fourdvd grid`: make a grid from the per-view videos of another model."""
+"""`fourdvd grid`: make a grid from the per-view videos of another model or of cameras."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from fourdvd_cli.options import (
     FovOption,
     OverwriteOption,
     QuietOption,
+    Up,
+    UpOption,
     VerboseOption,
     parse_degrees,
 )
 
 
 def grid(
-    videos: Annotated[
-        list[Path],
-        typer.Argument(metavar="VIDEO...", help="One video per view, in the order of views."),
-    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -35,15 +33,36 @@ def grid(
             rich_help_panel=OUTPUT,
         ),
     ],
+    clips: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="VIEW...",
+            help="One video, or folder of images, per view; may be left out if --cameras names "
+            "the videos.",
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
+    cameras: Annotated[
+        Path | None,
+        typer.Option(
+            "--cameras",
+            metavar="FILE",
+            help="Cameras of the views: transforms.json of nerfstudio or D-NeRF, or cameras.json "
+            "of 4DAnyone. Views and cameras of the same names belong together, else those in the "
+            "same place.",
+            show_default="on a sphere, as the options below say",
+            rich_help_panel=CAMERAS,
+        ),
+    ] = None,
+    up: UpOption = Up.auto,
     azimuths: Annotated[
         Degrees | None,
         typer.Option(
             "--azimuths",
             metavar="DEG,DEG,...",
             parser=parse_degrees,
-            help="Azimuth of each camera in degrees, counter-clockwise seen from above; 0 is the "
-            "front.",
+            help="Azimuth of each camera, or of those of one ring, in degrees, counter-clockwise "
+            "seen from above; 0 is the front.",
             show_default="evenly spaced, the first in front",
             rich_help_panel=CAMERAS,
         ),
@@ -54,13 +73,42 @@ def grid(
             "--elevation",
             metavar="DEG,...",
             parser=parse_degrees,
-            help="Elevation of the cameras above the horizon in degrees; one for all, or one per "
-            "video.",
+            help="Elevation of the cameras above the horizon in degrees; one for all, one per "
+            "view, or one per ring of equally many views, one ring after the other.",
             rich_help_panel=CAMERAS,
         ),
     ] = Degrees((0.0,)),
     fov: FovOption = 33.8,
     distance: DistanceOption = 2.0,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks",
+            metavar="DIR",
+            help="Folder with a video or folder of masks for each view, of the same name; bright "
+            "where the object is.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            metavar="N",
+            min=1,
+            help="Number of frames, evenly spaced in time.",
+            show_default="all",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    shortest: Annotated[
+        bool,
+        typer.Option(
+            "--shortest",
+            help="Cut views at the end to the length of the shortest one.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     fps: Annotated[
         float | None,
         typer.Option(
@@ -69,23 +117,39 @@ def grid(
             min=1,
             max=240,
             help="Frame rate of the grid in frames per second.",
-            show_default="that of the videos",
+            show_default="that of the videos; 10 for folders",
             rich_help_panel=INPUT,
         ),
     ] = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Make a grid from the per-view videos of another multi-view model."""
+    """Make a grid from per-view videos, or folders of images, and their cameras."""
     console.configure(quiet, verbose)
+    from recon.errors import InputError
     from recon.grid import write_grid
-    from recon.grid.view_videos import grid_from_videos
+    from recon.grid.view_cameras import orbit_view_cameras, read_view_cameras
+    from recon.grid.view_clips import grid_from_clips
     from recon.output import check_output
 
     check_output(output, overwrite)
-    around = [360.0 * view / len(videos) for view in range(len(videos))]
-    made = grid_from_videos(
-        videos, azimuths.values if azimuths else around, elevations.values, fov, distance, fps
+    if cameras is None:
+        if not clips:
+            raise InputError("expected a video or folder of images per view, or --cameras")
+        angles = azimuths.values if azimuths else None
+        found = orbit_view_cameras(len(clips), angles, elevations.values, fov, distance)
+    elif azimuths is not None:
+        raise InputError("expected either --cameras or --azimuths, found both")
+    else:
+        found = read_view_cameras(cameras)
+    made = grid_from_clips(
+        clips or [],
+        found,
+        masks=masks,
+        frames=frames,
+        shortest=shortest,
+        fps=fps,
+        up=up.value,
     )
     write_grid(made, output, overwrite)
     console.say(f"wrote {output}: {made.V} views of {made.T} frames")

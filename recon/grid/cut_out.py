@@ -52,7 +52,7 @@ def with_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         RGBA, uint8, [H, W, 4].
     """
     luminance, alpha = mask[..., :3].max(axis=-1), mask[..., 3]
-    inside = alpha if alpha.min() < 255 and np.ptp(luminance) == 0 else luminance
+    inside = alpha if alpha.min() < 255 and alpha.any() else luminance  # also cut-outs are masks
     values = np.unique(inside)
     if len(values) <= 2 and values[-1] > 0:  # such as 0 and 1, or the color of a palette
         inside = np.where(inside == values[-1], 255, 0).astype(np.uint8)
@@ -77,7 +77,8 @@ def warn_of_background(images: np.ndarray) -> None:
     if 2 * opaque > len(images):
         _log.warning(
             "nothing is cut out of %d of %d images: their background becomes part of the object; "
-            "give the images alpha, masks (`mask_path`), or a background of one color",
+            "give the images alpha, masks (`mask_path`, `fourdvd grid --masks`), or a background "
+            "of one color",
             opaque,
             len(images),
         )

@@ -185,8 +185,11 @@ def grid_from_views(
     fps: float = 10.0,
     alpha_known: bool = True,
     input_view: int | None = None,
+    *,
+    times: np.ndarray | None = None,
+    R_world_source: np.ndarray | None = None,
 ) -> Grid:
-    """Make a full grid whose T frames are evenly spaced over [0, 1].
+    """Make a full grid of V × T images.
 
     Args:
         cameras: V cameras.
@@ -194,9 +197,11 @@ def grid_from_views(
         fps: frames per second.
         alpha_known: see `Grid`.
         input_view: see `Grid`.
+        times: see `Grid`; None: evenly spaced over [0, 1].
+        R_world_source: see `Grid`; None: the identity.
 
     Raises:
-        GridError: shapes or the input view are not valid.
+        GridError: shapes, times or the input view are not valid.
     """
     if images.ndim != 5 or len(images) != len(cameras):
         raise GridError(
@@ -205,13 +210,14 @@ def grid_from_views(
     V, T = images.shape[:2]
     return Grid(
         cameras=tuple(cameras),
-        times=frame_times(T),
+        times=frame_times(T) if times is None else times,
         images=images.reshape(V * T, *images.shape[2:]),
         view=np.repeat(np.arange(V), T),
         frame=np.tile(np.arange(T), V),
         fps=fps,
         alpha_known=alpha_known,
         input_view=input_view,
+        R_world_source=np.eye(3) if R_world_source is None else R_world_source,
     )
 
 

@@ -39,7 +39,7 @@ class ImageFiles:
         try:
             path = self._find(file_path)
             if path.is_dir():
-                raise GridError("expected an image file, found a folder", path)
+                raise GridError("expected a file, found a folder", path)
         except (OSError, ValueError, RuntimeError) as error:
             raise GridError(
                 f"file_path {file_path[:99]!r} is not a valid path ({error})", self._json_path

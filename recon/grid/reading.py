@@ -8,27 +8,24 @@ Letters: V cameras, T times, M images. All cheap checks come before the first pi
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from recon.errors import GridError
-from recon.grid.cameras import Camera, pad_offsets
-from recon.grid.cut_out import warn_of_background, with_alpha, with_mask
+from recon.grid.cameras import Camera
+from recon.grid.cut_out import warn_of_background
 from recon.grid.grid import Grid
+from recon.grid.grouping import group_frames, group_views
 from recon.grid.image_files import ImageFiles
 from recon.grid.initial_gaussians import InitialGaussians, read_initial_gaussians
-from recon.grid.lens import Distortion, undistort
+from recon.grid.lens import Distortion
 from recon.grid.orientation import rotated, rotation_of_grid
+from recon.grid.pixels import ImageSource, common_size, read_pixels
 from recon.grid.transforms import PosedImage, Transforms, read_transforms
 from recon.media import image_size, read_image
-
-MAX_GRID_BYTES = 8 * 2**30
-DECIMALS = 6  # poses and times are compared after rounding, as JSON files contain rounded numbers
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +71,7 @@ def read_grid(
     entries, paths = _existing(entries, files, json_path, skip_missing)
     masks = [None if e.mask_path is None else files.find(e.mask_path) for e in entries]
     sizes = [image_size(path) for path in paths]
-    size = _canvas(sizes)
+    size = common_size(sizes, len(sizes))
     own_cameras = [_camera(e, *own, json_path) for e, own in zip(entries, sizes, strict=True)]
     rotation = _rotation(transforms, own_cameras, up, json_path)
     earlier = transforms.R_world_source
@@ -83,11 +80,8 @@ def read_grid(
         views = group_views(entries, cameras)
         frames = group_frames(entries, views.of_image)
         order = np.lexsort((frames.of_image, views.of_image))
-        images, alpha_known = _read_images(
-            [
-                _Source(paths[i], masks[i], sizes[i], own_cameras[i], entries[i].distortion)
-                for i in order
-            ],
+        images, alpha_known = read_pixels(
+            [_source(paths[i], masks[i], own_cameras[i], entries[i].distortion) for i in order],
             size,
         )
         if not transforms.is_ours:  # else whoever wrote it was warned
@@ -221,17 +215,6 @@ def _existing(
     return [entry for entry, _ in present], [path for _, path in present]
 
 
-def _canvas(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the height and width that hold all images, and check the memory they take."""
-    height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
-    if len(sizes) * height * width * 4 > MAX_GRID_BYTES:
-        raise GridError(
-            f"{len(sizes)} images of {width}×{height} pixels take more than "
-            f"{MAX_GRID_BYTES >> 30} GiB; resize them"
-        )
-    return height, width
-
-
 def _camera(entry: PosedImage, height: int, width: int, json_path: Path) -> Camera:
     try:
         return entry.camera(height, width)
@@ -267,197 +250,18 @@ def _initial_gaussians(
     return read_initial_gaussians(files.find(file_path), numbers.index(number))
 
 
-class _Source(NamedTuple):
-    """An image to read.
-
-    Attributes:
-        path: its file.
-        mask: file of its mask, or None.
-        size: height and width in pixels.
-        camera: camera of that size.
-        distortion: its lens, or None.
-    """
-
-    path: Path
-    mask: Path | None
-    size: tuple[int, int]
-    camera: Camera
-    distortion: Distortion | None
-
-
-def _read_images(sources: Sequence[_Source], size: tuple[int, int]) -> tuple[np.ndarray, bool]:
-    """Read images with their alpha, padded to one size; also return whether all had alpha."""
-    images = np.zeros((len(sources), *size, 4), dtype=np.uint8)
-    known = True
-    for own in sorted({source.size for source in sources}):
-        chosen = [index for index, source in enumerate(sources) if source.size == own]
-        group = (
-            images if len(chosen) == len(sources) else np.empty((len(chosen), *own, 4), np.uint8)
-        )
-        _read_into(group, [sources[index].path for index in chosen])
-        known &= _with_masks_or_alpha(group, [sources[index].mask for index in chosen])
-        for k, index in enumerate(chosen):
-            source = sources[index]
-            if source.distortion is not None:
-                group[k] = undistort(group[k], source.camera, source.distortion)
-        if group is not images:
-            top, left = pad_offsets(own, size)
-            images[chosen, top : top + own[0], left : left + own[1]] = group
-    return images, known
-
-
-def _read_into(target: np.ndarray, paths: Sequence[Path]) -> None:
-    def read(index: int) -> None:
-        target[index] = read_image(paths[index])
-
-    with ThreadPoolExecutor() as pool:  # PNG is decoded outside the GIL
-        list(pool.map(read, range(len(paths))))
-
-
-def _with_masks_or_alpha(images: np.ndarray, masks: Sequence[Path | None]) -> bool:
-    """Give images alpha, in place; also return whether all of them had it, or a mask."""
-    masked = np.array([mask is not None for mask in masks])
-    known = True
-    if not masked.all():
-        rest, known = with_alpha(images[~masked] if masked.any() else images)
-        images[~masked] = rest
-    for index in np.flatnonzero(masked):
-        mask = masks[index]
-        assert mask is not None
-        image_size(mask)  # refuses masks that are missing or too large
-        images[index] = with_mask(images[index], read_image(mask))
-    return known
-
-
-class Views(NamedTuple):
-    """Images grouped by camera.
-
-    Attributes:
-        of_image: index of each image's camera, [M].
-        first: index of the first image of each camera, [V].
-        numbers: view number of each camera in the JSON, V of them.
-    """
-
-    of_image: np.ndarray
-    first: np.ndarray
-    numbers: tuple[int, ...]
-
-
-class Frames(NamedTuple):
-    """Images grouped by time.
-
-    Attributes:
-        of_image: index of each image's time, [M].
-        times: times in [0, 1], ascending, [T].
-        numbers: frame number of each time in the JSON, T of them.
-    """
-
-    of_image: np.ndarray
-    times: np.ndarray
-    numbers: tuple[int, ...]
-
-
-def group_views(entries: Sequence[PosedImage], cameras: Sequence[Camera]) -> Views:
-    """Group entries by their `view`, or by camera if no entry has one.
-
-    Raises:
-        ValueError: some entries lack a `view`, or one view has two different cameras.
-    """
-    poses = np.stack([_camera_numbers(camera) for camera in cameras])
-    given = _all_or_none([entry.view for entry in entries], "view")
-    if given is None:
-        _, first, index = np.unique(
-            np.round(poses, DECIMALS) + 0.0, axis=0, return_index=True, return_inverse=True
-        )  # + 0.0 makes −0 and 0 one
-        order = np.argsort(first)  # cameras in their order in the JSON
-        return Views(np.argsort(order)[index.reshape(-1)], first[order], tuple(range(len(first))))
-    numbers, first, index = np.unique(given, return_index=True, return_inverse=True)
-    moved = np.abs(poses - poses[first[index]]).max(axis=1) > 10.0 ** (1 - DECIMALS)
-    if moved.any():
-        raise ValueError(
-            f"view {given[int(moved.argmax())]} has two different cameras; give each its own "
-            "`view`, or leave `view` out of all frames"
-        )
-    return Views(index, first, tuple(int(number) for number in numbers))
-
-
-def _camera_numbers(camera: Camera) -> np.ndarray:
-    """Return pose and intrinsics of a camera as numbers, [20]."""
-    intrinsics = (camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-    return np.concatenate([camera.T_world_camera.ravel(), intrinsics])
-
-
-def group_frames(entries: Sequence[PosedImage], views: np.ndarray) -> Frames:
-    """Group entries by their `time`, by `frame` if no entry has a time, or into one group.
-
-    Args:
-        entries: M images.
-        views: index of the camera of each image, [M]; without times and frames, several images of
-            one camera are frames in the order of the number in their names.
-
-    Raises:
-        ValueError: some entries lack a `time` or `frame`, or the two disagree; or a camera has
-            several images whose order is not known.
-    """
-    numbers = _all_or_none([entry.frame for entry in entries], "frame")
-    times = _all_or_none([entry.time for entry in entries], "time")
-    if times is None and numbers is None:
-        numbers = _frames_without_times(entries, views)
-    if times is None:
-        times = np.zeros(len(entries)) if numbers is None else numbers / max(numbers.max(), 1)
-    _, first, index = np.unique(np.round(times, DECIMALS), return_index=True, return_inverse=True)
-    if numbers is None:
-        return Frames(index, times[first], tuple(range(len(first))))
-    if (numbers != numbers[first[index]]).any() or len(np.unique(numbers)) != len(first):
-        raise ValueError("`frame` and `time` disagree: each frame number must have one time")
-    return Frames(index, times[first], tuple(int(number) for number in numbers[first]))
-
-
-def _frames_without_times(entries: Sequence[PosedImage], views: np.ndarray) -> np.ndarray | None:
-    """Return frame numbers from the names of images, [M]; None if each camera has one image."""
-    if len(np.unique(views)) == len(entries):
-        if len(entries) > 1:
-            _log.warning(
-                "no `time` in the JSON: all %d images are taken as one moment; if the object "
-                "moves, give each image its `time` in [0, 1]",
-                len(entries),
-            )
-        return None
-    numbers = _numbers_in_names([entry.file_path for entry in entries], views)
-    if numbers is None:
-        count = int(np.bincount(views).max())
-        raise ValueError(
-            f"{count} images have the same camera and no `time`; give each image its `time` in "
-            "[0, 1] (or its `frame`), or a camera of its own"
-        )
-    _log.warning(
-        "no `time` in the JSON: images of one camera are taken as frames in the order of the "
-        "number in their names, evenly spaced",
+def _source(
+    path: Path, mask: Path | None, camera: Camera, distortion: Distortion | None
+) -> ImageSource:
+    return ImageSource(
+        size=(camera.height, camera.width),
+        read=lambda: read_image(path)[None],
+        read_masks=None if mask is None else lambda: _read_mask(mask)[None],
+        camera=camera,
+        distortion=distortion,
     )
-    return np.unique(numbers, return_inverse=True)[1].reshape(-1)
 
 
-def _numbers_in_names(names: Sequence[str], views: np.ndarray) -> np.ndarray | None:
-    """Return the only number of the names that differs between the images of every camera, [M]."""
-    texts = [re.findall(r"\d+", name) for name in names]
-    if len({len(text) for text in texts}) != 1:
-        return None
-    table = np.array([[int(number[-18:]) for number in text] for text in texts], dtype=np.int64)
-    fitting = [
-        column
-        for column in table.T
-        if len(np.unique(np.stack([views, column]), axis=1).T) == len(names)
-    ]
-    same = len(fitting) > 0 and all((column == fitting[0]).all() for column in fitting)
-    return fitting[0] if same else None
-
-
-def _all_or_none(values: Sequence[float | None], key: str) -> np.ndarray | None:
-    missing = sum(value is None for value in values)
-    if missing == len(values):
-        return None
-    if missing:
-        raise ValueError(
-            f"`{key}` is missing in {missing} of {len(values)} frames; give it to all or to none"
-        )
-    return np.asarray(values)
+def _read_mask(path: Path) -> np.ndarray:
+    image_size(path)  # refuses masks that are missing or too large
+    return read_image(path)

@@ -41,7 +41,7 @@ from recon.exporters.conventions import AXES, SOURCE_AXES
 from recon.exporters.options import EXPECTED_AXES, PLAYER, ExportOptions
 from recon.fitting.config import DEFAULT_MOTION, DEFAULT_QUALITY, QUALITIES
 from recon.grid.orientation import AXES as UP_AXES
-from recon.grid.view_videos import SV4D_DISTANCE, SV4D_FOV_DEG
+from recon.grid.view_cameras import SV4D_DISTANCE, SV4D_FOV_DEG
 
 
 def default_of(command, option: str):

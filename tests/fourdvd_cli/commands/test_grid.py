@@ -27,7 +27,7 @@ def test_azimuths_and_elevations_can_be_given(fourdvd, videos, tmp_path):
 def test_the_number_of_azimuths_must_match_the_videos(fourdvd, videos, tmp_path):
     outcome = fourdvd("grid", *videos, "-o", tmp_path / "grid", "--azimuths", "0,90")
     assert outcome.exit_code == 3
-    assert "4 videos" in outcome.stderr
+    assert "4 azimuths, found 2" in outcome.stderr
     assert not (tmp_path / "grid").exists()
 
 
@@ -43,3 +43,26 @@ def test_an_existing_grid_is_not_replaced(fourdvd, videos, tiny_grid_folder):
     assert outcome.exit_code == 1
     assert "--overwrite" in outcome.stderr
     assert read_grid(tiny_grid_folder).V == 4
+
+
+def test_folders_with_cameras_and_masks_become_a_grid(
+    fourdvd, tiny_grid, tiny_grid_folder, tmp_path
+):
+    """The grid's own views as folders, one of them shorter, with its JSON as the cameras."""
+    views = sorted((tiny_grid_folder / "images").iterdir())
+    (views[3] / "t002.png").unlink()
+    arguments = ["grid", *views, "-o", tmp_path / "grid", "--masks", tiny_grid_folder / "images"]
+    arguments += ["--cameras", tiny_grid_folder / "transforms.json"]
+    refused = fourdvd(*arguments)
+    assert refused.exit_code == 3 and "--shortest" in refused.stderr
+    assert fourdvd(*arguments, "--shortest", "--fps", 5).exit_code == 0
+    grid = read_grid(tmp_path / "grid")
+    assert (grid.V, grid.T, grid.fps) == (4, 2, 5)
+    np.testing.assert_allclose(grid.cameras[1].viewmat, tiny_grid.cameras[1].viewmat, atol=1e-6)
+    np.testing.assert_array_equal(grid.image(1, 1)[..., 3] > 0, tiny_grid.image(1, 1)[..., 3] > 0)
+
+
+def test_views_or_cameras_must_be_given_and_only_one_kind_of_cameras(fourdvd, videos, tmp_path):
+    assert fourdvd("grid", "-o", tmp_path / "grid").exit_code == 3
+    both = ["--cameras", tmp_path / "cameras.json", "--azimuths", "0,1,2,3"]
+    assert "--azimuths" in fourdvd("grid", *videos, "-o", tmp_path / "grid", *both).stderr

@@ -44,6 +44,21 @@ def colored_balls(image: np.ndarray) -> np.ndarray:
     return np.where(image[..., 3] > 127, nearest, -1)
 
 
+def draw_toy(camera: Camera, time: float) -> np.ndarray:
+    """Draw the toy in flat colors, RGBA, uint8, [H, W, 4]."""
+    shown = visible_balls(camera, time)
+    image = np.zeros((*shown.shape, 4), np.uint8)
+    image[shown >= 0, :3] = COLORS[shown[shown >= 0]]
+    image[shown >= 0, 3] = 255
+    return image
+
+
+@pytest.fixture
+def toy_image() -> Callable[[Camera, float], np.ndarray]:
+    """Return a function that draws the toy, as `draw_toy`."""
+    return draw_toy
+
+
 @pytest.fixture
 def toy_agreement() -> Callable[[Grid], float]:
     """Return a function: the worst share of an image's pixels of the toy that are where they are.

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from recon.errors import GridError
-from recon.grid import has_split, read_grid, reading
+from recon.grid import has_split, pixels, read_grid, reading
 from recon.grid.cameras import orbit_camera
 from recon.grid.grid import Grid
 from recon.grid.writing import write_posed_images
@@ -364,7 +364,7 @@ def test_images_of_sixteen_bits_are_refused(tiny_grid_folder):
 
 
 def test_grids_beyond_the_size_limit_are_refused_before_decoding(tiny_grid_folder, monkeypatch):
-    monkeypatch.setattr(reading, "MAX_GRID_BYTES", 12 * 24 * 24 * 4 - 1)
+    monkeypatch.setattr(pixels, "MAX_GRID_BYTES", 12 * 24 * 24 * 4 - 1)
     monkeypatch.setattr(reading, "read_image", lambda path: pytest.fail("must not be decoded"))
     refused(tiny_grid_folder, "12 images of 24×24")
 
