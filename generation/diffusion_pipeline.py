@@ -303,7 +303,9 @@ def to_grid(clip: SquareClip, views: Tensor, plan: SamplingPlan) -> Grid:
         [clip.images[None], [[cut(each) for each in view] for view in generated]]
     )
     cameras = plan.cameras(views.shape[-1])
-    return grid_from_views(cameras, images, clip.fps, alpha_known=False, input_view=0)
+    return grid_from_views(
+        cameras, images, clip.fps, alpha_known=False, input_view=0, times=clip.frame_times
+    )
 
 
 def _plain_matte(generated: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -156,7 +156,9 @@ class LiftPipeline(Pipeline[Plan]):
             own, *others = plan.cameras(clip.images.shape[1])
             views = draw_views(in_world, clip.images, own, others, steps)
         images = np.concatenate([clip.images[None], views])
-        grid = grid_from_views([own, *others], images, clip.fps, clip.alpha_known, input_view=0)
+        grid = grid_from_views(
+            [own, *others], images, clip.fps, clip.alpha_known, 0, times=clip.frame_times
+        )
         grid = replace(grid, initial_gaussians=middle_gaussians(in_world, clip.images, own))
         yaw_deg = [
             None if math.isnan(yaw) else round(math.degrees(yaw), 1) for yaw in layers.yaw.tolist()

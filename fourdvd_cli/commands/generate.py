@@ -132,6 +132,16 @@ def generate(
             rich_help_panel=INPUT,
         ),
     ] = None,
+    source_fps: Annotated[
+        float | None,
+        typer.Option(
+            "--source-fps",
+            metavar="HZ",
+            help="Frame rate of the input in frames per second, such as of a folder of images.",
+            show_default="the input's own times; 10 for a folder",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     recenter: Annotated[
         bool,
         typer.Option(
@@ -251,6 +261,7 @@ def generate(
             start=start,
             stop=stop,
             fps=fps,
+            source_fps=source_fps,
             recenter=recenter,
             remove_background=remove_background,
         )

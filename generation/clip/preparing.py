@@ -28,7 +28,7 @@ from generation.clip.cropping import (
 from generation.clip.matting import cut_from_uniform, cut_from_white, object_mask, without_veil
 from generation.clip.reading import FrameSelection, read_clip
 from recon.errors import InputError
-from recon.grid.grid import composite
+from recon.grid.grid import composite, frame_times
 
 MIN_SIZE, MAX_SIZE = 16, 4096
 MIN_RATIO = 0.1
@@ -46,6 +46,8 @@ class SquareClip(NamedTuple):
         source_frames: frame numbers in the source, T of them.
         crop: squares of the source that were cut out.
         warnings: sentences about what may spoil the result.
+        times: times of the frames, from 0 for the first to 1 for the last, T of them; empty:
+            evenly spaced.
     """
 
     images: np.ndarray
@@ -54,6 +56,12 @@ class SquareClip(NamedTuple):
     source_frames: tuple[int, ...]
     crop: Crop
     warnings: tuple[str, ...]
+    times: tuple[float, ...] = ()
+
+    @property
+    def frame_times(self) -> np.ndarray:
+        """Times of the frames in [0, 1], float64, [T]."""
+        return np.array(self.times) if self.times else frame_times(len(self.images))
 
     def square(self, size: int, ratio: float, around_object: bool = False) -> SquareClip:
         """Return the clip itself; it is square already. Arguments as in `Clip.square`.
@@ -81,6 +89,7 @@ class Clip:
         source_frames: frame numbers in the source, T of them.
         recenter: whether the square follows the object instead of staying in one place.
         warnings: sentences about what may spoil the result.
+        times: see `SquareClip`.
     """
 
     frames: np.ndarray
@@ -89,6 +98,7 @@ class Clip:
     source_frames: tuple[int, ...]
     recenter: bool
     warnings: tuple[str, ...]
+    times: tuple[float, ...] = ()
 
     @property
     def mask(self) -> np.ndarray:
@@ -132,7 +142,13 @@ class Clip:
         cut = cut_square if self.alpha_known else _square_over_white
         squares = [cut(frame, crop, t, size) for t, frame in enumerate(self.frames)]
         return SquareClip(
-            np.stack(squares), self.fps, self.alpha_known, self.source_frames, crop, self.warnings
+            np.stack(squares),
+            self.fps,
+            self.alpha_known,
+            self.source_frames,
+            crop,
+            self.warnings,
+            self.times,
         )
 
 
@@ -143,6 +159,7 @@ def load_clip(
     start: float = 0.0,
     stop: float | None = None,
     fps: float | None = None,
+    source_fps: float | None = None,
     recenter: bool = False,
     remove_background: bool = False,
 ) -> Clip:
@@ -155,7 +172,9 @@ def load_clip(
         start: start in seconds.
         stop: end in seconds; None for the end of the clip.
         fps: frames per second to take from `start` on; None to spread the frames evenly over
-            [start, stop].
+            [start, stop]. Frames keep the times at which they are shown.
+        source_fps: frames per second of the source, such as of a folder of images; None: its own
+            times, or 10 frames per second for a folder.
         recenter: whether to follow an object that moves across the image.
         remove_background: whether to segment the object with U²-Net if the clip has no alpha; needs
             the package rembg.
@@ -171,7 +190,7 @@ def load_clip(
         (21, 512, 512, 4)
     """
     path = Path(path)
-    source = read_clip(path, FrameSelection(frames, start, stop, fps))
+    source = read_clip(path, FrameSelection(frames, start, stop, fps, source_fps))
     alpha_known = source.images.shape[-1] == 4 or remove_background
     if source.images.shape[-1] == 4:
         images = np.stack([without_veil(image) for image in source.images])
@@ -184,7 +203,9 @@ def load_clip(
         found = "alpha is empty" if alpha_known else "there is nothing but background"
         raise InputError(f"expected an object, but {found} in all {len(images)} frames", path)
     warnings = _warnings(outlines)
-    return Clip(images, source.fps, alpha_known, source.source_frames, recenter, warnings)
+    return Clip(
+        images, source.fps, alpha_known, source.source_frames, recenter, warnings, source.times
+    )
 
 
 def _cut_from_uniform(images: np.ndarray, path: Path) -> np.ndarray:

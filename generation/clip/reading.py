@@ -44,6 +44,8 @@ class FrameSelection:
         stop: end in seconds; None for the end of the clip.
         fps: frames per second to take from `start` on; None to spread the frames evenly over
             [start, stop], both ends included.
+        source_fps: frames per second of the source; None: its own times, or 10 frames per second
+            for a folder of images.
 
     Raises:
         InputError: a number is out of range.
@@ -53,6 +55,7 @@ class FrameSelection:
     start: float = 0.0
     stop: float | None = None
     fps: float | None = None
+    source_fps: float | None = None
 
     def __post_init__(self):
         if self.frames is not None and self.frames < 1:
@@ -63,8 +66,9 @@ class FrameSelection:
             raise InputError(
                 f"expected a stop after the start ({self.start:g} seconds), found {self.stop:g}"
             )
-        if self.fps is not None and not 0 < self.fps <= MAX_FPS:
-            raise InputError(f"expected fps above 0 and at most {MAX_FPS:g}, found {self.fps:g}")
+        for name, fps in (("fps", self.fps), ("source_fps", self.source_fps)):
+            if fps is not None and not 0 < fps <= MAX_FPS:
+                raise InputError(f"expected {name} above 0 and at most {MAX_FPS:g}, found {fps:g}")
 
 
 class ClipFrames(NamedTuple):
@@ -72,20 +76,23 @@ class ClipFrames(NamedTuple):
 
     Attributes:
         images: sRGB, with straight alpha unless opaque everywhere, uint8, [T, H, W, 3 or 4].
-        fps: frames per second at which they play at the source's speed.
+        fps: frames per second at which T frames play in the source's time.
         source_frames: frame numbers in the source, T of them.
+        times: times of the frames, from 0 for the first to 1 for the last, T of them.
     """
 
     images: np.ndarray
     fps: float
     source_frames: tuple[int, ...]
+    times: tuple[float, ...]
 
 
 class SelectedFrames(NamedTuple):
-    """Numbers of the selected frames, T of them, and frames per second at which they play."""
+    """Numbers of the selected frames, T of them, and when they are shown, see `ClipFrames`."""
 
     indices: tuple[int, ...]
     fps: float
+    times: tuple[float, ...]
 
 
 def is_clip(path: Path) -> bool:
@@ -115,6 +122,8 @@ def read_clip(path: str | Path, selection: FrameSelection) -> ClipFrames:
     path = Path(path)
     try:
         seconds, read = _folder(path) if path.is_dir() else _video(path)
+        if selection.source_fps is not None:
+            seconds = np.arange(len(seconds)) / selection.source_fps
     except PermissionError as error:
         raise InputError(f"cannot be read ({error.strerror})", path) from error
     chosen = select_frames(seconds, selection, path)
@@ -124,13 +133,16 @@ def read_clip(path: str | Path, selection: FrameSelection) -> ClipFrames:
         raise InputError(
             f"expected at least {MIN_SIDE} pixels on each side, found {width}×{height}", path
         )
-    return ClipFrames(images, chosen.fps, chosen.indices)
+    return ClipFrames(images, chosen.fps, chosen.indices, chosen.times)
 
 
 def select_frames(
     seconds: np.ndarray, selection: FrameSelection, path: Path | None = None
 ) -> SelectedFrames:
-    """Select the frames nearest to the requested times.
+    """Select the frames nearest to the requested times, none twice.
+
+    Where the source has fewer frames, as if a camera had dropped some, frames come unevenly; they
+    keep their own times.
 
     Args:
         seconds: presentation times of the source's frames, ascending from 0, [n].
@@ -177,9 +189,8 @@ def _evenly(
             path,
         )
     first, last = seconds[inside[0]], seconds[inside[-1]]
-    targets = np.linspace(first, last, T)
-    indices = inside if len(inside) == T else inside[_nearest(seconds[inside], targets)]
-    return SelectedFrames(tuple(indices.tolist()), playback_rate(targets))
+    chosen = inside[_distinct(_nearest(seconds[inside], np.linspace(first, last, T)), len(inside))]
+    return _selected(chosen, seconds)
 
 
 def _at_rate(
@@ -198,13 +209,26 @@ def _at_rate(
             f"{_count(available)} at {fps:g} per second; select a longer part or a higher rate",
             path,
         )
-    indices = inside[_nearest(seconds[inside], first + np.arange(T) / fps)]
-    if len(np.unique(indices)) < T:
-        own = (len(inside) - 1) / (last - first)
+    nearest = _nearest(seconds[inside], first + np.arange(T) / fps)
+    own = (len(inside) - 1) / max(float(last - first), 1e-9)
+    if len(np.unique(nearest)) < T and (fps > own or len(inside) < T):
         raise InputError(
             f"expected at most the clip's own {own:.4g} frames per second, found {fps:g}", path
         )
-    return SelectedFrames(tuple(indices.tolist()), fps)
+    return _selected(inside[_distinct(nearest, len(inside))], seconds)
+
+
+def _selected(indices: np.ndarray, seconds: np.ndarray) -> SelectedFrames:
+    shown = seconds[indices] - seconds[indices[0]]
+    times = shown / shown[-1] if len(shown) > 1 else shown
+    return SelectedFrames(tuple(indices.tolist()), playback_rate(shown), tuple(times.tolist()))
+
+
+def _distinct(indices: np.ndarray, count: int) -> np.ndarray:
+    """Return the nearest strictly ascending indices below `count` to ascending ones, [T]."""
+    steps = np.arange(len(indices))
+    ascending = np.maximum.accumulate(indices - steps) + steps
+    return np.minimum(ascending, count - len(indices) + steps)
 
 
 def _nearest(ascending: np.ndarray, targets: np.ndarray) -> np.ndarray:

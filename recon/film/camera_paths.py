@@ -110,11 +110,11 @@ def looping_times(scene: Scene, frames: int, fps: float) -> np.ndarray:
         fps: frames per second of the video.
 
     Returns:
-        Times in [0, 1], [F], interpolated between fitted times where `fps` is above the scene's.
+        Times in [0, 1], [F]; the last fitted time is held for the mean duration of a frame.
     """
     T = len(scene.times)
     position = np.arange(frames) * scene.fps / fps % T
-    return np.interp(position, np.arange(T), scene.times)
+    return np.interp(position, [0, T - 1], [scene.times[0], scene.times[-1]])
 
 
 def loop_frames(scene: Scene, fps: float, seconds: float = MIN_SECONDS) -> int:

@@ -120,7 +120,7 @@ def test_the_defaults_of_generate_are_those_of_the_library():
         "lift": 256,
         "mini": 128,
     }
-    for name in ("frames", "start", "stop", "fps", "recenter", "remove_background"):
+    for name in ("frames", "start", "stop", "fps", "source_fps", "recenter", "remove_background"):
         assert default_of(generate, name) == clip[name].default
 
 

@@ -56,6 +56,11 @@ def test_a_grid_has_the_input_as_view_0_and_all_others_drawn(weights):
     assert isinstance(found[0], Progress)
 
 
+def test_the_times_of_the_clip_travel_into_the_grid(pipeline):
+    clip = tiny_clip(3, 256)._replace(times=(0.0, 0.1, 1.0))
+    assert pipeline(clip, seed=0).times.tolist() == [0, 0.1, 1]
+
+
 def test_the_seed_has_no_effect(pipeline):
     clip = tiny_clip(2)
     one, other = (pipeline(clip, seed=seed, size=64).images for seed in (0, 7))

@@ -74,14 +74,13 @@ function rotationMatrix([w, x, y, z]) {
   ];
 }
 
-/** Fitted time at a position of playback.
- * @param {number[]} times
- * @param {number} position in frames; the last frame is held beyond T − 1 */
+/** Time of the scene at a position of playback.
+ * @param {number[]} times fitted times; frames can come unevenly
+ * @param {number} position in frames of mean duration; the last frame is held beyond T − 1 */
 function timeAt(times, position) {
   const last = times.length - 1;
-  const left = Math.min(last, Math.max(0, Math.floor(position)));
-  const right = Math.min(last, left + 1);
-  return times[left] + Math.min(1, Math.max(0, position - left)) * (times[right] - times[left]);
+  const share = Math.min(1, Math.max(0, position / Math.max(1, last)));
+  return times[0] + share * (times[last] - times[0]);
 }
 
 /** Position of playback after some time.

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +82,39 @@ def test_frames_that_come_unevenly_are_chosen_by_their_times():
     seconds = np.concatenate([np.arange(0, 1, 0.1), np.arange(1, 2.01, 0.02)])
     chosen = select_frames(seconds, FrameSelection(frames=11))
     np.testing.assert_allclose(seconds[list(chosen.indices)], np.linspace(0, 2, 11), atol=0.051)
+
+
+def test_frames_of_uneven_times_keep_them():
+    clip = read_clip(Path(__file__).parent / "reports" / "uneven_times.mp4", FrameSelection())
+    assert clip.source_frames == tuple(range(16)) and clip.fps == 15 / 4
+    shown = [*np.arange(9) * 0.04, *(2 + np.arange(6) * 0.04), 4.0]
+    np.testing.assert_allclose(np.array(clip.times) * 4, shown, atol=1e-6)
+
+
+@pytest.mark.parametrize("T", [5, 21, 59, 60])
+def test_no_frame_is_taken_twice_where_the_source_has_a_gap(T):
+    seconds = np.concatenate([np.arange(30), 90 + np.arange(30)]) / 30
+    chosen = select_frames(seconds, FrameSelection(frames=T))
+    indices = list(chosen.indices)
+    assert (indices[0], indices[-1], len(set(indices))) == (0, 59, T)
+    np.testing.assert_allclose(chosen.times, seconds[indices] / seconds[-1])
+
+
+def test_frames_at_a_rate_may_come_late_after_a_gap():
+    seconds = np.concatenate([np.arange(31), 60 + np.arange(31)]) / 30
+    chosen = select_frames(seconds, FrameSelection(frames=13, fps=5))
+    assert len(set(chosen.indices)) == 13
+    with pytest.raises(InputError, match="at most"):
+        select_frames(seconds, FrameSelection(frames=70, fps=30))
+
+
+def test_the_rate_of_a_folder_can_be_stated(tmp_path):
+    folder = write_folder(tmp_path / "clip", numbered_frames(31))
+    clip = read_clip(folder, FrameSelection(source_fps=30, start=0.5, frames=6))
+    assert clip.source_frames == (15, 18, 21, 24, 27, 30) and clip.fps == 10
+    assert read_clip(folder, FrameSelection(frames=6)).fps == pytest.approx(5 / 3, abs=1e-4)
+    with pytest.raises(InputError, match="source_fps"):
+        FrameSelection(source_fps=0)
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -81,6 +81,12 @@ def test_at_twice_the_frame_rate_times_are_interpolated():
     np.testing.assert_allclose(times, [0, 0.25, 0.5, 0.75, 1, 1])
 
 
+def test_frames_that_come_unevenly_play_in_their_own_time():
+    scene = dataclasses.replace(make_scene(ring(1), frames=3), times=np.array([0, 0.1, 1]))
+    times = camera_paths.looping_times(scene, 6, 2 * scene.fps)
+    np.testing.assert_allclose(times, [0, 0.25, 0.5, 0.75, 1, 1])
+
+
 def test_a_scene_of_one_frame_has_a_constant_time():
     scene = make_scene(ring(1), frames=1)
     np.testing.assert_array_equal(camera_paths.looping_times(scene, 7, 24.0), 0)
