@@ -54,6 +54,11 @@ def say(message: str) -> None:
     _log.info(message)
 
 
+def warn(message: str) -> None:
+    """Print a warning on stderr, also with `--quiet`."""
+    _log.warning("warning: %s", message)
+
+
 def show_error(message: str, hint: str | None = None) -> None:
     """Print an error and its hint on stderr; with `--verbose`, the traceback as well."""
     _log.debug("traceback:", exc_info=True)

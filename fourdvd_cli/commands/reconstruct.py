@@ -132,4 +132,6 @@ def reconstruct_with_progress(
         f"wrote {output}: {len(scene.gaussians.means)} Gaussians, "
         f"{scene.metrics[split]['psnr']:.2f} dB on the {views} views"
     )
+    for warning in scene.metrics["warnings"]:
+        console.warn(warning)
     return scene

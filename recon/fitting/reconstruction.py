@@ -23,6 +23,7 @@ from recon.film.rendering import render_video
 from recon.fitting.checkpoint import LOG, TRAIN, TrainFolder, fit_identity, is_unfinished
 from recon.fitting.config import DEFAULT_QUALITY, FitConfig, fit_config
 from recon.fitting.fit import Fit
+from recon.fitting.weak_input import disagreeing_views, weak_views
 from recon.grid import Grid, read_splits
 from recon.native.library import built, kernels
 from recon.output import check_output, output_folder, write_json
@@ -212,14 +213,15 @@ def _measured_scene(
     )
     chosen = np.unique(np.linspace(0, len(grid) - 1, METRIC_IMAGES).round().astype(int))
     splits = {"train": grid.subset(chosen)} | ({} if test_grid is None else {"test": test_grid})
-    measured = {
-        name: evaluate_scene(scene, split, fit.config.device).to_json()
-        for name, split in splits.items()
+    evaluations = {
+        name: evaluate_scene(scene, split, fit.config.device) for name, split in splits.items()
     }
+    measured = {name: found.to_json() for name, found in evaluations.items()}
     totals = {
         "seconds": seconds,
         "iterations": fit.config.iterations,
         "gaussians": len(scene.gaussians.means),
+        "warnings": weak_views(grid) + disagreeing_views(evaluations["train"].images),
     }
     scene.metrics = totals | {
         name: {k: v for k, v in metrics.items() if k != "images"}

@@ -135,7 +135,7 @@ def test_the_preview_can_be_read(tiny_grid_folder: Path, scene_folder: Path):
 def test_metrics_have_the_documented_keys(tiny_grid_folder: Path, scene_folder: Path):
     scene = reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
     metrics = json.loads((scene_folder / "metrics.json").read_text())
-    assert set(metrics) == {"train", "seconds", "iterations", "gaussians"}
+    assert set(metrics) == {"train", "seconds", "iterations", "gaussians", "warnings"}
     assert set(metrics["train"]) >= KEYS
     assert len(metrics["train"]["images"]) == 12
     assert set(metrics["train"]["images"][0]) >= {"view", "frame", "psnr", "ssim", "iou"}
