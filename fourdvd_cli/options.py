@@ -80,6 +80,13 @@ class Up(StrEnum):
     minus_z = "-z"
 
 
+class GlbAnimation(StrEnum):
+    """The animations of `recon.exporters.options`."""
+
+    auto = "auto"
+    morph = "morph"
+
+
 class Model(StrEnum):
     """The models of `generation.pipelines`, and `auto`, which chooses one."""
 

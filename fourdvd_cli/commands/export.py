@@ -15,6 +15,7 @@ from fourdvd_cli.options import (
     DeviceOption,
     ExportAxes,
     Format,
+    GlbAnimation,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -84,7 +85,8 @@ def export(
         bool,
         typer.Option(
             "--verify",
-            help="Read the files back and report the PSNR of their renderings against the scene.",
+            help="Read the files back, compare their renderings and the motion of the mesh with "
+            "the scene, and report the differences and sizes.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -109,6 +111,16 @@ def export(
             rich_help_panel=MESH,
         ),
     ] = 1024,
+    glb_animation: Annotated[
+        GlbAnimation,
+        typer.Option(
+            "--glb-animation",
+            metavar="NAME",
+            help=f"{one_of(GlbAnimation)}; auto is a skeleton where the motion is bones, else a "
+            "morph target per frame (glb).",
+            rich_help_panel=MESH,
+        ),
+    ] = GlbAnimation.auto,
     device: DeviceOption = Device.auto,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -128,6 +140,7 @@ def export(
             axes=axes and axes.value,
             faces=max_faces,
             texture_size=texture_size,
+            animation=glb_animation.value,
             pad_sh=pad_sh,
         ),
         verify=verify,
@@ -140,12 +153,25 @@ def export(
     elif verify:
         found = {name: manifest["formats"][name]["verification"] for name in names}
         console.print_table(
-            ("format", "PSNR to the scene", "worst image", "images"),
+            ("format", "size", "PSNR to the scene", "worst image", "images", "vertices off, max"),
             [
-                (name, f"{v['psnr']:.2f} dB", f"{v['worst_psnr']:.2f} dB", str(v["images"]))
+                (
+                    name,
+                    f"{v['bytes'] / 1e6:.2f} MB",
+                    f"{v['psnr']:.2f} dB",
+                    f"{v['worst_psnr']:.2f} dB",
+                    str(v["images"]),
+                    _vertex_errors(v),
+                )
                 for name, v in found.items()
             ],
         )
+
+
+def _vertex_errors(verification: dict[str, Any]) -> str:
+    """Describe the errors of a mesh in percent of the object's size."""
+    mean, largest = verification["mean_vertex_error"], verification["max_vertex_error"]
+    return "" if mean is None else f"{100 * mean:.3f} %, {100 * largest:.2f} %"
 
 
 def export_with_progress(

@@ -1,9 +1,11 @@
-"""GLB: one animated mesh of fixed topology, with a morph target for each frame after the first.
+"""GLB: one animated mesh of fixed topology, moved by a skeleton or by morph targets.
 
-The base mesh is the first frame, which readers without animation show. Target k is frame k + 1; a
-LINEAR animation of the weights blends each frame into the next. At most two targets are active at a
-time, which every importer supports. Lighting is baked into the colors, so the material is
-unlit (KHR_materials_unlit; readers without it get a rough dielectric). Normals are included for
+A scene that moves by bones gets a skin: the mesh once, and the joints' translations and rotations,
+which is small and can be edited. Other motions, or all on request, get a morph target for each
+frame after the first: the base mesh is the first frame, target k is frame k + 1, and a LINEAR
+animation of the weights blends each frame into the next; at most two targets are active at a time,
+which every importer supports. Lighting is baked into the colors, so the material is unlit
+(KHR_materials_unlit; readers without it get a rough dielectric). Normals are included for
 relighting. Letters: T frames, P vertices, F triangles. Axes: glTF's (+Y up), unless others are
 asked for.
 """
@@ -15,17 +17,19 @@ from typing import Any
 
 import numpy as np
 
+from recon.deformation.bones import BoneDeformation
 from recon.errors import InputError
-from recon.exporters.conventions import (
-    frame_seconds,
-    rotation_to,
-)
+from recon.exporters.conventions import frame_seconds, rotation_to
+from recon.exporters.glb_skin import add_skeleton, skin_attributes
 from recon.exporters.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbWriter, read_glb
+from recon.exporters.gltf_playback import frame_times_of, play
 from recon.exporters.options import ExportOptions
 from recon.gaussians import Gaussians
 from recon.media import decode_image, encode_image
-from recon.mesh.animated_mesh import AnimatedMesh, textured_mesh, vertex_colored_mesh
-from recon.mesh.extraction import extract_mesh
+from recon.mesh.animated_mesh import AnimatedMesh, moving_mesh, textured_mesh, vertex_colored_mesh
+from recon.mesh.rig import Rig, rig_mesh
+from recon.mesh.surface import extract_surface, most_open_time
+from recon.mesh.texture import unwrap
 from recon.rendering import rendering_unit
 from recon.scene import Scene
 from recon.similarity import Similarity
@@ -33,6 +37,8 @@ from recon.srgb import linear_from_srgb, srgb_from_linear
 
 UNLIT = "KHR_materials_unlit"
 LINEAR_FILTER, CLAMP_TO_EDGE = 9729, 33071
+JPEG_QUALITY = 95  # without chroma subsampling; about 50 dB PSNR at a third of a PNG
+LEVELS_OF_UV = 65535
 
 
 def glb_files(
@@ -46,54 +52,106 @@ def glb_files(
     seconds = frame_seconds(scene, times)
     T_normal_world = _rounded_normalization(scene.gaussians)
     scene = scene.mapped(T_normal_world)
-    surface = extract_mesh(scene.gaussians, options.faces, options.resolution)
+    rest_time = most_open_time(scene, options.resolution)
+    surface = extract_surface(scene, rest_time, options.faces, options.resolution)
     if options.color == "texture":
         mesh = textured_mesh(scene, surface, times, options.texture_size)
     else:
         mesh = vertex_colored_mesh(scene, surface, times)
+    rig = None
+    if _is_rigged(scene, times, options):
+        assert isinstance(scene.deformation, BoneDeformation)
+        rig = rig_mesh(scene.deformation, surface, mesh, times)
+    back = T_normal_world.inverse()
     rotation = rotation_to(options.axes_of("glb"), scene.R_world_source).numpy()
-    mesh = mesh._replace(positions=T_normal_world.inverse().points(mesh.positions))
-    yield "scene.glb", glb_from_mesh(rotated_mesh(mesh, rotation), seconds)
+    mesh = rotated_mesh(_mapped(mesh, back), rotation)
+    if rig is not None:
+        rig = rig._replace(skeleton=rig.skeleton.mapped(back).rotated(rotation))
+    yield "scene.glb", glb_from_mesh(mesh, seconds, rig, rest_time)
 
 
-def glb_from_mesh(mesh: AnimatedMesh, seconds: np.ndarray) -> bytes:
+def exact_motion(
+    scene: Scene, times: np.ndarray, options: ExportOptions, rest_time: float | None
+) -> np.ndarray:
+    """Return where the vertices of an exported mesh are in the scene.
+
+    Args:
+        scene: the scene.
+        times: times in [0, 1], [T].
+        options: the options of the export.
+        rest_time: time of the pose in which the mesh was extracted; None: the canonical pose.
+
+    Returns:
+        World coordinates in the order of the file, [T, P, 3].
+    """
+    T_normal_world = _rounded_normalization(scene.gaussians)
+    scene = scene.mapped(T_normal_world)
+    surface = extract_surface(scene, rest_time, options.faces, options.resolution)
+    textured = options.color == "texture"
+    unwrapped = unwrap(surface.mesh, options.texture_size) if textured else None
+    positions = moving_mesh(scene, surface, times, unwrapped).positions
+    return T_normal_world.inverse().points(positions)
+
+
+def glb_from_mesh(
+    mesh: AnimatedMesh,
+    seconds: np.ndarray,
+    rig: Rig | None = None,
+    rest_time: float | None = None,
+) -> bytes:
     """Encode an animated mesh as GLB; inverse of `mesh_from_glb`.
 
     Args:
         mesh: mesh in the axes of the file.
         seconds: presentation times of the frames, ascending from 0, [T].
+        rig: skeleton, in the same axes, and weights that move the mesh; None: morph targets do.
+        rest_time: noted as `restTime` in the mesh's extras, for `rest_time_of`.
     """
     writer = GlbWriter()
-    positions, normals = mesh.positions.astype(np.float32), mesh.normals
-    names = [f"frame_{frame:04d}" for frame in range(len(positions))]
+    positions, normals = mesh.positions, mesh.normals
+    base, base_normals = positions[0], normals[0]
+    if rig is not None:
+        base, base_normals = mesh.rest, mesh.rest_normals
     primitive = {
-        "attributes": _attributes(writer, mesh, positions[0], normals[0]),
-        "indices": writer.accessor(
-            mesh.faces.astype(np.uint32).ravel(), ELEMENT_ARRAY_BUFFER, name="triangles"
-        ),
+        "attributes": _shape(writer, base, base_normals) | _surface_attributes(writer, mesh),
+        "indices": writer.accessor(_indices(mesh), ELEMENT_ARRAY_BUFFER, name="triangles"),
         "material": 0,
     }
-    entry: dict[str, Any] = {"name": "object", "primitives": [primitive]}
-    if len(positions) > 1:
-        primitive["targets"] = [
-            _attributes(writer, None, positions[k] - positions[0], normals[k] - normals[0])
-            for k in range(1, len(positions))
-        ]
-        entry |= {"weights": [0.0] * (len(names) - 1), "extras": {"targetNames": names[1:]}}
-        writer.json["animations"] = [_animation(writer, seconds)]
+    extras: dict[str, Any] = {"restTime": rest_time}
+    entry: dict[str, Any] = {"name": "object", "primitives": [primitive], "extras": extras}
+    node: dict[str, Any] = {"name": "object", "mesh": 0}
     writer.json |= {
         "extensionsUsed": [UNLIT],
         "materials": [_material(writer, mesh.texture)],
         "meshes": [entry],
-        "nodes": [{"name": "object", "mesh": 0}],
+        "nodes": [node],
         "scenes": [{"nodes": [0]}],
         "scene": 0,
     }
+    if rig is not None:
+        primitive["attributes"] |= skin_attributes(writer, rig.weights)
+        node["skin"] = 0
+        writer.json["scenes"][0]["nodes"].append(len(writer.json["nodes"]))
+        add_skeleton(writer, rig, seconds)
+    elif len(positions) > 1:
+        names = [f"frame_{frame:04d}" for frame in range(1, len(positions))]
+        base = base.astype(np.float32)  # so that the targets make up for its rounding
+        primitive["targets"] = [
+            _shape(writer, now - base, direction - base_normals)
+            for now, direction in zip(positions[1:], normals[1:], strict=True)
+        ]
+        entry["weights"] = [0.0] * len(names)
+        extras["targetNames"] = names
+        writer.json["animations"] = [_animation(writer, seconds)]
     return writer.glb()
 
 
-def mesh_from_glb(data: bytes) -> AnimatedMesh:
+def mesh_from_glb(data: bytes, seconds: np.ndarray | None = None) -> AnimatedMesh:
     """Decode a GLB that `glb_from_mesh` encoded, in the axes of the file.
+
+    Args:
+        data: content of the file.
+        seconds: times in its animation, [T]; None: those of its frames.
 
     Raises:
         InputError: The data is not such a GLB.
@@ -101,30 +159,45 @@ def mesh_from_glb(data: bytes) -> AnimatedMesh:
     glb = read_glb(data)
     try:
         primitive = glb.json["meshes"][0]["primitives"][0]
-        base = {name: glb.array(index) for name, index in primitive["attributes"].items()}
-        targets = primitive.get("targets", [])
-        positions, normals = (
-            np.stack([base[name], *(base[name] + glb.array(target[name]) for target in targets)])
-            for name in ("POSITION", "NORMAL")
-        )
+        attributes = primitive["attributes"]
+        played = play(glb, frame_times_of(glb) if seconds is None else seconds)
         faces = glb.array(primitive["indices"]).astype(np.int64).reshape(-1, 3)
-        texture = None
-        if "TEXCOORD_0" in base:
-            png = glb.view(glb.json["images"][0]["bufferView"])
-            texture = decode_image(png, "PNG", mode="RGB")
+        uv = colors = texture = None
+        if "TEXCOORD_0" in attributes:
+            uv = glb.array(attributes["TEXCOORD_0"])
+            image = glb.view(glb.json["images"][0]["bufferView"])
+            texture = decode_image(image, "JPEG", mode="RGB")
+        if "COLOR_0" in attributes:
+            colors = srgb_from_linear(glb.array(attributes["COLOR_0"]))
     except (KeyError, IndexError) as error:
         raise InputError(
             f"expected a GLB with a mesh as exported by fourdvd ({error!r})"
         ) from error
-    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-    colors = base.get("COLOR_0")
     return AnimatedMesh(
-        positions,
-        normals,
+        played.positions,
+        played.normals,
+        played.rest,
+        played.rest_normals,
         faces,
-        vertex_colors=None if colors is None else srgb_from_linear(colors),
-        uv=base.get("TEXCOORD_0"),
+        vertex_colors=colors,
+        uv=uv,
         texture=texture,
+    )
+
+
+def rest_time_of(data: bytes) -> float | None:
+    """Return the time of the pose in which the mesh of a GLB was extracted; None: canonical."""
+    return read_glb(data).json["meshes"][0]["extras"]["restTime"]
+
+
+def _is_rigged(scene: Scene, times: np.ndarray, options: ExportOptions) -> bool:
+    bones = isinstance(scene.deformation, BoneDeformation)
+    return bones and len(times) > 1 and options.animation == "auto"
+
+
+def _mapped(mesh: AnimatedMesh, similarity: Similarity) -> AnimatedMesh:
+    return mesh._replace(
+        positions=similarity.points(mesh.positions), rest=similarity.points(mesh.rest)
     )
 
 
@@ -141,23 +214,38 @@ def _rounded_normalization(gaussians: Gaussians) -> Similarity:
 
 def rotated_mesh(mesh: AnimatedMesh, rotation: np.ndarray) -> AnimatedMesh:
     """Rotate a mesh about the origin by a matrix, [3, 3]."""
-    return mesh._replace(positions=mesh.positions @ rotation.T, normals=mesh.normals @ rotation.T)
+    return mesh._replace(
+        positions=mesh.positions @ rotation.T,
+        normals=mesh.normals @ rotation.T,
+        rest=mesh.rest @ rotation.T,
+        rest_normals=mesh.rest_normals @ rotation.T,
+    )
 
 
-def _attributes(
-    writer: GlbWriter, mesh: AnimatedMesh | None, positions: np.ndarray, normals: np.ndarray
-) -> dict[str, int]:
-    """Write the attributes of a morph target, or with a mesh those of the base mesh."""
-    attributes = {
+def _shape(writer: GlbWriter, positions: np.ndarray, normals: np.ndarray) -> dict[str, int]:
+    """Write positions and normals, of the base mesh or of a morph target."""
+    return {
         "POSITION": writer.accessor(positions.astype(np.float32), ARRAY_BUFFER, bounds=True),
         "NORMAL": writer.accessor(normals.astype(np.float32), ARRAY_BUFFER),
     }
-    if mesh is not None and mesh.uv is not None:
-        attributes["TEXCOORD_0"] = writer.accessor(mesh.uv.astype(np.float32), ARRAY_BUFFER)
-    if mesh is not None and mesh.vertex_colors is not None:
+
+
+def _surface_attributes(writer: GlbWriter, mesh: AnimatedMesh) -> dict[str, int]:
+    """Write the texture coordinates (16 bits) or the colors of the vertices."""
+    attributes = {}
+    if mesh.uv is not None:
+        levels = np.rint(LEVELS_OF_UV * np.clip(mesh.uv, 0, 1)).astype(np.uint16)
+        attributes["TEXCOORD_0"] = writer.accessor(levels, ARRAY_BUFFER, normalized=True)
+    if mesh.vertex_colors is not None:
         linear = linear_from_srgb(mesh.vertex_colors).astype(np.float32)
         attributes["COLOR_0"] = writer.accessor(linear, ARRAY_BUFFER)
     return attributes
+
+
+def _indices(mesh: AnimatedMesh) -> np.ndarray:
+    """Return the indices of all triangles, with 16 bits where those suffice."""
+    small = mesh.rest.shape[0] < 2**16  # the index 65535 is reserved
+    return mesh.faces.astype(np.uint16 if small else np.uint32).ravel()
 
 
 def _animation(writer: GlbWriter, seconds: np.ndarray) -> dict[str, Any]:
@@ -176,11 +264,12 @@ def _animation(writer: GlbWriter, seconds: np.ndarray) -> dict[str, Any]:
 def _material(writer: GlbWriter, texture: np.ndarray | None) -> dict[str, Any]:
     surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
     if texture is not None:
-        view = writer.buffer_view(encode_image(texture, ".png"))
+        data = encode_image(texture, ".jpg", quality=JPEG_QUALITY, subsampling=0)
+        view = writer.buffer_view(data)
         filters = {"magFilter": LINEAR_FILTER, "minFilter": LINEAR_FILTER}
         wraps = {"wrapS": CLAMP_TO_EDGE, "wrapT": CLAMP_TO_EDGE}
         writer.json |= {
-            "images": [{"name": "baked", "mimeType": "image/png", "bufferView": view}],
+            "images": [{"name": "baked", "mimeType": "image/jpeg", "bufferView": view}],
             "samplers": [filters | wraps],
             "textures": [{"sampler": 0, "source": 0}],
         }

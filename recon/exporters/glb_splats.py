@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from recon.errors import InputError
 from recon.exporters.conventions import gaussian_files
-from recon.exporters.gltf import ARRAY_BUFFER, Glb, GlbWriter, read_glb
+from recon.exporters.gltf import ARRAY_BUFFER, WXYZ, XYZW, Glb, GlbWriter, read_glb
 from recon.exporters.options import ExportOptions
 from recon.gaussians import Gaussians, sh0_to_rgb
 from recon.scene import Scene
@@ -24,8 +24,6 @@ from recon.srgb import linear_from_srgb
 
 EXTENSION = "KHR_gaussian_splatting"
 POINTS = 0  # primitive mode of glTF
-XYZW = [1, 2, 3, 0]
-WXYZ = [3, 0, 1, 2]
 
 
 def glb_splat_files(

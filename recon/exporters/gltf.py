@@ -17,7 +17,8 @@ MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963  # targets of buffer views
 COMPONENT_TYPES = {"u1": 5121, "u2": 5123, "u4": 5125, "f4": 5126}
 DTYPES = {code: np.dtype(f"<{name}") for name, code in COMPONENT_TYPES.items()}
-TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
+TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
+XYZW, WXYZ = [1, 2, 3, 0], [3, 0, 1, 2]  # orders of quaternions: glTF's, and back to ours
 COMPONENTS = {name: count for count, name in TYPES.items()}
 
 
@@ -37,16 +38,22 @@ class GlbWriter:
         self._binary = bytearray()
 
     def accessor(
-        self, values: np.ndarray, target: int | None = None, bounds: bool = False, name: str = ""
+        self,
+        values: np.ndarray,
+        target: int | None = None,
+        bounds: bool = False,
+        name: str = "",
+        normalized: bool = False,
     ) -> int:
         """Add an array and return the index of its accessor.
 
         Args:
-            values: [N] or [N, 2 to 4] of uint8, uint16, uint32 or float32; a row of a vertex
-                attribute must have a multiple of 4 bytes.
+            values: [N], [N, 2 to 4] or [N, 16] (matrices by columns) of uint8, uint16, uint32 or
+                float32; a row of a vertex attribute must have a multiple of 4 bytes.
             target: `ARRAY_BUFFER` for vertex attributes, `ELEMENT_ARRAY_BUFFER` for indices.
             bounds: whether to store minimum and maximum, as glTF requires of positions and times.
             name: name of the accessor in the document.
+            normalized: whether integers stand for numbers from 0 to 1.
         """
         entry: dict[str, Any] = {
             "bufferView": self.buffer_view(np.ascontiguousarray(values).tobytes(), target),
@@ -56,6 +63,8 @@ class GlbWriter:
         }
         if name:
             entry["name"] = name
+        if normalized:
+            entry["normalized"] = True
         if bounds:
             entry["min"] = np.atleast_1d(values.min(axis=0)).tolist()
             entry["max"] = np.atleast_1d(values.max(axis=0)).tolist()
@@ -100,12 +109,14 @@ class Glb(NamedTuple):
     binary: bytes
 
     def array(self, accessor: int) -> np.ndarray:
-        """Return the values of an accessor, [N] or [N, components]."""
+        """Return the values of an accessor, [N] or [N, components]; normalized ones in [0, 1]."""
         entry = self.json["accessors"][accessor]
         dtype, components = DTYPES[entry["componentType"]], COMPONENTS[entry["type"]]
         offset = self.json["bufferViews"][entry["bufferView"]].get("byteOffset", 0)
         offset += entry.get("byteOffset", 0)
         values = np.frombuffer(self.binary, dtype, entry["count"] * components, offset)
+        if entry.get("normalized"):
+            values = values / np.iinfo(dtype).max
         return values if components == 1 else values.reshape(-1, components)
 
     def view(self, index: int) -> bytes:

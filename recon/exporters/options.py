@@ -9,6 +9,7 @@ from recon.errors import InputError
 COLORS = ("texture", "vertices")
 EXPECTED_AXES = {"ply": "y-down", "splat": "y-down", "glb": "y-up", "glb-splats": "y-up"}
 PLAYER, PLAYER_AXES = "html", "z-up"  # the page is its own viewer, so other axes have no use
+ANIMATIONS = ("auto", "morph")
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class ExportOptions:
         faces: maximum number of triangles of the mesh, at least 4.
         color: color of the mesh: "texture" (baked, sRGB) or "vertices" (linear `COLOR_0`).
         texture_size: width and height of the texture in pixels, 16 to 8192.
+        animation: animation of the mesh: "auto" (a skeleton if the motion is bones, else morph
+            targets) or "morph".
         resolution: voxels along the longest side when the mesh is extracted, 16 to 512.
         pad_sh: whether `ply` has the 62 properties of the original implementation, with zeros for
             normals and missing harmonics, which some readers expect.
 
     Raises:
-        InputError: A number is out of its range, or the color is unknown.
+        InputError: A number is out of its range, or the color or the animation is unknown.
     """
 
     frames: int | None = None
@@ -36,11 +39,14 @@ class ExportOptions:
     color: str = "texture"
     texture_size: int = 1024
     resolution: int = 160
+    animation: str = "auto"
     pad_sh: bool = False
 
     def __post_init__(self):
-        if self.color not in COLORS:
-            raise InputError(f"unknown color {self.color!r}; expected one of {', '.join(COLORS)}")
+        for name, choices in (("color", COLORS), ("animation", ANIMATIONS)):
+            if (value := getattr(self, name)) not in choices:
+                expected = ", ".join(choices)
+                raise InputError(f"unknown {name} {value!r}; expected one of {expected}")
         for name, low, high in (
             ("frames", 1, 10_000),
             ("faces", 4, 10_000_000),

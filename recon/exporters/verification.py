@@ -16,16 +16,18 @@ import numpy as np
 import torch
 
 from recon.errors import FourdvdError, InputError
-from recon.exporters.conventions import rotate_gaussians, rotation_to
-from recon.exporters.glb_mesh import mesh_from_glb, rotated_mesh
+from recon.exporters.conventions import frame_seconds, rotate_gaussians, rotation_to
+from recon.exporters.glb_mesh import exact_motion, mesh_from_glb, rest_time_of, rotated_mesh
 from recon.exporters.glb_splats import gaussians_from_glb
 from recon.exporters.html import scene_from_html
 from recon.exporters.manifest import read_manifest
+from recon.exporters.options import ExportOptions
 from recon.exporters.ply import gaussians_from_ply
 from recon.exporters.splat import gaussians_from_splat
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
 from recon.mesh.animated_mesh import AnimatedMesh
+from recon.mesh.surface import evenly_spaced
 from recon.mesh.texture import sample_texture
 from recon.metrics import psnr
 from recon.rasterizers.mesh import camera_points, rasterize_mesh
@@ -48,17 +50,25 @@ class VerificationError(FourdvdError):
 
 
 class Verification(NamedTuple):
-    """PSNR of renderings of the exported files of one format against the scene.
+    """The exported files of one format compared with the scene.
 
     Attributes:
-        psnr: mean PSNR over the images, dB.
+        psnr: mean PSNR of renderings over the images, dB.
         worst_psnr: lowest PSNR of an image, dB.
         images: number of images compared.
+        bytes: size of all files.
+        mean_vertex_error: mean distance of the vertices of a mesh from where the scene moves them,
+            over the frames and the times halfway between them, relative to the diagonal of the
+            object's bounding box; None: no mesh.
+        max_vertex_error: the largest of these distances.
     """
 
     psnr: float
     worst_psnr: float
     images: int
+    bytes: int
+    mean_vertex_error: float | None = None
+    max_vertex_error: float | None = None
 
 
 def verify_export(
@@ -117,8 +127,8 @@ def render_mesh(
 
 def _verify_format(scene: Scene, folder: Path, name: str, entry: dict[str, Any]) -> Verification:
     files = [_checked_bytes(folder, file) for file in entry["files"]]
-    cameras = [scene.cameras[index] for index in _evenly(len(scene.cameras), VIEWS)]
-    frames = _evenly(len(entry["times"]), FRAMES)
+    cameras = [scene.cameras[index] for index in evenly_spaced(len(scene.cameras), VIEWS)]
+    frames = evenly_spaced(len(entry["times"]), FRAMES)
     render = _renderer(scene, name, entry, files)
     psnrs = []
     for frame in frames:
@@ -127,7 +137,31 @@ def _verify_format(scene: Scene, folder: Path, name: str, entry: dict[str, Any])
         for camera in cameras:
             expected = _render_gaussians(moved, camera, scene.background)
             psnrs.append(psnr(render(frame, camera), expected))
-    return Verification(float(np.mean(psnrs)), float(np.min(psnrs)), len(psnrs))
+    result = Verification(
+        float(np.mean(psnrs)), float(np.min(psnrs)), len(psnrs), sum(len(data) for data in files)
+    )
+    if name != "glb":
+        return result
+    mean, largest = _vertex_errors(scene, files[0], entry)
+    return result._replace(mean_vertex_error=mean, max_vertex_error=largest)
+
+
+def _vertex_errors(scene: Scene, data: bytes, entry: dict[str, Any]) -> tuple[float, float]:
+    """Measure the distances of the mesh's vertices from the motion of the scene: mean, maximum."""
+    frames = np.asarray(entry["times"])
+    times = np.sort(np.concatenate([frames, (frames[1:] + frames[:-1]) / 2]))
+    seconds = np.interp(times, frames, frame_seconds(scene, frames))
+    options = ExportOptions(**entry["options"])
+    expected = exact_motion(scene, times, options, rest_time_of(data))
+    back = rotation_to(options.axes_of("glb"), scene.R_world_source).T.numpy()
+    found = rotated_mesh(mesh_from_glb(data, seconds), back).positions
+    if found.shape != expected.shape:
+        raise VerificationError(
+            f"expected a mesh of {expected.shape[1]} vertices, found {found.shape[1]}; export again"
+        )
+    size = float(np.linalg.norm(np.ptp(expected[0], axis=0)))
+    errors = np.linalg.norm(found - expected, axis=-1) / size
+    return float(errors.mean()), float(errors.max())
 
 
 def _renderer(
@@ -169,7 +203,3 @@ def _checked_bytes(folder: Path, file: dict[str, Any]) -> bytes:
     if hashlib.sha256(data).hexdigest() != file["sha256"]:
         raise VerificationError(f"{path} is not the file that was exported; export again")
     return data
-
-
-def _evenly(count: int, wanted: int) -> list[int]:
-    return sorted({int(index) for index in np.linspace(0, count - 1, min(wanted, count)).round()})

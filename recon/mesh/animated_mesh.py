@@ -1,7 +1,7 @@
 """Convert a scene to one textured mesh of fixed topology with moving vertices.
 
-    canonical Gaussians ──extract──▶ mesh ──bind to Gaussians──▶ vertices at each time
-                                      └────bake renderings────▶ texture or vertex colors
+    Gaussians in one pose ──extract──▶ mesh ──bind to Gaussians──▶ vertices at each time
+                                        └────bake renderings────▶ texture or vertex colors
 
 Letters: T frames, P vertices, F triangles, S texels along a side. Frame: world, +Z up.
 """
@@ -16,9 +16,16 @@ import torch
 
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera, orbit_camera
-from recon.mesh.extraction import Mesh
 from recon.mesh.skinning import bind_points, move_points
-from recon.mesh.texture import RenderedView, bake_texture, render_view, surface_colors, unwrap
+from recon.mesh.surface import Surface
+from recon.mesh.texture import (
+    RenderedView,
+    Unwrapped,
+    bake_texture,
+    render_view,
+    surface_colors,
+    unwrap,
+)
 from recon.scene import Scene
 from recon.spherical_harmonics import fibonacci_sphere
 
@@ -37,6 +44,8 @@ class AnimatedMesh(NamedTuple):
     Attributes:
         positions: vertex positions in world units, [T, P, 3].
         normals: outward unit normals, [T, P, 3].
+        rest: vertex positions in the pose in which the surface was extracted, [P, 3].
+        rest_normals: their normals, [P, 3].
         faces: vertex indices, counter-clockwise seen from outside, [F, 3].
         vertex_colors: sRGB in [0, 1], [P, 3]; None with a texture.
         uv: texture coordinates in [0, 1], v down, [P, 2]; None with vertex colors.
@@ -45,37 +54,66 @@ class AnimatedMesh(NamedTuple):
 
     positions: np.ndarray
     normals: np.ndarray
+    rest: np.ndarray
+    rest_normals: np.ndarray
     faces: np.ndarray
     vertex_colors: np.ndarray | None = None
     uv: np.ndarray | None = None
     texture: np.ndarray | None = None
 
 
-def textured_mesh(scene: Scene, mesh: Mesh, times: np.ndarray, size: int) -> AnimatedMesh:
-    """Animate a scene's mesh and bake its texture.
+def textured_mesh(scene: Scene, surface: Surface, times: np.ndarray, size: int) -> AnimatedMesh:
+    """Animate the surface of a scene and bake its texture.
 
     Args:
         scene: source of motion and colors.
-        mesh: result of `extract_mesh(scene.gaussians)`.
+        surface: result of `extract_surface` for this scene.
         times: times in [0, 1], [T].
         size: S, width and height of the texture.
     """
-    unwrapped = unwrap(mesh, size)
-    texture = bake_texture(mesh, unwrapped, _rendered_views(scene, mesh), size)
-    positions, normals = _frames(scene, mesh, times)
-    return AnimatedMesh(
-        positions[:, unwrapped.origin],
-        normals[:, unwrapped.origin],
-        unwrapped.faces,
-        uv=unwrapped.uv,
-        texture=texture,
+    unwrapped = unwrap(surface.mesh, size)
+    texture = bake_texture(surface.mesh, unwrapped, _rendered_views(scene, surface), size)
+    moving = moving_mesh(scene, surface, times, unwrapped)
+    return moving._replace(uv=unwrapped.uv, texture=texture)
+
+
+def vertex_colored_mesh(scene: Scene, surface: Surface, times: np.ndarray) -> AnimatedMesh:
+    """Animate the surface of a scene and color its vertices; arguments as in `textured_mesh`."""
+    mesh = surface.mesh
+    colors = surface_colors(mesh.vertices, mesh.normals(), _rendered_views(scene, surface))
+    return moving_mesh(scene, surface, times)._replace(vertex_colors=colors)
+
+
+def moving_mesh(
+    scene: Scene, surface: Surface, times: np.ndarray, unwrapped: Unwrapped | None = None
+) -> AnimatedMesh:
+    """Animate the surface of a scene, without colors.
+
+    Args:
+        scene: source of the motion.
+        surface: result of `extract_surface` for this scene.
+        times: times in [0, 1], [T].
+        unwrapped: the mesh cut into charts; None: as it is.
+    """
+    mesh = surface.mesh
+    binding = bind_points(mesh.vertices, surface.gaussians)
+    with torch.no_grad():
+        moved = [
+            move_points(binding, surface.gaussians, scene.at(float(time))).double().cpu().numpy()
+            for time in times
+        ]
+    positions = np.stack(moved)
+    normals = np.stack([mesh.normals(vertices) for vertices in moved])
+    result = AnimatedMesh(positions, normals, mesh.vertices, mesh.normals(), mesh.faces)
+    if unwrapped is None:
+        return result
+    return result._replace(
+        positions=positions[:, unwrapped.origin],
+        normals=normals[:, unwrapped.origin],
+        rest=result.rest[unwrapped.origin],
+        rest_normals=result.rest_normals[unwrapped.origin],
+        faces=unwrapped.faces,
     )
-
-
-def vertex_colored_mesh(scene: Scene, mesh: Mesh, times: np.ndarray) -> AnimatedMesh:
-    """Animate a scene's mesh and color its vertices; arguments as in `textured_mesh`."""
-    colors = surface_colors(mesh.vertices, mesh.normals(), _rendered_views(scene, mesh))
-    return AnimatedMesh(*_frames(scene, mesh, times), mesh.faces, vertex_colors=colors)
 
 
 def surrounding_cameras(gaussians: Gaussians, count: int, size: int) -> list[Camera]:
@@ -101,22 +139,13 @@ def surrounding_cameras(gaussians: Gaussians, count: int, size: int) -> list[Cam
     return cameras
 
 
-def _frames(scene: Scene, mesh: Mesh, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    binding = bind_points(mesh.vertices, scene.gaussians)
-    with torch.no_grad():
-        moved = [
-            move_points(binding, scene.gaussians, scene.at(float(time))).double().cpu().numpy()
-            for time in times
-        ]
-    return np.stack(moved), np.stack([mesh.normals(vertices) for vertices in moved])
-
-
-def _rendered_views(scene: Scene, mesh: Mesh) -> list[RenderedView]:
+def _rendered_views(scene: Scene, surface: Surface) -> list[RenderedView]:
+    gaussians, mesh = surface.gaussians, surface.mesh
     step = max(1, -(-len(scene.cameras) // MAX_FITTED_VIEWS))
     fitted = scene.cameras[::step]
     size = max((camera.height for camera in fitted), default=SURROUNDING_SIZE_PX)
-    surrounding = surrounding_cameras(scene.gaussians, SURROUNDING_VIEWS, size)
+    surrounding = surrounding_cameras(gaussians, SURROUNDING_VIEWS, size)
     return [
-        *(render_view(scene.gaussians, mesh, camera) for camera in fitted),
-        *(render_view(scene.gaussians, mesh, camera, SURROUNDING_WEIGHT) for camera in surrounding),
+        *(render_view(gaussians, mesh, camera) for camera in fitted),
+        *(render_view(gaussians, mesh, camera, SURROUNDING_WEIGHT) for camera in surrounding),
     ]

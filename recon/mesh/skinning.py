@@ -2,8 +2,9 @@
 
     x(t) = Σ_k w_k (R_k(t) (x − μ_k) + μ_k(t))
 
-Letters: P vertices, N Gaussians, k neighbors; R_k(t) rotates Gaussian k from its canonical
-orientation to the one at time t.
+If the Gaussians follow bones, so can the vertices, whose weights are fitted to this motion.
+Letters: P vertices, N Gaussians, k neighbors, K bones, T times; R_k(t) rotates Gaussian k from its
+orientation at rest to the one at time t.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import nnls
 from scipy.spatial import KDTree
 from torch import Tensor
 
@@ -20,6 +22,8 @@ from recon.rotations import invert_quats, multiply_quats, quats_to_matrices
 
 NEIGHBORS = 4  # more would mix the motions of adjacent parts and shrink rotating ones
 OPACITY_MIN = 0.1  # the images do not constrain the motion of Gaussians with less opacity
+INFLUENCES = 8  # bones of a vertex, two sets of joints in glTF
+WEIGHT_PRIOR = 0.03  # pull to the given weights, relative to the size of the object
 
 
 class Binding(NamedTuple):
@@ -81,3 +85,38 @@ def move_points(binding: Binding, canonical: Gaussians, moved: Gaussians) -> Ten
     positions = torch.einsum("pkij,pkj->pki", rotations[binding.indices], offsets)
     positions = positions + moved.means[binding.indices]
     return (binding.weights[..., None] * positions).sum(dim=1)
+
+
+def fit_weights(
+    weights: np.ndarray, rest: np.ndarray, positions: np.ndarray, motions: np.ndarray
+) -> np.ndarray:
+    """Fit skinning weights with at most `INFLUENCES` bones per vertex to the motion of vertices.
+
+    Non-negative least squares for each vertex, over the bones with the largest given weights, as in
+    the weight step of smooth skinning decomposition (Le and Deng 2012, eq. 5), with a pull to the
+    given weights where the motion does not determine them.
+
+    Args:
+        weights: weights to start from, non-negative, [P, K].
+        rest: vertices at rest, [P, 3].
+        positions: vertices at all times, [T, P, 3].
+        motions: rigid motions of the bones from rest to each time, [T, K, 4, 4].
+
+    Returns:
+        Non-negative weights that sum to 1, [P, K].
+    """
+    count = min(INFLUENCES, weights.shape[1])
+    chosen = np.argsort(-weights, axis=1, kind="stable")[:, :count]
+    prior = np.take_along_axis(weights, chosen, axis=1)
+    prior /= prior.sum(axis=1, keepdims=True)
+    size = float(np.linalg.norm(np.ptp(rest, axis=0))) or 1.0
+    pull = WEIGHT_PRIOR * size
+    extra = np.concatenate([np.full((1, count), 1e3 * size), pull * np.eye(count)])  # Σ w = 1
+    result = np.zeros_like(weights)
+    for vertex, bones in enumerate(chosen):
+        moves = motions[:, bones]
+        carried = moves[..., :3, :3] @ rest[vertex] + moves[..., :3, 3]
+        matrix = np.concatenate([carried.transpose(0, 2, 1).reshape(-1, count), extra])
+        target = [positions[:, vertex].ravel(), [1e3 * size], pull * prior[vertex]]
+        result[vertex, bones] = nnls(matrix, np.concatenate(target))[0]
+    return result / result.sum(axis=1, keepdims=True)

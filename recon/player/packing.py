@@ -34,6 +34,7 @@ from recon.errors import InputError, SceneError
 from recon.film.camera_paths import rotation_center
 from recon.gaussians import SH_C0, Gaussians
 from recon.grid.cameras import Camera, camera_from_json, camera_to_json
+from recon.quantization import quantized_weights
 from recon.scene import Scene
 
 FORMAT, VERSION = "fourdvd-player", 1
@@ -305,11 +306,7 @@ def _bone_arrays(bones: BoneDeformation, order: torch.Tensor) -> dict[str, np.nd
     weights = F.softmax(bones.logits.detach().cpu()[order].double(), dim=1)
     count = min(INFLUENCES, weights.shape[1])
     strongest, joints = weights.topk(count, dim=1)
-    exact = 255 * strongest / strongest.sum(dim=1, keepdim=True)
-    levels = exact.floor()
-    missing = (255 - levels.sum(dim=1, keepdim=True)).round()
-    rank = (exact - levels).argsort(dim=1, descending=True).argsort(dim=1)
-    levels += rank < missing  # the largest remainders, so that the sum is 255
+    levels = torch.from_numpy(quantized_weights(strongest.numpy(), 255))
     pad = (0, 0, 0, INFLUENCES - count)
     return {
         "weights": F.pad(levels.T, pad).numpy().astype(np.uint8),

@@ -19,10 +19,12 @@ def test_each_format_gets_a_folder_and_the_manifest_names_its_files(
 
 def test_the_mesh_is_one_file_with_at_most_the_requested_faces(fourdvd, scene_folder, tmp_path):
     arguments = ["--format", "glb", "--faces", 200, "--texture-size", 32, "--json"]
+    arguments += ["--glb-animation", "morph"]
     outcome = fourdvd("export", scene_folder, "-o", tmp_path / "out", *arguments)
     assert outcome.exit_code == 0
     assert (tmp_path / "out" / "glb" / "scene.glb").is_file()
-    assert json.loads(outcome.stdout)["formats"]["glb"]["options"]["faces"] == 200
+    options = json.loads(outcome.stdout)["formats"]["glb"]["options"]
+    assert (options["faces"], options["animation"]) == (200, "morph")
 
 
 def test_verification_reports_the_psnr_against_the_scene(fourdvd, scene_folder, tmp_path):
@@ -34,6 +36,12 @@ def test_verification_reports_the_psnr_against_the_scene(fourdvd, scene_folder, 
     table = fourdvd(*arguments, "--overwrite").stdout
     assert "ply" in table
     assert "dB" in table
+    assert "MB" in table
+
+
+def test_an_unknown_animation_of_the_mesh_is_wrong_usage(fourdvd, scene_folder, tmp_path):
+    arguments = ["--format", "glb", "--glb-animation", "skin"]
+    assert fourdvd("export", scene_folder, "-o", tmp_path, *arguments).exit_code == 2
 
 
 def test_axes_and_number_of_frames_can_be_chosen(fourdvd, scene_folder, tmp_path):

@@ -1,14 +1,20 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import trimesh
 
+from recon.errors import InputError
 from recon.exporters.conventions import frame_seconds
-from recon.exporters.glb_mesh import glb_files, mesh_from_glb
+from recon.exporters.folder import export
+from recon.exporters.glb_mesh import exact_motion, glb_files, mesh_from_glb, rest_time_of
 from recon.exporters.gltf import read_glb
 from recon.exporters.options import ExportOptions
+from recon.exporters.verification import verify_export
 from recon.scene import Scene
+from tests.recon.player.conftest import make_scene
 
 SMALL = ExportOptions(faces=400, texture_size=64, resolution=32, axes="z-up")
 
@@ -94,3 +100,103 @@ def test_exporting_leaves_the_scene_as_it_was(scene: Scene):
     one_file(scene)
     for now, then in zip(scene.gaussians, before, strict=True):
         assert torch.equal(now, then)
+
+
+@pytest.fixture(scope="module")
+def boned() -> Scene:
+    """Random Gaussians that 12 bones move, by some degrees a frame."""
+    scene = make_scene("bones", count=300)
+    for rotation in scene.deformation.rotations:  # type: ignore[union-attr]
+        rotation.data.lerp_(torch.tensor([1.0, 0.0, 0.0, 0.0]), 0.8)
+    return scene
+
+
+@pytest.fixture(scope="module")
+def skinned(boned: Scene) -> bytes:
+    return one_file(boned)
+
+
+@pytest.fixture(scope="module")
+def morphed(boned: Scene) -> bytes:
+    return one_file(boned, dataclasses.replace(SMALL, animation="morph"))
+
+
+def test_a_scene_of_bones_gets_a_skin_and_no_targets(skinned: bytes, morphed: bytes):
+    document = read_glb(skinned).json
+    primitive = document["meshes"][0]["primitives"][0]
+    assert "targets" not in primitive
+    assert {"JOINTS_0", "WEIGHTS_0", "JOINTS_1", "WEIGHTS_1"} <= set(primitive["attributes"])
+    assert {c["target"]["path"] for c in document["animations"][0]["channels"]} == {
+        "translation",
+        "rotation",
+    }
+    assert len(skinned) < len(morphed)
+
+
+def test_joints_are_a_tree_below_one_root(skinned: bytes):
+    document = read_glb(skinned).json
+    joints = document["skins"][0]["joints"]
+    children = [child for joint in joints for child in document["nodes"][joint].get("children", [])]
+    assert document["nodes"][joints[0]]["name"] == "root"
+    assert document["scenes"][0]["nodes"] == [0, joints[0]]
+    assert sorted(children) == joints[1:]  # each has one parent
+    names = [document["nodes"][joint]["name"] for joint in joints]
+    assert len(set(names)) == len(names)
+
+
+def test_a_skin_moves_vertices_and_normals_as_the_scene_does(
+    boned: Scene, skinned: bytes, morphed: bytes
+):
+    mesh = mesh_from_glb(skinned)
+    expected = exact_motion(boned, boned.times, SMALL, rest_time_of(skinned))
+    size = np.linalg.norm(np.ptp(expected[0], axis=0))
+    errors = np.linalg.norm(mesh.positions - expected, axis=-1) / size
+    assert errors.mean() < 0.005
+    other = mesh_from_glb(morphed)
+    np.testing.assert_allclose(other.positions, expected, atol=1e-6)
+    assert np.median((mesh.normals * other.normals).sum(axis=-1)) > 0.98
+
+
+def test_weights_sum_to_one_and_the_strongest_come_first(skinned: bytes):
+    glb = read_glb(skinned)
+    attributes = glb.json["meshes"][0]["primitives"][0]["attributes"]
+    weights = np.concatenate([glb.array(attributes[f"WEIGHTS_{n}"]) for n in (0, 1)], axis=1)
+    joints = np.concatenate([glb.array(attributes[f"JOINTS_{n}"]) for n in (0, 1)], axis=1)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-12)
+    assert (np.diff(weights, axis=1) <= 1 / 65535).all()
+    assert (joints[weights == 0] == 0).all()
+
+
+def test_the_nodes_are_in_the_pose_of_the_first_frame(skinned: bytes):
+    glb = read_glb(skinned)
+    animated = {c["target"]["node"]: c for c in glb.json["animations"][0]["channels"]
+                if c["target"]["path"] == "translation"}  # fmt: skip
+    for node, channel in animated.items():
+        sampler = glb.json["animations"][0]["samplers"][channel["sampler"]]
+        first = glb.array(sampler["output"])[0]
+        np.testing.assert_array_equal(np.float32(glb.json["nodes"][node]["translation"]), first)
+
+
+def test_the_root_stands_upright_in_the_axes_of_gltf(boned: Scene):
+    skinned = one_file(boned, dataclasses.replace(SMALL, axes=None))
+    glb = read_glb(skinned)
+    matrices = glb.array(glb.json["skins"][0]["inverseBindMatrices"]).reshape(-1, 4, 4)
+    np.testing.assert_allclose(matrices[0, :3, :3], np.eye(3), atol=1e-6)
+    ground = mesh_from_glb(skinned).rest[:, 1].min()
+    np.testing.assert_allclose(-matrices[0, 3, 1], ground, atol=1e-6)
+
+
+def test_verification_measures_the_vertices_between_frames_too(boned: Scene, tmp_path: Path):
+    export(boned, tmp_path, ["glb", "splat"], SMALL)
+    results = verify_export(boned, tmp_path)
+    found = results["glb"]
+    assert found.mean_vertex_error is not None
+    assert found.max_vertex_error is not None
+    assert 0 < found.mean_vertex_error < found.max_vertex_error < 0.1
+    assert found.bytes == (tmp_path / "glb/scene.glb").stat().st_size
+    assert results["splat"].mean_vertex_error is None
+
+
+def test_an_unknown_animation_is_refused():
+    with pytest.raises(InputError, match=r"'skin'.*auto, morph"):
+        ExportOptions(animation="skin")

@@ -1,8 +1,9 @@
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from recon.gaussians import Gaussians, gaussians_from_points
-from recon.mesh.skinning import bind_points, move_points
+from recon.mesh.skinning import INFLUENCES, bind_points, fit_weights, move_points
 from recon.rotations import multiply_quats, quats_to_matrices
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -50,3 +51,35 @@ def test_all_points_can_be_bound_to_a_single_gaussian():
     gaussians = cloud(1)
     binding = bind_points(np.random.default_rng(0).random((5, 3)), gaussians)
     assert binding.weights.shape == (5, 1)
+
+
+def motions_of_bones(count: int) -> np.ndarray:
+    random = np.random.default_rng(1)
+    motions = np.tile(np.eye(4), (6, count, 1, 1))
+    motions[..., :3, :3] = Rotation.random(6 * count, random).as_matrix().reshape(6, count, 3, 3)
+    motions[..., :3, 3] = random.random((6, count, 3))
+    return motions
+
+
+def test_weights_are_fitted_to_the_motion():
+    random = np.random.default_rng(0)
+    motions, rest = motions_of_bones(5), random.random((30, 3))
+    true = random.dirichlet(np.ones(5), 30)
+    positions = np.einsum("pk,tkab,pb->tpa", true, motions[..., :3, :], np.c_[rest, np.ones(30)])
+    found = fit_weights(np.full((30, 5), 0.2), rest, positions, motions)
+    np.testing.assert_allclose(found, true, atol=0.02)
+
+
+def test_the_prior_decides_between_bones_that_move_alike():
+    motions = np.tile(np.eye(4), (4, 3, 1, 1))
+    rest, prior = np.random.default_rng(0).random((10, 3)), np.tile([0.5, 0.3, 0.2], (10, 1))
+    found = fit_weights(prior, rest, np.tile(rest, (4, 1, 1)), motions)
+    np.testing.assert_allclose(found, prior, atol=1e-6)
+
+
+def test_a_vertex_follows_at_most_eight_bones():
+    motions, rest = motions_of_bones(20), np.random.default_rng(0).random((10, 3))
+    weights = np.random.default_rng(2).dirichlet(np.ones(20), 10)
+    found = fit_weights(weights, rest, np.tile(rest, (6, 1, 1)), motions)
+    assert ((found > 0).sum(axis=1) <= INFLUENCES).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1)
