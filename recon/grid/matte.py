@@ -34,6 +34,8 @@ GAP_EDGE = (50 / 255, 0.6)  # contrast; the second is relative to the outline's
 GAP_SHARPNESS = 0.75  # of the contrast within 2 px to that within 5 px, relative to the outline
 GAP_HARDNESS = 0.3  # how much harder than the outline's the edge may be
 ISLAND_SHARE, ISLAND_PX = 0.02, 16  # a pupil in the white of an eye
+STROKE = 0.045  # width of the lines of a drawing, relative to the diagonal of the object's box
+STROKE_REACH = 0.03  # how far from the edge a thicker part is looked for
 
 
 def border_color(images: np.ndarray) -> np.ndarray | None:
@@ -138,8 +140,9 @@ def _enclosed_background(
     """Find the gaps that the object encloses, such as between legs.
 
     A gap has the background's color up to its noise, has an edge with contrast that is as
-    sharp as the outline, and has no islands. White parts of an object are shaded, or fade out, or
-    have a pattern; one without all of that cannot be told from a gap.
+    sharp as the outline, has no islands, and is enclosed by more than the lines of a drawing. White
+    parts of an object are shaded, or fade out, or have a pattern; one without all of that cannot be
+    told from a gap.
 
     Args:
         deviation: from the background's color, in [0, 1], [H, W].
@@ -161,6 +164,7 @@ def _enclosed_background(
     far = ndimage.maximum_filter(deviation, 4 * WINDOW_PX + 3)
     outline = _Edge.around(outside, close, deviation, near, far)
     noise = _noise_at_outline(deviation, outside)
+    is_stroke = _strokes(close, outside)
     places = ndimage.find_objects(labels)
     for label in candidates:
         place = _grown(places[label - 1], 2, deviation.shape)
@@ -172,6 +176,7 @@ def _enclosed_background(
             and edge.sharpness >= GAP_SHARPNESS * outline.sharpness
             and edge.hardness <= GAP_HARDNESS + outline.hardness
             and _largest_island(region) <= max(ISLAND_PX, ISLAND_SHARE * areas[label])
+            and is_stroke[place][_ring(region, close[place])].mean() < 0.9
         ):
             found[place] |= region
     return found
@@ -200,7 +205,7 @@ class _Edge(NamedTuple):
         near: np.ndarray,
         far: np.ndarray,
     ) -> _Edge:
-        ring = ndimage.binary_dilation(region) & ~close
+        ring = _ring(region, close)
         if not ring.any():
             return cls(0.0, 0.0, 0.0)
         first, second, third = deviation[ring], near[ring], far[ring]
@@ -209,6 +214,21 @@ class _Edge(NamedTuple):
             float((second / third).mean()),
             float((first / second).mean()),
         )
+
+
+def _ring(region: np.ndarray, close: np.ndarray) -> np.ndarray:
+    """Return the first pixels of the object around a region, bool, [H, W]."""
+    return np.asarray(ndimage.binary_dilation(region)) & ~close
+
+
+def _strokes(close: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Find where the object nearby is no thicker than the lines of a drawing, bool, [H, W]."""
+    place = _place(~outside)
+    assert place is not None
+    diagonal = float(np.hypot(*(part.stop - part.start - 2 * MARGIN_PX for part in place)))
+    depth = np.asarray(ndimage.distance_transform_edt(~close))
+    reach = 2 * int(np.ceil(STROKE_REACH * diagonal)) + 1
+    return 2 * ndimage.maximum_filter(depth, reach) - 1 <= STROKE * diagonal
 
 
 def _connected(mask: np.ndarray, diagonally: bool = False) -> np.ndarray:

@@ -160,6 +160,13 @@ def test_a_shaded_white_shirt_stays():
     assert (found[np.hypot(ROWS, COLUMNS) < 20][:, 3] == 255).all()
 
 
+def test_white_in_the_lines_of_a_drawing_stays():
+    distance = np.hypot(ROWS, COLUMNS)
+    line = soft_shape(40, distance) - soft_shape(37, distance)
+    image = np.rint(255 * (1 - line))[..., None].repeat(3, axis=-1).astype(np.uint8)
+    assert (matte(image, np.ones(3))[distance < 39][:, 3] == 255).all()
+
+
 def test_dust_of_the_background_color_in_the_object_stays():
     image = composite(soft_disc((60, 110, 180), SIZE))
     image[47:49, 47:50] = 255
