@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from recon.deformation import Deformation
 from recon.deformation.interface import deformation_class
 from recon.errors import DivergedError, GridError, InputError
+from recon.fitting.adam import Adam
 from recon.fitting.config import FitConfig
 from recon.fitting.densification import GaussianRows, Limits
 from recon.fitting.image_pyramid import ImageLevel, ImagePyramid
@@ -36,7 +37,7 @@ from recon.gaussians import Gaussians
 from recon.grid.grid import Grid
 from recon.losses import ImageLoss, image_loss
 from recon.rasterizers import rasterize
-from recon.rendering import camera_tensors, view_colors
+from recon.rendering import view_colors
 from recon.similarity import normalizing
 
 NEW_ERROR_WEIGHT = 0.2  # weight of a new error in the running error of a frame
@@ -178,7 +179,7 @@ class Fit:
         groups += [group | {"motion": True} for group in self.deformation.parameter_groups()]
         for group in groups:
             group["initial_lr"] = group["lr"]
-        optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
+        optimizer = Adam(groups)
         if old is not None:
             for parameter in self.parameters.values():
                 if parameter in old.state:
@@ -337,7 +338,7 @@ class Fit:
         """Render some images; return their loss and their alpha, [V, H, W]."""
         device = self.config.device
         backgrounds = backgrounds.to(device)
-        viewmats, Ks = camera_tensors([level.cameras[i] for i in images], moved.means)
+        viewmats, Ks = level.viewmats[images], level.Ks[images]
         rendering = rasterize(
             moved.means, moved.quats, moved.scales.exp(), moved.opacities.sigmoid(),
             view_colors(moved, viewmats), viewmats, Ks, level.height, level.width, backgrounds,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recon.grid.cameras import Camera
 from recon.grid.grid import Grid
+from recon.rendering import camera_tensors
 
 BOX_MARGIN = 0.03  # around the object, as a fraction of the longer image edge
 
@@ -26,6 +27,8 @@ class ImageLevel:
     Attributes:
         images: RGBA, uint8, straight alpha, [M, H, W, 4].
         cameras: the camera of each image, M of them.
+        viewmats: their world-to-camera matrices, float32, [M, 4, 4].
+        Ks: their intrinsic matrices, float32, [M, 3, 3].
         boxes: bounding box of the object with a margin, x0, y0, x1, y1, half open, int32, [M, 4].
         height: image height H in pixels.
         width: image width W in pixels.
@@ -33,6 +36,8 @@ class ImageLevel:
 
     images: Tensor
     cameras: list[Camera]
+    viewmats: Tensor
+    Ks: Tensor
     boxes: Tensor
     height: int
     width: int
@@ -69,7 +74,10 @@ class ImagePyramid:
             images = torch.stack([_shrink(image, height, width) for image in images])
         resized = [camera.resized(height, width) for camera in grid.cameras]
         cameras = [resized[view] for view in grid.view]
-        return ImageLevel(images.to(self._device), cameras, object_boxes(images), height, width)
+        images, boxes = images.to(self._device), object_boxes(images)
+        viewmats, Ks = camera_tensors(resized, torch.zeros((), device=self._device))
+        views = torch.from_numpy(grid.view).to(self._device)
+        return ImageLevel(images, cameras, viewmats[views], Ks[views], boxes, height, width)
 
 
 def _shrink(image: Tensor, height: int, width: int) -> Tensor:

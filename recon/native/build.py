@@ -26,6 +26,7 @@ KERNELS = (
     "rasterize.cpp",
     "image_loss.cpp",
     "bone_blending.cpp",
+    "adam.cpp",
     "mesh_render.cpp",
 )  # compiled once per instruction set
 FLAGS = (

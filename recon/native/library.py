@@ -14,7 +14,7 @@ from collections.abc import Callable
 from recon.errors import BackendError
 from recon.native.build import LIBRARY, variants
 
-INTERFACE = 3  # counts changes of the kernels' structures and arguments
+INTERFACE = 4  # counts changes of the kernels' structures and arguments
 
 
 class Kernels:

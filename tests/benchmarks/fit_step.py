@@ -22,6 +22,7 @@ import torch
 
 from recon.deformation import motion_models
 from recon.deformation.interface import deformation_class
+from recon.fitting.adam import Adam
 from recon.fitting.config import FitConfig, fit_config
 from recon.fitting.fit import Fit
 from recon.fitting.image_pyramid import ImageLevel
@@ -29,7 +30,7 @@ from recon.gaussians import Gaussians
 from recon.grid import Grid, read_grid
 from recon.losses import image_loss
 from recon.rasterizers import rasterize
-from recon.rendering import camera_tensors, view_colors
+from recon.rendering import view_colors
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Timing, three_digits, timing
 
@@ -78,7 +79,7 @@ class Iteration:
         groups = [{"params": list(self.gaussians)}, *self.deformation.parameter_groups()]
         # a learning rate so small that all iterations see about the same Gaussians
         groups = [group | {"lr": 1e-6} for group in groups]
-        self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
+        self.optimizer = Adam(groups)
         self.rng = np.random.default_rng(config.seed)
 
     def measure(self, size: int, repeats: int) -> dict[str, Timing]:
@@ -100,7 +101,7 @@ class Iteration:
             moved = self.deformation(self.gaussians, time)
             penalty = self.deformation.regularization(self.gaussians, time)
         with watch("rasterizer"):
-            viewmats, Ks = camera_tensors([level.cameras[i] for i in images], moved.means)
+            viewmats, Ks = level.viewmats[images], level.Ks[images]
             rendering = rasterize(
                 moved.means, moved.quats, moved.scales.exp(), moved.opacities.sigmoid(),
                 view_colors(moved, viewmats), viewmats, Ks, level.height, level.width, backgrounds,

@@ -20,6 +20,7 @@ namespace fourdvd {
 namespace {
 
 constexpr int kMotion = 16, kBlock = 256;  // Gaussians in one task
+constexpr int kGroup = 4;                  // Gaussians whose gradients are summed together
 constexpr float kLog2e = 1.44269504f;
 
 // The motions of all bones, once by bone and once by component with the bones padded to whole vectors.
@@ -38,28 +39,32 @@ struct Motions {
 
 // Skinning weights of one Gaussian; `w` has room for `padded` numbers, the surplus becomes 0.
 inline void softmax(const float* logits, const Motions& m, float* w) {
-  std::copy(logits, logits + m.bones, w);
-  std::fill(w + m.bones, w + m.padded, -3e38f);
-  vf highest = load(w);
-  for (int k = W; k < m.padded; k += W) highest = maximum(highest, load(w + k));
-  float peak = highest[0];
-  for (int i = 1; i < W; ++i) peak = std::max(peak, highest[i]);
-  vf total{};
-  for (int k = 0; k < m.padded; k += W) {
-    const vf v = exp2((load(w + k) - peak) * kLog2e);
-    store(w + k, v);
-    total += v;
+  vf most = splat(-3e38f), total{};
+  for (int k = 0; k < m.bones; k += W) most = maximum(most, load_some(logits + k, m.bones - k, -3e38f));
+  const float peak = highest(most);
+  for (int k = 0; k < m.bones; k += W) {
+    // The surplus must be 0, because a product with a denormal number takes a hundred cycles.
+    const vf v = load_some(logits + k, m.bones - k, -3e38f);
+    const vf power = keep(v > splat(-1e38f), exp2((v - peak) * kLog2e));
+    store(w + k, power);
+    total += power;
   }
-  // The surplus is 2^-126 each, below the precision of the sum.
   const vf scale = splat(1.0f / sum(total));
   for (int k = 0; k < m.padded; k += W) store(w + k, load(w + k) * scale);
 }
 
 inline void blend(const float* w, const Motions& m, float b[kMotion]) {
-  vf sums[kMotion / W] = {};
-  for (int k = 0; k < m.bones; ++k)
-    for (int v = 0; v < kMotion / W; ++v) sums[v] += w[k] * load(m.by_bone + kMotion * k + v * W);
-  for (int v = 0; v < kMotion / W; ++v) store(b + v * W, sums[v]);
+  constexpr int kParts = kMotion / W, kChains = 4;  // independent sums hide the latency of an addition
+  vf sums[kChains][kParts] = {};
+  int k = 0;
+  for (; k + kChains <= m.bones; k += kChains)
+    for (int c = 0; c < kChains; ++c)
+      for (int v = 0; v < kParts; ++v)
+        sums[c][v] += w[k + c] * load(m.by_bone + kMotion * (k + c) + v * W);
+  for (; k < m.bones; ++k)
+    for (int v = 0; v < kParts; ++v) sums[0][v] += w[k] * load(m.by_bone + kMotion * k + v * W);
+  for (int v = 0; v < kParts; ++v)
+    store(b + v * W, (sums[0][v] + sums[1][v]) + (sums[2][v] + sums[3][v]));
 }
 
 inline void multiply(const float p[4], const float q[4], float r[4]) {
@@ -71,6 +76,25 @@ inline void multiply(const float p[4], const float q[4], float r[4]) {
 
 inline float inverse_length(const float q[4]) {
   return 1.0f / std::max(std::sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]), 1e-12f);
+}
+
+// Gradients of one moved Gaussian by its blended motion b, its mean x and its rotation q.
+inline void motion_gradient(const float* b, const float* x, const float* q, const float* g,
+                            const float* h, float* d, float* d_mean, float* d_quat) {
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 3; ++j) d[3 * i + j] = g[i] * x[j];
+    d[9 + i] = g[i];
+    d_mean[i] = b[i] * g[0] + b[3 + i] * g[1] + b[6 + i] * g[2];
+  }
+  const float s = inverse_length(b + 12), turn[4] = {b[12] * s, b[13] * s, b[14] * s, b[15] * s};
+  const float back[4] = {turn[0], -turn[1], -turn[2], -turn[3]};
+  multiply(back, h, d_quat);  // the product's transpose is the product by the conjugate
+  const float conjugate[4] = {q[0], -q[1], -q[2], -q[3]};
+  float by_turn[4];
+  multiply(h, conjugate, by_turn);
+  float along = 0;
+  for (int i = 0; i < 4; ++i) along += by_turn[i] * turn[i];
+  for (int i = 0; i < 4; ++i) d[12 + i] = (by_turn[i] - along * turn[i]) * s;
 }
 
 }  // namespace
@@ -107,42 +131,45 @@ void NAME(blend_bones_gradient)(int count, int bones, const float* logits, const
   const int blocks = (count + kBlock - 1) / kBlock, all = kMotion * m.padded;
   std::vector<float> partial(static_cast<size_t>(blocks) * all, 0.0f);  // summed in a fixed order
   parallel_for(blocks, [&](int block) {
-    std::vector<float> w(m.padded), by_weight(m.padded);
+    std::vector<float> w(static_cast<size_t>(kGroup) * m.padded), by_weight(w.size());
     float* sums = &partial[static_cast<size_t>(block) * all];
-    for (int n = block * kBlock; n < std::min(count, (block + 1) * kBlock); ++n) {
-      const size_t n3 = 3 * static_cast<size_t>(n), n4 = 4 * static_cast<size_t>(n);
-      float b[kMotion], d[kMotion];
-      softmax(logits + static_cast<size_t>(n) * bones, m, w.data());
-      blend(w.data(), m, b);
-      const float *x = means + n3, *g = d_moved + n3, *q = quats + n4, *h = d_turned + n4;
-      for (int i = 0; i < 3; ++i) {
-        for (int j = 0; j < 3; ++j) d[3 * i + j] = g[i] * x[j];
-        d[9 + i] = g[i];
-        d_means[n3 + i] = b[i] * g[0] + b[3 + i] * g[1] + b[6 + i] * g[2];
+    const int end = std::min(count, (block + 1) * kBlock);
+    for (int first = block * kBlock; first < end; first += kGroup) {
+      const int members = std::min(kGroup, end - first);
+      float d[kGroup][kMotion] = {};
+      for (int i = 0; i < members; ++i) {
+        const size_t n = static_cast<size_t>(first) + i;
+        float b[kMotion];
+        softmax(logits + n * bones, m, &w[i * m.padded]);
+        blend(&w[i * m.padded], m, b);
+        motion_gradient(b, means + 3 * n, quats + 4 * n, d_moved + 3 * n, d_turned + 4 * n, d[i],
+                        d_means + 3 * n, d_quats + 4 * n);
       }
-      const float s = inverse_length(b + 12), turn[4] = {b[12] * s, b[13] * s, b[14] * s, b[15] * s};
-      const float back[4] = {turn[0], -turn[1], -turn[2], -turn[3]};
-      multiply(back, h, d_quats + n4);  // the product's transpose is the product by the conjugate
-      const float conjugate[4] = {q[0], -q[1], -q[2], -q[3]};
-      float by_turn[4];
-      multiply(h, conjugate, by_turn);
-      float along = 0;
-      for (int i = 0; i < 4; ++i) along += by_turn[i] * turn[i];
-      for (int i = 0; i < 4; ++i) d[12 + i] = (by_turn[i] - along * turn[i]) * s;
-      vf mean{};
+      vf mean[kGroup] = {};
       for (int k = 0; k < m.padded; k += W) {
-        const vf weight = load(&w[k]);
-        vf dot{};
+        vf weight[kGroup], dot[kGroup] = {};
+        for (int i = 0; i < kGroup; ++i) weight[i] = load(&w[i * m.padded + k]);
         for (int j = 0; j < kMotion; ++j) {
-          dot += d[j] * load(&m.by_component[j * m.padded + k]);
-          store(sums + j * m.padded + k, load(sums + j * m.padded + k) + d[j] * weight);
+          const vf component = load(&m.by_component[j * m.padded + k]);
+          vf total = load(sums + j * m.padded + k);
+          for (int i = 0; i < kGroup; ++i) {
+            dot[i] += d[i][j] * component;
+            total += d[i][j] * weight[i];
+          }
+          store(sums + j * m.padded + k, total);
         }
-        store(&by_weight[k], dot);
-        mean += weight * dot;
+        for (int i = 0; i < kGroup; ++i) {
+          store(&by_weight[i * m.padded + k], dot[i]);
+          mean[i] += weight[i] * dot[i];
+        }
       }
-      const float expected = sum(mean);
-      float* out = d_logits + static_cast<size_t>(n) * bones;
-      for (int k = 0; k < bones; ++k) out[k] = w[k] * (by_weight[k] - expected);
+      for (int i = 0; i < members; ++i) {
+        const float expected = sum(mean[i]);
+        float* out = d_logits + (static_cast<size_t>(first) + i) * bones;
+        for (int k = 0; k < bones; k += W)
+          store_some(out + k, bones - k,
+                     load(&w[i * m.padded + k]) * (load(&by_weight[i * m.padded + k]) - expected));
+      }
     }
   });
   std::fill(d_motions, d_motions + static_cast<size_t>(bones) * kMotion, 0.0f);

@@ -17,6 +17,28 @@
 namespace fourdvd {
 namespace {
 
+// Treats denormal numbers as 0 while it lives: a product with one takes a hundred cycles, and they are
+// common where a Gaussian or a skinning weight fades out.
+class FlushDenormals {
+ public:
+#if defined(__SSE2__)
+  FlushDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }  // FTZ and DAZ
+  ~FlushDenormals() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+#elif defined(__aarch64__)
+  FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" : : "r"(before_ | (1u << 24)));  // FZ
+  }
+  ~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(before_)); }
+
+ private:
+  unsigned long before_;
+#endif
+};
+
 constexpr int kSpins = 2000;  // tens of microseconds: the phases of an image follow each other closely
 
 class Pool {
@@ -66,6 +88,7 @@ class Pool {
   }
 
   void work() {
+    const FlushDenormals flush;
     unsigned seen = 0;
     for (;;) {
       for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin)
@@ -103,6 +126,7 @@ int default_threads() {
 
 void parallel_for(int count, const std::function<void(int)>& task) {
   std::lock_guard<std::mutex> lock(g_entry);
+  const FlushDenormals flush;  // in all threads, so that results do not depend on their number
   if (!g_pool) g_pool = std::make_unique<Pool>(default_threads());
   g_pool->run(count, task);
 }

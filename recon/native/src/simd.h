@@ -124,9 +124,44 @@ inline void sum8(const vf v[8], float out[8]) {
 }
 
 inline float sum(vf v) {
-  float total = 0;
-  for (int i = 0; i < W; ++i) total += v[i];
-  return total;
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)v);
+#else
+  for (int half = W / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) v[i] += v[i + half];
+  return v[0];
+#endif
+}
+
+inline float highest(vf v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)v);
+#else
+  for (int half = W / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) v[i] = v[i] > v[i + half] ? v[i] : v[i + half];
+  return v[0];
+#endif
+}
+
+// The first n of W floats, the others filled with `rest`; n may be more than W.
+inline vf load_some(const float* p, int n, float rest) {
+  if (n >= W) return load(p);
+#if defined(__AVX512F__)
+  return (vf)_mm512_mask_loadu_ps((__m512)splat(rest), static_cast<__mmask16>((1u << n) - 1), p);
+#else
+  vf v = splat(rest);
+  for (int i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+#endif
+}
+
+inline void store_some(float* p, int n, vf v) {
+  if (n >= W) return store(p, v);
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+#else
+  for (int i = 0; i < n; ++i) p[i] = v[i];
+#endif
 }
 
 }  // namespace
