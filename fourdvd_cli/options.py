@@ -216,7 +216,7 @@ SkipMissingOption = Annotated[
     bool,
     typer.Option(
         "--skip-missing",
-        help="Leave out images of a grid whose files are missing.",
+        help="Leave out images of a grid that have no file or no pose.",
         rich_help_panel=INPUT,
     ),
 ]

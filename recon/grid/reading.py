@@ -24,7 +24,7 @@ from recon.grid.initial_gaussians import InitialGaussians, read_initial_gaussian
 from recon.grid.lens import Distortion
 from recon.grid.orientation import rotated, rotation_of_grid
 from recon.grid.pixels import ImageSource, common_size, read_pixels
-from recon.grid.transforms import PosedImage, Transforms, read_transforms
+from recon.grid.transforms import PosedImage, Transforms, read_json, read_transforms
 from recon.media import image_size, read_image
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def read_grid(
         up: axis that points up in the world of the files: "x", "y", "z", "-x", "-y" or "-z", or
             "auto" for a guess from the cameras; the grid is rotated to +Z up. Or the rotation
             itself, [3, 3]. Grids that this project wrote have +Z up and are not rotated.
-        skip_missing: leave out images whose files are missing.
+        skip_missing: leave out images without a file or without a pose.
 
     Returns:
         The grid, view-major. Images without `view` are grouped by camera, and those without `frame`
@@ -65,7 +65,7 @@ def read_grid(
         InputError: `up` is unknown.
     """
     json_path = _find_json(Path(path), split)
-    transforms = read_transforms(json_path)
+    transforms = read_transforms(json_path, skip_missing)
     entries = _of_split(transforms, split, json_path)
     files = ImageFiles(json_path)
     entries, paths = _existing(entries, files, json_path, skip_missing)
@@ -151,7 +151,8 @@ def _folder(path: Path) -> Path:
 def _lists_split(path: Path, split: str) -> bool:
     """Return whether a plain JSON lists the images of a split."""
     json_path = path / "transforms.json" if path.is_dir() else path
-    return json_path.is_file() and split in read_transforms(json_path).splits
+    values = read_json(json_path) if json_path.is_file() else None
+    return isinstance(values, dict) and values.get(f"{split}_filenames") is not None
 
 
 def _json_names(split: str) -> tuple[str, ...]:

@@ -94,15 +94,20 @@ class Transforms:
     R_world_source: np.ndarray | None = None
 
 
-def read_transforms(path: Path) -> Transforms:
+def read_transforms(path: Path, skip_missing: bool = False) -> Transforms:
     """Read and check a JSON file of posed images.
+
+    Args:
+        path: the JSON file.
+        skip_missing: leave out images without a pose, as programs write them that could not place
+            a camera.
 
     Raises:
         GridError: the file is missing, not JSON, or a value is not valid.
     """
     values = read_json(path)
     try:
-        return _parse(values)
+        return _parse(values, skip_missing)
     except _NOT_VALID as error:
         raise GridError(str(error), path) from error
 
@@ -189,7 +194,7 @@ def _intrinsics_json(camera: Camera) -> dict[str, Any]:
     }
 
 
-def _parse(values: Any) -> Transforms:
+def _parse(values: Any, skip_missing: bool) -> Transforms:
     if not isinstance(values, dict):
         raise ValueError(f"expected a JSON object, found {type(values).__name__}")
     version = values.get("version")  # other programs may use the key with texts
@@ -203,6 +208,8 @@ def _parse(values: Any) -> Transforms:
         raise ValueError(f"expected `frames` to be a list, found {type(frames).__name__}")
     if not frames:
         raise ValueError("`frames` is empty; a grid needs at least one image")
+    if skip_missing:
+        frames = _posed(frames)
     _warn_of_unused(values)
     return Transforms(
         tuple(_parse_frame(i, frame, values) for i, frame in enumerate(frames)),
@@ -213,6 +220,20 @@ def _parse(values: Any) -> Transforms:
         is_ours=version == VERSION,
         R_world_source=_rotation(values),
     )
+
+
+def _posed(frames: list[Any]) -> list[Any]:
+    """Return the images that have a pose; all if none has one, which is refused later."""
+    posed = [
+        frame
+        for frame in frames
+        if not isinstance(frame, dict) or frame.get("transform_matrix") is not None
+    ]
+    if posed and len(posed) < len(frames):
+        _log.warning(
+            "left out %d of %d images, which have no pose", len(frames) - len(posed), len(frames)
+        )
+    return posed or frames
 
 
 def _warn_of_unused(values: Mapping[str, Any]) -> None:
@@ -256,8 +277,10 @@ def _parse_frame(index: int, frame: Any, shared: Mapping[str, Any]) -> PosedImag
         file_path = frame.get("file_path")
         if not isinstance(file_path, str) or not file_path:
             raise ValueError(f"expected `file_path` to be a string, found {file_path!r}")
-        if "transform_matrix" not in frame:
-            raise ValueError("`transform_matrix` is missing")
+        if frame.get("transform_matrix") is None:
+            raise ValueError(
+                "`transform_matrix` is missing; leave out images without a pose with --skip-missing"
+            )
         return PosedImage(
             file_path=file_path,
             pose=rigid_pose(frame["transform_matrix"]),

@@ -25,7 +25,7 @@ def one_image_per_time(azimuths_deg) -> Grid:
         (ring([0]), "only 1 view"),
         (ring([0, 90]), "only 2 views"),
         (ring([0, 10, 40]), "within 39°"),
-        (one_image_per_time(range(0, 360, 15)), "turns 15°"),
+        (one_image_per_time(range(0, 360, 30)), "turns 30°"),
     ],
 )
 def test_few_directions_are_named(grid, fact):

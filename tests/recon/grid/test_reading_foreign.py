@@ -12,6 +12,7 @@ from PIL import Image
 from recon.errors import GridError
 from recon.grid import Grid, orbit_camera, read_grid
 from recon.grid.cameras import Camera
+from recon.grid.orientation import rotation_from_up
 from recon.grid.reading import read_splits
 from recon.grid.writing import write_posed_images
 
@@ -295,6 +296,36 @@ def test_missing_images_are_counted_and_can_be_left_out(foreign, caplog):
         path.unlink()
     with pytest.raises(GridError, match="missing"):
         read_grid(foreign, skip_missing=True)
+
+
+def test_images_without_a_pose_can_be_left_out(foreign, caplog):
+    frames = read(foreign)["frames"]
+    frames[0]["transform_matrix"] = None
+    del frames[5]["transform_matrix"]
+    change(foreign, frames=frames)
+    with pytest.raises(GridError, match=r"frames\[0\].*transform_matrix.*--skip-missing"):
+        read_grid(foreign)
+    assert len(read_splits(foreign, skip_missing=True).train) == 10
+    assert "left out 2 of 12 images" in caplog.text
+    change(foreign, lambda frame: frame.update(transform_matrix=None))
+    with pytest.raises(GridError, match="transform_matrix"):
+        read_grid(foreign, skip_missing=True)
+
+
+def test_images_of_a_tilted_world_are_set_upright_whatever_the_tilt(foreign):
+    """As COLMAP leaves it: no axis is up."""
+    turn = rotation_from_up(np.array([0.0, -0.6, 0.8]))
+
+    def tilt(frame):
+        pose = np.array(frame["transform_matrix"])
+        pose[:3] = turn.T @ pose[:3]
+        frame["transform_matrix"] = pose.tolist()
+
+    change(foreign, tilt)
+    grid = read_grid(foreign)
+    heights = [camera.position[2] for camera in grid.cameras]
+    np.testing.assert_allclose(heights, heights[0], atol=1e-6)
+    np.testing.assert_allclose(grid.R_world_source, turn, atol=1e-6)
 
 
 def test_the_images_of_nerfstudios_splits_are_kept_apart(foreign):
