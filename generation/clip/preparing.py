@@ -192,12 +192,12 @@ def load_clip(
     path = Path(path)
     source = read_clip(path, FrameSelection(frames, start, stop, fps, source_fps))
     alpha_known = source.images.shape[-1] == 4 or remove_background
-    if source.images.shape[-1] == 4:
-        images = np.stack([without_veil(image) for image in source.images])
-    elif remove_background:
-        images = matting.remove_background(source.images)
-    else:
+    if not alpha_known:
         images = _cut_from_uniform(source.images, path)
+    else:
+        has_alpha = source.images.shape[-1] == 4
+        cut_out = source.images if has_alpha else matting.remove_background(source.images)
+        images = np.stack([without_veil(image) for image in cut_out])
     outlines = [_outline(object_mask(image)) for image in images]
     if all(outline.empty for outline in outlines):
         found = "alpha is empty" if alpha_known else "there is nothing but background"

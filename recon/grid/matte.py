@@ -22,6 +22,7 @@ MAX_TOLERANCE = 24 / 255  # for images of low quality
 UNIFORM_SHARE = 0.6  # of the border pixels; the others may belong to an object at the border
 SPECK, SPECK_PX = 3 * TOLERANCE, 64  # noise beside edges; 8² is a block of JPEG
 BAND_PX = 2.0
+MIX_ERROR = (2, 4)  # in tolerances; the second for saturated colors, which 4:2:0 smears
 MARGIN_PX = 8  # background around the object that is looked at
 WINDOW_PX = 2  # largest distance of a neighbor in rows and columns
 
@@ -286,5 +287,5 @@ def _unmix(
     ratio = ((mixed - background) * span).sum(-1) / np.maximum((span**2).sum(-1), 1e-8)
     alpha = ratio.clip(0, 1)
     error = np.abs(background + alpha[:, None] * span - mixed).max(axis=-1)
-    is_mix = error <= 2 * TOLERANCE
+    is_mix = error <= TOLERANCE * (MIX_ERROR[0] + MIX_ERROR[1] * np.ptp(background))
     return np.where(is_mix[:, None], foreground, mixed), np.where(is_mix, alpha, 1.0)
