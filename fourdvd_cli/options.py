@@ -49,6 +49,10 @@ class Format(StrEnum):
     glb_splats = "glb-splats"
     splat = "splat"
     html = "html"
+    zip = "zip"
+    spz = "spz"
+    sog = "sog"
+    compressed_ply = "compressed-ply"
 
 
 class Axes(StrEnum):

@@ -7,7 +7,7 @@
     ├── OutputError           the output location cannot be used            (exit 1)
     │   └── OutputExistsError the output exists and may not be overwritten
     ├── WeightsError          weights are missing, corrupt or mismatched    (exit 4)
-    ├── BackendError          a device or rasterizer is not available       (exit 5)
+    ├── BackendError          a device, rasterizer or package is missing    (exit 5)
     ├── DivergedError         an optimization produced NaN or infinities    (exit 1)
     ├── OutOfMemoryError      the accelerator is out of memory              (exit 6)
     └── Interrupted           stopped on request, the state is saved        (exit 130)
@@ -84,7 +84,16 @@ class WeightsError(FourdvdError):
 
 
 class BackendError(FourdvdError):
-    """A requested device or rasterizer is not available on this machine."""
+    """A requested device, rasterizer or package is not available on this machine.
+
+    Args:
+        message: what is missing.
+        hint: command that installs it.
+    """
+
+    def __init__(self, message: str, hint: str | None = None):
+        self.hint = hint
+        super().__init__(message)
 
 
 class OutOfMemoryError(FourdvdError):

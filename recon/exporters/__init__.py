@@ -11,4 +11,11 @@ exporters = {
     "glb-splats": "recon.exporters.glb_splats:glb_splat_files",
     "splat": "recon.exporters.splat:splat_files",
     "html": "recon.exporters.html:html_files",
+    "zip": "recon.exporters.ply_zip:zip_files",
+    "spz": "recon.exporters.gaussforge_files:spz_files",
+    "sog": "recon.exporters.gaussforge_files:sog_files",
+    "compressed-ply": "recon.exporters.gaussforge_files:compressed_ply_files",
 }
+
+PACKAGES = {"spz": "gaussforge", "sog": "gaussforge", "compressed-ply": "gaussforge"}
+"""Packages that some formats need; the extra `[formats]` has them."""

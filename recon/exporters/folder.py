@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recon.errors import InputError, SceneError
-from recon.exporters import exporters
+from recon.errors import BackendError, InputError, SceneError
+from recon.exporters import PACKAGES, exporters
 from recon.exporters.conventions import frame_times
 from recon.exporters.manifest import MANIFEST, existing_manifest, file_entry
 from recon.exporters.options import ExportOptions
@@ -22,6 +23,7 @@ from recon.output import check_output, output_folder, write_json
 from recon.progress import OnStep, Progress, ignore_progress
 from recon.scene import Scene
 
+INSTALL = "pip install 'fourdvd[formats]'"
 Exporter = Callable[[Scene, np.ndarray, ExportOptions], Iterator[tuple[str, bytes]]]
 
 
@@ -46,8 +48,9 @@ def export(
         scene: the scene.
         folder: output folder; it gets a subfolder per format and `export.json`.
         formats: "ply" (3DGS, a file per frame), "glb" (animated textured mesh), "glb-splats"
-            (KHR_gaussian_splatting, a file per frame), "splat" (a file per frame) or "html" (the
-            player with the scene, one file).
+            (KHR_gaussian_splatting, a file per frame), "splat" (a file per frame), "html" (the
+            player with the scene, one file), "zip" (of PLY files), or "spz", "sog" or
+            "compressed-ply" (a file per frame, which need the extra `[formats]`).
         options: number of frames, axes, mesh and texture size; None: the defaults.
         verify: whether the files are read back, rendered and compared with the scene.
         on_step: called after every file, with the file's path in `folder` as the phase.
@@ -59,6 +62,7 @@ def export(
 
     Raises:
         InputError: A format or its axes are unknown.
+        BackendError: A package that a format needs is missing; nothing was written.
         SceneError: The scene has no Gaussians, or they enclose no surface ("glb").
         OutputExistsError: The subfolder of a format exists; nothing was written.
         OutputError: `folder` contains an `export.json` that is not an export manifest.
@@ -101,8 +105,12 @@ def find_exporter(name: str) -> Exporter:
 
     Raises:
         InputError: There is no format of that name.
+        BackendError: The package that the format needs is missing.
     """
     if name not in exporters:
         raise InputError(f"unknown export format {name!r}; expected one of {', '.join(exporters)}")
+    package = PACKAGES.get(name)
+    if package and importlib.util.find_spec(package) is None:
+        raise BackendError(f"the format {name} needs the package {package}", hint=INSTALL)
     module, _, function = exporters[name].partition(":")
     return getattr(importlib.import_module(module), function)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from recon.errors import InputError
 
 COLORS = ("texture", "vertices")
-EXPECTED_AXES = {"ply": "y-down", "splat": "y-down", "glb": "y-up", "glb-splats": "y-up"}
+EXPECTED_AXES = {
+    "ply": "y-down", "splat": "y-down", "zip": "y-down", "sog": "y-down",
+    "compressed-ply": "y-down", "spz": "y-up", "glb": "y-up", "glb-splats": "y-up",
+}  # fmt: skip
 PLAYER, PLAYER_AXES = "html", "z-up"  # the page is its own viewer, so other axes have no use
 ANIMATIONS = ("auto", "morph")
 

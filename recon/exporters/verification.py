@@ -17,12 +17,18 @@ import torch
 
 from recon.errors import FourdvdError, InputError
 from recon.exporters.conventions import frame_seconds, rotate_gaussians, rotation_to
+from recon.exporters.gaussforge_files import (
+    gaussians_from_compressed_ply,
+    gaussians_from_sog,
+    gaussians_from_spz,
+)
 from recon.exporters.glb_mesh import exact_motion, mesh_from_glb, rest_time_of, rotated_mesh
 from recon.exporters.glb_splats import gaussians_from_glb
 from recon.exporters.html import scene_from_html
 from recon.exporters.manifest import read_manifest
 from recon.exporters.options import ExportOptions
 from recon.exporters.ply import gaussians_from_ply
+from recon.exporters.ply_zip import gaussians_from_zip
 from recon.exporters.splat import gaussians_from_splat
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
@@ -42,6 +48,9 @@ DECODERS: dict[str, Callable[[bytes], Gaussians]] = {
     "ply": gaussians_from_ply,
     "splat": gaussians_from_splat,
     "glb-splats": gaussians_from_glb,
+    "spz": gaussians_from_spz,
+    "sog": gaussians_from_sog,
+    "compressed-ply": gaussians_from_compressed_ply,
 }
 
 
@@ -177,10 +186,11 @@ def _renderer(
         return lambda frame, camera: _render_gaussians(
             packed.at(entry["times"][frame]), camera, scene.background
         )
-    decode = DECODERS[name]
 
     def render(frame: int, camera: Camera) -> np.ndarray:
-        gaussians = rotate_gaussians(decode(files[frame]), back)
+        zipped = name == "zip"
+        read = gaussians_from_zip(files[0], frame) if zipped else DECODERS[name](files[frame])
+        gaussians = rotate_gaussians(read, back)
         return _render_gaussians(gaussians, camera, scene.background)
 
     return render

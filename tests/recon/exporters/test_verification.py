@@ -24,9 +24,10 @@ def test_renderings_of_every_format_agree_with_the_scene(
     scene: Scene, tmp_path: Path, scale: float, place: float
 ):
     scene = scene.mapped(Similarity(scale, np.array([place, 0.0, 0.0])))
-    export(scene, tmp_path, ["ply", "splat", "glb-splats", "glb", "html"], SMALL)
+    export(scene, tmp_path, ["ply", "zip", "splat", "glb-splats", "glb", "html"], SMALL)
     results = verify_export(scene, tmp_path)
     assert results["ply"].worst_psnr > 60
+    assert results["zip"] == results["ply"]._replace(bytes=results["zip"].bytes)
     assert results["glb-splats"].worst_psnr > 60
     assert results["splat"].worst_psnr > 40
     assert results["glb"].worst_psnr > 20
