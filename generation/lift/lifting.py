@@ -26,6 +26,7 @@ from torch.nn.functional import interpolate
 
 from generation.lift.drawing import draw
 from generation.lift.gaussians import gaussians_of
+from generation.lift.hidden_colors import without_details
 from generation.lift.network import LiftNetwork, LiftPrediction
 from generation.lift.smoothing import smoothed
 from generation.lift.surface import surface_of
@@ -238,6 +239,8 @@ def _surface_layers(depth: Tensor, gap: Tensor, color: Tensor, image: Tensor) ->
     depths[FIRST_EXIT : LAST_ENTRY + 1, ~is_gap] = depths[[FRONT, BACK]][:, ~is_gap].mean(0)
     own = (255 * image[:3] / image[3].clamp(min=1 / 255)).round().clamp(0, 255).to(torch.uint8)
     colors = torch.cat([own[None], color]).permute(0, 2, 3, 1).numpy()
+    for layer, known in ((FIRST_EXIT, is_gap), (LAST_ENTRY, is_gap), (BACK, mask)):
+        colors[layer] = without_details(colors[layer], known)
     colors[FIRST_EXIT : LAST_ENTRY + 1, ~is_gap] = colors[[BACK, FRONT]][:, ~is_gap]
     return SurfaceLayers(
         np.where(mask, depths, 0).astype(np.float32), colors * mask[..., None], mask, is_gap
