@@ -53,6 +53,7 @@ class Format(StrEnum):
     spz = "spz"
     sog = "sog"
     compressed_ply = "compressed-ply"
+    usd = "usd"
 
 
 class Axes(StrEnum):

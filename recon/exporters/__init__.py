@@ -15,7 +15,11 @@ exporters = {
     "spz": "recon.exporters.gaussforge_files:spz_files",
     "sog": "recon.exporters.gaussforge_files:sog_files",
     "compressed-ply": "recon.exporters.gaussforge_files:compressed_ply_files",
+    "usd": "recon.exporters.usd:usd_files",
 }
 
-PACKAGES = {"spz": "gaussforge", "sog": "gaussforge", "compressed-ply": "gaussforge"}
-"""Packages that some formats need; the extra `[formats]` has them."""
+PACKAGES = {
+    "spz": "gaussforge", "sog": "gaussforge", "compressed-ply": "gaussforge",
+    "usd": "pxr",  # of usd-core
+}  # fmt: skip
+"""Modules that some formats need; the extra `[formats]` has them."""

@@ -49,7 +49,29 @@ def glb_files(
     Raises:
         SceneError: The Gaussians enclose no surface.
     """
-    seconds = frame_seconds(scene, times)
+    mesh, rig, rest_time = export_mesh(scene, times, options, options.axes_of("glb"))
+    yield "scene.glb", glb_from_mesh(mesh, frame_seconds(scene, times), rig, rest_time)
+
+
+def export_mesh(
+    scene: Scene, times: np.ndarray, options: ExportOptions, axes: str
+) -> tuple[AnimatedMesh, Rig | None, float | None]:
+    """Extract the mesh of a scene, color it and move it.
+
+    Args:
+        scene: the scene.
+        times: times in [0, 1], [T].
+        options: options of the mesh.
+        axes: see `rotation_to`.
+
+    Returns:
+        The mesh in those axes, its skeleton (None: the motion or the options ask for none), and
+        the time of the pose in which it was extracted (None: the canonical pose).
+
+    Raises:
+        SceneError: The Gaussians enclose no surface.
+    """
+    R_file_world = rotation_to(axes, scene.R_world_source).numpy()
     T_normal_world = _rounded_normalization(scene.gaussians)
     scene = scene.mapped(T_normal_world)
     rest_time = most_open_time(scene, options.resolution)
@@ -63,11 +85,10 @@ def glb_files(
         assert isinstance(scene.deformation, BoneDeformation)
         rig = rig_mesh(scene.deformation, surface, mesh, times)
     back = T_normal_world.inverse()
-    rotation = rotation_to(options.axes_of("glb"), scene.R_world_source).numpy()
-    mesh = rotated_mesh(_mapped(mesh, back), rotation)
+    mesh = rotated_mesh(_mapped(mesh, back), R_file_world)
     if rig is not None:
-        rig = rig._replace(skeleton=rig.skeleton.mapped(back).rotated(rotation))
-    yield "scene.glb", glb_from_mesh(mesh, seconds, rig, rest_time)
+        rig = rig._replace(skeleton=rig.skeleton.mapped(back).rotated(R_file_world))
+    return mesh, rig, rest_time
 
 
 def exact_motion(

@@ -30,6 +30,7 @@ from recon.exporters.options import ExportOptions
 from recon.exporters.ply import gaussians_from_ply
 from recon.exporters.ply_zip import gaussians_from_zip
 from recon.exporters.splat import gaussians_from_splat
+from recon.exporters.usd import gaussians_from_usd, mesh_from_usd
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
 from recon.mesh.animated_mesh import AnimatedMesh
@@ -51,7 +52,11 @@ DECODERS: dict[str, Callable[[bytes], Gaussians]] = {
     "spz": gaussians_from_spz,
     "sog": gaussians_from_sog,
     "compressed-ply": gaussians_from_compressed_ply,
-}
+}  # of a file per frame
+SEQUENCES: dict[str, Callable[[bytes, int], Gaussians]] = {
+    "zip": gaussians_from_zip,
+    "usd": gaussians_from_usd,
+}  # of one file with all frames
 
 
 class VerificationError(FourdvdError):
@@ -149,21 +154,26 @@ def _verify_format(scene: Scene, folder: Path, name: str, entry: dict[str, Any])
     result = Verification(
         float(np.mean(psnrs)), float(np.min(psnrs)), len(psnrs), sum(len(data) for data in files)
     )
-    if name != "glb":
+    if name not in ("glb", "usd"):
         return result
-    mean, largest = _vertex_errors(scene, files[0], entry)
+    mean, largest = _vertex_errors(scene, name, files[-1], entry)
     return result._replace(mean_vertex_error=mean, max_vertex_error=largest)
 
 
-def _vertex_errors(scene: Scene, data: bytes, entry: dict[str, Any]) -> tuple[float, float]:
+def _vertex_errors(
+    scene: Scene, name: str, data: bytes, entry: dict[str, Any]
+) -> tuple[float, float]:
     """Measure the distances of the mesh's vertices from the motion of the scene: mean, maximum."""
     frames = np.asarray(entry["times"])
     times = np.sort(np.concatenate([frames, (frames[1:] + frames[:-1]) / 2]))
     seconds = np.interp(times, frames, frame_seconds(scene, frames))
     options = ExportOptions(**entry["options"])
-    expected = exact_motion(scene, times, options, rest_time_of(data))
-    back = rotation_to(options.axes_of("glb"), scene.R_world_source).T.numpy()
-    found = rotated_mesh(mesh_from_glb(data, seconds), back).positions
+    if name == "glb":
+        found, rest_time = mesh_from_glb(data, seconds).positions, rest_time_of(data)
+    else:
+        found, rest_time = mesh_from_usd(data, scene.fps * seconds)
+    found = found @ rotation_to(options.axes_of(name), scene.R_world_source).numpy()
+    expected = exact_motion(scene, times, options, rest_time)
     if found.shape != expected.shape:
         raise VerificationError(
             f"expected a mesh of {expected.shape[1]} vertices, found {found.shape[1]}; export again"
@@ -188,8 +198,10 @@ def _renderer(
         )
 
     def render(frame: int, camera: Camera) -> np.ndarray:
-        zipped = name == "zip"
-        read = gaussians_from_zip(files[0], frame) if zipped else DECODERS[name](files[frame])
+        if name in SEQUENCES:
+            read = SEQUENCES[name](files[0], frame)
+        else:
+            read = DECODERS[name](files[frame])
         gaussians = rotate_gaussians(read, back)
         return _render_gaussians(gaussians, camera, scene.background)
 
