@@ -54,6 +54,7 @@ class Format(StrEnum):
     sog = "sog"
     compressed_ply = "compressed-ply"
     usd = "usd"
+    fourdgs = "4dgs"
 
 
 class Axes(StrEnum):

@@ -51,7 +51,7 @@ def export(
             (KHR_gaussian_splatting, a file per frame), "splat" (a file per frame), "html" (the
             player with the scene, one file), "zip" (of PLY files), or, with the
             extra `[formats]`, "spz", "sog" or "compressed-ply" (a file per frame) or "usd" (the
-            moving Gaussians, and the animated mesh).
+            moving Gaussians, and the animated mesh) or "4dgs" (one file).
         options: number of frames, axes, mesh and texture size; None: the defaults.
         verify: whether the files are read back, rendered and compared with the scene.
         on_step: called after every file, with the file's path in `folder` as the phase.

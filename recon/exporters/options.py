@@ -10,7 +10,7 @@ COLORS = ("texture", "vertices")
 EXPECTED_AXES = {
     "ply": "y-down", "splat": "y-down", "zip": "y-down", "sog": "y-down",
     "compressed-ply": "y-down", "spz": "y-up", "glb": "y-up", "glb-splats": "y-up",
-    "usd": "y-up",
+    "usd": "y-up", "4dgs": "y-up",
 }  # fmt: skip
 PLAYER, PLAYER_AXES = "html", "z-up"  # the page is its own viewer, so other axes have no use
 ANIMATIONS = ("auto", "morph")

@@ -17,6 +17,7 @@ import torch
 
 from recon.errors import FourdvdError, InputError
 from recon.exporters.conventions import frame_seconds, rotate_gaussians, rotation_to
+from recon.exporters.fourdgs_file import gaussians_from_fourdgs
 from recon.exporters.gaussforge_files import (
     gaussians_from_compressed_ply,
     gaussians_from_sog,
@@ -56,6 +57,7 @@ DECODERS: dict[str, Callable[[bytes], Gaussians]] = {
 SEQUENCES: dict[str, Callable[[bytes, int], Gaussians]] = {
     "zip": gaussians_from_zip,
     "usd": gaussians_from_usd,
+    "4dgs": gaussians_from_fourdgs,
 }  # of one file with all frames
 
 
