@@ -55,6 +55,7 @@ class Format(StrEnum):
     compressed_ply = "compressed-ply"
     usd = "usd"
     fourdgs = "4dgs"
+    splat4d = "splat4d"
 
 
 class Axes(StrEnum):

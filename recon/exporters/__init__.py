@@ -17,11 +17,5 @@ exporters = {
     "compressed-ply": "recon.exporters.gaussforge_files:compressed_ply_files",
     "usd": "recon.exporters.usd:usd_files",
     "4dgs": "recon.exporters.fourdgs_file:fourdgs_files",
+    "splat4d": "recon.exporters.splat4d:splat4d_files",
 }
-
-PACKAGES = {
-    "spz": "gaussforge", "sog": "gaussforge", "compressed-ply": "gaussforge",
-    "usd": "pxr",  # of usd-core
-    "4dgs": "fourdgs",
-}  # fmt: skip
-"""Modules that some formats need; the extra `[formats]` has them."""

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recon.errors import BackendError, InputError, SceneError
-from recon.exporters import PACKAGES, exporters
+from recon.errors import InputError, SceneError
+from recon.exporters import exporters
 from recon.exporters.conventions import frame_times
 from recon.exporters.manifest import MANIFEST, existing_manifest, file_entry
 from recon.exporters.options import ExportOptions
+from recon.exporters.packages import check_package
 from recon.output import check_output, output_folder, write_json
 from recon.progress import OnStep, Progress, ignore_progress
 from recon.scene import Scene
 
-INSTALL = "pip install 'fourdvd[formats]'"
 Exporter = Callable[[Scene, np.ndarray, ExportOptions], Iterator[tuple[str, bytes]]]
 
 
@@ -51,7 +50,8 @@ def export(
             (KHR_gaussian_splatting, a file per frame), "splat" (a file per frame), "html" (the
             player with the scene, one file), "zip" (of PLY files), or, with the
             extra `[formats]`, "spz", "sog" or "compressed-ply" (a file per frame) or "usd" (the
-            moving Gaussians, and the animated mesh) or "4dgs" (one file).
+            moving Gaussians, and the animated mesh) or "4dgs" or
+            "splat4d" (one file).
         options: number of frames, axes, mesh and texture size; None: the defaults.
         verify: whether the files are read back, rendered and compared with the scene.
         on_step: called after every file, with the file's path in `folder` as the phase.
@@ -110,8 +110,6 @@ def find_exporter(name: str) -> Exporter:
     """
     if name not in exporters:
         raise InputError(f"unknown export format {name!r}; expected one of {', '.join(exporters)}")
-    package = PACKAGES.get(name)
-    if package and importlib.util.find_spec(package) is None:
-        raise BackendError(f"the format {name} needs the package {package}", hint=INSTALL)
+    check_package(name)
     module, _, function = exporters[name].partition(":")
     return getattr(importlib.import_module(module), function)

@@ -8,7 +8,7 @@ from recon.errors import InputError
 
 COLORS = ("texture", "vertices")
 EXPECTED_AXES = {
-    "ply": "y-down", "splat": "y-down", "zip": "y-down", "sog": "y-down",
+    "ply": "y-down", "splat": "y-down", "splat4d": "y-down", "zip": "y-down", "sog": "y-down",
     "compressed-ply": "y-down", "spz": "y-up", "glb": "y-up", "glb-splats": "y-up",
     "usd": "y-up", "4dgs": "y-up",
 }  # fmt: skip

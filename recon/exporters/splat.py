@@ -30,15 +30,24 @@ def splat_files(
     return gaussian_files(scene, times, options.axes_of("splat"), ".splat", splat_from_gaussians)
 
 
-def splat_from_gaussians(gaussians: Gaussians) -> bytes:
-    """Encode Gaussians, the most visible (volume times opacity) first.
+def drawing_order(gaussians: Gaussians) -> torch.Tensor:
+    """Return the indices of Gaussians, the most visible (volume times opacity) first, [N]."""
+    g = gaussians.map(lambda tensor: tensor.detach().float().cpu())
+    visibility = g.scales.sum(dim=1).exp() * g.opacities.sigmoid()
+    return torch.argsort(visibility, descending=True, stable=True)
 
-    Viewers draw them while the file is still loading.
+
+def splat_from_gaussians(gaussians: Gaussians, order: torch.Tensor | None = None) -> bytes:
+    """Encode Gaussians.
+
+    Args:
+        gaussians: N Gaussians.
+        order: their indices in the order of the file, [N]; None: the most visible come first,
+            because viewers draw them while the file is still loading.
     """
     g = gaussians.map(lambda tensor: tensor.detach().float().cpu())
+    order = drawing_order(g) if order is None else order
     opacities = g.opacities.sigmoid()
-    visibility = g.scales.sum(dim=1).exp() * opacities
-    order = torch.argsort(visibility, descending=True, stable=True)
     rgba = torch.cat([sh0_to_rgb(g.sh0[:, 0]), opacities[:, None]], dim=1)
     quats = F.normalize(g.quats, dim=-1)
     records = np.empty(len(order), RECORD)

@@ -25,6 +25,7 @@ from recon.errors import BackendError, InputError
 from recon.exporters.conventions import frame_seconds, rotate_gaussians, rotation_to
 from recon.exporters.glb_mesh import JPEG_QUALITY, export_mesh
 from recon.exporters.options import ExportOptions
+from recon.exporters.packages import INSTALL
 from recon.gaussians import Gaussians
 from recon.media import encode_image
 from recon.mesh.animated_mesh import AnimatedMesh
@@ -211,7 +212,7 @@ def _new_stage(codes: np.ndarray, fps: float, up: str) -> Any:
         version = ".".join(str(part) for part in Usd.GetVersion()[1:])
         raise BackendError(
             f"expected OpenUSD 26.03 or newer, found {version}",
-            hint="pip install 'fourdvd[formats]'",
+            hint=INSTALL,
         )
     stage = Usd.Stage.CreateInMemory()
     stage.SetDefaultPrim(UsdGeom.Xform.Define(stage, ROOT).GetPrim())

@@ -31,6 +31,7 @@ from recon.exporters.options import ExportOptions
 from recon.exporters.ply import gaussians_from_ply
 from recon.exporters.ply_zip import gaussians_from_zip
 from recon.exporters.splat import gaussians_from_splat
+from recon.exporters.splat4d import gaussians_from_splat4d
 from recon.exporters.usd import gaussians_from_usd, mesh_from_usd
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
@@ -58,6 +59,7 @@ SEQUENCES: dict[str, Callable[[bytes, int], Gaussians]] = {
     "zip": gaussians_from_zip,
     "usd": gaussians_from_usd,
     "4dgs": gaussians_from_fourdgs,
+    "splat4d": gaussians_from_splat4d,
 }  # of one file with all frames
 
 

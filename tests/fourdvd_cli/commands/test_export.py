@@ -42,7 +42,7 @@ def test_verification_reports_the_psnr_against_the_scene(fourdvd, scene_folder, 
 def test_a_format_whose_package_is_missing_exits_with_5_and_the_command(
     fourdvd, scene_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("recon.exporters.folder.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("recon.exporters.packages.importlib.util.find_spec", lambda _: None)
     outcome = fourdvd("export", scene_folder, "-o", tmp_path / "out", "--format", "spz")
     assert outcome.exit_code == 5
     assert "pip install 'fourdvd[formats]'" in outcome.stderr

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recon.errors import BackendError, InputError
-from recon.exporters import folder
+from recon.exporters import packages
 from recon.exporters.conventions import rotation_to
 from recon.exporters.folder import export
 from recon.exporters.fourdgs_file import (
@@ -114,7 +114,7 @@ def test_other_axes_and_other_data_are_refused(fourdgs, frames: list[Gaussians])
 def test_a_missing_package_is_reported(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(folder.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(BackendError, match="fourdgs") as caught:
         export(scene, tmp_path / "out", ["4dgs"], ExportOptions())
     assert caught.value.hint == "pip install 'fourdvd[formats]'"

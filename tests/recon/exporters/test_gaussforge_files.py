@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recon.errors import BackendError, InputError, SceneError
-from recon.exporters import folder
+from recon.exporters import packages
 from recon.exporters.conventions import rotate_gaussians, rotation_to
 from recon.exporters.folder import export
 from recon.exporters.gaussforge_files import (
@@ -136,7 +136,7 @@ def test_an_object_beyond_the_steps_of_spz_is_refused(random_gaussians: Gaussian
 def test_a_missing_package_is_reported_before_anything_is_written(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ):
-    monkeypatch.setattr(folder.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(BackendError, match="gaussforge") as caught:
         export(scene, tmp_path / "out", ["ply", name])
     assert caught.value.hint == "pip install 'fourdvd[formats]'"
