@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-REACH_PX = 8  # half the side of the square around a pixel, at S = 128
+REACH_PX = 6  # half the side of the square around a pixel, at S = 128
 STRIDE = 2  # distance of the pixels in that square
 _UNKNOWN = 256  # sorts behind all colors
 

@@ -27,7 +27,7 @@ from torch.nn.functional import interpolate
 from generation.lift.drawing import draw
 from generation.lift.gaussians import gaussians_of
 from generation.lift.hidden_colors import without_details
-from generation.lift.network import LiftNetwork, LiftPrediction
+from generation.lift.network import YAW_BINS, LiftNetwork, LiftPrediction
 from generation.lift.smoothing import smoothed
 from generation.lift.surface import surface_of
 from generation.lift.yaw import confidence, mirrored_bins, yaw_path
@@ -42,6 +42,8 @@ FOV_DEG, DISTANCE = 33.8, 3.2  # of the training's camera, `generation.curation.
 GAUSSIANS = 8000  # for a fit to start from, as many as for the quality "high" at 256²
 BATCH = 8  # frames at once; the network sees twice as many images
 SURE = 0.65  # confidence from which the network is given the yaw; of these, 78 % are right by 30°
+FACING_RAD = math.radians(50.0)  # yaw up to which an object faces the camera
+FACES_CAMERA = 0.4  # mean probability of that over a clip, from which it counts
 INSIDE = 0.5  # alpha from which a pixel of the network's images shows the object
 
 
@@ -54,12 +56,14 @@ class LiftedLayers(NamedTuple):
         gap: logit of whether the ray meets two parts, [T, S, S].
         color: sRGB colors of first exit, last entry and back, uint8, [T, 3, 3, S, S].
         yaw: yaw of the object in radians that the network was given, NaN where it is unknown, [T].
+        facing: probability that the object faces the camera, by up to 45°, [T].
     """
 
     depth: Tensor
     gap: Tensor
     color: Tensor
     yaw: Tensor
+    facing: Tensor
 
 
 @dataclass
@@ -205,19 +209,28 @@ def predict_layers(
         )
         parts.append(_averaged(prediction))
         steps.advance("layers", len(own_yaw))
-    depth, gap, color = (torch.cat(each) for each in zip(*parts, strict=True))
-    return LiftedLayers(depth, gap, color, turned)
+    depth, gap, color, facing = (torch.cat(each) for each in zip(*parts, strict=True))
+    known = ~torch.isnan(turned)
+    facing = torch.where(known, (turned.cos() > math.cos(FACING_RAD)).float(), facing)
+    return LiftedLayers(depth, gap, color, turned, facing)
 
 
-def _averaged(prediction: LiftPrediction) -> tuple[Tensor, Tensor, Tensor]:
-    """Average the predictions of images and of their mirror images; on the CPU."""
+def _averaged(prediction: LiftPrediction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Average the predictions of images and of their mirror images; on the CPU.
+
+    Returns:
+        Depth, gap and color of `LiftedLayers`, and the probability that the yaw is near 0.
+    """
 
     def mean(both: Tensor) -> Tensor:
         own, mirrored = both.float().chunk(2)
         return ((own + mirrored.flip(-1)) / 2).cpu()
 
     color = (255 * mean(prediction.color)).round().clamp(0, 255).to(torch.uint8)
-    return mean(prediction.depth), mean(prediction.gap), color
+    bins = torch.arange(YAW_BINS, device=prediction.yaw.device) * (2 * math.pi / YAW_BINS)
+    probability = prediction.yaw.softmax(1)[:, bins.cos() > math.cos(FACING_RAD)].sum(1)
+    facing = probability.view(2, -1).mean(0).cpu()
+    return mean(prediction.depth), mean(prediction.gap), color, facing
 
 
 def surface_layers(layers: LiftedLayers, images: Tensor, clip: np.ndarray) -> list[SurfaceLayers]:
@@ -228,19 +241,25 @@ def surface_layers(layers: LiftedLayers, images: Tensor, clip: np.ndarray) -> li
         images: see `network_images`, [T, 4, S, S].
         clip: RGBA, uint8, [T, H, W, 4].
     """
+    shown = layers.facing[torch.from_numpy(_shows_object(images))]
+    faces_camera = len(shown) > 0 and float(shown.mean()) > FACES_CAMERA
     frames = zip(layers.depth, layers.gap, layers.color, images, strict=True)
-    return smoothed([_surface_layers(*frame) for frame in frames], clip)
+    return smoothed([_surface_layers(*frame, faces_camera) for frame in frames], clip)
 
 
-def _surface_layers(depth: Tensor, gap: Tensor, color: Tensor, image: Tensor) -> SurfaceLayers:
+def _surface_layers(
+    depth: Tensor, gap: Tensor, color: Tensor, image: Tensor, faces_camera: bool
+) -> SurfaceLayers:
+    """Return the layers of a frame; an object that faces the camera has no face on its back."""
     mask = image[3].numpy() >= INSIDE
     is_gap = mask & (gap.numpy() > 0)
     depths = DISTANCE + depth.numpy()
     depths[FIRST_EXIT : LAST_ENTRY + 1, ~is_gap] = depths[[FRONT, BACK]][:, ~is_gap].mean(0)
     own = (255 * image[:3] / image[3].clamp(min=1 / 255)).round().clamp(0, 255).to(torch.uint8)
     colors = torch.cat([own[None], color]).permute(0, 2, 3, 1).numpy()
-    for layer, known in ((FIRST_EXIT, is_gap), (LAST_ENTRY, is_gap), (BACK, mask)):
-        colors[layer] = without_details(colors[layer], known)
+    if faces_camera:
+        for layer, known in ((FIRST_EXIT, is_gap), (BACK, mask)):
+            colors[layer] = without_details(colors[layer], known)
     colors[FIRST_EXIT : LAST_ENTRY + 1, ~is_gap] = colors[[BACK, FRONT]][:, ~is_gap]
     return SurfaceLayers(
         np.where(mask, depths, 0).astype(np.float32), colors * mask[..., None], mask, is_gap

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -150,6 +152,27 @@ def test_layers_of_a_single_frame_are_those_of_the_network(predictor, images):
     predicted = 3.2 + layers.depth[0].numpy()
     assert np.allclose(found.depth[[FRONT, BACK]][:, found.mask],
                        predicted[[FRONT, BACK]][:, found.mask], atol=1e-4)  # fmt: skip
+
+
+def test_the_back_of_what_faces_the_camera_has_no_details(predictor, images):
+    clip = tiny_clip(1).images
+    eyes = torch.zeros(1, 3, 3, S, S, dtype=torch.uint8)
+    eyes[..., S // 2, S // 2] = 255
+    made = {}
+    for yaw in (0.0, math.pi / 2):
+        turned = np.full(1, yaw, np.float32)
+        layers = predict_layers(predictor, images[:1], 0.1, turned, steps())
+        assert layers.facing.tolist() == [float(yaw == 0)]
+        (found,) = surface_layers(layers._replace(color=eyes), images[:1], clip)
+        made[yaw] = found.color[BACK][found.mask].max()
+    assert made == {0.0: 0, math.pi / 2: 255}
+
+
+def test_an_unknown_yaw_faces_the_camera_as_probably_as_the_network_says(predictor, images):
+    layers = predict_layers(predictor, images, 0.1, UNKNOWN[: len(images)], steps())
+    assert ((layers.facing >= 0) & (layers.facing <= 1)).all()
+    mirrored = predict_layers(predictor, images.flip(-1), 0.1, UNKNOWN[: len(images)], steps())
+    torch.testing.assert_close(layers.facing, mirrored.facing)
 
 
 def test_views_show_the_object_from_all_sides_and_nothing_of_empty_frames(predictor):
