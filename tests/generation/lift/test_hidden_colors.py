@@ -6,7 +6,7 @@ from scipy.ndimage import median_filter
 from generation.lift.hidden_colors import REACH_PX, STRIDE, without_details
 
 SIZE = 64
-YELLOW, BLACK, BLUE = (220, 190, 40), (10, 10, 10), (20, 40, 200)
+YELLOW, BLACK, BLUE = np.array([(220, 190, 40), (10, 10, 10), (20, 40, 200)], np.uint8)
 
 
 def disc(row, column, radius):
@@ -16,9 +16,9 @@ def disc(row, column, radius):
 
 def test_eyes_vanish():
     mask = disc(32, 32, 28)
-    color = np.where(mask[..., None], np.uint8(YELLOW), np.uint8(0))
+    color = np.where(mask[..., None], YELLOW, np.uint8(0))
     eyes = disc(25, 22, 4) | disc(25, 42, 4)
-    found = without_details(np.where(eyes[..., None], np.uint8(BLACK), color), mask)
+    found = without_details(np.where(eyes[..., None], BLACK, color), mask)
     np.testing.assert_array_equal(found, color)
 
 
@@ -31,7 +31,7 @@ def test_large_areas_keep_their_border():
 
 def test_colors_beside_the_object_have_no_part_in_it():
     mask = disc(32, 32, 3) | disc(10, 10, 1)
-    color = np.where(mask[..., None], np.uint8(YELLOW), np.uint8(BLUE))
+    color = np.where(mask[..., None], YELLOW, BLUE)
     np.testing.assert_array_equal(without_details(color, mask), color)
 
 
