@@ -75,8 +75,8 @@ def export(
         bool,
         typer.Option(
             "--pad-sh",
-            help="Write ply with the 62 properties of the original implementation (normals, "
-            "harmonics of degree 3), which older importers and SIBR expect.",
+            help="Write ply and zip with the 62 properties of the original implementation "
+            "(normals, harmonics of degree 3), which older importers and SIBR expect.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,

@@ -56,7 +56,7 @@ class LiftedLayers(NamedTuple):
         gap: logit of whether the ray meets two parts, [T, S, S].
         color: sRGB colors of first exit, last entry and back, uint8, [T, 3, 3, S, S].
         yaw: yaw of the object in radians that the network was given, NaN where it is unknown, [T].
-        facing: probability that the object faces the camera, by up to 45°, [T].
+        facing: probability that the object faces the camera, within `FACING_RAD`, [T].
     """
 
     depth: Tensor

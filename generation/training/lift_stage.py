@@ -176,18 +176,7 @@ class LiftStage:
         weights = self._config.loss
         loss, parts = lift_loss(prediction, target, unknown.float(), weights)
         if weights.need_views:
-            elevations = self._config.samples.elevations_deg
-            errors = [
-                view_errors(
-                    prediction,
-                    target,
-                    every_second(front_colors(batch), phase),
-                    batch.elevation,
-                    random_cameras(rng, elevations),
-                )
-                for _ in range(VIEWS)
-            ]
-            terms = {name: torch.cat([each[name] for each in errors]).mean() for name in errors[0]}
+            terms = self._view_terms(batch, prediction, target, phase, rng)
             views, view_parts = weighted(terms, weights)
             loss, parts = loss + views, parts | view_parts
         return StageLoss(loss, parts)
@@ -247,6 +236,23 @@ class LiftStage:
             )
         self.module.load_state_dict(file.build().state_dict())
         self._origins["start_sha256"] = file.sha256
+
+    def _view_terms(
+        self,
+        batch: LiftBatch,
+        prediction: LiftPrediction,
+        target: LiftTarget,
+        phase: tuple[int, int],
+        rng: SampleRng,
+    ) -> dict[str, Tensor]:
+        """Compare random views, and average each error over samples and views."""
+        front = every_second(front_colors(batch), phase)
+        elevations = self._config.samples.elevations_deg
+        errors = [
+            view_errors(prediction, target, front, batch.elevation, random_cameras(rng, elevations))
+            for _ in range(VIEWS)
+        ]
+        return {name: torch.cat([each[name] for each in errors]).mean() for name in errors[0]}
 
     def _predict(
         self, image: Tensor, elevation: Tensor, yaw: Tensor | None = None

@@ -30,8 +30,8 @@ class ExportOptions:
         animation: animation of the mesh: "auto" (a skeleton if the motion is bones, else morph
             targets) or "morph".
         resolution: voxels along the longest side when the mesh is extracted, 16 to 512.
-        pad_sh: whether `ply` has the 62 properties of the original implementation, with zeros for
-            normals and missing harmonics, which some readers expect.
+        pad_sh: whether `ply` and `zip` have the 62 properties of the original implementation, with
+            zeros for normals and missing harmonics, which some readers expect.
 
     Raises:
         InputError: A number is out of its range, or the color or the animation is unknown.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -24,8 +25,8 @@ def zip_files(
     """Yield the zip; equal scenes give equal bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        axes = options.axes_of("zip")
-        for name, data in gaussian_files(scene, times, axes, ".ply", ply_from_gaussians):
+        encode = partial(ply_from_gaussians, pad_sh=options.pad_sh)
+        for name, data in gaussian_files(scene, times, options.axes_of("zip"), ".ply", encode):
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # without a date
     yield FILE, buffer.getvalue()
 

@@ -28,7 +28,7 @@ WINDOW_PX = 2  # largest distance of a neighbor in rows and columns
 
 # Limits of gaps, from renders of four objects with their true masks, clean and as JPEG and H.264,
 # and from the highlights in two real clips.
-GAP_SHARE = 3e-4  # of the image, smaller ones are not told from highlights
+GAP_SHARE = 3e-4  # of the image, smaller ones can be highlights
 GAP_PX = 9
 GAP_NOISE = (1 / 255, 3.0)  # deviation from the background's color: at most a + b · noise
 GAP_EDGE = (50 / 255, 0.6)  # contrast; the second is relative to the outline's
@@ -143,7 +143,7 @@ def _enclosed_background(
     A gap has the background's color up to its noise, has an edge with contrast that is as
     sharp as the outline, has no islands, and is enclosed by more than the lines of a drawing. White
     parts of an object are shaded, or fade out, or have a pattern; one without all of that cannot be
-    told from a gap.
+    distinguished from a gap.
 
     Args:
         deviation: from the background's color, in [0, 1], [H, W].

@@ -107,7 +107,7 @@ def rotation_of_grid(cameras: Sequence[Camera], up: str) -> np.ndarray:
     guess = guess_up(cameras)
     if guess is None:
         _log.warning(
-            "which way is up cannot be told from the cameras; +Z is assumed, state it with --up if "
+            "the cameras do not show which way is up; +Z is assumed, state it with --up if "
             "the result lies on its side"
         )
         return np.eye(3)

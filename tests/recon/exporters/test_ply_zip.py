@@ -14,17 +14,18 @@ from recon.scene import Scene
 OPTIONS = ExportOptions()
 
 
-def zipped(scene: Scene, times: np.ndarray) -> bytes:
-    ((name, data),) = zip_files(scene, times, OPTIONS)
+def zipped(scene: Scene, times: np.ndarray, options: ExportOptions = OPTIONS) -> bytes:
+    ((name, data),) = zip_files(scene, times, options)
     assert name == "scene.zip"
     return data
 
 
-def test_the_zip_holds_the_files_of_the_sequence(scene: Scene):
-    with zipfile.ZipFile(io.BytesIO(zipped(scene, scene.times))) as archive:
+@pytest.mark.parametrize("options", [OPTIONS, ExportOptions(pad_sh=True)])
+def test_the_zip_holds_the_files_of_the_sequence(scene: Scene, options: ExportOptions):
+    with zipfile.ZipFile(io.BytesIO(zipped(scene, scene.times, options))) as archive:
         assert archive.testzip() is None
         found = {name: archive.read(name) for name in archive.namelist()}
-    assert found == dict(ply_files(scene, scene.times, OPTIONS))
+    assert found == dict(ply_files(scene, scene.times, options))
 
 
 def test_frames_are_read_in_order(scene: Scene):
