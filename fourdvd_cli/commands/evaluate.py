@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fourdvd_cli import console
-from fourdvd_cli.help import INPUT
+from fourdvd_cli.help import INPUT, MEASURES
 from fourdvd_cli.options import Device, DeviceOption, JsonOption, QuietOption, VerboseOption
+from recon.errors import InputError
+from recon.metrics.catalog import METRICS, default_names, parse_names
 
 if TYPE_CHECKING:
     from recon import Evaluation
 
-HEADER = ("view", "images", "PSNR", "PSNR foreground", "worst PSNR", "SSIM", "IoU")
+LABELS = {"psnr_foreground": "PSNR foreground", "worst_psnr": "worst PSNR"}
+FILTERS = ("box", "bilinear", "bicubic", "lanczos")
 
 
 def evaluate(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A...", help="A scene, a grid, or one video per view, in the order of views."
+            metavar="A...",
+            help="A scene, a grid, one video or folder of images per view in the order of views, "
+            "or a folder of these.",
         ),
     ],
     against: Annotated[
@@ -33,6 +38,26 @@ def evaluate(
             rich_help_panel=INPUT,
         ),
     ],
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            "--resize",
+            metavar="FILTER",
+            help=f"Resize images of another size with {', '.join(FILTERS[:-1])} or {FILTERS[-1]}.",
+            show_default="images of another size are refused",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="NAME,…",
+            help=f"Any of {', '.join(METRICS)}.",
+            show_default="psnr,ssim,iou,sharpness; also flip where its package is installed",
+            rich_help_panel=MEASURES,
+        ),
+    ] = None,
     device: DeviceOption = Device.auto,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -40,28 +65,55 @@ def evaluate(
 ) -> None:
     """Compare a scene, a grid or videos with a ground-truth grid.
 
-    Prints PSNR, SSIM and the IoU of the silhouettes over a white background, as a table or with
-    --json as one object.
+    Prints the means of the metrics over a white background, as a table or with --json as one
+    object. docs/evaluation.md defines the metrics and says what may be compared with what.
     """
     console.configure(quiet, verbose)
+    if resize is not None and resize not in FILTERS:
+        raise typer.BadParameter(f"expected {', '.join(FILTERS)}", param_hint="--resize")
+    names = _names(metrics)
     from recon import evaluate as evaluate_files
 
-    evaluation = evaluate_files(paths, against, device.value)
+    with console.steps("evaluating", quiet) as on_step:
+        evaluation = evaluate_files(
+            paths, against, device.value, metrics=names, resize=resize, on_step=on_step
+        )
+    for note in evaluation.notes:
+        console.warn(note)
     if json:
         console.print_json(evaluation.to_json())
         return
-    rows = [_row(str(view), part) for view, part in evaluation.by_view().items()]
-    console.print_table(HEADER, [*rows, _row("all", evaluation)])
+    rows = [_row(str(view), part, evaluation) for view, part in evaluation.by_view().items()]
+    console.print_table(_header(evaluation), [*rows, _row("all", evaluation, evaluation)])
 
 
-def _row(name: str, part: Evaluation) -> tuple[str, ...]:
-    foreground = "–" if part.psnr_foreground is None else f"{part.psnr_foreground:.2f}"
-    return (
-        name,
-        str(len(part.images)),
-        f"{part.psnr:.2f}",
-        foreground,
-        f"{part.worst_psnr:.2f}",
-        f"{part.ssim:.4f}",
-        f"{part.iou:.4f}",
-    )
+def _names(text: str | None) -> tuple[str, ...]:
+    try:
+        return default_names() if text is None else parse_names(text)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from error
+
+
+def _columns(evaluation: Evaluation) -> list[str]:
+    columns = []
+    for key in (*evaluation.keys, *evaluation.videos):
+        columns.append(key)
+        if key == "psnr_foreground":
+            columns.append("worst_psnr")
+    return columns
+
+
+def _header(evaluation: Evaluation) -> tuple[str, ...]:
+    labels = [LABELS.get(key) or METRICS[key].label for key in _columns(evaluation)]
+    return ("view", "images", *labels)
+
+
+def _row(name: str, part: Evaluation, whole: Evaluation) -> tuple[str, ...]:
+    cells = [_cell(part, key) for key in _columns(whole)]
+    return (name, str(len(part.images)), *cells)
+
+
+def _cell(part: Evaluation, key: str) -> str:
+    value = part.worst_psnr if key == "worst_psnr" else part.mean(key)
+    digits = 2 if key in LABELS else METRICS[key].digits
+    return "–" if value is None else f"{value:.{digits}f}"

@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from fourdvd_cli.commands.evaluate import FILTERS
+from recon.evaluation import evaluating
 from recon.grid import Grid, grid_from_views, write_grid
 from recon.rendering import render_gaussians
 from recon.scene import load_scene
@@ -87,3 +89,21 @@ def test_a_grid_of_other_cameras_is_refused(fourdvd, tiny_grid: Grid, tiny_grid_
     write_grid(half, tmp_path / "half")
     outcome = fourdvd("evaluate", tmp_path / "half", "--against", tiny_grid_folder, "--json")
     assert json.loads(outcome.stdout)["missing"] == 9
+
+
+def test_the_chosen_metrics_are_columns(fourdvd, tiny_grid_folder):
+    outcome = fourdvd(
+        "evaluate", tiny_grid_folder, "--against", tiny_grid_folder, "--metrics", "iou,sharpness"
+    )
+    header = next(line.split() for line in outcome.stdout.splitlines() if line.strip())
+    assert header == ["view", "images", "IoU", "sharpness"]
+
+
+def test_unknown_metrics_and_filters_are_wrong_usage(fourdvd, tiny_grid_folder):
+    here = ("evaluate", tiny_grid_folder, "--against", tiny_grid_folder)
+    assert fourdvd(*here, "--metrics", "psnr,beauty").exit_code == 2
+    assert fourdvd(*here, "--resize", "nearest").exit_code == 2
+
+
+def test_the_filters_are_those_of_the_library():
+    assert set(FILTERS) == set(evaluating.FILTERS)

@@ -41,7 +41,7 @@ def test_views_all_around_and_a_camera_that_jumps_are_not_weak():
 
 def measured(psnr_of_view) -> list[ImageMetrics]:
     return [
-        ImageMetrics(view, frame, 30.0, 0.9, 0.9, None if psnr is None else psnr + frame)
+        ImageMetrics(view, frame, {"psnr_foreground": None if psnr is None else psnr + frame})
         for view, psnr in enumerate(psnr_of_view)
         for frame in range(3)
     ]

@@ -2,20 +2,23 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
 
 from recon.deformation.interface import StaticDeformation
-from recon.errors import GridError
+from recon.errors import GridError, InputError
 from recon.evaluation import evaluate, evaluate_grid, evaluate_scene
 from recon.film.camera_file import read_camera_file
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, grid_from_views, orbit_camera
 from recon.grid.orientation import rotated, rotation_from_up
 from recon.grid.writing import write_posed_images
+from recon.media import write_png, write_video
 from recon.metrics import psnr
+from recon.metrics.interface import VideoScore
 from recon.rendering import render_gaussians
 from recon.scene import Scene
 from recon.similarity import Similarity
@@ -101,11 +104,11 @@ def test_the_json_has_the_documented_keys_and_means(tiny_grid):
 def test_images_are_compared_over_white_and_the_foreground_in_its_bounding_box(tiny_grid):
     found = evaluate_grid(noisy(tiny_grid), tiny_grid).images[5]
     image, truth = (g.over(indices=[5])[0] / 255 for g in (noisy(tiny_grid), tiny_grid))
-    assert found.psnr == pytest.approx(psnr(image, truth), abs=0.05)
+    assert found.values["psnr"] == pytest.approx(psnr(image, truth), abs=0.05)
     rows, columns = np.nonzero(tiny_grid.images[5, ..., 3])
     box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     assert found.psnr_foreground == pytest.approx(psnr(image[box], truth[box]), abs=0.05)
-    assert psnr(image[box], truth[box]) < found.psnr
+    assert psnr(image[box], truth[box]) < (found.values["psnr"] or 0)
 
 
 def test_metrics_have_the_view_and_frame_numbers_of_the_json(tiny_grid):
@@ -150,3 +153,103 @@ def test_cameras_are_matched_wherever_the_world_is(tiny_grid):
     for world in (Similarity(1.0, np.zeros(3)), far):
         with pytest.raises(GridError, match="no image"):  # 5 cm away of 3.2 are too far
             evaluate_grid(world.grid(other), world.grid(tiny_grid))
+
+
+def clips_of(grid: Grid, folder, T=None, fps=None) -> list:
+    """One lossless GIF-like clip per view: here folders of PNG, or videos if a rate is given."""
+    paths = []
+    for v in range(grid.V):
+        images = grid.over(indices=grid.of_view(v))
+        images = np.repeat(images, (T or grid.T) // grid.T, axis=0)
+        if fps is None:
+            path = folder / f"eval_{v}"
+            path.mkdir(parents=True)
+            for number, image in enumerate(images):
+                write_png(path / f"{number}.png", image)
+        else:
+            path = folder / f"view_{v}.mp4"
+            folder.mkdir(exist_ok=True)
+            write_video(path, images, fps)
+        paths.append(path)
+    return paths
+
+
+def test_a_folder_of_image_folders_is_a_clip_per_view(tiny_grid, tiny_grid_folder, tmp_path):
+    clips_of(tiny_grid, tmp_path / "pred")
+    found = evaluate(tmp_path / "pred", tiny_grid_folder)
+    assert len(found.images) == 12 and found.psnr > 40 and found.notes == ()
+
+
+def test_videos_of_another_rate_are_matched_by_time_and_said(tiny_grid, tiny_grid_folder, tmp_path):
+    paths = clips_of(tiny_grid, tmp_path / "videos", T=6, fps=10)
+    found = evaluate(paths, tiny_grid_folder)
+    assert len(found.notes) == 1 and "6 frames" in found.notes[0] and "by time" in found.notes[0]
+    same = evaluate(clips_of(tiny_grid, tmp_path / "same", fps=5), tiny_grid_folder)
+    assert found.psnr == pytest.approx(same.psnr, abs=1) and same.notes == ()
+
+
+def test_clips_that_last_longer_are_refused(tiny_grid, tiny_grid_folder, tmp_path):
+    paths = clips_of(tiny_grid, tmp_path / "videos", T=6, fps=5)
+    with pytest.raises(InputError, match=r"3 frames.*found 6"):
+        evaluate(paths, tiny_grid_folder)
+    images = clips_of(tiny_grid, tmp_path / "images", T=6)
+    with pytest.raises(InputError, match=r"3 frames.*found 6"):
+        evaluate(images, tiny_grid_folder)
+
+
+def test_images_of_another_size_are_resized_where_a_filter_is_named(tiny_grid):
+    large = np.repeat(np.repeat(tiny_grid.images, 2, axis=1), 2, axis=2)
+    cameras = tuple(camera.resized(48, 48) for camera in tiny_grid.cameras)
+    double = dataclasses.replace(tiny_grid, images=large, cameras=cameras)
+    found = evaluate_grid(double, tiny_grid, resize="box")
+    assert found.worst_psnr > 45 and "48×48" in found.notes[0] and "box" in found.notes[0]
+    with pytest.raises(GridError, match="--resize"):
+        evaluate_grid(double, tiny_grid)
+    with pytest.raises(InputError, match="nearest"):
+        evaluate_grid(double, tiny_grid, resize="nearest")
+
+
+def test_images_that_are_not_numbers_are_refused(scene, grid):
+    broken = scene.gaussians._replace(sh0=scene.gaussians.sh0 * float("nan"))
+    with pytest.raises(InputError, match=r"view 0, frame 0.*not numbers"):
+        evaluate_scene(dataclasses.replace(scene, gaussians=broken), grid, backend="reference")
+
+
+def test_empty_images_are_said(tiny_grid):
+    empty = dataclasses.replace(tiny_grid, images=np.zeros_like(tiny_grid.images))
+    assert "12 images are empty" in evaluate_grid(empty, tiny_grid).notes[0]
+
+
+def test_progress_counts_the_images(tiny_grid):
+    steps = []
+    evaluate_grid(tiny_grid, tiny_grid, on_step=steps.append)
+    assert [(each.step, each.steps) for each in steps] == [(n, 12) for n in range(1, 13)]
+
+
+def test_only_the_chosen_metrics_are_in_the_json(tiny_grid):
+    found = evaluate_grid(noisy(tiny_grid), tiny_grid, metrics=["sharpness", "iou"]).to_json()
+    assert found.keys() == {"sharpness", "iou", "missing", "images", "settings", "notes"}
+    assert found["images"][0].keys() == {"view", "frame", "sharpness", "iou"}
+    assert found["settings"].keys() == {"sharpness", "iou"}
+
+
+class LengthOfVideo:
+    """A metric of videos that counts their images."""
+
+    name = "fvd-f"
+    settings: Mapping[str, str] = {}
+
+    def __init__(self):
+        self.views = []
+
+    def add(self, pair):
+        self.views.append(pair.view)
+
+    def score(self):
+        return VideoScore(float(len(self.views)), {"view 0": float(self.views.count(0))})
+
+
+def test_metrics_of_videos_get_all_images_and_stand_in_the_json(tiny_grid):
+    evaluation = evaluate_grid(tiny_grid, tiny_grid, metrics=["psnr", LengthOfVideo()])
+    values = evaluation.to_json()
+    assert (values["fvd-f"], values["videos"]) == (12, {"fvd-f": {"view 0": 3}})

@@ -6,11 +6,14 @@ Letters: H × W pixels. Images are sRGB in [0, 1], float, composited over a back
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from skimage.metrics import structural_similarity
 
 from recon.errors import InputError
+from recon.metrics.interface import ImagePair
 
 MAX_PSNR = 100.0  # of equal images, so that means and JSON stay finite
 WINDOW_PX = 11  # a Gaussian with σ = 1.5, truncated at 3.5 σ, as in Wang et al. 2004
@@ -58,6 +61,41 @@ def silhouette_iou(alpha: np.ndarray, truth: np.ndarray) -> float:
     mask, true_mask = alpha > SILHOUETTE, truth > SILHOUETTE
     union = np.count_nonzero(mask | true_mask)
     return float(np.count_nonzero(mask & true_mask) / union) if union else 1.0
+
+
+class Psnr:
+    """PSNR of the image, and in the bounding box of the true alpha (None if that is empty)."""
+
+    name = "psnr"
+    settings: Mapping[str, Any] = {}
+
+    def measure(self, pair: ImagePair) -> dict[str, float | None]:
+        """Return dB under "psnr" and "psnr_foreground"."""
+        box = bounding_box(pair.true_alpha > 0)
+        inside = None if box is None else psnr(pair.rgb[box], pair.true_rgb[box])
+        return {"psnr": psnr(pair.rgb, pair.true_rgb), "psnr_foreground": inside}
+
+
+class Ssim:
+    """SSIM of the image; see `ssim`."""
+
+    name = "ssim"
+    settings: Mapping[str, Any] = {"window_px": WINDOW_PX, "sigma_px": 1.5}
+
+    def measure(self, pair: ImagePair) -> dict[str, float | None]:
+        """Return the similarity under "ssim"."""
+        return {"ssim": ssim(pair.rgb, pair.true_rgb)}
+
+
+class Iou:
+    """IoU of the silhouettes; see `silhouette_iou`."""
+
+    name = "iou"
+    settings: Mapping[str, Any] = {"threshold": SILHOUETTE}
+
+    def measure(self, pair: ImagePair) -> dict[str, float | None]:
+        """Return the IoU under "iou"."""
+        return {"iou": silhouette_iou(pair.alpha, pair.true_alpha)}
 
 
 def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice] | None:

@@ -1,0 +1,321 @@
+"""Metrics of a scene, a grid or videos against a ground-truth grid.
+
+    scene, grid, videos ──▶ pairs of an image and its true image ──▶ metrics ──▶ Evaluation
+
+All images are compared over white at the size of the ground truth, one after the other.
+Letters: V views, T frames, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from PIL import Image
+
+from recon.devices import resolve_device
+from recon.errors import GridError, InputError
+from recon.evaluation.matching import matching_frames, matching_image
+from recon.evaluation.results import Evaluation, ImageMetrics
+from recon.grid import Camera, Grid, grid_from_views, read_grid
+from recon.grid.cameras import common_focus
+from recon.grid.view_clips import open_clips, read_clips
+from recon.media import IMAGE_SUFFIXES, by_numbers
+from recon.metrics.catalog import BASIC, METRICS
+from recon.metrics.image import SILHOUETTE
+from recon.metrics.interface import ImageMetric, ImagePair, Metric, VideoMetric
+from recon.metrics.opening import open_metrics
+from recon.progress import Eta, OnStep, Progress, ignore_progress
+from recon.rendering import render_gaussians
+from recon.scene import DESCRIPTION, Scene, load_scene
+
+FILTERS = {
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+"""Pillow's resampling filters by name; they filter when images become smaller."""
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(
+    paths: Sequence[str | Path] | str | Path,
+    against: str | Path,
+    device: str = "auto",
+    *,
+    metrics: Sequence[str | Metric] = BASIC,
+    resize: str | None = None,
+    on_step: OnStep = ignore_progress,
+) -> Evaluation:
+    """Evaluate a scene folder, a grid folder or videos against a ground-truth grid.
+
+    Example:
+        >>> evaluate("out/scene", against="examples/robot").psnr
+
+    Args:
+        paths: one scene folder, one grid folder or its JSON, or one video or folder of images for
+            each view of the grid in the order of the views, or a folder of these.
+        against: grid folder of the ground truth, or its JSON.
+        device: device on which a scene is rendered, see `recon.devices.resolve_device`.
+        metrics: metrics, or the names of those without weights (`recon.metrics.catalog`).
+        resize: filter with which images of another size are resized, a key of `FILTERS`; None:
+            they are refused.
+        on_step: called after each image.
+
+    Raises:
+        InputError: a file cannot be read, or does not match the ground truth.
+        BackendError: the device or the package of a metric is not available.
+    """
+    paths = _views_of([Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)])
+    opened = _opened(metrics)
+    first = paths[0]
+    if len(paths) == 1 and (first / DESCRIPTION).is_file():
+        device = resolve_device(device)
+        scene = load_scene(first, device)
+        truth = read_grid(against, up=scene.R_world_source)
+        return evaluate_scene(scene, truth, device, metrics=opened, on_step=on_step)
+    truth = read_grid(against)
+    if _are_clips(paths):
+        grid, notes = _grid_of_clips(paths, truth)
+    elif len(paths) > 1:
+        raise InputError(f"expected one scene, one grid or only videos, found {len(paths)} paths")
+    else:
+        grid, notes = read_grid(first, up=truth.R_world_source), ()
+    found = evaluate_grid(grid, truth, metrics=opened, resize=resize, on_step=on_step)
+    return replace(found, notes=(*notes, *found.notes))
+
+
+def evaluate_scene(
+    scene: Scene,
+    truth: Grid,
+    device: str | torch.device = "cpu",
+    backend: str = "auto",
+    batch: int = 4,
+    *,
+    metrics: Sequence[str | Metric] = BASIC,
+    on_step: OnStep = ignore_progress,
+) -> Evaluation:
+    """Evaluate renderings of a scene against all images of a grid.
+
+    Args:
+        scene: the scene.
+        truth: the ground truth.
+        device: device on which the scene is rendered.
+        backend: see `recon.rasterizers.rasterize`.
+        batch: number of images rendered at once; memory grows with it.
+        metrics: see `evaluate`.
+        on_step: called after each image.
+
+    Raises:
+        InputError: the scene renders to NaN, or images are too small for a metric.
+    """
+    images = _renderings(scene, truth, device, backend, batch)
+    return evaluate_images(images, truth, metrics=metrics, on_step=on_step)
+
+
+def evaluate_grid(
+    grid: Grid,
+    truth: Grid,
+    *,
+    metrics: Sequence[str | Metric] = BASIC,
+    resize: str | None = None,
+    on_step: OnStep = ignore_progress,
+) -> Evaluation:
+    """Evaluate the images of a grid against those of the same camera and time in another.
+
+    Args:
+        grid: the images to rate.
+        truth: the ground truth.
+        metrics: see `evaluate`.
+        resize: see `evaluate`.
+        on_step: called after each image.
+
+    Raises:
+        GridError: the grids differ in image size, or share no camera and time.
+    """
+    notes = ()
+    if (grid.height, grid.width) != (truth.height, truth.width):
+        grid, notes = _resized(grid, truth, resize)
+    focus = common_focus(truth.cameras)
+    matches = [
+        matching_image(grid, truth.camera_of(index), truth.time_of(index), focus)
+        for index in range(len(truth))
+    ]
+    images = (
+        (index, *over_white(grid.images[match]))
+        for index, match in enumerate(matches)
+        if match is not None
+    )
+    if all(match is None for match in matches):
+        raise GridError(
+            "no image has the camera and time of a ground-truth image; both grids need cameras "
+            "with the same angles, distance and field of view"
+        )
+    found = evaluate_images(images, truth, metrics=metrics, on_step=on_step)
+    return replace(found, notes=(*notes, *found.notes))
+
+
+def evaluate_images(
+    images: Iterable[tuple[int, np.ndarray, np.ndarray]],
+    truth: Grid,
+    *,
+    metrics: Sequence[str | Metric] = BASIC,
+    on_step: OnStep = ignore_progress,
+) -> Evaluation:
+    """Evaluate images given one after the other, so that they need not all be in memory.
+
+    Args:
+        images: index of the true image, rgb over white [H, W, 3] and alpha [H, W], in [0, 1].
+        truth: the ground truth.
+        metrics: see `evaluate`.
+        on_step: called after each image.
+
+    Raises:
+        InputError: an image is not finite or has another size, or does not suit a metric.
+    """
+    opened = _opened(metrics)
+    of_videos = [cast(VideoMetric, each) for each in opened if METRICS[each.name].of_videos]
+    of_images = [cast(ImageMetric, each) for each in opened if not METRICS[each.name].of_videos]
+    found: dict[int, ImageMetrics] = {}
+    empty = 0
+    eta = Eta(len(truth))
+    for index, rgb, alpha in images:
+        pair = _pair(rgb, alpha, truth, index)
+        empty += not (alpha > SILHOUETTE).any() and bool((pair.true_alpha > SILHOUETTE).any())
+        values = {key: v for metric in of_images for key, v in metric.measure(pair).items()}
+        for metric in of_videos:
+            metric.add(pair)
+        found[index] = ImageMetrics(*_numbers(truth, index), values)
+        eta.tick()
+        on_step(Progress("comparing", len(found), len(truth), eta.seconds_left))
+    missing = len(truth) - len(found)
+    return Evaluation(
+        tuple(found[index] for index in sorted(found)),
+        missing,
+        {metric.name: metric.score() for metric in of_videos},
+        {metric.name: metric.settings for metric in opened},
+        tuple(_notes(missing, empty, len(truth))),
+    )
+
+
+def over_white(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split RGBA, uint8 [H, W, 4], into rgb over white [H, W, 3] and alpha [H, W], in [0, 1]."""
+    values = image.astype(np.float64) / 255
+    rgb, alpha = values[..., :3], values[..., 3:]
+    return rgb * alpha + (1 - alpha), alpha[..., 0]
+
+
+def _opened(metrics: Sequence[str | Metric]) -> list[Metric]:
+    named = {name: open_metrics([name])[0] for name in metrics if isinstance(name, str)}
+    return [named[each] if isinstance(each, str) else each for each in metrics]
+
+
+def _notes(missing: int, empty: int, total: int) -> Iterator[str]:
+    if missing:
+        yield f"{missing} of {total} true images have no counterpart; means are over the others"
+    if empty:
+        yield f"{empty} images are empty where the truth shows an object"
+
+
+def _numbers(truth: Grid, index: int) -> tuple[int, int]:
+    return truth.view_numbers[truth.view[index]], truth.frame_numbers[truth.frame[index]]
+
+
+def _pair(rgb: np.ndarray, alpha: np.ndarray, truth: Grid, index: int) -> ImagePair:
+    true_rgb, true_alpha = over_white(truth.images[index])
+    view, frame = _numbers(truth, index)
+    if rgb.shape != true_rgb.shape or alpha.shape != true_alpha.shape:
+        raise InputError(
+            f"view {view}, frame {frame}: expected {truth.width}×{truth.height} pixels like the "
+            f"truth, found {rgb.shape[1]}×{rgb.shape[0]}"
+        )
+    if not (np.isfinite(rgb).all() and np.isfinite(alpha).all()):
+        raise InputError(f"view {view}, frame {frame}: the image has pixels that are not numbers")
+    indices = int(truth.view[index]), int(truth.frame[index])
+    return ImagePair(*indices, rgb, alpha, true_rgb, true_alpha)
+
+
+@torch.no_grad()
+def _render(
+    scene: Scene, time: float, cameras: Sequence[Camera], device: str | torch.device, backend: str
+) -> tuple[np.ndarray, np.ndarray]:
+    gaussians = scene.at(time).map(lambda tensor: tensor.to(device))
+    rendering = render_gaussians(gaussians, cameras, backend=backend)
+    return rendering.rgb.clamp(0, 1).cpu().numpy(), rendering.alpha.cpu().numpy()
+
+
+def _renderings(
+    scene: Scene, grid: Grid, device: str | torch.device, backend: str, batch: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield the index of each image of the grid with the scene's rgb over white and alpha."""
+    for frame in range(grid.T):
+        indices = grid.at_frame(frame)
+        for start in range(0, len(indices), batch):
+            chosen = indices[start : start + batch]
+            cameras = [grid.camera_of(index) for index in chosen]
+            images = _render(scene, float(grid.times[frame]), cameras, device, backend)
+            for index, rgb, alpha in zip(chosen, *images, strict=True):
+                yield int(index), rgb, alpha
+
+
+def _resized(grid: Grid, truth: Grid, resize: str | None) -> tuple[Grid, tuple[str, ...]]:
+    """Resize a grid to the pixels of the truth, with alpha-weighted colors."""
+    sizes = f"{truth.width}×{truth.height}", f"{grid.width}×{grid.height}"
+    if resize is None:
+        raise GridError(
+            f"expected images of {sizes[0]} pixels like the ground truth, found {sizes[1]}; "
+            "resize one of the grids, or name a filter with --resize"
+        )
+    if resize not in FILTERS:
+        raise InputError(f"expected a filter among {', '.join(FILTERS)}, found {resize!r}")
+    if abs(grid.width * truth.height - truth.width * grid.height) > max(truth.width, truth.height):
+        raise GridError(f"expected images with the sides of {sizes[0]}, found {sizes[1]} pixels")
+    size = (truth.width, truth.height)
+    images = np.empty((len(grid), truth.height, truth.width, 4), np.uint8)
+    for index, image in enumerate(grid.images):  # Pillow weights the colors of "RGBa" by alpha
+        small = Image.fromarray(image).convert("RGBa").resize(size, FILTERS[resize])
+        images[index] = np.asarray(small.convert("RGBA"))
+    cameras = tuple(camera.resized(truth.height, truth.width) for camera in grid.cameras)
+    note = f"images of {sizes[1]} pixels were resized to {sizes[0]} (Pillow, {resize})"
+    return replace(grid, images=images, cameras=cameras), (note,)
+
+
+def _views_of(paths: list[Path]) -> list[Path]:
+    """Replace a folder of one clip per view by these, in the order of their numbers."""
+    folder = paths[0]
+    if len(paths) > 1 or not folder.is_dir() or any(folder.glob("*.json")):
+        return paths
+    clips = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if not clips or any(path.suffix.lower() in IMAGE_SUFFIXES for path in clips):
+        return paths
+    return sorted(clips, key=by_numbers)
+
+
+def _are_clips(paths: Sequence[Path]) -> bool:
+    """Whether the first is a video or a folder of images, instead of a grid."""
+    first = paths[0]
+    is_video = first.is_file() and first.suffix.lower() != ".json"
+    return is_video or (first.is_dir() and not any(first.glob("*.json")))
+
+
+def _grid_of_clips(paths: Sequence[Path], truth: Grid) -> tuple[Grid, tuple[str, ...]]:
+    """Make a grid of one clip per view, with the cameras and times of the ground truth."""
+    if len(paths) != truth.V:
+        raise InputError(f"expected one video for each of the {truth.V} views, found {len(paths)}")
+    clip = open_clips(paths)[0]
+    clips = read_clips(paths)
+    indices, note = matching_frames(
+        clips.images.shape[1], clips.fps, truth, clip.path.name, rate_known=clip.path.is_file()
+    )
+    height, width = clips.images.shape[2:4]
+    cameras = [camera.resized(height, width) for camera in truth.cameras]
+    images = clips.images[:, indices]
+    grid = grid_from_views(cameras, images, truth.fps, clips.alpha_known, times=truth.times)
+    return grid, () if note is None else (note,)
