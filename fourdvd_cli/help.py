@@ -24,6 +24,7 @@ MESH = "Mesh"
 TRAINING = "Training"
 LIMITS = "Limits"
 MEASURES = "Optional measures"
+METRIC = "Metrics"
 OUTPUT = "Output"
 MACHINE = "Machine"
 TERMINAL = "Terminal"  # always last; --help is here

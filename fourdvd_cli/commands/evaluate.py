@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fourdvd_cli import console
-from fourdvd_cli.help import INPUT, MEASURES
+from fourdvd_cli.help import INPUT, METRIC
 from fourdvd_cli.options import Device, DeviceOption, JsonOption, QuietOption, VerboseOption
 from recon.errors import InputError
 from recon.metrics.catalog import METRICS, default_names, parse_names
@@ -52,10 +52,10 @@ def evaluate(
         str | None,
         typer.Option(
             "--metrics",
-            metavar="NAME,…",
-            help=f"Any of {', '.join(METRICS)}.",
+            metavar="NAMES",
+            help=f"Any of {', '.join(METRICS)}, separated by commas.",
             show_default="psnr,ssim,iou,sharpness; also flip where its package is installed",
-            rich_help_panel=MEASURES,
+            rich_help_panel=METRIC,
         ),
     ] = None,
     device: DeviceOption = Device.auto,
