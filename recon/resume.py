@@ -63,21 +63,26 @@ def check_same(
     Raises:
         OutputExistsError: the identities differ; the message lists the first differences.
     """
+    found = differences(saved, wanted)
+    if found:
+        raise OutputExistsError(
+            path,
+            f"it contains {what} with different settings or inputs ({found}); "
+            "choose another folder, or pass --overwrite to start again",
+        )
+
+
+def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Describe the first differences of two identities, see `check_same`; empty if they agree."""
     ours, theirs = _flat(json.loads(json.dumps(wanted))), _flat(saved)
     names = [n for n in dict.fromkeys((*theirs, *ours)) if theirs.get(n) != ours.get(n)]
-    if not names:
-        return
     listed = [
         f"{n} was {_short(theirs.get(n))}, is now {_short(ours.get(n))}"
         for n in names[:SHOWN_DIFFERENCES]
     ]
     if len(names) > SHOWN_DIFFERENCES:
         listed.append(f"and {len(names) - SHOWN_DIFFERENCES} more")
-    raise OutputExistsError(
-        path,
-        f"it contains {what} with different settings or inputs ({'; '.join(listed)}); "
-        "choose another folder, or pass --overwrite to start again",
-    )
+    return "; ".join(listed)
 
 
 def save_state(

@@ -27,7 +27,14 @@ from recon.fitting.fit import Fit
 from recon.gaussians import Gaussians
 from recon.grid.cameras import camera_from_json, camera_to_json
 from recon.grid.grid import Grid
-from recon.resume import check_same, fingerprint, load_state, read_description, save_state
+from recon.resume import (
+    SavedState,
+    check_same,
+    fingerprint,
+    load_state,
+    read_description,
+    save_state,
+)
 from recon.scene import Scene
 from recon.similarity import Similarity
 
@@ -128,6 +135,23 @@ def fit_identity(grid: Grid, config: FitConfig) -> dict[str, Any]:
 
 def save_checkpoint(fit: Fit, identity: Mapping[str, Any], path: Path) -> None:
     """Write the state of a fit, replacing an older one atomically."""
+    tensors, description = fit_state(fit, identity)
+    save_state(path, tensors, description, format=FORMAT, version=VERSION)
+
+
+def load_checkpoint(fit: Fit, path: Path) -> None:
+    """Restore a saved state into a new fit of the same identity; do nothing if there is none.
+
+    Raises:
+        InputError: the file is damaged or of another version.
+    """
+    saved = load_state(path, format=FORMAT, version=VERSION, device=fit.config.device)
+    if saved is not None:
+        restore_fit(fit, saved, path)
+
+
+def fit_state(fit: Fit, identity: Mapping[str, Any]) -> SavedState:
+    """Return copies of everything that a fit needs to be resumed, the tensors on the CPU."""
     description = {
         "identity": identity,
         "iteration": fit.iteration,
@@ -141,18 +165,20 @@ def save_checkpoint(fit: Fit, identity: Mapping[str, Any], path: Path) -> None:
         "fps": fit.grid.fps,
         "cameras": [camera_to_json(camera) for camera in fit.grid.cameras],
     }
-    save_state(path, _tensors(fit), description, format=FORMAT, version=VERSION)
+    return SavedState(_tensors(fit), description)
 
 
-def load_checkpoint(fit: Fit, path: Path) -> None:
-    """Restore a saved state into a new fit of the same identity; do nothing if there is none.
+def restore_fit(fit: Fit, saved: SavedState, path: str | Path) -> None:
+    """Restore the state of another fit of the same identity.
+
+    Args:
+        fit: a new fit; changed in place.
+        saved: the result of `fit_state`, on the device of the fit.
+        path: file of the state, for messages.
 
     Raises:
-        InputError: the file is damaged or of another version.
+        InputError: the state is damaged.
     """
-    saved = load_state(path, format=FORMAT, version=VERSION, device=fit.config.device)
-    if saved is None:
-        return
     tensors, description = saved
     try:
         parameters = {name: tensors[f"gaussians.{name}"] for name in Gaussians._fields}
@@ -186,6 +212,19 @@ def load_unfinished_scene(scene_folder: str | Path) -> Scene:
     saved = load_state(path, format=FORMAT, version=VERSION)
     if saved is None:
         raise InputError("expected the checkpoint of a fit, found none yet; try again later", path)
+    return scene_of_state(saved, path)
+
+
+def scene_of_state(saved: SavedState, path: str | Path) -> Scene:
+    """Return the scene of a state of `fit_state`, in the world.
+
+    Args:
+        saved: the state.
+        path: file of the state, for messages.
+
+    Raises:
+        InputError: the state is damaged.
+    """
     tensors, description = saved
     try:
         deformation = load_deformation(

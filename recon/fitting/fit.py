@@ -3,7 +3,8 @@
     visual hull ─▶ one frame, no motion ─▶ motion, frame by frame outwards ─▶ all frames, full size
 
 A grid may come with Gaussians of its middle frame, which then replace the visual hull.
-Each step samples some views of one frame, so that the deformation is evaluated once.
+Each step samples some views of one frame, so that the deformation is evaluated once. `Fit.step`
+runs one; a program with a training loop of its own calls its parts, and `backward` between them.
 The world's unit and place do not matter: a fit works in a frame of its own, in which the object of
 the first frame has the radius `OBJECT_RADIUS` around the origin; `Fit.result` returns to the world.
 Letters: N Gaussians, V views in a step, T times. Frame: normalized.
@@ -36,7 +37,7 @@ from recon.fitting.visual_hull import visual_hull
 from recon.gaussians import Gaussians
 from recon.grid.grid import Grid
 from recon.losses import ImageLoss, image_loss
-from recon.rasterizers import rasterize
+from recon.rasterizers import Rendering, rasterize
 from recon.rendering import view_colors
 from recon.similarity import normalizing
 
@@ -46,6 +47,50 @@ MIN_SEEKING_VIEWS, MAX_SEEKING_VIEWS = 4, 16  # of a frame in which lost parts a
 SEEKING_EVERY, MOTION_ONLY_STEPS = 20, 80  # steps of a frame with lost parts
 SEEKING_RESOLUTION = 64  # voxels along the diameter of the hull in which they are looked for
 OBJECT_RADIUS = 0.78  # normalized units; that of the objects for which the settings were tuned
+
+
+class Batch(NamedTuple):
+    """The images of one step: some views of one frame.
+
+    Attributes:
+        frame: index of the frame.
+        images: indices of the images in the grid, [V].
+    """
+
+    frame: int
+    images: np.ndarray
+
+
+class ForwardPass(NamedTuple):
+    """The rendered images of a step and their loss.
+
+    Attributes:
+        batch: the images of the step.
+        level: the images of the grid at the size of the step.
+        moved: the Gaussians at the time of the frame, in the frame of the fit.
+        rendering: the images as rendered, over random colors if the settings ask for them.
+        image_loss: terms of the image loss.
+        motion_loss: weighted regularization of the motion, a scalar.
+        probe: what receives the gradients of the projected means, if the policy needs them.
+    """
+
+    batch: Batch
+    level: ImageLevel
+    moved: Gaussians
+    rendering: Rendering
+    image_loss: ImageLoss
+    motion_loss: Tensor
+    probe: Tensor | None
+
+    @property
+    def total(self) -> Tensor:
+        """The loss whose gradients the step needs, a scalar."""
+        return self.image_loss.total + self.motion_loss
+
+    @property
+    def squared_error(self) -> float:
+        """Mean squared error of the images."""
+        return float(self.image_loss.squared_error.mean())
 
 
 class Step(NamedTuple):
@@ -148,10 +193,53 @@ class Fit:
         Raises:
             DivergedError: the rendered images contain NaN or infinities.
         """
+        forward = self.forward(self.begin_step())
+        forward.total.backward()
+        return self.end_step(forward)
+
+    def begin_step(self) -> Batch:
+        """Follow the schedule and draw the images of the next step."""
         self._follow_schedule()
         frame = self._draw_frame()
-        images = self._draw_views(frame)
-        psnr = self._optimize(frame, images)
+        return Batch(frame, self._draw_views(frame))
+
+    def forward(self, batch: Batch) -> ForwardPass:
+        """Render the images of a step and compute their loss; clear the gradients.
+
+        The pass of the step before must be gone, its loss too: as long as its graph lives, PyTorch
+        expects gradients of the shapes that densification has since changed.
+        """
+        frame, images = batch
+        level = self.pyramid.level(self.schedule.image_size(self.iteration))
+        time = self.times[frame]
+        backgrounds = self._backgrounds(len(images))
+        moved = self.deformation(self.gaussians, time)
+        probe = self.config.densification.means2d_probe(len(images), moved.means)
+        loss, rendering = self._image_loss(level, images, moved, backgrounds, probe)
+        stiffness = self.schedule.stiffness(self.iteration, frame)
+        motion_loss = stiffness * self.deformation.regularization(self.gaussians, time)
+        self.optimizer.zero_grad(set_to_none=True)
+        return ForwardPass(batch, level, moved, rendering, loss, motion_loss, probe)
+
+    def end_step(self, forward: ForwardPass) -> Step:
+        """Take an Adam step with the gradients of `forward.total`, then densify and prune.
+
+        Raises:
+            DivergedError: the rendered images contain NaN or infinities.
+        """
+        frame, images = forward.batch
+        level = forward.level
+        lost = frame in self.lost_steps
+        if lost:
+            shown = _frame_images(level, images, forward.rendering.alpha)
+            self._keep_lost_parts(frame, forward.moved, shown)
+        self.optimizer.step()
+        if lost:
+            self._follow_lost_parts(frame)
+        policy = self.config.densification
+        policy.observe(self.statistics, forward.probe, level.height, level.width)
+        psnr = self._record_error(frame, forward.squared_error)
+        self.image_weights.update(images, forward.image_loss.squared_error)
         self._densify()
         self.iteration += 1
         return Step(self.iteration, psnr, len(self.parameters["means"]))
@@ -278,8 +366,8 @@ class Fit:
         """Render images of a frame as they are now."""
         level = self.pyramid.level(self.schedule.image_size(self.iteration))
         moved = self.deformation(self.gaussians, self.times[frame])
-        loss, alpha = self._image_loss(level, indices, moved, torch.ones(len(indices), 3))
-        images = _frame_images(level, indices, alpha)
+        loss, rendering = self._image_loss(level, indices, moved, torch.ones(len(indices), 3))
+        images = _frame_images(level, indices, rendering.alpha)
         return _Shown(frame, indices, float(loss.total), moved, images)
 
     def _hull_points(self, frame: int) -> Points:
@@ -304,29 +392,6 @@ class Fit:
         order = torch.randperm(len(images), generator=self.generator)
         return images[order[: self.config.views_per_step].numpy()]
 
-    def _optimize(self, frame: int, images: np.ndarray) -> float:
-        """Take one Adam step on some images of one frame; return their mean PSNR in dB."""
-        level = self.pyramid.level(self.schedule.image_size(self.iteration))
-        time = self.times[frame]
-        backgrounds = self._backgrounds(len(images))
-        moved = self.deformation(self.gaussians, time)
-        probe = self.config.densification.means2d_probe(len(images), moved.means)
-        loss, alpha = self._image_loss(level, images, moved, backgrounds, probe)
-        stiffness = self.schedule.stiffness(self.iteration, frame)
-        total = loss.total + stiffness * self.deformation.regularization(self.gaussians, time)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        lost = frame in self.lost_steps
-        if lost:
-            self._keep_lost_parts(frame, moved, _frame_images(level, images, alpha))
-        self.optimizer.step()
-        if lost:
-            self._follow_lost_parts(frame)
-        self.config.densification.observe(self.statistics, probe, level.height, level.width)
-        psnr = self._record_error(frame, float(loss.squared_error.mean()))
-        self.image_weights.update(images, loss.squared_error)
-        return psnr
-
     def _image_loss(
         self,
         level: ImageLevel,
@@ -334,8 +399,8 @@ class Fit:
         moved: Gaussians,
         backgrounds: Tensor,
         probe: Tensor | None = None,
-    ) -> tuple[ImageLoss, Tensor]:
-        """Render some images; return their loss and their alpha, [V, H, W]."""
+    ) -> tuple[ImageLoss, Rendering]:
+        """Render some images; return their loss and the rendering."""
         device = self.config.device
         backgrounds = backgrounds.to(device)
         viewmats, Ks = level.viewmats[images], level.Ks[images]
@@ -348,7 +413,7 @@ class Fit:
             rendering.rgb, rendering.alpha, [level.images[i] for i in images], backgrounds,
             level.boxes[images], self._weights(images).to(device), self.config.loss_weights,
         )  # fmt: skip
-        return loss, rendering.alpha
+        return loss, rendering
 
     def _weights(self, images: np.ndarray) -> Tensor:
         if self.config.robust_weights:

@@ -95,7 +95,7 @@ def fit(
     test_grid = held_out if test_grid is None else test_grid
     config = config or fit_config(quality, motion, resolve_device(device), seed, sh_degree)
     config = config.for_images(max(train_grid.height, train_grid.width))
-    with _kernel_threads(config), _memory_errors():
+    with kernel_threads(config), _memory_errors():
         running = Fit(train_grid, config)
         seconds = _run(running, on_step, should_stop, None)
         return _measured_scene(running, seconds, source, test_grid)[0]
@@ -158,7 +158,7 @@ def reconstruct(
     config = config.for_images(max(grid.height, grid.width))
     train = TrainFolder(folder, fit_identity(grid, config))
     train.check(overwrite)
-    with _kernel_threads(config), _memory_errors():
+    with kernel_threads(config), _memory_errors():
         running = Fit(grid, config)
         seconds = _run(running, on_step, should_stop, train)
         scene, metrics = _measured_scene(running, seconds, grid_path, test_grid)
@@ -192,13 +192,16 @@ def _run(fit: Fit, on_step: OnStep, should_stop: ShouldStop, train: TrainFolder 
     return eta.seconds
 
 
-def _measured_scene(
-    fit: Fit, seconds: float, source: Path | None, test_grid: Grid | None
-) -> tuple[Scene, dict[str, Any]]:
-    """Return the scene of a finished fit, and its metrics including those of every image."""
+def fitted_scene(fit: Fit, source: Path | None) -> Scene:
+    """Return the scene of a fit as it is now, without metrics.
+
+    Args:
+        fit: the fit; the scene shares no memory with it.
+        source: path of its grid, which the scene records; None if it came from memory.
+    """
     grid = fit.grid
     gaussians, deformation = fit.result()
-    scene = Scene(
+    return Scene(
         gaussians=gaussians,
         deformation=deformation,
         times=grid.times,
@@ -211,6 +214,13 @@ def _measured_scene(
             "torch": torch.__version__,
         },
     )
+
+
+def _measured_scene(
+    fit: Fit, seconds: float, source: Path | None, test_grid: Grid | None
+) -> tuple[Scene, dict[str, Any]]:
+    """Return the scene of a finished fit, and its metrics including those of every image."""
+    grid, scene = fit.grid, fitted_scene(fit, source)
     chosen = np.unique(np.linspace(0, len(grid) - 1, METRIC_IMAGES).round().astype(int))
     splits = {"train": grid.subset(chosen)} | ({} if test_grid is None else {"test": test_grid})
     evaluations = {
@@ -242,7 +252,7 @@ def _finish(scene: Scene, metrics: dict[str, Any], folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _kernel_threads(config: FitConfig) -> Iterator[None]:
+def kernel_threads(config: FitConfig) -> Iterator[None]:
     """Limit PyTorch to one thread, because its threads would compete with those of the kernels."""
     before = torch.get_num_threads()
     if config.device == "cpu" and not built():

@@ -18,9 +18,12 @@ from recon.errors import InputError
 from recon.fitting import fit as fitting
 from recon.fitting.checkpoint import (
     fit_identity,
+    fit_state,
     is_unfinished,
     load_checkpoint,
+    restore_fit,
     save_checkpoint,
+    scene_of_state,
 )
 from recon.fitting.config import FitConfig
 from recon.fitting.densification import GrowAndPrune, Relocation
@@ -28,6 +31,7 @@ from recon.fitting.fit import Fit
 from recon.fitting.visual_hull import visual_hull
 from recon.grid import Grid
 from recon.native.library import built, kernels
+from recon.resume import SavedState
 
 CONFIG = FitConfig(
     iterations=40,
@@ -114,6 +118,30 @@ def test_every_motion_model_is_resumed_bit_by_bit(motion: str, tiny_grid: Grid, 
     save_checkpoint(fit, fit_identity(tiny_grid, config), path)
     other = resumed(tiny_grid, config, path)
     assert_same_bits(steps(other, config.iterations), steps(fit, config.iterations))
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["relocation", "growth"])
+def test_a_training_loop_around_the_parts_of_a_step_gives_the_same_bits(policy, tiny_grid: Grid):
+    config = replace(CONFIG, densification=policy)
+    whole, parts = Fit(tiny_grid, config), Fit(tiny_grid, config)
+    while not parts.done:
+        forward = parts.forward(parts.begin_step())
+        (forward.image_loss.total + forward.motion_loss).backward()
+        assert parts.end_step(forward) == whole.step()
+        del forward
+    assert_same_bits(parts, whole)
+
+
+def test_a_state_in_memory_resumes_a_fit_and_shows_its_scene(tiny_grid: Grid):
+    fit = steps(Fit(tiny_grid, CONFIG), 20)
+    saved = fit_state(fit, {})
+    other = Fit(tiny_grid, CONFIG)
+    restore_fit(other, saved, "memory")
+    assert_same_bits(steps(other, CONFIG.iterations), steps(fit, CONFIG.iterations))
+    scene = scene_of_state(saved, "memory")
+    assert len(scene.gaussians.means) == len(saved.tensors["gaussians.means"])
+    with pytest.raises(InputError, match="memory"):
+        restore_fit(other, SavedState({}, saved.description), "memory")
 
 
 def test_frames_with_lost_parts_are_saved(tiny_grid: Grid, tmp_path: Path):
