@@ -3,7 +3,7 @@
     python -m tests.benchmarks.full_cascade [--size 576] [--low-memory]
 
 All networks have their full width and random weights, which take as long as trained ones. On a
-CPU, `--channels 32 --size 64 --frames 5 --steps 1` shows that it runs.
+CPU, `--channels 32 --size 64 --frames 5 --steps 1` shows with tiny networks that it runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import CLIPVisionConfig
 
 from generation.clip.preparing import SquareClip
 from generation.diffusion_pipeline import DiffusionPipeline
@@ -32,10 +33,12 @@ from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
 from generation.weights.files import save_weights
 from generation.weights.model_weights import PublishedWeights, find_architecture
+from recon.progress import OnStep, ignore_progress
 from tests.benchmarks import harness
-from tests.generation.tiny_networks import tiny_clip, tiny_weights
+from tests.generation.tiny_networks import TINY_TOWER, TINY_VAE, tiny_clip, tiny_weights
 
 RANK = 16
+CHANNELS = 320  # of the published UNets at the first level
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=576, help="default: %(default)s")
     parser.add_argument("--frames", type=int, default=21, help="default: %(default)s")
     parser.add_argument("--steps", type=int, help="denoising steps per window")
-    parser.add_argument("--channels", type=int, default=320, help="default: %(default)s")
+    parser.add_argument("--channels", type=int, default=CHANNELS, help="default: %(default)s")
     parser.add_argument("--low-memory", action="store_true")
     harness.add_options(parser, "full-cascade")
     options = parser.parse_args(arguments)
@@ -65,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     harness.publish(options.section, f"{body}\n\n{note}", options.page)
 
 
-def measured(clip: SquareClip, settings: GenerateSettings, channels: int) -> dict[str, Any]:
+def measured(
+    clip: SquareClip, settings: GenerateSettings, channels: int, on_step: OnStep = ignore_progress
+) -> dict[str, Any]:
     """Generate with networks of random weights and return the report."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -77,7 +82,7 @@ def measured(clip: SquareClip, settings: GenerateSettings, channels: int) -> dic
         trained = write_trained(folder, weights["sv4d"].sha256, settings.device, channels)
         return (
             DiffusionPipeline(settings, weights, trained, False)
-            .generate(clip, folder / "grid")
+            .generate(clip, folder / "grid", on_step=on_step)
             .report
         )
 
@@ -103,12 +108,14 @@ def of_width(config: UNetConfig, channels: int) -> UNetConfig:
 def random_networks(
     config: UNetConfig, device: torch.device, dtype: torch.dtype, low_memory: bool = False
 ) -> Networks:
-    """Build all networks that a published file holds."""
+    """Build all networks that a published file holds; all are tiny beside a narrow UNet."""
     home = torch.device("cpu") if low_memory else device
+    is_full = config.model_channels == CHANNELS
+    vae, clip = (VAEConfig(), None) if is_full else (TINY_VAE, tiny_tower(config.context_dim))
     with home:
         unet = (SV4DUNet if isinstance(config, SV4DConfig) else SV3DUNet)(config)  # type: ignore[arg-type]
-        parts = [VAEEncoder(VAEConfig()), VAEEncoder(VAEConfig()), VAEDecoder(VAEConfig())]
-        tower = CLIPImageEncoder()
+        parts = [VAEEncoder(vae), VAEEncoder(vae), VAEDecoder(vae)]
+        tower = CLIPImageEncoder(clip)
     for module in (unet, *parts, tower):
         module.eval().requires_grad_(False)
     unet.to(dtype)
@@ -116,6 +123,11 @@ def random_networks(
     if device.type == "cuda":
         unet.to_channels_last()
     return Networks(unet, *parts, tower, device, low_memory)  # type: ignore[arg-type]
+
+
+def tiny_tower(tokens: int) -> CLIPVisionConfig:
+    """Return the configuration of a tiny image encoder whose tokens have this width."""
+    return CLIPVisionConfig(**TINY_TOWER.to_dict() | {"projection_dim": tokens})
 
 
 def write_trained(folder: Path, base: str, device: str, channels: int) -> dict[str, Path]:

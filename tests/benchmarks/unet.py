@@ -99,11 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def random_unet(config: SV4DConfig, device: torch.device, dtype: torch.dtype) -> SV4DUNet:
     """Build a network with random numbers also where training starts from zeros."""
     torch.manual_seed(0)
-    unet = SV4DUNet(config)
+    with device:
+        unet = SV4DUNet(config)
     for parameter in unet.parameters():
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.5 * parameter[0].numel() ** -0.5)
-    unet.eval().requires_grad_(False).to(device, dtype)
+    unet.eval().requires_grad_(False).to(dtype)
     if device.type == "cuda":
         unet.to_channels_last()
     return unet
