@@ -127,7 +127,7 @@ def random_networks(
 
 def tiny_tower(tokens: int) -> CLIPVisionConfig:
     """Return the configuration of a tiny image encoder whose tokens have this width."""
-    return CLIPVisionConfig(**TINY_TOWER.to_dict() | {"projection_dim": tokens})
+    return CLIPVisionConfig.from_dict(TINY_TOWER.to_dict() | {"projection_dim": tokens})
 
 
 def write_trained(folder: Path, base: str, device: str, channels: int) -> dict[str, Path]:
