@@ -1,21 +1,27 @@
 """Atomic output: a result folder or file is complete or absent, and replaced only on request.
 
 Results are written under a hidden name next to their final path and renamed when they are complete,
-so that an interruption, a full disk or an error keeps the earlier result.
+so that an interruption, a full disk or an error keeps the earlier result. Errors of the system name
+the result, not its hidden name.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from recon.errors import OutputError, OutputExistsError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors for which the system names no file
 
 
 def check_output(path: str | Path, overwrite: bool = False) -> None:
@@ -89,8 +95,9 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         yield partial
         check_output(path, overwrite)
         _replace_folder(partial, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        _name_result(error, partial, path)
         raise
 
 
@@ -117,10 +124,26 @@ def output_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         yield partial
         check_output_file(path, overwrite)
         os.replace(partial, path)  # noqa: PTH105  (the name says that an existing file is replaced)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        _name_result(error, partial, path)
         raise
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Create a folder for files that other programs exchange; it is removed when the block ends.
+
+    Raises:
+        OSError: the folder cannot be created, or its disk is full, which the error then names.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            yield Path(folder)
+        except OSError as error:
+            _name_result(error, Path(folder), Path(tempfile.gettempdir()))
+            raise
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -130,12 +153,35 @@ def write_json(path: str | Path, value: Any) -> None:
         OutputError: `value` contains NaN, an infinity or something that JSON cannot represent.
         OSError: the file cannot be written.
     """
+    text = json_text(value, path)
+    with output_file(path, overwrite=True) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def json_text(value: Any, path: str | Path) -> str:
+    """Return the content of a JSON file, which `path` names in errors.
+
+    Raises:
+        OutputError: `value` contains NaN, an infinity or something that JSON cannot represent.
+    """
     try:
-        text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+        return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     except (TypeError, ValueError) as error:
         raise OutputError(f"{path} cannot be written as JSON: {error}") from error
-    with output_file(path, overwrite=True) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def system_error(message: str, path: str | Path) -> OSError | None:
+    """Return the error of the system that a message of a program in Rust mentions, if any.
+
+    Args:
+        message: text that contains, for example, "(os error 28)".
+        path: the file that was written.
+    """
+    found = re.search(r"\(os error (\d+)\)", message)
+    if found is None:
+        return None
+    number = int(found[1])
+    return OSError(number, os.strerror(number), str(path))
 
 
 def _check_ancestors(path: Path) -> None:
@@ -145,6 +191,17 @@ def _check_ancestors(path: Path) -> None:
         raise OutputError(
             f"{path} cannot be created because {nearest} is a file; choose another location"
         )
+
+
+def _name_result(error: BaseException, partial: Path, path: Path) -> None:
+    """Let an error of the system name the result instead of its hidden name, or of no file."""
+    if not isinstance(error, OSError):
+        return
+    named = error.filename
+    if named is None and error.errno in FULL:
+        error.filename = str(path)
+    elif isinstance(named, str) and Path(named).is_relative_to(partial):
+        error.filename = str(path / Path(named).relative_to(partial))
 
 
 def _replace_folder(new: Path, path: Path) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recon.errors import InputError, OutputExistsError
-from recon.output import output_file
+from recon.output import output_file, system_error
 
 HEADER_SIZE_BYTES = 8  # little-endian length of the JSON header, at the start of the file
 METADATA = "__metadata__"
@@ -159,7 +159,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     numbers = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
     path.touch()
     mode = path.stat().st_mode  # safetensors makes files that only their owner can read
-    save_file(numbers, path, dict(metadata))
+    try:
+        save_file(numbers, path, dict(metadata))
+    except SafetensorError as error:
+        raise system_error(str(error), path) or error from error
     path.chmod(mode)
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(HEADER_SIZE_BYTES), "little")

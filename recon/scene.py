@@ -160,15 +160,19 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
 
     Raises:
         SceneError: the folder, its JSON or its tensors are missing or not valid.
+        OSError: a file may not be read.
     """
     folder = Path(folder)
     description = _read_description(folder)
     try:
-        tensors = load_file(folder / TENSORS, device=str(device))
+        with (folder / TENSORS).open("rb"):
+            pass  # because safetensors says of a file that may not be read that it is missing
     except FileNotFoundError as error:
         raise SceneError(
             f"{TENSORS} is missing; expected the folder of a finished scene", folder
         ) from error
+    try:
+        tensors = load_file(folder / TENSORS, device=str(device))
     except (SafetensorError, OSError) as error:
         raise SceneError(f"cannot be read as safetensors: {error}", folder / TENSORS) from error
     gaussians = _checked_gaussians(_part(tensors, "gaussians."), folder)
@@ -187,6 +191,8 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
             provenance=description.get("provenance", {}),
             metrics=description.get("metrics", {}),
         )
+    except SceneError as error:
+        raise SceneError(str(error), folder) from error
     except KeyError as error:
         raise SceneError(f"the field {error} is missing", folder / DESCRIPTION) from error
     except (TypeError, ValueError) as error:

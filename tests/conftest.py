@@ -1,6 +1,11 @@
 """Fixtures that several packages use: a tiny grid, and the reference data where it is there."""
 
+import contextlib
+import ctypes
 import os
+import resource
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several workers: more threads than cores slow all down
@@ -50,3 +55,42 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"no reference data in {SHARED} (set FOURDVD_SHARED)")
     return SHARED
+
+
+@pytest.fixture
+def unwritable(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which nothing may be created, also where the tests run as root."""
+    folder = tmp_path / "unwritable"
+    folder.mkdir()
+    folder.chmod(0o555)
+    with _without_override():
+        yield folder
+
+
+@contextlib.contextmanager
+def _without_override() -> Iterator[None]:
+    """Drop the right of root to ignore the permissions of files: Linux's capabilities 0 to 2."""
+    if os.geteuid() != 0:
+        yield
+        return
+    if not sys.platform.startswith("linux"):
+        pytest.skip("root may write everywhere")
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, twice 32 bits
+    assert libc.capget(header, sets) == 0
+    before, sets[0] = sets[0], sets[0] & ~0b111
+    assert libc.capset(header, sets) == 0
+    try:
+        yield
+    finally:
+        sets[0] = before
+        assert libc.capset(header, sets) == 0
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[int], None]]:
+    """Let files of this process grow to so many bytes, as on a disk that fills."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

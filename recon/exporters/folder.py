@@ -19,7 +19,7 @@ from recon.exporters.conventions import frame_times
 from recon.exporters.manifest import MANIFEST, existing_manifest, file_entry
 from recon.exporters.options import ExportOptions
 from recon.exporters.packages import check_package
-from recon.output import check_output, output_folder, write_json
+from recon.output import check_output, json_text, output_file, output_folder
 from recon.progress import OnStep, Progress, ignore_progress
 from recon.scene import Scene
 
@@ -64,7 +64,8 @@ def export(
     Raises:
         InputError: A format or its axes are unknown.
         BackendError: A package that a format needs is missing; nothing was written.
-        SceneError: The scene has no Gaussians, or they enclose no surface ("glb").
+        SceneError: The scene has no Gaussians, it contains NaN, they enclose no surface ("glb"),
+            or they are more than a page shows ("html").
         OutputExistsError: The subfolder of a format exists; nothing was written.
         OutputError: `folder` contains an `export.json` that is not an export manifest.
         VerificationError: Renderings of the exported PLY files differ from the scene.
@@ -74,25 +75,32 @@ def export(
     found = {name: find_exporter(name) for name in formats}
     if scene.gaussians.means.shape[0] == 0:
         raise SceneError("the scene is without Gaussians, expected at least one; fit it again")
+    for name, tensor in (scene.gaussians._asdict() | scene.deformation.state_dict()).items():
+        if not tensor.isfinite().all():
+            raise SceneError(f"the scene's {name} contain NaN or infinite numbers; fit it again")
     times = frame_times(scene, options.frames)
     manifest = existing_manifest(folder)
     for name in found:
         check_output(folder / name, overwrite)
     written = 0
     for name, exporter in found.items():
-        with output_folder(folder / name, overwrite) as partial:
+        with (  # the folder takes its place first, when its manifest is written already
+            output_file(folder / MANIFEST, overwrite=True) as partial_manifest,
+            output_folder(folder / name, overwrite) as partial,
+        ):
             files = []
             for file, data in exporter(scene, times, options):
                 (partial / file).write_bytes(data)
                 files.append(file_entry(f"{name}/{file}", data))
                 written += 1
                 on_step(Progress(files[-1]["path"], written, None))
-        manifest["formats"][name] = {
-            "times": [float(time) for time in times],
-            "options": dataclasses.asdict(options) | {"axes": options.axes_of(name)},
-            "files": files,
-        }
-        write_json(folder / MANIFEST, manifest)
+            manifest["formats"][name] = {
+                "times": [float(time) for time in times],
+                "options": dataclasses.asdict(options) | {"axes": options.axes_of(name)},
+                "files": files,
+            }
+            text = json_text(manifest, folder / MANIFEST)
+            partial_manifest.write_text(text, encoding="utf-8")
     if verify:
         from recon.exporters.verification import verify_export  # loads every format's reader
 

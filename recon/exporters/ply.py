@@ -114,14 +114,17 @@ def _read_vertices(data: bytes) -> np.ndarray:
     if ["format", "binary_little_endian", "1.0"] not in words:
         raise InputError("expected a PLY of format binary_little_endian 1.0")
     elements = [index for index, line in enumerate(words) if line[0] == "element"]
-    if not elements or words[elements[0]][1] != "vertex":
+    if not elements or words[elements[0]][1:2] != ["vertex"]:
         raise InputError("expected a PLY whose first element is 'vertex'")
     stop = elements[1] if len(elements) > 1 else len(words)
     properties = [line for line in words[elements[0] + 1 : stop] if line[0] == "property"]
     if any(len(line) != 3 or line[1] not in DTYPES for line in properties):
         raise InputError("expected only scalar properties in the PLY's vertices")
     dtype = np.dtype([(name, DTYPES[kind]) for _, kind, name in properties])
-    count = int(words[elements[0]][2])
+    counted = "".join(words[elements[0]][2:])
+    if not counted.isdecimal():
+        raise InputError(f"expected a number of vertices in the PLY, found {counted!r}")
+    count = int(counted)
     body = data[end.end() :]
     if len(body) < count * dtype.itemsize:
         expected = count * dtype.itemsize

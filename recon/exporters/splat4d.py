@@ -13,7 +13,6 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from recon.exporters.options import ExportOptions
 from recon.exporters.packages import check_package, find_program
 from recon.exporters.splat import drawing_order, gaussians_from_splat, splat_from_gaussians
 from recon.gaussians import Gaussians
+from recon.output import system_error, temporary_folder
 from recon.scene import Scene
 
 FILE = "scene.splat4d"
@@ -62,21 +62,21 @@ def splat4d_from_gaussians(frames: Sequence[Gaussians], seconds: np.ndarray, fps
     means = frames[0].means.detach()
     size = float((means.amax(0) - means.amin(0)).max()) or 1.0
     order = drawing_order(frames[0])
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         listed = []
         for index, gaussians in enumerate(_continuous(frames)):
             name = f"frame_{index:04d}.splat"
-            Path(folder, name).write_bytes(splat_from_gaussians(gaussians, order))
+            (folder / name).write_bytes(splat_from_gaussians(gaussians, order))
             listed.append({"file": name, "timestamp": float(seconds[index])})
-        Path(folder, "frames.json").write_text(json.dumps({"fps": fps, "frames": listed}))
-        output = Path(folder, FILE)
+        (folder / "frames.json").write_text(json.dumps({"fps": fps, "frames": listed}))
+        output = folder / FILE
         bounds = {
             "--pos-mm": 1000 * size / STEPS_OF_SIZE,
             "--color-levels": COLOR_LEVELS,
             "--scale-pct": SCALE_PERCENT,
         }
         options = [text for name, value in bounds.items() for text in (name, f"{value:g}")]
-        message = _run("encode", "-i", folder, "-o", str(output), *options)
+        message = _run("encode", "-i", str(folder), "-o", str(output), *options)
         if message is not None:
             raise SceneError(f"splat4d does not encode the scene ({message}); export ply")
         return output.read_bytes()
@@ -89,8 +89,8 @@ def gaussians_from_splat4d(data: bytes, frame: int) -> Gaussians:
         BackendError: The program is missing.
         InputError: The data is no such file, or has fewer frames.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        source, output = Path(folder, FILE), Path(folder, "frame.splat")
+    with temporary_folder() as folder:
+        source, output = folder / FILE, folder / "frame.splat"
         source.write_bytes(data)
         message = _run("decode", str(source), "--frame", str(frame), "-o", str(output))
         if message is not None:
@@ -108,14 +108,25 @@ def _continuous(frames: Sequence[Gaussians]) -> Iterator[Gaussians]:
 
 
 def _run(*arguments: str) -> str | None:
-    """Run the program; return the last line of its message, or None if it succeeds."""
+    """Run the program; return the reason why it fails, or None if it succeeds.
+
+    Raises:
+        OSError: The disk is full.
+    """
     check_package(FORMAT)
     program = find_program(PROGRAM)
     assert program is not None
     command = [program, *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=SECONDS_MAX, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SECONDS_MAX,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"no result after {SECONDS_MAX} seconds"
     if done.returncode == 0:
         return None
-    return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+    if full := system_error(done.stderr, tempfile.gettempdir()):
+        raise full
+    lines = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+    return (lines or [f"exit code {done.returncode}"])[0]

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from recon.errors import BackendError, InputError
+from recon.errors import BackendError, InputError, OutputError
 from recon.exporters.conventions import frame_seconds, rotate_gaussians, rotation_to
 from recon.exporters.glb_mesh import JPEG_QUALITY, export_mesh
 from recon.exporters.options import ExportOptions
@@ -29,6 +31,7 @@ from recon.exporters.packages import INSTALL
 from recon.gaussians import Gaussians
 from recon.media import encode_image
 from recon.mesh.animated_mesh import AnimatedMesh
+from recon.output import temporary_folder
 from recon.scene import Scene
 from recon.srgb import linear_from_srgb
 
@@ -105,8 +108,8 @@ def usd_from_gaussians(
     }
     for name, (attribute, kind) in attributes.items():
         _set(attribute, kind, [value[name] for value in values], codes)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, SPLATS)
+    with temporary_folder() as folder, _writing():
+        path = folder / SPLATS
         stage.GetRootLayer().Export(str(path))
         return path.read_bytes()
 
@@ -118,8 +121,8 @@ def gaussians_from_usd(data: bytes, frame: int) -> Gaussians:
         InputError: The data is no stage with Gaussians, or has fewer frames.
     """
     UsdVol = _pxr("UsdVol")
-    with tempfile.TemporaryDirectory() as folder:
-        stage = _opened(data, Path(folder, SPLATS))  # kept, because prims do not keep it
+    with temporary_folder() as folder:
+        stage = _opened(data, folder / SPLATS)  # kept, because prims do not keep it
         splats = UsdVol.ParticleField3DGaussianSplat(stage.GetPrimAtPath(SPLATS_PATH))
         if not splats:
             raise InputError(f"expected Gaussians at {SPLATS_PATH} of the USD stage")
@@ -172,11 +175,11 @@ def usd_from_mesh(
     extents = [np.stack([points.min(axis=0), points.max(axis=0)]) for points in mesh.positions]
     _set(shape.CreateExtentAttr(), Vt.Vec3fArray, extents, codes)
     _add_colors(stage, shape, mesh)
-    with tempfile.TemporaryDirectory() as folder:
-        layer, package = Path(folder, "mesh.usdc"), Path(folder, MESH)
+    with temporary_folder() as folder, _writing():
+        layer, package = folder / "mesh.usdc", folder / MESH
         if mesh.texture is not None:
             jpeg = encode_image(mesh.texture, ".jpg", quality=JPEG_QUALITY, subsampling=0)
-            Path(folder, "texture.jpg").write_bytes(jpeg)
+            (folder / "texture.jpg").write_bytes(jpeg)
         stage.GetRootLayer().Export(str(layer))
         UsdUtils.CreateNewUsdzPackage(Sdf.AssetPath(str(layer)), str(package))
         return package.read_bytes()
@@ -196,8 +199,8 @@ def mesh_from_usd(data: bytes, codes: np.ndarray) -> tuple[np.ndarray, float | N
         InputError: The data is no such package.
     """
     UsdGeom = _pxr("UsdGeom")
-    with tempfile.TemporaryDirectory() as folder:
-        stage = _opened(data, Path(folder, MESH))
+    with temporary_folder() as folder:
+        stage = _opened(data, folder / MESH)
         shape = UsdGeom.Mesh(stage.GetPrimAtPath(MESH_PATH))
         if not shape:
             raise InputError(f"expected a mesh at {MESH_PATH} of the USD package")
@@ -298,6 +301,23 @@ def _add_colors(stage: Any, shape: Any, mesh: AnimatedMesh) -> None:
     surface.CreateInput("roughness", types.Float).Set(1.0)
     material.CreateSurfaceOutput().ConnectToSource(surface.CreateOutput("surface", types.Token))
     UsdShade.MaterialBindingAPI.Apply(shape.GetPrim()).Bind(material)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Report that OpenUSD cannot write, whose errors have neither a file nor a number.
+
+    Raises:
+        OutputError: It cannot, for example because the disk is full.
+    """
+    try:
+        yield
+    except _pxr("Tf").ErrorException as error:
+        reason = re.search(r": '(.*)'", str(error))
+        raise OutputError(
+            f"{tempfile.gettempdir()}: OpenUSD cannot write there"
+            f"{f' ({reason[1]})' if reason else ''}; the variable TMPDIR names another folder"
+        ) from error
 
 
 def _opened(data: bytes, path: Path) -> Any:

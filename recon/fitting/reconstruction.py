@@ -170,6 +170,8 @@ def _run(fit: Fit, on_step: OnStep, should_stop: ShouldStop, train: TrainFolder 
     """Run the remaining iterations; return the duration in seconds, earlier runs included."""
     earlier = train.resume(fit) if train else 0.0
     iterations = fit.config.iterations
+    if fit.iteration:
+        _log.info("resuming the fit after iteration %d of %d", fit.iteration, iterations)
     eta = Eta(iterations - fit.iteration, earlier)
     psnr = None
     while not fit.done:

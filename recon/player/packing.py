@@ -103,7 +103,13 @@ class PackedScene:
 
 
 def scene_setting(scene: Scene) -> Setting:
-    """Return the setting of a scene."""
+    """Return the setting of a scene.
+
+    Raises:
+        SceneError: the scene has no cameras.
+    """
+    if not scene.cameras:
+        raise SceneError("the player starts at the first camera of the scene, which has none")
     return Setting(
         scene.cameras[0], rotation_center(scene), scene.times, scene.fps, scene.background
     )
@@ -118,8 +124,9 @@ def pack_scene(scene: Scene, times: Sequence[float] | np.ndarray | None = None) 
         times: times at which a motion without bones is evaluated; None: the fitted times.
 
     Raises:
-        SceneError: the scene has no Gaussians, or more than `MAX_GAUSSIANS`.
+        SceneError: the scene has no cameras or no Gaussians, or more than `MAX_GAUSSIANS`.
     """
+    check_shown(scene.gaussians)  # before they are moved
     setting, motion = scene_setting(scene), scene.deformation
     if isinstance(motion, StaticDeformation):
         return _packed(setting, "static", [[scene.gaussians]])
@@ -193,7 +200,9 @@ def _packed(
 ) -> bytes:
     entries, parts, offset = [], [], 0
     for poses in sets:
-        order = _checked_order(poses[0])
+        for pose in poses:
+            check_shown(pose)
+        order = _curve_order(poses[0].means)
         arrays, ranges = _quantized([_ordered(pose, order) for pose in poses])
         if bones is not None:
             arrays |= _bone_arrays(bones, order)
@@ -222,20 +231,28 @@ def _packed(
     return b"".join([len(text).to_bytes(4, "little"), text, *parts])
 
 
-def _checked_order(gaussians: Gaussians) -> torch.Tensor:
-    """Check Gaussians and return their order along a space-filling curve, which compresses well."""
+def check_shown(gaussians: Gaussians) -> None:
+    """Check that the player can show Gaussians.
+
+    Raises:
+        SceneError: they are none, more than `MAX_GAUSSIANS`, or not finite.
+    """
     count = len(gaussians.means)
     if not 0 < count <= MAX_GAUSSIANS:
         raise SceneError(
-            f"the player shows 1 to {MAX_GAUSSIANS:,} Gaussians, found {count:,}; "
-            "export ply and use a viewer for large scenes"
+            f"the player shows 1 to {MAX_GAUSSIANS:,} Gaussians, found {count:,}"
+            + ("; export ply and use a viewer for large scenes" if count else "")
         )
     if not all(torch.isfinite(tensor).all() for tensor in gaussians):
         raise SceneError("the Gaussians contain NaN or infinite numbers")
-    means = gaussians.means.detach().cpu().double()
+
+
+def _curve_order(means: torch.Tensor) -> torch.Tensor:
+    """Return the order of points [N, 3] along a space-filling curve, which compresses well."""
+    means = means.detach().cpu().double()
     low, high = means.amin(dim=0), means.amax(dim=0)
     cells = ((means - low) / (high - low).clamp_min(1e-12) * 1023).long()
-    code = torch.zeros(count, dtype=torch.long)
+    code = torch.zeros(len(means), dtype=torch.long)
     for bit in range(10):
         for axis in range(3):
             code |= ((cells[:, axis] >> bit) & 1) << (3 * bit + axis)

@@ -18,7 +18,7 @@ from recon.exporters.ply import gaussians_from_ply
 from recon.fitting.checkpoint import CHECKPOINT, LOG, TRAIN, is_unfinished, load_unfinished_scene
 from recon.gaussians import Gaussians
 from recon.grid.cameras import orbit_camera
-from recon.player.packing import Setting, pack_frames, pack_scene
+from recon.player.packing import Setting, check_shown, pack_frames, pack_scene
 from recon.scene import DESCRIPTION, load_scene
 
 PLY_FPS = 10.0
@@ -131,7 +131,9 @@ class PlySource:
 
     def _read(self, path: Path) -> Gaussians:
         try:
-            return rotate_gaussians(gaussians_from_ply(path.read_bytes()), self.to_world)
+            gaussians = gaussians_from_ply(path.read_bytes())
+            check_shown(gaussians)
+            return rotate_gaussians(gaussians, self.to_world)
         except InputError as error:
             raise InputError(str(error), path) from error
 

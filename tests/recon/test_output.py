@@ -1,16 +1,26 @@
 """Outputs are complete or absent, and existing ones are replaced only with overwrite."""
 
 import contextlib
+import errno
 import json
 import shutil
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from recon import output
 from recon.errors import OutputError, OutputExistsError
-from recon.output import check_output, output_file, output_folder, write_json
+from recon.output import (
+    check_output,
+    output_file,
+    output_folder,
+    system_error,
+    temporary_folder,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -198,3 +208,41 @@ def test_json_is_replaced_atomically_and_contains_no_nan(tmp_path):
         write_json(path, {"psnr": float("nan")})
     assert json.loads(path.read_text()) == {"psnr": 1.5}
     assert names(tmp_path) == ["x.json"]
+
+
+@pytest.mark.parametrize("place", [output_folder, output_file])
+def test_a_full_disk_names_the_result_and_leaves_nothing(
+    tmp_path: Path, place, full_disk: Callable[[int], None]
+):
+    full_disk(100)
+    with pytest.raises(OSError, match="large") as caught, place(tmp_path / "result") as made:
+        (made if place is output_file else made / "x").write_bytes(bytes(200))
+    assert caught.value.filename == str(tmp_path / "result")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", [output_folder, output_file])
+def test_a_folder_without_permission_names_the_result(unwritable: Path, place):
+    with pytest.raises(PermissionError) as caught, place(unwritable / "result") as made:
+        made.write_text("1")
+    assert caught.value.filename == str(unwritable / "result")
+
+
+def test_an_error_at_a_file_inside_names_its_final_place(tmp_path: Path):
+    with pytest.raises(FileNotFoundError) as caught, output_folder(tmp_path / "result") as folder:
+        (folder / "none").read_text()
+    assert caught.value.filename == str(tmp_path / "result" / "none")
+
+
+def test_a_full_disk_of_temporary_files_is_named(full_disk: Callable[[int], None]):
+    full_disk(100)
+    with pytest.raises(OSError, match="large") as caught, temporary_folder() as folder:
+        (folder / "x").write_bytes(bytes(200))
+    assert caught.value.filename == tempfile.gettempdir()
+    assert not folder.exists()
+
+
+def test_errors_of_the_system_are_found_in_messages():
+    found = system_error("I/O error: No space left on device (os error 28)", "x")
+    assert found is not None and (found.errno, found.filename) == (errno.ENOSPC, "x")
+    assert system_error("header too small", "x") is None

@@ -1,6 +1,8 @@
 """Saved states come back as they were, and only for the computation that they belong to."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,3 +103,16 @@ def test_a_fingerprint_depends_on_the_content_alone():
     array = np.arange(6).reshape(2, 3)
     assert fingerprint(array, "a") == fingerprint(array.copy(), b"a")
     assert fingerprint(array) != fingerprint(array + 1)
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_keeps_the_older_state(
+    tmp_path: Path, full_disk: Callable[[int], None]
+):
+    path = tmp_path / "state.safetensors"
+    save_state(path, TENSORS, {"step": 1}, **KIND)
+    full_disk(1000)
+    with pytest.raises(OSError, match="large") as caught:
+        save_state(path, {"a": torch.zeros(10_000)}, {"step": 2}, **KIND)
+    assert caught.value.filename == str(path)
+    assert read_description(path, **KIND) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]

@@ -114,6 +114,14 @@ def test_a_missing_folder_or_file_is_named(folder: Path):
         load_scene(folder)
 
 
+@pytest.mark.usefixtures("unwritable")  # so that permissions count for root, too
+def test_a_file_that_may_not_be_read_is_an_error_of_the_system(folder: Path):
+    (folder / "scene.safetensors").chmod(0)
+    with pytest.raises(PermissionError) as caught:
+        load_scene(folder)
+    assert caught.value.filename == str(folder / "scene.safetensors")
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe\x00", b"not json"])
 def test_a_description_that_is_not_json_is_refused(folder: Path, text: bytes):
     (folder / "scene.json").write_bytes(text)

@@ -1,7 +1,12 @@
 import json
 import signal
+from pathlib import Path
 
+import pytest
+
+from recon.errors import BackendError
 from recon.exporters.manifest import read_manifest
+from recon.exporters.packages import check_package
 
 
 def test_each_format_gets_a_folder_and_the_manifest_names_its_files(
@@ -88,4 +93,48 @@ def test_a_signal_while_exporting_leaves_no_partial_format(start, scene_folder, 
     outcome = process.ending()
     assert outcome.exit_code == 130
     assert "Traceback" not in outcome.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+FILES = ["ply", "html", "zip", "usd", "splat4d", "sog"]  # of each way to write one
+
+
+def small_export(scene_folder: Path, output: Path, name: str) -> list[object]:
+    """Arguments for an export; skips if the format's package is missing."""
+    try:
+        check_package(name)
+    except BackendError as error:
+        pytest.skip(str(error))
+    small = ["--max-faces", 100, "--texture-size", 32, "--frames", 2]
+    return ["export", scene_folder, "-o", output, "--format", name, *small]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_disk_that_fills_ends_with_exit_code_1_and_leaves_nothing(
+    fourdvd, scene_folder, tmp_path, full_disk, name
+):
+    arguments = small_export(scene_folder, tmp_path / "out", name)
+    full_disk(500)
+    outcome = fourdvd(*arguments)
+    assert outcome.exit_code == 1
+    assert outcome.stderr.startswith(f"error: {Path(tmp_path.anchor)}")  # names a place
+    assert len(outcome.stderr.splitlines()) == 1
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["html", "usd"])
+def test_a_folder_without_permission_ends_with_exit_code_1(fourdvd, scene_folder, unwritable, name):
+    outcome = fourdvd(*small_export(scene_folder, unwritable, name))
+    assert outcome.exit_code == 1
+    assert outcome.stderr == f"error: {unwritable}/{name}: Permission denied\n"
+    assert list(unwritable.iterdir()) == []
+
+
+def test_more_gaussians_than_a_page_shows_end_with_exit_code_3(
+    fourdvd, scene_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("recon.player.packing.MAX_GAUSSIANS", 299)
+    outcome = fourdvd("export", scene_folder, "-o", tmp_path / "out", "--format", "html")
+    assert outcome.exit_code == 3
+    assert "300" in outcome.stderr
     assert list((tmp_path / "out").iterdir()) == []

@@ -87,6 +87,7 @@ def test_a_stopped_fit_is_resumed(start, tiny_grid_folder, tmp_path):
         outcome = process.ending()
         assert outcome.exit_code == 130
         assert "Traceback" not in outcome.stderr
+        assert ("resuming the fit" in outcome.stderr) == bool(iterations)
         iterations.append(int(outcome.stderr.split("stopped at iteration ")[1].split()[0]))
         assert [path.name for path in train.parent.iterdir()] == ["train"]
         assert (train / "checkpoint.safetensors").is_file()
@@ -114,3 +115,15 @@ def test_a_fit_without_kernels_warns_and_says_what_to_do(
     outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", tmp_path / "scene")
     assert outcome.exit_code == 0
     assert "python -m recon.native.build" in outcome.stderr
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_a_disk_that_fills_while_fitting_ends_with_exit_code_1(
+    fourdvd, tiny_grid_folder, tmp_path, full_disk
+):
+    full_disk(2000)
+    outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", tmp_path / "scene", "--quiet")
+    assert outcome.exit_code == 1
+    assert str(tmp_path / "scene") in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not (tmp_path / "scene" / "scene.json").exists()

@@ -124,3 +124,25 @@ def test_a_file_in_place_of_the_folder_is_refused(scene: Scene, tmp_path: Path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError):
         export(scene, tmp_path / "out", ["ply"])
+
+
+def test_a_disk_that_fills_at_the_manifest_leaves_no_format_without_an_entry(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    export(scene, tmp_path, ["ply"], ExportOptions(frames=1))
+    monkeypatch.setattr(folder_module, "json_text", full)
+    for formats, overwrite in ((["splat"], False), (["ply"], True)):
+        with pytest.raises(OSError, match="No space"):
+            export(scene, tmp_path, formats, overwrite=overwrite)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["export.json", "ply"]
+        assert len(list((tmp_path / "ply").iterdir())) == 1
+
+
+def test_a_scene_with_nan_is_refused_before_anything_is_written(scene: Scene, tmp_path: Path):
+    scene.gaussians.scales[3] = float("nan")
+    with pytest.raises(SceneError, match="scales contain NaN"):
+        export(scene, tmp_path / "out", ["ply"])
+    assert not (tmp_path / "out").exists()

@@ -78,6 +78,14 @@ def test_files_other_than_a_ply_of_gaussians_are_refused(data: bytes, message: s
         gaussians_from_ply(data)
 
 
+@pytest.mark.parametrize("count", ["", " abc", " -50", " 5.5"])
+def test_a_ply_without_a_number_of_vertices_is_refused(random_gaussians: Gaussians, count: str):
+    data = ply_from_gaussians(random_gaussians)
+    data = data.replace(b"element vertex 50", b"element vertex" + count.encode())
+    with pytest.raises(InputError, match="number of vertices"):
+        gaussians_from_ply(data)
+
+
 def test_a_truncated_ply_is_refused(random_gaussians: Gaussians):
     with pytest.raises(InputError, match="truncated"):
         gaussians_from_ply(ply_from_gaussians(random_gaussians)[:-1])

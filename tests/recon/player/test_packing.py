@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_a_scene_with_nan_or_too_many_gaussians_is_refused(monkeypatch):
     scene.gaussians.means[3] = torch.nan
     with pytest.raises(SceneError, match="NaN"):
         pack_scene(scene)
+
+
+def test_nan_in_a_later_frame_is_refused():
+    scene = make_scene("keyframes")
+    frames = [scene.at(float(time)) for time in scene.times]
+    frames[3].means[5] = torch.nan
+    with pytest.raises(SceneError, match="NaN"):
+        pack_frames(frames, scene_setting(scene))
+
+
+def test_a_scene_without_cameras_is_refused():
+    with pytest.raises(SceneError, match="camera"):
+        pack_scene(dataclasses.replace(make_scene("bones"), cameras=()))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x05\0\0\0{}", b"\x02\0\0\0{}", b"\xff" * 40])

@@ -13,6 +13,7 @@ from recon.exporters.folder import export
 from recon.fitting.checkpoint import TrainFolder, load_unfinished_scene
 from recon.fitting.config import FitConfig
 from recon.fitting.fit import Fit
+from recon.player import packing
 from recon.player.packing import unpack
 from recon.player.page import compressed
 from recon.scene import Scene, write_scene
@@ -129,3 +130,18 @@ def test_a_running_fit_is_shown_from_its_checkpoints(tiny_grid, tmp_path: Path, 
     write_scene(scene, folder)
     assert not source.state().live
     assert len(unpack(source.packed()).poses[0].means) == 100
+
+
+def test_the_ply_file_with_nan_or_too_many_gaussians_is_named(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    export(scene, tmp_path, ["ply"])
+    file = tmp_path / "ply" / "frame_0002.ply"
+    data = bytearray(file.read_bytes())
+    data[-4:] = b"\xff\xff\xff\x7f"  # NaN
+    file.write_bytes(data)
+    with pytest.raises(InputError, match=r"frame_0002\.ply.*NaN"):
+        open_source(tmp_path / "ply").packed()
+    monkeypatch.setattr(packing, "MAX_GAUSSIANS", 99)
+    with pytest.raises(InputError, match=r"frame_0000\.ply.*100"):
+        open_source(tmp_path / "ply").packed()
