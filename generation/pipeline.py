@@ -128,7 +128,8 @@ class Pipeline(ABC, Generic[P]):
         )
         square, plan = self.prepare(clip, settings)
         with _memory_errors(settings.low_memory, saved=False):
-            return self.make_grid(square, plan, Checkpoint(), on_step, should_stop).grid
+            grid = self.make_grid(square, plan, Checkpoint(), on_step, should_stop).grid
+        return _with_source_camera(grid, square)
 
     def generate(
         self,
@@ -171,16 +172,17 @@ class Pipeline(ABC, Generic[P]):
             hashing = pool.submit(self.used_files)  # while the networks run
             made = self.make_grid(square, plan, checkpoint, on_step, should_stop)
             used = hashing.result()
+        grid = _with_source_camera(made.grid, square)
         files = {name: {"file": each.path.name, "sha256": each.sha256} for name, each in used}
         facts = self.facts(plan, settings) | made.facts
         report = generation_report(square, settings, plan, files, facts, made.seconds)
         with output_folder(folder, overwrite=True) as partial:  # replaces the unfinished state
-            write_posed_images(made.grid, partial)
-            write_previews(made.grid, partial)
+            write_posed_images(grid, partial)
+            write_previews(grid, partial)
             (partial / "input").mkdir()
             write_clip(square, partial / "input")
             write_json(partial / "generate.json", report)
-        return Generated(made.grid, report)
+        return Generated(grid, report)
 
     # -- what each kind of model implements
 
@@ -277,6 +279,11 @@ class Pipeline(ABC, Generic[P]):
             "clip": fingerprint(clip.images),
             **self.weights_identity(),
         }
+
+
+def _with_source_camera(grid: Grid, clip: SquareClip) -> Grid:
+    """Note where the input view is in the video that it was cut from."""
+    return replace(grid, source_camera=clip.source_camera(grid.cameras[0]))
 
 
 @contextmanager

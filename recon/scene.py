@@ -24,6 +24,11 @@ from recon.errors import InputError, SceneError
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera, camera_from_json, camera_to_json
 from recon.grid.orientation import rotation_matrix
+from recon.grid.source_camera import (
+    SourceCamera,
+    source_camera_from_json,
+    source_camera_to_json,
+)
 from recon.output import output_folder
 from recon.rendering import render_gaussians
 from recon.resume import save_tensors
@@ -52,6 +57,8 @@ class Scene:
         background: default background color of renderings, sRGB in [0, 1].
         R_world_source: rotation to the world (+Z up) from that of the files that were fitted,
             float64, [3, 3].
+        source_camera: the camera of the video that the scene was made of, which sees the object
+            where it was in the video; None: there is none, or it is not known.
         provenance: JSON-able record of the origin of the scene (grid, settings, versions).
         metrics: JSON-able metrics of the fit, as in `metrics.json` but without those of each image.
     """
@@ -65,6 +72,7 @@ class Scene:
     R_world_source: np.ndarray = field(default_factory=lambda: np.eye(3))
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    source_camera: SourceCamera | None = None
 
     def at(self, time: float) -> Gaussians:
         """Return the Gaussians at a time in [0, 1]; between fitted times they are interpolated."""
@@ -118,6 +126,7 @@ class Scene:
             gaussians=similarity.gaussians(self.gaussians),
             deformation=similarity.deformation(self.deformation),
             cameras=tuple(similarity.camera(camera) for camera in self.cameras),
+            source_camera=similarity.source_camera(self.source_camera),
         )
 
     def to(self, device: str | torch.device) -> Scene:
@@ -145,6 +154,7 @@ def write_scene(scene: Scene, folder: Path) -> None:
         "background": list(scene.background),
         "R_world_source": scene.R_world_source.tolist(),
         "cameras": [camera_to_json(camera) for camera in scene.cameras],
+        "source_camera": scene.source_camera and source_camera_to_json(scene.source_camera),
         "provenance": scene.provenance,
         "metrics": scene.metrics,
     }
@@ -190,6 +200,7 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
             R_world_source=rotation_matrix(description.get("R_world_source", np.eye(3))),
             provenance=description.get("provenance", {}),
             metrics=description.get("metrics", {}),
+            source_camera=source_camera_from_json(description.get("source_camera")),
         )
     except SceneError as error:
         raise SceneError(str(error), folder) from error

@@ -20,6 +20,7 @@ from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
 from recon.grid.grid import Grid
 from recon.grid.initial_gaussians import InitialGaussians
+from recon.grid.source_camera import SourceCamera
 
 
 class Similarity(NamedTuple):
@@ -47,6 +48,10 @@ class Similarity(NamedTuple):
         pose[:3, 3] = self.points(pose[:3, 3])
         return replace(camera, T_world_camera=pose)
 
+    def source_camera(self, source: SourceCamera | None) -> SourceCamera | None:
+        """Move a source camera as any camera; None stays None."""
+        return None if source is None else source.with_camera(self.camera(source.camera))
+
     def gaussians(self, gaussians: Gaussians) -> Gaussians:
         """Map Gaussians; computed in float64, because places far from the origin lose digits."""
         means = self.scale * gaussians.means.double() + _like(self.offset, gaussians.means)
@@ -68,6 +73,7 @@ class Similarity(NamedTuple):
             grid,
             cameras=tuple(self.camera(camera) for camera in grid.cameras),
             initial_gaussians=None if given is None else self.initial_gaussians(given),
+            source_camera=self.source_camera(grid.source_camera),
         )
 
     def deformation(self, deformation: Deformation) -> Deformation:

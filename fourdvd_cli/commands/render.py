@@ -37,11 +37,29 @@ def render(
         typer.Option(
             "--camera",
             metavar="NAME|FILE",
-            help="Camera path: orbit, swing, fixed, fixed:VIEW (a view number), or a file with a "
-            "nerfstudio camera path or a transforms JSON.",
+            help="Camera path: orbit, swing, fixed, fixed:VIEW (a view number), source (the camera "
+            "of the input video, which sees the object where it was), or a file with a nerfstudio "
+            "camera path or a transforms JSON.",
             rich_help_panel=CAMERAS,
         ),
     ] = "orbit",
+    over: Annotated[
+        Path | None,
+        typer.Option(
+            "--over",
+            metavar="VIDEO",
+            help="Draw over the frames of the input video; with --camera source.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    transparent: Annotated[
+        bool,
+        typer.Option(
+            "--transparent",
+            help="Write PNG files with an alpha channel; for a folder.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     size: Annotated[
         int | None,
         typer.Option(
@@ -50,7 +68,7 @@ def render(
             min=16,
             max=8192,
             help="Longer side of the images in pixels.",
-            show_default="that of the fitted views",
+            show_default="that of the fitted views, or of the video for source",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -62,7 +80,7 @@ def render(
             min=1,
             max=240,
             help="Frame rate in frames per second.",
-            show_default="that of the camera file, else 24",
+            show_default="that of the camera file or the video, else 24",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -73,7 +91,7 @@ def render(
             metavar="N",
             min=1,
             help="Number of frames.",
-            show_default="whole loops of the motion",
+            show_default="whole loops of the motion; the video's for source",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -99,5 +117,7 @@ def render(
             size=size,
             on_step=on_step,
             overwrite=overwrite,
+            over=over,
+            transparent=transparent,
         )
     console.say(f"wrote {output}: {len(video.cameras)} frames at {video.fps:g} per second")

@@ -12,12 +12,14 @@ https://github.com/Stability-AI/generative-models/blob/0ad7de9a5cb53fd63d6d30a4f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from recon.errors import InputError
+from recon.grid import Camera
 from recon.media import MAX_SIDE
 
 MAX_SQUARE = 2 * MAX_SIDE
@@ -39,6 +41,29 @@ class Crop(NamedTuple):
     centers: tuple[tuple[float, float], ...]
     side: int
     half: float
+
+    def source_camera(self, frame: int, camera: Camera, height: int, width: int) -> Camera:
+        """Return the camera of the source whose image contains that of the square.
+
+        Args:
+            frame: frame number t in the clip.
+            camera: the camera of the square, resized to any size.
+            height: height of the source in pixels.
+            width: width of the source in pixels.
+
+        Returns:
+            A camera with the same pose, whose principal point is off the middle of the source
+            where the square is.
+        """
+        own = camera.resized(self.side, self.side)
+        row, column = self.centers[frame]
+        return replace(
+            own,
+            cx=column - self.side // 2 + own.cx,
+            cy=row - self.side // 2 + own.cy,
+            height=height,
+            width=width,
+        )
 
 
 def bounding_box(mask: np.ndarray) -> np.ndarray:

@@ -28,7 +28,9 @@ from generation.clip.cropping import (
 from generation.clip.matting import cut_from_uniform, cut_from_white, object_mask, without_veil
 from generation.clip.reading import FrameSelection, read_clip
 from recon.errors import InputError
+from recon.grid import Camera
 from recon.grid.grid import composite, frame_times
+from recon.grid.source_camera import SourceCamera
 
 MIN_SIZE, MAX_SIZE = 16, 4096
 MIN_RATIO = 0.1
@@ -48,6 +50,7 @@ class SquareClip(NamedTuple):
         warnings: sentences about what may spoil the result.
         times: times of the frames, from 0 for the first to 1 for the last, T of them; empty:
             evenly spaced.
+        source_size: height and width of the source in pixels; None: not known.
     """
 
     images: np.ndarray
@@ -57,11 +60,31 @@ class SquareClip(NamedTuple):
     crop: Crop
     warnings: tuple[str, ...]
     times: tuple[float, ...] = ()
+    source_size: tuple[int, int] | None = None
 
     @property
     def frame_times(self) -> np.ndarray:
         """Times of the frames in [0, 1], float64, [T]."""
         return np.array(self.times) if self.times else frame_times(len(self.images))
+
+    def source_camera(self, camera: Camera) -> SourceCamera | None:
+        """Return the camera of the source, of which the frames are a part.
+
+        Args:
+            camera: the camera of the square frames.
+
+        Returns:
+            The source camera; None if the size of the source is not known.
+        """
+        if self.source_size is None:
+            return None
+        height, width = self.source_size
+        cameras = [
+            self.crop.source_camera(frame, camera, height, width)
+            for frame in range(len(self.images))
+        ]
+        points = np.array([(each.cx, each.cy) for each in cameras])
+        return SourceCamera(cameras[0], self.frame_times, points, self.source_frames)
 
     def square(self, size: int, ratio: float, around_object: bool = False) -> SquareClip:
         """Return the clip itself; it is square already. Arguments as in `Clip.square`.
@@ -140,6 +163,7 @@ class Clip:
             raise InputError(f"expected a size from {MIN_SIZE} to {MAX_SIZE}, found {size}")
         crop = self.crop(ratio, around_object)
         cut = cut_square if self.alpha_known else _square_over_white
+        height, width = self.frames.shape[1:3]
         squares = [cut(frame, crop, t, size) for t, frame in enumerate(self.frames)]
         return SquareClip(
             np.stack(squares),
@@ -149,6 +173,7 @@ class Clip:
             crop,
             self.warnings,
             self.times,
+            (height, width),
         )
 
 

@@ -1,5 +1,6 @@
 """Camera paths around a scene, with the scene's motion playing in a loop.
 
+The path "source" is the exception: it plays once, as the video that the scene was made of.
 Height, distance and field of view are those of the first fitted camera; the center of rotation is
 the point that the fitted cameras look at. Letters: F frames, T fitted times. Frame: world, +Z up.
 """
@@ -15,11 +16,13 @@ import numpy as np
 from recon.errors import InputError
 from recon.film.camera_file import read_camera_file
 from recon.grid.cameras import Camera, common_focus
+from recon.grid.source_camera import SourceCamera
 from recon.scene import Scene
 
 SWING_DEG = 40.0  # largest angle to either side
 MIN_SECONDS = 6.0  # minimum duration of a video with a moving camera
 DEFAULT_FPS = 24.0
+SOURCE = "source"
 
 
 class CameraPath(NamedTuple):
@@ -47,19 +50,24 @@ def plan_camera_path(
 
     Args:
         scene: the scene to look at.
-        path: a key of `camera_paths`, "fixed:2" for the fitted view 2, or the name of a file that
-            `read_camera_file` reads.
-        fps: frames per second; None: the frame rate of the file, or 24.
+        path: a key of `camera_paths`, "fixed:2" for the fitted view 2, "source" for the camera of
+            the video that the scene was made of, or the name of a file that `read_camera_file`
+            reads.
+        fps: frames per second; None: the frame rate of the file or the video, or 24.
         frames: number of frames, F; None: whole loops of the motion that last at least
-            `MIN_SECONDS`, or one loop for a fixed camera. Must be None for a file, whose cameras
-            are the frames.
-        size: longer side of the images in pixels; None: that of the fitted cameras or the file.
+            `MIN_SECONDS`, one loop for a fixed camera, or the frames of the video for "source".
+            Must be None for a file, whose cameras are the frames.
+        size: longer side of the images in pixels; None: that of the fitted cameras, the file or
+            the video.
 
     Raises:
-        InputError: The path, view or file does not exist, or `frames` was given with a file.
+        InputError: The path, view or file does not exist, `frames` was given with a file, or the
+            scene has no source camera.
     """
     name, _, view = path.partition(":")
-    if name not in camera_paths:
+    if path == SOURCE:
+        planned = _source_path(scene, fps, frames)
+    elif name not in camera_paths:
         planned = _path_of_file(scene, path, fps, frames)
     else:
         fps = fps or DEFAULT_FPS
@@ -148,6 +156,41 @@ def _path_of_file(scene: Scene, path: str, fps: float | None, frames: int | None
     fps = fps or found.fps or DEFAULT_FPS
     times = looping_times(scene, len(found.cameras), fps) if found.times is None else found.times
     return CameraPath(found.cameras, np.asarray(times), fps)
+
+
+def source_camera(scene: Scene) -> SourceCamera:
+    """Return the source camera of a scene.
+
+    Raises:
+        InputError: The scene has none.
+    """
+    if scene.source_camera is None:
+        raise InputError(
+            "expected a scene with a source camera, found one without; scenes have it if a version "
+            "of fourdvd that notes it generated their grid from a video, so generate the grid and "
+            "reconstruct the scene again"
+        )
+    return scene.source_camera
+
+
+def source_frame_numbers(source: SourceCamera) -> range:
+    """Return the numbers of the frames of the video from the first to the last fitted one."""
+    return range(source.source_frames[0], source.source_frames[-1] + 1)
+
+
+def _source_path(scene: Scene, fps: float | None, frames: int | None) -> CameraPath:
+    """Play the frames of the video once, or others evenly spaced over the same seconds."""
+    source = source_camera(scene)
+    seconds = (len(scene.times) - 1) / scene.fps
+    if fps is None and frames is None:
+        numbers = source_frame_numbers(source)
+        times, count = np.array([source.time_of(n) for n in numbers]), len(numbers)
+    else:
+        count = frames or 1 + int(seconds * (fps or scene.fps) + 1e-9)
+        end = 1.0 if frames or seconds == 0 else (count - 1) / ((fps or scene.fps) * seconds)
+        times = np.linspace(0.0, end, count)
+    fps = fps or ((count - 1) / seconds if count > 1 else scene.fps)
+    return CameraPath([source.at(float(time)) for time in times], times, fps)
 
 
 def _view_index(view: str) -> int:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.errors import OutputError
-from recon.film.camera_paths import CameraPath, plan_camera_path
+from recon.errors import InputError, OutputError
+from recon.film.camera_paths import SOURCE, CameraPath, plan_camera_path
+from recon.film.compositing import SourceVideo, render_over_video, render_rgba
 from recon.grid.cameras import Camera
 from recon.media import write_gif, write_png, write_video
 from recon.output import check_output, check_output_file, output_file, output_folder
@@ -28,6 +29,9 @@ def render_video(
     size: int | None = None,
     on_step: OnStep = ignore_progress,
     overwrite: bool = False,
+    *,
+    over: str | Path | None = None,
+    transparent: bool = False,
 ) -> CameraPath:
     """Render a video in which camera and time move together.
 
@@ -35,32 +39,45 @@ def render_video(
         >>> scene = load_scene("out/scene")
         >>> render_video(scene, "out/orbit.mp4")
         >>> render_video(scene, "out/view_2.gif", path="fixed:2", size=320)
+        >>> render_video(scene, "out/over.mp4", path="source", over="robot.mp4")
 
     Args:
         scene: the scene; it is rendered on its device.
         output: .mp4, .gif, or a name without a suffix for a folder of PNG files.
-        path: "orbit", "swing", "fixed", "fixed:VIEW" with the index of a fitted view, or a camera
-            file as `recon.film.camera_file.read_camera_file` reads it.
-        fps: frames per second; None: the frame rate of the camera file, or 24.
-        frames: number of frames; None: whole loops of the motion. Must be None for a camera file.
-        size: longer side of the images in pixels; None: that of the fitted views or camera file.
+        path: "orbit", "swing", "fixed", "fixed:VIEW" with the index of a fitted view, "source" for
+            the camera of the video that the scene was made of, or a camera file as
+            `recon.film.camera_file.read_camera_file` reads it.
+        fps: see `recon.film.camera_paths.plan_camera_path`.
+        frames: see `recon.film.camera_paths.plan_camera_path`.
+        size: longer side of the images in pixels; None: that of the fitted views, the camera file
+            or the video.
         on_step: called after every frame.
         overwrite: whether an existing file or folder is replaced.
+        over: the video that the scene was made of, or its folder of images, to draw over; with the
+            path "source" and the video's own frames.
+        transparent: whether the PNG files have an alpha channel instead of the background.
 
     Returns:
         The rendered cameras with their times and frame rate.
 
     Raises:
-        InputError: The camera path, view or camera file does not exist or is not valid.
+        InputError: The camera path, view, camera file or video does not exist or is not valid, or
+            options contradict each other.
         OutputError: The suffix is not supported, or the output exists.
         OSError: The output cannot be written.
     """
     output = Path(output)
     check_video_output(output, overwrite)
+    _check_options(output, path, fps, frames, over, transparent)
     planned = plan_camera_path(scene, path, fps, frames, size)
-    images = _with_progress(
-        render_frames(scene, planned.cameras, planned.times), len(planned.cameras), on_step
-    )
+    if over is not None:
+        rendered = render_over_video(scene, planned, SourceVideo(scene, over))
+    elif transparent:
+        pairs = zip(planned.cameras, planned.times, strict=True)
+        rendered = (render_rgba(scene, camera, float(time)) for camera, time in pairs)
+    else:
+        rendered = render_frames(scene, planned.cameras, planned.times)
+    images = _with_progress(rendered, len(planned.cameras), on_step)
     place = output_file if output.suffix else output_folder
     with place(output, overwrite) as partial:
         _writers[output.suffix.lower()](partial, images, planned.fps)
@@ -81,6 +98,27 @@ def check_video_output(path: str | Path, overwrite: bool = False) -> None:
         )
     check = check_output_file if path.suffix else check_output
     check(path, overwrite)
+
+
+def _check_options(
+    output: Path,
+    path: str,
+    fps: float | None,
+    frames: int | None,
+    over: str | Path | None,
+    transparent: bool,
+) -> None:
+    """Refuse options that contradict each other."""
+    if over is not None and path != SOURCE:
+        raise InputError(f"expected the camera {SOURCE} to draw over a video, found {path}")
+    if over is not None and (fps is not None or frames is not None):
+        raise InputError("the video has its own frames; leave out their number and rate")
+    if over is not None and transparent:
+        raise InputError("an image over a video is opaque; leave out one of the two")
+    if transparent and output.suffix:
+        raise InputError(
+            f"expected a name without suffix, for a folder of PNG files with alpha, found {output}"
+        )
 
 
 def render_frames(

@@ -27,6 +27,7 @@ from recon.fitting.fit import Fit
 from recon.gaussians import Gaussians
 from recon.grid.cameras import camera_from_json, camera_to_json
 from recon.grid.grid import Grid
+from recon.grid.source_camera import source_camera_from_json, source_camera_to_json
 from recon.resume import (
     SavedState,
     check_same,
@@ -152,6 +153,7 @@ def load_checkpoint(fit: Fit, path: Path) -> None:
 
 def fit_state(fit: Fit, identity: Mapping[str, Any]) -> SavedState:
     """Return copies of everything that a fit needs to be resumed, the tensors on the CPU."""
+    source = fit.grid.source_camera
     description = {
         "identity": identity,
         "iteration": fit.iteration,
@@ -164,6 +166,7 @@ def fit_state(fit: Fit, identity: Mapping[str, Any]) -> SavedState:
         "times": [float(time) for time in fit.grid.times],
         "fps": fit.grid.fps,
         "cameras": [camera_to_json(camera) for camera in fit.grid.cameras],
+        "source_camera": source and source_camera_to_json(source),
     }
     return SavedState(_tensors(fit), description)
 
@@ -239,6 +242,7 @@ def scene_of_state(saved: SavedState, path: str | Path) -> Scene:
             times=np.asarray(description["times"]),
             cameras=tuple(camera_from_json(camera) for camera in description["cameras"]),
             fps=description["fps"],
+            source_camera=source_camera_from_json(description.get("source_camera")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

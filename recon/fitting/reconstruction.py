@@ -210,6 +210,7 @@ def fitted_scene(fit: Fit, source: Path | None) -> Scene:
         cameras=grid.cameras,
         fps=grid.fps,
         R_world_source=grid.R_world_source,
+        source_camera=grid.source_camera,
         provenance={
             "grid": None if source is None else str(source.resolve()),
             "settings": asdict(fit.config),

@@ -15,6 +15,7 @@ import numpy as np
 from recon.errors import GridError
 from recon.grid.cameras import Camera
 from recon.grid.initial_gaussians import InitialGaussians
+from recon.grid.source_camera import SourceCamera
 
 WHITE = (1.0, 1.0, 1.0)
 
@@ -39,6 +40,8 @@ class Grid:
             the visual hull.
         R_world_source: rotation to the world (+Z up) from that of the files that the grid was
             made of, float64, [3, 3].
+        source_camera: the camera of the video that the input view was cut from; None: there is
+            none, or it is not known.
 
     Raises:
         GridError: shapes, indices or times are not valid.
@@ -56,6 +59,7 @@ class Grid:
     input_view: int | None = None
     initial_gaussians: InitialGaussians | None = None
     R_world_source: np.ndarray = field(default_factory=lambda: np.eye(3))
+    source_camera: SourceCamera | None = None
 
     def __post_init__(self):
         if not self.view_numbers:

@@ -24,6 +24,7 @@ from recon.grid.initial_gaussians import InitialGaussians, read_initial_gaussian
 from recon.grid.lens import Distortion
 from recon.grid.orientation import rotated, rotation_of_grid
 from recon.grid.pixels import ImageSource, common_size, read_pixels
+from recon.grid.source_camera import SourceCamera
 from recon.grid.transforms import PosedImage, Transforms, read_json, read_transforms
 from recon.media import image_size, read_image
 
@@ -99,6 +100,7 @@ def read_grid(
             input_view=_input_view(transforms.input_view, views.numbers),
             initial_gaussians=_initial_gaussians(transforms, frames.numbers, files),
             R_world_source=rotation if earlier is None else rotation @ earlier,
+            source_camera=_rotated_source(transforms.source_camera, rotation),
         )
     except ValueError as error:
         raise GridError(str(error), json_path) from error
@@ -249,6 +251,10 @@ def _initial_gaussians(
     if number not in numbers:
         return None
     return read_initial_gaussians(files.find(file_path), numbers.index(number))
+
+
+def _rotated_source(source: SourceCamera | None, rotation: np.ndarray) -> SourceCamera | None:
+    return None if source is None else source.with_camera(rotated(source.camera, rotation))
 
 
 def _source(

@@ -1,6 +1,7 @@
 """The JSON format `transforms.json`, including the keys of D-NeRF and nerfstudio.
 
-    top level   version fps · input_view · R_world_source · train_filenames test_filenames · frames
+    top level   version fps · input_view source_camera · R_world_source
+                train_filenames test_filenames · frames
     each frame  file_path transform_matrix · mask_path · time view frame · azimuth_deg elevation_deg
     both        intrinsics, see `recon.grid.intrinsics`; those of a frame replace the shared ones
 
@@ -26,6 +27,11 @@ from recon.grid.initial_gaussians import FILE as INITIAL_GAUSSIANS
 from recon.grid.intrinsics import Intrinsics, number, parse_intrinsics
 from recon.grid.lens import Distortion
 from recon.grid.orientation import rotation_matrix
+from recon.grid.source_camera import (
+    SourceCamera,
+    source_camera_from_json,
+    source_camera_to_json,
+)
 
 VERSION = 1
 DEFAULT_FPS = 10.0
@@ -83,6 +89,7 @@ class Transforms:
         is_ours: whether this project wrote the file; then the world has +Z up.
         R_world_source: rotation to the world from that of the files that the grid was made of;
             None: they are the same.
+        source_camera: see `recon.grid.grid.Grid`.
     """
 
     entries: tuple[PosedImage, ...]
@@ -92,6 +99,7 @@ class Transforms:
     splits: Mapping[str, frozenset[str]] = field(default_factory=dict)
     is_ours: bool = False
     R_world_source: np.ndarray | None = None
+    source_camera: SourceCamera | None = None
 
 
 def read_transforms(path: Path, skip_missing: bool = False) -> Transforms:
@@ -159,6 +167,7 @@ def transforms_json(grid: Grid, file_paths: Sequence[str]) -> dict[str, Any]:
         **_input_view_json(grid),
         **_initial_gaussians_json(grid),
         **_rotation_json(grid),
+        **_source_camera_json(grid),
         "frames": frames,
     }
 
@@ -180,6 +189,12 @@ def _rotation_json(grid: Grid) -> dict[str, Any]:
     if (grid.R_world_source == np.eye(3)).all():
         return {}
     return {"R_world_source": grid.R_world_source.tolist()}
+
+
+def _source_camera_json(grid: Grid) -> dict[str, Any]:
+    if grid.source_camera is None:
+        return {}
+    return {"source_camera": source_camera_to_json(grid.source_camera)}
 
 
 def _intrinsics_json(camera: Camera) -> dict[str, Any]:
@@ -219,6 +234,7 @@ def _parse(values: Any, skip_missing: bool) -> Transforms:
         _splits(values),
         is_ours=version == VERSION,
         R_world_source=_rotation(values),
+        source_camera=source_camera_from_json(values.get("source_camera")),
     )
 
 

@@ -22,6 +22,7 @@ from recon.media.videos import (
     read_video,
     read_video_frames,
     read_video_times,
+    stream_video_frames,
 )
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "read_video_frames",
     "read_video_times",
     "shown_size",
+    "stream_video_frames",
     "thumbnail",
     "tile_images",
     "write_gif",

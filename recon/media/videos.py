@@ -147,22 +147,49 @@ def read_video_frames(path: str | Path, indices: Sequence[int]) -> np.ndarray:
     """
     path = Path(path)
     wanted = sorted(set(indices))
-    if _is_image(path):
-        shown = animation_frames(path, wanted)
-        frames = [frame for _, frame in _within_limits(shown, path)]
-    else:
-        with _opened_video(path) as (container, stream):
-            timeline = _read_timeline(container, stream)
-        with _opened_video(path) as (container, stream):
-            shown = _shown_frames(container, stream, timeline.only(wanted))
-            frames = [frame for _, frame in _within_limits(shown, path)]
-    if len(frames) < len(wanted):
+    frames = [frame for _, frame in _within_limits(_selected_frames(path, wanted), path)]
+    return _stack([frames[wanted.index(index)] for index in indices])
+
+
+def stream_video_frames(path: str | Path, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    """Decode selected frames as `read_video_frames` does, holding one of them in memory.
+
+    Args:
+        path: Video, GIF or image.
+        indices: Indices of frames into `read_video_times`, ascending.
+
+    Yields:
+        sRGB, uint8, [H, W, 3 or 4].
+
+    Raises:
+        GridError: As in `read_video_frames`.
+    """
+    for _, frame in _selected_frames(Path(path), indices):
+        yield frame
+
+
+def _selected_frames(path: Path, indices: Sequence[int]) -> Iterator[tuple[int | None, np.ndarray]]:
+    """Yield frames by ascending index, with their presentation times or numbers."""
+    count = 0
+    for key, frame in _decoded_frames(path, indices):
+        yield key, frame
+        count += 1
+    if count < len(indices):
         raise GridError(
-            f"frame {wanted[len(frames)]} cannot be decoded; the video is damaged or its codec is "
+            f"frame {indices[count]} cannot be decoded; the video is damaged or its codec is "
             "not supported, convert it to H.264 first",
             path,
         )
-    return _stack([frames[wanted.index(index)] for index in indices])
+
+
+def _decoded_frames(path: Path, indices: Sequence[int]) -> Iterator[tuple[int | None, np.ndarray]]:
+    if _is_image(path):
+        yield from animation_frames(path, indices)
+        return
+    with _opened_video(path) as (container, stream):
+        timeline = _read_timeline(container, stream)
+    with _opened_video(path) as (container, stream):
+        yield from _shown_frames(container, stream, timeline.only(indices))
 
 
 def _is_image(path: Path) -> bool:

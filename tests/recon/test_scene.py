@@ -1,6 +1,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from recon.deformation.keyframes import KeyframeDeformation
 from recon.errors import SceneError
 from recon.gaussians import gaussians_from_points
 from recon.grid.cameras import orbit_camera
+from recon.grid.source_camera import source_camera_to_json
 from recon.scene import Scene, load_scene, write_scene
+from tests.recon.grid.test_source_camera import make_source
 
 COUNT, TIMES = 6, (0.0, 0.5, 1.0)
 DEFORMATIONS: dict[str, Callable[[], Deformation]] = {
@@ -87,6 +90,21 @@ def test_a_scene_comes_back_as_it_was_saved(tmp_path: Path, motion: str, sh_degr
         assert (a.width, a.height) == (b.width, b.height)
     for name in ("fps", "background", "provenance", "metrics"):
         assert getattr(loaded, name) == getattr(scene, name)
+
+
+def test_a_scene_of_an_older_version_has_no_source_camera(folder: Path):
+    description = json.loads((folder / "scene.json").read_text())
+    del description["source_camera"]
+    (folder / "scene.json").write_text(json.dumps(description))
+    assert load_scene(folder).source_camera is None
+
+
+def test_a_scene_keeps_its_source_camera(tmp_path: Path):
+    source = make_source()
+    write_scene(replace(make_scene(), source_camera=source), tmp_path)
+    found = load_scene(tmp_path).source_camera
+    assert found is not None
+    assert source_camera_to_json(found) == source_camera_to_json(source)
 
 
 def test_a_loaded_scene_saves_the_same_files(folder: Path, tmp_path: Path):
@@ -178,6 +196,8 @@ def test_a_missing_field_is_named(folder: Path, field: str):
         {"cameras": 3},
         {"cameras": [{}]},
         {"cameras": [{"transform_matrix": [[1, 2], [3, 4]]}]},
+        {"source_camera": 3},
+        {"source_camera": {"frames": []}},
     ],
     ids=str,
 )

@@ -127,3 +127,22 @@ def test_a_signal_while_rendering_leaves_nothing(start, scene_folder, tmp_path, 
     assert outcome.exit_code == 130
     assert "Traceback" not in outcome.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["scene"]
+
+
+@pytest.mark.parametrize("options", [[], ["--over", "film.mp4"]])
+def test_a_scene_that_knows_no_source_camera_is_reported_on_one_line(
+    fourdvd, scene_folder, tmp_path, options
+):
+    output = tmp_path / "video.mp4"
+    outcome = fourdvd("render", scene_folder, "-o", output, "--camera", "source", "-q", *options)
+    assert outcome.exit_code == 3
+    assert "source camera" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not output.exists()
+
+
+def test_images_with_alpha_are_written_on_request(fourdvd, scene_folder, tmp_path):
+    options = ["--camera", "fixed", "--frames", 1, "--transparent", "--quiet"]
+    assert fourdvd("render", scene_folder, "-o", tmp_path / "images", *options).exit_code == 0
+    with Image.open(tmp_path / "images" / "frame_0000.png") as image:
+        assert image.mode == "RGBA"

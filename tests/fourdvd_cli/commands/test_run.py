@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fourdvd_cli.commands import run_chain
@@ -10,7 +11,7 @@ from generation.clip.reading import FrameSelection, read_clip
 from generation.presets import presets
 from recon.errors import Interrupted
 from recon.grid import read_grid, write_grid
-from recon.media import write_png
+from recon.media import read_png, write_png
 from recon.scene import load_scene
 from tests.generation.lift.tiny_lift import write_lift
 
@@ -136,6 +137,13 @@ def test_a_video_becomes_a_scene_with_the_default_model(
     assert record(out)["generation"] == {"model": "lift", "steps": None}
     assert record(out)["stages"] == ["grid", "scene", "export"]
     assert len(list((out / "export" / "ply").glob("*.ply"))) == frames
+    source = load_scene(out / "scene").source_camera
+    assert source is not None
+    assert len(source.times) == frames
+    video = ["--camera", "source", "--over", clip_video, "-o", out / "over", "--quiet"]
+    assert fourdvd("render", out / "scene", *video)[:2] == (0, "")
+    drawn = [read_png(path) for path in sorted((out / "over").iterdir())]
+    assert np.shape(drawn) == (frames, *read_clip(clip_video, FrameSelection(1)).images.shape[1:])
 
 
 def test_a_grid_needs_no_model(fourdvd, tiny_grid_folder, tmp_path, monkeypatch):
