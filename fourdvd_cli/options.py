@@ -87,7 +87,7 @@ class Up(StrEnum):
     minus_z = "-z"
 
 
-class GlbAnimation(StrEnum):
+class MeshAnimation(StrEnum):
     """The animations of `recon.exporters.options`."""
 
     auto = "auto"
@@ -150,6 +150,7 @@ RENAMED = {
     "licence": "license",
     "accept-licence": "accept-license",
     "batch": "batch-size",
+    "glb-animation": "mesh-animation",
 }
 """Option names of older versions and their current names, in all commands."""
 

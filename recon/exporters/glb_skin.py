@@ -8,18 +8,15 @@ motion. Letters: T frames, J joints, P vertices.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
-import torch
 
 from recon.exporters.gltf import ARRAY_BUFFER, XYZW, GlbWriter
 from recon.mesh.rig import Rig
 from recon.mesh.skeleton import rigid_inverse
 from recon.mesh.skinning import INFLUENCES
 from recon.quantization import quantized_weights
-from recon.rotations import matrices_to_quats
 
 JOINTS_OF_A_SET = 4
 WEIGHT_LEVELS = 65535
@@ -62,9 +59,9 @@ def add_skeleton(writer: GlbWriter, rig: Rig, seconds: np.ndarray) -> None:
         seconds: presentation times of the frames, ascending from 0, [T].
     """
     skeleton = rig.skeleton
-    local = skeleton.local_poses()
-    translations = local[..., :3, 3].astype(np.float32)
-    rotations = _continuous_quats(local[..., :3, :3])
+    translations, quats = skeleton.local_motion()
+    translations = translations.astype(np.float32)
+    rotations = quats[..., XYZW].astype(np.float32)
     nodes: list[dict[str, Any]] = writer.json["nodes"]
     first = len(nodes)
     for joint, name in enumerate(skeleton.names):
@@ -109,11 +106,3 @@ def _animation(
             output = writer.accessor(values[:, joint])
             samplers.append({"input": times, "output": output, "interpolation": "LINEAR"})
     return {"name": "motion", "samplers": samplers, "channels": channels}
-
-
-def _continuous_quats(rotations: np.ndarray) -> np.ndarray:
-    """Convert rotations [T, J, 3, 3] to quaternions xyzw whose signs do not jump, [T, J, 4]."""
-    quats = matrices_to_quats(torch.from_numpy(rotations)).numpy()
-    for before, now in itertools.pairwise(quats):
-        now[(before * now).sum(axis=-1) < 0] *= -1
-    return quats[..., XYZW].astype(np.float32)

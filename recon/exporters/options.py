@@ -27,8 +27,8 @@ class ExportOptions:
         faces: maximum number of triangles of the mesh, at least 4.
         color: color of the mesh: "texture" (baked, sRGB) or "vertices" (linear `COLOR_0`).
         texture_size: width and height of the texture in pixels, 16 to 8192.
-        animation: animation of the mesh: "auto" (a skeleton if the motion is bones, else morph
-            targets) or "morph".
+        animation: animation of the mesh: "auto" (a skeleton if the motion is bones, else as
+            "morph") or "morph" (glb: morph targets; usd: points over time).
         resolution: voxels along the longest side when the mesh is extracted, 16 to 512.
         pad_sh: whether `ply` and `zip` have the 62 properties of the original implementation, with
             zeros for normals and missing harmonics, which some readers expect.

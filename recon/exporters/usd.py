@@ -1,43 +1,46 @@
 """USD: the moving Gaussians in one file, and the animated textured mesh in another.
 
-`splats.usdc` has a `ParticleField3DGaussianSplat`, `mesh.usdz` a `Mesh` with its texture. What
-changes has a time sample per frame, between which USD interpolates; the rest is written once.
-Letters: T frames, N Gaussians, K higher harmonics, P vertices. Axes: those that a stage can name,
-+Y up or +Z up. A unit is a metre, as in glTF.
+`splats.usdc` has a `ParticleField3DGaussianSplat`, `mesh.usdz` a `Mesh` with its texture, which a
+skeleton moves if the scene moves by bones. What changes has a time sample per frame, between which
+USD interpolates; the rest is written once. Letters: T frames, N Gaussians, K higher harmonics,
+P vertices. Axes: those that a stage can name, +Y up or +Z up.
 
 Source: openusd.org, user guide of UsdVol, schema ParticleField3DGaussianSplat, OpenUSD 26.11.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import re
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from recon.errors import BackendError, InputError, OutputError
+from recon.errors import InputError
 from recon.exporters.conventions import frame_seconds, rotate_gaussians, rotation_to
 from recon.exporters.glb_mesh import JPEG_QUALITY, export_mesh
 from recon.exporters.options import ExportOptions
-from recon.exporters.packages import INSTALL
+from recon.exporters.usd_skin import add_skeleton, skinned_points
+from recon.exporters.usd_stage import (
+    ROOT,
+    array_of,
+    new_stage,
+    opened,
+    pxr,
+    set_over_time,
+    writing,
+)
 from recon.gaussians import Gaussians
 from recon.media import encode_image
 from recon.mesh.animated_mesh import AnimatedMesh
+from recon.mesh.rig import Rig
 from recon.output import temporary_folder
 from recon.scene import Scene
 from recon.srgb import linear_from_srgb
 
 SPLATS, MESH = "splats.usdc", "mesh.usdz"
-ROOT, SPLATS_PATH, MESH_PATH = "/scene", "/scene/splats", "/scene/mesh"
-METERS_PER_UNIT = 1.0
+SPLATS_PATH, MESH_PATH = f"{ROOT}/splats", f"{ROOT}/mesh"
 EXTENT_SIGMAS = 3.0
 REST_TIME = "restTime"
 
@@ -59,9 +62,8 @@ def usd_files(
     with torch.no_grad():
         frames = [rotate_gaussians(scene.at(float(time)), rotation) for time in times]
     yield SPLATS, usd_from_gaussians(frames, codes, scene.fps, up)
-    morph = dataclasses.replace(options, animation="morph")
-    mesh, _, rest_time = export_mesh(scene, times, morph, axes)
-    yield MESH, usd_from_mesh(mesh, codes, scene.fps, up, rest_time)
+    mesh, rig, rest_time = export_mesh(scene, times, options, axes)
+    yield MESH, usd_from_mesh(mesh, codes, scene.fps, up, rig, rest_time)
 
 
 def up_axis(rotation: np.ndarray, axes: str) -> str:
@@ -92,23 +94,23 @@ def usd_from_gaussians(
         fps: time codes per second.
         up: "Y" or "Z".
     """
-    UsdVol, Vt = _pxr("UsdVol"), _pxr("Vt")
-    stage = _new_stage(codes, fps, up)
+    UsdVol, Vt = pxr("UsdVol"), pxr("Vt")
+    stage = new_stage(codes, fps, up, pxr("UsdGeom").Xform)
     splats = UsdVol.ParticleField3DGaussianSplat.Define(stage, SPLATS_PATH)
     degree = frames[0].sh_degree
     splats.CreateRadianceSphericalHarmonicsDegreeAttr(degree)
     values = [_particles(gaussians) for gaussians in frames]
     attributes = {
         "means": (splats.CreatePositionsAttr(), Vt.Vec3fArray),
-        "quats": (splats.CreateOrientationsAttr(), _quats),
+        "quats": (splats.CreateOrientationsAttr(), Vt.QuatfArray),
         "scales": (splats.CreateScalesAttr(), Vt.Vec3fArray),
         "opacities": (splats.CreateOpacitiesAttr(), Vt.FloatArray),
         "sh": (splats.CreateRadianceSphericalHarmonicsCoefficientsAttr(), Vt.Vec3fArray),
         "extent": (splats.CreateExtentAttr(), Vt.Vec3fArray),
     }
     for name, (attribute, kind) in attributes.items():
-        _set(attribute, kind, [value[name] for value in values], codes)
-    with temporary_folder() as folder, _writing():
+        set_over_time(attribute, kind, [value[name] for value in values], codes)
+    with temporary_folder() as folder, writing():
         path = folder / SPLATS
         stage.GetRootLayer().Export(str(path))
         return path.read_bytes()
@@ -120,9 +122,9 @@ def gaussians_from_usd(data: bytes, frame: int) -> Gaussians:
     Raises:
         InputError: The data is no stage with Gaussians, or has fewer frames.
     """
-    UsdVol = _pxr("UsdVol")
+    UsdVol = pxr("UsdVol")
     with temporary_folder() as folder:
-        stage = _opened(data, folder / SPLATS)  # kept, because prims do not keep it
+        stage = opened(data, folder / SPLATS)  # kept, because prims do not keep it
         splats = UsdVol.ParticleField3DGaussianSplat(stage.GetPrimAtPath(SPLATS_PATH))
         if not splats:
             raise InputError(f"expected Gaussians at {SPLATS_PATH} of the USD stage")
@@ -149,7 +151,12 @@ def gaussians_from_usd(data: bytes, frame: int) -> Gaussians:
 
 
 def usd_from_mesh(
-    mesh: AnimatedMesh, codes: np.ndarray, fps: float, up: str, rest_time: float | None = None
+    mesh: AnimatedMesh,
+    codes: np.ndarray,
+    fps: float,
+    up: str,
+    rig: Rig | None = None,
+    rest_time: float | None = None,
 ) -> bytes:
     """Encode an animated mesh as a package with its texture; inverse of `mesh_from_usd`.
 
@@ -158,10 +165,13 @@ def usd_from_mesh(
         codes: time codes, ascending from 0, [T].
         fps: time codes per second.
         up: "Y" or "Z".
+        rig: skeleton, in the same axes, and weights that move the mesh; None: its points have time
+            samples.
         rest_time: noted as `restTime` in the layer's custom data; None: nothing is.
     """
-    UsdGeom, UsdUtils, Sdf, Vt = _pxr("UsdGeom"), _pxr("UsdUtils"), _pxr("Sdf"), _pxr("Vt")
-    stage = _new_stage(codes, fps, up)
+    UsdGeom, UsdSkel, UsdUtils = pxr("UsdGeom"), pxr("UsdSkel"), pxr("UsdUtils")
+    Sdf, Vt = pxr("Sdf"), pxr("Vt")
+    stage = new_stage(codes, fps, up, UsdGeom.Xform if rig is None else UsdSkel.Root)
     if rest_time is not None:
         stage.GetRootLayer().customLayerData = {REST_TIME: float(rest_time)}
     shape = UsdGeom.Mesh.Define(stage, MESH_PATH)
@@ -169,13 +179,19 @@ def usd_from_mesh(
     counts = np.full(len(mesh.faces), 3, np.int32)
     shape.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(counts))
     shape.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(mesh.faces.astype(np.int32).ravel()))
-    _set(shape.CreatePointsAttr(), Vt.Vec3fArray, list(mesh.positions), codes)
-    _set(shape.CreateNormalsAttr(), Vt.Vec3fArray, list(mesh.normals), codes)
+    points, normals = list(mesh.positions), list(mesh.normals)
+    if rig is not None:
+        extents = UsdGeom.Boundable(stage.GetDefaultPrim()).CreateExtentAttr()
+        set_over_time(extents, Vt.Vec3fArray, [_box(frame) for frame in points], codes)
+        points, normals = [mesh.rest], [mesh.rest_normals]
+        add_skeleton(stage, shape, rig, codes)
+    set_over_time(shape.CreatePointsAttr(), Vt.Vec3fArray, points, codes)
+    set_over_time(shape.CreateNormalsAttr(), Vt.Vec3fArray, normals, codes)
     shape.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
-    extents = [np.stack([points.min(axis=0), points.max(axis=0)]) for points in mesh.positions]
-    _set(shape.CreateExtentAttr(), Vt.Vec3fArray, extents, codes)
+    boxes = [_box(frame) for frame in points]
+    set_over_time(shape.CreateExtentAttr(), Vt.Vec3fArray, boxes, codes)
     _add_colors(stage, shape, mesh)
-    with temporary_folder() as folder, _writing():
+    with temporary_folder() as folder, writing():
         layer, package = folder / "mesh.usdc", folder / MESH
         if mesh.texture is not None:
             jpeg = encode_image(mesh.texture, ".jpg", quality=JPEG_QUALITY, subsampling=0)
@@ -188,6 +204,8 @@ def usd_from_mesh(
 def mesh_from_usd(data: bytes, codes: np.ndarray) -> tuple[np.ndarray, float | None]:
     """Decode the moving vertices of a package that `usd_from_mesh` encoded.
 
+    A skeleton is evaluated by OpenUSD.
+
     Args:
         data: content of the file.
         codes: time codes, [T]; between its samples USD interpolates.
@@ -198,34 +216,22 @@ def mesh_from_usd(data: bytes, codes: np.ndarray) -> tuple[np.ndarray, float | N
     Raises:
         InputError: The data is no such package.
     """
-    UsdGeom = _pxr("UsdGeom")
+    UsdGeom, UsdSkel = pxr("UsdGeom"), pxr("UsdSkel")
     with temporary_folder() as folder:
-        stage = _opened(data, folder / MESH)
+        stage = opened(data, folder / MESH)
         shape = UsdGeom.Mesh(stage.GetPrimAtPath(MESH_PATH))
         if not shape:
             raise InputError(f"expected a mesh at {MESH_PATH} of the USD package")
-        noted = stage.GetRootLayer().customLayerData
+        rest_time = stage.GetRootLayer().customLayerData.get(REST_TIME)
+        if UsdSkel.Root(stage.GetDefaultPrim()):
+            return skinned_points(stage, shape, codes), rest_time
         points = shape.GetPointsAttr()
-        return np.stack([np.array(points.Get(float(code))) for code in codes]), noted.get(REST_TIME)
+        return np.stack([np.array(points.Get(float(code))) for code in codes]), rest_time
 
 
-def _new_stage(codes: np.ndarray, fps: float, up: str) -> Any:
-    Usd, UsdGeom = _pxr("Usd"), _pxr("UsdGeom")
-    if not hasattr(_pxr("UsdVol"), "ParticleField3DGaussianSplat"):
-        version = ".".join(str(part) for part in Usd.GetVersion()[1:])
-        raise BackendError(
-            f"expected OpenUSD 26.03 or newer, found {version}",
-            hint=INSTALL,
-        )
-    stage = Usd.Stage.CreateInMemory()
-    stage.SetDefaultPrim(UsdGeom.Xform.Define(stage, ROOT).GetPrim())
-    UsdGeom.SetStageUpAxis(stage, up)
-    UsdGeom.SetStageMetersPerUnit(stage, METERS_PER_UNIT)
-    stage.SetTimeCodesPerSecond(float(fps))
-    stage.SetFramesPerSecond(float(fps))
-    stage.SetStartTimeCode(float(codes[0]))
-    stage.SetEndTimeCode(float(codes[-1]))
-    return stage
+def _box(points: np.ndarray) -> np.ndarray:
+    """Return the lower and the upper corner of the box around points [P, 3], [2, 3]."""
+    return np.stack([points.min(axis=0), points.max(axis=0)])
 
 
 def _particles(gaussians: Gaussians) -> dict[str, np.ndarray]:
@@ -243,37 +249,18 @@ def _particles(gaussians: Gaussians) -> dict[str, np.ndarray]:
     }
 
 
-def _set(attribute: Any, kind: Any, values: list[np.ndarray], codes: np.ndarray) -> None:
-    """Write an array per time code, or one value if all are the same."""
-    convert = kind if kind is _quats else lambda array: kind.FromNumpy(_single(array))
-    if all(np.array_equal(value, values[0]) for value in values[1:]):
-        attribute.Set(convert(values[0]))
-        return
-    for code, value in zip(codes, values, strict=True):
-        attribute.Set(convert(value), float(code))
-
-
-def _quats(wxyz: np.ndarray) -> Any:
-    """Convert quaternions, [N, 4], whose real part USD holds last."""
-    return _pxr("Vt").QuatfArray.FromNumpy(_single(wxyz[:, [1, 2, 3, 0]]))
-
-
-def _single(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array, dtype=np.float32)
-
-
 def _add_colors(stage: Any, shape: Any, mesh: AnimatedMesh) -> None:
     """Color the mesh by its vertices, linear, or by an emissive texture, which needs no light."""
-    UsdGeom, UsdShade, Sdf, Vt = _pxr("UsdGeom"), _pxr("UsdShade"), _pxr("Sdf"), _pxr("Vt")
+    UsdGeom, UsdShade, Sdf, Vt = pxr("UsdGeom"), pxr("UsdShade"), pxr("Sdf"), pxr("Vt")
     if mesh.vertex_colors is not None:
         colors = shape.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
-        colors.Set(Vt.Vec3fArray.FromNumpy(_single(linear_from_srgb(mesh.vertex_colors))))
+        colors.Set(array_of(Vt.Vec3fArray, linear_from_srgb(mesh.vertex_colors)))
         return
     assert mesh.uv is not None
     types = Sdf.ValueTypeNames
     primvars = UsdGeom.PrimvarsAPI(shape)
     st = primvars.CreatePrimvar("st", types.TexCoord2fArray, UsdGeom.Tokens.vertex)
-    st.Set(Vt.Vec2fArray.FromNumpy(_single(mesh.uv * [1, -1] + [0, 1])))  # t is up, v is down
+    st.Set(array_of(Vt.Vec2fArray, mesh.uv * [1, -1] + [0, 1]))  # t is up, v is down
     material = UsdShade.Material.Define(stage, f"{ROOT}/material")
 
     def shader(name: str, kind: str) -> Any:
@@ -301,33 +288,3 @@ def _add_colors(stage: Any, shape: Any, mesh: AnimatedMesh) -> None:
     surface.CreateInput("roughness", types.Float).Set(1.0)
     material.CreateSurfaceOutput().ConnectToSource(surface.CreateOutput("surface", types.Token))
     UsdShade.MaterialBindingAPI.Apply(shape.GetPrim()).Bind(material)
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Report that OpenUSD cannot write, whose errors have neither a file nor a number.
-
-    Raises:
-        OutputError: It cannot, for example because the disk is full.
-    """
-    try:
-        yield
-    except _pxr("Tf").ErrorException as error:
-        reason = re.search(r": '(.*)'", str(error))
-        raise OutputError(
-            f"{tempfile.gettempdir()}: OpenUSD cannot write there"
-            f"{f' ({reason[1]})' if reason else ''}; the variable TMPDIR names another folder"
-        ) from error
-
-
-def _opened(data: bytes, path: Path) -> Any:
-    """Open a stage from the content of its file."""
-    path.write_bytes(data)
-    try:
-        return _pxr("Usd").Stage.Open(str(path))
-    except _pxr("Tf").ErrorException as error:
-        raise InputError(f"expected the content of a {path.suffix} of USD") from error
-
-
-def _pxr(module: str) -> Any:
-    return importlib.import_module(f"pxr.{module}")

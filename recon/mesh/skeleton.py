@@ -16,8 +16,10 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree, shortest_path
 
+from recon.rotations import matrices_to_quats
 from recon.similarity import Similarity
 
 ROOT, BODY = "root", "body"
@@ -51,6 +53,17 @@ class Skeleton(NamedTuple):
         parents = self.poses[:, np.maximum(self.parents, 0)]
         parents = np.where(self.parents[:, None, None] < 0, np.eye(4), parents)
         return rigid_inverse(parents) @ self.poses
+
+    def local_motion(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the local poses as translations [T, J, 3] and quaternions wxyz [T, J, 4].
+
+        The signs of the quaternions do not jump.
+        """
+        local = self.local_poses()
+        quats = matrices_to_quats(torch.from_numpy(local[..., :3, :3].copy())).numpy()
+        for before, now in itertools.pairwise(quats):
+            now[(before * now).sum(axis=-1) < 0] *= -1
+        return local[..., :3, 3], quats
 
     def rotated(self, rotation: np.ndarray) -> Skeleton:
         """Return the skeleton rotated about the origin by a matrix, [3, 3]."""

@@ -24,7 +24,7 @@ def test_each_format_gets_a_folder_and_the_manifest_names_its_files(
 
 def test_the_mesh_is_one_file_with_at_most_the_requested_faces(fourdvd, scene_folder, tmp_path):
     arguments = ["--format", "glb", "--faces", 200, "--texture-size", 32, "--json"]
-    arguments += ["--glb-animation", "morph"]
+    arguments += ["--mesh-animation", "morph"]
     outcome = fourdvd("export", scene_folder, "-o", tmp_path / "out", *arguments)
     assert outcome.exit_code == 0
     assert (tmp_path / "out" / "glb" / "scene.glb").is_file()
@@ -55,7 +55,7 @@ def test_a_format_whose_package_is_missing_exits_with_5_and_the_command(
 
 
 def test_an_unknown_animation_of_the_mesh_is_wrong_usage(fourdvd, scene_folder, tmp_path):
-    arguments = ["--format", "glb", "--glb-animation", "skin"]
+    arguments = ["--format", "glb", "--mesh-animation", "skin"]
     assert fourdvd("export", scene_folder, "-o", tmp_path, *arguments).exit_code == 2
 
 
