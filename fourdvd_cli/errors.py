@@ -40,15 +40,11 @@ _DOCTOR = "`fourdvd doctor` shows what this machine supports"
 _WEIGHTS = "`fourdvd models list` shows which weights are on this machine"
 _SMALLER = "use --quality draft, fewer frames or smaller images"
 
-_TABLE: tuple[tuple[type[BaseException], int, str | None], ...] = (  # the first match applies
-    (errors.Interrupted, 130, None),
-    (errors.InputError, 3, None),
-    (errors.WeightsError, 4, _WEIGHTS),
-    (errors.BackendError, 5, _DOCTOR),
-    (errors.OutOfMemoryError, 6, f"use --device cpu; or {_SMALLER}"),
-    (errors.FourdvdError, 1, None),
-    (OSError, 1, None),
-)
+_HINTS: dict[type[BaseException], str] = {
+    errors.WeightsError: _WEIGHTS,
+    errors.BackendError: _DOCTOR,
+    errors.OutOfMemoryError: f"use --device cpu; or {_SMALLER}",
+}
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -57,10 +53,10 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure(6, "the GPU has too little memory", f"use --device cpu; or {_SMALLER}")
     if _is_out_of_memory(error):
         return Failure(1, "the machine has too little memory", _SMALLER)
-    for kind, exit_code, hint in _TABLE:
-        if isinstance(error, kind):
-            return Failure(exit_code, _sentence(error), getattr(error, "hint", None) or hint)
-    return None
+    if isinstance(error, errors.FourdvdError):
+        hint = next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), None)
+        return Failure(error.exit_code, _sentence(error), error.hint or hint)
+    return Failure(1, _sentence(error)) if isinstance(error, OSError) else None
 
 
 def _is_out_of_gpu_memory(error: BaseException) -> bool:

@@ -190,7 +190,11 @@ def parse_degrees(text: str | Degrees) -> Degrees:
 
 SceneArgument = Annotated[
     Path,
-    typer.Argument(metavar="SCENE", help="Scene folder, as written by `fourdvd reconstruct`."),
+    typer.Argument(
+        metavar="SCENE",
+        help="Scene folder, as written by `fourdvd reconstruct`, or the config.yml of a nerfstudio "
+        "run of the method fourdvd.",
+    ),
 ]
 FovOption = Annotated[
     float,

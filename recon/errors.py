@@ -19,15 +19,18 @@ permission) is not wrapped: the system's message is the fact.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 
 class FourdvdError(Exception):
     """Base class of all errors of this project.
 
     Attributes:
+        exit_code: exit code of a program that this error ends.
         hint: what to try next, if the message does not say it.
     """
 
+    exit_code: ClassVar[int] = 1
     hint: str | None = None
 
 
@@ -38,6 +41,8 @@ class InputError(FourdvdError):
         message: what was expected and what was found.
         path: the file or folder at fault, if there is one; the message starts with it.
     """
+
+    exit_code = 3
 
     def __init__(self, message: str, path: str | Path | None = None):
         self.path = None if path is None else Path(path)
@@ -78,6 +83,8 @@ class WeightsError(FourdvdError):
         hint: command that provides the weights.
     """
 
+    exit_code = 4
+
     def __init__(self, message: str, hint: str | None = None):
         self.hint = hint
         super().__init__(message)
@@ -90,6 +97,8 @@ class BackendError(FourdvdError):
         message: what is missing.
         hint: command that installs it.
     """
+
+    exit_code = 5
 
     def __init__(self, message: str, hint: str | None = None):
         self.hint = hint
@@ -104,6 +113,8 @@ class OutOfMemoryError(FourdvdError):
         hint: option that needs less memory.
     """
 
+    exit_code = 6
+
     def __init__(self, message: str, hint: str | None = None):
         self.hint = hint
         super().__init__(message)
@@ -115,3 +126,5 @@ class DivergedError(FourdvdError):
 
 class Interrupted(FourdvdError):
     """The computation was stopped on request; its state was saved if it writes to a folder."""
+
+    exit_code = 130

@@ -1,7 +1,8 @@
 """A 4D scene: canonical Gaussians, their deformation, and the cameras and times of their fit.
 
 On disk a scene is a folder: `scene.safetensors` holds the tensors (`gaussians.*`, `deformation.*`),
-`scene.json` everything else. Only these two files are read; never a pickle.
+`scene.json` everything else. Only these two files are read; never a pickle. A run of nerfstudio's
+method `fourdvd` has such a folder beside its `config.yml`, which is not read either.
 
 Letters: N Gaussians, V cameras, T times. Frame: world, +Z up. Times are in [0, 1].
 """
@@ -38,6 +39,8 @@ FORMAT = "fourdvd-scene"
 VERSION = 1
 TENSORS = "scene.safetensors"
 DESCRIPTION = "scene.json"
+RUN_CONFIG = "config.yml"  # of a nerfstudio run, whose scene is in the folder RUN_SCENE beside it
+RUN_SCENE = "scene"
 
 
 @dataclass
@@ -161,18 +164,45 @@ def write_scene(scene: Scene, folder: Path) -> None:
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
 
 
+def is_scene(path: Path) -> bool:
+    """Return whether a path is a scene folder, or a nerfstudio run or the `config.yml` of one."""
+    return path.name == RUN_CONFIG or (scene_folder(path) / DESCRIPTION).is_file()
+
+
+def scene_folder(path: Path) -> Path:
+    """Return the scene folder of a nerfstudio run, or of its `config.yml`; any other path itself.
+
+    Raises:
+        SceneError: the run has no scene.
+    """
+    if path.name == RUN_CONFIG:
+        run = path.parent
+    elif (path / RUN_CONFIG).is_file() and not (path / DESCRIPTION).is_file():
+        run = path
+    else:
+        return path
+    if not (run / RUN_SCENE / DESCRIPTION).is_file():
+        raise SceneError(
+            f"expected a run of `ns-train fourdvd` with the folder {RUN_SCENE}, which appears with "
+            "the first checkpoint; runs of other methods have none",
+            path,
+        )
+    return run / RUN_SCENE
+
+
 def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
     """Read a scene folder.
 
     Args:
-        folder: scene folder, as written by `Scene.save` or `fourdvd reconstruct`.
+        folder: scene folder, as written by `Scene.save` or `fourdvd reconstruct`; or the folder or
+            `config.yml` of a nerfstudio run of the method `fourdvd`.
         device: target device of the tensors.
 
     Raises:
         SceneError: the folder, its JSON or its tensors are missing or not valid.
         OSError: a file may not be read.
     """
-    folder = Path(folder)
+    folder = scene_folder(Path(folder))
     description = _read_description(folder)
     try:
         with (folder / TENSORS).open("rb"):

@@ -121,18 +121,35 @@ def grid(
             rich_help_panel=INPUT,
         ),
     ] = None,
+    dnerf: Annotated[
+        bool,
+        typer.Option(
+            "--dnerf",
+            help="Write a D-NeRF data set, for nerfstudio's dnerf-data, 4DGaussians and others; "
+            "VIEW is then one grid folder.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Make a grid from per-view videos, or folders of images, and their cameras."""
     console.configure(quiet, verbose)
     from recon.errors import InputError
-    from recon.grid import write_grid
+    from recon.grid import read_splits, write_grid
+    from recon.grid.dnerf import write_dnerf
     from recon.grid.view_cameras import orbit_view_cameras, read_view_cameras
     from recon.grid.view_clips import grid_from_clips
     from recon.output import check_output
 
     check_output(output, overwrite)
+    if dnerf:
+        if not clips or len(clips) > 1:
+            raise InputError("expected one grid folder to write as a D-NeRF data set")
+        splits = read_splits(clips[0], up=up.value)
+        write_dnerf(splits, output, overwrite)
+        console.say(f"wrote {output}: {splits.train.V} views of {splits.train.T} frames")
+        return
     if cameras is None:
         if not clips:
             raise InputError("expected a video or folder of images per view, or --cameras")

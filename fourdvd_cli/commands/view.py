@@ -19,7 +19,8 @@ def view(
         Path,
         typer.Argument(
             metavar="SCENE",
-            help="Scene folder, also while its fit runs; PLY file, or folder of PLY files.",
+            help="Scene folder, also while its fit runs, or a nerfstudio run of one; PLY file, or "
+            "folder of PLY files.",
         ),
     ],
     axes: Annotated[

@@ -32,7 +32,7 @@ from recon.metrics.interface import ImageMetric, ImagePair, Metric, VideoMetric
 from recon.metrics.opening import open_metrics
 from recon.progress import Eta, OnStep, Progress, ignore_progress
 from recon.rendering import render_gaussians
-from recon.scene import DESCRIPTION, Scene, load_scene
+from recon.scene import Scene, is_scene, load_scene
 
 FILTERS = {
     "box": Image.Resampling.BOX,
@@ -60,8 +60,9 @@ def evaluate(
         >>> evaluate("out/scene", against="examples/robot").psnr
 
     Args:
-        paths: one scene folder, one grid folder or its JSON, or one video or folder of images for
-            each view of the grid in the order of the views, or a folder of these.
+        paths: one scene folder or nerfstudio run (`recon.scene.load_scene`), one grid folder or
+            its JSON, or one video or folder of images for each view of the grid in the order of the
+            views, or a folder of these.
         against: grid folder of the ground truth, or its JSON.
         device: device on which a scene is rendered, see `recon.devices.resolve_device`.
         metrics: metrics, or the names of those without weights (`recon.metrics.catalog`).
@@ -76,7 +77,7 @@ def evaluate(
     paths = _views_of([Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)])
     opened = _opened(metrics)
     first = paths[0]
-    if len(paths) == 1 and (first / DESCRIPTION).is_file():
+    if len(paths) == 1 and is_scene(first):
         device = resolve_device(device)
         scene = load_scene(first, device)
         truth = read_grid(against, up=scene.R_world_source)
@@ -290,7 +291,7 @@ def _resized(grid: Grid, truth: Grid, resize: str | None) -> tuple[Grid, tuple[s
 def _views_of(paths: list[Path]) -> list[Path]:
     """Replace a folder of one clip per view by these, in the order of their numbers."""
     folder = paths[0]
-    if len(paths) > 1 or not folder.is_dir() or any(folder.glob("*.json")):
+    if len(paths) > 1 or not folder.is_dir() or any(folder.glob("*.json")) or is_scene(folder):
         return paths
     clips = [path for path in folder.iterdir() if not path.name.startswith(".")]
     if not clips or any(path.suffix.lower() in IMAGE_SUFFIXES for path in clips):

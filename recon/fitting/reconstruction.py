@@ -95,7 +95,7 @@ def fit(
     test_grid = held_out if test_grid is None else test_grid
     config = config or fit_config(quality, motion, resolve_device(device), seed, sh_degree)
     config = config.for_images(max(train_grid.height, train_grid.width))
-    with kernel_threads(config), _memory_errors():
+    with kernel_threads(config), memory_errors():
         running = Fit(train_grid, config)
         seconds = _run(running, on_step, should_stop, None)
         return _measured_scene(running, seconds, source, test_grid)[0]
@@ -158,7 +158,7 @@ def reconstruct(
     config = config.for_images(max(grid.height, grid.width))
     train = TrainFolder(folder, fit_identity(grid, config))
     train.check(overwrite)
-    with kernel_threads(config), _memory_errors():
+    with kernel_threads(config), memory_errors():
         running = Fit(grid, config)
         seconds = _run(running, on_step, should_stop, train)
         scene, metrics = _measured_scene(running, seconds, grid_path, test_grid)
@@ -270,7 +270,8 @@ def kernel_threads(config: FitConfig) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
+def memory_errors() -> Iterator[None]:
+    """Raise `OutOfMemoryError` where PyTorch runs out of GPU memory."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:

@@ -49,6 +49,20 @@ def write_posed_images(
         pattern: format string of image paths with the numbers `view` and `frame`.
     """
     grid = _view_major(grid)
+    file_paths = write_images(grid, folder, pattern)
+    if grid.initial_gaussians is not None:
+        write_initial_gaussians(grid.initial_gaussians, folder / INITIAL_GAUSSIANS)
+    write_json(folder / json_name, transforms_json(grid, file_paths))
+
+
+def write_images(grid: Grid, folder: Path, pattern: str) -> list[str]:
+    """Write the images of a grid as PNG; return their paths in the folder, M of them.
+
+    Args:
+        grid: posed images.
+        folder: existing folder.
+        pattern: see `write_posed_images`.
+    """
     file_paths = [
         pattern.format(view=grid.view_numbers[view], frame=grid.frame_numbers[frame])
         for view, frame in zip(grid.view, grid.frame, strict=True)
@@ -57,9 +71,7 @@ def write_posed_images(
         parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool:  # PNG is encoded outside the GIL
         list(pool.map(write_png, (folder / path for path in file_paths), grid.images))
-    if grid.initial_gaussians is not None:
-        write_initial_gaussians(grid.initial_gaussians, folder / INITIAL_GAUSSIANS)
-    write_json(folder / json_name, transforms_json(grid, file_paths))
+    return file_paths
 
 
 def write_previews(grid: Grid, folder: Path) -> None:

@@ -19,7 +19,7 @@ from recon.fitting.checkpoint import CHECKPOINT, LOG, TRAIN, is_unfinished, load
 from recon.gaussians import Gaussians
 from recon.grid.cameras import orbit_camera
 from recon.player.packing import Setting, check_shown, pack_frames, pack_scene
-from recon.scene import DESCRIPTION, load_scene
+from recon.scene import DESCRIPTION, is_scene, load_scene, scene_folder
 
 PLY_FPS = 10.0
 PLY_FOV_DEG, PLY_IMAGE_SIZE, PLY_ELEVATION_DEG = 33.8, 512, 10.0
@@ -60,14 +60,16 @@ def open_source(path: str | Path, axes: str = "y-down") -> Source:
     """Return the source for a path.
 
     Args:
-        path: scene folder, finished or not; PLY file, or folder of PLY files.
+        path: scene folder, finished or not; nerfstudio run of one; PLY file, or folder of them.
         axes: axes of PLY files, a key of `recon.exporters.conventions.AXES`.
 
     Raises:
         InputError: The path is nothing of that kind.
     """
     path = Path(path)
-    if (path / DESCRIPTION).is_file() or is_unfinished(path):
+    if is_scene(path):
+        return SceneSource(scene_folder(path))
+    if is_unfinished(path):
         return SceneSource(path)
     files = [path] if path.suffix.lower() == ".ply" and path.is_file() else []
     if path.is_dir():

@@ -17,7 +17,7 @@ from recon.errors import SceneError
 from recon.gaussians import gaussians_from_points
 from recon.grid.cameras import orbit_camera
 from recon.grid.source_camera import source_camera_to_json
-from recon.scene import Scene, load_scene, write_scene
+from recon.scene import Scene, is_scene, load_scene, scene_folder, write_scene
 from tests.recon.grid.test_source_camera import make_source
 
 COUNT, TIMES = 6, (0.0, 0.5, 1.0)
@@ -290,3 +290,33 @@ def test_a_motion_without_its_tensors_is_refused(folder: Path):
     save_file(kept, folder / "scene.safetensors")
     with pytest.raises(SceneError, match="missing"):
         load_scene(folder)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of nerfstudio with a scene; reading its settings would fail."""
+    run = tmp_path / "run"
+    (run / "scene").mkdir(parents=True)
+    (run / "config.yml").write_bytes(b"!!python/object/apply:os.abort []\xff")
+    (run / "dataparser_transforms.json").write_text("{}")
+    write_scene(make_scene(), run / "scene")
+    return run
+
+
+@pytest.mark.parametrize("name", [".", "config.yml", "scene"])
+def test_a_nerfstudio_run_is_a_scene(name: str, run: Path):
+    assert is_scene(run / name)
+    assert scene_folder(run / name).resolve() == (run / "scene").resolve()
+    assert len(load_scene(run / name).gaussians.means) == COUNT
+
+
+@pytest.mark.parametrize("name", [".", "config.yml"])
+def test_a_nerfstudio_run_of_another_method_is_refused(name: str, run: Path):
+    (run / "scene" / "scene.json").unlink()
+    with pytest.raises(SceneError, match="ns-train fourdvd"):
+        load_scene(run / name)
+
+
+def test_a_scene_folder_with_a_config_of_another_program_is_itself(folder: Path):
+    (folder / "config.yml").write_text("")
+    assert scene_folder(folder) == folder

@@ -107,3 +107,14 @@ def test_unknown_metrics_and_filters_are_wrong_usage(fourdvd, tiny_grid_folder):
 
 def test_the_filters_are_those_of_the_library():
     assert set(FILTERS) == set(evaluating.FILTERS)
+
+
+def test_a_nerfstudio_run_is_evaluated(fourdvd, scene_folder, views_of_the_scene, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yml").write_text("")
+    scene_folder.rename(run / "scene")
+    for path in (run, run / "config.yml"):
+        outcome = fourdvd("evaluate", path, "--against", views_of_the_scene, "--json")
+        assert outcome.exit_code == 0
+        assert json.loads(outcome.stdout)["worst_psnr"] > 40

@@ -138,3 +138,18 @@ def test_more_gaussians_than_a_page_shows_end_with_exit_code_3(
     assert outcome.exit_code == 3
     assert "300" in outcome.stderr
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_nerfstudio_run_is_exported_and_one_of_another_method_exits_with_3(
+    fourdvd, scene_folder, tmp_path
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yml").write_text("!!python/object:nerfstudio.engine.trainer.TrainerConfig")
+    refused = fourdvd("export", run / "config.yml", "-o", tmp_path / "out", "-f", "ply")
+    assert refused.exit_code == 3
+    assert "ns-train fourdvd" in refused.stderr and len(refused.stderr.splitlines()) == 1
+    scene_folder.rename(run / "scene")
+    done = fourdvd("export", run / "config.yml", "-o", tmp_path / "out", "-f", "ply")
+    assert done.exit_code == 0
+    assert len(list((tmp_path / "out" / "ply").glob("*.ply"))) == 3

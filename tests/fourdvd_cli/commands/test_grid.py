@@ -66,3 +66,11 @@ def test_views_or_cameras_must_be_given_and_only_one_kind_of_cameras(fourdvd, vi
     assert fourdvd("grid", "-o", tmp_path / "grid").exit_code == 3
     both = ["--cameras", tmp_path / "cameras.json", "--azimuths", "0,1,2,3"]
     assert "--azimuths" in fourdvd("grid", *videos, "-o", tmp_path / "grid", *both).stderr
+
+
+def test_a_grid_is_written_as_a_d_nerf_data_set(fourdvd, tiny_grid_folder, tmp_path):
+    outcome = fourdvd("grid", tiny_grid_folder, "--dnerf", "-o", tmp_path / "dnerf")
+    assert outcome.exit_code == 0
+    assert len(read_grid(tmp_path / "dnerf", "val")) == 12
+    refused = fourdvd("grid", "--dnerf", "-o", tmp_path / "other")
+    assert refused.exit_code == 3 and "one grid folder" in refused.stderr
