@@ -80,6 +80,15 @@ def export(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    root_motion: Annotated[
+        bool | None,
+        typer.Option(
+            "--root-motion/--no-root-motion",
+            help="Move the object as it moved in the input video, or keep it in its place.",
+            show_default="with for glb and usd, if the scene knows it; else without",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     verify: Annotated[
         bool,
@@ -142,6 +151,7 @@ def export(
             texture_size=texture_size,
             animation=mesh_animation.value,
             pad_sh=pad_sh,
+            root_motion=root_motion,
         ),
         verify=verify,
         device=device.value,

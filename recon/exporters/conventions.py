@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 from recon.errors import InputError
+from recon.exporters.options import ExportOptions
+from recon.exporters.root_motion import RootMotion, scene_root_motion
+from recon.film.camera_paths import source_camera
 from recon.gaussians import Gaussians
 from recon.rotations import matrices_to_quats, multiply_quats
 from recon.scene import Scene
@@ -87,20 +90,64 @@ def frame_seconds(scene: Scene, times: np.ndarray) -> np.ndarray:
     return (times - times[0]) / span * duration if span > 0 else np.zeros(len(times))
 
 
+def move_gaussians(gaussians: Gaussians, pose: np.ndarray) -> Gaussians:
+    """Move Gaussians by a rigid motion, [4, 4]."""
+    rotated = rotate_gaussians(gaussians, torch.from_numpy(pose[:3, :3]))
+    return rotated._replace(means=rotated.means + torch.from_numpy(pose[:3, 3]).to(rotated.means))
+
+
+def exported_motion(
+    scene: Scene, times: np.ndarray, options: ExportOptions, format: str
+) -> RootMotion | None:
+    """Return the root motion of an export in the axes of the format; None if it has none.
+
+    Args:
+        scene: the scene.
+        times: times in [0, 1], [T].
+        options: options of the export.
+        format: name of the format.
+
+    Raises:
+        InputError: A root motion is asked for, but the scene has no source camera.
+    """
+    if not options.has_root_motion(format):
+        return None
+    if options.root_motion:
+        source_camera(scene)  # raises if there is none
+    motion = scene_root_motion(scene, times)
+    rotation = rotation_to(options.axes_of(format), scene.R_world_source).numpy()
+    return None if motion is None else motion.rotated(rotation)
+
+
+@torch.no_grad()
+def exported_gaussians(
+    scene: Scene, times: np.ndarray, options: ExportOptions, format: str
+) -> Iterator[Gaussians]:
+    """Yield the Gaussians at each time in the axes of a format; arguments as `exported_motion`."""
+    rotation = rotation_to(options.axes_of(format), scene.R_world_source)
+    motion = exported_motion(scene, times, options, format)
+    for frame, time in enumerate(times):
+        gaussians = rotate_gaussians(scene.at(float(time)), rotation)
+        yield gaussians if motion is None else move_gaussians(gaussians, motion.poses[frame])
+
+
 def gaussian_files(
-    scene: Scene, times: np.ndarray, axes: str, suffix: str, encode: Callable[[Gaussians], bytes]
+    scene: Scene,
+    times: np.ndarray,
+    options: ExportOptions,
+    format: str,
+    encode: Callable[[Gaussians], bytes],
+    suffix: str | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Yield one file of Gaussians per frame: `frame_0000.SUFFIX` and its content, in order.
 
     Args:
         scene: the scene.
         times: times in [0, 1], [T].
-        axes: see `rotation_to`.
-        suffix: file suffix with its dot.
-        encode: encodes Gaussians in those axes to the content of a file.
+        options: options of the export.
+        format: name of the format.
+        encode: encodes Gaussians in the axes of the format to the content of a file.
+        suffix: file suffix with its dot; None: the name of the format.
     """
-    rotation = rotation_to(axes, scene.R_world_source)
-    for frame, time in enumerate(times):
-        with torch.no_grad():
-            gaussians = rotate_gaussians(scene.at(float(time)), rotation)
-        yield f"frame_{frame:04d}{suffix}", encode(gaussians)
+    for frame, gaussians in enumerate(exported_gaussians(scene, times, options, format)):
+        yield f"frame_{frame:04d}{suffix or f'.{format}'}", encode(gaussians)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from recon.errors import InputError
-from recon.exporters.conventions import frame_seconds, rotate_gaussians, rotation_to
+from recon.exporters.conventions import exported_gaussians, frame_seconds, rotation_to
 from recon.exporters.options import ExportOptions
 from recon.gaussians import Gaussians, rgb_to_sh0, sh0_to_rgb
 from recon.scene import Scene
@@ -43,8 +43,7 @@ def fourdgs_files(
         InputError: The axes of the file are not parallel to the world's.
     """
     rotation = rotation_to(options.axes_of("4dgs"), scene.R_world_source)
-    with torch.no_grad():
-        frames = [rotate_gaussians(scene.at(float(time)), rotation) for time in times]
+    frames = list(exported_gaussians(scene, times, options, "4dgs"))
     seconds = frame_seconds(scene, times)
     yield FILE, fourdgs_from_gaussians(frames, seconds, scene.fps, rotation.numpy())
 

@@ -33,22 +33,22 @@ def spz_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
     """Yield one SPZ per frame."""
-    return gaussian_files(scene, times, options.axes_of("spz"), ".spz", spz_from_gaussians)
+    return gaussian_files(scene, times, options, "spz", spz_from_gaussians)
 
 
 def sog_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
     """Yield one SOG (version 2, bundled) per frame; Gaussians are reordered."""
-    return gaussian_files(scene, times, options.axes_of("sog"), ".sog", sog_from_gaussians)
+    return gaussian_files(scene, times, options, "sog", sog_from_gaussians)
 
 
 def compressed_ply_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
     """Yield one compressed PLY per frame, named as a SuperSplat sequence."""
-    axes = options.axes_of("compressed-ply")
-    return gaussian_files(scene, times, axes, ".compressed.ply", compressed_ply_from_gaussians)
+    encode, suffix = compressed_ply_from_gaussians, ".compressed.ply"
+    return gaussian_files(scene, times, options, "compressed-ply", encode, suffix)
 
 
 def spz_from_gaussians(gaussians: Gaussians) -> bytes:

@@ -19,11 +19,13 @@ import numpy as np
 
 from recon.deformation.bones import BoneDeformation
 from recon.errors import InputError
-from recon.exporters.conventions import frame_seconds, rotation_to
+from recon.exporters.conventions import exported_motion, frame_seconds, rotation_to
+from recon.exporters.glb_camera import add_camera, move_node
 from recon.exporters.glb_skin import add_skeleton, skin_attributes
 from recon.exporters.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbWriter, read_glb
 from recon.exporters.gltf_playback import frame_times_of, play
 from recon.exporters.options import ExportOptions
+from recon.exporters.root_motion import RootMotion
 from recon.gaussians import Gaussians
 from recon.media import decode_image, encode_image
 from recon.mesh.animated_mesh import AnimatedMesh, moving_mesh, textured_mesh, vertex_colored_mesh
@@ -50,7 +52,8 @@ def glb_files(
         SceneError: The Gaussians enclose no surface.
     """
     mesh, rig, rest_time = export_mesh(scene, times, options, options.axes_of("glb"))
-    yield "scene.glb", glb_from_mesh(mesh, frame_seconds(scene, times), rig, rest_time)
+    motion = exported_motion(scene, times, options, "glb")
+    yield "scene.glb", glb_from_mesh(mesh, frame_seconds(scene, times), rig, rest_time, motion)
 
 
 def export_mesh(
@@ -119,6 +122,7 @@ def glb_from_mesh(
     seconds: np.ndarray,
     rig: Rig | None = None,
     rest_time: float | None = None,
+    motion: RootMotion | None = None,
 ) -> bytes:
     """Encode an animated mesh as GLB; inverse of `mesh_from_glb`.
 
@@ -127,6 +131,8 @@ def glb_from_mesh(
         seconds: presentation times of the frames, ascending from 0, [T].
         rig: skeleton, in the same axes, and weights that move the mesh; None: morph targets do.
         rest_time: noted as `restTime` in the mesh's extras, for `rest_time_of`.
+        motion: motion of the object at the frames and camera of the video, in the same axes; the
+            root joint carries it, or without a skeleton the node of the mesh.
     """
     writer = GlbWriter()
     positions, normals = mesh.positions, mesh.normals
@@ -153,7 +159,7 @@ def glb_from_mesh(
         primitive["attributes"] |= skin_attributes(writer, rig.weights)
         node["skin"] = 0
         writer.json["scenes"][0]["nodes"].append(len(writer.json["nodes"]))
-        add_skeleton(writer, rig, seconds)
+        add_skeleton(writer, rig if motion is None else _moved(rig, motion), seconds)
     elif len(positions) > 1:
         names = [f"frame_{frame:04d}" for frame in range(1, len(positions))]
         base = base.astype(np.float32)  # so that the targets make up for its rounding
@@ -164,7 +170,17 @@ def glb_from_mesh(
         entry["weights"] = [0.0] * len(names)
         extras["targetNames"] = names
         writer.json["animations"] = [_animation(writer, seconds)]
+        if motion is not None:
+            move_node(writer, 0, motion.poses)
+    if motion is not None:
+        add_camera(writer, motion.camera, float(np.linalg.norm(np.ptp(positions[0], axis=0))))
     return writer.glb()
+
+
+def _moved(rig: Rig, motion: RootMotion) -> Rig:
+    """Move all joints with the object; relative to its parent, only the root moves."""
+    poses = motion.poses[:, None] @ rig.skeleton.poses
+    return rig._replace(skeleton=rig.skeleton._replace(poses=poses))
 
 
 def mesh_from_glb(data: bytes, seconds: np.ndarray | None = None) -> AnimatedMesh:

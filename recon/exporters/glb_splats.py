@@ -30,8 +30,7 @@ def glb_splat_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
     """Yield one GLB per frame; no standard animates splats within one glTF."""
-    axes = options.axes_of("glb-splats")
-    return gaussian_files(scene, times, axes, ".glb", glb_from_gaussians)
+    return gaussian_files(scene, times, options, "glb-splats", glb_from_gaussians, ".glb")
 
 
 def glb_from_gaussians(gaussians: Gaussians) -> bytes:

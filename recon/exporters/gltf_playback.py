@@ -2,7 +2,8 @@
 
 An evaluation as readers do it (glTF 2.0, sections 3.7 and 3.11), independent of the writers, with
 which files are verified: LINEAR animations of one mesh, translations and rotations of joints, and
-weights of morph targets. Letters: T times, J joints, P vertices. Axes: those of the file.
+weights of morph targets, whose node is the first. Letters: T times, J joints, P vertices. Axes:
+those of the file.
 """
 
 from __future__ import annotations
@@ -66,11 +67,13 @@ def _morphed(
     times = glb.array(channel["input"])
     table = glb.array(channel["output"]).reshape(len(times), len(targets))
     weights = np.stack([np.interp(seconds, times, column) for column in table.T], axis=1)
+    transforms = _global_transforms(glb, seconds)[:, 0]  # of the node of the mesh
+    turn, offset = np.swapaxes(transforms[:, :3, :3], 1, 2), transforms[:, None, :3, 3]
     moved = [
         base + np.einsum("tk,kpc->tpc", weights, np.stack([glb.array(t[name]) for t in targets]))
         for name, base in (("POSITION", rest), ("NORMAL", normals))
     ]
-    return moved[0], moved[1]
+    return moved[0] @ turn + offset, moved[1] @ turn
 
 
 def _skinned(
@@ -106,6 +109,8 @@ def _global_transforms(glb: Glb, seconds: np.ndarray) -> np.ndarray:
         for channel in animation["channels"]:
             sampler, target = animation["samplers"][channel["sampler"]], channel["target"]
             times, values = (glb.array(sampler[key]) for key in ("input", "output"))
+            if target["path"] == "weights":
+                continue
             at = np.clip(seconds, times[0], times[-1])
             if target["path"] == "translation":
                 columns = [np.interp(at, times, column) for column in values.T]

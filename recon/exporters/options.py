@@ -14,6 +14,7 @@ EXPECTED_AXES = {
 }  # fmt: skip
 PLAYER, PLAYER_AXES = "html", "z-up"  # the page is its own viewer, so other axes have no use
 ANIMATIONS = ("auto", "morph")
+WITH_ROOT_MOTION = ("glb", "usd")  # formats that have a place for the motion and a camera
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class ExportOptions:
         resolution: voxels along the longest side when the mesh is extracted, 16 to 512.
         pad_sh: whether `ply` and `zip` have the 62 properties of the original implementation, with
             zeros for normals and missing harmonics, which some readers expect.
+        root_motion: whether the object moves as it did in the video, see
+            `recon.exporters.root_motion`; None: where the scene knows that and the format has
+            one, see `has_root_motion`.
 
     Raises:
         InputError: A number is out of its range, or the color or the animation is unknown.
@@ -45,6 +49,7 @@ class ExportOptions:
     resolution: int = 160
     animation: str = "auto"
     pad_sh: bool = False
+    root_motion: bool | None = None
 
     def __post_init__(self):
         for name, choices in (("color", COLORS), ("animation", ANIMATIONS)):
@@ -66,3 +71,9 @@ class ExportOptions:
         if format == PLAYER:
             return PLAYER_AXES
         return self.axes or EXPECTED_AXES[format]
+
+    def has_root_motion(self, format: str) -> bool:
+        """Return whether the files of a format move the object as in the video, if possible."""
+        if format == PLAYER:
+            return False
+        return format in WITH_ROOT_MOTION if self.root_motion is None else self.root_motion

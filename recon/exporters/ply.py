@@ -35,7 +35,7 @@ def ply_files(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield one PLY per frame, named as a SuperSplat sequence."""
     encode = partial(ply_from_gaussians, pad_sh=options.pad_sh)
-    return gaussian_files(scene, times, options.axes_of("ply"), ".ply", encode)
+    return gaussian_files(scene, times, options, "ply", encode)
 
 
 def ply_from_gaussians(gaussians: Gaussians, pad_sh: bool = False) -> bytes:

@@ -26,7 +26,7 @@ def zip_files(
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         encode = partial(ply_from_gaussians, pad_sh=options.pad_sh)
-        for name, data in gaussian_files(scene, times, options.axes_of("zip"), ".ply", encode):
+        for name, data in gaussian_files(scene, times, options, "zip", encode, ".ply"):
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # without a date
     yield FILE, buffer.getvalue()
 

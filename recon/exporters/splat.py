@@ -27,7 +27,7 @@ def splat_files(
     scene: Scene, times: np.ndarray, options: ExportOptions
 ) -> Iterator[tuple[str, bytes]]:
     """Yield one .splat file per frame."""
-    return gaussian_files(scene, times, options.axes_of("splat"), ".splat", splat_from_gaussians)
+    return gaussian_files(scene, times, options, "splat", splat_from_gaussians)
 
 
 def drawing_order(gaussians: Gaussians) -> torch.Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from recon.errors import InputError, SceneError
-from recon.exporters.conventions import frame_seconds, rotate_gaussians, rotation_to
+from recon.exporters.conventions import exported_gaussians, frame_seconds
 from recon.exporters.options import ExportOptions
 from recon.exporters.packages import check_package, find_program
 from recon.exporters.splat import drawing_order, gaussians_from_splat, splat_from_gaussians
@@ -41,9 +41,7 @@ def splat4d_files(
     Raises:
         SceneError: The program refuses the Gaussians.
     """
-    rotation = rotation_to(options.axes_of(FORMAT), scene.R_world_source)
-    with torch.no_grad():
-        frames = [rotate_gaussians(scene.at(float(time)), rotation) for time in times]
+    frames = list(exported_gaussians(scene, times, options, FORMAT))
     yield FILE, splat4d_from_gaussians(frames, frame_seconds(scene, times), scene.fps)
 
 

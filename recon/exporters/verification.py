@@ -16,7 +16,13 @@ import numpy as np
 import torch
 
 from recon.errors import FourdvdError, InputError
-from recon.exporters.conventions import frame_seconds, rotate_gaussians, rotation_to
+from recon.exporters.conventions import (
+    exported_motion,
+    frame_seconds,
+    move_gaussians,
+    rotate_gaussians,
+    rotation_to,
+)
 from recon.exporters.fourdgs_file import gaussians_from_fourdgs
 from recon.exporters.gaussforge_files import (
     gaussians_from_compressed_ply,
@@ -36,6 +42,7 @@ from recon.exporters.usd import gaussians_from_usd, mesh_from_usd
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
 from recon.mesh.animated_mesh import AnimatedMesh
+from recon.mesh.skeleton import rigid_inverse
 from recon.mesh.surface import evenly_spaced
 from recon.mesh.texture import sample_texture
 from recon.metrics import psnr
@@ -174,6 +181,8 @@ def _vertex_errors(
     options = ExportOptions(**entry["options"])
     if name == "glb":
         found, rest_time = mesh_from_glb(data, seconds).positions, rest_time_of(data)
+        motion = exported_motion(scene, times, options, name)
+        found = found if motion is None else motion.undone(found)
     else:
         found, rest_time = mesh_from_usd(data, scene.fps * seconds)
     found = found @ rotation_to(options.axes_of(name), scene.R_world_source).numpy()
@@ -192,8 +201,13 @@ def _renderer(
 ) -> Callable[[int, Camera], np.ndarray]:
     """Return a function that renders a frame of the exported files from a camera."""
     back = rotation_to(entry["options"]["axes"], scene.R_world_source).T
+    times, options = np.asarray(entry["times"]), ExportOptions(**entry["options"])
+    motion = None if name == "usd" else exported_motion(scene, times, options, name)
     if name == "glb":
-        mesh = rotated_mesh(mesh_from_glb(files[0]), back.numpy())
+        mesh = mesh_from_glb(files[0])
+        if motion is not None:
+            mesh = mesh._replace(positions=motion.undone(mesh.positions))
+        mesh = rotated_mesh(mesh, back.numpy())
         return lambda frame, camera: render_mesh(mesh, frame, camera, scene.background)
     if name == "html":
         packed = scene_from_html(files[0])
@@ -206,6 +220,8 @@ def _renderer(
             read = SEQUENCES[name](files[0], frame)
         else:
             read = DECODERS[name](files[frame])
+        if motion is not None:
+            read = move_gaussians(read, rigid_inverse(motion.poses[frame]))
         gaussians = rotate_gaussians(read, back)
         return _render_gaussians(gaussians, camera, scene.background)
 

@@ -5,6 +5,7 @@ With FOURDVD_SCENE=DIR the mesh of that scene folder is read instead of a tiny o
 FOURDVD_PICTURES=DIR pictures of it are kept there.
 """
 
+import dataclasses
 import functools
 import http.server
 import importlib.util
@@ -28,6 +29,7 @@ from recon.exporters.gltf import read_glb
 from recon.exporters.gltf_playback import frame_times_of
 from recon.exporters.options import ExportOptions
 from recon.scene import Scene, load_scene
+from tests.recon.exporters.test_root_motion import make_source
 from tests.recon.player.browser import Browser, find_browser
 from tests.recon.player.conftest import make_scene
 
@@ -53,7 +55,8 @@ def moving_scene() -> Scene:
     assert isinstance(scene.deformation, BoneDeformation)
     for rotation in scene.deformation.rotations:  # turns of some degrees per frame
         rotation.data.lerp_(torch.tensor([1.0, 0.0, 0.0, 0.0]), 0.8)
-    return scene
+    source = make_source(2, T=len(scene.times))  # so that there is a camera, and the root moves
+    return dataclasses.replace(scene, source_camera=dataclasses.replace(source, times=scene.times))
 
 
 def picture_path(tmp_path: Path, name: str) -> Path:
