@@ -18,9 +18,16 @@ import torch
 import torch.nn.functional as F
 
 from recon.errors import InputError
-from recon.exporters.conventions import frame_seconds, rotate_gaussians, rotation_to
+from recon.exporters.conventions import (
+    exported_motion,
+    frame_seconds,
+    rotate_gaussians,
+    rotation_to,
+)
 from recon.exporters.glb_mesh import JPEG_QUALITY, export_mesh
 from recon.exporters.options import ExportOptions
+from recon.exporters.root_motion import RootMotion
+from recon.exporters.usd_camera import add_root_motion
 from recon.exporters.usd_skin import add_skeleton, skinned_points
 from recon.exporters.usd_stage import (
     ROOT,
@@ -61,9 +68,10 @@ def usd_files(
     codes = scene.fps * frame_seconds(scene, times)
     with torch.no_grad():
         frames = [rotate_gaussians(scene.at(float(time)), rotation) for time in times]
-    yield SPLATS, usd_from_gaussians(frames, codes, scene.fps, up)
+    motion = exported_motion(scene, times, options, "usd")
+    yield SPLATS, usd_from_gaussians(frames, codes, scene.fps, up, motion)
     mesh, rig, rest_time = export_mesh(scene, times, options, axes)
-    yield MESH, usd_from_mesh(mesh, codes, scene.fps, up, rig, rest_time)
+    yield MESH, usd_from_mesh(mesh, codes, scene.fps, up, rig, rest_time, motion)
 
 
 def up_axis(rotation: np.ndarray, axes: str) -> str:
@@ -84,7 +92,11 @@ def up_axis(rotation: np.ndarray, axes: str) -> str:
 
 
 def usd_from_gaussians(
-    frames: Sequence[Gaussians], codes: np.ndarray, fps: float, up: str
+    frames: Sequence[Gaussians],
+    codes: np.ndarray,
+    fps: float,
+    up: str,
+    motion: RootMotion | None = None,
 ) -> bytes:
     """Encode moving Gaussians as a stage; inverse of `gaussians_from_usd`.
 
@@ -93,6 +105,8 @@ def usd_from_gaussians(
         codes: time codes, ascending from 0, [T].
         fps: time codes per second.
         up: "Y" or "Z".
+        motion: motion of the object at the time codes and camera of the video, in the same axes;
+            the root of the stage carries it.
     """
     UsdVol, Vt = pxr("UsdVol"), pxr("Vt")
     stage = new_stage(codes, fps, up, pxr("UsdGeom").Xform)
@@ -110,6 +124,8 @@ def usd_from_gaussians(
     }
     for name, (attribute, kind) in attributes.items():
         set_over_time(attribute, kind, [value[name] for value in values], codes)
+    if motion is not None:
+        add_root_motion(stage, motion, codes, _size(values[0]["extent"]))
     with temporary_folder() as folder, writing():
         path = folder / SPLATS
         stage.GetRootLayer().Export(str(path))
@@ -157,6 +173,7 @@ def usd_from_mesh(
     up: str,
     rig: Rig | None = None,
     rest_time: float | None = None,
+    motion: RootMotion | None = None,
 ) -> bytes:
     """Encode an animated mesh as a package with its texture; inverse of `mesh_from_usd`.
 
@@ -168,6 +185,7 @@ def usd_from_mesh(
         rig: skeleton, in the same axes, and weights that move the mesh; None: its points have time
             samples.
         rest_time: noted as `restTime` in the layer's custom data; None: nothing is.
+        motion: see `usd_from_gaussians`.
     """
     UsdGeom, UsdSkel, UsdUtils = pxr("UsdGeom"), pxr("UsdSkel"), pxr("UsdUtils")
     Sdf, Vt = pxr("Sdf"), pxr("Vt")
@@ -191,6 +209,8 @@ def usd_from_mesh(
     boxes = [_box(frame) for frame in points]
     set_over_time(shape.CreateExtentAttr(), Vt.Vec3fArray, boxes, codes)
     _add_colors(stage, shape, mesh)
+    if motion is not None:
+        add_root_motion(stage, motion, codes, _size(_box(mesh.positions[0])))
     with temporary_folder() as folder, writing():
         layer, package = folder / "mesh.usdc", folder / MESH
         if mesh.texture is not None:
@@ -232,6 +252,10 @@ def mesh_from_usd(data: bytes, codes: np.ndarray) -> tuple[np.ndarray, float | N
 def _box(points: np.ndarray) -> np.ndarray:
     """Return the lower and the upper corner of the box around points [P, 3], [2, 3]."""
     return np.stack([points.min(axis=0), points.max(axis=0)])
+
+
+def _size(box: np.ndarray) -> float:
+    return float(np.linalg.norm(box[1] - box[0]))
 
 
 def _particles(gaussians: Gaussians) -> dict[str, np.ndarray]:

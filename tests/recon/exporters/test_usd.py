@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,15 @@ import torch
 
 from recon.errors import BackendError, InputError
 from recon.exporters import packages
-from recon.exporters.conventions import rotation_to
+from recon.exporters.conventions import frame_seconds, rotation_to
 from recon.exporters.folder import export
 from recon.exporters.options import ExportOptions
+from recon.exporters.root_motion import scene_root_motion
 from recon.exporters.usd import (
     gaussians_from_usd,
     mesh_from_usd,
     up_axis,
+    usd_files,
     usd_from_gaussians,
     usd_from_mesh,
 )
@@ -23,6 +26,7 @@ from recon.mesh.animated_mesh import AnimatedMesh
 from recon.rotations import quats_to_matrices
 from recon.scene import Scene
 from recon.srgb import linear_from_srgb
+from tests.recon.exporters.test_root_motion import make_source
 
 REASON = "needs the extra [formats]"
 Usd: Any = pytest.importorskip("pxr.Usd", reason=REASON)
@@ -177,3 +181,31 @@ def test_a_missing_package_is_reported(
     with pytest.raises(BackendError, match="pxr") as caught:
         export(scene, tmp_path / "out", ["usd"])
     assert caught.value.hint == "pip install 'fourdvd[formats]'"
+
+
+def test_the_root_moves_in_front_of_the_camera_of_the_video(scene: Scene, tmp_path: Path):
+    source = make_source(2, T=len(scene.times))
+    scene = dataclasses.replace(scene, source_camera=source)
+    points = scene.gaussians.means.double().numpy()
+    motion = scene_root_motion(scene, scene.times)
+    assert motion is not None
+    files = dict(usd_files(scene, scene.times, dataclasses.replace(SMALL, axes="z-up")))
+    codes = scene.fps * frame_seconds(scene, scene.times)
+    for name, data in files.items():
+        stage = opened(data, tmp_path / name)
+        root, camera = stage.GetDefaultPrim(), UsdGeom.Camera(stage.GetPrimAtPath("/source"))
+        for frame, code in enumerate(codes):
+            lens = camera.GetCamera(float(code))
+            to_clip = lens.frustum.ComputeViewMatrix() * lens.frustum.ComputeProjectionMatrix()
+            placed = UsdGeom.XformCache(float(code)).GetLocalToWorldTransform(root)
+            rows = np.concatenate([points, np.ones((len(points), 1))], axis=1)
+            clip = rows @ np.array(placed) @ np.array(to_clip)
+            device = clip[:, :2] / clip[:, 3:]
+            size = np.array([source.camera.width, source.camera.height])
+            found = (device * [1, -1] + 1) / 2 * size
+            pose = motion.poses[frame]
+            expected, _ = motion.camera.project(points @ pose[:3, :3].T + pose[:3, 3])
+            np.testing.assert_allclose(found, expected, atol=0.01)
+    still = dataclasses.replace(SMALL, root_motion=False)
+    stage = opened(next(usd_files(scene, scene.times, still))[1], tmp_path / "still.usdc")
+    assert not stage.GetPrimAtPath("/source")
