@@ -9,9 +9,10 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDTH_WITHOUT_TERMINAL = 200  # characters, so that a table in a pipe is not cut
+REASONS_SHOWN = 20
 PACKAGES = ("fourdvd_cli", "recon", "generation")
 
 _log = logging.getLogger("fourdvd_cli")
@@ -57,6 +59,17 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """Print a warning on stderr, also with `--quiet`."""
     _log.warning("warning: %s", message)
+
+
+def say_reasons(refused: Iterable[tuple[str, str, str | None]]) -> None:
+    """Print status, name and reason of the first parts of a batch that were refused."""
+    for status, name, reason in islice(refused, REASONS_SHOWN):
+        say(f"{status}: {name}: {reason}")
+
+
+def counted(counts: Mapping[Any, float]) -> str:
+    """Format counts by status; those that are 0 are left out."""
+    return ", ".join(f"{count:.0f} {status}" for status, count in counts.items() if count)
 
 
 def show_error(message: str, hint: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Selection of the device, and the number of usable CPU cores."""
+"""Selection of the device, and the numbers of usable CPU cores and threads."""
 
 from __future__ import annotations
 
@@ -64,3 +64,13 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def usable_threads() -> int:
+    """Return the number of threads to compute with: one per usable core, or `OMP_NUM_THREADS`.
+
+    That variable also limits torch and numpy; process pools and Ray set it in their workers.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    cores = usable_cores()
+    return min(cores, int(limit)) if limit.isdecimal() and int(limit) > 0 else cores

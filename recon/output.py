@@ -102,6 +102,44 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
+def sole_writer(path: str | Path, wait_s: float = 0.0) -> Iterator[None]:
+    """Keep other processes from writing to a result folder while the block runs.
+
+    A hidden file next to the folder is locked. The system unlocks it when this process ends for any
+    reason, also on the machines of a shared file system with locks, such as NFS.
+
+    Args:
+        path: the result folder, which need not exist; parents are created.
+        wait_s: how long to wait for another process in seconds.
+
+    Raises:
+        OutputError: another process holds the folder, or a file is in place of a parent folder.
+        OSError: the file cannot be created.
+    """
+    from filelock import FileLock, Timeout  # not for `--help`, which imports this module
+
+    _check_ancestors(Path(path))
+    path = Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(
+            f"{path} is in use by another process; wait for its end, or choose another folder"
+        ) from error
+    except OSError as error:
+        _name_result(error, Path(lock.lock_file), path)
+        raise
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # where files in use cannot be deleted, an empty one stays
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+@contextmanager
 def output_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a path whose file becomes `path` when the block ends, or is removed after an exception.
 

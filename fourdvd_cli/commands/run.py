@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fourdvd_cli import console
-from fourdvd_cli.help import OUTPUT
+from fourdvd_cli.help import MACHINE, OUTPUT
 from fourdvd_cli.options import (
     Device,
     DeviceOption,
@@ -21,6 +21,7 @@ from fourdvd_cli.options import (
     Quality,
     QualityOption,
     QuietOption,
+    RayOption,
     SeedOption,
     ShDegreeOption,
     SkipMissingOption,
@@ -29,15 +30,16 @@ from fourdvd_cli.options import (
     UpOption,
     VerboseOption,
     WeightsOption,
+    WorkersOption,
     one_of,
 )
 
 
 def run(
-    source: Annotated[
-        Path,
+    sources: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="INPUT",
+            metavar="INPUT...",
             help="Video, GIF, image or folder of frames of one object; or a grid folder, or its "
             "transforms JSON.",
         ),
@@ -48,7 +50,8 @@ def run(
             "--output",
             "-o",
             metavar="OUT",
-            help="Folder for the results: grid, scene, export.",
+            help="Folder for the results: grid, scene, export; of several inputs, one subfolder "
+            "each.",
             rich_help_panel=OUTPUT,
         ),
     ],
@@ -75,6 +78,19 @@ def run(
     skip_missing: SkipMissingOption = False,
     device: DeviceOption = Device.auto,
     low_memory: LowMemoryOption = False,
+    workers: WorkersOption = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            min=1,
+            help="Cores per input, if there are several.",
+            show_default="cores divided by workers; 1 with --ray",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    ray: RayOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -83,17 +99,21 @@ def run(
     If INPUT is a grid, generate is skipped. Run the command again with the same OUT to resume it,
     or to add formats. For more options, such as the part of the video to use, run the three
     commands one by one.
+
+    Several inputs, or one with --workers, --threads or --ray, run in parallel, each in OUT/NAME;
+    OUT/manifest.jsonl records the result of each. An input that fails does not stop the others.
     """
     console.configure(quiet, verbose)
     from fourdvd_cli import generating
-    from fourdvd_cli.commands.run_chain import run_chain
+    from fourdvd_cli.commands.run_chain import ChainSettings, run_chain
     from generation.clip.reading import is_clip
     from generation.settings import GenerateSettings
-    from recon.devices import resolve_network_device
+    from recon.devices import resolve_device, resolve_network_device
 
+    is_batch = len(sources) > 1 or (workers, threads, ray) != (None, None, None)
     generation = None
-    if is_clip(source):
-        on_device = resolve_network_device(device.value)
+    if any(is_clip(source) for source in sources):
+        on_device = _on_workers(device, ray) or resolve_network_device(device.value)
         generation = GenerateSettings(
             model=generating.chosen_model(model, on_device, weights),
             steps=steps,
@@ -101,23 +121,34 @@ def run(
             low_memory=low_memory,
             device=on_device,
         )
-    settings = {
+    fit = {
         "quality": quality.value,
         "motion": motion and motion.value,
         "device": device.value,
         "seed": seed,
         "sh_degree": sh_degree,
     }
-    names = [name.value for name in formats or (Format.html, Format.ply, Format.glb)]
-    run_chain(
-        source,
-        output,
-        names,
-        settings,
-        generation,
-        weights_folder=weights,
-        up=up.value,
-        skip_missing=skip_missing,
-        overwrite=overwrite,
-        quiet=quiet,
-    )
+    if is_batch:  # workers share the GPUs, so that "auto" must be the same for all
+        fit["device"] = _on_workers(device, ray) or resolve_device(device.value)
+    names = tuple(name.value for name in formats or (Format.html, Format.ply, Format.glb))
+    folder = weights and weights.absolute()
+    settings = ChainSettings(names, fit, generation, folder, up.value, skip_missing)
+    if not is_batch:
+        run_chain(sources[0], output, settings, overwrite=overwrite, quiet=quiet)
+        return
+    from fourdvd_cli.commands.run_batch import RunBatch
+
+    batch = RunBatch(output, settings, workers, threads, ray, overwrite)
+    with console.progress("inputs", quiet) as report:
+        result = batch.run(
+            sources, lambda state: report(state.step, state.steps, console.counted(state.metrics))
+        )
+    console.say_reasons((row.status, row.input, row.reason) for row in result.refused)
+    before = f"{result.from_before} of them in earlier runs"
+    console.say(f"{output}: {console.counted(result.counts)}; {before}")
+    result.require_finished()
+
+
+def _on_workers(device: Device, ray: str | None) -> str | None:
+    """Return the device that a cluster's machines must have, whatever this machine has."""
+    return None if ray is None or device is Device.auto else device.value

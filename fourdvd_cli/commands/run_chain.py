@@ -11,7 +11,9 @@ Each step is complete or absent, and `run.json` is written after each of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 from fourdvd_cli import __version__, console, generating, interrupts
 from fourdvd_cli.commands.export import export_with_progress
 from fourdvd_cli.commands.reconstruct import reconstruct_with_progress
+from generation.pipeline import Pipeline
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
 from recon.errors import InputError, OutputExistsError
@@ -26,12 +29,41 @@ from recon.exporters import html
 from recon.exporters.options import ExportOptions
 from recon.grid import Splits, read_splits
 from recon.grid.writing import write_posed_images, write_previews
-from recon.output import check_output, output_folder, write_json
+from recon.output import check_output, output_folder, sole_writer, write_json
 
 FORMAT = "fourdvd-run"
 VERSION = 1
 RECORD = "run.json"
 TEST_IMAGES = "test_images/c{view:02d}/t{frame:03d}.png"
+
+
+@dataclass(frozen=True)
+class ChainSettings:
+    """Settings of a run, whatever its input.
+
+    Attributes:
+        formats: keys of `recon.exporters.exporters`; formats that are already exported are kept.
+        fit: further arguments of `recon.reconstruct`.
+        generation: settings of the generation; None if the input is a grid.
+        weights_folder: folder that is searched first for weights.
+        up: see `recon.grid.read_grid`.
+        skip_missing: see `recon.grid.read_grid`.
+    """
+
+    formats: tuple[str, ...]
+    fit: dict[str, Any]
+    generation: GenerateSettings | None = None
+    weights_folder: Path | None = None
+    up: str = "auto"
+    skip_missing: bool = False
+
+
+OpenPipeline = Callable[[GenerateSettings, Path | None], Pipeline[Any]]
+
+
+def open_once(settings: GenerateSettings, weights_folder: Path | None) -> Pipeline[Any]:
+    """Open a pipeline whose networks leave memory before the fit."""
+    return open_pipeline(settings, weights_folder, keep_networks=False)
 
 
 @dataclass
@@ -45,6 +77,7 @@ class Run:
         reading: how the input is read, if it is a grid.
         formats: exported formats.
         stages: names of the finished steps: "grid", "scene", "export".
+        seconds: duration of each finished step, without interrupted attempts.
     """
 
     input: str
@@ -53,80 +86,94 @@ class Run:
     reading: dict[str, Any] = field(default_factory=dict)
     formats: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def run_chain(
     source: Path,
     folder: Path,
-    formats: Sequence[str],
-    settings: dict[str, Any],
-    generation: GenerateSettings | None,
+    settings: ChainSettings,
     *,
-    weights_folder: Path | None = None,
-    up: str = "auto",
-    skip_missing: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-) -> None:
+    open_networks: OpenPipeline = open_once,
+    wait_s: float = 0.0,
+) -> Run:
     """Turn a video or a grid into a scene and exported files, or resume an earlier run.
 
     Args:
         source: video, GIF, folder of frames, grid folder or its transforms JSON.
         folder: folder of the results; a run of the same input and settings in it is resumed.
-        formats: keys of `recon.exporters.exporters`; formats that are already exported are kept.
-        settings: further arguments of `recon.reconstruct`.
-        generation: settings of the generation; None if the input is a grid.
-        weights_folder: folder that is searched first for weights.
-        up: see `recon.grid.read_grid`.
-        skip_missing: see `recon.grid.read_grid`.
+        settings: settings of all steps.
         overwrite: start again and replace the results of an earlier run.
         quiet: show no progress.
+        open_networks: opens the pipeline of the generation.
+        wait_s: how long to wait for another process that writes to the folder in seconds.
+
+    Returns:
+        The record of the finished run.
 
     Raises:
         OutputExistsError: the folder contains anything else, and `overwrite` is False.
+        OutputError: another process writes to the folder.
         FourdvdError: as in the library calls of the steps.
     """
-    reading = {} if generation else {"up": up, "skip_missing": skip_missing}
-    run = _begin(source, folder, settings, generation, reading, overwrite)
-    # The folder belongs to this run. The result of a step that is not recorded as finished is a
-    # leftover of an older run, or was written just before this one was stopped: it is replaced.
-    if "grid" not in run.stages:
-        if generation is not None:
-            with interrupts.stop_request() as should_stop:
-                clip, _ = generating.prepare(source, generation)
-                pipeline = open_pipeline(generation, weights_folder, keep_networks=False)
-                # not earlier: an invalid input or missing weights leave no folder
-                _write(run, folder)
-                generating.generate(
-                    pipeline, clip, folder / "grid", should_stop, overwrite=True, quiet=quiet
+    with sole_writer(folder, wait_s):
+        run = _begin(source, folder, settings, overwrite)
+        # The folder belongs to this run. The result of a step that is not recorded as finished is a
+        # leftover of an older run, or was written just before this one was stopped: it is replaced.
+        if "grid" not in run.stages:
+            with _step(run, "grid", folder):
+                _make_grid(run, source, folder, settings, open_networks, quiet)
+        if "scene" not in run.stages:
+            with _step(run, "scene", folder):
+                reconstruct_with_progress(
+                    folder / "grid", folder / "scene", settings.fit, overwrite=True, quiet=quiet
                 )
-        else:
-            splits = read_splits(source, up=up, skip_missing=skip_missing)
-            _write(run, folder)  # not earlier, for the same reason
-            _write_splits(splits, folder / "grid")
-        _finish(run, "grid", folder)
-    if "scene" not in run.stages:
-        reconstruct_with_progress(
-            folder / "grid", folder / "scene", settings, overwrite=True, quiet=quiet
-        )
-        _finish(run, "scene", folder)
-    for name in dict.fromkeys(formats):
-        if name not in run.formats:
-            export_with_progress(
-                folder / "scene",
-                folder / "export",
-                [name],
-                ExportOptions(),
-                device=settings["device"],
-                overwrite=True,
-                quiet=quiet,
-            )
-            run.formats.append(name)
-            _finish(run, "export", folder)
+        for name in dict.fromkeys(settings.formats):
+            if name not in run.formats:
+                with _step(run, "export", folder):
+                    _export(name, folder, settings.fit["device"], quiet)
+                    run.formats.append(name)
     console.say(f"{folder} is complete: {', '.join(run.formats)}")
     if "html" in run.formats:
         page = folder / "export" / "html" / html.FILE
         console.say(f"open {page} in a browser to look at it")
+    return run
+
+
+def _make_grid(
+    run: Run,
+    source: Path,
+    folder: Path,
+    settings: ChainSettings,
+    open_networks: OpenPipeline,
+    quiet: bool,
+) -> None:
+    if settings.generation is None:
+        splits = read_splits(source, up=settings.up, skip_missing=settings.skip_missing)
+        _write(run, folder)  # not earlier: an invalid input leaves no folder
+        _write_splits(splits, folder / "grid")
+        return
+    with interrupts.stop_request() as should_stop:
+        clip, _ = generating.prepare(source, settings.generation)
+        pipeline = open_networks(settings.generation, settings.weights_folder)
+        _write(run, folder)  # not earlier: an invalid input or missing weights leave no folder
+        generating.generate(
+            pipeline, clip, folder / "grid", should_stop, overwrite=True, quiet=quiet
+        )
+
+
+def _export(name: str, folder: Path, device: str, quiet: bool) -> None:
+    export_with_progress(
+        folder / "scene",
+        folder / "export",
+        [name],
+        ExportOptions(),
+        device=device,
+        overwrite=True,
+        quiet=quiet,
+    )
 
 
 def _write_splits(splits: Splits, folder: Path) -> None:
@@ -137,21 +184,25 @@ def _write_splits(splits: Splits, folder: Path) -> None:
             write_posed_images(splits.test, partial, "transforms_test.json", TEST_IMAGES)
 
 
-def _begin(
-    source: Path,
-    folder: Path,
-    settings: dict[str, Any],
-    generation: GenerateSettings | None,
-    reading: dict[str, Any],
-    overwrite: bool,
-) -> Run:
+def check_run(source: Path, folder: Path, settings: ChainSettings, overwrite: bool) -> None:
+    """Check, before long work, that a run may begin or continue in a folder.
+
+    Raises:
+        OutputExistsError, InputError: see `run_chain`.
+    """
+    _begin(source, folder, settings, overwrite)
+
+
+def _begin(source: Path, folder: Path, settings: ChainSettings, overwrite: bool) -> Run:
     """Return the run to resume, or a new one that is not written yet."""
+    generation = settings.generation
     chosen = None if generation is None else {"model": generation.model, "steps": generation.steps}
-    wanted = Run(str(source.resolve()), settings, chosen, reading)
+    reading = {} if generation else {"up": settings.up, "skip_missing": settings.skip_missing}
+    wanted = Run(str(source.resolve()), settings.fit, chosen, reading)
     record = folder / RECORD
     if record.is_file() and not overwrite:
         found = _read(record)
-        if replace(found, formats=[], stages=[]) != wanted:
+        if replace(found, formats=[], stages=[], seconds={}) != wanted:
             raise OutputExistsError(
                 folder,
                 f"it contains a run of {found.input} with "
@@ -163,7 +214,13 @@ def _begin(
     return wanted
 
 
-def _finish(run: Run, step: str, folder: Path) -> None:
+@contextmanager
+def _step(run: Run, step: str, folder: Path) -> Iterator[None]:
+    """Record a step as finished when the block ends without an exception."""
+    began = time.monotonic()
+    yield
+    seconds = run.seconds.get(step, 0.0) if step in run.stages else 0.0
+    run.seconds[step] = round(seconds + time.monotonic() - began, 3)
     run.stages = [name for name in run.stages if name != step] + [step]
     _write(run, folder)
 
@@ -179,7 +236,8 @@ def _read(path: Path) -> Run:
         if (values["format"], values["version"]) != (FORMAT, VERSION):
             raise ValueError(f"found format {values['format']!r} version {values['version']!r}")
         names = ("input", "settings", "formats", "stages")
-        optional = {"generation": values.get("generation"), "reading": values.get("reading", {})}
+        later = {"generation": None, "reading": {}, "seconds": {}}  # not in the first records
+        optional = {name: values.get(name, absent) for name, absent in later.items()}
         return Run(**optional, **{name: values[name] for name in names})
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

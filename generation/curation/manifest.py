@@ -1,8 +1,7 @@
 """`manifest.jsonl` of a folder of rendered grids or baked assets: one JSON line for each asset.
 
-Only the main process appends rows. If a name has several rows, the last one is valid. A crash can
-truncate the last line, which is ignored and removed before the next row is appended. A row has the
-fields of `Row`; all other keys are its facts.
+Only the main process appends rows. If a name has several rows, the last one is valid. A row has the
+fields of `Row`; all other keys are its facts. See `json_lines` for what a crash leaves.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from recon.errors import InputError, OutputError
+from generation.curation.json_lines import append_line, json_line, read_lines
 from recon.output import output_file
 
 MANIFEST_NAME = "manifest.jsonl"
@@ -101,22 +100,7 @@ def read_rows(path: str | Path) -> dict[str, Row]:
     Raises:
         InputError: a line is not a row, unless it is a truncated last line; the message names it.
     """
-    path = Path(path)
-    if not path.exists():
-        return {}
-    rows = {}
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = parse_row(line)
-            except ValueError as error:
-                if not line.endswith(b"\n"):
-                    break
-                raise InputError(
-                    f"line {number} is not a row of a manifest: {error}", path
-                ) from error
-            rows[row.name] = row
-    return rows
+    return {row.name: row for row in read_lines(Path(path), parse_row)}
 
 
 def append_row(path: str | Path, row: Row) -> None:
@@ -126,15 +110,7 @@ def append_row(path: str | Path, row: Row) -> None:
         OutputError: the settings or facts cannot be written as JSON.
         OSError: the file cannot be written.
     """
-    line = _line(row)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        _end_last_line(path)
-    with path.open("ab") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(Path(path), _line(row), parse_row)
 
 
 def compact(path: str | Path) -> None:
@@ -158,13 +134,7 @@ def row_json(row: Row) -> dict[str, Any]:
 
 
 def _line(row: Row) -> bytes:
-    try:
-        text = json.dumps(row_json(row), allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise OutputError(f"the row of {row.name} cannot be written as JSON: {error}") from error
-    return (
-        text.encode(errors="surrogatepass") + b"\n"
-    )  # paths may have bytes that are not valid text
+    return json_line(row_json(row), f"the row of {row.name}")
 
 
 def parse_row(line: bytes) -> Row:
@@ -182,22 +152,3 @@ def parse_row(line: bytes) -> Row:
         raise ValueError(f"expected 'name' to be the name of a folder, found {keys['name']!r}")
     facts = {name: keys.pop(name) for name in list(keys) if name not in KEYS}
     return Row(**{**keys, "status": Status(keys["status"])}, facts=facts)
-
-
-def _end_last_line(path: Path) -> None:
-    """Remove a truncated last line, or append the line feed if only that is missing."""
-    with path.open("r+b") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return
-        file.seek(-1, os.SEEK_END)
-        if file.read() == b"\n":
-            return
-        file.seek(0)
-        content = file.read()
-        start = content.rfind(b"\n") + 1
-        try:
-            parse_row(content[start:])
-        except ValueError:
-            file.truncate(start)
-        else:
-            file.write(b"\n")

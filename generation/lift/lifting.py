@@ -32,7 +32,7 @@ from generation.lift.smoothing import smoothed
 from generation.lift.surface import surface_of
 from generation.lift.yaw import confidence, mirrored_bins, yaw_path
 from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY, SurfaceLayers
-from recon.devices import usable_cores
+from recon.devices import usable_threads
 from recon.errors import Interrupted
 from recon.grid import Camera
 from recon.grid.initial_gaussians import InitialGaussians
@@ -308,7 +308,7 @@ def draw_views(
     def draw_frame(t: int) -> None:
         found[:, t] = draw(surface_of(layers[t], images[t], input_camera), cameras)
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with ThreadPoolExecutor(usable_threads()) as pool:
         futures = [pool.submit(draw_frame, t) for t in range(len(images))]
         try:
             for future in futures:

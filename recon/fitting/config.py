@@ -70,7 +70,7 @@ class FitConfig:
         robust_weights: whether images that contradict the others of their frame have less weight,
             and those of the input view more.
         random_background: whether images are compared over random colors instead of white.
-        threads: number of threads of the CPU kernels; 0: one per processor.
+        threads: number of threads of the CPU kernels; 0: see `recon.devices.usable_threads`.
         device: "cpu" or "cuda".
         seed: random seed.
         checkpoint_every: iterations between two checkpoints.

@@ -11,6 +11,7 @@ import functools
 import os
 from collections.abc import Callable
 
+from recon.devices import usable_threads
 from recon.errors import BackendError
 from recon.native.build import LIBRARY, variants
 
@@ -41,6 +42,7 @@ class Kernels:
             )
         if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
             os.register_at_fork(after_in_child=self._library.fourdvd_after_fork_in_child)
+        self.set_threads(0)
 
     def function(self, name: str, result=None) -> Callable:
         """Return a kernel for the selected instruction set; `result` is its ctypes return type."""
@@ -49,8 +51,8 @@ class Kernels:
         return function
 
     def set_threads(self, threads: int) -> None:
-        """Set the number of threads of all kernels; 0: one per processor."""
-        self._library.fourdvd_set_threads(ctypes.c_int(threads))
+        """Set the number of threads of all kernels; 0: see `recon.devices.usable_threads`."""
+        self._library.fourdvd_set_threads(ctypes.c_int(threads or usable_threads()))
 
 
 def built() -> bool:

@@ -3,7 +3,7 @@ import importlib.util
 import pytest
 import torch
 
-from recon.devices import resolve_device
+from recon.devices import resolve_device, usable_threads
 from recon.errors import BackendError, InputError
 
 
@@ -43,3 +43,12 @@ def test_unusable_cuda_is_an_error_that_says_what_to_do(machine, cuda, what):
 def test_other_names_are_refused():
     with pytest.raises(InputError, match="tpu"):
         resolve_device("tpu")
+
+
+@pytest.mark.parametrize(
+    ("variable", "threads"), [("1", 1), ("2,1", 2), ("99", 4), ("", 4), ("0", 4), ("all", 4)]
+)
+def test_threads_are_those_of_openmp_but_at_most_one_per_core(monkeypatch, variable, threads):
+    monkeypatch.setattr("recon.devices.usable_cores", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert usable_threads() == threads

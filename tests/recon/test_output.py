@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from recon.output import (
     check_output,
     output_file,
     output_folder,
+    sole_writer,
     system_error,
     temporary_folder,
     write_json,
@@ -246,3 +248,30 @@ def test_errors_of_the_system_are_found_in_messages():
     found = system_error("I/O error: No space left on device (os error 28)", "x")
     assert found is not None and (found.errno, found.filename) == (errno.ENOSPC, "x")
     assert system_error("header too small", "x") is None
+
+
+def test_a_folder_has_one_writer_at_a_time(tmp_path):
+    with sole_writer(tmp_path / "out"):
+        with pytest.raises(OutputError, match="another process"), sole_writer(tmp_path / "out"):
+            pass
+        with sole_writer(tmp_path / "other"):
+            pass
+    with sole_writer(tmp_path / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_that_was_killed_does_not_block_the_next(tmp_path):
+    code = (
+        "import os; from recon.output import sole_writer\n"
+        f"with sole_writer({str(tmp_path / 'out')!r}): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode < 0
+    with sole_writer(tmp_path / "out"):
+        pass
+
+
+def test_a_writer_needs_a_folder_as_parent(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file"), sole_writer(tmp_path / "file" / "out"):
+        pass

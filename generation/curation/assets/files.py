@@ -103,7 +103,7 @@ def find_assets(paths: Iterable[str | Path], metadata: str | Path | None = None)
         origins |= {file: here[file] for file in found if file in here}
     return [
         Asset(path, formats[path], name, *origins.get(path, Origin()))
-        for path, name in _unique_names(list(formats)).items()
+        for path, name in unique_names(list(formats)).items()
     ]
 
 
@@ -152,7 +152,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _unique_names(paths: Sequence[Path]) -> dict[Path, str]:
+def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
     """Name each path uniquely, also for file systems that ignore case; keeps the order."""
     stems = {path: _safe_name(path.name if path.is_dir() else path.stem) for path in paths}
     uses = Counter(stem.casefold() for stem in stems.values())

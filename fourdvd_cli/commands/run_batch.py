@@ -1,0 +1,266 @@
+"""`fourdvd run` with several inputs: a run for each, in parallel, resumable, with a manifest.
+
+OUT/NAME/            the run of an input, see `run_chain`
+OUT/manifest.jsonl   a row for each finished, rejected or failed input
+
+An input that is not valid, or whose run fails, does not stop the others. A run that loses its
+worker or its machine is continued by another worker, after its last finished step or from the last
+checkpoint of its fit.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fourdvd_cli.commands.run_chain import RECORD, ChainSettings, check_run, run_chain
+from fourdvd_cli.commands.run_manifest import ClipRow, ClipStatus, append_row, is_final, read_rows
+from fourdvd_cli.errors import failure_of
+from generation.clip.reading import is_clip
+from generation.curation.assets.files import unique_names
+from generation.curation.jobs import Resources, make_executor
+from generation.pipeline import Pipeline
+from generation.pipelines import open_pipeline
+from generation.settings import GenerateSettings
+from recon.devices import usable_cores
+from recon.errors import FourdvdError, InputError
+from recon.output import check_output, sole_writer
+from recon.progress import OnStep, Progress, ignore_progress
+
+MANIFEST = "manifest.jsonl"
+NOT_VALID = 3  # exit code of inputs that are not valid
+WAIT_SECONDS = 60.0  # for a worker that was lost, but still writes
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """Result of a batch.
+
+    Attributes:
+        rows: manifest row of each input, in the order of the inputs.
+        from_before: number of inputs that an earlier batch had finished or rejected.
+    """
+
+    rows: Sequence[ClipRow]
+    from_before: int
+
+    @property
+    def counts(self) -> dict[ClipStatus, int]:
+        """Number of inputs by status."""
+        counts = Counter(row.status for row in self.rows)
+        return {status: counts[status] for status in ClipStatus}
+
+    @property
+    def refused(self) -> list[ClipRow]:
+        """Rows of the inputs that were rejected or failed."""
+        return [row for row in self.rows if row.status is not ClipStatus.FINISHED]
+
+    def require_finished(self) -> None:
+        """Raise an error if no input was finished.
+
+        Raises:
+            InputError: all inputs were rejected.
+            FourdvdError: some failed for another reason.
+        """
+        if self.counts[ClipStatus.FINISHED]:
+            return
+        first = self.refused[0]
+        more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
+        message = f"no input was finished; {first.input}: {first.reason}{more}"
+        raise FourdvdError(message) if self.counts[ClipStatus.FAILED] else InputError(message)
+
+
+@dataclass(frozen=True)
+class RunBatch:
+    """A batch of runs.
+
+    Attributes:
+        folder: output folder for the manifest and a folder of each input.
+        settings: settings of all runs; their generation applies to the inputs that are clips.
+        workers: number of runs at the same time; None for one per core, or per `threads` cores, and
+            one on a GPU. A Ray cluster uses all of its machines.
+        threads: cores per run; None for the cores divided by the workers, or 1 with Ray.
+        ray: address of a Ray cluster; None for processes on this machine.
+        overwrite: whether to start finished and unfinished runs again.
+    """
+
+    folder: Path
+    settings: ChainSettings
+    workers: int | None = None
+    threads: int | None = None
+    ray: str | None = None
+    overwrite: bool = False
+
+    def run(self, sources: Sequence[Path], on_step: OnStep = ignore_progress) -> BatchResult:
+        """Run the inputs that are not finished yet.
+
+        Args:
+            sources: videos, GIFs, images, folders of frames, or grids.
+            on_step: called after each input, with the counts by status as metrics.
+
+        Raises:
+            OutputExistsError: the folder of an input contains anything else.
+            OutputError: another batch writes to the folder.
+            BackendError: the Ray cluster cannot be used.
+            OSError: the manifest cannot be written.
+        """
+        with sole_writer(self.folder):
+            tasks = self._tasks(sources)
+            rows = self._finished(tasks)
+            waiting = [task for task in tasks if task.name not in rows]
+            before, counts = len(rows), Counter[ClipStatus]()
+            with closing(self._process(waiting)) as results:
+                for row in results:
+                    append_row(self.folder / MANIFEST, row)
+                    rows[row.name] = row
+                    counts[row.status] += 1
+                    metrics = {str(status): float(counts[status]) for status in ClipStatus}
+                    on_step(Progress("", counts.total(), len(waiting), metrics=metrics))
+        return BatchResult([rows[task.name] for task in tasks], before)
+
+    def _tasks(self, sources: Sequence[Path]) -> list[ClipTask]:
+        names = unique_names(list(dict.fromkeys(source.resolve() for source in sources)))
+        return [
+            ClipTask(name, source, (self.folder / name).absolute(), self._for_input(source),
+                     self.overwrite)
+            for source, name in names.items()
+        ]  # fmt: skip
+
+    def _for_input(self, source: Path) -> ChainSettings:
+        return self.settings if is_clip(source) else replace(self.settings, generation=None)
+
+    def _finished(self, tasks: Sequence[ClipTask]) -> dict[str, ClipRow]:
+        """Return the rows of finished inputs; check that the folders of the others are free."""
+        known = read_rows(self.folder / MANIFEST)
+        begun = self.folder.is_dir() and any(self.folder.glob(f"*/{RECORD}"))
+        if not known and not begun:  # neither rows, nor runs whose rows a crash prevented
+            check_output(self.folder, self.overwrite)
+        if self.overwrite:
+            return {}
+        done = {}
+        for task in tasks:
+            row = known.get(task.name)
+            if row is not None and _is_done(row, task):
+                done[task.name] = row
+            else:
+                check_run(task.source, task.folder, task.settings, overwrite=False)
+        return done
+
+    def _process(self, tasks: Sequence[ClipTask]) -> Generator[ClipRow, None, None]:
+        if not tasks:
+            return
+        executor = make_executor(
+            self.ray, self._pool_size(len(tasks)), Resources(self.threads or 1, self._gpus)
+        )
+        with closing(executor.run(run_clip, tasks)) as results:
+            for completed in results:
+                row = completed.value or replace(
+                    new_row(tasks[completed.index]), reason=completed.failure
+                )
+                yield replace(row, attempts=completed.attempts)
+
+    def _pool_size(self, tasks: int) -> int:
+        if self.workers is not None:
+            return self.workers
+        return 1 if self._gpus else max(1, min(tasks, usable_cores() // (self.threads or 1)))
+
+    @property
+    def _gpus(self) -> float:
+        generation = self.settings.generation
+        devices = self.settings.fit["device"], generation and generation.device
+        return 1.0 if "cuda" in devices else 0.0
+
+
+# -- one input, in a worker
+
+
+@dataclass(frozen=True)
+class ClipTask:
+    """A run of one input.
+
+    Attributes:
+        name: name of its folder.
+        source: absolute path of the input.
+        folder: absolute path of its folder.
+        settings: settings of the run.
+        overwrite: whether to start an earlier run again.
+    """
+
+    name: str
+    source: Path
+    folder: Path
+    settings: ChainSettings
+    overwrite: bool = False
+
+    @property
+    def settings_json(self) -> dict[str, Any]:
+        """The settings that determine the result."""
+        settings = self.settings
+        generation = None if settings.generation is None else asdict(settings.generation)
+        return {
+            "formats": settings.formats, "fit": settings.fit, "generation": generation,
+            "up": settings.up, "skip_missing": settings.skip_missing,
+        }  # fmt: skip
+
+
+def run_clip(task: ClipTask) -> ClipRow:
+    """Run one input; its row says whether that is finished, rejected or failed."""
+    began = time.monotonic()
+    row = replace(new_row(task), machine=socket.gethostname())
+    with _warnings() as warnings:
+        try:
+            run = run_chain(
+                task.source, task.folder, task.settings, overwrite=task.overwrite, quiet=True,
+                open_networks=_open_networks, wait_s=WAIT_SECONDS,
+            )  # fmt: skip
+            row = replace(row, status=ClipStatus.FINISHED, steps=run.seconds)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise  # a bug: the executor reports its place
+            status = ClipStatus.REJECTED if failure.exit_code == NOT_VALID else ClipStatus.FAILED
+            row = replace(row, status=status, reason=failure.message)
+    seconds = round(time.monotonic() - began, 3)
+    return replace(row, seconds=seconds, warnings=tuple(warnings))
+
+
+def _is_done(row: ClipRow, task: ClipTask) -> bool:
+    same = is_final(row, task.source, task.settings_json)
+    return same and (row.status is ClipStatus.REJECTED or task.folder.is_dir())
+
+
+def new_row(task: ClipTask) -> ClipRow:
+    """Return the row of an input before its run, with the status failed."""
+    return ClipRow(task.name, ClipStatus.FAILED, str(task.source), settings=task.settings_json)
+
+
+@lru_cache(maxsize=1)
+def _open_networks(settings: GenerateSettings, weights_folder: Path | None) -> Pipeline[Any]:
+    """Open a pipeline whose networks stay in memory for the next input of this worker."""
+    return open_pipeline(settings, weights_folder)
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collect the log's warnings, which would otherwise be printed beside a progress bar."""
+    found: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage().removeprefix("warning: "))
+
+    root = logging.getLogger()
+    before = root.handlers
+    root.handlers = [Collect(logging.WARNING)]
+    try:
+        yield found
+    finally:
+        root.handlers = before

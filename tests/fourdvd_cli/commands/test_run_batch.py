@@ -1,0 +1,323 @@
+"""`run` with several inputs: each has a result and a row, whatever becomes of the others."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+from fourdvd_cli.commands import run_batch, run_chain
+from fourdvd_cli.commands.run_batch import MANIFEST, ClipTask, RunBatch, run_clip
+from fourdvd_cli.commands.run_chain import ChainSettings
+from fourdvd_cli.commands.run_manifest import ClipRow, ClipStatus, read_rows
+from generation.curation.jobs.executor import Backlog, Completed, completed, perform
+from recon.errors import OutputError
+from recon.fitting.config import fit_config
+from recon.grid import write_grid
+from recon.output import sole_writer
+from tests.conftest import make_tiny_grid
+from tests.fourdvd_cli.conftest import PATIENCE_SECONDS
+
+OPTIONS = ["--format", "ply", "--device", "cpu", "--quiet"]
+
+
+class InThisProcess:
+    """Executor whose worker is this process."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple] = []  # arguments of `make_executor`
+
+    def run(
+        self, function: Callable[[Any], Any], tasks: Iterable[Any]
+    ) -> Generator[Completed, None, None]:
+        backlog = Backlog(function, tasks, 1)
+        while (job := backlog.take()) is not None:
+            yield completed(job, perform(job.payload))
+
+
+@pytest.fixture
+def here(monkeypatch, short_fits) -> InThisProcess:
+    executor = InThisProcess()
+
+    def make(*arguments):
+        executor.made.append(arguments)
+        return executor
+
+    monkeypatch.setattr(run_batch, "make_executor", make)
+    return executor
+
+
+@pytest.fixture
+def grids(tmp_path) -> list[Path]:
+    """Two small grids and a video that is damaged, the second of three inputs."""
+    for name in ("first", "last"):
+        write_grid(make_tiny_grid(3, 2), tmp_path / "inputs" / name)
+    (tmp_path / "inputs" / "damaged.mp4").write_bytes(b"\0\0\0\x18ftypmp42 and nothing else")
+    return [tmp_path / "inputs" / name for name in ("first", "damaged.mp4", "last")]
+
+
+def rows(out: Path) -> dict[str, ClipRow]:
+    return read_rows(out / MANIFEST)
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_input_that_is_damaged_is_recorded_and_the_others_go_on(fourdvd, here, grids, tmp_path):
+    out = tmp_path / "out"
+    outcome = fourdvd("run", *grids, "-o", out, *OPTIONS, "--threads", 2)
+    assert outcome.exit_code == 0, outcome.stderr
+    found = rows(out)
+    assert {name: row.status for name, row in found.items()} == {
+        "first": ClipStatus.FINISHED, "damaged": ClipStatus.REJECTED, "last": ClipStatus.FINISHED,
+    }  # fmt: skip
+    assert "damaged.mp4" in str(found["damaged"].reason)
+    assert set(found["last"].steps) == {"grid", "scene", "export"}
+    assert found["last"].seconds >= sum(found["last"].steps.values()) > 0
+    assert {path.name for path in out.iterdir()} == {"first", "last", MANIFEST}
+    assert len(list((out / "last" / "export" / "ply").glob("*.ply"))) == 2
+
+
+def test_a_second_batch_repeats_nothing_and_may_add_inputs(fourdvd, here, grids, tmp_path):
+    out = tmp_path / "out"
+    fourdvd("run", *grids[:2], "-o", out, *OPTIONS)
+    before = files(out)
+    outcome = fourdvd("run", *grids[:2], "-o", out, *OPTIONS[:-1])
+    assert outcome.exit_code == 0
+    assert "2 of them in earlier runs" in outcome.stderr
+    assert files(out) == before
+    assert len(here.made) == 1
+    fourdvd("run", *grids, "-o", out, *OPTIONS)
+    assert before.items() - {(out / MANIFEST, before[out / MANIFEST])} <= files(out).items()
+    assert set(rows(out)) == {"first", "damaged", "last"}
+
+
+def test_another_format_is_added_to_finished_runs(fourdvd, here, grids, tmp_path):
+    out = tmp_path / "out"
+    fourdvd("run", *grids, "-o", out, *OPTIONS)
+    scenes = files(out / "first" / "scene")
+    assert fourdvd("run", *grids, "-o", out, *OPTIONS, "--format", "splat").exit_code == 0
+    assert files(out / "first" / "scene") == scenes
+    assert (out / "last" / "export" / "splat").is_dir()
+
+
+def test_other_settings_are_refused_before_any_work(fourdvd, here, grids, tmp_path):
+    out = tmp_path / "out"
+    fourdvd("run", *grids[1:], "-o", out, *OPTIONS)
+    refused = fourdvd("run", *grids, "-o", out, *OPTIONS, "--seed", 1)
+    assert refused.exit_code == 1
+    assert "--overwrite" in refused.stderr
+    assert not (out / "first").exists()
+    again = fourdvd("run", *grids, "-o", out, *OPTIONS, "--seed", 1, "--overwrite")
+    assert again.exit_code == 0
+    assert rows(out)["last"].settings["fit"]["seed"] == 1
+
+
+def test_a_full_disk_fails_one_run_which_the_next_batch_resumes(
+    fourdvd, here, grids, tmp_path, monkeypatch
+):
+    usual = run_chain.reconstruct_with_progress
+
+    def full(grid, *arguments, **named):
+        if grid.parent.name == "first":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(grid))
+        return usual(grid, *arguments, **named)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(run_chain, "reconstruct_with_progress", full)
+        assert fourdvd("run", *grids, "-o", out, *OPTIONS).exit_code == 0
+    found = rows(out)
+    assert found["first"].status is ClipStatus.FAILED
+    assert "No space left" in str(found["first"].reason)
+    assert found["last"].status is ClipStatus.FINISHED
+    grid = files(out / "first" / "grid")
+    assert fourdvd("run", *grids, "-o", out, *OPTIONS).exit_code == 0
+    assert rows(out)["first"].status is ClipStatus.FINISHED
+    assert files(out / "first" / "grid") == grid
+
+
+def test_an_unknown_error_is_recorded_with_its_place(fourdvd, here, grids, tmp_path, monkeypatch):
+    def broken(*arguments, **named):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(run_chain, "reconstruct_with_progress", broken)
+    outcome = fourdvd("run", *grids[::2], "-o", tmp_path / "out", *OPTIONS)
+    assert outcome.exit_code == 1
+    row = rows(tmp_path / "out")["first"]
+    assert row.status is ClipStatus.FAILED
+    assert "ZeroDivisionError: a bug (" in str(row.reason)
+
+
+def test_a_second_driver_of_a_folder_is_refused(fourdvd, here, grids, tmp_path):
+    with sole_writer(tmp_path / "out"):
+        refused = fourdvd("run", *grids, "-o", tmp_path / "out", *OPTIONS)
+        assert refused.exit_code == 1
+        assert "another process" in refused.stderr
+        assert not (tmp_path / "out").exists()
+    with sole_writer(tmp_path / "single"), pytest.raises(OutputError, match="another process"):
+        settings = ChainSettings(("ply",), {"device": "cpu"})
+        run_chain.run_chain(grids[0], tmp_path / "single", settings)
+
+
+def test_inputs_of_one_name_have_folders_of_their_own(fourdvd, here, grids, tmp_path):
+    twin = tmp_path / "more" / "first"
+    write_grid(make_tiny_grid(3, 2), twin)
+    assert fourdvd("run", grids[0], twin, "-o", tmp_path / "out", *OPTIONS).exit_code == 0
+    assert {row.input for row in rows(tmp_path / "out").values()} == {str(grids[0]), str(twin)}
+
+
+def test_a_folder_with_other_files_is_refused_and_kept(fourdvd, here, grids, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("precious")
+    assert fourdvd("run", *grids, "-o", tmp_path / "out", *OPTIONS).exit_code == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_only_rejected_inputs_are_an_error(fourdvd, here, grids, tmp_path):
+    outcome = fourdvd("run", grids[1], "-o", tmp_path / "out", *OPTIONS, "--workers", 1)
+    assert outcome.exit_code == 3
+    assert "damaged.mp4" in outcome.stderr
+
+
+def test_a_run_on_a_gpu_reserves_one(here, grids, tmp_path):
+    settings = ChainSettings(("ply",), {"device": "cuda"})
+    batch = RunBatch(tmp_path / "out", settings, threads=4, ray="auto")
+    assert batch._gpus == 1
+    assert batch._pool_size(9) == 1
+    assert RunBatch(tmp_path / "out", settings, workers=3)._pool_size(9) == 3
+
+
+def test_a_broken_manifest_is_an_error(fourdvd, here, grids, tmp_path):
+    out = tmp_path / "out"
+    fourdvd("run", *grids, "-o", out, *OPTIONS)
+    with (out / MANIFEST).open("a") as file:
+        file.write('{"name": "x", "status": "won", "input": "y"}\n')
+    outcome = fourdvd("run", *grids, "-o", out, *OPTIONS)
+    assert outcome.exit_code == 3
+    assert "line 4" in outcome.stderr
+
+
+# -- real workers, which are lost
+
+
+def held_clip(task: ClipTask) -> ClipRow:
+    """Run an input with a short fit, which waits before its start while the file `hold` exists."""
+    usual, hold = run_chain.reconstruct_with_progress, task.folder.parent.with_name("hold")
+
+    def reconstruct(*arguments, **named):
+        task.folder.parent.with_name(f"begun-{task.name}").touch()
+        wait_until(lambda: not hold.exists())
+        return usual(*arguments, **named)
+
+    short = partial(replace, fit_config(), iterations=12, max_gaussians=60, initial_gaussians=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_chain, "reconstruct_with_progress", reconstruct)
+        patch.setattr("recon.fitting.reconstruction.fit_config", lambda *arguments: short())
+        return run_clip(task)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class Losses(NamedTuple):
+    """What remains of a batch whose workers were lost: its result, and grids from before that."""
+
+    result: run_batch.BatchResult
+    grids: dict[str, dict[Path, int]]
+
+
+def run_with_losses(
+    batch: RunBatch, inputs: list[Path], lose: Callable[[], None], monkeypatch
+) -> Losses:
+    """Run a batch and lose workers when two inputs have their grid and begin to be fitted."""
+    monkeypatch.setattr(run_batch, "run_clip", held_clip)
+    place, grids = batch.folder.parent, {}
+    (place / "hold").touch()
+
+    def act() -> None:
+        wait_until(lambda: len(list(place.glob("begun-*"))) == 2)
+        begun = [path.name.removeprefix("begun-") for path in place.glob("begun-*")]
+        grids.update({name: files(batch.folder / name / "grid") for name in begun})
+        lose()
+        (place / "hold").unlink()
+
+    with ThreadPoolExecutor(1) as pool:
+        acting = pool.submit(act)
+        result = batch.run(inputs)
+        acting.result()
+    return Losses(result, grids)
+
+
+def settings() -> ChainSettings:
+    fit = {"quality": "draft", "motion": None, "device": "cpu", "seed": 0, "sh_degree": 0}
+    return ChainSettings(("ply",), fit)
+
+
+@pytest.fixture
+def three_grids(tmp_path) -> list[Path]:
+    for number in range(3):
+        write_grid(make_tiny_grid(3, 2), tmp_path / "inputs" / f"g{number}")
+    return [tmp_path / "inputs" / f"g{number}" for number in range(3)]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_no_finished_step(three_grids, tmp_path, monkeypatch):
+    out, before = tmp_path / "out", psutil.Process().children()
+
+    def lose() -> None:
+        for child in set(psutil.Process().children()) - set(before):
+            if any("spawn_main" in part for part in child.cmdline()):
+                child.kill()
+
+    batch = RunBatch(out, settings(), workers=2)
+    result, grids = run_with_losses(batch, three_grids, lose, monkeypatch)
+    assert {row.status for row in result.rows} == {ClipStatus.FINISHED}
+    assert sorted(row.attempts for row in result.rows) == [1, 2, 2]
+    assert {name: files(out / name / "grid") for name in grids} == grids
+    assert set(rows(out)) == {"g0", "g1", "g2"}
+
+
+@pytest.mark.slow
+def test_a_lost_machine_loses_no_finished_step(fourdvd, three_grids, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="needs pip install 'fourdvd[cluster]'")
+    from ray.cluster_utils import Cluster
+
+    from generation.curation.jobs.ray_cluster import _QUIET
+
+    for name, value in {**_QUIET, "RAY_worker_niceness": "0"}.items():
+        monkeypatch.setenv(name, value)
+    out = tmp_path / "out"
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    head = node | {"include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    second = cluster.add_node(**node)
+    cluster.wait_for_nodes()
+    batch = RunBatch(out, settings(), ray=cluster.address)
+    try:
+        result, grids = run_with_losses(
+            batch,
+            three_grids,
+            lambda: cluster.remove_node(second, allow_graceful=False),
+            monkeypatch,
+        )
+    finally:
+        cluster.shutdown()
+    assert {row.status for row in result.rows} == {ClipStatus.FINISHED}
+    assert sorted(row.attempts for row in result.rows) == [1, 1, 2]
+    assert {name: files(out / name / "grid") for name in grids} == grids
+    silent = fourdvd("run", *three_grids, "-o", tmp_path / "b", *OPTIONS, "--ray", "127.0.0.1:9")
+    assert silent.exit_code == 5
+    assert "ray start --head" in silent.stderr
