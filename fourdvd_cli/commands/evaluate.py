@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,15 +11,30 @@ import typer
 
 from fourdvd_cli import console
 from fourdvd_cli.help import INPUT, METRIC
-from fourdvd_cli.options import Device, DeviceOption, JsonOption, QuietOption, VerboseOption
+from fourdvd_cli.options import (
+    Device,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    WeightsOption,
+)
 from recon.errors import InputError
 from recon.metrics.catalog import METRICS, default_names, parse_names
 
 if TYPE_CHECKING:
     from recon import Evaluation
+    from recon.metrics.interface import Metric
 
 LABELS = {"psnr_foreground": "PSNR foreground", "worst_psnr": "worst PSNR"}
 FILTERS = ("box", "bilinear", "bicubic", "lanczos")
+
+
+class Fvd(StrEnum):
+    """Formulas of FVD, those of `generation.metrics.fvd`."""
+
+    pair = "pair"
+    set = "set"
 
 
 def evaluate(
@@ -58,6 +75,17 @@ def evaluate(
             rich_help_panel=METRIC,
         ),
     ] = None,
+    fvd: Annotated[
+        Fvd,
+        typer.Option(
+            "--fvd",
+            metavar="FORMULA",
+            help="pair: one video against one, as published; set: the Fréchet distance of the set "
+            "of all videos.",
+            rich_help_panel=METRIC,
+        ),
+    ] = Fvd.pair,
+    weights: WeightsOption = None,
     device: DeviceOption = Device.auto,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -74,9 +102,10 @@ def evaluate(
     names = _names(metrics)
     from recon import evaluate as evaluate_files
 
+    opened = _opened(names, weights, device, fvd)
     with console.steps("evaluating", quiet) as on_step:
         evaluation = evaluate_files(
-            paths, against, device.value, metrics=names, resize=resize, on_step=on_step
+            paths, against, device.value, metrics=opened, resize=resize, on_step=on_step
         )
     for note in evaluation.notes:
         console.warn(note)
@@ -85,6 +114,18 @@ def evaluate(
         return
     rows = [_row(str(view), part, evaluation) for view, part in evaluation.by_view().items()]
     console.print_table(_header(evaluation), [*rows, _row("all", evaluation, evaluation)])
+
+
+def _opened(
+    names: Sequence[str], weights: Path | None, device: Device, fvd: Fvd
+) -> Sequence[str | Metric]:
+    """Load the metrics that need networks; the others need no import of `generation`."""
+    if not any(METRICS[name].weights or name == "st-lpips" for name in names):
+        return names
+    from generation.metrics import load_metrics
+    from recon.devices import resolve_device
+
+    return load_metrics(names, weights, resolve_device(device.value), fvd.value)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

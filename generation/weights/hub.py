@@ -150,7 +150,7 @@ def _download(unfinished: Path, model: PublishedModel, remote: _Remote, on_step:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    with _CountedFile(unfinished, remote.size, on_step) as file:
+    with CountedFile(unfinished, remote.size, on_step) as file:
         if file.tell() > remote.size:
             file.restart()
         _check_space(unfinished.parent, remote.size - file.tell())
@@ -181,15 +181,21 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-class _CountedFile(io.BufferedWriter):
-    """A file opened for appending that reports its length in megabytes."""
+class CountedFile(io.BufferedWriter):
+    """A file opened for appending that reports its length in megabytes.
 
-    def __init__(self, path: Path, size: int, on_step: OnStep):
+    Args:
+        path: the file; it is made if it does not exist.
+        size: size in bytes that it will have; None if unknown.
+        on_step: called for each megabyte.
+    """
+
+    def __init__(self, path: Path, size: int | None, on_step: OnStep):
         super().__init__(io.FileIO(path, "r+" if path.exists() else "x+"))
         self.seek(0, os.SEEK_END)
-        self._total, self._on_step = size // MEGABYTE, on_step
+        self._total, self._on_step = None if size is None else size // MEGABYTE, on_step
         self._megabytes = self.tell() // MEGABYTE
-        self._eta = Eta(self._total - self._megabytes)
+        self._eta = Eta((self._total or 0) - self._megabytes)
 
     def write(self, buffer: Any, /) -> int:
         """Write, and report full megabytes."""
@@ -198,14 +204,15 @@ class _CountedFile(io.BufferedWriter):
         if megabytes > self._megabytes:
             self._eta.tick(megabytes - self._megabytes)
             self._megabytes = megabytes
-            self._on_step(Progress(PHASE, megabytes, self._total, self._eta.seconds_left))
+            left = None if self._total is None else self._eta.seconds_left
+            self._on_step(Progress(PHASE, megabytes, self._total, left))
         return written
 
     def restart(self) -> None:
         """Discard the content."""
         self.seek(0)
         self.truncate()
-        self._megabytes, self._eta = 0, Eta(self._total)
+        self._megabytes, self._eta = 0, Eta(self._total or 0)
 
 
 @contextmanager

@@ -187,6 +187,8 @@ def evaluate_images(
     found: dict[int, ImageMetrics] = {}
     empty = 0
     eta = Eta(len(truth))
+    for metric in of_videos:
+        metric.begin()
     for index, rgb, alpha in images:
         pair = _pair(rgb, alpha, truth, index)
         empty += not (alpha > SILHOUETTE).any() and bool((pair.true_alpha > SILHOUETTE).any())

@@ -1,6 +1,6 @@
 """Names of all metrics, and how they are reported.
 
-Light to import: no torch.
+Light to import: no torch. Those with networks are in `generation.metrics`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,14 @@ METRICS = {
     "iou": MetricInfo("IoU", True, 4),
     "sharpness": MetricInfo("sharpness", True, 3),
     "flip": MetricInfo("FLIP", False, 4),
+    "st-lpips": MetricInfo("ST-LPIPS", False, 4),
+    "lpips": MetricInfo("LPIPS", False, 4, weights=True),
+    "lpips-alex": MetricInfo("LPIPS-Alex", False, 4, weights=True),
+    "clip": MetricInfo("CLIP-S", True, 4, weights=True),
+    "fvd-f": MetricInfo("FVD-F", False, 1, weights=True, of_videos=True),
+    "fvd-v": MetricInfo("FVD-V", False, 1, weights=True, of_videos=True),
+    "fvd-diag": MetricInfo("FVD-Diag", False, 1, weights=True, of_videos=True),
+    "fvd": MetricInfo("FVD", False, 1, weights=True, of_videos=True),
 }
 BASIC = ("psnr", "ssim", "iou")
 """What a fit reports, and what `recon.evaluate` computes unless it is told otherwise."""

@@ -72,12 +72,16 @@ class VideoScore(NamedTuple):
 class VideoMetric(Metric, Protocol):
     """A metric of videos, each made of several images of a grid."""
 
+    def begin(self) -> None:
+        """Forget the images of earlier evaluations."""
+        ...
+
     def add(self, pair: ImagePair) -> None:
         """Take an image; every pair of view and frame comes at most once, in any order."""
         ...
 
     def score(self) -> VideoScore:
-        """Compare the videos of all images since the last call, and forget them.
+        """Compare the videos of all images that were added.
 
         Raises:
             InputError: the images are too few, or do not make full videos.

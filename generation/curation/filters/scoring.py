@@ -131,7 +131,8 @@ def score_grid(task: ScoringTask) -> Scored:
     motion = measure_motion(clips, _flow(task.settings))
     lpips = None
     if task.settings.lpips is not None:
-        from generation.curation.filters.networks import load_lpips, measure_lpips  # imports torch
+        from generation.curation.filters.networks import measure_lpips  # imports torch
+        from generation.metrics.lpips import load_lpips
 
         lpips = measure_lpips(clips, load_lpips(*task.settings.lpips))
     scores = Scores(
@@ -157,7 +158,7 @@ def check_settings(settings: ScoringSettings) -> None:
     """
     _flow(settings)
     if settings.lpips is not None:
-        from generation.curation.filters.networks import load_lpips
+        from generation.metrics.lpips import load_lpips
 
         load_lpips(*settings.lpips)
 

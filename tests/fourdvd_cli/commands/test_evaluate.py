@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from fourdvd_cli.commands.evaluate import FILTERS
+from fourdvd_cli.commands.evaluate import FILTERS, Fvd
+from generation.metrics.fvd import FORMULAS
 from recon.evaluation import evaluating
 from recon.grid import Grid, grid_from_views, write_grid
 from recon.rendering import render_gaussians
@@ -118,3 +119,18 @@ def test_a_nerfstudio_run_is_evaluated(fourdvd, scene_folder, views_of_the_scene
         outcome = fourdvd("evaluate", path, "--against", views_of_the_scene, "--json")
         assert outcome.exit_code == 0
         assert json.loads(outcome.stdout)["worst_psnr"] > 40
+
+
+def test_missing_weights_exit_with_4_and_the_command(fourdvd, tiny_grid_folder, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tiny_grid_folder))
+    monkeypatch.delenv("FOURDVD_WEIGHTS", raising=False)
+    outcome = fourdvd(
+        "evaluate", tiny_grid_folder, "--against", tiny_grid_folder, "--metrics", "psnr,fvd-f"
+    )
+    assert outcome.exit_code == 4 and outcome.stdout == ""
+    assert "i3d_pretrained_400.pt" in outcome.stderr
+    assert "fourdvd models fetch fvd" in outcome.stderr
+
+
+def test_the_formulas_are_those_of_the_library():
+    assert tuple(Fvd) == FORMULAS

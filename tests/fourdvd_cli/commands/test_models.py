@@ -7,6 +7,7 @@ from huggingface_hub import constants
 from generation.models.patch_autoencoder import PatchAutoencoderConfig
 from generation.weights.catalogue import bundled, expected_shapes, published
 from generation.weights.files import save_weights
+from generation.weights.metric_files import metric_models
 from tests.generation.lift.tiny_lift import tiny_network, write_lift
 from tests.generation.tiny_trained import write_trained_cascade
 from tests.generation.weights.published_files import write_hollow
@@ -66,8 +67,8 @@ def test_without_json_each_model_is_a_line_and_no_path_is_cut(fourdvd, folder):
     deep.mkdir()
     write_hollow(deep / "sv4d.safetensors", {})
     lines = fourdvd("models", "list", "--weights", deep).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["model", *bundled, *LABELS]
-    assert [line.endswith(str(deep)) for line in lines] == [False] * 5 + [True] + [False] * 2
+    assert [line.split()[0] for line in lines] == ["model", *bundled, *LABELS, *metric_models]
+    assert [line.endswith(str(deep)) for line in lines] == [False] * 5 + [True] + [False] * 6
     assert "11.9 GB" in lines[5]
 
 
@@ -245,3 +246,17 @@ def test_doctor_lists_the_found_weights(fourdvd, folder, monkeypatch):
     assert found["found"] == (
         f"sv3d_p in {folder}; sv4d2 in {folder}; not found: sv3d_u, sv4d, sv4d2-8views"
     )
+
+
+def test_weights_of_metrics_are_listed_with_source_license_and_digest(fourdvd, tmp_path):
+    listed = json.loads(fourdvd("models", "list", "--json").stdout)["metrics"]
+    assert [each["name"] for each in listed] == list(metric_models)
+    for file in (file for each in listed for file in each["files"]):
+        assert file["url"] and file["licence"] and (file["sha256"] or file["git_blob"])
+
+
+def test_other_weights_of_a_metric_exit_with_4(fourdvd, tmp_path):
+    (tmp_path / "i3d_pretrained_400.pt").write_bytes(b"another file")
+    outcome = fourdvd("models", "verify", "fvd", "--weights", tmp_path)
+    assert outcome.exit_code == 4 and "not that of the published" in outcome.stderr
+    assert "fourdvd models fetch fvd" in outcome.stderr

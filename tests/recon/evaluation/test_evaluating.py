@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from recon.grid.orientation import rotated, rotation_from_up
 from recon.grid.writing import write_posed_images
 from recon.media import write_png, write_video
 from recon.metrics import psnr
+from recon.metrics.interface import VideoScore
 from recon.rendering import render_gaussians
 from recon.scene import Scene
 from recon.similarity import Similarity
@@ -229,3 +231,25 @@ def test_only_the_chosen_metrics_are_in_the_json(tiny_grid):
     assert found.keys() == {"sharpness", "iou", "missing", "images", "settings", "notes"}
     assert found["images"][0].keys() == {"view", "frame", "sharpness", "iou"}
     assert found["settings"].keys() == {"sharpness", "iou"}
+
+
+class LengthOfVideo:
+    """A metric of videos that counts their images."""
+
+    name = "fvd-f"
+    settings: Mapping[str, str] = {}
+
+    def begin(self):
+        self.views = []
+
+    def add(self, pair):
+        self.views.append(pair.view)
+
+    def score(self):
+        return VideoScore(float(len(self.views)), {"view 0": float(self.views.count(0))})
+
+
+def test_metrics_of_videos_get_all_images_and_stand_in_the_json(tiny_grid):
+    evaluation = evaluate_grid(tiny_grid, tiny_grid, metrics=["psnr", LengthOfVideo()])
+    values = evaluation.to_json()
+    assert (values["fvd-f"], values["videos"]) == (12, {"fvd-f": {"view 0": 3}})

@@ -4,7 +4,8 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from generation.curation.filters.networks import Lpips, load_lpips, measure_lpips
+from generation.curation.filters.networks import measure_lpips
+from generation.metrics.lpips import Lpips, load_lpips
 from recon.errors import WeightsError
 from tests.generation.curation.filters.discs import clips, steady, textured_disc
 
@@ -133,5 +134,5 @@ def test_a_pickle_of_objects_is_refused_without_executing_it(files, tmp_path):
 
 def test_tensor_names_are_those_of_the_published_files(tensors):
     features, heads = tensors
-    assert Lpips().vgg.state_dict().keys() == features.keys()
+    assert Lpips().backbone.state_dict().keys() == features.keys()
     assert Lpips().heads.state_dict().keys() == heads.keys()
