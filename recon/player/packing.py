@@ -34,6 +34,11 @@ from recon.errors import InputError, SceneError
 from recon.film.camera_paths import rotation_center
 from recon.gaussians import SH_C0, Gaussians
 from recon.grid.cameras import Camera, camera_from_json, camera_to_json
+from recon.grid.source_camera import (
+    SourceCamera,
+    source_camera_from_json,
+    source_camera_to_json,
+)
 from recon.quantization import quantized_weights
 from recon.scene import Scene
 
@@ -55,6 +60,8 @@ class Setting(NamedTuple):
         times: times of the frames in [0, 1], ascending, [T].
         fps: frames per second.
         background: sRGB in [0, 1].
+        source: the camera of the whole video, of whose images those of `camera` are a part, with
+            the same pose; None: not known.
     """
 
     camera: Camera
@@ -62,6 +69,7 @@ class Setting(NamedTuple):
     times: np.ndarray
     fps: float
     background: tuple[float, float, float]
+    source: SourceCamera | None = None
 
 
 @dataclass
@@ -111,7 +119,12 @@ def scene_setting(scene: Scene) -> Setting:
     if not scene.cameras:
         raise SceneError("the player starts at the first camera of the scene, which has none")
     return Setting(
-        scene.cameras[0], rotation_center(scene), scene.times, scene.fps, scene.background
+        scene.cameras[0],
+        rotation_center(scene),
+        scene.times,
+        scene.fps,
+        scene.background,
+        scene.source_camera,
     )
 
 
@@ -182,6 +195,7 @@ def _unpacked(header: dict[str, Any], body: bytes) -> PackedScene:
         np.asarray(header["times"]),
         header["fps"],
         tuple(header["background"]),
+        source_camera_from_json(header.get("source")),
     )
     packed = PackedScene(setting, header["kind"])
     for entry in header["sets"]:
@@ -222,6 +236,7 @@ def _packed(
         "fps": setting.fps,
         "background": list(setting.background),
         "camera": camera_to_json(setting.camera),
+        "source": setting.source and source_camera_to_json(setting.source),
         "focus": [float(x) for x in setting.focus],
         "motion_times": [] if bones is None else list(bones.times),
         "sets": entries,

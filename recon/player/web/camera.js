@@ -1,27 +1,35 @@
 "use strict";
-// A camera that turns around a point and starts at the camera of the input video. World: +Z up.
+// A camera that turns around a point and starts at the camera of the input view. World: +Z up.
+// It can have the lens of the whole video, of which the input view is a part: the same pose with
+// another focal length, and a principal point that follows the object across the video.
 
 const MAX_PITCH = (89.5 * Math.PI) / 180;
 const EASE_SECONDS = 0.07;
 
-/** @typedef {{target: number[], yaw: number, pitch: number, roll: number, distance: number, shift: number}} Pose
- * `shift` is the share of the input camera's principal-point offset that is applied */
+/** @typedef {{target: number[], yaw: number, pitch: number, roll: number, distance: number, lens: number}} Pose
+ * `lens` is 0 for that of the input view, 1 for that of the whole video */
 
 class OrbitCamera {
-  /** @param {InputCamera} input @param {number[]} focus */
-  constructor(input, focus) {
+  /** @param {InputCamera} input @param {number[]} focus @param {SourceCamera | null} [source] */
+  constructor(input, focus, source) {
     this.input = input;
+    this.source = source ?? null;
     this.focus = focus;
     this.home = poseOfCamera(input, focus);
     this.now = copied(this.home);
     this.goal = copied(this.home);
   }
 
-  /** Go to the input camera. @param {boolean} [atOnce] */
-  reset(atOnce) {
-    this.goal = copied(this.home);
+  /** Go to the input camera: that of the whole video, or back from there to that of the input view.
+   * @param {boolean} [close] whether to go to the input view in any case */
+  reset(close) {
+    const { goal, home } = this;
+    const turns = (goal.yaw - home.yaw) / (2 * Math.PI);
+    const turned = Math.abs(turns - Math.round(turns)) > 1e-6 || goal.pitch !== home.pitch || goal.roll !== home.roll;
+    const there = !turned && goal.distance === home.distance && goal.target.every((x, i) => x === home.target[i]);
+    const lens = this.source === null || close || (there && goal.lens === 1) ? 0 : 1;
+    this.goal = { ...copied(this.home), lens };
     this.goal.yaw += 2 * Math.PI * Math.round((this.now.yaw - this.home.yaw) / (2 * Math.PI)); // the short way
-    if (atOnce) this.now = copied(this.goal);
   }
 
   /** Turn around the target. @param {number} yaw @param {number} pitch radians */
@@ -59,30 +67,42 @@ class OrbitCamera {
       pitch: mixed(now.pitch, goal.pitch),
       roll: mixed(now.roll, goal.roll),
       distance: mixed(now.distance, goal.distance),
-      shift: mixed(now.shift, goal.shift),
+      lens: mixed(now.lens, goal.lens),
     };
     return moved > 0;
   }
 
-  /** Focal length on a canvas that contains the whole input image. @param {number} width @param {number} height */
+  /** Focal length on a canvas that contains the whole image. @param {number} width @param {number} height */
   focal(width, height) {
-    return this.input.fl_x * Math.min(width / this.input.w, height / this.input.h);
+    return this.lens(width, height, 0).focal[0];
   }
 
-  /** @param {number} width @param {number} height of the canvas in pixels @returns {View} */
-  view(width, height) {
-    const { input, now } = this;
+  /** Focal lengths and principal point on a canvas that contains the whole image.
+   * @param {number} width @param {number} height @param {number} time in [0, 1] */
+  lens(width, height, time) {
+    const fitted = (/** @type {InputCamera} */ camera, /** @type {number} */ cx, /** @type {number} */ cy) => {
+      const scale = Math.min(width / camera.w, height / camera.h);
+      return [scale * camera.fl_x, scale * camera.fl_y, width / 2 + scale * (cx - camera.w / 2), height / 2 + scale * (cy - camera.h / 2)];
+    };
+    const { input, source, now } = this;
+    let numbers = fitted(input, input.cx, input.cy);
+    if (source !== null && now.lens > 0) {
+      const { left, weight } = bracket(source.frames.map((frame) => frame.time), time);
+      const [a, b] = [source.frames[left], source.frames[Math.min(left + 1, source.frames.length - 1)]];
+      const whole = fitted(source, a.cx + weight * (b.cx - a.cx), a.cy + weight * (b.cy - a.cy));
+      numbers = numbers.map((x, i) => x + now.lens * (whole[i] - x));
+    }
+    return { focal: numbers.slice(0, 2), center: numbers.slice(2) };
+  }
+
+  /** @param {number} width @param {number} height of the canvas in pixels @param {number} time in [0, 1] @returns {View} */
+  view(width, height, time) {
+    const { now } = this;
     const { right, up, back } = basis(now);
     const rotation = [...right, ...up.map((x) => -x), ...back.map((x) => -x)];
     const position = now.target.map((x, i) => x + now.distance * back[i]);
     const translation = [0, 3, 6].map((row) => -rotation.slice(row, row + 3).reduce((sum, r, i) => sum + r * position[i], 0));
-    const scale = Math.min(width / input.w, height / input.h);
-    return {
-      rotation,
-      translation,
-      focal: [input.fl_x * scale, input.fl_y * scale],
-      center: [width / 2 + now.shift * scale * (input.cx - input.w / 2), height / 2 + now.shift * scale * (input.cy - input.h / 2)],
-    };
+    return { rotation, translation, ...this.lens(width, height, time) };
   }
 }
 
@@ -112,5 +132,5 @@ function poseOfCamera(camera, focus) {
   const roll = Math.atan2(dot(right, level.up), dot(right, level.right));
   const depth = dot(position.map((x, i) => x - focus[i]), back);
   const distance = depth > 1e-3 ? depth : 1;
-  return { target: position.map((x, i) => x - distance * back[i]), yaw, pitch, roll, distance, shift: 1 };
+  return { target: position.map((x, i) => x - distance * back[i]), yaw, pitch, roll, distance, lens: 0 };
 }

@@ -94,7 +94,7 @@ class Controls {
       canvas.addEventListener(type, (event) => this.pointers.delete(/** @type {PointerEvent} */ (event).pointerId));
     }
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("dblclick", () => this.home());
+    canvas.addEventListener("dblclick", () => this.home(true));
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
       const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
@@ -179,8 +179,9 @@ class Controls {
     this.update();
   }
 
-  home() {
-    this.player.camera?.reset();
+  /** @param {boolean} [close] whether to go to the input view, not to the whole video */
+  home(close) {
+    this.player.camera?.reset(close);
     this.player.invalidate();
   }
 

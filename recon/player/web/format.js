@@ -6,9 +6,10 @@
  * @typedef {{means: number[][], scales: number[][], sh0: number[][], shN: number[][]}} Ranges
  * @typedef {{count: number, ranges: Ranges, sections: Section[]}} PackedSet
  * @typedef {{fl_x: number, fl_y: number, cx: number, cy: number, w: number, h: number, transform_matrix: number[][]}} InputCamera
+ * @typedef {InputCamera & {frames: {time: number, cx: number, cy: number}[]}} SourceCamera
  * @typedef {{format: string, version: number, kind: "static" | "bones" | "keyframes" | "frames", sh_degree: number,
  *   times: number[], fps: number, background: number[], camera: InputCamera, focus: number[],
- *   motion_times: number[], sets: PackedSet[]}} Header
+ *   source?: SourceCamera | null, motion_times: number[], sets: PackedSet[]}} Header
  * @typedef {{count: number, ranges: Ranges, arrays: Record<string, Uint8Array | Uint16Array | Float32Array>}} SplatSet
  * @typedef {{header: Header, sets: SplatSet[]}} Scene
  */

@@ -55,7 +55,7 @@ class Player {
     const position = this.position;
     this.scene = scene;
     if (this.camera === null) {
-      this.camera = new OrbitCamera(header.camera, header.focus);
+      this.camera = new OrbitCamera(header.camera, header.focus, header.source);
       this.background = header.background;
     }
     this.wanted = { id: 0, set: null };
@@ -180,7 +180,7 @@ class Player {
       this.wanted = { id: ++this.sets, set: sets[index] };
       this.sendSet(sets[index], this.wanted.id);
     }
-    const view = camera.view(this.canvas.width, this.canvas.height);
+    const view = camera.view(this.canvas.width, this.canvas.height, this.time);
     const row = [...view.rotation.slice(6), view.translation[2]];
     const key = `${this.wanted.id} ${this.time} ${row}`;
     if (key === this.sortedKey && !this.sorting) return this.shown === this.wanted;
@@ -240,7 +240,7 @@ class Player {
     if (camera === null || shownScene === null || set === null) return;
     const { left, right, weight, motions } = this.motion(shownScene, set);
     this.renderer.setMotion(left, right, weight, motions);
-    this.renderer.draw(camera.view(this.canvas.width, this.canvas.height), this.background);
+    this.renderer.draw(camera.view(this.canvas.width, this.canvas.height, this.time), this.background);
     this.drawn++;
   }
 

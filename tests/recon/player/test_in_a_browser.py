@@ -1,12 +1,14 @@
 """The exported page in a real browser: its picture, its controls, and that it asks for nothing."""
 
 import base64
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recon.exporters.folder import export
+from recon.grid.source_camera import SourceCamera
 from recon.metrics import psnr
 from recon.scene import Scene
 from tests.recon.player.browser import Browser
@@ -80,6 +82,38 @@ def test_keys_slider_and_buttons_move_time_and_camera(browser: Browser, tmp_path
     browser.key("?")
     assert browser.evaluate("document.getElementById('keys').open") is True
     browser.evaluate("document.getElementById('keys').close()")
+    assert browser.problems == []
+
+
+def test_the_input_camera_shows_the_object_where_it_was_in_the_video(
+    browser: Browser, tmp_path: Path
+):
+    scene = make_scene("bones", size=SIZE)
+    square = scene.cameras[0]
+    points = np.linspace((40.0, 100.0), (150.0, 60.0), len(scene.times))
+    camera = dataclasses.replace(square, fl_x=80.0, fl_y=80.0, cx=40.0, cy=100.0)
+    camera = dataclasses.replace(camera, width=200, height=200)
+    source = SourceCamera(camera, scene.times, points, tuple(range(len(points))))
+    scene = dataclasses.replace(scene, source_camera=source)
+    opened(browser, scene, tmp_path)
+    browser.evaluate("player.stillness = true")  # no easing
+    for time in (0, 0.37, 1):
+        assert psnr(picture(browser, time), scene.render(square, time) / 255) > 38
+    browser.key("i")
+    for time in (0, 0.37, 1):
+        expected = scene.render(source.at(time).resized(SIZE, SIZE), time) / 255
+        assert psnr(picture(browser, time), expected) > 38
+    lens = "player.camera.goal.lens"
+    browser.key("i")
+    assert browser.evaluate(lens) == 0
+    browser.key("ArrowLeft", modifiers=8)
+    browser.key("i")
+    assert browser.evaluate(lens) == 1
+    browser.key("ArrowLeft", modifiers=8)
+    browser.key("i")
+    assert browser.evaluate(lens) == 1
+    browser.evaluate("player.canvas.dispatchEvent(new MouseEvent('dblclick'))")
+    assert browser.evaluate(lens) == 0
     assert browser.problems == []
 
 

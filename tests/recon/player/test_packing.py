@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from recon.errors import InputError, SceneError
+from recon.grid.source_camera import source_camera_to_json
 from recon.metrics import psnr
 from recon.player import packing
 from recon.player.packing import pack_frames, pack_scene, scene_setting, unpack
 from recon.rendering import render_gaussians
 from recon.scene import Scene
+from tests.recon.grid.test_source_camera import make_source
 from tests.recon.player.conftest import make_scene
 
 
@@ -96,3 +98,11 @@ def test_other_bytes_are_refused(data: bytes):
 def test_a_packed_scene_that_is_cut_off_is_refused():
     with pytest.raises(InputError, match="packed scene"):
         unpack(pack_scene(make_scene("bones"))[:-500])
+
+
+def test_the_source_camera_is_packed():
+    scene = dataclasses.replace(make_scene("bones"), source_camera=make_source())
+    found = unpack(pack_scene(scene)).setting.source
+    assert found is not None
+    assert source_camera_to_json(found) == source_camera_to_json(make_source())
+    assert unpack(pack_scene(make_scene("bones"))).setting.source is None
