@@ -45,7 +45,7 @@ def fingerprint(*parts: np.ndarray | bytes | str) -> str:
         if isinstance(part, str):
             digest.update(part.encode())
         else:
-            digest.update(part.tobytes() if isinstance(part, np.ndarray) else part)
+            digest.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part)
     return digest.hexdigest()
 
 

@@ -68,7 +68,8 @@ def test_a_benchmark_replaces_only_its_own_section():
 @pytest.mark.parametrize(
     "section",
     ["novel-views", "fit", "rasterizer", "fit-step", "unet", "loading", "mesh-renderers",
-     "dataset", "clips", "cuda"],
+     "dataset", "clips", "cuda",
+     "large-grids"],
 )  # fmt: skip
 def test_the_page_of_benchmarks_has_the_section(section):
     assert replace_section(PAGE.read_text(), section, "") is not None

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recon.grid.cameras import Camera
 from recon.grid.grid import Grid
+from recon.grid.image_storage import empty_images
 from recon.rendering import camera_tensors
 
 BOX_MARGIN = 0.03  # around the object, as a fraction of the longer image edge
@@ -71,7 +72,10 @@ class ImagePyramid:
         grid = self._grid
         images = torch.from_numpy(np.ascontiguousarray(grid.images))
         if (height, width) != (grid.height, grid.width):
-            images = torch.stack([_shrink(image, height, width) for image in images])
+            small = torch.from_numpy(empty_images((len(images), height, width, 4)))
+            for target, image in zip(small, images, strict=True):
+                target.copy_(_shrink(image, height, width))
+            images = small
         resized = [camera.resized(height, width) for camera in grid.cameras]
         cameras = [resized[view] for view in grid.view]
         images, boxes = images.to(self._device), object_boxes(images)

@@ -30,10 +30,10 @@ def with_alpha(images: np.ndarray) -> tuple[np.ndarray, bool]:
         The images; over any but a uniform background they stay opaque. And whether all of them
         had alpha before.
     """
-    opaque = np.flatnonzero((images[..., 3] == 255).all(axis=(1, 2)))
+    opaque = np.flatnonzero([(image[..., 3] == 255).all() for image in images])
     if len(opaque) == 0:
         return images, True
-    background = border_color(images[opaque])
+    background = border_color(images if len(opaque) == len(images) else images[opaque])
     if background is not None:
         for index in opaque:
             images[index] = matte(images[index], background)

@@ -2,7 +2,8 @@
 
 Letters: V cameras, T times, M images, H × W pixels. A full grid has M = V · T images in view-major
 order; a sparse one (D-NeRF has one camera per image) has fewer. Pixels are 8-bit RGBA with straight
-alpha: a 16 × 21 grid of 576² takes 446 MB, four times that as floats.
+alpha: a 16 × 21 grid of 576² takes 446 MB, four times that as floats. Those of a large grid that
+was read are in a temporary file, see `image_storage`.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import numpy as np
 from recon.errors import GridError
 from recon.grid.cameras import Camera, pad_offsets
 from recon.grid.cut_out import with_alpha, with_mask
+from recon.grid.image_storage import empty_images
 from recon.grid.lens import Distortion, undistort
 
 MAX_GRID_BYTES = 8 * 2**30
@@ -77,13 +78,13 @@ def read_pixels(sources: Sequence[ImageSource], size: tuple[int, int]) -> tuple[
         GridError: a file is damaged.
     """
     starts = np.cumsum([0, *(source.count for source in sources)])
-    images = np.zeros((starts[-1], *size, 4), dtype=np.uint8)
+    images = empty_images((int(starts[-1]), *size, 4))
     known = True
     for own in sorted({source.size for source in sources}):
         chosen = [index for index, source in enumerate(sources) if source.size == own]
         rows = np.concatenate([np.arange(starts[k], starts[k + 1]) for k in chosen])
         is_all = len(rows) == len(images) and own == size
-        group = images if is_all else np.empty((len(rows), *own, 4), np.uint8)
+        group = images if is_all else empty_images((len(rows), *own, 4))
         known &= _read_group(group, [sources[index] for index in chosen])
         if not is_all:
             top, left = pad_offsets(own, size)
@@ -101,7 +102,8 @@ def _read_group(group: np.ndarray, sources: Sequence[ImageSource]) -> bool:
     known = True
     if not masked.all():
         rest, known = with_alpha(group[~masked] if masked.any() else group)
-        group[~masked] = rest
+        if rest is not group:
+            group[~masked] = rest
     for part, source in zip(parts, sources, strict=True):
         if source.read_masks is not None:
             for image, mask in zip(part, source.read_masks(), strict=True):

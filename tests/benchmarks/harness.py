@@ -13,9 +13,12 @@ import argparse
 import datetime
 import os
 import platform
+import re
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -125,6 +128,35 @@ def in_turns(cases: Mapping[str, Callable[[], Sample]], repeats: int) -> dict[st
         for name, run in cases.items():
             results[name].append(run())
     return results
+
+
+# -- memory
+
+
+@contextmanager
+def peak_memory() -> Iterator[dict[str, int]]:
+    """Watch the memory of this process in the block, on Linux.
+
+    Yields:
+        Peaks so far in bytes: "VmHWM", the RSS, and "RssAnon", the RSS without files.
+    """
+    peak: dict[str, int] = {"VmHWM": 0, "RssAnon": 0}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            status = Path("/proc/self/status").read_text()
+            for name in peak:
+                found = re.search(rf"{name}:\s+(\d+) kB", status)
+                peak[name] = max(peak[name], 1024 * int(found[1]) if found else 0)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
 
 
 # -- tables

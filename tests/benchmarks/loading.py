@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from math import prod
@@ -95,25 +93,12 @@ def load(model: PublishedModel, path: Path, dtype: str) -> Loading:
 
     from generation.weights.model_weights import open_published
 
-    peak = dict.fromkeys(("VmHWM", "RssAnon"), 0)
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            status = Path("/proc/self/status").read_text()
-            for name in peak:
-                found = re.search(rf"{name}:\s+(\d+) kB", status)
-                peak[name] = max(peak[name], 1024 * int(found[1]) if found else 0)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    began = time.perf_counter()
-    networks = open_published(path, model).load(torch.device("cpu"), getattr(torch, dtype))
-    total = sum(float(p.sum()) for p in networks.unet.parameters())  # touches every page
-    seconds = time.perf_counter() - began
-    assert total == total
-    done.set()
-    thread.join()
+    with harness.peak_memory() as peak:
+        began = time.perf_counter()
+        networks = open_published(path, model).load(torch.device("cpu"), getattr(torch, dtype))
+        total = sum(float(p.sum()) for p in networks.unet.parameters())  # touches every page
+        seconds = time.perf_counter() - began
+        assert total == total
     return Loading(seconds, peak["VmHWM"], peak["RssAnon"])
 
 
