@@ -169,7 +169,8 @@ class FourdvdModel(Model):
             obb_box: box to which the Gaussians are cropped.
 
         Returns:
-            `rgb`, [H, W, 3], `depth` in world units and `accumulation`, [H, W, 1].
+            `rgb`, [H, W, 3]; `depth`, the mean distance along the ray in world units, and
+            `accumulation`, [H, W, 1].
 
         Raises:
             SystemExit: the camera is no pinhole camera or has no time; a sentence is printed.
@@ -178,7 +179,7 @@ class FourdvdModel(Model):
             own, time = _camera(camera)
         rendering = self._render(own, time, obb_box)
         alpha, depth = rendering.alpha[0, ..., None], rendering.depth[0, ..., None]
-        expected = depth / alpha.clamp_min(1e-6)
+        expected = depth / alpha.clamp_min(1e-6) * _ray_lengths(own).to(depth)
         return {
             "rgb": rendering.rgb[0].clamp(0, 1),
             "depth": torch.where(alpha > 0, expected, expected.max()),
@@ -325,6 +326,13 @@ def _camera(cameras: Cameras) -> tuple[Camera, float]:
         height=int(camera.height.flatten()[0]),
     )
     return own, time
+
+
+def _ray_lengths(camera: Camera) -> Tensor:
+    """Return the length of the ray of each pixel up to depth 1, [H, W, 1]."""
+    x = (torch.arange(camera.width) + 0.5 - camera.cx) / camera.fl_x
+    y = (torch.arange(camera.height) + 0.5 - camera.cy) / camera.fl_y
+    return (1 + x**2 + y[:, None] ** 2).sqrt()[..., None]
 
 
 def _world(T_normal_world: Any, means: Tensor) -> Tensor:
