@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fourdvd_cli import console
-from fourdvd_cli.help import INPUT, METRIC
+from fourdvd_cli.help import INPUT, METRIC, OUTPUT
 from fourdvd_cli.options import (
     Device,
     DeviceOption,
     JsonOption,
+    OverwriteOption,
     QuietOption,
     VerboseOption,
     WeightsOption,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from recon.metrics.interface import Metric
 
 LABELS = {"psnr_foreground": "PSNR foreground", "worst_psnr": "worst PSNR"}
+AXES = ("y-down", "y-up", "z-up")
 FILTERS = ("box", "bilinear", "bicubic", "lanczos")
 
 
@@ -39,22 +41,33 @@ class Fvd(StrEnum):
 
 def evaluate(
     paths: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="A...",
             help="A scene, a grid, one video or folder of images per view in the order of views, "
-            "or a folder of these.",
+            "a folder of these, or of one PLY per frame.",
+            show_default="the runs of --table",
         ),
-    ],
+    ] = None,
     against: Annotated[
-        Path,
+        str | None,
         typer.Option(
             "--against",
             metavar="B",
-            help="Ground truth: a grid folder or its transforms JSON.",
+            help="Ground truth: a grid folder, its transforms JSON, or consistent4d:DIR.",
+            show_default="required without --table",
             rich_help_panel=INPUT,
         ),
-    ],
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--table",
+            metavar="TOML",
+            help="File of methods and objects, which become one table.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     resize: Annotated[
         str | None,
         typer.Option(
@@ -65,6 +78,25 @@ def evaluate(
             rich_help_panel=INPUT,
         ),
     ] = None,
+    axes: Annotated[
+        str,
+        typer.Option(
+            "--axes",
+            metavar="NAME",
+            help="Axes of PLY files: y-down, y-up or z-up.",
+            rich_help_panel=INPUT,
+        ),
+    ] = "y-down",
+    scale: Annotated[
+        float,
+        typer.Option(
+            "--scale",
+            metavar="FACTOR",
+            min=1e-6,
+            help="Enlarge the world of PLY files by this factor.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 1.0,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +118,18 @@ def evaluate(
         ),
     ] = Fvd.pair,
     weights: WeightsOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder for table.md, table.csv and table.json.",
+            show_default="the table is only printed",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = Device.auto,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -99,13 +143,28 @@ def evaluate(
     console.configure(quiet, verbose)
     if resize is not None and resize not in FILTERS:
         raise typer.BadParameter(f"expected {', '.join(FILTERS)}", param_hint="--resize")
+    if (table is None) == (not paths or against is None):
+        raise typer.BadParameter("expected A and --against B, or only --table TOML")
+    if axes not in AXES:
+        raise typer.BadParameter(f"expected {', '.join(AXES)}", param_hint="--axes")
+    if table is not None:
+        _table(table, output, overwrite, (weights, device, fvd), json, quiet)
+        return
+    assert paths is not None and against is not None
     names = _names(metrics)
     from recon import evaluate as evaluate_files
 
     opened = _opened(names, weights, device, fvd)
     with console.steps("evaluating", quiet) as on_step:
         evaluation = evaluate_files(
-            paths, against, device.value, metrics=opened, resize=resize, on_step=on_step
+            paths,
+            against,
+            device.value,
+            metrics=opened,
+            resize=resize,
+            axes=axes,
+            scale=scale,
+            on_step=on_step,
         )
     for note in evaluation.notes:
         console.warn(note)
@@ -114,6 +173,35 @@ def evaluate(
         return
     rows = [_row(str(view), part, evaluation) for view, part in evaluation.by_view().items()]
     console.print_table(_header(evaluation), [*rows, _row("all", evaluation, evaluation)])
+
+
+def _table(
+    path: Path,
+    output: Path | None,
+    overwrite: bool,
+    networks: tuple[Path | None, Device, Fvd],
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Evaluate the runs of a file, print their table, and write it if a folder is named."""
+    from recon.evaluation.table import evaluate_table, read_runs
+    from recon.output import check_output, output_folder, write_json
+
+    runs = read_runs(path)
+    if output is not None:
+        check_output(output, overwrite)
+    opened = _opened(runs.metrics, *networks)
+    with console.steps("evaluating", quiet) as on_step:
+        made = evaluate_table(runs, opened, networks[1].value, on_step, console.warn)
+    if output is not None:
+        with output_folder(output, overwrite) as folder:
+            (folder / "table.md").write_text(made.to_markdown(), encoding="utf-8")
+            (folder / "table.csv").write_text(made.to_csv(), encoding="utf-8")
+            write_json(folder / "table.json", made.to_json())
+    if json:
+        console.print_json(made.to_json())
+    else:
+        console.print_lines(made.to_markdown().splitlines())
 
 
 def _opened(

@@ -20,7 +20,9 @@ from PIL import Image
 
 from recon.devices import resolve_device
 from recon.errors import GridError, InputError
+from recon.evaluation.consistent4d import NOTE, PREFIX, read_consistent4d
 from recon.evaluation.matching import matching_frames, matching_image
+from recon.evaluation.ply_sequence import ply_files_of, ply_renderings
 from recon.evaluation.results import Evaluation, ImageMetrics
 from recon.grid import Camera, Grid, grid_from_views, read_grid
 from recon.grid.cameras import common_focus
@@ -52,6 +54,8 @@ def evaluate(
     *,
     metrics: Sequence[str | Metric] = BASIC,
     resize: str | None = None,
+    axes: str = "y-down",
+    scale: float = 1.0,
     on_step: OnStep = ignore_progress,
 ) -> Evaluation:
     """Evaluate a scene folder, a grid folder or videos against a ground-truth grid.
@@ -68,6 +72,8 @@ def evaluate(
         metrics: metrics, or the names of those without weights (`recon.metrics.catalog`).
         resize: filter with which images of another size are resized, a key of `FILTERS`; None:
             they are refused.
+        axes: axes of PLY files, see `recon.exporters.conventions`.
+        scale: size of the truth's world relative to that of PLY files.
         on_step: called after each image.
 
     Raises:
@@ -80,9 +86,15 @@ def evaluate(
     if len(paths) == 1 and is_scene(first):
         device = resolve_device(device)
         scene = load_scene(first, device)
-        truth = read_grid(against, up=scene.R_world_source)
-        return evaluate_scene(scene, truth, device, metrics=opened, on_step=on_step)
-    truth = read_grid(against)
+        truth, notes = _read_truth(against, up=scene.R_world_source)
+        found = evaluate_scene(scene, truth, device, metrics=opened, on_step=on_step)
+        return replace(found, notes=(*notes, *found.notes))
+    truth, assumed = _read_truth(against)
+    if len(paths) == 1 and (files := ply_files_of(first)):
+        images = ply_renderings(files, truth, axes, scale, resolve_device(device))
+        found = evaluate_images(images, truth, metrics=opened, on_step=on_step)
+        placed = f"the PLY files were read with the axes {axes} and the scale {scale:g}"
+        return replace(found, notes=(*assumed, placed, *found.notes))
     if _are_clips(paths):
         grid, notes = _grid_of_clips(paths, truth)
     elif len(paths) > 1:
@@ -215,6 +227,13 @@ def over_white(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rgb * alpha + (1 - alpha), alpha[..., 0]
 
 
+def _read_truth(against: str | Path, up: str | np.ndarray = "auto") -> tuple[Grid, tuple[str, ...]]:
+    text = str(against)
+    if text.startswith(PREFIX):
+        return read_consistent4d(text.removeprefix(PREFIX)), (NOTE,)
+    return read_grid(against, up=up), ()
+
+
 def _opened(metrics: Sequence[str | Metric]) -> list[Metric]:
     named = {name: open_metrics([name])[0] for name in metrics if isinstance(name, str)}
     return [named[each] if isinstance(each, str) else each for each in metrics]
@@ -296,7 +315,7 @@ def _views_of(paths: list[Path]) -> list[Path]:
     if len(paths) > 1 or not folder.is_dir() or any(folder.glob("*.json")) or is_scene(folder):
         return paths
     clips = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    if not clips or any(path.suffix.lower() in IMAGE_SUFFIXES for path in clips):
+    if not clips or any(path.suffix.lower() in (*IMAGE_SUFFIXES, ".ply") for path in clips):
         return paths
     return sorted(clips, key=by_numbers)
 
@@ -317,8 +336,9 @@ def _grid_of_clips(paths: Sequence[Path], truth: Grid) -> tuple[Grid, tuple[str,
     indices, note = matching_frames(
         clips.images.shape[1], clips.fps, truth, clip.path.name, rate_known=clip.path.is_file()
     )
+    times = truth.times[: len(indices)]
     height, width = clips.images.shape[2:4]
     cameras = [camera.resized(height, width) for camera in truth.cameras]
     images = clips.images[:, indices]
-    grid = grid_from_views(cameras, images, truth.fps, clips.alpha_known, times=truth.times)
+    grid = grid_from_views(cameras, images, truth.fps, clips.alpha_known, times=times)
     return grid, () if note is None else (note,)

@@ -51,8 +51,9 @@ def matching_frames(
 ) -> tuple[np.ndarray, str | None]:
     """Find the frame of a clip that belongs to each true frame.
 
-    Clips of as many frames as the truth are matched by number. Others must last as long, within
-    the time of a true frame, and are matched by time.
+    Clips of as many frames as the truth are matched by number, and so are folders of images with
+    fewer, which then are the first ones. Others must last as long, within the time of a true frame,
+    and are matched by time.
 
     Args:
         n: number of frames of the clip.
@@ -62,8 +63,8 @@ def matching_frames(
         rate_known: whether the clip has a frame rate; a folder of images has none.
 
     Returns:
-        Index of the frame for each true frame, [T], and a sentence that says what was done; None
-        if both have the same frames at the same rate.
+        Index of the frame for each true frame, [T] or [n] for the first n, and a sentence that says
+        what was done; None if both have the same frames at the same rate.
 
     Raises:
         InputError: the clip has other frames and lasts longer or shorter.
@@ -73,6 +74,8 @@ def matching_frames(
         same = not rate_known or T == 1 or abs(fps / truth.fps - 1) <= SAME_RATE
         note = f"{name} has {fps:g} frames per second, the truth {truth.fps:g}: matched by number"
         return np.arange(T), None if same else note
+    if not rate_known and n < T:
+        return np.arange(n), f"{name} has the first {n} of the {T} frames of the truth"
     seconds, true_seconds = n / fps, T / truth.fps
     if not rate_known or abs(seconds - true_seconds) > 1 / truth.fps:
         lasts = f" in {seconds:.2f} s" if rate_known else ""

@@ -123,6 +123,14 @@ def objaverse(
             rich_help_panel=INPUT,
         ),
     ] = DEFAULTS.max_bytes // 10**6,
+    keep_test_objects: Annotated[
+        bool,
+        typer.Option(
+            "--keep-test-objects",
+            help="Do not leave out the objects of Consistent4D's test set.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     workers: Annotated[
         int,
         typer.Option(
@@ -141,8 +149,8 @@ def objaverse(
     """Download animated objects of Objaverse 1.0 as GLB files.
 
     Writes objects.jsonl (source and license of each object) and ATTRIBUTION.md (the credits that
-    the licenses require) beside them. Age-restricted objects are left out. Run the command again to
-    resume an unfinished download.
+    the licenses require) beside them. Age-restricted objects and the test set of Consistent4D are
+    left out. Run the command again to resume an unfinished download.
     """
     console.configure(quiet, verbose)
     if output is None and not dry_run:
@@ -152,7 +160,8 @@ def objaverse(
     from recon.errors import InputError
 
     accepted = frozenset(slug.lower() for slug in licence)
-    criteria = Criteria(accepted, min_animations, min_faces, max_faces, max_size * 10**6)
+    excluded = frozenset() if keep_test_objects else DEFAULTS.excluded
+    criteria = Criteria(accepted, min_animations, min_faces, max_faces, max_size * 10**6, excluded)
     requested = None if uids is None else read_uids(uids)
     with console.progress("searching the metadata", quiet) as report:
         matches = find_objects(

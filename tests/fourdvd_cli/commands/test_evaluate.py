@@ -134,3 +134,18 @@ def test_missing_weights_exit_with_4_and_the_command(fourdvd, tiny_grid_folder, 
 
 def test_the_formulas_are_those_of_the_library():
     assert tuple(Fvd) == FORMULAS
+
+
+def test_a_table_is_printed_and_written(fourdvd, tiny_grid_folder, tmp_path):
+    runs = tmp_path / "runs.toml"
+    runs.write_text(
+        'metrics = ["psnr"]\n[objects]\ndisc = "tiny_grid"\n[methods.copy]\npath = "tiny_grid"\n'
+    )
+    outcome = fourdvd("evaluate", "--table", runs, "-o", tmp_path / "table")
+    assert outcome.exit_code == 0
+    assert "| copy | 1 | 3 | 100.00 |" in outcome.stdout
+    assert {path.name for path in (tmp_path / "table").iterdir()} == {
+        "table.md", "table.csv", "table.json"
+    }  # fmt: skip
+    assert fourdvd("evaluate", "--table", runs, "-o", tmp_path / "table").exit_code == 1
+    assert fourdvd("evaluate").exit_code == 2

@@ -13,6 +13,7 @@ import pytest
 from generation.curation.assets.files import read_origins
 from generation.curation.assets.licenses import LICENSES, PERMISSIVE
 from generation.curation.assets.objaverse import (
+    CONSISTENT4D,
     Criteria,
     DownloadError,
     Mismatch,
@@ -84,6 +85,14 @@ def test_an_object_that_fails_a_criterion_is_mismatches_for_it(hub, changes, rea
     found = find_objects(Criteria())
     assert numbers(found.objects) == [1]
     assert found.mismatches == {reason: 1}
+
+
+def test_the_test_set_of_consistent4d_is_left_out_by_default(hub):
+    test_object = sorted(CONSISTENT4D)[0]
+    hub.publish([make_annotation(1), make_annotation(int(test_object, 16), faceCount=200)])
+    found = find_objects(Criteria())
+    assert numbers(found.objects) == [1] and found.mismatches == {Mismatch.test_set: 1}
+    assert len(find_objects(Criteria(excluded=frozenset())).objects) == 2
 
 
 def test_limits_are_inclusive(hub):

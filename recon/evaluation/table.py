@@ -1,0 +1,319 @@
+"""One table of methods × objects: every run evaluated, means with intervals, published rows beside.
+
+    metrics = ["psnr", "ssim", "iou", "sharpness"]
+    resize = "box"                      # optional
+    published = "consistent4d-4d"       # optional
+
+    [objects]                           # ground truths; paths are relative to the file
+    fox = "truth/fox"
+
+    [methods.lift]                      # {object} stands for the name of the object
+    path = "runs/lift/{object}"
+    seed = 0
+
+Letters: n objects.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from recon.errors import InputError
+from recon.evaluation.evaluating import evaluate
+from recon.evaluation.published import PUBLISHED, PublishedRow
+from recon.evaluation.results import Evaluation
+from recon.metrics.catalog import METRICS, check_names, default_names
+from recon.metrics.interface import Metric
+from recon.progress import OnStep, Progress, ignore_progress
+
+CONFIDENCE = 0.95
+
+
+class Method(NamedTuple):
+    """What is evaluated.
+
+    Attributes:
+        name: its name.
+        path: path of its results, in which {object} stands for the name of an object.
+        seed: seed of its results; None if it has none.
+    """
+
+    name: str
+    path: str
+    seed: int | None
+
+
+class Runs(NamedTuple):
+    """Content of a file of runs.
+
+    Attributes:
+        metrics: names of the metrics.
+        objects: ground truths by the name of the object.
+        methods: methods, at least one.
+        resize: see `recon.evaluation.evaluate`.
+        published: key of `PUBLISHED`; None: no published rows.
+        folder: folder to which paths are relative.
+    """
+
+    metrics: tuple[str, ...]
+    objects: Mapping[str, str]
+    methods: tuple[Method, ...]
+    resize: str | None
+    published: str | None
+    folder: Path
+
+
+class Mean(NamedTuple):
+    """Mean over objects.
+
+    Attributes:
+        value: the mean.
+        half_width: half of the 95 % interval of the mean by Student's t; None for one object.
+        n: number of objects with a value.
+    """
+
+    value: float
+    half_width: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """Evaluations of all methods and objects.
+
+    Attributes:
+        runs: what was evaluated.
+        evaluations: by name of the method and of the object.
+    """
+
+    runs: Runs
+    evaluations: Mapping[str, Mapping[str, Evaluation]]
+
+    def mean(self, method: str, metric: str) -> Mean | None:
+        """Return the mean of a metric over objects; None if no object has a value."""
+        found = [each.mean(metric) for each in self.evaluations[method].values()]
+        return mean_over_objects([value for value in found if value is not None])
+
+    def frames(self, method: str) -> list[int]:
+        """Return the numbers of frames that were compared, of all objects, ascending."""
+        each = self.evaluations[method].values()
+        return sorted({len({image.frame for image in found.images}) for found in each})
+
+    def to_markdown(self) -> str:
+        """Return means ± half of the 95 % interval; published rows below, marked as such."""
+        names = self.runs.metrics
+        header = ["method", "objects", "frames", *(METRICS[name].arrow for name in names)]
+        rows = [self._row(method) for method in self.runs.methods]
+        rows += [_published_row(row, names) for row in self._published()]
+        rule = ["---", *["---:"] * (len(header) - 1)]
+        lines = [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
+        return "\n".join([*lines, "", *self._remarks()]) + "\n"
+
+    def to_csv(self) -> str:
+        """Return one line for each method and object, and for each published row."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["method", "object", "seed", "frames", "published", *self.runs.metrics])
+        for method in self.runs.methods:
+            for name, found in self.evaluations[method.name].items():
+                frames = len({image.frame for image in found.images})
+                values = [_plain(found.mean(metric)) for metric in self.runs.metrics]
+                writer.writerow([method.name, name, _plain(method.seed), frames, "", *values])
+        for row in self._published():
+            values = [_plain(row.values.get(metric)) for metric in self.runs.metrics]
+            writer.writerow([row.method, "mean", "", _plain(row.frames), row.source, *values])
+        return text.getvalue()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything, with the settings and hashes of weights of each evaluation."""
+        return {
+            "metrics": list(self.runs.metrics),
+            "resize": self.runs.resize,
+            "confidence": CONFIDENCE,
+            "methods": [
+                {
+                    "name": method.name,
+                    "seed": method.seed,
+                    "frames": self.frames(method.name),
+                    "means": {
+                        metric: None if mean is None else mean._asdict()
+                        for metric in self.runs.metrics
+                        for mean in [self.mean(method.name, metric)]
+                    },
+                    "objects": {
+                        name: found.to_json()
+                        for name, found in self.evaluations[method.name].items()
+                    },
+                }
+                for method in self.runs.methods
+            ],
+            "published": [
+                {**row._asdict(), "values": dict(row.values)} for row in self._published()
+            ],
+        }
+
+    def _published(self) -> Sequence[PublishedRow]:
+        return PUBLISHED[self.runs.published] if self.runs.published else ()
+
+    def _row(self, method: Method) -> list[str]:
+        means = [(name, self.mean(method.name, name)) for name in self.runs.metrics]
+        counts = self.frames(method.name)
+        frames = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+        cells = [_cell(mean, METRICS[name].digits) for name, mean in means]
+        return [method.name, str(len(self.evaluations[method.name])), frames, *cells]
+
+    def _remarks(self) -> list[str]:
+        seeds = [f"{each.name} {each.seed}" for each in self.runs.methods if each.seed is not None]
+        remarks = ["Means over objects ± half of their 95 % interval (Student's t)."]
+        if seeds:
+            remarks.append(f"Seeds: {', '.join(seeds)}.")
+        if self.runs.resize:
+            remarks.append(f"Images of another size were resized by Pillow, {self.runs.resize}.")
+        hashes = {
+            f"{file} {sha256[:12]}"
+            for found in self.evaluations.values()
+            for evaluation in found.values()
+            for settings in evaluation.settings.values()
+            for file, sha256 in settings.get("weights", {}).items()
+        }
+        if hashes:
+            remarks.append(f"Weights (sha256): {', '.join(sorted(hashes))}.")
+        if self.runs.published:
+            remarks.append(
+                "† published by its authors, not measured here; – frames are not stated."
+            )
+        return remarks
+
+
+def read_runs(path: str | Path) -> Runs:
+    """Read a file of runs; its format is in the docstring of this module.
+
+    Raises:
+        InputError: the file is not valid; the message names the key.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: expected a TOML file ({error})") from error
+    known = {"metrics", "resize", "published", "objects", "methods"}
+    if unknown := sorted(values.keys() - known):
+        raise InputError(f"{path}: unknown key {unknown[0]!r}, expected {', '.join(sorted(known))}")
+    metrics = values.get("metrics", list(default_names()))
+    if not isinstance(metrics, list) or not all(isinstance(name, str) for name in metrics):
+        raise InputError(f"{path}: expected `metrics` to be a list of names, found {metrics!r}")
+    check_names(metrics)
+    published = values.get("published")
+    if published is not None and published not in PUBLISHED:
+        raise InputError(f"{path}: expected `published` among {', '.join(PUBLISHED)}")
+    objects = _texts(values.get("objects"), "objects", path)
+    methods = values.get("methods")
+    if not isinstance(methods, dict) or not methods:
+        raise InputError(f"{path}: expected at least one [methods.NAME]")
+    read = tuple(_method(name, method, path) for name, method in methods.items())
+    return Runs(tuple(metrics), objects, read, values.get("resize"), published, path.parent)
+
+
+def evaluate_table(
+    runs: Runs,
+    metrics: Sequence[str | Metric] | None = None,
+    device: str = "auto",
+    on_step: OnStep = ignore_progress,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> Table:
+    """Evaluate all methods on all objects.
+
+    Args:
+        runs: methods and objects.
+        metrics: the metrics of `runs`, opened; None: by their names, which need no weights.
+        device: device on which scenes are rendered.
+        on_step: called after each run.
+        on_note: called with method, object and what was said about the evaluation.
+
+    Raises:
+        InputError: a run cannot be evaluated; the message names it.
+    """
+    found: dict[str, dict[str, Evaluation]] = {}
+    total, done = len(runs.methods) * len(runs.objects), 0
+    for method in runs.methods:
+        found[method.name] = {}
+        for name, truth in runs.objects.items():
+            path = runs.folder / method.path.replace("{object}", name)
+            try:
+                evaluation = evaluate(
+                    path,
+                    _relative(truth, runs.folder),
+                    device,
+                    metrics=metrics or runs.metrics,
+                    resize=runs.resize,
+                )
+            except InputError as error:
+                raise InputError(f"{method.name}, {name}: {error}") from error
+            found[method.name][name] = evaluation
+            for note in evaluation.notes:
+                on_note(f"{method.name}, {name}: {note}")
+            done += 1
+            on_step(Progress(f"{method.name}, {name}", done, total))
+    return Table(runs, found)
+
+
+def mean_over_objects(values: Sequence[float]) -> Mean | None:
+    """Return the mean of values with the 95 % interval of Student's t; None for no values."""
+    if not values:
+        return None
+    n, value = len(values), float(np.mean(values))
+    if n == 1:
+        return Mean(value, None, 1)
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    return Mean(value, quantile * float(np.std(values, ddof=1)) / n**0.5, n)
+
+
+def _relative(truth: str, folder: Path) -> str:
+    prefix, colon, rest = truth.rpartition(":")
+    return f"{prefix}{colon}{folder / rest}" if prefix == "consistent4d" else str(folder / truth)
+
+
+def _texts(values: Any, key: str, path: Path) -> dict[str, str]:
+    if not isinstance(values, dict) or not values:
+        raise InputError(f"{path}: expected names and paths under [{key}]")
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise InputError(f"{path}: expected a path for {key}.{name}, found {value!r}")
+    return values
+
+
+def _method(name: str, values: Any, path: Path) -> Method:
+    if not isinstance(values, dict) or not isinstance(values.get("path"), str):
+        raise InputError(f"{path}: expected a path for methods.{name}")
+    seed = values.get("seed")
+    if unknown := sorted(values.keys() - {"path", "seed"}):
+        raise InputError(f"{path}: unknown key {unknown[0]!r} of methods.{name}")
+    if seed is not None and type(seed) is not int:
+        raise InputError(f"{path}: expected a whole number for methods.{name}.seed, found {seed!r}")
+    return Method(name, values["path"], seed)
+
+
+def _cell(mean: Mean | None, digits: int) -> str:
+    if mean is None:
+        return "–"
+    interval = "" if mean.half_width is None else f" ± {mean.half_width:.{digits}f}"
+    return f"{mean.value:.{digits}f}{interval}"
+
+
+def _published_row(row: PublishedRow, names: Sequence[str]) -> list[str]:
+    values = [row.values.get(name) for name in names]
+    cells = ["–" if value is None else f"{value:g}" for value in values]
+    return [f"{row.method} † ({row.source})", "7", _plain(row.frames) or "–", *cells]
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else repr(value)
