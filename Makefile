@@ -50,7 +50,7 @@ test-nerfstudio: $(NERFSTUDIO)/.installed
 $(NERFSTUDIO)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(NERFSTUDIO)
 	$(NERFSTUDIO)/bin/python -m pip install --disable-pip-version-check --quiet \
-		"numpy==1.26.*" torch torchvision pytest -e ".[nerfstudio]"
+		"numpy==1.26.*" torch torchvision pytest imageio-ffmpeg -e ".[nerfstudio]"
 	@touch $@
 
 ## check: formatter, linter, type checkers and import rules

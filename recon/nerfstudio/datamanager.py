@@ -26,7 +26,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from recon.errors import InputError
 from recon.fitting.fit import Batch, Fit
 from recon.grid import Grid
-from recon.nerfstudio.dataparser import GridDataParser, GridDataParserConfig
+from recon.nerfstudio.dataparser import GridDataParserConfig
 from recon.nerfstudio.failures import sentences
 
 BATCH = "fourdvd_batch"  # key of the metadata of cameras
@@ -72,6 +72,7 @@ class GridDataManager(FullImageDatamanager):
     def __init__(self, config: GridDataManagerConfig, *args: Any, **kwargs: Any):
         self._fit: Fit | None = None
         with sentences():
+            _check(config)
             super().__init__(config, *args, **kwargs)
 
     def create_train_dataset(self) -> GridDataset:
@@ -87,17 +88,6 @@ class GridDataManager(FullImageDatamanager):
         return self._dataset(self.test_split, outputs)
 
     def _dataset(self, split: str, outputs: DataparserOutputs) -> GridDataset:
-        if not isinstance(self.dataparser, GridDataParser):
-            raise InputError(
-                "the method fourdvd reads data with the dataparser fourdvd-grid, which also reads "
-                f"D-NeRF and nerfstudio data sets, found {type(self.dataparser).__name__}; leave "
-                "out the name of the dataparser"
-            )
-        if self.config.camera_res_scale_factor != 1:
-            raise InputError(
-                "expected --pipeline.datamanager.camera-res-scale-factor 1, found "
-                f"{self.config.camera_res_scale_factor:g}; resize the images instead"
-            )
         return GridDataset(outputs, self.dataparser.grid(split))
 
     def get_training_callbacks(
@@ -127,3 +117,22 @@ class GridDataManager(FullImageDatamanager):
         grid = self.train_dataset.grid
         views = 1 if self._fit is None else self._fit.config.views_per_step
         return views * grid.height * grid.width
+
+
+def _check(config: GridDataManagerConfig) -> None:
+    """Check settings that other methods support.
+
+    Raises:
+        InputError: another dataparser or a scale of the images is set.
+    """
+    if not isinstance(config.dataparser, GridDataParserConfig):
+        raise InputError(
+            "the method fourdvd reads data with the dataparser fourdvd-grid, which also reads "
+            f"D-NeRF and nerfstudio data sets, found {type(config.dataparser).__name__}; leave "
+            "out the name of the dataparser"
+        )
+    if config.camera_res_scale_factor != 1:
+        raise InputError(
+            "expected --pipeline.datamanager.camera-res-scale-factor 1, found "
+            f"{config.camera_res_scale_factor:g}; resize the images instead"
+        )

@@ -73,6 +73,16 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("work")
 
 
+@pytest.fixture
+def ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program ffmpeg on the path, which ns-render looks for, from a package if need be."""
+    if shutil.which("ffmpeg") is None:
+        import imageio_ffmpeg
+
+        (tmp_path / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+
 @pytest.fixture(scope="module")
 def trained(work: Path) -> Path:
     """The folder of a run of 300 iterations."""
@@ -110,7 +120,7 @@ def test_ns_eval_agrees_with_evaluate(trained: Path, work: Path):
     assert truth.psnr > 20
 
 
-def test_ns_render_draws_a_camera_path_with_time(trained: Path, work: Path):
+def test_ns_render_draws_a_camera_path_with_time(trained: Path, work: Path, ffmpeg: None):
     scene = load_scene(trained)
     path = {
         "render_height": 96, "render_width": 128, "fps": 4, "seconds": 1, "camera_type":
@@ -125,7 +135,7 @@ def test_ns_render_draws_a_camera_path_with_time(trained: Path, work: Path):
     (work / "path.json").write_text(json.dumps(path))
     arguments = ["camera-path", "--load-config", trained / "config.yml"]
     arguments += ["--camera-path-filename", work / "path.json", "--output-path", work / "path.mp4"]
-    arguments += ["--output-format", "images", "--image-format", "png"]  # a video needs ffmpeg
+    arguments += ["--output-format", "images", "--image-format", "png"]
     outcome = run("ns-render", *arguments, cwd=work)
     assert outcome.exit_code == 0, outcome.output
     frames = np.stack([imread(path) for path in sorted((work / "path").glob("*.png"))])
