@@ -21,7 +21,7 @@ from fourdvd_cli.commands.render import render
 from fourdvd_cli.commands.run import run
 from fourdvd_cli.commands.train import train
 from fourdvd_cli.commands.view import view
-from fourdvd_cli.errors import EXIT_CODES, failure_of
+from fourdvd_cli.errors import EXIT_CODES, failure_of, resume_line
 from fourdvd_cli.help import ASSETS, LOOKING, MACHINE, MODELS, Command, Group
 from fourdvd_cli.options import renamed
 
@@ -86,5 +86,7 @@ def main() -> None:
         failure = failure_of(error)
         if failure is None:
             raise
+        if failure.exit_code == interrupts.EXIT_CODE:
+            failure = failure._replace(hint=resume_line(sys.argv[1:]))
         console.show_error(failure.message, failure.hint)
         sys.exit(failure.exit_code)

@@ -5,7 +5,9 @@ An exception that is not in the table is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from recon import errors
@@ -57,6 +59,18 @@ def failure_of(error: BaseException) -> Failure | None:
         hint = next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), None)
         return Failure(error.exit_code, _sentence(error), error.hint or hint)
     return Failure(1, _sentence(error)) if isinstance(error, OSError) else None
+
+
+def resume_line(arguments: Sequence[str]) -> str:
+    """Return the command with which a stopped one is resumed.
+
+    Args:
+        arguments: the arguments of the stopped command. Its `--overwrite` is kept except for
+            `run`, which it would start again.
+    """
+    again = arguments[:1] == ["run"]
+    kept = [text for text in arguments if not (again and text == "--overwrite")]
+    return f"to resume: {shlex.join(['fourdvd', *kept])}"
 
 
 def _is_out_of_gpu_memory(error: BaseException) -> bool:

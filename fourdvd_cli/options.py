@@ -241,6 +241,16 @@ DeviceOption = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+SourceFpsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--source-fps",
+        metavar="HZ",
+        help="Frame rate of the input in frames per second, such as of a folder of images.",
+        show_default="the input's own times; 10 for a folder",
+        rich_help_panel=INPUT,
+    ),
+]
 SeedOption = Annotated[
     int,
     typer.Option(

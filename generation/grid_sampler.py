@@ -102,7 +102,7 @@ class Job:
             eta.tick()
             self.on_step(Progress(title, steps_before + step, total, eta.seconds_left))
             if self.should_stop():
-                saved = "; the finished windows are saved, repeat the command to resume"
+                saved = "; the finished windows are saved"
                 raise Interrupted("stopped" + (saved if self.checkpoint.folder else ""))
 
         return count

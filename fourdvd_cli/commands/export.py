@@ -137,9 +137,13 @@ def export(
 ) -> None:
     """Export a scene as a page that plays it, a PLY sequence, a GLB mesh, or splat files."""
     console.configure(quiet, verbose)
-    from recon.exporters.options import ExportOptions
+    from recon.exporters.options import PADDED, ExportOptions
 
     names = list(dict.fromkeys(name.value for name in formats))
+    if pad_sh and not set(names) & set(PADDED):
+        raise typer.BadParameter(
+            f"needs --format {' or '.join(PADDED)}, found {', '.join(names)}", param_hint="--pad-sh"
+        )
     manifest = export_with_progress(
         scene,
         output,

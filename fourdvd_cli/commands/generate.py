@@ -25,6 +25,7 @@ from fourdvd_cli.options import (
     Precision,
     QuietOption,
     SeedOption,
+    SourceFpsOption,
     StepsOption,
     VerboseOption,
     WeightsOption,
@@ -132,16 +133,7 @@ def generate(
             rich_help_panel=INPUT,
         ),
     ] = None,
-    source_fps: Annotated[
-        float | None,
-        typer.Option(
-            "--source-fps",
-            metavar="HZ",
-            help="Frame rate of the input in frames per second, such as of a folder of images.",
-            show_default="the input's own times; 10 for a folder",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
+    source_fps: SourceFpsOption = None,
     recenter: Annotated[
         bool,
         typer.Option(

@@ -15,6 +15,7 @@ from fourdvd_cli.options import (
     FovOption,
     OverwriteOption,
     QuietOption,
+    SourceFpsOption,
     Up,
     UpOption,
     VerboseOption,
@@ -117,7 +118,7 @@ def grid(
             min=1,
             max=240,
             help="Frame rate of the grid in frames per second.",
-            show_default="that of the videos; 10 for folders",
+            show_default="that of the selected frames",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -130,6 +131,7 @@ def grid(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    source_fps: SourceFpsOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -166,6 +168,7 @@ def grid(
         frames=frames,
         shortest=shortest,
         fps=fps,
+        source_fps=source_fps,
         up=up.value,
     )
     write_grid(made, output, overwrite)

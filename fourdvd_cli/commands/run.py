@@ -25,6 +25,7 @@ from fourdvd_cli.options import (
     SeedOption,
     ShDegreeOption,
     SkipMissingOption,
+    SourceFpsOption,
     StepsOption,
     Up,
     UpOption,
@@ -74,6 +75,7 @@ def run(
     quality: QualityOption = Quality.standard,
     motion: MotionOption = None,
     sh_degree: ShDegreeOption = 0,
+    source_fps: SourceFpsOption = None,
     up: UpOption = Up.auto,
     skip_missing: SkipMissingOption = False,
     device: DeviceOption = Device.auto,
@@ -121,6 +123,8 @@ def run(
             low_memory=low_memory,
             device=on_device,
         )
+    elif source_fps is not None:
+        raise typer.BadParameter("a grid states its own times", param_hint="--source-fps")
     fit = {
         "quality": quality.value,
         "motion": motion and motion.value,
@@ -132,7 +136,7 @@ def run(
         fit["device"] = _on_workers(device, ray) or resolve_device(device.value)
     names = tuple(name.value for name in formats or (Format.html, Format.ply, Format.glb))
     folder = weights and weights.absolute()
-    settings = ChainSettings(names, fit, generation, folder, up.value, skip_missing)
+    settings = ChainSettings(names, fit, generation, folder, source_fps, up.value, skip_missing)
     if not is_batch:
         run_chain(sources[0], output, settings, overwrite=overwrite, quiet=quiet)
         return

@@ -46,6 +46,7 @@ class ChainSettings:
         fit: further arguments of `recon.reconstruct`.
         generation: settings of the generation; None if the input is a grid.
         weights_folder: folder that is searched first for weights.
+        source_fps: frames per second of a video; None: see `generation.load_clip`.
         up: see `recon.grid.read_grid`.
         skip_missing: see `recon.grid.read_grid`.
     """
@@ -54,6 +55,7 @@ class ChainSettings:
     fit: dict[str, Any]
     generation: GenerateSettings | None = None
     weights_folder: Path | None = None
+    source_fps: float | None = None
     up: str = "auto"
     skip_missing: bool = False
 
@@ -74,7 +76,7 @@ class Run:
         input: absolute path of the input.
         settings: settings of the fit.
         generation: settings of the generation; None if the input is a grid.
-        reading: how the input is read, if it is a grid.
+        reading: how the input is read.
         formats: exported formats.
         stages: names of the finished steps: "grid", "scene", "export".
         seconds: duration of each finished step, without interrupted attempts.
@@ -156,7 +158,7 @@ def _make_grid(
         _write_splits(splits, folder / "grid")
         return
     with interrupts.stop_request() as should_stop:
-        clip, _ = generating.prepare(source, settings.generation)
+        clip, _ = generating.prepare(source, settings.generation, source_fps=settings.source_fps)
         pipeline = open_networks(settings.generation, settings.weights_folder)
         _write(run, folder)  # not earlier: an invalid input or missing weights leave no folder
         generating.generate(
@@ -197,7 +199,9 @@ def _begin(source: Path, folder: Path, settings: ChainSettings, overwrite: bool)
     """Return the run to resume, or a new one that is not written yet."""
     generation = settings.generation
     chosen = None if generation is None else {"model": generation.model, "steps": generation.steps}
-    reading = {} if generation else {"up": settings.up, "skip_missing": settings.skip_missing}
+    reading: dict[str, Any] = {"up": settings.up, "skip_missing": settings.skip_missing}
+    if generation is not None:
+        reading = {} if settings.source_fps is None else {"source_fps": settings.source_fps}
     wanted = Run(str(source.resolve()), settings.fit, chosen, reading)
     record = folder / RECORD
     if record.is_file() and not overwrite:

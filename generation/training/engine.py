@@ -160,9 +160,7 @@ class _Training(Generic[AnySamples]):
         if stop or overdue or self._is_due("checkpoint"):
             self._save()
         if stop and self.optimization.step < self.config.steps:
-            raise Interrupted(
-                f"stopped after step {self.optimization.step}; run the same command to resume"
-            )
+            raise Interrupted(f"stopped after step {self.optimization.step}; the state is saved")
 
     def _is_due(self, what: str) -> bool:
         """Return whether the step is a multiple of `what`_every, or the last one."""

@@ -13,6 +13,7 @@ EXPECTED_AXES = {
     "usd": "y-up", "4dgs": "y-up",
 }  # fmt: skip
 PLAYER, PLAYER_AXES = "html", "z-up"  # the page is its own viewer, so other axes have no use
+PADDED = ("ply", "zip")  # formats to which `pad_sh` applies
 ANIMATIONS = ("auto", "morph")
 WITH_ROOT_MOTION = ("glb", "usd")  # formats that have a place for the motion and a camera
 

@@ -189,7 +189,7 @@ def _run(fit: Fit, on_step: OnStep, should_stop: ShouldStop, train: TrainFolder 
         if stop:
             state = "nothing is saved"
             if train:
-                state = f"the state is saved in {train.folder.parent}; run again to resume"
+                state = f"the state is saved in {train.folder.parent}"
             raise Interrupted(f"stopped at iteration {step.iteration} of {iterations}; {state}")
     return eta.seconds
 

@@ -22,6 +22,7 @@ from recon.grid.orientation import rotated, rotation_of_grid
 from recon.grid.pixels import ImageSource, common_size, read_pixels
 from recon.grid.view_cameras import ViewCamera, ViewCameras
 from recon.media import (
+    IMAGE_SUFFIXES,
     by_numbers,
     frame_files,
     playback_rate,
@@ -75,11 +76,15 @@ class ClipImages(NamedTuple):
     alpha_known: bool
 
 
-def open_clips(paths: Sequence[str | Path]) -> list[ViewClip]:
+def open_clips(paths: Sequence[str | Path], source_fps: float | None = None) -> list[ViewClip]:
     """Open the clip of each view.
 
     Clips in alphabetic order whose names contain numbers are put in the order of the numbers,
     because shells list `view_10` before `view_2`.
+
+    Args:
+        paths: a video, or folder of images, per view.
+        source_fps: frames per second of the clips; None: their own times, or 10 for a folder.
 
     Raises:
         GridError: there are none, or one cannot be read.
@@ -94,19 +99,38 @@ def open_clips(paths: Sequence[str | Path]) -> list[ViewClip]:
             by_number[0].name, by_number[-1].name,
         )  # fmt: skip
         given = by_number
-    return [_open(path) for path in given]
+    return [_open(path, source_fps) for path in given]
 
 
-def _open(path: Path) -> ViewClip:
+def _open(path: Path, source_fps: float | None = None) -> ViewClip:
     if path.is_dir():
+        _check_one_view(path)
         files = frame_files(path)
         read = lambda indices: read_frame_files([files[index] for index in indices])  # noqa: E731
-        return ViewClip(path, shown_size(files[0]), np.arange(len(files)) / FOLDER_FPS, read)
+        seconds = np.arange(len(files)) / (source_fps or FOLDER_FPS)
+        return ViewClip(path, shown_size(files[0]), seconds, read)
     seconds = read_video_times(path)
     if len(seconds) == 0:
         raise GridError("the video has no frames", path)
+    if source_fps is not None:
+        seconds = np.arange(len(seconds)) / source_fps
     height, width = read_video_frames(path, [0]).shape[1:3]
     return ViewClip(path, (height, width), seconds, partial(read_video_frames, path))
+
+
+def _check_one_view(folder: Path) -> None:
+    """Check that a folder is not that of all views.
+
+    Raises:
+        GridError: it has folders or other files, but no images.
+    """
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if inside and not any(path.suffix.lower() in IMAGE_SUFFIXES for path in inside):
+        raise GridError(
+            f"expected the images of one view, found {len(inside)} folders or other files; if "
+            f"these are the views, give them all: {folder}/*",
+            folder,
+        )
 
 
 def read_clips(paths: Sequence[str | Path]) -> ClipImages:
@@ -136,6 +160,7 @@ def grid_from_clips(
     frames: int | None = None,
     shortest: bool = False,
     fps: float | None = None,
+    source_fps: float | None = None,
     up: str = "auto",
 ) -> Grid:
     """Make a full grid from one clip per view.
@@ -148,15 +173,15 @@ def grid_from_clips(
             is. None: see `read_grid`.
         frames: number of frames T, evenly spaced in time; None: all.
         shortest: whether clips that are longer than the shortest one are cut at the end.
-        fps: frames per second at which the grid plays; None: those of the first clip, or 10 for a
-            folder of images.
+        fps: frames per second at which the grid plays; None: those of the selected frames.
+        source_fps: see `open_clips`.
         up: axis that points up in the world of the cameras, see `read_grid`.
 
     Raises:
         GridError: a clip cannot be read, or clips, masks and cameras do not match.
         InputError: `up` is unknown.
     """
-    clips = open_clips(paths or cameras.clips())
+    clips = open_clips(paths or cameras.clips(), source_fps)
     indices = _selected(clips, frames, shortest)
     chosen = cameras.of_views([clip.name for clip in clips])
     sources = [

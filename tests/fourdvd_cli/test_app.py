@@ -11,7 +11,7 @@ import torch
 import fourdvd_cli
 from fourdvd_cli import doctor
 from fourdvd_cli.app import app
-from fourdvd_cli.errors import EXIT_CODES, failure_of
+from fourdvd_cli.errors import EXIT_CODES, failure_of, resume_line
 from recon import errors
 
 HEAVY = {
@@ -157,3 +157,14 @@ def test_verbose_adds_the_traceback_of_a_known_failure(fourdvd, tmp_path):
     outcome = fourdvd("render", tmp_path / "none", "-o", tmp_path / "x.mp4", "--verbose")
     assert outcome.exit_code == 3
     assert "Traceback" in outcome.stderr
+
+
+def test_an_interrupted_command_names_the_one_that_resumes_it(fourdvd, monkeypatch):
+    failing(monkeypatch, errors.Interrupted("stopped"))
+    assert fourdvd("doctor", "--json").stderr.endswith("hint: to resume: fourdvd doctor --json\n")
+
+
+def test_a_run_is_resumed_without_overwriting():
+    arguments = ["run", "a clip.mp4", "-o", "out", "--overwrite"]
+    assert resume_line(arguments) == "to resume: fourdvd run 'a clip.mp4' -o out"
+    assert resume_line(["generate", "x", "--overwrite"]).endswith("generate x --overwrite")

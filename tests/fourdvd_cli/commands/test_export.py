@@ -153,3 +153,11 @@ def test_a_nerfstudio_run_is_exported_and_one_of_another_method_exits_with_3(
     done = fourdvd("export", run / "config.yml", "-o", tmp_path / "out", "-f", "ply")
     assert done.exit_code == 0
     assert len(list((tmp_path / "out" / "ply").glob("*.ply"))) == 3
+
+
+def test_padding_without_a_ply_is_wrong_usage(fourdvd, scene_folder, tmp_path):
+    arguments = ["export", scene_folder, "-o", tmp_path / "out", "--pad-sh", "--format", "splat"]
+    outcome = fourdvd(*arguments)
+    assert outcome.exit_code == 2
+    assert "--pad-sh" in outcome.stderr and "splat" in outcome.stderr
+    assert fourdvd(*arguments, "--format", "ply").exit_code == 0

@@ -74,3 +74,21 @@ def test_a_grid_is_written_as_a_d_nerf_data_set(fourdvd, tiny_grid_folder, tmp_p
     assert len(read_grid(tmp_path / "dnerf", "val")) == 12
     refused = fourdvd("grid", "--dnerf", "-o", tmp_path / "other")
     assert refused.exit_code == 3 and "one grid folder" in refused.stderr
+
+
+def test_a_folder_of_all_views_is_refused_with_what_to_give(fourdvd, tiny_grid_folder, tmp_path):
+    parent = tiny_grid_folder / "images"
+    outcome = fourdvd("grid", parent, "-o", tmp_path / "grid")
+    assert outcome.exit_code == 3
+    assert f"{parent}/*" in outcome.stderr
+
+
+def test_the_rate_of_folders_can_be_stated(fourdvd, tiny_grid_folder, tmp_path):
+    views = sorted((tiny_grid_folder / "images").iterdir())
+    arguments = ["grid", *views, "-o", tmp_path / "grid", "--source-fps", 30]
+    assert fourdvd(*arguments).exit_code == 0
+    assert read_grid(tmp_path / "grid").fps == pytest.approx(30)
+    assert fourdvd(*arguments, "--frames", 2, "--overwrite").exit_code == 0
+    assert read_grid(tmp_path / "grid").fps == pytest.approx(15)
+    assert fourdvd(*arguments, "--frames", 2, "--fps", 6, "--overwrite").exit_code == 0
+    assert read_grid(tmp_path / "grid").fps == pytest.approx(6)

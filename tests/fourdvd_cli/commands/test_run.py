@@ -131,9 +131,13 @@ def test_a_video_becomes_a_scene_with_the_default_model(
         write_png(tmp_path / "image.png", read_clip(clip_video, FrameSelection(1)).images[0])
         clip_video = tmp_path / "image.png"
     options = ["--weights", weights, "--device", "cpu", *SPLATS]
-    assert fourdvd("run", clip_video, "-o", out, *options)[:2] == (0, "")
+    rate = ["--source-fps", 14] if frames > 1 else []
+    assert fourdvd("run", clip_video, "-o", out, *options, *rate)[:2] == (0, "")
+    if rate:
+        assert fourdvd("run", clip_video, "-o", out, *options).exit_code == 1
     grid = read_grid(out / "grid")
     assert (grid.V, grid.T, grid.height) == (4, frames, 64)
+    assert grid.fps == pytest.approx(14 if rate else grid.fps)
     assert record(out)["generation"] == {"model": "lift", "steps": None}
     assert record(out)["stages"] == ["grid", "scene", "export"]
     assert len(list((out / "export" / "ply").glob("*.ply"))) == frames
@@ -214,3 +218,9 @@ def test_a_broken_record_is_reported_on_one_line(fourdvd, tiny_grid_folder, tmp_
     outcome = fourdvd("run", tiny_grid_folder, "-o", out)
     assert outcome.exit_code == 3
     assert "run.json" in outcome.stderr
+
+
+def test_a_rate_for_a_grid_is_wrong_usage(fourdvd, tiny_grid_folder, tmp_path):
+    outcome = fourdvd("run", tiny_grid_folder, "-o", tmp_path / "out", "--source-fps", 30)
+    assert outcome.exit_code == 2
+    assert "--source-fps" in outcome.stderr
