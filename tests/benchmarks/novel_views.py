@@ -1,6 +1,7 @@
 """Compare generated grids with the truth, next to two methods without a network and ablations.
 
-    python -m tests.benchmarks.novel_views GRID ... [--weights DIR] [--branches NAME=FILE ...]
+    python -m tests.benchmarks.novel_views GRID ... [--metrics NAMES] [--weights DIR]
+        [--branches NAME=FILE ...] [--output DIR]
 
 Each GRID is a rendered one with cameras all around, such as `fourdvd data render` makes. Its view 0
 is the input, uncropped, so that the cameras match the truth; views 1 … 15 of all 21 frames are
@@ -24,7 +25,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -33,36 +33,21 @@ from scipy.ndimage import distance_transform_edt
 from generation.clip.cropping import Crop
 from generation.clip.preparing import SquareClip
 from generation.diffusion_pipeline import DiffusionPipeline
+from generation.metrics import load_metrics
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
 from generation.weights.catalogue import BRANCH_FILE
-from recon.grid import Camera, Grid, read_grid
+from recon.evaluation import Evaluation, evaluate_grid
+from recon.evaluation.table import Method, Runs, Table
+from recon.grid import Camera, Grid, grid_from_views, read_grid
 from recon.grid.cameras import viewing_angles_deg
-from recon.grid.grid import composite
-from recon.metrics import psnr, silhouette_iou, ssim
+from recon.metrics.catalog import BASIC, parse_names
+from recon.metrics.interface import Metric
+from recon.output import output_folder, write_json
 from tests.benchmarks import harness
 
-HEADER = ("grid", "method", "PSNR", "SSIM", "IoU", "edges", "seconds")
 FINER = 3  # points of the inflated body along a side of a pixel
 RIM_LAYERS = 48  # of points between front and back, where they do not meet
-
-
-class Quality(NamedTuple):
-    """Means over the images of all views but the input view.
-
-    Attributes:
-        psnr: dB.
-        ssim: at most 1.
-        iou: of the silhouettes.
-        edges: mean difference of neighboring pixels over that of the truth.
-        seconds: time to make the grid.
-    """
-
-    psnr: float
-    ssim: float
-    iou: float
-    edges: float
-    seconds: float
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,12 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", metavar="DIR", type=Path)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--branches", metavar="NAME=FILE", nargs="*", default=[])
+    parser.add_argument("--metrics", default=",".join((*BASIC, "sharpness")))
+    parser.add_argument("--output", metavar="DIR", type=Path, help="folder for table.csv and .json")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="keep the generated grids here")
     harness.add_options(parser, "novel-views")
     options = parser.parse_args(arguments)
     branches = dict(each.split("=", 1) for each in options.branches)
-    rows: dict[str, list[Quality]] = {}
-    table = []
+    metrics = parse_names(options.metrics)
+    opened = load_metrics(metrics, options.weights)
+    found: dict[str, dict[str, Evaluation]] = {}
+    seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         keep = options.keep or Path(scratch)
         for path in options.grids:
@@ -84,13 +73,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name, make in methods(truth, keep / path.name, options.weights, branches).items():
                 began = time.perf_counter()
                 images = make()
-                found = compare(images, truth, time.perf_counter() - began)
-                rows.setdefault(name, []).append(found)
-                table.append(row(path.name, name, found))
-                print(*table[-1], flush=True)
-    table += [row("mean", name, mean(each)) for name, each in rows.items()]
-    body = f"{harness.table(HEADER, table)}\n\n{options.size}². {harness.describe_machine('cpu')}"
-    harness.publish(options.section, body, options.page)
+                seconds.setdefault(name, []).append(time.perf_counter() - began)
+                evaluation = evaluate_novel_views(images, truth, opened)
+                found.setdefault(name, {})[path.name] = evaluation
+                means = (f"{key} {evaluation.mean(key)}" for key in metrics)
+                print(path.name, name, *means, flush=True)
+    table = table_of(found, options.grids, metrics)
+    if options.output is not None:
+        with output_folder(options.output) as folder:
+            (folder / "table.csv").write_text(table.to_csv(), encoding="utf-8")
+            write_json(folder / "table.json", table.to_json())
+    each = ", ".join(f"{name} {np.mean(spent):.0f}" for name, spent in seconds.items())
+    remarks = f"{options.size}². Seconds per grid: {each}. {harness.describe_machine('cpu')}"
+    harness.publish(options.section, f"{table.to_markdown()}\n{remarks}", options.page)
+
+
+def evaluate_novel_views(images: np.ndarray, truth: Grid, metrics: Sequence[Metric]) -> Evaluation:
+    """Evaluate RGBA images [V, T, H, W, 4] of the cameras of a grid on all views but view 0."""
+    cameras = [truth.camera_of(truth.index(view, 0)) for view in range(truth.V)]
+    made = grid_from_views(cameras, images, truth.fps, times=truth.times)
+    return evaluate_grid(made, truth.subset(np.flatnonzero(truth.view > 0)), metrics=metrics)
+
+
+def table_of(
+    found: dict[str, dict[str, Evaluation]], grids: Sequence[Path], metrics: tuple[str, ...]
+) -> Table:
+    """Put evaluations by method and grid in the table of `fourdvd evaluate --table`."""
+    objects = {path.name: str(path) for path in grids}
+    runs = Runs(
+        metrics, objects, tuple(Method(name, "", None) for name in found), None, None, Path()
+    )
+    return Table(runs, found)
 
 
 def resized(grid: Grid, size: int) -> Grid:
@@ -217,39 +230,6 @@ def whole_clip(images: np.ndarray) -> SquareClip:
     T, side = images.shape[:2]
     crop = Crop(((side / 2, side / 2),) * T, side, side / 2)
     return SquareClip(images, 10.0, True, tuple(range(T)), crop, ())
-
-
-def compare(images: np.ndarray, truth: Grid, seconds: float) -> Quality:
-    """Average over all frames of all views but the input view."""
-    scores, edges = [], np.zeros(2)
-    for view in range(1, truth.V):
-        for frame in range(truth.T):
-            both = images[view, frame], truth.image(view, frame)
-            made, true = (composite(image) / 255 for image in both)
-            alpha, true_alpha = (image[..., 3] / 255 for image in both)
-            iou = silhouette_iou(alpha, true_alpha)
-            scores.append((psnr(made, true), ssim(made, true), iou))
-            edges += [np.abs(np.diff(image, axis=1)).mean() for image in (made, true)]
-    means = np.mean(scores, axis=0).tolist()
-    return Quality(means[0], means[1], means[2], float(edges[0] / edges[1]), seconds)
-
-
-def mean(found: Sequence[Quality]) -> Quality:
-    """Average over grids."""
-    return Quality(*np.mean(np.asarray(found), axis=0))
-
-
-def row(grid: str, method: str, found: Quality) -> list[str]:
-    """Format one row of the table."""
-    return [
-        grid,
-        method,
-        f"{found.psnr:.2f}",
-        f"{found.ssim:.4f}",
-        f"{found.iou:.3f}",
-        f"{found.edges:.2f}",
-        f"{found.seconds:.0f}",
-    ]
 
 
 if __name__ == "__main__":
