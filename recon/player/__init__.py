@@ -2,5 +2,5 @@
 
     scene ──packing──▶ bytes ──page──▶ one HTML file
 
-`web/` contains the page: HTML, CSS and JavaScript without a framework and without a build step.
+`web/` contains the page: HTML, CSS, shaders and JavaScript, without a framework or a build step.
 """

@@ -45,6 +45,8 @@ def page(packed: bytes | None, title: str, poster: np.ndarray | None = None) -> 
         "style": _source("style.css"),
         "scene": scene,
         "worker": _source("worker.js"),
+        "vertex": _source("splats.vert"),
+        "fragment": _source("splats.frag"),
         "script": scripts,
     }
     return re.sub(r"{{(\w+)}}", lambda found: values[found[1]], _source("index.html"))

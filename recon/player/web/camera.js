@@ -61,20 +61,9 @@ class OrbitCamera {
       return Math.abs(b - a) < 1e-5 ? b : a + share * (b - a);
     };
     const { now, goal } = this;
-    this.now = {
-      target: now.target.map((value, i) => mixed(value, goal.target[i])),
-      yaw: mixed(now.yaw, goal.yaw),
-      pitch: mixed(now.pitch, goal.pitch),
-      roll: mixed(now.roll, goal.roll),
-      distance: mixed(now.distance, goal.distance),
-      lens: mixed(now.lens, goal.lens),
-    };
+    now.target = now.target.map((value, i) => mixed(value, goal.target[i]));
+    for (const name of /** @type {const} */ (["yaw", "pitch", "roll", "distance", "lens"])) now[name] = mixed(now[name], goal[name]);
     return moved > 0;
-  }
-
-  /** Focal length on a canvas that contains the whole image. @param {number} width @param {number} height */
-  focal(width, height) {
-    return this.lens(width, height, 0).focal[0];
   }
 
   /** Focal lengths and principal point on a canvas that contains the whole image.
@@ -101,7 +90,7 @@ class OrbitCamera {
     const { right, up, back } = basis(now);
     const rotation = [...right, ...up.map((x) => -x), ...back.map((x) => -x)];
     const position = now.target.map((x, i) => x + now.distance * back[i]);
-    const translation = [0, 3, 6].map((row) => -rotation.slice(row, row + 3).reduce((sum, r, i) => sum + r * position[i], 0));
+    const translation = [0, 3, 6].map((row) => -dot(rotation.slice(row, row + 3), position));
     return { rotation, translation, ...this.lens(width, height, time) };
   }
 }
@@ -128,7 +117,6 @@ function poseOfCamera(camera, focus) {
   const yaw = straight ? Math.atan2(right[1], right[0]) : Math.atan2(back[0], -back[1]);
   const pitch = Math.asin(Math.min(1, Math.max(-1, back[2])));
   const level = basis({ yaw, pitch, roll: 0 });
-  const dot = (/** @type {number[]} */ a, /** @type {number[]} */ b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
   const roll = Math.atan2(dot(right, level.up), dot(right, level.right));
   const depth = dot(position.map((x, i) => x - focus[i]), back);
   const distance = depth > 1e-3 ? depth : 1;

@@ -5,7 +5,13 @@ const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
 const IDLE_MILLISECONDS = 3000;
 const POLL_MILLISECONDS = 1000;
 const ORBIT_STEP = Math.PI / 24;
-const PAPERS = ["auto", "#ffffff", "#c9c9c5", "#5b6064", "#101214"];
+/** @type {Record<string, string>} */
+const KEYS = {
+  " ": "play", k: "play", l: "repeat", b: "nextPaper", i: "home", f: "full", "?": "help", Escape: "close",
+  ArrowLeft: "previous", ArrowRight: "next", Home: "first", End: "last",
+  "+": "closer", "=": "closer", "-": "farther", "<": "slower", ">": "faster",
+  "Shift ArrowLeft": "left", "Shift ArrowRight": "right", "Shift ArrowUp": "up", "Shift ArrowDown": "down",
+};
 
 /** @template {HTMLElement} T @param {string} id @param {new () => T} kind @returns {T} */
 function element(id, kind) {
@@ -34,6 +40,32 @@ class Controls {
     /** @type {Map<number, PointerEvent>} */
     this.pointers = new Map();
     this.idleTimer = 0;
+    this.papers = [...document.querySelectorAll("#colors button")].filter((button) => button instanceof HTMLButtonElement);
+    const orbit = (/** @type {number} */ yaw, /** @type {number} */ pitch) => player.camera?.orbit(yaw * ORBIT_STEP, pitch * ORBIT_STEP);
+    /** @type {Record<string, () => void>} by the ids of buttons, or as `KEYS` names them */
+    this.actions = {
+      play: () => player.setPlaying(!player.playing),
+      speed: () => this.changeSpeed(1, true),
+      repeat: () => player.setPingPong(!player.pingPong),
+      paper: () => this.toggleColors(),
+      home: () => this.home(),
+      full: () => this.fullScreen(),
+      help: () => element("keys", HTMLDialogElement).showModal(),
+      previous: () => this.stepFrame(-1),
+      next: () => this.stepFrame(1),
+      first: () => player.seek(0),
+      last: () => player.seek(player.frames - 1),
+      closer: () => player.camera?.zoom(1 / 1.15),
+      farther: () => player.camera?.zoom(1.15),
+      slower: () => this.changeSpeed(-1),
+      faster: () => this.changeSpeed(1),
+      nextPaper: () => this.nextPaper(),
+      close: () => this.toggleColors(false),
+      left: () => orbit(-1, 0),
+      right: () => orbit(1, 0),
+      up: () => orbit(0, 1),
+      down: () => orbit(0, -1),
+    };
     player.onChange = () => this.update();
     this.connectButtons();
     this.connectPointers();
@@ -44,42 +76,20 @@ class Controls {
 
   connectButtons() {
     const { player } = this;
-    /** @type {Record<string, () => void>} */
-    const actions = {
-      play: () => player.setPlaying(!player.playing),
-      speed: () => this.changeSpeed(1, true),
-      repeat: () => player.setPingPong(!player.pingPong),
-      paper: () => this.toggleColors(),
-      home: () => this.home(),
-      full: () => this.fullScreen(),
-      help: () => this.help(),
-    };
-    for (const [id, action] of Object.entries(actions)) element(id, HTMLButtonElement).addEventListener("click", action);
+    for (const button of document.querySelectorAll("#controls button")) button.addEventListener("click", this.actions[button.id]);
     element("full", HTMLElement).hidden = !document.fullscreenEnabled;
     this.slider.addEventListener("input", () => {
       const share = Number(this.slider.value); // before the pause shows the old time
       player.setPlaying(false);
       player.seek(share * (player.frames - 1));
     });
-    const colors = element("colors", HTMLElement);
-    for (const paper of PAPERS) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.dataset.paper = paper;
-      button.title = paper === "auto" ? "Like the page" : paper;
-      button.textContent = paper === "auto" ? "auto" : "";
-      if (paper !== "auto") button.style.background = paper;
+    for (const button of this.papers) {
+      const { paper = "" } = button.dataset;
+      button.style.background = paper === "auto" ? "" : paper;
       button.addEventListener("click", () => this.setPaper(paper));
-      colors.append(button);
     }
-    const own = document.createElement("label");
-    own.title = "Another color";
-    const input = document.createElement("input");
-    input.type = "color";
-    input.setAttribute("aria-label", "Another color");
-    input.addEventListener("input", () => this.setPaper(input.value));
-    own.append(input);
-    colors.append(own);
+    const own = element("own", HTMLInputElement);
+    own.addEventListener("input", () => this.setPaper(own.value));
   }
 
   connectPointers() {
@@ -109,7 +119,7 @@ class Controls {
     const { camera, canvas } = this.player;
     if (!before || !camera) return;
     const [dx, dy] = [event.clientX - before.clientX, event.clientY - before.clientY];
-    const focal = camera.focal(canvas.clientWidth, canvas.clientHeight);
+    const [focal] = camera.lens(canvas.clientWidth, canvas.clientHeight, 0).focal;
     const other = [...this.pointers].find(([id]) => id !== event.pointerId)?.[1];
     if (other) {
       const span = (/** @type {PointerEvent} */ p) => Math.hypot(p.clientX - other.clientX, p.clientY - other.clientY) || 1;
@@ -128,37 +138,10 @@ class Controls {
   key(event) {
     const { player } = this;
     if (event.altKey || event.ctrlKey || event.metaKey || element("keys", HTMLDialogElement).open) return;
-    const onButton = event.target instanceof HTMLButtonElement;
-    /** @type {Record<string, () => void>} */
-    const plain = {
-      ArrowLeft: () => this.stepFrame(-1),
-      ArrowRight: () => this.stepFrame(1),
-      Home: () => player.seek(0),
-      End: () => player.seek(player.frames - 1),
-      "+": () => player.camera?.zoom(1 / 1.15),
-      "=": () => player.camera?.zoom(1 / 1.15),
-      "-": () => player.camera?.zoom(1.15),
-      "<": () => this.changeSpeed(-1),
-      ">": () => this.changeSpeed(1),
-      k: () => player.setPlaying(!player.playing),
-      l: () => player.setPingPong(!player.pingPong),
-      b: () => this.setPaper(PAPERS[(PAPERS.indexOf(this.paper) + 1) % PAPERS.length]),
-      i: () => this.home(),
-      f: () => this.fullScreen(),
-      "?": () => this.help(),
-      Escape: () => this.toggleColors(false),
-    };
-    /** @type {Record<string, () => void>} */
-    const turns = {
-      ArrowLeft: () => player.camera?.orbit(-ORBIT_STEP, 0),
-      ArrowRight: () => player.camera?.orbit(ORBIT_STEP, 0),
-      ArrowUp: () => player.camera?.orbit(0, ORBIT_STEP),
-      ArrowDown: () => player.camera?.orbit(0, -ORBIT_STEP),
-    };
-    if (!onButton) plain[" "] = plain.k; // a focused button answers the space bar itself
     const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const action = (event.shiftKey && turns[name]) || plain[name];
-    if (!action) return;
+    const onButton = event.target instanceof HTMLButtonElement; // which answers the space bar itself
+    const action = this.actions[(event.shiftKey && KEYS[`Shift ${name}`]) || KEYS[name]];
+    if (!action || (onButton && name === " ")) return;
     event.preventDefault();
     action();
     player.invalidate();
@@ -190,8 +173,9 @@ class Controls {
     else await document.documentElement.requestFullscreen?.().catch(() => {}); // refused, e.g. in a frame
   }
 
-  help() {
-    element("keys", HTMLDialogElement).showModal();
+  nextPaper() {
+    const names = this.papers.map((button) => button.dataset.paper ?? "");
+    this.setPaper(names[(names.indexOf(this.paper) + 1) % names.length]);
   }
 
   /** @param {boolean} [open] */
@@ -208,9 +192,7 @@ class Controls {
     const color = paper === "auto" ? page : paper;
     this.player.background = [1, 3, 5].map((i) => Number.parseInt(color.slice(i, i + 2), 16) / 255);
     element("swatch", HTMLElement).style.background = color;
-    for (const button of element("colors", HTMLElement).querySelectorAll("button")) {
-      button.setAttribute("aria-pressed", String(button.dataset.paper === paper));
-    }
+    for (const button of this.papers) button.setAttribute("aria-pressed", String(button.dataset.paper === paper));
     this.player.invalidate();
   }
 

@@ -27,7 +27,7 @@ function boneMotions(set, times, time) {
   for (let k = 0; k < bones; k++) {
     const q = mixedQuat(rotations, 4 * (left * bones + k), 4 * (right * bones + k), weight);
     if (k === 0) for (let j = 0; j < 4; j++) first[j] = q[j];
-    if (dot4(q, first) < 0) for (let j = 0; j < 4; j++) q[j] = -q[j]; // so that they can be averaged
+    if (dot(q, first) < 0) for (let j = 0; j < 4; j++) q[j] = -q[j]; // so that they can be averaged
     const R = rotationMatrix(q);
     for (let row = 0; row < 3; row++) {
       const a = translations[3 * (left * bones + k) + row];
@@ -50,13 +50,13 @@ function mixedQuat(values, a, b, weight) {
   const p = normalized([values[a], values[a + 1], values[a + 2], values[a + 3]]);
   if (weight === 0) return p;
   const q = normalized([values[b], values[b + 1], values[b + 2], values[b + 3]]);
-  const sign = dot4(p, q) < 0 ? -1 : 1;
+  const sign = dot(p, q) < 0 ? -1 : 1;
   return normalized(p.map((x, j) => x + weight * (sign * q[j] - x)));
 }
 
 /** @param {number[]} p @param {number[]} q */
-function dot4(p, q) {
-  return p[0] * q[0] + p[1] * q[1] + p[2] * q[2] + p[3] * q[3];
+function dot(p, q) {
+  return p.reduce((sum, x, i) => sum + x * q[i], 0);
 }
 
 /** @param {number[]} v */

@@ -5,6 +5,8 @@ const MAX_PIXEL_RATIO = 2;
 const SLOW_MILLISECONDS = 40; // a frame that takes longer is drawn with fewer pixels while it moves
 const SMALLEST_SCALE = 0.5;
 
+/** @typedef {{id: number, scene: Scene, set: SplatSet}} Picture */
+
 class Player {
   /** @param {HTMLCanvasElement} canvas @param {string} workerSource @param {(error: Error) => void} onFailure */
   constructor(canvas, workerSource, onFailure) {
@@ -31,10 +33,10 @@ class Player {
     this.sorts = 0; // finished sorts, and the milliseconds of the last one
     this.sortMilliseconds = 0;
     this.drawn = 0;
-    /** @type {{id: number, set: SplatSet | null}} */
-    this.shown = { id: 0, set: null };
-    this.wanted = this.shown;
-    this.shownScene = this.scene;
+    /** @type {Picture | null} */
+    this.wanted = null; // what the worker has
+    /** @type {Picture | null} */
+    this.shown = null; // what the graphics unit has
     this.sets = 0; // given to the worker
     this.sorting = false;
     this.sortedKey = "";
@@ -58,7 +60,6 @@ class Player {
       this.camera = new OrbitCamera(header.camera, header.focus, header.source);
       this.background = header.background;
     }
-    this.wanted = { id: 0, set: null };
     this.elapsed = Math.min(position, header.times.length - 1);
     this.invalidate();
     this.onChange();
@@ -119,12 +120,6 @@ class Player {
     });
   }
 
-  /** Draw the current state and read it back. @returns {Uint8Array} RGBA, the first row on top */
-  pixels() {
-    this.draw();
-    return this.renderer.pixels();
-  }
-
   /** @param {number} now milliseconds */
   tick(now) {
     this.pending = 0;
@@ -174,54 +169,44 @@ class Player {
   /** Ask the worker for the order of the current view, unless it is busy.
    * @param {Scene} scene @param {OrbitCamera} camera @returns {boolean} whether the picture is up to date */
   requestSort(scene, camera) {
-    const sets = scene.sets;
-    const index = scene.header.kind === "frames" ? Math.min(sets.length - 1, Math.round(this.position)) : 0;
-    if (this.wanted.set !== sets[index]) {
-      this.wanted = { id: ++this.sets, set: sets[index] };
-      this.sendSet(sets[index], this.wanted.id);
+    const set = scene.sets[scene.header.kind === "frames" ? Math.min(scene.sets.length - 1, Math.round(this.position)) : 0];
+    if (this.wanted?.set !== set) {
+      this.wanted = { id: ++this.sets, scene, set };
+      const { means, joints, weights } = set.arrays;
+      const [low, high] = set.ranges.means;
+      const step = low.map((x, i) => (high[i] - x) / 65535);
+      this.worker.postMessage({ kind: "load", scene: this.sets, means, joints, weights, count: set.count, low, step });
     }
     const view = camera.view(this.canvas.width, this.canvas.height, this.time);
     const row = [...view.rotation.slice(6), view.translation[2]];
     const key = `${this.wanted.id} ${this.time} ${row}`;
-    if (key === this.sortedKey && !this.sorting) return this.shown === this.wanted;
     if (this.sorting) return false;
+    if (key === this.sortedKey) return this.shown === this.wanted;
     this.sorting = true;
     this.sortedKey = key;
-    const motion = this.motion(scene, sets[index]);
-    if (this.order.length !== sets[index].count) this.order = new Uint32Array(sets[index].count);
+    if (this.order.length !== set.count) this.order = new Uint32Array(set.count);
     /** @type {SortMessage} */
-    const message = { kind: "sort", scene: this.wanted.id, row, order: this.order, ...motion };
+    const message = { kind: "sort", scene: this.wanted.id, row, order: this.order, ...this.motion(scene, set) };
     this.worker.postMessage(message, [this.order.buffer]);
     return false;
   }
 
-  /** Give the worker the Gaussians of a set. @param {SplatSet} set @param {number} id */
-  sendSet(set, id) {
-    const { means, joints, weights } = set.arrays;
-    const [low, high] = set.ranges.means;
-    const step = low.map((x, i) => (high[i] - x) / 65535);
-    this.worker.postMessage({ kind: "load", scene: id, means, joints, weights, count: set.count, low, step });
-  }
-
   /** @param {SortedMessage} message */
   sorted(message) {
+    const { wanted } = this;
     this.sorting = false;
     this.sorts++;
     this.sortMilliseconds = message.milliseconds;
     this.order = message.order;
-    if (message.scene === this.wanted.id && this.scene !== null && this.wanted.set !== null) {
-      if (this.shown !== this.wanted) {
-        try {
-          this.renderer.setScene(this.scene, this.wanted.set);
-        } catch (error) {
-          this.onFailure(/** @type {Error} */ (error));
-        }
-        this.shown = this.wanted;
-        this.shownScene = this.scene;
-      }
-      this.renderer.setOrder(message.order);
-    }
     this.invalidate();
+    if (message.scene !== wanted?.id) return;
+    try {
+      if (this.shown !== wanted) this.renderer.setScene(wanted.scene, wanted.set);
+      this.shown = wanted;
+      this.renderer.setOrder(message.order);
+    } catch (error) {
+      this.onFailure(/** @type {Error} */ (error));
+    }
   }
 
   /** Motion of a set at the current time. @param {Scene} scene @param {SplatSet} set
@@ -235,10 +220,9 @@ class Player {
   }
 
   draw() {
-    const { camera, shownScene } = this;
-    const { set } = this.shown;
-    if (camera === null || shownScene === null || set === null) return;
-    const { left, right, weight, motions } = this.motion(shownScene, set);
+    const { camera, shown } = this;
+    if (camera === null || shown === null) return;
+    const { left, right, weight, motions } = this.motion(shown.scene, shown.set);
     this.renderer.setMotion(left, right, weight, motions);
     this.renderer.draw(camera.view(this.canvas.width, this.canvas.height, this.time), this.background);
     this.drawn++;
@@ -247,7 +231,7 @@ class Player {
   /** Upload everything again after the browser gave the graphics unit back. */
   restore() {
     this.renderer = new Renderer(this.canvas);
-    this.wanted = { id: 0, set: null };
+    this.wanted = null;
     this.invalidate();
   }
 }

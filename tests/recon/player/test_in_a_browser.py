@@ -18,6 +18,20 @@ SIZE = 128
 POSITION = "player.position"
 
 
+# Draws, and reads the canvas back, the first row on top: RGBA in base64.
+PIXELS = """(() => {
+  player.draw();
+  const { gl, canvas } = player.renderer;
+  const [width, height] = [canvas.width, canvas.height];
+  const rows = Array.from({ length: height }, (_, y) => {
+    const row = new Uint8Array(4 * width);
+    gl.readPixels(0, height - 1 - y, width, 1, gl.RGBA, gl.UNSIGNED_BYTE, row);
+    return String.fromCharCode(...row);
+  });
+  return btoa(rows.join(""));
+})()"""
+
+
 def opened(browser: Browser, scene: Scene, folder: Path, **metrics) -> None:
     """Export a scene, open the page and pause it."""
     export(scene, folder, ["html"])
@@ -30,7 +44,7 @@ def opened(browser: Browser, scene: Scene, folder: Path, **metrics) -> None:
 def picture(browser: Browser, time: float) -> np.ndarray:
     """What the player draws at a time over white, in [0, 1], [H, W, 3]."""
     browser.evaluate(f"player.background = [1, 1, 1]; player.seekTime({time}); player.settled()")
-    data = browser.evaluate("btoa(String.fromCharCode(...player.pixels()))")
+    data = browser.evaluate(PIXELS)
     rgba = np.frombuffer(base64.b64decode(data), np.uint8).reshape(SIZE, SIZE, 4)
     return rgba[..., :3] / 255
 
