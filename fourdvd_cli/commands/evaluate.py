@@ -45,7 +45,7 @@ def evaluate(
         typer.Argument(
             metavar="A...",
             help="A scene, a grid, one video or folder of images per view in the order of views, "
-            "a folder of these, or of one PLY per frame.",
+            "a folder of these, or of one PLY, GLB or OBJ per frame.",
             show_default="the runs of --table",
         ),
     ] = None,
@@ -79,21 +79,22 @@ def evaluate(
         ),
     ] = None,
     axes: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--axes",
             metavar="NAME",
-            help="Axes of PLY files: y-down, y-up or z-up.",
+            help="Axes of PLY files and meshes: y-down, y-up or z-up.",
+            show_default="y-down for PLY files, y-up for meshes",
             rich_help_panel=INPUT,
         ),
-    ] = "y-down",
+    ] = None,
     scale: Annotated[
         float,
         typer.Option(
             "--scale",
             metavar="FACTOR",
             min=1e-6,
-            help="Enlarge the world of PLY files by this factor.",
+            help="Enlarge the world of PLY files and meshes by this factor.",
             rich_help_panel=INPUT,
         ),
     ] = 1.0,
@@ -145,7 +146,7 @@ def evaluate(
         raise typer.BadParameter(f"expected {', '.join(FILTERS)}", param_hint="--resize")
     if (table is None) == (not paths or against is None):
         raise typer.BadParameter("expected A and --against B, or only --table TOML")
-    if axes not in AXES:
+    if axes is not None and axes not in AXES:
         raise typer.BadParameter(f"expected {', '.join(AXES)}", param_hint="--axes")
     if table is not None:
         _table(table, output, overwrite, (weights, device, fvd), json, quiet)

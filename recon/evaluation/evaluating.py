@@ -8,7 +8,6 @@ Letters: V views, T frames, H × W pixels.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from recon.devices import resolve_device
 from recon.errors import GridError, InputError
 from recon.evaluation.consistent4d import NOTE, PREFIX, read_consistent4d
 from recon.evaluation.matching import matching_frames, matching_image
+from recon.evaluation.mesh_sequence import SUFFIXES, mesh_files_of, mesh_renderings
 from recon.evaluation.ply_sequence import ply_files_of, ply_renderings
 from recon.evaluation.results import Evaluation, ImageMetrics
 from recon.grid import Camera, Grid, grid_from_views, read_grid
@@ -44,7 +44,7 @@ FILTERS = {
 }
 """Pillow's resampling filters by name; they filter when images become smaller."""
 
-_log = logging.getLogger(__name__)
+_NO_CLIPS = (*IMAGE_SUFFIXES, ".ply", *SUFFIXES)
 
 
 def evaluate(
@@ -54,7 +54,7 @@ def evaluate(
     *,
     metrics: Sequence[str | Metric] = BASIC,
     resize: str | None = None,
-    axes: str = "y-down",
+    axes: str | None = None,
     scale: float = 1.0,
     on_step: OnStep = ignore_progress,
 ) -> Evaluation:
@@ -72,8 +72,9 @@ def evaluate(
         metrics: metrics, or the names of those without weights (`recon.metrics.catalog`).
         resize: filter with which images of another size are resized, a key of `FILTERS`; None:
             they are refused.
-        axes: axes of PLY files, see `recon.exporters.conventions`.
-        scale: size of the truth's world relative to that of PLY files.
+        axes: axes of PLY files and meshes, see `recon.exporters.conventions`; None: "y-down" for
+            PLY files, "y-up" for meshes.
+        scale: size of the truth's world relative to that of PLY files and meshes.
         on_step: called after each image.
 
     Raises:
@@ -90,10 +91,15 @@ def evaluate(
         found = evaluate_scene(scene, truth, device, metrics=opened, on_step=on_step)
         return replace(found, notes=(*notes, *found.notes))
     truth, assumed = _read_truth(against)
-    if len(paths) == 1 and (files := ply_files_of(first)):
-        images = ply_renderings(files, truth, axes, scale, resolve_device(device))
+    if len(paths) == 1 and (files := ply_files_of(first) or mesh_files_of(first)):
+        are_gaussians = files[0].suffix == ".ply"
+        axes = axes or ("y-down" if are_gaussians else "y-up")
+        if are_gaussians:
+            images = ply_renderings(files, truth, axes, scale, resolve_device(device))
+        else:
+            images = mesh_renderings(files, truth, axes, scale)
         found = evaluate_images(images, truth, metrics=opened, on_step=on_step)
-        placed = f"the PLY files were read with the axes {axes} and the scale {scale:g}"
+        placed = f"the files were read with the axes {axes} and the scale {scale:g}"
         return replace(found, notes=(*assumed, placed, *found.notes))
     if _are_clips(paths):
         grid, notes = _grid_of_clips(paths, truth)
@@ -315,7 +321,7 @@ def _views_of(paths: list[Path]) -> list[Path]:
     if len(paths) > 1 or not folder.is_dir() or any(folder.glob("*.json")) or is_scene(folder):
         return paths
     clips = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    if not clips or any(path.suffix.lower() in (*IMAGE_SUFFIXES, ".ply") for path in clips):
+    if not clips or any(path.suffix.lower() in _NO_CLIPS for path in clips):
         return paths
     return sorted(clips, key=by_numbers)
 

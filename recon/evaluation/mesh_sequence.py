@@ -1,0 +1,112 @@
+"""A sequence of meshes, one GLB or OBJ per frame, as DreamGaussian4D and ActionMesh write it.
+
+The files are ordered by the numbers in their names; each may have its own topology. They are drawn
+unlit, with their texture or the colors of their vertices; a mesh without either is gray. Several
+textured meshes in a file are drawn with the colors that their textures have at the vertices.
+Letters: P vertices, F triangles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+
+from recon.errors import InputError
+from recon.exporters.conventions import rotation_to
+from recon.exporters.verification import render_mesh
+from recon.grid import Grid
+from recon.media import by_numbers
+from recon.mesh.animated_mesh import AnimatedMesh
+
+SUFFIXES = (".glb", ".obj")
+
+
+def mesh_files_of(folder: Path) -> list[Path]:
+    """Return the meshes of a folder in the order of their numbers; empty if there are none."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    return sorted(found, key=by_numbers)
+
+
+def read_mesh_frame(path: Path, axes: str, scale: float) -> AnimatedMesh:
+    """Read one file as a mesh of one frame in our world.
+
+    Args:
+        path: a GLB or OBJ file.
+        axes: axes of the file, see `recon.exporters.conventions`.
+        scale: size of our world relative to the file's, positive.
+
+    Raises:
+        InputError: the file cannot be read, has no triangles, or values that are not finite.
+    """
+    try:
+        parts = trimesh.load_scene(path).dump()
+    except Exception as error:  # its parsers raise whatever they meet
+        raise InputError(f"{path}: expected a mesh ({error})") from error
+    meshes = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+    if not meshes:
+        raise InputError(f"{path}: expected a mesh with triangles, found none")
+    vertices = np.concatenate([mesh.vertices for mesh in meshes]).astype(np.float64)
+    if not np.isfinite(vertices).all():
+        raise InputError(f"{path}: the mesh has vertices that are not finite")
+    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
+    faces = np.concatenate([m.faces + start for m, start in zip(meshes, starts, strict=True)])
+    positions = scale * vertices @ rotation_to(axes).numpy()  # the inverse, for points as rows
+    uv, texture = _texture(meshes[0]) if len(meshes) == 1 else (None, None)
+    colors = np.concatenate([_vertex_colors(mesh) for mesh in meshes]) if texture is None else None
+    unlit = np.zeros_like(positions)  # normals, which are not used
+    return AnimatedMesh(positions[None], unlit[None], positions, unlit, faces, colors, uv, texture)
+
+
+def mesh_renderings(
+    files: list[Path], truth: Grid, axes: str = "y-up", scale: float = 1.0
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield index, rgb over white and alpha of the renderings for all images of the truth.
+
+    Args:
+        files: one file per frame of the truth, or fewer, for its first frames.
+        truth: the ground truth.
+        axes: see `read_mesh_frame`.
+        scale: see `read_mesh_frame`.
+
+    Raises:
+        InputError: there are more files than frames, or one cannot be read.
+    """
+    if len(files) > truth.T:
+        raise InputError(
+            f"{files[0].parent}: expected one mesh for each of the {truth.T} frames of the truth, "
+            f"found {len(files)}"
+        )
+    for frame, path in enumerate(files):
+        mesh = read_mesh_frame(path, axes, scale)
+        for index in truth.at_frame(frame):
+            camera = truth.camera_of(index)
+            white, black = (render_mesh(mesh, 0, camera, [tone] * 3) for tone in (1.0, 0.0))
+            yield int(index), white, 1 - (white - black)[..., 0].clip(0, 1)
+
+
+def _texture(mesh: trimesh.Trimesh) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Texture coordinates from the upper left corner [P, 2], and the texture, if there is one."""
+    visual = mesh.visual
+    material = getattr(visual, "material", None)
+    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+    uv = getattr(visual, "uv", None)
+    if image is None or uv is None:
+        return None, None
+    texture = np.asarray(image.convert("RGB"))
+    return np.column_stack([uv[:, 0], 1 - uv[:, 1]]), texture
+
+
+def _vertex_colors(mesh: trimesh.Trimesh) -> np.ndarray:
+    """Colors of the vertices in [0, 1], [P, 3]; gray where the file has none."""
+    visual: Any = mesh.visual
+    if hasattr(visual, "to_color"):  # of a texture
+        visual = visual.to_color()
+    if visual is None or not visual.defined:
+        return np.full((len(mesh.vertices), 3), 0.5)
+    return np.asarray(visual.vertex_colors)[:, :3] / 255
