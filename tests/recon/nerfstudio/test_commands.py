@@ -294,6 +294,7 @@ def test_a_checkpoint_of_other_settings_is_refused(trained: Path, work: Path):
     assert "settings.iterations was 300, is now 301" in outcome.output
 
 
+@pytest.mark.filterwarnings("ignore")  # those of the packages that nerfstudio imports
 def test_nerfstudios_own_dataparsers_read_our_grids(work: Path):
     from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
     from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
