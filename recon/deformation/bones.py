@@ -9,12 +9,11 @@ determine the motion well, and evaluating it takes two small matrix products.
 Letters: N Gaussians, K bones, T fitted times; c centers of the bones, R and q their rotations, t
 their translations. Frame: world. View-dependent colors are not rotated.
 
-The blending has two implementations with one signature: plain PyTorch and the CPU kernel.
+The numbers are in `recon.deformation.skinning`.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -23,16 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recon.deformation.interface import Deformation, restore_state
-from recon.deformation.poses import Pose, align_quats, ascending, continued, pose_at
+from recon.deformation.poses import Pose, ascending, bracket, continued, pose_at
+from recon.deformation.skinning import blend_bones, bone_motions, neighbor_gap
 from recon.errors import SceneError
 from recon.gaussians import Gaussians
-from recon.native.library import built, kernels
-from recon.rotations import (
-    matrices_to_quats,
-    multiply_quats,
-    quats_to_matrices,
-    rigid_motion,
-)
+from recon.rotations import matrices_to_quats, multiply_quats, rigid_motion
 
 BONES = 24
 NEIGHBORS = 4  # nearest bones to which the regularization ties a bone
@@ -102,17 +96,20 @@ class BoneDeformation(Deformation):
 
     def forward(self, gaussians: Gaussians, time: float) -> Gaussians:
         """Move the Gaussians to `time`, which is clamped to the range of the fitted times."""
-        translations, quats = self.pose(time)
-        quats = align_quats(quats, quats[:1])  # so that they can be averaged
-        rotations = quats_to_matrices(quats)
-        offsets = self.centres + translations - (rotations @ self.centres[..., None])[..., 0]
-        motions = torch.cat([rotations.flatten(1), offsets, quats], dim=1)
+        motions = bone_motions(self.centres, *self._parameters_at(time))
         means, quats = blend_bones(self.logits, motions, gaussians.means, gaussians.quats)
         return gaussians._replace(means=means, quats=quats)
 
     def pose(self, time: float) -> Pose:
         """Return the motions of the K bones at `time`, about their centers."""
         return pose_at(self.times, self.translations, self.rotations, time)
+
+    def _parameters_at(self, time: float) -> Pose:
+        """Return the pose at `time`, with quaternions of any length."""
+        index, weight = bracket(self.times, time)
+        if weight > 0:
+            return self.pose(time)
+        return Pose(self.translations[index], self.rotations[index])
 
     @torch.no_grad()
     def begin_time(self, index: int, neighbor: int, before: int | None) -> None:
@@ -147,12 +144,8 @@ class BoneDeformation(Deformation):
         """
         if len(self.centres) < 2:
             return self.centres.new_zeros(())
-        translations, quats = self.pose(time)
-        moved = self.centres + translations
-        edges = self.centres[self.neighbors] - self.centres[:, None]  # [K, k, 3]
-        predicted = moved[:, None] + edges @ quats_to_matrices(quats).transpose(1, 2)
-        gaps = (predicted - moved[self.neighbors]).square().sum(-1)
-        return self.rigidity * (gaps + 1e-8).sqrt().mean()
+        gap = neighbor_gap(self.centres, *self._parameters_at(time), self.neighbors)
+        return self.rigidity * gap
 
     @torch.no_grad()
     def change_world(self, scale: float, offset: Tensor) -> None:
@@ -210,65 +203,3 @@ def cluster_centers(points: Tensor, count: int, rounds: int = 10) -> Tensor:
         members = torch.bincount(nearest, minlength=count).to(points)[:, None]
         centers = torch.where(members > 0, sums / members.clamp_min(1), centers)
     return centers
-
-
-def blend_bones(
-    logits: Tensor, motions: Tensor, means: Tensor, quats: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Blend rigid motions with softmax weights.
-
-    Float32 tensors on the CPU use the compiled kernel if it was built, others the reference.
-
-    Args:
-        logits: logits of the weights, [N, K].
-        motions: motions of the bones, [K, 16]: rotation matrix by rows (9), offset (3), the same
-            rotation as a quaternion wxyz (4) whose sign agrees among the bones.
-        means: canonical means in world units, [N, 3].
-        quats: canonical rotations, wxyz, any length, [N, 4].
-
-    Returns:
-        Moved means [N, 3] and rotations [N, 4]; differentiable in all arguments.
-    """
-    on_cpu = means.device.type == "cpu" and means.dtype == torch.float32 and built()
-    function = blend_bones_cpu if on_cpu else blend_bones_reference
-    return function(logits, motions, means, quats)
-
-
-def blend_bones_reference(
-    logits: Tensor, motions: Tensor, means: Tensor, quats: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Compute `blend_bones` in plain PyTorch."""
-    blended = F.softmax(logits, dim=1) @ motions
-    moved = (blended[:, :9].view(-1, 3, 3) @ means[:, :, None])[..., 0] + blended[:, 9:12]
-    return moved, multiply_quats(F.normalize(blended[:, 12:], dim=-1), quats)
-
-
-def blend_bones_cpu(
-    logits: Tensor, motions: Tensor, means: Tensor, quats: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Compute `blend_bones` with the compiled kernel; float32 tensors on the CPU."""
-    return _BlendBones.apply(logits, motions, means, quats)
-
-
-class _BlendBones(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Tensor):
-        inputs = tuple(tensor.detach().contiguous() for tensor in inputs)
-        logits, _, means, quats = inputs
-        results = torch.empty_like(means), torch.empty_like(quats)
-        _call_kernel("blend_bones", logits, *inputs, *results)
-        ctx.save_for_backward(*inputs)
-        return results
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor):
-        inputs = ctx.saved_tensors
-        results = tuple(torch.empty_like(tensor) for tensor in inputs)
-        outer = (gradient.contiguous() for gradient in gradients)
-        _call_kernel("blend_bones_gradient", inputs[0], *inputs, *outer, *results)
-        return results
-
-
-def _call_kernel(name: str, logits: Tensor, *tensors: Tensor) -> None:
-    pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors)
-    kernels().function(name)(*logits.shape, *pointers)

@@ -25,6 +25,7 @@ LIBRARY = Path(__file__).resolve().parent / f"fourdvd_kernels{SUFFIX}"
 KERNELS = (
     "rasterize.cpp",
     "image_loss.cpp",
+    "bone_motions.cpp",
     "bone_blending.cpp",
     "adam.cpp",
     "mesh_render.cpp",

@@ -15,7 +15,7 @@ from recon.devices import usable_threads
 from recon.errors import BackendError
 from recon.native.build import LIBRARY, variants
 
-INTERFACE = 4  # counts changes of the kernels' structures and arguments
+INTERFACE = 5  # counts changes of the kernels' structures and arguments
 
 
 class Kernels:
@@ -57,7 +57,7 @@ class Kernels:
 
 def built() -> bool:
     """Return whether the library was compiled."""
-    return LIBRARY.exists()
+    return kernels.cache_info().currsize > 0 or LIBRARY.exists()
 
 
 @functools.cache
