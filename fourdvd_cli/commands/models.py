@@ -19,7 +19,7 @@ from generation.weights.catalogue import (
     published,
     published_model,
 )
-from generation.weights.metric_files import MetricModel, metric_models
+from generation.weights.metric_catalogue import MetricModel, metric_models
 
 if TYPE_CHECKING:
     from generation.weights.metric_files import MetricCheck

@@ -11,7 +11,8 @@ from generation.metrics.fvd import FORMULAS, Formula, Fvd, VideoImages
 from generation.metrics.i3d import load_i3d
 from generation.metrics.lpips import PerceptualDistance, load_lpips
 from generation.metrics.st_lpips import find_st_lpips, load_st_lpips
-from generation.weights.metric_files import FoundFile, check_metric_files, metric_models
+from generation.weights.metric_catalogue import metric_models
+from generation.weights.metric_files import FoundFile, check_metric_files
 from generation.weights.verify import file_sha256
 from recon.errors import InputError
 from recon.metrics.catalog import METRICS, check_names

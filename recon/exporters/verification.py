@@ -45,7 +45,7 @@ from recon.mesh.animated_mesh import AnimatedMesh
 from recon.mesh.skeleton import rigid_inverse
 from recon.mesh.surface import evenly_spaced
 from recon.mesh.texture import sample_texture
-from recon.metrics import psnr
+from recon.metrics.image import psnr
 from recon.rasterizers.mesh import camera_points, rasterize_mesh
 from recon.rendering import render_gaussians
 from recon.scene import Scene

@@ -6,14 +6,3 @@ flip.py        FLIP, NVIDIA's difference of images shown in alternation
 catalog.py     names of all metrics, also of those of `generation.metrics` that need weights
 interface.py   what a metric of images or videos implements
 """
-
-from recon.metrics.image import (
-    MAX_PSNR,
-    SILHOUETTE,
-    bounding_box,
-    psnr,
-    silhouette_iou,
-    ssim,
-)
-
-__all__ = ["MAX_PSNR", "SILHOUETTE", "bounding_box", "psnr", "silhouette_iou", "ssim"]

@@ -28,7 +28,7 @@ from generation.surface_layers import SurfaceLayers
 from recon.grid import Grid, read_grid
 from recon.grid.grid import composite
 from recon.media import write_png
-from recon.metrics import psnr, silhouette_iou, ssim
+from recon.metrics.image import psnr, silhouette_iou, ssim
 from tests.benchmarks import harness
 from tests.benchmarks.novel_views import resized
 

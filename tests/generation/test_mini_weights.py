@@ -12,7 +12,7 @@ from generation.weights.catalogue import BRANCH_FILE, CASCADE_FILES, LORA_FILE
 from generation.weights.model_weights import open_cascade_files, open_trained
 from generation.weights.store import bundled_folder
 from recon.grid import Grid, read_grid
-from recon.metrics import psnr, ssim
+from recon.metrics.image import psnr, ssim
 from tests.benchmarks.novel_views import copied, resized, whole_clip
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "robot"

@@ -7,7 +7,7 @@ from huggingface_hub import constants
 from generation.models.patch_autoencoder import PatchAutoencoderConfig
 from generation.weights.catalogue import bundled, expected_shapes, published
 from generation.weights.files import save_weights
-from generation.weights.metric_files import metric_models
+from generation.weights.metric_catalogue import metric_models
 from tests.generation.lift.tiny_lift import tiny_network, write_lift
 from tests.generation.tiny_trained import write_trained_cascade
 from tests.generation.weights.published_files import write_hollow

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from generation.weights.metric_catalogue import metric_models
 from generation.weights.metric_files import (
     check_metric_files,
     fetch_metric_files,
     find_metric_files,
     git_blob,
     list_metric_files,
-    metric_models,
     torch_cache,
     verify_metrics,
 )

@@ -17,7 +17,7 @@ from recon.grid import Grid, grid_from_views, orbit_camera
 from recon.grid.orientation import rotated, rotation_from_up
 from recon.grid.writing import write_posed_images
 from recon.media import write_png, write_video
-from recon.metrics import psnr
+from recon.metrics.image import psnr
 from recon.metrics.interface import VideoScore
 from recon.rendering import render_gaussians
 from recon.scene import Scene

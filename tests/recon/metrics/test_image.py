@@ -7,7 +7,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from recon.errors import InputError
-from recon.metrics import MAX_PSNR, bounding_box, psnr, silhouette_iou, ssim
+from recon.metrics.image import MAX_PSNR, bounding_box, psnr, silhouette_iou, ssim
 
 
 def noisy(rng, image, sigma=0.1):

@@ -9,7 +9,7 @@ import pytest
 
 from recon.exporters.folder import export
 from recon.grid.source_camera import SourceCamera
-from recon.metrics import psnr
+from recon.metrics.image import psnr
 from recon.scene import Scene
 from tests.recon.player.browser import Browser
 from tests.recon.player.conftest import make_scene

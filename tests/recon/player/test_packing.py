@@ -7,7 +7,7 @@ import torch
 
 from recon.errors import InputError, SceneError
 from recon.grid.source_camera import source_camera_to_json
-from recon.metrics import psnr
+from recon.metrics.image import psnr
 from recon.player import packing
 from recon.player.packing import pack_frames, pack_scene, scene_setting, unpack
 from recon.rendering import render_gaussians
