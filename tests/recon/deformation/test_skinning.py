@@ -44,8 +44,8 @@ def results_and_gradients(function: Callable, inputs: tuple[Tensor, ...]) -> lis
     leaves = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
     results = function(*leaves)
     results = results if isinstance(results, tuple) else (results,)
-    mixture = sum((x * random_tensor(*x.shape, seed=9).to(x)).sum() for x in results)
-    mixture.backward()
+    mixed = [(x * random_tensor(*x.shape, seed=9).to(x)).sum() for x in results]
+    torch.stack(mixed).sum().backward()
     gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
     return [*(x.detach() for x in results), *gradients]
 
