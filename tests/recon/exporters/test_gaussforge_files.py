@@ -118,7 +118,9 @@ def test_spz_is_read_as_specified():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"none", tiny_spz(4), gzip.compress(b"NGSP"), tiny_spz()[:-9]]
+    "data",
+    [b"", b"none", tiny_spz(4), gzip.compress(b"NGSP"), tiny_spz()[:-9]],
+    ids=["empty", "text", "another-version", "only-a-name", "truncated"],
 )
 def test_other_data_is_not_read_as_spz(data: bytes):
     with pytest.raises(InputError, match="SPZ"):
