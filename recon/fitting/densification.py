@@ -13,7 +13,7 @@ that belongs to one Gaussian.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,17 +28,17 @@ SPLIT_SHRINKAGE = 1.6
 
 
 class GaussianRows(NamedTuple):
-    """All parameters with one row per Gaussian, and the optimizer that owns them.
+    """All parameters with one row per Gaussian, and their moments.
 
     Attributes:
         canonical: the fields of `Gaussians` by name.
         motion: parameters of the deformation, [N, ...] each.
-        optimizer: an Adam over all of them.
+        moments: `Adam.state` of an optimizer over all of them.
     """
 
     canonical: dict[str, nn.Parameter]
     motion: Sequence[nn.Parameter]
-    optimizer: torch.optim.Optimizer
+    moments: Mapping[Tensor, dict[str, Tensor]]
 
     @property
     def gaussians(self) -> Gaussians:
@@ -47,11 +47,11 @@ class GaussianRows(NamedTuple):
 
     def reindex(self, rows: Tensor, fresh: Tensor) -> None:
         """Rearrange the rows of all parameters and their moments, see the function `reindex`."""
-        reindex([*self.canonical.values(), *self.motion], self.optimizer, rows, fresh)
+        reindex([*self.canonical.values(), *self.motion], self.moments, rows, fresh)
 
     @torch.no_grad()
     def assign(self, **values: Tensor) -> None:
-        """Overwrite canonical parameters by name, keeping the optimizer's moments."""
+        """Overwrite canonical parameters by name, keeping their moments."""
         for name, value in values.items():
             self.canonical[name].copy_(value)
 
@@ -108,7 +108,7 @@ class DensificationPolicy:
         """Add, move and remove Gaussians, in place.
 
         Args:
-            rows: the parameters and their optimizer.
+            rows: the parameters and their moments.
             statistics: running statistics of `observe`; changed in place.
             limits: limits of the step.
             generator: source of randomness, on the CPU.
@@ -194,7 +194,7 @@ class GrowAndPrune(DensificationPolicy):
 @torch.no_grad()
 def reindex(
     parameters: Sequence[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    moments: Mapping[Tensor, dict[str, Tensor]],
     rows: Tensor,
     fresh: Tensor,
 ) -> None:
@@ -202,12 +202,12 @@ def reindex(
 
     Args:
         parameters: all parameters with one row per Gaussian; they stay the same objects.
-        optimizer: an Adam over them.
+        moments: `Adam.state` of an optimizer over them.
         rows: indices of old rows, [N']; N' may differ from N.
         fresh: whether a new row starts with zero moments, bool, [N'].
     """
     for parameter in parameters:
-        state = optimizer.state.get(parameter, {})
+        state = moments.get(parameter, {})
         parameter.data = parameter.data[rows]
         parameter.grad = None
         for key in ("exp_avg", "exp_avg_sq"):

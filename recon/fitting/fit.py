@@ -218,7 +218,7 @@ class Fit:
         loss, rendering = self._image_loss(level, images, moved, backgrounds, probe)
         stiffness = self.schedule.stiffness(self.iteration, frame)
         motion_loss = stiffness * self.deformation.regularization(self.gaussians, time)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         return ForwardPass(batch, level, moved, rendering, loss, motion_loss, probe)
 
     def end_step(self, forward: ForwardPass) -> Step:
@@ -251,7 +251,7 @@ class Fit:
         deformation = T_world_normal.deformation(self.deformation).requires_grad_(False)
         return T_world_normal.gaussians(gaussians), deformation
 
-    def new_optimizer(self, old: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer:
+    def new_optimizer(self, old: Adam | None = None) -> Adam:
         """Make an Adam over all parameters; the Gaussians keep their moments from `old`."""
         rates = self.config.learning_rates
         groups = [
@@ -441,7 +441,9 @@ class Fit:
         due = (self.iteration + 1) % policy.every == 0
         if not due or self.schedule.progress(self.iteration) >= policy.stop_after:
             return
-        rows = GaussianRows(self.parameters, self.deformation.gaussian_parameters(), self.optimizer)
+        rows = GaussianRows(
+            self.parameters, self.deformation.gaussian_parameters(), self.optimizer.state
+        )
         limits = Limits(self.schedule.max_gaussians(self.iteration), OBJECT_RADIUS)
         policy.step(rows, self.statistics, limits, self.generator)
         self.deformation.refresh(self.gaussians)

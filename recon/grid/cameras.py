@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,12 @@ class Camera:
     width: int
     height: int
 
-    @property
+    @cached_property
     def viewmat(self) -> np.ndarray:
         """World-to-camera matrix, OpenCV axes, as rasterizers expect it, float64, [4, 4]."""
-        return np.linalg.inv(self.T_world_camera @ OPENGL_FROM_OPENCV)
+        inverse = np.linalg.inv(self.T_world_camera @ OPENGL_FROM_OPENCV)
+        inverse.flags.writeable = False  # shared by all who ask
+        return inverse
 
     @property
     def K(self) -> np.ndarray:

@@ -208,7 +208,7 @@ def test_a_reindexed_gaussian_follows_the_bones_that_it_followed():
     rows = torch.tensor([5, 5, 0, 39, 17])
     optimizer = torch.optim.Adam(module.parameters())
     expected = module(gaussians, 0.7).means[rows]
-    reindex(module.gaussian_parameters(), optimizer, rows, torch.zeros(5, dtype=torch.bool))
+    reindex(module.gaussian_parameters(), optimizer.state, rows, torch.zeros(5, dtype=torch.bool))
     moved = module(gaussians.map(lambda tensor: tensor[rows]), 0.7)
     torch.testing.assert_close(moved.means, expected)
 

@@ -88,7 +88,7 @@ def test_rows_moments_and_the_deformation_stay_in_step():
     rows = torch.tensor([3, 3, 0, 11, 7])
     fresh = torch.tensor([False, True, False, True, False])
     objects = [id(tensor) for tensor in owned]
-    reindex(owned, optimizer, rows, fresh)
+    reindex(owned, optimizer.state, rows, fresh)
     assert [id(tensor) for tensor in owned] == objects
     for tensor, old, moment in zip(owned, before, moments, strict=True):
         assert torch.equal(tensor, old[rows])
@@ -103,7 +103,7 @@ def test_a_step_after_reindexing_is_the_step_of_the_former_rows():
     plain, optimizer, _ = fitted()
     moved, other, _ = fitted()
     rows = torch.arange(12).flip(0)
-    reindex(moved, other, rows, torch.zeros(12, dtype=torch.bool))
+    reindex(moved, other.state, rows, torch.zeros(12, dtype=torch.bool))
     for owned, adam in ((plain, optimizer), (moved, other)):
         adam.zero_grad()
         torch.stack([tensor.square().sum() for tensor in owned]).sum().backward()
@@ -114,7 +114,7 @@ def test_a_step_after_reindexing_is_the_step_of_the_former_rows():
 
 def test_parameters_without_moments_are_reindexed_too():
     tensor = nn.Parameter(torch.arange(4.0))
-    reindex([tensor], torch.optim.Adam([tensor]), torch.tensor([2, 2]), torch.tensor([True, False]))
+    reindex([tensor], {}, torch.tensor([2, 2]), torch.tensor([True, False]))
     assert tensor.tolist() == [2.0, 2.0]
 
 
