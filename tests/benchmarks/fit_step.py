@@ -112,7 +112,7 @@ class Iteration:
                 level.boxes[images], torch.ones(len(images)), self.config.loss_weights,
             )  # fmt: skip
         with watch("backward"):
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             (loss.total + penalty).backward()
         with watch("optimizer"):
             self.optimizer.step()
