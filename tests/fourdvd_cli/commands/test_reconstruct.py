@@ -109,7 +109,8 @@ def test_a_fit_without_kernels_warns_and_says_what_to_do(
         "fitting.reconstruction",
         "rasterizers.dispatch",
         "losses",
-        "deformation.bones",
+        "deformation.skinning",
+        "fitting.adam",
     ):
         monkeypatch.setattr(f"recon.{module}.built", lambda: False)
     outcome = fourdvd("reconstruct", tiny_grid_folder, "-o", tmp_path / "scene")
