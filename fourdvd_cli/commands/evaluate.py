@@ -144,7 +144,7 @@ def evaluate(
     console.configure(quiet, verbose)
     if resize is not None and resize not in FILTERS:
         raise typer.BadParameter(f"expected {', '.join(FILTERS)}", param_hint="--resize")
-    if (table is None) == (not paths or against is None):
+    if {bool(paths), against is not None} != {table is None}:
         raise typer.BadParameter("expected A and --against B, or only --table TOML")
     if axes is not None and axes not in AXES:
         raise typer.BadParameter(f"expected {', '.join(AXES)}", param_hint="--axes")

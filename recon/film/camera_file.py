@@ -81,7 +81,8 @@ def _read_object(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_bytes())  # bytes, whose encoding it detects
     except FileNotFoundError as error:
         raise InputError(
-            "expected orbit, swing, fixed, fixed:VIEW or a camera file, found no such file", path
+            "expected orbit, swing, fixed, fixed:VIEW, source or a camera file, found no such file",
+            path,
         ) from error
     except (ValueError, RecursionError, IsADirectoryError) as error:
         raise InputError(f"cannot be read as JSON ({error})", path) from error

@@ -8,6 +8,7 @@ Letters: V views, n frames of a clip, T selected frames, H × W pixels.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recon.errors import GridError
+from recon.errors import GridError, InputError
 from recon.grid.cut_out import warn_of_background
 from recon.grid.grid import Grid, grid_from_views
 from recon.grid.orientation import rotated, rotation_of_grid
@@ -88,7 +89,10 @@ def open_clips(paths: Sequence[str | Path], source_fps: float | None = None) -> 
 
     Raises:
         GridError: there are none, or one cannot be read.
+        InputError: the rate is not above 0.
     """
+    if source_fps is not None and not 0 < source_fps < math.inf:
+        raise InputError(f"expected a source frame rate above 0, found {source_fps:g}")
     if not paths:
         raise GridError("expected at least one video or folder of images, found none")
     given = [Path(path) for path in paths]

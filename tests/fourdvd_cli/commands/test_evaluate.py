@@ -149,3 +149,4 @@ def test_a_table_is_printed_and_written(fourdvd, tiny_grid_folder, tmp_path):
     }  # fmt: skip
     assert fourdvd("evaluate", "--table", runs, "-o", tmp_path / "table").exit_code == 1
     assert fourdvd("evaluate").exit_code == 2
+    assert fourdvd("evaluate", tiny_grid_folder, "--table", runs).exit_code == 2

@@ -83,6 +83,13 @@ def test_a_folder_of_all_views_is_refused_with_what_to_give(fourdvd, tiny_grid_f
     assert f"{parent}/*" in outcome.stderr
 
 
+@pytest.mark.parametrize("rate", ["0", "-3", "nan"])
+def test_a_rate_that_is_none_is_refused(fourdvd, tiny_grid_folder, tmp_path, rate):
+    views = sorted((tiny_grid_folder / "images").iterdir())
+    outcome = fourdvd("grid", *views, "-o", tmp_path / "grid", "--source-fps", rate)
+    assert outcome.exit_code == 3 and "frame rate above 0" in outcome.stderr
+
+
 def test_the_rate_of_folders_can_be_stated(fourdvd, tiny_grid_folder, tmp_path):
     views = sorted((tiny_grid_folder / "images").iterdir())
     arguments = ["grid", *views, "-o", tmp_path / "grid", "--source-fps", 30]
