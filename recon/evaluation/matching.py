@@ -5,6 +5,9 @@ Letters: T true frames, n frames of a clip.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 import numpy as np
 
 from recon.errors import InputError
@@ -86,3 +89,25 @@ def matching_frames(
     at = truth.times * (T - 1) / truth.fps
     indices = np.clip(np.rint(at * fps).astype(int), 0, n - 1)
     return indices, f"{name} has {n} frames, the truth {T}: matched by time, the nearest frame"
+
+
+def matching_files(
+    files: Sequence[Path], truth: Grid, kind: str
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield each file of a sequence with the indices of the true images of its frame.
+
+    Args:
+        files: one file per frame of the truth, or fewer, for its first frames.
+        truth: the ground truth.
+        kind: what a file is, for messages.
+
+    Raises:
+        InputError: there are more files than frames.
+    """
+    if len(files) > truth.T:
+        raise InputError(
+            f"{files[0].parent}: expected one {kind} for each of the {truth.T} frames of the "
+            f"truth, found {len(files)}"
+        )
+    for frame, path in enumerate(files):
+        yield path, truth.at_frame(frame)

@@ -16,6 +16,7 @@ import numpy as np
 import trimesh
 
 from recon.errors import InputError
+from recon.evaluation.matching import matching_files
 from recon.exporters.conventions import rotation_to
 from recon.exporters.verification import render_mesh
 from recon.grid import Grid
@@ -77,14 +78,9 @@ def mesh_renderings(
     Raises:
         InputError: there are more files than frames, or one cannot be read.
     """
-    if len(files) > truth.T:
-        raise InputError(
-            f"{files[0].parent}: expected one mesh for each of the {truth.T} frames of the truth, "
-            f"found {len(files)}"
-        )
-    for frame, path in enumerate(files):
+    for path, indices in matching_files(files, truth, "mesh"):
         mesh = read_mesh_frame(path, axes, scale)
-        for index in truth.at_frame(frame):
+        for index in indices:
             camera = truth.camera_of(index)
             white, black = (render_mesh(mesh, 0, camera, [tone] * 3) for tone in (1.0, 0.0))
             yield int(index), white, 1 - (white - black)[..., 0].clip(0, 1)

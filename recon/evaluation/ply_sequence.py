@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from recon.errors import InputError
+from recon.evaluation.matching import matching_files
 from recon.exporters.conventions import rotate_gaussians, rotation_to
 from recon.exporters.ply import gaussians_from_ply
 from recon.gaussians import Gaussians
@@ -67,14 +68,9 @@ def ply_renderings(
     Raises:
         InputError: there are more files than frames, or one cannot be read.
     """
-    if len(files) > truth.T:
-        raise InputError(
-            f"{files[0].parent}: expected one PLY for each of the {truth.T} frames of the truth, "
-            f"found {len(files)}"
-        )
-    for frame, path in enumerate(files):
+    for path, indices in matching_files(files, truth, "PLY"):
         gaussians = read_ply_frame(path, axes, scale).map(lambda tensor: tensor.to(device))
-        for index in truth.at_frame(frame):
+        for index in indices:
             with torch.no_grad():
                 drawn = render_gaussians(gaussians, [truth.camera_of(index)])
             yield int(index), drawn.rgb[0].clamp(0, 1).cpu().numpy(), drawn.alpha[0].cpu().numpy()

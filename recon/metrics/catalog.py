@@ -53,7 +53,7 @@ METRICS = {
     "fvd": MetricInfo("FVD", False, 1, weights=True, of_videos=True),
 }
 BASIC = ("psnr", "ssim", "iou")
-"""What a fit reports, and what `recon.evaluate` computes unless it is told otherwise."""
+"""What a fit reports, and what `recon.evaluate` computes by default."""
 
 
 def has_flip() -> bool:
