@@ -14,7 +14,7 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -114,11 +114,13 @@ class RunBatch:
         """
         with sole_writer(self.folder):
             tasks = self._tasks(sources)
-            rows = self._finished(tasks)
+            known = {} if self.overwrite else read_rows(self.folder / MANIFEST)
+            rows = self._finished(tasks, known)
             waiting = [task for task in tasks if task.name not in rows]
             before, counts = len(rows), Counter[ClipStatus]()
             with closing(self._process(waiting)) as results:
-                for row in results:
+                for result in results:
+                    row = _continued(result, known.get(result.name))
                     append_row(self.folder / MANIFEST, row)
                     rows[row.name] = row
                     counts[row.status] += 1
@@ -137,9 +139,10 @@ class RunBatch:
     def _for_input(self, source: Path) -> ChainSettings:
         return self.settings if is_clip(source) else replace(self.settings, generation=None)
 
-    def _finished(self, tasks: Sequence[ClipTask]) -> dict[str, ClipRow]:
+    def _finished(
+        self, tasks: Sequence[ClipTask], known: Mapping[str, ClipRow]
+    ) -> dict[str, ClipRow]:
         """Return the rows of finished inputs; check that the folders of the others are free."""
-        known = read_rows(self.folder / MANIFEST)
         begun = self.folder.is_dir() and any(self.folder.glob(f"*/{RECORD}"))
         if not known and not begun:  # neither rows, nor runs whose rows a crash prevented
             check_output(self.folder, self.overwrite)
@@ -235,6 +238,13 @@ def run_clip(task: ClipTask) -> ClipRow:
 def _is_done(row: ClipRow, task: ClipTask) -> bool:
     same = is_final(row, task.source, task.settings_json)
     return same and (row.status is ClipStatus.REJECTED or task.folder.is_dir())
+
+
+def _continued(row: ClipRow, earlier: ClipRow | None) -> ClipRow:
+    """Add the warnings of an earlier run of the same input, whose finished steps were kept."""
+    if earlier is None or earlier.input != row.input:
+        return row
+    return replace(row, warnings=tuple(dict.fromkeys((*earlier.warnings, *row.warnings))))
 
 
 def new_row(task: ClipTask) -> ClipRow:

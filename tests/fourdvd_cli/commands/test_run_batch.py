@@ -16,7 +16,7 @@ import pytest
 from fourdvd_cli.commands import run_batch, run_chain
 from fourdvd_cli.commands.run_batch import MANIFEST, ClipTask, RunBatch, run_clip
 from fourdvd_cli.commands.run_chain import ChainSettings
-from fourdvd_cli.commands.run_manifest import ClipRow, ClipStatus, read_rows
+from fourdvd_cli.commands.run_manifest import ClipRow, ClipStatus, append_row, read_rows
 from generation.curation.jobs.executor import Backlog, Completed, completed, perform
 from recon.errors import OutputError
 from recon.fitting.config import fit_config
@@ -107,6 +107,18 @@ def test_another_format_is_added_to_finished_runs(fourdvd, here, grids, tmp_path
     assert fourdvd("run", *grids, "-o", out, *OPTIONS, "--format", "splat").exit_code == 0
     assert files(out / "first" / "scene") == scenes
     assert (out / "last" / "export" / "splat").is_dir()
+
+
+def test_warnings_of_kept_steps_stay_when_a_format_is_added(fourdvd, here, grids, tmp_path):
+    out = tmp_path / "out"
+    fourdvd("run", *grids, "-o", out, *OPTIONS)
+    before = read_rows(out / MANIFEST)
+    for row in before.values():
+        append_row(out / MANIFEST, replace(row, warnings=("view 2 disagrees",)))
+    assert fourdvd("run", *grids, "-o", out, *OPTIONS, "--format", "splat").exit_code == 0
+    after = read_rows(out / MANIFEST)
+    assert all(after[name].warnings[0] == "view 2 disagrees" for name in before)
+    assert all(after[name].settings != row.settings for name, row in before.items())
 
 
 def test_other_settings_are_refused_before_any_work(fourdvd, here, grids, tmp_path):
