@@ -67,9 +67,15 @@ def say_reasons(refused: Iterable[tuple[str, str, str | None]]) -> None:
         say(f"{status}: {name}: {reason}")
 
 
-def counted(counts: Mapping[Any, float]) -> str:
-    """Format counts by status; those that are 0 are left out."""
-    return ", ".join(f"{count:.0f} {status}" for status, count in counts.items() if count)
+def counted(counts: Mapping[Any, float], from_before: int = 0) -> str:
+    """Format counts by status; those that are 0 are left out.
+
+    Args:
+        counts: number of parts of a batch by status.
+        from_before: how many of all parts an earlier command had done.
+    """
+    text = ", ".join(f"{count:.0f} {status}" for status, count in counts.items() if count)
+    return f"{text} ({from_before} by an earlier command)" if from_before else text
 
 
 def show_error(message: str, hint: str | None = None) -> None:

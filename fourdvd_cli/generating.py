@@ -35,7 +35,7 @@ def prepare(
 
     square, plan = prepare(load_clip(video, **clip_options), settings)
     for warning in square.warnings:
-        console.say(f"warning: {warning}")
+        console.warn(warning)
     return square, plan
 
 
@@ -76,7 +76,7 @@ def show_cost(pipeline: Pipeline[Any], clip: SquareClip) -> None:
     console.say(f"about {_duration(cost.seconds)} and {_memory(memory)} on {settings.device}")
     if settings.device == "cuda" and memory > (free := torch.cuda.mem_get_info()[0]):
         advice = "a smaller --size" if settings.low_memory else "--low-memory"
-        console.say(f"warning: only {free / GIB:.0f} GiB of GPU memory are free; try {advice}")
+        console.warn(f"only {free / GIB:.0f} GiB of GPU memory are free; try {advice}")
 
 
 def dry_run_lines(report: dict[str, Any]) -> list[str]:

@@ -251,6 +251,15 @@ SourceFpsOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+RecenterOption = Annotated[
+    bool,
+    typer.Option(
+        "--recenter",
+        help="Crop around the object in each frame, for objects that move across the image; their "
+        "exports can have root motion.",
+        rich_help_panel=INPUT,
+    ),
+]
 SeedOption = Annotated[
     int,
     typer.Option(

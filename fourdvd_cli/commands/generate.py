@@ -24,6 +24,7 @@ from fourdvd_cli.options import (
     OverwriteOption,
     Precision,
     QuietOption,
+    RecenterOption,
     SeedOption,
     SourceFpsOption,
     StepsOption,
@@ -134,14 +135,7 @@ def generate(
         ),
     ] = None,
     source_fps: SourceFpsOption = None,
-    recenter: Annotated[
-        bool,
-        typer.Option(
-            "--recenter",
-            help="Crop around the object in each frame, for objects that move across the image.",
-            rich_help_panel=INPUT,
-        ),
-    ] = False,
+    recenter: RecenterOption = False,
     remove_background: Annotated[
         bool,
         typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from fourdvd_cli.options import (
     QualityOption,
     QuietOption,
     RayOption,
+    RecenterOption,
     SeedOption,
     ShDegreeOption,
     SkipMissingOption,
@@ -76,6 +78,7 @@ def run(
     motion: MotionOption = None,
     sh_degree: ShDegreeOption = 0,
     source_fps: SourceFpsOption = None,
+    recenter: RecenterOption = False,
     up: UpOption = Up.auto,
     skip_missing: SkipMissingOption = False,
     device: DeviceOption = Device.auto,
@@ -125,6 +128,8 @@ def run(
         )
     elif source_fps is not None:
         raise typer.BadParameter("a grid states its own times", param_hint="--source-fps")
+    elif recenter:
+        raise typer.BadParameter("the images of a grid are cut already", param_hint="--recenter")
     fit = {
         "quality": quality.value,
         "motion": motion and motion.value,
@@ -136,21 +141,34 @@ def run(
         fit["device"] = _on_workers(device, ray) or resolve_device(device.value)
     names = tuple(name.value for name in formats or (Format.html, Format.ply, Format.glb))
     folder = weights and weights.absolute()
-    settings = ChainSettings(names, fit, generation, folder, source_fps, up.value, skip_missing)
+    settings = ChainSettings(
+        names, fit, generation, folder, source_fps, recenter, up.value, skip_missing
+    )
     if not is_batch:
         run_chain(sources[0], output, settings, overwrite=overwrite, quiet=quiet)
         return
-    from fourdvd_cli.commands.run_batch import RunBatch
+    from fourdvd_cli.commands.run_batch import MANIFEST, RunBatch
 
     batch = RunBatch(output, settings, workers, threads, ray, overwrite)
     with console.progress("inputs", quiet) as report:
         result = batch.run(
-            sources, lambda state: report(state.step, state.steps, console.counted(state.metrics))
+            sources,
+            lambda state: report(state.step, state.steps, console.counted(state.metrics)),
+            _show_warnings,
         )
     console.say_reasons((row.status, row.input, row.reason) for row in result.refused)
-    before = f"{result.from_before} of them in earlier runs"
-    console.say(f"{output}: {console.counted(result.counts)}; {before}")
+    console.say(f"{output}: {console.counted(result.counts, result.from_before)}")
+    if result.warnings:
+        warned, manifest = len(result.warnings), output / MANIFEST
+        total = sum(result.warnings.values())
+        console.say(f"warnings about {warned} of the inputs, {total} in all, are in {manifest}")
     result.require_finished()
+
+
+def _show_warnings(name: str, warnings: Sequence[str]) -> None:
+    """Print what is doubtful about the result of one of several inputs."""
+    for warning in warnings:
+        console.warn(f"{name}: {warning}")
 
 
 def _on_workers(device: Device, ray: str | None) -> str | None:

@@ -14,7 +14,7 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from fourdvd_cli.commands.run_chain import RECORD, ChainSettings, check_run, run_chain
-from fourdvd_cli.commands.run_manifest import ClipRow, ClipStatus, append_row, is_final, read_rows
+from fourdvd_cli.commands.run_manifest import (
+    ClipRow,
+    ClipStatus,
+    append_row,
+    is_final,
+    last_change,
+    read_rows,
+)
 from fourdvd_cli.errors import failure_of
 from generation.clip.reading import is_clip
 from generation.curation.assets.files import unique_names
@@ -57,6 +64,11 @@ class BatchResult:
         """Number of inputs by status."""
         counts = Counter(row.status for row in self.rows)
         return {status: counts[status] for status in ClipStatus}
+
+    @property
+    def warnings(self) -> dict[str, int]:
+        """Number of warnings of each input that has some, by its name."""
+        return {row.name: len(row.warnings) for row in self.rows if row.warnings}
 
     @property
     def refused(self) -> list[ClipRow]:
@@ -99,12 +111,18 @@ class RunBatch:
     ray: str | None = None
     overwrite: bool = False
 
-    def run(self, sources: Sequence[Path], on_step: OnStep = ignore_progress) -> BatchResult:
+    def run(
+        self,
+        sources: Sequence[Path],
+        on_step: OnStep = ignore_progress,
+        on_warnings: Callable[[str, Sequence[str]], None] = lambda name, warnings: None,
+    ) -> BatchResult:
         """Run the inputs that are not finished yet.
 
         Args:
             sources: videos, GIFs, images, folders of frames, or grids.
             on_step: called after each input, with the counts by status as metrics.
+            on_warnings: called after each input with its name and the warnings of this run.
 
         Raises:
             OutputExistsError: the folder of an input contains anything else.
@@ -120,6 +138,7 @@ class RunBatch:
             before, counts = len(rows), Counter[ClipStatus]()
             with closing(self._process(waiting)) as results:
                 for result in results:
+                    on_warnings(result.name, result.warnings)
                     row = _continued(result, known.get(result.name))
                     append_row(self.folder / MANIFEST, row)
                     rows[row.name] = row
@@ -210,7 +229,7 @@ class ClipTask:
         generation = None if settings.generation is None else asdict(settings.generation)
         return {
             "formats": settings.formats, "fit": settings.fit, "generation": generation,
-            "up": settings.up, "skip_missing": settings.skip_missing,
+            **settings.reading,
         }  # fmt: skip
 
 
@@ -230,7 +249,8 @@ def run_clip(task: ClipTask) -> ClipRow:
             if failure is None:
                 raise  # a bug: the executor reports its place
             status = ClipStatus.REJECTED if failure.exit_code == NOT_VALID else ClipStatus.FAILED
-            row = replace(row, status=status, reason=failure.message)
+            reason = failure.message.removeprefix(f"{task.source}: ")  # the row names it already
+            row = replace(row, status=status, reason=reason)
     seconds = round(time.monotonic() - began, 3)
     return replace(row, seconds=seconds, warnings=tuple(warnings))
 
@@ -249,7 +269,13 @@ def _continued(row: ClipRow, earlier: ClipRow | None) -> ClipRow:
 
 def new_row(task: ClipTask) -> ClipRow:
     """Return the row of an input before its run, with the status failed."""
-    return ClipRow(task.name, ClipStatus.FAILED, str(task.source), settings=task.settings_json)
+    return ClipRow(
+        task.name,
+        ClipStatus.FAILED,
+        str(task.source),
+        settings=task.settings_json,
+        input_changed=last_change(task.source),
+    )
 
 
 @lru_cache(maxsize=1)

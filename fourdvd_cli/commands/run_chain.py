@@ -47,6 +47,7 @@ class ChainSettings:
         generation: settings of the generation; None if the input is a grid.
         weights_folder: folder that is searched first for weights.
         source_fps: frames per second of a video; None: see `generation.load_clip`.
+        recenter: whether the squares of a video follow the object, see `generation.load_clip`.
         up: see `recon.grid.read_grid`.
         skip_missing: see `recon.grid.read_grid`.
     """
@@ -56,8 +57,17 @@ class ChainSettings:
     generation: GenerateSettings | None = None
     weights_folder: Path | None = None
     source_fps: float | None = None
+    recenter: bool = False
     up: str = "auto"
     skip_missing: bool = False
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the input is read: what of the settings applies to a grid, or to a video."""
+        if self.generation is None:
+            return {"up": self.up, "skip_missing": self.skip_missing}
+        rate = {} if self.source_fps is None else {"source_fps": self.source_fps}
+        return rate | ({"recenter": True} if self.recenter else {})
 
 
 OpenPipeline = Callable[[GenerateSettings, Path | None], Pipeline[Any]]
@@ -153,12 +163,13 @@ def _make_grid(
     quiet: bool,
 ) -> None:
     if settings.generation is None:
-        splits = read_splits(source, up=settings.up, skip_missing=settings.skip_missing)
+        _check_exists(source)
+        splits = read_splits(source, **settings.reading)
         _write(run, folder)  # not earlier: an invalid input leaves no folder
         _write_splits(splits, folder / "grid")
         return
     with interrupts.stop_request() as should_stop:
-        clip, _ = generating.prepare(source, settings.generation, source_fps=settings.source_fps)
+        clip, _ = generating.prepare(source, settings.generation, **settings.reading)
         pipeline = open_networks(settings.generation, settings.weights_folder)
         _write(run, folder)  # not earlier: an invalid input or missing weights leave no folder
         generating.generate(
@@ -199,14 +210,12 @@ def _begin(source: Path, folder: Path, settings: ChainSettings, overwrite: bool)
     """Return the run to resume, or a new one that is not written yet."""
     generation = settings.generation
     chosen = None if generation is None else {"model": generation.model, "steps": generation.steps}
-    reading: dict[str, Any] = {"up": settings.up, "skip_missing": settings.skip_missing}
-    if generation is not None:
-        reading = {} if settings.source_fps is None else {"source_fps": settings.source_fps}
-    wanted = Run(str(source.resolve()), settings.fit, chosen, reading)
+    wanted = Run(str(source.resolve()), settings.fit, chosen, settings.reading)
     record = folder / RECORD
     if record.is_file() and not overwrite:
         found = _read(record)
         if replace(found, formats=[], stages=[], seconds={}) != wanted:
+            _check_exists(source)
             raise OutputExistsError(
                 folder,
                 f"it contains a run of {found.input} with "
@@ -216,6 +225,11 @@ def _begin(source: Path, folder: Path, settings: ChainSettings, overwrite: bool)
         return found
     check_output(folder, overwrite)
     return wanted
+
+
+def _check_exists(source: Path) -> None:
+    if not source.exists():
+        raise InputError("no such file or folder", source)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from generation.curation.json_lines import append_line, json_line, read_lines
 
 
 class ClipStatus(StrEnum):
-    """Result of a run; rejected is final, failed may be temporary."""
+    """Result of a run; rejected holds until the input changes, failed may be temporary."""
 
     FINISHED = "finished"
     REJECTED = "rejected"
@@ -38,6 +38,7 @@ class ClipRow:
         reason: why it was rejected or failed.
         warnings: what is doubtful about the result.
         settings: JSON object of the settings, to detect outdated rows.
+        input_changed: when the input last changed, see `last_change`.
     """
 
     name: str
@@ -50,11 +51,26 @@ class ClipRow:
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    input_changed: float | None = None
+
+
+def last_change(source: Path) -> float | None:
+    """Return when a file, or a folder with all that is in it, last changed.
+
+    Returns:
+        POSIX time in seconds; None if there is no such file or folder.
+    """
+    if not source.exists():
+        return None
+    inside = source.rglob("*") if source.is_dir() else ()
+    return max(path.lstat().st_mtime for path in (source.resolve(), *inside))
 
 
 def is_final(row: ClipRow, source: Path, settings: Mapping[str, Any]) -> bool:
-    """Return whether an input was finished or rejected with the same settings."""
+    """Return whether an input was finished, or rejected as it is, with the same settings."""
     if row.status is ClipStatus.FAILED or row.input != str(source):
+        return False
+    if row.status is ClipStatus.REJECTED and row.input_changed != last_change(source):
         return False
     return row.settings == json.loads(json.dumps(settings))  # as written: tuples become lists
 

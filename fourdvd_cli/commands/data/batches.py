@@ -23,8 +23,7 @@ def run_batch(batch: AssetBatch, assets: Sequence[AnyAsset], json: bool, quiet: 
             assets, lambda state: report(state.step, state.steps, console.counted(state.metrics))
         )
     console.say_reasons((row.status, row.name, row.reason) for row in result.refused)
-    before = f"{result.from_before} of them in earlier runs"
-    console.say(f"{result.folder}: {console.counted(result.counts)}; {before}")
+    console.say(f"{result.folder}: {console.counted(result.counts, result.from_before)}")
     result.require_finished()
     if json:
         console.print_json(result.to_json())

@@ -131,10 +131,11 @@ def test_a_video_becomes_a_scene_with_the_default_model(
         write_png(tmp_path / "image.png", read_clip(clip_video, FrameSelection(1)).images[0])
         clip_video = tmp_path / "image.png"
     options = ["--weights", weights, "--device", "cpu", *SPLATS]
-    rate = ["--source-fps", 14] if frames > 1 else []
+    rate = ["--source-fps", 14, "--recenter"] if frames > 1 else []
     assert fourdvd("run", clip_video, "-o", out, *options, *rate)[:2] == (0, "")
-    if rate:
-        assert fourdvd("run", clip_video, "-o", out, *options).exit_code == 1
+    for fewer in (rate[:2], rate[2:]) if rate else ():
+        assert fourdvd("run", clip_video, "-o", out, *options, *fewer).exit_code == 1
+    assert record(out)["reading"] == ({"source_fps": 14, "recenter": True} if rate else {})
     grid = read_grid(out / "grid")
     assert (grid.V, grid.T, grid.height) == (4, frames, 64)
     assert grid.fps == pytest.approx(14 if rate else grid.fps)
@@ -207,6 +208,7 @@ def test_a_missing_or_empty_input_is_an_input_error(fourdvd, tmp_path, name):
     outcome = fourdvd("run", tmp_path / name, "-o", tmp_path / "out")
     assert outcome.exit_code == 3
     assert len(outcome.stderr.splitlines()) == 1
+    assert ("no such file" in outcome.stderr) is (name != "empty")
     assert not (tmp_path / "out").exists()
 
 
@@ -220,7 +222,8 @@ def test_a_broken_record_is_reported_on_one_line(fourdvd, tiny_grid_folder, tmp_
     assert "run.json" in outcome.stderr
 
 
-def test_a_rate_for_a_grid_is_wrong_usage(fourdvd, tiny_grid_folder, tmp_path):
-    outcome = fourdvd("run", tiny_grid_folder, "-o", tmp_path / "out", "--source-fps", 30)
+@pytest.mark.parametrize("option", [["--source-fps", 30], ["--recenter"]])
+def test_an_option_of_videos_is_wrong_usage_for_a_grid(fourdvd, tiny_grid_folder, tmp_path, option):
+    outcome = fourdvd("run", tiny_grid_folder, "-o", tmp_path / "out", *option)
     assert outcome.exit_code == 2
-    assert "--source-fps" in outcome.stderr
+    assert option[0] in outcome.stderr

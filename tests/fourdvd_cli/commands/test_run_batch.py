@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from fourdvd_cli import console
 from fourdvd_cli.commands import run_batch, run_chain
 from fourdvd_cli.commands.run_batch import MANIFEST, ClipTask, RunBatch, run_clip
 from fourdvd_cli.commands.run_chain import ChainSettings
@@ -79,7 +81,8 @@ def test_an_input_that_is_damaged_is_recorded_and_the_others_go_on(fourdvd, here
     assert {name: row.status for name, row in found.items()} == {
         "first": ClipStatus.FINISHED, "damaged": ClipStatus.REJECTED, "last": ClipStatus.FINISHED,
     }  # fmt: skip
-    assert "damaged.mp4" in str(found["damaged"].reason)
+    assert found["damaged"].reason
+    assert f"rejected: {grids[1]}: " in fourdvd("run", *grids, "-o", out, *OPTIONS[:-1]).stderr
     assert set(found["last"].steps) == {"grid", "scene", "export"}
     assert found["last"].seconds >= sum(found["last"].steps.values()) > 0
     assert {path.name for path in out.iterdir()} == {"first", "last", MANIFEST}
@@ -92,7 +95,7 @@ def test_a_second_batch_repeats_nothing_and_may_add_inputs(fourdvd, here, grids,
     before = files(out)
     outcome = fourdvd("run", *grids[:2], "-o", out, *OPTIONS[:-1])
     assert outcome.exit_code == 0
-    assert "2 of them in earlier runs" in outcome.stderr
+    assert "(2 by an earlier command)" in outcome.stderr
     assert files(out) == before
     assert len(here.made) == 1
     fourdvd("run", *grids, "-o", out, *OPTIONS)
@@ -119,6 +122,44 @@ def test_warnings_of_kept_steps_stay_when_a_format_is_added(fourdvd, here, grids
     after = read_rows(out / MANIFEST)
     assert all(after[name].warnings[0] == "view 2 disagrees" for name in before)
     assert all(after[name].settings != row.settings for name, row in before.items())
+
+
+def test_warnings_are_printed_with_the_name_of_their_input_and_counted(
+    fourdvd, here, grids, tmp_path, monkeypatch
+):
+    usual = run_chain.reconstruct_with_progress
+
+    def doubtful(grid, *arguments, **named):
+        if grid.parent.name == "last":
+            console.warn("view 2 disagrees")
+        return usual(grid, *arguments, **named)
+
+    monkeypatch.setattr(run_chain, "reconstruct_with_progress", doubtful)
+    arguments = ["run", *grids, "-o", tmp_path / "out", *OPTIONS[:-1], "--threads", 2]
+    printed = fourdvd(*arguments).stderr.splitlines()
+    found = rows(tmp_path / "out")
+    for name in ("first", "last"):
+        assert [f"warning: {name}: {text}" in printed for text in found[name].warnings]
+    assert printed.count("warning: last: view 2 disagrees") == 1
+    total = sum(len(row.warnings) for row in found.values())
+    assert f"warnings about 2 of the inputs, {total} in all" in printed[-1]
+    again = fourdvd(*arguments).stderr.splitlines()
+    assert again[-1] == printed[-1]
+    assert not [line for line in again if line.startswith("warning: ")]
+
+
+def test_a_rejected_input_is_tried_again_once_it_has_changed(fourdvd, here, grids, tmp_path):
+    out, missing = tmp_path / "out", tmp_path / "inputs" / "later"
+    fourdvd("run", grids[1], missing, "-o", out, *OPTIONS)
+    assert rows(out)["later"].reason == "no such file or folder"
+    before = (out / MANIFEST).read_text()
+    fourdvd("run", grids[1], missing, "-o", out, *OPTIONS)
+    assert (out / MANIFEST).read_text() == before
+    shutil.copytree(grids[0], missing)
+    grids[1].write_bytes(b"other damage")
+    fourdvd("run", grids[1], missing, "-o", out, *OPTIONS)
+    assert rows(out)["later"].status is ClipStatus.FINISHED
+    assert len((out / MANIFEST).read_text().splitlines()) == 4
 
 
 def test_other_settings_are_refused_before_any_work(fourdvd, here, grids, tmp_path):
@@ -197,7 +238,7 @@ def test_a_folder_with_other_files_is_refused_and_kept(fourdvd, here, grids, tmp
 def test_only_rejected_inputs_are_an_error(fourdvd, here, grids, tmp_path):
     outcome = fourdvd("run", grids[1], "-o", tmp_path / "out", *OPTIONS, "--workers", 1)
     assert outcome.exit_code == 3
-    assert "damaged.mp4" in outcome.stderr
+    assert outcome.stderr.count("damaged.mp4") == 1
 
 
 def test_a_run_on_a_gpu_reserves_one(here, grids, tmp_path):
