@@ -82,6 +82,7 @@ class Fvd:
     ):
         self.name = name
         self.formula: Formula = formula
+        self.of_sets = formula == "set"
         self._network, self._images, self._device = network.to(device), images, device
         self._lengths: tuple[int, ...] = ()
         self._settings = settings or {}
@@ -114,18 +115,31 @@ class Fvd:
         Raises:
             InputError: the images do not make videos of this kind.
         """
-        videos = list(videos_of(self.name, self._images.keys()))
+        features = self.features()
+        if self.of_sets:
+            return VideoScore(self.distance(*features), features=features)
+        distances = [pair_distance(*each) for each in zip(*features, strict=True)]
+        names = (name for name, _ in self._videos())
+        values = dict(zip(names, distances, strict=True))
+        return VideoScore(float(np.mean(distances)), values, features)
+
+    def features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the logits of the rated and the true videos, float32, [n, 400].
+
+        Raises:
+            InputError: the images do not make videos of this kind.
+        """
+        videos = self._videos()
         self._lengths = tuple(len(keys) for _, keys in videos)
-        features = np.stack([self._features(keys) for _, keys in videos], axis=1)
-        if self.formula == "set":
-            return VideoScore(set_distance(*features), features=(features[0], features[1]))
-        distances = [pair_distance(*each) for each in features.swapaxes(0, 1)]
-        names = (name for name, _ in videos)
-        return VideoScore(
-            float(np.mean(distances)),
-            dict(zip(names, distances, strict=True)),
-            (features[0], features[1]),
-        )
+        rated, true = np.stack([self._features(keys) for _, keys in videos], axis=1)
+        return rated, true
+
+    def distance(self, rated: np.ndarray, true: np.ndarray) -> float:
+        """Compute the Fréchet distance of two sets, see `frechet.set_distance`."""
+        return set_distance(rated, true)
+
+    def _videos(self) -> list[tuple[str, list[Key]]]:
+        return list(videos_of(self.name, self._images.keys()))
 
     def _features(self, keys: Sequence[Key]) -> np.ndarray:
         """Logits of the rated and the true video, float32, [2, 400]."""

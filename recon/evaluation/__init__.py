@@ -3,6 +3,7 @@
 evaluating.py   what is compared with what: scenes, grids, videos
 matching.py     which image belongs to which true one: cameras and times
 results.py      values of all images and videos, their means, and their JSON
+table.py        methods × objects; pooling.py: one distance of the videos of all objects
 """
 
 from recon.evaluation.evaluating import evaluate, evaluate_grid, evaluate_scene

@@ -11,6 +11,8 @@
     path = "runs/lift/{object}"
     seed = 0
 
+Metrics that are a distance of sets of videos (`--fvd set`) take the videos of all objects together
+and so have one value for each method.
 Letters: n objects.
 """
 
@@ -20,7 +22,7 @@ import csv
 import io
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,10 +31,11 @@ from scipy import stats
 
 from recon.errors import InputError
 from recon.evaluation.evaluating import evaluate
+from recon.evaluation.pooling import CollectedVideos, metrics_of_sets, pooled_distance
 from recon.evaluation.published import PUBLISHED, PublishedRow
 from recon.evaluation.results import Evaluation
 from recon.metrics.catalog import METRICS, check_names, default_names
-from recon.metrics.interface import Metric
+from recon.metrics.interface import Metric, VideoMetric
 from recon.progress import OnStep, Progress, ignore_progress
 
 CONFIDENCE = 0.95
@@ -73,17 +76,20 @@ class Runs(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """Mean over objects.
+    """Mean over objects, or the distance of the videos of all objects together.
 
     Attributes:
-        value: the mean.
-        half_width: half of the 95 % interval of the mean by Student's t; None for one object.
+        value: the mean or the distance.
+        half_width: half of the 95 % interval of the mean by Student's t; None for one object and
+            for a distance.
         n: number of objects with a value.
+        videos: number of videos of each side of a distance; None for a mean.
     """
 
     value: float
     half_width: float | None
     n: int
+    videos: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,13 +99,17 @@ class Table:
     Attributes:
         runs: what was evaluated.
         evaluations: by name of the method and of the object.
+        distances: of the videos of all objects together, by name of the method and of the metric.
     """
 
     runs: Runs
     evaluations: Mapping[str, Mapping[str, Evaluation]]
+    distances: Mapping[str, Mapping[str, Mean]] = field(default_factory=dict)
 
     def mean(self, method: str, metric: str) -> Mean | None:
-        """Return the mean of a metric over objects; None if no object has a value."""
+        """Return the mean of a metric over objects, or its distance; None if it has no value."""
+        if metric in self.distances.get(method, {}):
+            return self.distances[method][metric]
         found = [each.mean(metric) for each in self.evaluations[method].values()]
         return mean_over_objects([value for value in found if value is not None])
 
@@ -119,15 +129,22 @@ class Table:
         return "\n".join([*lines, "", *self._remarks()]) + "\n"
 
     def to_csv(self) -> str:
-        """Return one line for each method and object, and for each published row."""
+        """Return one line for each method and object, and for each published row.
+
+        A method with distances over all objects has a further line, whose object is "all".
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["method", "object", "seed", "frames", "published", *self.runs.metrics])
+        names = self.runs.metrics
+        writer.writerow(["method", "object", "seed", "frames", "published", *names])
         for method in self.runs.methods:
             for name, found in self.evaluations[method.name].items():
                 frames = len({image.frame for image in found.images})
                 values = [_plain(found.mean(metric)) for metric in self.runs.metrics]
                 writer.writerow([method.name, name, _plain(method.seed), frames, "", *values])
+            if distances := self.distances.get(method.name):
+                cells = [_plain(distances[m].value if m in distances else None) for m in names]
+                writer.writerow([method.name, "all", _plain(method.seed), "", "", *cells])
         for row in self._published():
             values = [_plain(row.values.get(metric)) for metric in self.runs.metrics]
             writer.writerow([row.method, "mean", "", _plain(row.frames), row.source, *values])
@@ -174,6 +191,11 @@ class Table:
     def _remarks(self) -> list[str]:
         seeds = [f"{each.name} {each.seed}" for each in self.runs.methods if each.seed is not None]
         remarks = ["Means over objects ± half of their 95 % interval (Student's t)."]
+        if any(self.distances.values()):
+            remarks.append(
+                "Values with a number of videos: Fréchet distance of the videos of all objects "
+                "together; biased upwards for few videos."
+            )
         if seeds:
             remarks.append(f"Seeds: {', '.join(seeds)}.")
         if self.runs.resize:
@@ -243,7 +265,12 @@ def evaluate_table(
         InputError: a run cannot be evaluated; the message names it.
     """
     found: dict[str, dict[str, Evaluation]] = {}
+    distances: dict[str, dict[str, Mean]] = {}
     total, done = len(runs.methods) * len(runs.objects), 0
+    opened = list(metrics or runs.metrics)
+    of_sets = metrics_of_sets(opened)
+    collected = {each.name: CollectedVideos(each) for each in of_sets}
+    used = [each if isinstance(each, str) else collected.get(each.name, each) for each in opened]
     for method in runs.methods:
         found[method.name] = {}
         for name, truth in runs.objects.items():
@@ -253,7 +280,7 @@ def evaluate_table(
                     path,
                     _relative(truth, runs.folder),
                     device,
-                    metrics=metrics or runs.metrics,
+                    metrics=used,
                     resize=runs.resize,
                 )
             except InputError as error:
@@ -263,7 +290,19 @@ def evaluate_table(
                 on_note(f"{method.name}, {name}: {note}")
             done += 1
             on_step(Progress(f"{method.name}, {name}", done, total))
-    return Table(runs, found)
+        distances[method.name] = {
+            each.name: _distance(each, method, found[method.name]) for each in of_sets
+        }
+    return Table(runs, found, distances)
+
+
+def _distance(metric: VideoMetric, method: Method, found: Mapping[str, Evaluation]) -> Mean:
+    scores = [evaluation.videos[metric.name] for evaluation in found.values()]
+    try:
+        value, videos = pooled_distance(metric, scores)
+    except InputError as error:
+        raise InputError(f"{method.name}, {metric.name}: {error}") from error
+    return Mean(value, None, len(scores), videos)
 
 
 def mean_over_objects(values: Sequence[float]) -> Mean | None:
@@ -306,7 +345,8 @@ def _cell(mean: Mean | None, digits: int) -> str:
     if mean is None:
         return "–"
     interval = "" if mean.half_width is None else f" ± {mean.half_width:.{digits}f}"
-    return f"{mean.value:.{digits}f}{interval}"
+    videos = "" if mean.videos is None else f" ({mean.videos} videos)"
+    return f"{mean.value:.{digits}f}{interval}{videos}"
 
 
 def _published_row(row: PublishedRow, names: Sequence[str]) -> list[str]:

@@ -70,7 +70,14 @@ class VideoScore(NamedTuple):
 
 
 class VideoMetric(Metric, Protocol):
-    """A metric of videos, each made of several images of a grid."""
+    """A metric of videos, each made of several images of a grid.
+
+    Attributes:
+        of_sets: whether the metric is one distance of the set of all videos, to which several
+            evaluations can contribute, instead of a mean over videos.
+    """
+
+    of_sets: bool
 
     def begin(self) -> None:
         """Forget the images of earlier evaluations."""
@@ -85,5 +92,21 @@ class VideoMetric(Metric, Protocol):
 
         Raises:
             InputError: the images are too few, or do not make full videos.
+        """
+        ...
+
+    def features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features of the videos of both sides, [n, C].
+
+        Raises:
+            InputError: the images do not make full videos.
+        """
+        ...
+
+    def distance(self, rated: np.ndarray, true: np.ndarray) -> float:
+        """Compute the distance of two sets of videos by their features, [n, C] and [m, C].
+
+        Raises:
+            InputError: there are too few videos.
         """
         ...

@@ -1,6 +1,8 @@
 """FVD compares the videos it says: frames of a view, views of a frame, wrapped diagonals."""
 
+import csv
 import dataclasses
+import io
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from generation.metrics.frechet import set_distance
 from generation.metrics.fvd import Formula, Fvd, VideoImages, videos_of
 from recon.errors import InputError
 from recon.evaluation import evaluate_grid
+from recon.evaluation.table import Method, Runs, evaluate_table
 from recon.grid import Grid, grid_from_views, orbit_camera
+from recon.grid.writing import write_posed_images
 from recon.metrics.interface import ImagePair, Metric
 from tests.conftest import make_tiny_grid
 
@@ -50,9 +54,20 @@ def metrics(formula: Formula = "pair") -> list[Metric]:
     return [Fvd(name, MeanColor(), images, formula) for name in ("fvd-f", "fvd-v", "fvd-diag")]
 
 
-def noisy(grid: Grid) -> Grid:
+class RandomFeatures(torch.nn.Module):
+    """Five features of a video with random weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.randn(5, 3, 7, 7), requires_grad=False)
+
+    def forward(self, videos):
+        return torch.einsum("bcthw,dchw->bd", videos[..., ::32, ::32], self.weights)
+
+
+def noisy(grid: Grid, seed: int = 0) -> Grid:
     images = grid.images.copy()
-    images[..., :3] = np.random.default_rng(0).integers(0, 255, images[..., :3].shape)
+    images[..., :3] = np.random.default_rng(seed).integers(0, 255, images[..., :3].shape)
     return dataclasses.replace(grid, images=images)
 
 
@@ -80,6 +95,43 @@ def test_the_distance_of_sets_takes_all_videos():
     found = evaluate_grid(noisy(grid), grid, metrics=metrics("set")).videos["fvd-f"]
     assert found.features is not None and found.features[0].shape == (3, 3)
     assert found.value == pytest.approx(set_distance(*found.features)) and not found.videos
+
+
+def test_a_table_pools_the_videos_of_all_objects_for_a_distance_of_sets(tmp_path):
+    torch.manual_seed(0)
+    network = RandomFeatures()
+    truths = {name: make_tiny_grid(3, 2) for name in "ab"}
+    for seed, (name, truth) in enumerate(truths.items()):
+        for folder, grid in (("truth", truth), ("runs", noisy(truth, seed))):
+            (tmp_path / folder / name).mkdir(parents=True)
+            write_posed_images(grid, tmp_path / folder / name)
+    objects = {name: f"truth/{name}" for name in truths}
+    names = ("psnr", "fvd-f", "fvd-v")
+    method = Method("noisy", "runs/{object}", None)
+    runs = Runs(names, objects, (method,), None, None, tmp_path)
+    images = VideoImages()
+    used = ["psnr", *(Fvd(name, network, images, "set") for name in names[1:])]
+    table = evaluate_table(runs, used)
+    features = [found.videos["fvd-f"].features for found in table.evaluations["noisy"].values()]
+    rated, true = (np.concatenate(side) for side in zip(*filter(None, features), strict=True))
+    mean = table.mean("noisy", "fvd-f")
+    assert rated.shape == (6, 5) and mean is not None
+    assert mean == (pytest.approx(set_distance(rated, true)), None, 2, 6)
+    row = table.to_markdown().splitlines()[2]
+    assert "(6 videos) |" in row and row.endswith("(4 videos) |") and row.count("±") == 1
+    rows = list(csv.DictReader(io.StringIO(table.to_csv())))
+    assert [row["object"] for row in rows] == ["a", "b", "all"]
+    assert [row["fvd-f"] for row in rows] == ["", "", repr(mean.value)] and rows[2]["psnr"] == ""
+    assert table.to_json()["methods"][0]["means"]["fvd-v"]["videos"] == 4
+
+
+def test_a_table_of_one_video_has_no_distance_of_sets(tmp_path):
+    grid = make_tiny_grid(1, 2)
+    (tmp_path / "a").mkdir()
+    write_posed_images(grid, tmp_path / "a")
+    runs = Runs(("fvd-f",), {"a": "a"}, (Method("m", "a", None),), None, None, tmp_path)
+    with pytest.raises(InputError, match=r"m, fvd-f: .*found 1"):
+        evaluate_table(runs, [Fvd("fvd-f", MeanColor(), VideoImages(), "set")])
 
 
 def test_a_free_view_grid_has_an_fvd():

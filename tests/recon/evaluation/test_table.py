@@ -69,7 +69,7 @@ def test_the_interval_is_that_of_student():
     found = mean_over_objects(values)
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert found is not None and found.half_width == pytest.approx((high - low) / 2)
-    assert mean_over_objects([]) is None and mean_over_objects([1.0]) == (1.0, None, 1)
+    assert mean_over_objects([]) is None and mean_over_objects([1.0]) == (1.0, None, 1, None)
 
 
 @pytest.mark.parametrize(
