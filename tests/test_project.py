@@ -69,7 +69,7 @@ def test_a_benchmark_replaces_only_its_own_section():
     "section",
     ["novel-views", "fit", "rasterizer", "fit-step", "unet", "loading", "mesh-renderers",
      "dataset", "clips", "cuda",
-     "large-grids"],
+     "large-grids", "frozen-set"],
 )  # fmt: skip
 def test_the_page_of_benchmarks_has_the_section(section):
     assert replace_section(PAGE.read_text(), section, "") is not None

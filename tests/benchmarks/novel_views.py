@@ -1,17 +1,18 @@
 """Compare generated grids with the truth, next to two methods without a network and ablations.
 
     python -m tests.benchmarks.novel_views GRID ... [--metrics NAMES] [--weights DIR]
-        [--branches NAME=FILE ...] [--output DIR]
+        [--methods NAME ...] [--branches NAME=FILE ...] [--output DIR]
 
-Each GRID is a rendered one with cameras all around, such as `fourdvd data render` makes. Its view 0
-is the input, uncropped, so that the cameras match the truth; views 1 … 15 of all 21 frames are
-compared over white. Methods beside the cascade of mini:
+Each GRID is a rendered one with cameras all around, such as `fourdvd data render` and
+`tests.benchmarks.frozen_set` make. Its view 0 is the input, uncropped, so that the cameras match
+the truth; views 1 … 15 of all 21 frames are compared over white. Methods:
 
     lift        the feed-forward model
+    cascade     mini
     copy        the input view in place of every view
     inflation   the silhouette of each frame inflated to a body as deep as it is wide, with the
                 colors of its front on its back
-    coarse      the first stage of the cascade, enlarged
+    coarse      the first stage of mini, enlarged
 
 and one for each further branch: a file of `fourdvd train fine --branch … --roles …` on the same
 base.
@@ -46,6 +47,7 @@ from recon.metrics.interface import Metric
 from recon.output import output_folder, write_json
 from tests.benchmarks import harness
 
+METHODS = ("copy", "inflation", "lift", "coarse", "cascade")
 FINER = 3  # points of the inflated body along a side of a pixel
 RIM_LAYERS = 48  # of points between front and back, where they do not meet
 
@@ -55,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("grids", metavar="GRID", type=Path, nargs="+")
     parser.add_argument("--weights", metavar="DIR", type=Path)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--methods", metavar="NAME", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--branches", metavar="NAME=FILE", nargs="*", default=[])
     parser.add_argument("--metrics", default=",".join((*BASIC, "sharpness")))
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder for table.csv and .json")
@@ -71,9 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for path in options.grids:
             truth = resized(read_grid(path), options.size)
             for name, make in methods(truth, keep / path.name, options.weights, branches).items():
-                began = time.perf_counter()
+                if name not in (*options.methods, *branches):
+                    continue
+                began = time.process_time()
                 images = make()
-                seconds.setdefault(name, []).append(time.perf_counter() - began)
+                seconds.setdefault(name, []).append(time.process_time() - began)
                 evaluation = evaluate_novel_views(images, truth, opened)
                 found.setdefault(name, {})[path.name] = evaluation
                 means = (f"{key} {evaluation.mean(key)}" for key in metrics)
@@ -84,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             (folder / "table.csv").write_text(table.to_csv(), encoding="utf-8")
             write_json(folder / "table.json", table.to_json())
     each = ", ".join(f"{name} {np.mean(spent):.0f}" for name, spent in seconds.items())
-    remarks = f"{options.size}². Seconds per grid: {each}. {harness.describe_machine('cpu')}"
+    remarks = f"{options.size}². CPU seconds per grid: {each}. {harness.describe_machine('cpu')}"
     harness.publish(options.section, f"{table.to_markdown()}\n{remarks}", options.page)
 
 
