@@ -22,6 +22,7 @@ from generation.lift.cells import (
 )
 from generation.lift.columns import Columns, columns_of, overlaps, swapped
 from generation.lift.front_colors import front_colors
+from generation.lift.side_colors import without_stripes
 from generation.surface_layers import SurfaceLayers
 from recon.grid import Camera
 from recon.grid.cameras import OPENGL_FROM_OPENCV
@@ -73,15 +74,12 @@ def surface_of(layers: SurfaceLayers, image: np.ndarray, camera: Camera) -> Lift
     alpha = np.pad(image[..., 3], 1)[top : rows[-1] + 3, left : cols[-1] + 3]
     polygons = _polygons(columns)
     used, polygons = _compact(polygons, columns.parts.size * LABELS)
-    places, depth, color = _vertices(used, columns, alpha)
+    places, depth, color, bounds = _vertices(used, columns, alpha)
     places += [left - 0.5, top - 0.5]
     vertices = world_points(places, depth, camera)
-    return LiftedSurface(
-        vertices,
-        _triangles(polygons, vertices),
-        color,
-        (depth / camera.fl_x).astype(np.float32),
-    )
+    triangles, spacing = _triangles(polygons, vertices), (depth / camera.fl_x).astype(np.float32)
+    color = without_stripes(vertices, triangles, color, bounds, spacing)
+    return LiftedSurface(vertices, triangles, color, spacing)
 
 
 def _padded(columns: Columns) -> Columns:
@@ -162,8 +160,8 @@ def _compact(
 
 def _vertices(
     used: np.ndarray, columns: Columns, alpha: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return places (x, y) in the padded box [N, 2], depths [N] and colors [N, 3]."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return places (x, y) in the padded box [N, 2], depths [N], colors [N, 3] and bounds [N]."""
     pixel, which = np.divmod(used, LABELS)
     bound, cut = which % 4, which // 4 - 1
     width = columns.parts.shape[1]
@@ -175,7 +173,7 @@ def _vertices(
     share = _cut_shares(alpha.ravel(), pixel[is_cut], stride)
     places[is_cut] += share[:, None] * step[:, ::-1]
     depth[is_cut] = _cut_depths(columns, pixel[is_cut], bound[is_cut], stride, share)
-    return places, depth, columns.color.reshape(4, -1, 3)[bound, pixel]
+    return places, depth, columns.color.reshape(4, -1, 3)[bound, pixel], bound
 
 
 def _cut_shares(alpha: np.ndarray, pixel: np.ndarray, stride: np.ndarray) -> np.ndarray:
