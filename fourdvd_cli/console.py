@@ -58,7 +58,7 @@ def say(message: str) -> None:
 
 def warn(message: str) -> None:
     """Print a warning on stderr, also with `--quiet`."""
-    _log.warning("warning: %s", message)
+    _log.warning(message)
 
 
 def say_reasons(refused: Iterable[tuple[str, str, str | None]]) -> None:
@@ -207,7 +207,9 @@ class _ConsoleHandler(logging.Handler):
     """Prints log records through rich, so that they appear above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _stderr().print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+        kind = "warning: " if record.levelno == logging.WARNING else ""
+        text = kind + self.format(record)
+        _stderr().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @cache

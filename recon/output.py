@@ -87,11 +87,11 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         OSError: the folder cannot be created or renamed.
     """
     check_output(path, overwrite)
-    path = Path(path).resolve()  # a link to a folder stays a link: its target is replaced
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _place(path)
     partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     try:  # a signal may arrive as soon as the folder is there
-        partial.mkdir()
+        with _creating(path):
+            partial.mkdir()
         yield partial
         check_output(path, overwrite)
         _replace_folder(partial, path)
@@ -113,16 +113,18 @@ def sole_writer(path: str | Path, wait_s: float = 0.0) -> Iterator[None]:
         wait_s: how long to wait for another process in seconds.
 
     Raises:
-        OutputError: another process holds the folder, or a file is in place of a parent folder.
+        OutputError: another process holds the folder, a file is in place of a parent folder, or
+            nothing can be created there.
         OSError: the file cannot be created.
     """
     from filelock import FileLock, Timeout  # not for `--help`, which imports this module
 
     _check_ancestors(Path(path))
-    path = Path(path).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _place(path)
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s)
     try:
+        with _creating(path):  # else filelock waits in vain for a file that cannot be created
+            Path(lock.lock_file).touch()
         lock.acquire()
     except Timeout as error:
         raise OutputError(
@@ -155,8 +157,7 @@ def output_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         OSError: the file cannot be written or renamed.
     """
     check_output_file(path, overwrite)
-    path = Path(path).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _place(path)
     partial = path.with_name(f".{path.stem}.partial-{secrets.token_hex(4)}{path.suffix}")
     try:
         yield partial
@@ -229,6 +230,30 @@ def _check_ancestors(path: Path) -> None:
         raise OutputError(
             f"{path} cannot be created because {nearest} is a file; choose another location"
         )
+
+
+def _place(path: str | Path) -> Path:
+    """Resolve a result path, and create its parents.
+
+    A link to a folder stays a link: its target is replaced.
+    """
+    path = Path(path).resolve()
+    with _creating(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def _creating(path: Path) -> Iterator[None]:
+    """Say what "no such file" means where a result is created: its file system is not for files."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        nearest = next(parent for parent in path.parents if parent.exists())
+        raise OutputError(
+            f"{path} cannot be created, because nothing can be in {nearest}; choose another "
+            "location"
+        ) from error
 
 
 def _name_result(error: BaseException, partial: Path, path: Path) -> None:

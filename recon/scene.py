@@ -40,7 +40,7 @@ VERSION = 1
 TENSORS = "scene.safetensors"
 DESCRIPTION = "scene.json"
 RUN_CONFIG = "config.yml"  # of a nerfstudio run, whose scene is in the folder RUN_SCENE beside it
-RUN_SCENE = "scene"
+RUN_SCENE = "scene"  # also the folder of the scene in that of `fourdvd run`
 
 
 @dataclass
@@ -190,6 +190,16 @@ def scene_folder(path: Path) -> Path:
     return run / RUN_SCENE
 
 
+def check_no_run(folder: Path) -> None:
+    """Check that a folder is not that of `fourdvd run`, which contains a scene and a grid.
+
+    Raises:
+        SceneError: it is; the message names the scene.
+    """
+    if (folder / RUN_SCENE / DESCRIPTION).is_file():
+        raise SceneError(f"this is the folder of a run; its scene is {folder / RUN_SCENE}", folder)
+
+
 def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
     """Read a scene folder.
 
@@ -252,6 +262,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
+        check_no_run(folder)
         raise SceneError(f"{DESCRIPTION} is missing; expected a scene folder", folder) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SceneError(f"not valid JSON ({error})", path) from error

@@ -137,7 +137,6 @@ def grid(
 ) -> None:
     """Make a grid from per-view videos, or folders of images, and their cameras."""
     console.configure(quiet, verbose)
-    from recon.errors import InputError
     from recon.grid import read_splits, write_grid
     from recon.grid.dnerf import write_dnerf
     from recon.grid.view_cameras import orbit_view_cameras, read_view_cameras
@@ -147,18 +146,18 @@ def grid(
     check_output(output, overwrite)
     if dnerf:
         if not clips or len(clips) > 1:
-            raise InputError("expected one grid folder to write as a D-NeRF data set")
+            raise typer.BadParameter("expected one grid folder to write as a D-NeRF data set")
         splits = read_splits(clips[0], up=up.value)
         write_dnerf(splits, output, overwrite)
         console.say(f"wrote {output}: {splits.train.V} views of {splits.train.T} frames")
         return
     if cameras is None:
         if not clips:
-            raise InputError("expected a video or folder of images per view, or --cameras")
+            raise typer.BadParameter("expected a video or folder of images per view, or --cameras")
         angles = azimuths.values if azimuths else None
         found = orbit_view_cameras(len(clips), angles, elevations.values, fov, distance)
     elif azimuths is not None:
-        raise InputError("expected either --cameras or --azimuths, found both")
+        raise typer.BadParameter("expected either --cameras or --azimuths, found both")
     else:
         found = read_view_cameras(cameras)
     made = grid_from_clips(

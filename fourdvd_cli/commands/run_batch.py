@@ -291,7 +291,7 @@ def _warnings() -> Iterator[list[str]]:
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found.append(record.getMessage().removeprefix("warning: "))
+            found.append(record.getMessage())
 
     root = logging.getLogger()
     before = root.handlers

@@ -8,7 +8,6 @@ Letters: n frames of the source, T selected ones, H × W pixels.
 
 from __future__ import annotations
 
-import codecs
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from recon.errors import InputError
+from recon.grid.transforms import is_json
 from recon.media import (
-    IMAGE_SUFFIXES,
     frame_files,
+    has_frames,
     playback_rate,
     read_frame_files,
     read_video_frames,
@@ -98,16 +98,12 @@ class SelectedFrames(NamedTuple):
 def is_clip(path: Path) -> bool:
     """Return whether an input is a clip, and not a grid folder or its JSON.
 
-    A folder is one if it has images and no JSON of a grid; a file, if it is not JSON by its name or
-    its first character. Whether it can be decoded is not checked.
+    A folder is one if it has images and no JSON of a grid; a file, if it is not JSON. Whether it
+    can be decoded is not checked.
     """
     if path.is_dir():
-        has_images = any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
-        return has_images and not any(path.glob("transforms*.json"))
-    if not path.is_file() or path.suffix.lower() == ".json":
-        return False
-    with path.open("rb") as file:
-        return not file.read(64).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
+        return has_frames(path)
+    return path.is_file() and not is_json(path)
 
 
 def read_clip(path: str | Path, selection: FrameSelection) -> ClipFrames:

@@ -34,7 +34,7 @@ from recon.metrics.interface import ImageMetric, ImagePair, Metric, VideoMetric
 from recon.metrics.opening import open_metrics
 from recon.progress import Eta, OnStep, Progress, ignore_progress
 from recon.rendering import render_gaussians
-from recon.scene import Scene, is_scene, load_scene
+from recon.scene import Scene, check_no_run, is_scene, load_scene
 
 FILTERS = {
     "box": Image.Resampling.BOX,
@@ -318,7 +318,10 @@ def _resized(grid: Grid, truth: Grid, resize: str | None) -> tuple[Grid, tuple[s
 def _views_of(paths: list[Path]) -> list[Path]:
     """Replace a folder of one clip per view by these, in the order of their numbers."""
     folder = paths[0]
-    if len(paths) > 1 or not folder.is_dir() or any(folder.glob("*.json")) or is_scene(folder):
+    if len(paths) > 1 or not folder.is_dir() or is_scene(folder):
+        return paths
+    check_no_run(folder)
+    if any(folder.glob("*.json")):
         return paths
     clips = [path for path in folder.iterdir() if not path.name.startswith(".")]
     if not clips or any(path.suffix.lower() in _NO_CLIPS for path in clips):

@@ -8,6 +8,7 @@ Readers are `dnerf-data` of nerfstudio, 4D Gaussian Splatting and Deformable 3D 
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from recon.grid.reading import Splits
 from recon.grid.writing import write_images
 from recon.output import output_folder, write_json
 
+_log = logging.getLogger(__name__)
 SAME_FOCAL = 1e-3  # relative; also of the principal point, relative to the image size
 
 
@@ -26,7 +28,7 @@ def write_dnerf(splits: Splits, folder: str | Path, overwrite: bool = False) -> 
 
     Args:
         splits: images to fit, and those held out for both `val` and `test`; without any, these
-            are the images to fit.
+            are the images to fit, with a warning.
         folder: folder to create.
         overwrite: whether a folder that is not empty may be replaced.
 
@@ -37,6 +39,11 @@ def write_dnerf(splits: Splits, folder: str | Path, overwrite: bool = False) -> 
         OSError: the disk is full or not writable.
     """
     held_out = splits.train if splits.test is None else splits.test
+    if splits.test is None:
+        _log.warning(
+            "the grid has no held-out images, so `val` and `test` are the training images: metrics "
+            "measured on them say nothing about new views"
+        )
     parts = {"train": splits.train, "val": held_out, "test": held_out}
     for grid in parts.values():
         _check_cameras(grid)

@@ -25,8 +25,10 @@ from recon.grid.lens import Distortion
 from recon.grid.orientation import rotated, rotation_of_grid
 from recon.grid.pixels import ImageSource, common_size, read_pixels
 from recon.grid.source_camera import SourceCamera
-from recon.grid.transforms import PosedImage, Transforms, read_json, read_transforms
-from recon.media import image_size, read_image
+from recon.grid.transforms import PosedImage, Transforms, is_json, read_json, read_transforms
+from recon.media import has_frames, image_size, read_image
+
+RUN_GRID = "grid"  # name of the grid folder in that of `fourdvd run`
 
 _log = logging.getLogger(__name__)
 
@@ -164,16 +166,33 @@ def _json_names(split: str) -> tuple[str, ...]:
 
 def _find_json(path: Path, split: str) -> Path:
     if path.is_file():
+        if not is_json(path):
+            raise GridError(
+                "expected a grid folder or its JSON, found a video or another file; of a video, "
+                "`fourdvd generate` makes a grid, and `fourdvd run` everything",
+                path,
+            )
         return path
     if not path.is_dir():
-        raise GridError("expected a grid folder or its JSON, found no such file", path)
+        raise GridError("no such file or folder; expected a grid folder or its JSON", path)
     names = _json_names(split)
     found = next((path / name for name in names if (path / name).is_file()), None)
     if found is None and _lists_split(path, split):
         return path / "transforms.json"
     if found is None:
-        raise GridError(f"expected a grid folder, but it has no {' or '.join(names)}", path)
+        raise GridError(
+            f"expected a grid folder, but it has no {' or '.join(names)}{_advice(path)}", path
+        )
     return found
+
+
+def _advice(folder: Path) -> str:
+    """Say what to give, if a folder without the JSON of a grid is of another known kind."""
+    if (folder / RUN_GRID / "transforms.json").is_file():
+        return f"; the grid of this run is {folder / RUN_GRID}"
+    if has_frames(folder):
+        return "; of the frames of a video, `fourdvd generate` makes a grid"
+    return ""
 
 
 def _of_split(transforms: Transforms, split: str, json_path: Path) -> tuple[PosedImage, ...]:

@@ -10,6 +10,7 @@ Frames: `transform_matrix` is camera-to-world in OpenGL axes. Times are in [0, 1
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import math
@@ -118,6 +119,14 @@ def read_transforms(path: Path, skip_missing: bool = False) -> Transforms:
         return _parse(values, skip_missing)
     except _NOT_VALID as error:
         raise GridError(str(error), path) from error
+
+
+def is_json(path: Path) -> bool:
+    """Return whether a file is JSON, by its name or its first character."""
+    if path.suffix.lower() == ".json":
+        return True
+    with path.open("rb") as file:
+        return file.read(64).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
 
 
 def read_json(path: Path) -> Any:

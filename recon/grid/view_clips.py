@@ -23,9 +23,10 @@ from recon.grid.orientation import rotated, rotation_of_grid
 from recon.grid.pixels import ImageSource, common_size, read_pixels
 from recon.grid.view_cameras import ViewCamera, ViewCameras
 from recon.media import (
-    IMAGE_SUFFIXES,
     by_numbers,
     frame_files,
+    grid_json,
+    has_frames,
     playback_rate,
     read_frame_files,
     read_video_frames,
@@ -126,10 +127,10 @@ def _check_one_view(folder: Path) -> None:
     """Check that a folder is not that of all views.
 
     Raises:
-        GridError: it has folders or other files, but no images.
+        GridError: it has folders or other files, but no images of a clip.
     """
     inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    if inside and not any(path.suffix.lower() in IMAGE_SUFFIXES for path in inside):
+    if inside and grid_json(folder) is None and not has_frames(folder):
         raise GridError(
             f"expected the images of one view, found {len(inside)} folders or other files; if "
             f"these are the views, give them all: {folder}/*",

@@ -1,6 +1,12 @@
 """Reading and writing of all image, GIF and video files, without torch."""
 
-from recon.media.image_folders import by_numbers, frame_files, read_frame_files
+from recon.media.image_folders import (
+    by_numbers,
+    frame_files,
+    grid_json,
+    has_frames,
+    read_frame_files,
+)
 from recon.media.images import (
     IMAGE_SUFFIXES,
     MAX_SIDE,
@@ -34,6 +40,8 @@ __all__ = [
     "decode_image",
     "encode_image",
     "frame_files",
+    "grid_json",
+    "has_frames",
     "image_size",
     "in_rows",
     "playback_rate",

@@ -19,17 +19,15 @@ def frame_files(folder: Path) -> list[Path]:
     If some names end in a number, those that do not are ignored.
 
     Raises:
-        GridError: there are no images, or their sizes differ.
+        GridError: the folder is a grid, there are no images, or their sizes differ.
     """
-    images = [
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES
-        and not file.name.startswith(".")
-        and file.is_file()
-    ]
-    numbered = [file for file in images if file.stem[-1:].isdigit()]
-    files = sorted(numbered or images, key=by_numbers)
+    if (json := grid_json(folder)) is not None:
+        raise GridError(
+            f"expected the images of one clip, found a grid ({json.name}), which `fourdvd "
+            "reconstruct` and `fourdvd run` read; of its images, give the folders of the views",
+            folder,
+        )
+    files = _frames(folder)
     if not files:
         raise GridError(
             f"expected images ({', '.join(IMAGE_SUFFIXES)}) in the folder, found none", folder
@@ -43,6 +41,41 @@ def frame_files(folder: Path) -> list[Path]:
                 file,
             )
     return files
+
+
+def grid_json(folder: Path) -> Path | None:
+    """Return the JSON of a folder that is a grid, and thus no clip; None if it has none."""
+    return min(folder.glob("transforms*.json"), default=None)
+
+
+def has_frames(folder: Path) -> bool:
+    """Return whether a folder has images of a clip, and is not a grid."""
+    return grid_json(folder) is None and bool(_frames(folder))
+
+
+def _frames(folder: Path) -> list[Path]:
+    """Return the images of a clip in their order.
+
+    Images whose names have no digit, beside folders of images, are not: they show those, as a
+    contact sheet does.
+    """
+    images = _images(folder)
+    if not any(character.isdigit() for file in images for character in file.stem) and any(
+        _images(each) for each in folder.iterdir() if each.is_dir()
+    ):
+        return []
+    numbered = [file for file in images if file.stem[-1:].isdigit()]
+    return sorted(numbered or images, key=by_numbers)
+
+
+def _images(folder: Path) -> list[Path]:
+    return [
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES
+        and not file.name.startswith(".")
+        and file.is_file()
+    ]
 
 
 def by_numbers(file: Path) -> list[tuple[int, str]]:

@@ -1,7 +1,9 @@
+import shutil
+
 import numpy as np
 import pytest
 
-from recon.grid import read_grid
+from recon.grid import read_grid, write_grid
 from recon.grid.cameras import viewing_angles_deg
 
 
@@ -63,17 +65,35 @@ def test_folders_with_cameras_and_masks_become_a_grid(
 
 
 def test_views_or_cameras_must_be_given_and_only_one_kind_of_cameras(fourdvd, videos, tmp_path):
-    assert fourdvd("grid", "-o", tmp_path / "grid").exit_code == 3
+    assert fourdvd("grid", "-o", tmp_path / "grid").exit_code == 2
     both = ["--cameras", tmp_path / "cameras.json", "--azimuths", "0,1,2,3"]
-    assert "--azimuths" in fourdvd("grid", *videos, "-o", tmp_path / "grid", *both).stderr
+    refused = fourdvd("grid", *videos, "-o", tmp_path / "grid", *both)
+    assert refused.exit_code == 2 and "--azimuths" in refused.stderr
 
 
 def test_a_grid_is_written_as_a_d_nerf_data_set(fourdvd, tiny_grid_folder, tmp_path):
     outcome = fourdvd("grid", tiny_grid_folder, "--dnerf", "-o", tmp_path / "dnerf")
     assert outcome.exit_code == 0
+    assert "warning: the grid has no held-out images" in outcome.stderr
     assert len(read_grid(tmp_path / "dnerf", "val")) == 12
     refused = fourdvd("grid", "--dnerf", "-o", tmp_path / "other")
-    assert refused.exit_code == 3 and "one grid folder" in refused.stderr
+    assert refused.exit_code == 2 and "one grid folder" in refused.stderr
+
+
+def test_a_video_is_no_grid(fourdvd, videos, tmp_path):
+    refused = fourdvd("grid", videos[0], "--dnerf", "-o", tmp_path / "other")
+    assert refused.exit_code == 3 and "fourdvd generate" in refused.stderr
+
+
+def test_a_grid_is_no_view(fourdvd, tiny_grid, tmp_path):
+    write_grid(tiny_grid, tmp_path / "whole")
+    refused = fourdvd("grid", tmp_path / "whole", "-o", tmp_path / "grid")
+    assert refused.exit_code == 3 and "transforms.json" in refused.stderr
+    assert "fourdvd reconstruct" in refused.stderr
+    (tmp_path / "whole" / "transforms.json").unlink()
+    shutil.move(tmp_path / "whole" / "images" / "v00", tmp_path / "whole")
+    sheet = fourdvd("grid", tmp_path / "whole", "-o", tmp_path / "grid")  # beside a view's folder
+    assert sheet.exit_code == 3 and f"{tmp_path / 'whole'}/*" in sheet.stderr
 
 
 def test_a_folder_of_all_views_is_refused_with_what_to_give(fourdvd, tiny_grid_folder, tmp_path):

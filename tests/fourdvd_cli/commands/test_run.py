@@ -212,6 +212,33 @@ def test_a_missing_or_empty_input_is_an_input_error(fourdvd, tmp_path, name):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("place", ["/proc/out", "/proc/more/out"])
+def test_an_output_that_cannot_be_created_is_said_to_be_so(fourdvd, tiny_grid_folder, place):
+    outcome = fourdvd("run", tiny_grid_folder, "-o", place)
+    assert outcome.exit_code == 1
+    assert f"{place} cannot be created" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_the_folder_of_a_run_is_neither_scene_nor_grid_but_names_both(
+    fourdvd, tiny_grid_folder, tmp_path
+):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_grid_folder, run / "grid")
+    (run / "scene").mkdir()
+    (run / "scene" / "scene.json").write_text("{}")
+    for command in (
+        ["export", run, "--format", "ply"], ["render", run],
+        ["reconstruct", run], ["evaluate", run, "--against", tiny_grid_folder],
+    ):  # fmt: skip
+        output = [] if command[0] == "evaluate" else ["-o", tmp_path / "new"]
+        outcome = fourdvd(*command, *output)
+        assert outcome.exit_code == 3
+        wanted = "grid" if command[0] == "reconstruct" else "scene"
+        assert f"is {run / wanted}" in outcome.stderr
+        assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("content", ["{", "{}", '{"format": "fourdvd-run", "version": 9}'])
 def test_a_broken_record_is_reported_on_one_line(fourdvd, tiny_grid_folder, tmp_path, content):
     out = tmp_path / "out"

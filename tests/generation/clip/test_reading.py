@@ -303,7 +303,12 @@ def test_clips_and_grids_are_told_apart_by_what_they_are(tmp_path, video):
         shutil.copy(video, tmp_path / name)
         assert is_clip(tmp_path / name)
     assert is_clip(folder) and is_clip(folder / "frame_0.png")
+    (folder / "masks").mkdir()
+    shutil.copy(folder / "frame_0.png", folder / "masks")
+    assert is_clip(folder)
     (folder / "transforms.json").write_text("{}")
+    with pytest.raises(InputError, match=r"found a grid \(transforms.json\)"):
+        read_clip(folder, FrameSelection())
     (tmp_path / "cameras.txt").write_bytes(b"\xef\xbb\xbf\n {}")
     for other in (folder, folder / "transforms.json", tmp_path / "cameras.txt", tmp_path / "no"):
         assert not is_clip(other)

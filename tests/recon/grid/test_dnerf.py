@@ -12,9 +12,10 @@ from recon.grid import Grid, Splits, read_grid, read_splits
 from recon.grid.dnerf import write_dnerf
 
 
-def test_a_data_set_reads_back_as_the_grid(tiny_grid: Grid, tmp_path: Path):
+def test_a_data_set_reads_back_as_the_grid(tiny_grid: Grid, tmp_path: Path, caplog):
     test = tiny_grid.subset(tiny_grid.of_view(2))
     write_dnerf(Splits(tiny_grid, test), tmp_path / "dnerf")
+    assert not caplog.records
     train, held_out = read_splits(tmp_path / "dnerf", up="z")
     assert held_out is not None
     assert (len(held_out), len(read_grid(tmp_path / "dnerf", "val", up="z"))) == (3, 3)
