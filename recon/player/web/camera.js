@@ -1,7 +1,7 @@
 "use strict";
 // A camera that turns around a point and starts at the camera of the input view. World: +Z up.
 // It can have the lens of the whole video, of which the input view is a part: the same pose with
-// another focal length, and a principal point that follows the object across the video.
+// another focal length, and a principal point that follows the object across the video, until one orbits.
 
 const MAX_PITCH = (89.5 * Math.PI) / 180;
 const EASE_SECONDS = 0.07;
@@ -18,6 +18,8 @@ class OrbitCamera {
     this.home = poseOfCamera(input, focus);
     this.now = copied(this.home);
     this.goal = copied(this.home);
+    this.time = 0; // of the last view
+    this.held = /** @type {number | null} */ (null); // time at which the principal point stopped
   }
 
   /** Go to the input camera: that of the whole video, or back from there to that of the input view.
@@ -29,6 +31,7 @@ class OrbitCamera {
     const there = !turned && goal.distance === home.distance && goal.target.every((x, i) => x === home.target[i]);
     const lens = this.source === null || close || (there && goal.lens === 1) ? 0 : 1;
     this.goal = { ...copied(this.home), lens };
+    this.held = null;
     this.goal.yaw += 2 * Math.PI * Math.round((this.now.yaw - this.home.yaw) / (2 * Math.PI)); // the short way
   }
 
@@ -37,6 +40,7 @@ class OrbitCamera {
     this.goal.yaw += yaw;
     this.goal.pitch = Math.min(MAX_PITCH, Math.max(-MAX_PITCH, this.goal.pitch + pitch));
     this.goal.roll = 0;
+    this.held ??= this.time; // from another side, the object would seem to slide
   }
 
   /** Move the target in the image plane. @param {number} x @param {number} y pixels @param {number} focal */
@@ -76,7 +80,7 @@ class OrbitCamera {
     const { input, source, now } = this;
     let numbers = fitted(input, input.cx, input.cy);
     if (source !== null && now.lens > 0) {
-      const { left, weight } = bracket(source.frames.map((frame) => frame.time), time);
+      const { left, weight } = bracket(source.frames.map((frame) => frame.time), this.held ?? time);
       const [a, b] = [source.frames[left], source.frames[Math.min(left + 1, source.frames.length - 1)]];
       const whole = fitted(source, a.cx + weight * (b.cx - a.cx), a.cy + weight * (b.cy - a.cy));
       numbers = numbers.map((x, i) => x + now.lens * (whole[i] - x));
@@ -86,6 +90,7 @@ class OrbitCamera {
 
   /** @param {number} width @param {number} height of the canvas in pixels @param {number} time in [0, 1] @returns {View} */
   view(width, height, time) {
+    this.time = time;
     const { now } = this;
     const { right, up, back } = basis(now);
     const rotation = [...right, ...up.map((x) => -x), ...back.map((x) => -x)];
