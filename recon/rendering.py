@@ -1,7 +1,6 @@
-"""Rendering of Gaussians: activate the stored parameters and call a rasterizer.
+"""Rendering of stored Gaussians: activate them and call a rasterizer.
 
-Activations are exp (scales), sigmoid (opacities) and spherical harmonics (colors). Letters: N
-Gaussians, V cameras, H × W pixels.
+Letters: N Gaussians, V cameras, H × W pixels.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.gaussians import Gaussians, sh0_to_rgb
+from recon.activations import activated
+from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
 from recon.rasterizers import Rendering, rasterize
-from recon.spherical_harmonics import sh_to_rgb
 
 TYPICAL_SPREAD = 0.2  # median distance of coordinates from their median, for an object of radius 1
 
@@ -26,14 +25,6 @@ def camera_tensors(cameras: Sequence[Camera], like: Tensor) -> tuple[Tensor, Ten
     viewmats = torch.as_tensor(np.stack([camera.viewmat for camera in cameras])).to(like)
     Ks = torch.as_tensor(np.stack([camera.K for camera in cameras])).to(like)
     return viewmats, Ks
-
-
-def view_colors(gaussians: Gaussians, viewmats: Tensor) -> Tensor:
-    """Evaluate non-negative sRGB colors: [N, 3] at degree 0, else [V, N, 3] for each camera."""
-    if gaussians.shN.shape[1] == 0:
-        return sh0_to_rgb(gaussians.sh0[:, 0]).clamp_min(0)
-    positions = -torch.einsum("vij,vi->vj", viewmats[:, :3, :3], viewmats[:, :3, 3])
-    return sh_to_rgb(gaussians.sh, gaussians.means[None] - positions[:, None])
 
 
 def render_gaussians(
@@ -54,14 +45,14 @@ def render_gaussians(
         V images on the device of the Gaussians, differentiable in them; depth in world units.
     """
     viewmats, Ks = camera_tensors(cameras, gaussians.means)
-    colors = view_colors(gaussians, viewmats)
+    scales, opacities, colors = activated(gaussians, viewmats)
     unit = rendering_unit(gaussians)
     viewmats[:, :3, 3] /= unit
     rendering = rasterize(
         gaussians.means / unit,
         gaussians.quats,
-        gaussians.scales.exp() / unit,
-        gaussians.opacities.sigmoid(),
+        scales / unit,
+        opacities,
         colors,
         viewmats,
         Ks,

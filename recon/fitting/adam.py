@@ -51,6 +51,14 @@ class Adam:
         self.param_groups = list(groups)
         self.state: dict[Tensor, dict[str, Tensor]] = {}
 
+    def groups_with_gradients(self) -> list[dict[str, Any]]:
+        """Return the groups of which a step changes a tensor."""
+        return [
+            group
+            for group in self.param_groups
+            if any(parameter.grad is not None for parameter in group["params"])
+        ]
+
     def zero_grad(self) -> None:
         """Drop all gradients."""
         for group in self.param_groups:
@@ -62,7 +70,7 @@ class Adam:
         """Update all parameters that have a gradient."""
         updates = [
             _Update(parameter, parameter.grad.contiguous(), group["lr"], self._state_of(parameter))
-            for group in self.param_groups
+            for group in self.groups_with_gradients()
             for parameter in group["params"]
             if parameter.grad is not None
         ]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -193,8 +194,8 @@ def restore_fit(fit: Fit, saved: SavedState, path: str | Path) -> None:
         fit.iteration, fit.joined = description["iteration"], description["joined"]
         lost_steps = description["lost_steps"]
         fit.lost_steps = {int(frame): int(steps) for frame, steps in lost_steps.items()}
-        fit.frame_errors = tensors["frame_errors"].cpu()
-        fit.image_weights.errors = tensors["image_errors"].cpu()
+        fit.frame_errors = tensors["frame_errors"].double().cpu().numpy()
+        fit.image_weights.errors = tensors["image_errors"].double().cpu().numpy()
         fit.statistics = {k: v.cpu() for k, v in _part(tensors, "densification.").items()}
         fit.generator.set_state(tensors["generator"].cpu())
         fit.optimizer = fit.new_optimizer()
@@ -259,7 +260,8 @@ def _tensors(fit: Fit) -> dict[str, Tensor]:
         for key in MOMENTS:
             if key in fit.optimizer.state.get(parameter, {}):
                 tensors[f"optimizer.{index}.{key}"] = fit.optimizer.state[parameter][key]
-    tensors["frame_errors"], tensors["image_errors"] = fit.frame_errors, fit.image_weights.errors
+    tensors["frame_errors"] = torch.from_numpy(fit.frame_errors)
+    tensors["image_errors"] = torch.from_numpy(fit.image_weights.errors)
     tensors["generator"] = fit.generator.get_state()
     # Clones, because safetensors refuses tensors that share memory.
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recon.activations import activated
 from recon.deformation import Deformation
 from recon.deformation.interface import deformation_class
 from recon.errors import DivergedError, GridError, InputError
@@ -38,7 +39,6 @@ from recon.gaussians import Gaussians
 from recon.grid.grid import Grid
 from recon.losses import ImageLoss, image_loss
 from recon.rasterizers import Rendering, rasterize
-from recon.rendering import view_colors
 from recon.similarity import normalizing
 
 NEW_ERROR_WEIGHT = 0.2  # weight of a new error in the running error of a frame
@@ -152,7 +152,7 @@ class Fit:
         self.schedule = Schedule(config, images, max(grid.height, grid.width))
         self.iteration = 0
         self.joined = 1
-        self.frame_errors = torch.where(torch.from_numpy(images) > 0, INITIAL_ERROR, 0.0)
+        self.frame_errors = np.where(images > 0, INITIAL_ERROR, 0.0)
         self.image_weights = ImageWeights(grid.frame, grid.is_input)
         self.statistics: dict[str, Tensor] = {}
         self.lost_steps: dict[int, int] = {}
@@ -233,13 +233,15 @@ class Fit:
         if lost:
             shown = _frame_images(level, images, forward.rendering.alpha)
             self._keep_lost_parts(frame, forward.moved, shown)
+        for group in self.optimizer.groups_with_gradients():
+            group["lr"] = self.schedule.learning_rate(self.iteration, group)
         self.optimizer.step()
         if lost:
             self._follow_lost_parts(frame)
         policy = self.config.densification
         policy.observe(self.statistics, forward.probe, level.height, level.width)
         psnr = self._record_error(frame, forward.squared_error)
-        self.image_weights.update(images, forward.image_loss.squared_error)
+        self.image_weights.update(images, forward.image_loss.squared_error.cpu().numpy())
         self._densify()
         self.iteration += 1
         return Step(self.iteration, psnr, len(self.parameters["means"]))
@@ -275,7 +277,7 @@ class Fit:
         return optimizer
 
     def _follow_schedule(self) -> None:
-        """Add the frames that are due, create the motion model, and set the learning rates."""
+        """Add the frames that are due, and create the motion model."""
         frames = self.schedule.frames(self.iteration)
         if len(frames) > 1 and self.deformation.name != self.config.motion:
             model = deformation_class(self.config.motion)
@@ -287,8 +289,6 @@ class Fit:
         for frame in frames[self.joined :]:
             self._begin_frame(frame, known)
         self.joined = len(frames)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate(self.iteration, group)
 
     @torch.no_grad()
     def _begin_frame(self, frame: int, known: Sequence[int]) -> None:
@@ -384,8 +384,9 @@ class Fit:
         newest = [frame for frame in newest if self.frame_errors[frame] > 0]
         if newest and torch.rand((), generator=self.generator) < self.config.newest_frame_prob:
             return newest[int(torch.randint(len(newest), (), generator=self.generator))]
-        errors = self.frame_errors[frames]
-        return frames[int(torch.multinomial(errors, 1, generator=self.generator))]
+        sums = np.cumsum(self.frame_errors[frames])
+        drawn = float(torch.rand((), generator=self.generator)) * sums[-1]
+        return frames[min(int(np.searchsorted(sums, drawn, "right")), len(frames) - 1)]
 
     def _draw_views(self, frame: int) -> np.ndarray:
         images = self.grid.at_frame(frame)
@@ -403,22 +404,22 @@ class Fit:
         """Render some images; return their loss and the rendering."""
         device = self.config.device
         backgrounds = backgrounds.to(device)
-        viewmats, Ks = level.viewmats[images], level.Ks[images]
+        rows = torch.from_numpy(images)
+        viewmats, Ks = (x.index_select(0, rows.to(device)) for x in (level.viewmats, level.Ks))
         rendering = rasterize(
-            moved.means, moved.quats, moved.scales.exp(), moved.opacities.sigmoid(),
-            view_colors(moved, viewmats), viewmats, Ks, level.height, level.width, backgrounds,
-            probe,
+            moved.means, moved.quats, *activated(moved, viewmats), viewmats, Ks,
+            level.height, level.width, backgrounds, probe,
         )  # fmt: skip
         loss = image_loss(
             rendering.rgb, rendering.alpha, [level.images[i] for i in images], backgrounds,
-            level.boxes[images], self._weights(images).to(device), self.config.loss_weights,
+            level.boxes.index_select(0, rows), self._weights(images), self.config.loss_weights,
         )  # fmt: skip
         return loss, rendering
 
     def _weights(self, images: np.ndarray) -> Tensor:
-        if self.config.robust_weights:
-            return self.image_weights.weights(images)
-        return torch.ones(len(images))
+        robust = self.config.robust_weights
+        weights = self.image_weights.weights(images) if robust else np.ones(len(images))
+        return torch.from_numpy(weights).float().to(self.config.device)
 
     def _backgrounds(self, count: int) -> Tensor:
         if self.config.random_background:
@@ -432,8 +433,8 @@ class Fit:
                 f"the fit diverged at iteration {self.iteration}: expected finite pixels, found "
                 "NaN or infinity; try another seed"
             )
-        kept = (1 - NEW_ERROR_WEIGHT) * self.frame_errors[frame]
-        self.frame_errors[frame] = kept + NEW_ERROR_WEIGHT * squared_error**0.5
+        self.frame_errors[frame] *= 1 - NEW_ERROR_WEIGHT
+        self.frame_errors[frame] += NEW_ERROR_WEIGHT * squared_error**0.5
         return -10 * math.log10(max(squared_error, 1e-10))
 
     def _densify(self) -> None:

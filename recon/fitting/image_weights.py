@@ -13,8 +13,6 @@ Source: iteratively reweighted M-estimators, Huber, Robust Statistics, 1981, §7
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
 SLACK = 1.5  # ratio to the median error up to which an image has full weight
 MIN_WEIGHT = 0.1
@@ -34,28 +32,26 @@ class ImageWeights:
     """
 
     def __init__(self, frame: np.ndarray, is_input: np.ndarray | None = None):
-        self._is_input = torch.from_numpy(
-            np.zeros(len(frame), bool) if is_input is None else is_input
-        )
-        self._frame = torch.from_numpy(np.asarray(frame))
-        self.errors = torch.zeros(len(frame))
+        self._is_input = np.zeros(len(frame), bool) if is_input is None else is_input
+        self._frame = np.asarray(frame)
+        self.errors = np.zeros(len(frame))
 
-    def weights(self, images: np.ndarray) -> Tensor:
+    def weights(self, images: np.ndarray) -> np.ndarray:
         """Return the weights of some images of one frame, [V].
 
         They are in [`MIN_WEIGHT`, 1], or `INPUT_VIEW_WEIGHT` for the input view.
         """
-        rows = torch.from_numpy(images)
-        same_time = self._frame == self._frame[rows[0]]
-        known = self.errors[same_time & (self.errors > 0)]
-        robust = torch.ones(len(images))
+        known = self.errors[self._frame == self._frame[images[0]]]
+        known = known[known > 0]
+        robust = np.ones(len(images))
         if len(known) >= 3:
-            ratio = SLACK * known.median() / self.errors[rows].clamp_min(1e-12)
-            robust = ratio.square().clamp(MIN_WEIGHT, 1.0)
-        return torch.where(self._is_input[rows], INPUT_VIEW_WEIGHT, robust)
+            median = np.sort(known)[(len(known) - 1) // 2]
+            ratio = SLACK * median / np.maximum(self.errors[images], 1e-12)
+            robust = np.minimum(np.maximum(ratio**2, MIN_WEIGHT), 1.0)
+        return np.where(self._is_input[images], INPUT_VIEW_WEIGHT, robust)
 
-    def update(self, images: np.ndarray, squared_errors: Tensor) -> None:
+    def update(self, images: np.ndarray, squared_errors: np.ndarray) -> None:
         """Update the running errors with the mean squared errors of some images, [V]."""
-        rows, now = torch.from_numpy(images), squared_errors.detach().cpu().float().sqrt()
-        before = self.errors[rows]
-        self.errors[rows] = torch.where(before > 0, torch.lerp(now, before, SMOOTHING), now)
+        now, before = np.sqrt(squared_errors), self.errors[images]
+        smoothed = now + SMOOTHING * (before - now)
+        self.errors[images] = np.where(before > 0, smoothed, now)

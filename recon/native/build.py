@@ -23,6 +23,7 @@ SOURCES = Path(__file__).resolve().parent / "src"
 SUFFIX = {"Darwin": ".dylib", "Windows": ".dll"}.get(platform.system(), ".so")
 LIBRARY = Path(__file__).resolve().parent / f"fourdvd_kernels{SUFFIX}"
 KERNELS = (
+    "activations.cpp",
     "rasterize.cpp",
     "image_loss.cpp",
     "bone_motions.cpp",

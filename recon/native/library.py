@@ -15,7 +15,7 @@ from recon.devices import usable_threads
 from recon.errors import BackendError
 from recon.native.build import LIBRARY, variants
 
-INTERFACE = 5  # counts changes of the kernels' structures and arguments
+INTERFACE = 6  # counts changes of the kernels' structures and arguments
 
 
 class Kernels:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recon.activations import activated
 from recon.deformation import motion_models
 from recon.deformation.interface import deformation_class
 from recon.fitting.adam import Adam
@@ -30,7 +31,6 @@ from recon.gaussians import Gaussians
 from recon.grid import Grid, read_grid
 from recon.losses import image_loss
 from recon.rasterizers import rasterize
-from recon.rendering import view_colors
 from tests.benchmarks import harness
 from tests.benchmarks.harness import Timing, three_digits, timing
 
@@ -103,8 +103,8 @@ class Iteration:
         with watch("rasterizer"):
             viewmats, Ks = level.viewmats[images], level.Ks[images]
             rendering = rasterize(
-                moved.means, moved.quats, moved.scales.exp(), moved.opacities.sigmoid(),
-                view_colors(moved, viewmats), viewmats, Ks, level.height, level.width, backgrounds,
+                moved.means, moved.quats, *activated(moved, viewmats), viewmats, Ks,
+                level.height, level.width, backgrounds,
             )  # fmt: skip
         with watch("loss"):
             loss = image_loss(

@@ -1,7 +1,7 @@
 // Selects the best compiled instruction set that the processor supports.
 
 // As INTERFACE in recon/native/library.py; counts changes of structures and arguments.
-extern "C" int fourdvd_interface() { return 5; }
+extern "C" int fourdvd_interface() { return 6; }
 
 extern "C" const char* fourdvd_best_variant() {
 #if defined(__x86_64__)

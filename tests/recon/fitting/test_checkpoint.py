@@ -68,7 +68,10 @@ def steps(fit: Fit, until: int) -> Fit:
 def state(fit: Fit) -> dict[str, torch.Tensor]:
     tensors = {name: value.detach() for name, value in fit.parameters.items()}
     tensors |= {f"motion.{k}": v.clone() for k, v in fit.deformation.state_dict().items()}
-    tensors["errors"], tensors["generator"] = fit.frame_errors, fit.generator.get_state()
+    tensors["errors"], tensors["generator"] = (
+        torch.from_numpy(fit.frame_errors.copy()),
+        fit.generator.get_state(),
+    )
     return tensors
 
 

@@ -302,7 +302,9 @@ def test_learning_rates_stay_positive_and_that_of_the_motion_falls_during_refine
     rates: list[dict[str, float]] = []
     while not fit.done:
         fit.step()
-        rates.append({str(group["name"]): group["lr"] for group in fit.optimizer.param_groups})
+        rates.append(
+            {str(group["name"]): group["lr"] for group in fit.optimizer.groups_with_gradients()}
+        )
     assert all(rate > 0 for step in rates for rate in step.values())
     grown = int((CONFIG.static_fraction + CONFIG.motion_fraction) * CONFIG.iterations)
     assert rates[-1]["motion"] < rates[grown + 1]["motion"]

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from recon.fitting.image_weights import INPUT_VIEW_WEIGHT, MIN_WEIGHT, SLACK, ImageWeights
 
@@ -11,7 +10,7 @@ FRAME = np.repeat([0, 1], 5)
 
 def weights_after(errors: list[float]) -> ImageWeights:
     images = ImageWeights(FRAME)
-    images.update(np.arange(len(errors)), torch.tensor(errors).square())
+    images.update(np.arange(len(errors)), np.square(errors))
     return images
 
 
@@ -44,14 +43,14 @@ def test_only_images_of_the_same_time_are_compared():
 
 def test_a_new_error_has_a_weight_of_a_fifth():
     images = weights_after([0.1] * 5)
-    images.update(np.array([2]), torch.tensor([0.36]))
+    images.update(np.array([2]), np.array([0.36]))
     assert images.errors[:3].tolist() == pytest.approx([0.1, 0.1, 0.2])
 
 
 def test_the_input_view_has_the_largest_weight_whatever_its_error():
     images = ImageWeights(FRAME, is_input=np.arange(10) % 5 == 2)
     assert images.weights(np.arange(5)).tolist() == [1, 1, INPUT_VIEW_WEIGHT, 1, 1]
-    images.update(np.arange(5), torch.tensor([0.1, 0.1, 0.9, 0.1, 0.4]).square())
+    images.update(np.arange(5), np.square([0.1, 0.1, 0.9, 0.1, 0.4]))
     weights = images.weights(np.array([2, 4, 0]))
     assert weights[0] == INPUT_VIEW_WEIGHT > 1
     assert weights[1] < 1 == weights[2]
