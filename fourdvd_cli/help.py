@@ -10,6 +10,7 @@ import inspect
 import re
 from typing import Any, NamedTuple
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 # Titles of panels, for `rich_help_panel`. Panels of options are shown in the order in which they
@@ -38,6 +39,7 @@ NARROWEST_TEXT = 40  # minimum width of the descriptions in characters
 FRAME_WIDTH = 6  # characters around the two columns of a panel
 
 _FACTS = re.compile(r"\s*\\?\[([^\[\]]*)\]$")  # typer 0.15 escapes the bracket
+_KIND_OF_ERROR = re.compile(r"^(Value|Assertion) error, ")  # pydantic's, which typer 0.29 uses
 _RANGE = re.compile(r"(-?[\d.]+)<=x<=([\d.]+)")
 
 
@@ -73,6 +75,14 @@ class Description(NamedTuple):
 
 class Command(TyperCommand):
     """A command whose help is drawn by `render`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; without the words of the library with which typer converts them."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = _KIND_OF_ERROR.sub("", error.message)
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the arguments, then the required options, then "[OPTIONS]"."""

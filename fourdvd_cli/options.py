@@ -7,6 +7,8 @@ accepted but not shown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from fourdvd_cli.help import CAMERAS, FIT, INPUT, MACHINE, MODEL, OUTPUT
+from recon.errors import InputError
 
 
 class Device(StrEnum):
@@ -158,6 +161,21 @@ RENAMED = {
 def renamed(names: dict[str, str] = RENAMED) -> dict[str, Any]:
     """Return the context settings with which a command accepts option names of older versions."""
     return {"token_normalize_func": lambda name: names.get(name, name)}
+
+
+@contextmanager
+def usage(option: str | None = None) -> Iterator[None]:
+    """Let settings that a library refuses in the block be wrong usage, with exit code 2.
+
+    The block must not read files: those that are not valid have an exit code of their own.
+
+    Args:
+        option: name of the option at fault, if it is known.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def one_of(choices: type[StrEnum]) -> str:

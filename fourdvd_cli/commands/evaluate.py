@@ -19,8 +19,8 @@ from fourdvd_cli.options import (
     QuietOption,
     VerboseOption,
     WeightsOption,
+    usage,
 )
-from recon.errors import InputError
 from recon.metrics.catalog import METRICS, default_names, parse_names
 
 if TYPE_CHECKING:
@@ -146,6 +146,10 @@ def evaluate(
         raise typer.BadParameter(f"expected {', '.join(FILTERS)}", param_hint="--resize")
     if {bool(paths), against is not None} != {table is None}:
         raise typer.BadParameter("expected A and --against B, or only --table TOML")
+    if table is None and output is not None:
+        raise typer.BadParameter("only --table writes files; see --json", param_hint="-o")
+    if table is not None and (metrics, resize) != (None, None):
+        raise typer.BadParameter("the file of --table names the metrics and the filter")
     if axes is not None and axes not in AXES:
         raise typer.BadParameter(f"expected {', '.join(AXES)}", param_hint="--axes")
     if table is not None:
@@ -218,10 +222,8 @@ def _opened(
 
 
 def _names(text: str | None) -> tuple[str, ...]:
-    try:
+    with usage("--metrics"):
         return default_names() if text is None else parse_names(text)
-    except InputError as error:
-        raise typer.BadParameter(str(error), param_hint="--metrics") from error
 
 
 def _columns(evaluation: Evaluation) -> list[str]:

@@ -22,6 +22,7 @@ from fourdvd_cli.options import (
     SceneArgument,
     VerboseOption,
     one_of,
+    usage,
 )
 
 if TYPE_CHECKING:
@@ -144,11 +145,10 @@ def export(
         raise typer.BadParameter(
             f"needs --format {' or '.join(PADDED)}, found {', '.join(names)}", param_hint="--pad-sh"
         )
-    manifest = export_with_progress(
-        scene,
-        output,
-        names,
-        ExportOptions(
+    if Format.usd in formats and axes is ExportAxes.y_down:
+        raise typer.BadParameter("usd can be y-up or z-up only", param_hint="--axes")
+    with usage():
+        options = ExportOptions(
             frames=frames,
             axes=axes and axes.value,
             faces=max_faces,
@@ -156,7 +156,12 @@ def export(
             animation=mesh_animation.value,
             pad_sh=pad_sh,
             root_motion=root_motion,
-        ),
+        )
+    manifest = export_with_progress(
+        scene,
+        output,
+        names,
+        options,
         verify=verify,
         device=device.value,
         overwrite=overwrite,

@@ -32,6 +32,7 @@ from fourdvd_cli.options import (
     WeightsOption,
     one_of,
     parse_degrees,
+    usage,
 )
 
 
@@ -216,29 +217,33 @@ def generate(
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
         from fourdvd_cli import generating
         from generation.checkpoint import check_folder, write_input
+        from generation.clip.reading import FrameSelection
         from generation.pipelines import dry_run as report_dry_run
         from generation.pipelines import open_pipeline
         from generation.settings import GenerateSettings
         from recon.devices import resolve_network_device
 
         on_device = resolve_network_device(device.value)
-        settings = GenerateSettings(
-            model=generating.chosen_model(model, on_device, weights),
-            orbit_model=orbit_model and orbit_model.value,
-            steps=steps,
-            seed=seed,
-            azimuths_deg=azimuths.values if azimuths else (),
-            views=views,
-            elevation_deg=elevation,
-            fov_deg=fov,
-            distance=distance,
-            clockwise=direction is Direction.cw,
-            precision=precision.value,
-            low_memory=low_memory,
-            device=on_device,
-            coarse_only=coarse_only,
-            size=size,
-        )
+        name = generating.chosen_model(model, on_device, weights)
+        with usage():
+            settings = GenerateSettings(
+                model=name,
+                orbit_model=orbit_model and orbit_model.value,
+                steps=steps,
+                seed=seed,
+                azimuths_deg=azimuths.values if azimuths else (),
+                views=views,
+                elevation_deg=elevation,
+                fov_deg=fov,
+                distance=distance,
+                clockwise=direction is Direction.cw,
+                precision=precision.value,
+                low_memory=low_memory,
+                device=on_device,
+                coarse_only=coarse_only,
+                size=size,
+            )
+            FrameSelection(frames, start, stop, fps, source_fps)
         check_folder(output, overwrite)
         clip, plan = generating.prepare(
             video,

@@ -20,6 +20,7 @@ from fourdvd_cli.options import (
     UpOption,
     VerboseOption,
     parse_degrees,
+    usage,
 )
 
 
@@ -155,7 +156,8 @@ def grid(
         if not clips:
             raise typer.BadParameter("expected a video or folder of images per view, or --cameras")
         angles = azimuths.values if azimuths else None
-        found = orbit_view_cameras(len(clips), angles, elevations.values, fov, distance)
+        with usage():
+            found = orbit_view_cameras(len(clips), angles, elevations.values, fov, distance)
     elif azimuths is not None:
         raise typer.BadParameter("expected either --cameras or --azimuths, found both")
     else:

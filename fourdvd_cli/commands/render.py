@@ -16,6 +16,7 @@ from fourdvd_cli.options import (
     QuietOption,
     SceneArgument,
     VerboseOption,
+    usage,
 )
 
 
@@ -102,9 +103,11 @@ def render(
     """Render a scene as a video in which camera and time move together."""
     console.configure(quiet, verbose)
     from recon.devices import resolve_device
-    from recon.film.rendering import check_video_output, render_video
+    from recon.film.rendering import check_video_options, check_video_output, render_video
     from recon.scene import load_scene
 
+    with usage():
+        check_video_options(output, camera, fps, frames, over, transparent)
     check_video_output(output, overwrite)
     loaded = load_scene(scene, resolve_device(device.value))
     with console.steps("rendering", quiet) as on_step:

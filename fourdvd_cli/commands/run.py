@@ -35,6 +35,7 @@ from fourdvd_cli.options import (
     WeightsOption,
     WorkersOption,
     one_of,
+    usage,
 )
 
 
@@ -111,7 +112,7 @@ def run(
     console.configure(quiet, verbose)
     from fourdvd_cli import generating
     from fourdvd_cli.commands.run_chain import ChainSettings, run_chain
-    from generation.clip.reading import is_clip
+    from generation.clip.reading import FrameSelection, is_clip
     from generation.settings import GenerateSettings
     from recon.devices import resolve_device, resolve_network_device
 
@@ -119,13 +120,16 @@ def run(
     generation = None
     if any(is_clip(source) for source in sources):
         on_device = _on_workers(device, ray) or resolve_network_device(device.value)
-        generation = GenerateSettings(
-            model=generating.chosen_model(model, on_device, weights),
-            steps=steps,
-            seed=seed,
-            low_memory=low_memory,
-            device=on_device,
-        )
+        name = generating.chosen_model(model, on_device, weights)
+        with usage():
+            generation = GenerateSettings(
+                model=name,
+                steps=steps,
+                seed=seed,
+                low_memory=low_memory,
+                device=on_device,
+            )
+            FrameSelection(source_fps=source_fps)
     elif source_fps is not None:
         raise typer.BadParameter("a grid states its own times", param_hint="--source-fps")
     elif recenter:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -64,21 +65,43 @@ def plan_camera_path(
         InputError: The path, view or file does not exist, `frames` was given with a file, or the
             scene has no source camera.
     """
+    check_camera_path(path, frames)
     name, _, view = path.partition(":")
     if path == SOURCE:
         planned = _source_path(scene, fps, frames)
     elif name not in camera_paths:
-        planned = _path_of_file(scene, path, fps, frames)
+        planned = _path_of_file(scene, path, fps)
     else:
         fps = fps or DEFAULT_FPS
         frames = frames or loop_frames(scene, fps, 0.0 if name == "fixed" else MIN_SECONDS)
-        cameras = (
-            fixed(scene, frames, _view_index(view)) if view else camera_paths[name](scene, frames)
-        )
+        cameras = fixed(scene, frames, int(view)) if view else camera_paths[name](scene, frames)
         planned = CameraPath(cameras, looping_times(scene, frames, fps), fps)
     if size is None:
         return planned
     return planned._replace(cameras=[resized(camera, size) for camera in planned.cameras])
+
+
+def check_camera_path(path: str, frames: int | None = None) -> None:
+    """Check what can be known of a camera path before there is a scene.
+
+    Args:
+        path: see `plan_camera_path`.
+        frames: see `plan_camera_path`.
+
+    Raises:
+        InputError: It is neither a known name nor like that of a file, its view is no number, or
+            `frames` was given with a file.
+    """
+    name, colon, view = path.partition(":")
+    if name in camera_paths:
+        if colon and not (name == "fixed" and view.isdecimal()):
+            raise InputError(f"expected a view number after `fixed:`, as in fixed:2, found {path}")
+    elif path != SOURCE:
+        if not Path(path).suffix and not Path(path).exists():
+            names = ", ".join(camera_paths)
+            raise InputError(f"expected {names}, {SOURCE} or a camera file, found {path}")
+        if frames is not None:
+            raise InputError("a camera file has its own number of frames; leave out `frames`")
 
 
 def orbit(scene: Scene, frames: int) -> list[Camera]:
@@ -148,9 +171,7 @@ def rotation_center(scene: Scene) -> np.ndarray:
     return common_focus(scene.cameras, near=mean)
 
 
-def _path_of_file(scene: Scene, path: str, fps: float | None, frames: int | None) -> CameraPath:
-    if frames is not None:
-        raise InputError("a camera file has its own number of frames; leave out `frames`")
+def _path_of_file(scene: Scene, path: str, fps: float | None) -> CameraPath:
     first = scene.cameras[0]
     found = read_camera_file(path, first.height, first.width, scene.R_world_source)
     fps = fps or found.fps or DEFAULT_FPS
@@ -191,12 +212,6 @@ def _source_path(scene: Scene, fps: float | None, frames: int | None) -> CameraP
         times = np.linspace(0.0, end, count)
     fps = fps or ((count - 1) / seconds if count > 1 else scene.fps)
     return CameraPath([source.at(float(time)) for time in times], times, fps)
-
-
-def _view_index(view: str) -> int:
-    if not view.isdecimal():
-        raise InputError(f"expected a view number after the colon, as in fixed:2, found {view!r}")
-    return int(view)
 
 
 def _rotated(scene: Scene, angles_deg: np.ndarray) -> list[Camera]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.errors import InputError, OutputError
-from recon.film.camera_paths import SOURCE, CameraPath, plan_camera_path
+from recon.errors import InputError
+from recon.film.camera_paths import SOURCE, CameraPath, check_camera_path, plan_camera_path
 from recon.film.compositing import SourceVideo, render_over_video, render_rgba
 from recon.grid.cameras import Camera
 from recon.media import write_gif, write_png, write_video
@@ -61,14 +61,14 @@ def render_video(
         The rendered cameras with their times and frame rate.
 
     Raises:
-        InputError: The camera path, view, camera file or video does not exist or is not valid, or
-            options contradict each other.
-        OutputError: The suffix is not supported, or the output exists.
+        InputError: The camera path, view, camera file or video does not exist or is not valid, the
+            suffix of the output is not supported, or options contradict each other.
+        OutputError: The output exists.
         OSError: The output cannot be written.
     """
     output = Path(output)
+    check_video_options(output, path, fps, frames, over, transparent)
     check_video_output(output, overwrite)
-    _check_options(output, path, fps, frames, over, transparent)
     planned = plan_camera_path(scene, path, fps, frames, size)
     if over is not None:
         rendered = render_over_video(scene, planned, SourceVideo(scene, over))
@@ -88,27 +88,34 @@ def check_video_output(path: str | Path, overwrite: bool = False) -> None:
     """Check, before long work, that `render_video` can write to a path.
 
     Raises:
-        OutputError: The suffix is not supported, or the output exists.
+        OutputError: The output exists, or cannot be created.
     """
     path = Path(path)
-    if path.suffix.lower() not in _writers:
-        raise OutputError(
-            f"{path}: expected a name that ends in .mp4 or .gif, or one without a suffix for a "
-            f"folder of PNG files, found {path.suffix!r}"
-        )
     check = check_output_file if path.suffix else check_output
     check(path, overwrite)
 
 
-def _check_options(
-    output: Path,
-    path: str,
-    fps: float | None,
-    frames: int | None,
-    over: str | Path | None,
-    transparent: bool,
+def check_video_options(
+    output: str | Path,
+    path: str = "orbit",
+    fps: float | None = None,
+    frames: int | None = None,
+    over: str | Path | None = None,
+    transparent: bool = False,
 ) -> None:
-    """Refuse options that contradict each other."""
+    """Check, before a scene is loaded, the options of `render_video`, whose names they have.
+
+    Raises:
+        InputError: The suffix or the name of the camera path is unknown, or options contradict each
+            other.
+    """
+    output = Path(output)
+    if output.suffix.lower() not in _writers:
+        raise InputError(
+            f"{output}: expected a name that ends in .mp4 or .gif, or one without a suffix for a "
+            f"folder of PNG files, found {output.suffix!r}"
+        )
+    check_camera_path(path, frames)
     if over is not None and path != SOURCE:
         raise InputError(f"expected the camera {SOURCE} to draw over a video, found {path}")
     if over is not None and (fps is not None or frames is not None):

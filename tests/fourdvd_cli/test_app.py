@@ -115,6 +115,7 @@ def test_an_unknown_exception_keeps_its_traceback_and_exits_with_1():
 def test_wrong_usage_exits_with_2_and_says_so_on_stderr(fourdvd, arguments):
     outcome = fourdvd(*arguments)
     assert outcome.exit_code == 2
+    assert "Value error" not in outcome.stderr
     assert outcome.stdout == ""
     assert "Usage" in outcome.stderr
 

@@ -106,6 +106,13 @@ def test_unknown_metrics_and_filters_are_wrong_usage(fourdvd, tiny_grid_folder):
     assert fourdvd(*here, "--resize", "nearest").exit_code == 2
 
 
+def test_a_folder_needs_a_table_and_a_table_names_its_metrics(fourdvd, tiny_grid_folder, tmp_path):
+    arguments = [tiny_grid_folder, "--against", tiny_grid_folder, "-o", tmp_path / "out"]
+    assert fourdvd("evaluate", *arguments).exit_code == 2
+    table = ["--table", tmp_path / "runs.toml", "--metrics", "psnr"]
+    assert fourdvd("evaluate", *table).exit_code == 2
+
+
 def test_the_filters_are_those_of_the_library():
     assert set(FILTERS) == set(evaluating.FILTERS)
 

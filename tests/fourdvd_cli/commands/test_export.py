@@ -155,6 +155,14 @@ def test_a_nerfstudio_run_is_exported_and_one_of_another_method_exits_with_3(
     assert len(list((tmp_path / "out" / "ply").glob("*.ply"))) == 3
 
 
+@pytest.mark.parametrize(
+    "options", [["--format", "usd", "--axes", "y-down"], ["--format", "ply", "--frames", 20_000]]
+)
+def test_options_that_no_scene_can_have_are_wrong_usage(fourdvd, tmp_path, options):
+    outcome = fourdvd("export", tmp_path / "no scene", "-o", tmp_path / "export", *options)
+    assert outcome.exit_code == 2
+
+
 def test_padding_without_a_ply_is_wrong_usage(fourdvd, scene_folder, tmp_path):
     arguments = ["export", scene_folder, "-o", tmp_path / "out", "--pad-sh", "--format", "splat"]
     outcome = fourdvd(*arguments)

@@ -288,7 +288,7 @@ def test_a_trained_cascade_has_no_choice_of_orbit_models(
 ):
     arguments = ["--weights", trained_cascade, *MINI, "--orbit-model", "sv3d_p"]
     outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *arguments)
-    assert outcome.exit_code == 3
+    assert outcome.exit_code == 2
     assert "sv3d_p" in outcome.stderr
     assert not (tmp_path / "grid").exists()
 
@@ -356,7 +356,7 @@ def test_lift_without_weights_is_reported_and_leaves_nothing(
 def test_steps_are_refused_with_lift(fourdvd, clip_video, lift_weights, tmp_path):
     arguments = ["generate", clip_video, "-o", tmp_path / "grid", "--weights", lift_weights]
     outcome = fourdvd(*arguments, *LIFT, "--steps", "10")
-    assert outcome.exit_code == 3
+    assert outcome.exit_code == 2
     assert "no steps for lift" in outcome.stderr
     assert not (tmp_path / "grid").exists()
 

@@ -28,7 +28,7 @@ def test_azimuths_and_elevations_can_be_given(fourdvd, videos, tmp_path):
 
 def test_the_number_of_azimuths_must_match_the_videos(fourdvd, videos, tmp_path):
     outcome = fourdvd("grid", *videos, "-o", tmp_path / "grid", "--azimuths", "0,90")
-    assert outcome.exit_code == 3
+    assert outcome.exit_code == 2
     assert "4 azimuths, found 2" in outcome.stderr
     assert not (tmp_path / "grid").exists()
 

@@ -74,17 +74,34 @@ def test_a_broken_scene_is_reported_on_one_line(fourdvd, scene_folder, tmp_path)
     assert len(outcome.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("camera", ["spiral", "fixed:7", "fixed:x"])
-def test_an_unknown_camera_path_is_reported_on_one_line(fourdvd, scene_folder, tmp_path, camera):
+@pytest.mark.parametrize("camera", ["missing.json", "fixed:7"])
+def test_a_camera_that_does_not_exist_is_reported_on_one_line(
+    fourdvd, scene_folder, tmp_path, camera
+):
     outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video.mp4", "--camera", camera)
     assert outcome.exit_code == 3
     assert "error: " in outcome.stderr
 
 
-def test_an_unsupported_suffix_is_refused(fourdvd, scene_folder, tmp_path):
-    outcome = fourdvd("render", scene_folder, "-o", tmp_path / "video.avi")
-    assert outcome.exit_code == 1
-    assert ".mp4" in outcome.stderr
+@pytest.mark.parametrize(
+    ("output", "options", "message"),
+    [
+        ("x.avi", [], ".mp4"),
+        ("x.mp4", ["--camera", "spiral"], "spiral"),
+        ("x.mp4", ["--camera", "fixed:x"], "fixed:2"),
+        ("x.mp4", ["--camera", "path.json", "--frames", 3], "frames"),
+        ("x.mp4", ["--over", "film.mp4"], "source"),
+        ("x.mp4", ["--over", "film.mp4", "--camera", "source", "--fps", 3], "rate"),
+        ("x", ["--over", "film.mp4", "--camera", "source", "--transparent"], "opaque"),
+        ("x.mp4", ["--transparent"], "without suffix"),
+    ],
+)
+def test_wrong_usage_is_said_before_the_scene_is_loaded(
+    fourdvd, tmp_path, output, options, message
+):
+    outcome = fourdvd("render", tmp_path / "no scene", "-o", tmp_path / output, *options)
+    assert outcome.exit_code == 2
+    assert message in outcome.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

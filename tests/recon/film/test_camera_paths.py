@@ -140,7 +140,7 @@ def test_a_camera_file_defines_cameras_times_and_frame_rate(tmp_path):
     assert [camera.width for camera in path.cameras] == [32, 32]
 
 
-@pytest.mark.parametrize("path", ["spiral", "fixed:last", "fixed:9"])
+@pytest.mark.parametrize("path", ["spiral", "fixed:last", "fixed:9", "fixed:", "orbit:2"])
 def test_an_unknown_camera_path_is_an_input_error(path):
     with pytest.raises(InputError):
         camera_paths.plan_camera_path(make_scene(ring(4)), path)

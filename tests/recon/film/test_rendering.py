@@ -6,8 +6,8 @@ from PIL.GifImagePlugin import GifImageFile
 
 from recon import render_video
 from recon.deformation.interface import StaticDeformation
-from recon.errors import OutputError, OutputExistsError
-from recon.film.rendering import check_video_output, render_frames
+from recon.errors import InputError, OutputExistsError
+from recon.film.rendering import check_video_options, render_frames
 from recon.gaussians import gaussians_from_points
 from recon.grid.cameras import orbit_camera
 from recon.media import read_video
@@ -60,8 +60,8 @@ def test_progress_counts_the_frames(scene, tmp_path):
 
 
 def test_unsupported_suffixes_are_refused(tmp_path):
-    with pytest.raises(OutputError, match=r"\.avi"):
-        check_video_output(tmp_path / "x.avi")
+    with pytest.raises(InputError, match=r"\.avi"):
+        check_video_options(tmp_path / "x.avi")
 
 
 @pytest.mark.parametrize("name", ["x.mp4", "x.gif", "x"])
