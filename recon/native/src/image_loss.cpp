@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "parallel.h"
@@ -69,8 +70,8 @@ inline void blur_down(Rows& rows, int y, float* __restrict t, int width) {
 
 // What one channel needs; everything is a few rows, so that it stays in the cache.
 struct Workspace {
-  Rows x, y, blurred[5], derivatives[3];  // blurred: x, y, x^2, y^2, xy across
-  std::vector<float> product, down[5], by[3], down_by[3];
+  Rows x, y, blurred[4], derivatives[3];  // blurred: x, y, x^2 + y^2, xy across
+  std::vector<float> product, down[4], by[3], down_by[3];
 
   void resize(int width) {
     for (Rows* rows : {&x, &y}) rows->resize(width);
@@ -87,14 +88,14 @@ thread_local Workspace t_workspace;
 // Computes SSIM in columns [begin, end) of a row, and its derivatives by the blurred x, x^2 and xy;
 // returns the sum of 1 - SSIM.
 inline float ssim_row(Workspace& w, int begin, int end) {
-  const float *mx = w.down[0].data(), *my = w.down[1].data(), *xx = w.down[2].data(),
-              *yy = w.down[3].data(), *xy = w.down[4].data();
+  const float *mx = w.down[0].data(), *my = w.down[1].data(), *squares = w.down[2].data(),
+              *xy = w.down[3].data();
   float *__restrict gm = w.by[0].data() + kRadius, *__restrict gs = w.by[1].data() + kRadius,
         *__restrict gc = w.by[2].data() + kRadius;
   float* __restrict each = w.product.data();
   for (int x = begin; x < end; ++x) {
     const float mean2 = mx[x] * mx[x] + my[x] * my[x] + kC1, mean_product = 2 * mx[x] * my[x] + kC1;
-    const float variance = xx[x] + yy[x] - mean2 + kC1 + kC2;
+    const float variance = squares[x] - mean2 + kC1 + kC2;
     const float covariance = 2 * (xy[x] - mx[x] * my[x]) + kC2;
     const float inverse = 1.0f / (mean2 * variance);
     const float ssim = mean_product * covariance * inverse;
@@ -125,10 +126,7 @@ double dissimilarity(const float* image, const float* target, int image_height, 
   w.resize(width);
   const int left = std::max(-kRadius, -box.x0), right = std::min(width + kRadius, image_width - box.x0);
   const int inner_begin = inner.y0 - box.y0, inner_end = inner.y1 - box.y0;
-  auto blur_product = [&](const float* a, const float* b, float* out) {
-    for (int x = 0; x < width + 2 * kRadius; ++x) w.product[x] = a[x - kRadius] * b[x - kRadius];
-    blur_across(w.product.data() + kRadius, out, width);
-  };
+  float* product = w.product.data() + kRadius;
   double loss = 0;
   for (int y = -kRadius; y < height + 2 * kRadius; ++y) {
     if (y < inner_end + kRadius) {
@@ -143,13 +141,14 @@ double dissimilarity(const float* image, const float* target, int image_height, 
       }
       blur_across(fx, w.blurred[0][y], width);
       blur_across(fy, w.blurred[1][y], width);
-      blur_product(fx, fx, w.blurred[2][y]);
-      blur_product(fy, fy, w.blurred[3][y]);
-      blur_product(fx, fy, w.blurred[4][y]);
+      for (int x = -kRadius; x < width + kRadius; ++x) product[x] = fx[x] * fx[x] + fy[x] * fy[x];
+      blur_across(product, w.blurred[2][y], width);
+      for (int x = -kRadius; x < width + kRadius; ++x) product[x] = fx[x] * fy[x];
+      blur_across(product, w.blurred[3][y], width);
     }
     const int middle = y - kRadius;
     if (middle >= inner_begin && middle < inner_end) {
-      for (int i = 0; i < 5; ++i) blur_down(w.blurred[i], middle, w.down[i].data(), width);
+      for (int i = 0; i < 4; ++i) blur_down(w.blurred[i], middle, w.down[i].data(), width);
       loss += ssim_row(w, inner.x0 - box.x0, inner.x1 - box.x0);
       for (int i = 0; i < 3; ++i)
         blur_across(w.by[i].data() + kRadius, w.derivatives[i][middle], width);
@@ -231,14 +230,14 @@ void NAME(image_loss)(int views, int height, int width, const float* rgb, const 
   const size_t plane = static_cast<size_t>(height) * width;
   const int strips = (height + kRowsOfTask - 1) / kRowsOfTask;
   auto scale = [&](int view) { return weights[view] / (static_cast<float>(views) * plane); };
-  std::vector<float> composites(3 * plane * views);
+  const std::unique_ptr<float[]> composites(new float[3 * plane * views]);
   std::vector<Sums> parts(static_cast<size_t>(views) * strips);
   fourdvd::parallel_for(views * strips, [&](int task) {
     const int view = task / strips, begin = task % strips * kRowsOfTask;
     for (int y = begin; y < std::min(height, begin + kRowsOfTask); ++y) {
       const size_t at = view * plane + static_cast<size_t>(y) * width, colors = at + 2 * view * plane;
       l1_row(targets[view] + 4 * (at - view * plane), backgrounds + 3 * view, width, plane, rgb + colors,
-             alpha + at, l1 * scale(view) / 3, alpha_weight * scale(view), composites.data() + colors,
+             alpha + at, l1 * scale(view) / 3, alpha_weight * scale(view), composites.get() + colors,
              d_rgb + colors, d_alpha + at, parts[task]);
     }
   });
@@ -247,7 +246,7 @@ void NAME(image_loss)(int views, int height, int width, const float* rgb, const 
     const int* edges = boxes + 4 * (task / 3);
     const Box box = {edges[0], edges[1], edges[2], edges[3]};
     if (ssim > 0 && box.x1 > box.x0 && box.y1 > box.y0)
-      structure[task] = dissimilarity(rgb + task * plane, composites.data() + task * plane, height, width, box,
+      structure[task] = dissimilarity(rgb + task * plane, composites.get() + task * plane, height, width, box,
                                       ssim * scale(task / 3) / 3, d_rgb + task * plane);
   });
   for (int view = 0; view < views; ++view) {
