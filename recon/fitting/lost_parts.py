@@ -146,9 +146,13 @@ def moved_part(lost: Points, found: Points, rng: np.random.Generator) -> np.ndar
     chosen, others = (_sample(len(points.positions), rng) for points in (lost, found))
     target = found.positions[others]
     color_cost = COLOR_WEIGHT / 3 * cdist(lost.rgb[chosen], found.rgb[others], "sqeuclidean")
+    before = np.zeros((2, 0), int)
     for _ in range(ROUNDS):
         cost = cdist(positions[chosen], target, "sqeuclidean") + color_cost
-        rows, columns = linear_sum_assignment(cost)
+        pairs = rows, columns = np.stack(linear_sum_assignment(cost))
+        if np.array_equal(pairs, before):
+            break
+        before = pairs
         rotation, offset = rigid_motion(positions[chosen[rows]], torch.from_numpy(target[columns]))
         positions = positions @ rotation.T + offset
     return positions.numpy()
