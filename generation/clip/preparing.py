@@ -31,6 +31,7 @@ from recon.errors import InputError
 from recon.grid import Camera
 from recon.grid.grid import composite, frame_times
 from recon.grid.source_camera import SourceCamera
+from recon.grid.video_thumbnails import thumbnails_of
 
 MIN_SIZE, MAX_SIZE = 16, 4096
 MIN_RATIO = 0.1
@@ -51,6 +52,7 @@ class SquareClip(NamedTuple):
         times: times of the frames, from 0 for the first to 1 for the last, T of them; empty:
             evenly spaced.
         source_size: height and width of the source in pixels; None: not known.
+        thumbnails: those of the source's frames, see `recon.grid.source_camera.SourceCamera`.
     """
 
     images: np.ndarray
@@ -61,6 +63,7 @@ class SquareClip(NamedTuple):
     warnings: tuple[str, ...]
     times: tuple[float, ...] = ()
     source_size: tuple[int, int] | None = None
+    thumbnails: np.ndarray | None = None
 
     @property
     def frame_times(self) -> np.ndarray:
@@ -84,7 +87,8 @@ class SquareClip(NamedTuple):
             for frame in range(len(self.images))
         ]
         points = np.array([(each.cx, each.cy) for each in cameras])
-        return SourceCamera(cameras[0], self.frame_times, points, self.source_frames)
+        times, frames = self.frame_times, self.source_frames
+        return SourceCamera(cameras[0], times, points, frames, self.thumbnails)
 
     def square(self, size: int, ratio: float, around_object: bool = False) -> SquareClip:
         """Return the clip itself; it is square already. Arguments as in `Clip.square`.
@@ -113,6 +117,7 @@ class Clip:
         recenter: whether the square follows the object instead of staying in one place.
         warnings: sentences about what may spoil the result.
         times: see `SquareClip`.
+        thumbnails: see `SquareClip`.
     """
 
     frames: np.ndarray
@@ -122,6 +127,7 @@ class Clip:
     recenter: bool
     warnings: tuple[str, ...]
     times: tuple[float, ...] = ()
+    thumbnails: np.ndarray | None = None
 
     @property
     def mask(self) -> np.ndarray:
@@ -174,6 +180,7 @@ class Clip:
             self.warnings,
             self.times,
             (height, width),
+            self.thumbnails,
         )
 
 
@@ -229,7 +236,14 @@ def load_clip(
         raise InputError(f"expected an object, but {found} in all {len(images)} frames", path)
     warnings = _warnings(outlines)
     return Clip(
-        images, source.fps, alpha_known, source.source_frames, recenter, warnings, source.times
+        images,
+        source.fps,
+        alpha_known,
+        source.source_frames,
+        recenter,
+        warnings,
+        source.times,
+        thumbnails_of(source.images),
     )
 
 

@@ -5,6 +5,7 @@ Letters: H × W pixels. Colors are sRGB and blended as such, as viewers do.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from recon.errors import InputError
 from recon.film.camera_paths import CameraPath, source_camera, source_frame_numbers
 from recon.grid.cameras import Camera
 from recon.grid.grid import composite
+from recon.grid.video_thumbnails import thumbnail_difference, thumbnails_of
 from recon.media import (
     frame_files,
     read_frame_files,
@@ -25,6 +27,10 @@ from recon.media import (
 )
 from recon.rendering import render_gaussians
 from recon.scene import Scene
+
+ANOTHER_VIDEO = 0.25  # difference of thumbnails above which a warning is due
+
+_log = logging.getLogger(__name__)
 
 
 def render_rgba(scene: Scene, camera: Camera, time: float) -> np.ndarray:
@@ -74,8 +80,9 @@ class SourceVideo:
     def __init__(self, scene: Scene, path: str | Path):
         self.path = Path(path)
         self.background = scene.background
-        camera = source_camera(scene).camera
-        self.numbers = source_frame_numbers(source_camera(scene))
+        self._source = source_camera(scene)
+        camera = self._source.camera
+        self.numbers = source_frame_numbers(self._source)
         self._files = frame_files(self.path) if self.path.is_dir() else None
         count = len(read_video_times(self.path) if self._files is None else self._files)
         if count <= self.numbers[-1]:
@@ -95,15 +102,35 @@ class SourceVideo:
     def frames(self) -> Iterator[np.ndarray]:
         """Yield the frames that the scene was fitted to and those in between, in their order.
 
+        After the last one, a warning is logged if it seems to be another video.
+
         Yields:
             sRGB, uint8, [H, W, 3]; what is transparent shows the scene's background.
 
         Raises:
             InputError: A frame is damaged or missing.
         """
-        for image in self._read(self.numbers):
+        fitted = set(self._source.source_frames)
+        thumbnails = []
+        for number, image in zip(self.numbers, self._read(self.numbers), strict=True):
+            if number in fitted:
+                thumbnails.extend(thumbnails_of([image]))
             has_alpha = image.shape[-1] == 4
             yield composite(image, self.background) if has_alpha else image
+        self._compare(np.stack(thumbnails))
+
+    def _compare(self, thumbnails: np.ndarray) -> None:
+        """Log a warning if thumbnails are not those of the video that the scene was made of."""
+        expected = self._source.thumbnails
+        if expected is None:  # the grid is of an older version
+            return
+        difference = thumbnail_difference(thumbnails, expected)
+        if difference > ANOTHER_VIDEO:
+            _log.warning(
+                "%s: its frames differ from those of the video that the scene was made of, by "
+                "%.0f %% of their contrast; is it another video, or another part of it?",
+                self.path, 100 * difference,
+            )  # fmt: skip
 
     def _first(self) -> np.ndarray:
         return next(iter(self._read(self.numbers[:1])))

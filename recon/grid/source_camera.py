@@ -5,11 +5,12 @@
 A square is a window into the frame. The camera of the input view, with its focal length in pixels
 of the video and its principal point where the middle of the square was, projects the object to
 where it is in the video. If the square followed the object, the principal point moves.
-Letters: T frames of the grid, H × W pixels of the video.
+Letters: T frames of the grid, H × W pixels of the video, thumbnails of S × S.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,8 @@ import numpy as np
 
 from recon.grid.cameras import Camera, camera_from_json, camera_to_json
 from recon.media import MAX_SIDE
+
+THUMBNAIL_SIDE = 12
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class SourceCamera:
         principal_points: principal point in each frame in pixels of the video (x, y), from the
             upper left corner, float64, [T, 2].
         source_frames: frame number in the video of each frame, ascending, T of them.
+        thumbnails: those of the frames of the video, see `recon.grid.video_thumbnails`, uint8,
+            [T, S, S, 3]; None: not known.
 
     Raises:
         ValueError: the numbers do not match, are out of range, or are not finite.
@@ -39,6 +44,7 @@ class SourceCamera:
     times: np.ndarray
     principal_points: np.ndarray
     source_frames: tuple[int, ...]
+    thumbnails: np.ndarray | None = None
 
     def __post_init__(self):
         T = len(self.times)
@@ -53,6 +59,9 @@ class SourceCamera:
             raise ValueError(
                 f"source frames must ascend from 0 or more, found {self.source_frames}"
             )
+        shape = (T, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
+        if self.thumbnails is not None and self.thumbnails.shape != shape:
+            raise ValueError(f"expected thumbnails {shape}, found {self.thumbnails.shape}")
         if not np.isfinite(self.principal_points).all():
             raise ValueError("the principal points contain NaN or infinite numbers")
         camera = self.camera
@@ -85,12 +94,15 @@ class SourceCamera:
 
 def source_camera_to_json(source: SourceCamera) -> dict[str, Any]:
     """Convert a source camera to the keys of a camera, and `frames` with those that change."""
-    frames = [
+    frames: list[dict[str, Any]] = [
         {"time": float(time), "source_frame": int(number), "cx": float(cx), "cy": float(cy)}
         for time, number, (cx, cy) in zip(
             source.times, source.source_frames, source.principal_points, strict=True
         )
     ]
+    if source.thumbnails is not None:
+        for frame, thumbnail in zip(frames, source.thumbnails, strict=True):
+            frame["thumbnail"] = base64.b64encode(thumbnail.tobytes()).decode()
     return camera_to_json(source.camera) | {"frames": frames}
 
 
@@ -109,8 +121,17 @@ def source_camera_from_json(values: Mapping[str, Any] | None) -> SourceCamera | 
             np.array([frame["time"] for frame in frames], dtype=np.float64),
             np.array([(frame["cx"], frame["cy"]) for frame in frames], dtype=np.float64),
             tuple(int(frame["source_frame"]) for frame in frames),
+            _thumbnails_from_json([frame.get("thumbnail") for frame in frames]),
         )
     except KeyError as error:
         raise ValueError(f"`source_camera`: the key {error} is missing") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"`source_camera`: {error}") from error
+
+
+def _thumbnails_from_json(texts: list[Any]) -> np.ndarray | None:
+    if None in texts:
+        return None
+    data = b"".join(base64.b64decode(text, validate=True) for text in texts)
+    shape = (len(texts), THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -145,8 +145,9 @@ def test_a_video_becomes_a_scene_with_the_default_model(
     source = load_scene(out / "scene").source_camera
     assert source is not None
     assert len(source.times) == frames
+    assert source.thumbnails is not None
     video = ["--camera", "source", "--over", clip_video, "-o", out / "over", "--quiet"]
-    assert fourdvd("render", out / "scene", *video)[:2] == (0, "")
+    assert fourdvd("render", out / "scene", *video) == (0, "", "")
     drawn = [read_png(path) for path in sorted((out / "over").iterdir())]
     assert np.shape(drawn) == (frames, *read_clip(clip_video, FrameSelection(1)).images.shape[1:])
 

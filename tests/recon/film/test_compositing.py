@@ -14,6 +14,7 @@ from recon.film.camera_paths import plan_camera_path
 from recon.film.compositing import render_over, render_rgba
 from recon.gaussians import gaussians_from_points
 from recon.grid.grid import composite
+from recon.grid.video_thumbnails import thumbnails_of
 from recon.media import read_video, write_png, write_video
 from recon.scene import Scene
 from tests.recon.grid.test_source_camera import make_source
@@ -95,6 +96,23 @@ def test_frames_lie_over_those_of_the_same_number(scene, tmp_path, kind):
         reds = image[..., 0].astype(int) - image[..., 1]
         rows, columns = np.nonzero(reds > reds.max() / 2)
         np.testing.assert_allclose([columns.mean() + 0.5, rows.mean() + 0.5], center, atol=0.6)
+
+
+def test_another_video_is_warned_of_but_not_another_compression(scene, tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    frames = np.repeat(rng.integers(0, 255, (2 * FRAMES, 5, 5, 3), np.uint8), 8, axis=1)
+    frames = np.repeat(frames, 12, axis=2)
+    source = scene.source_camera
+    known = thumbnails_of(frames[list(source.source_frames)])
+    scene.source_camera = replace(source, thumbnails=known)
+    write_video(tmp_path / "same.mp4", frames[:FRAMES], 12)
+    render_video(scene, tmp_path / "same", "source", over=tmp_path / "same.mp4")
+    assert not caplog.records
+    for name, other in (("other", frames[FRAMES:]), ("later", frames[2:])):
+        path = write_folder(tmp_path / f"{name} film", other)
+        render_video(scene, tmp_path / name, "source", over=path)
+        assert f"{path}: its frames differ" in caplog.records[-1].getMessage()
+    assert len(caplog.records) == 2
 
 
 def test_another_size_enlarges_the_video_too(scene, tmp_path):

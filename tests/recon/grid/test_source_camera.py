@@ -15,6 +15,7 @@ from recon.grid.source_camera import (
     source_camera_from_json,
     source_camera_to_json,
 )
+from recon.grid.video_thumbnails import thumbnail_difference, thumbnails_of
 from recon.grid.writing import write_posed_images
 from recon.similarity import Similarity
 
@@ -54,6 +55,17 @@ def test_json_keeps_every_digit(source):
     assert source_camera_from_json(None) is None
 
 
+def test_thumbnails_are_kept_and_tell_videos_apart(source):
+    frames = np.random.default_rng(0).integers(0, 255, (6, 24, 36, 4), np.uint8)
+    known = thumbnails_of(frames[:3])
+    values = json.loads(json.dumps(source_camera_to_json(replace(source, thumbnails=known))))
+    found = source_camera_from_json(values)
+    assert found is not None and found.thumbnails is not None
+    assert (found.thumbnails == known).all()
+    assert thumbnail_difference(thumbnails_of(frames[:3] // 16 * 16 + 8), known) < 0.1
+    assert thumbnail_difference(thumbnails_of(frames[3:]), known) > 0.5
+
+
 def test_a_grid_keeps_its_source_camera_on_disk(source, tiny_grid: Grid, tmp_path):
     write_posed_images(replace(tiny_grid, source_camera=source), tmp_path)
     found = read_grid(tmp_path)
@@ -91,6 +103,8 @@ def test_a_fit_that_was_begun_before_is_resumed(source, tiny_grid: Grid):
         {"frames": [{"time": 1.5, "source_frame": 3, "cx": 1.0, "cy": 2.0}]},
         {"frames": [{"time": 0.5, "source_frame": -1, "cx": 1.0, "cy": 2.0}]},
         {"frames": [{"time": 0.5, "source_frame": 1, "cx": float("nan"), "cy": 2.0}]},
+        {"frames": [{"time": 0, "source_frame": 1, "cx": 1.0, "cy": 2.0, "thumbnail": "AAAA"}]},
+        {"frames": [{"time": 0, "source_frame": 1, "cx": 1.0, "cy": 2.0, "thumbnail": 7}]},
         {"frames": 2 * [{"time": 0.5, "source_frame": 1, "cx": 1.0, "cy": 2.0}]},
         {"fl_x": 0.0},
         {"fl_y": "long"},
