@@ -269,6 +269,16 @@ SourceFpsOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+MosaicOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mosaic",
+        metavar="ROWSxCOLUMNS",
+        help="Each video shows several views, row by row from the upper left, such as 2x4.",
+        show_default="it shows one view",
+        rich_help_panel=INPUT,
+    ),
+]
 RecenterOption = Annotated[
     bool,
     typer.Option(

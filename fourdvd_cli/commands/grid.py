@@ -13,6 +13,7 @@ from fourdvd_cli.options import (
     Degrees,
     DistanceOption,
     FovOption,
+    MosaicOption,
     OverwriteOption,
     QuietOption,
     SourceFpsOption,
@@ -133,6 +134,7 @@ def grid(
         ),
     ] = False,
     source_fps: SourceFpsOption = None,
+    mosaic: MosaicOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -140,11 +142,14 @@ def grid(
     console.configure(quiet, verbose)
     from recon.grid import read_splits, write_grid
     from recon.grid.dnerf import write_dnerf
+    from recon.grid.mosaic import parse_mosaic
     from recon.grid.view_cameras import orbit_view_cameras, read_view_cameras
     from recon.grid.view_clips import grid_from_clips
     from recon.output import check_output
 
     check_output(output, overwrite)
+    with usage("--mosaic"):
+        shown = None if mosaic is None else parse_mosaic(mosaic)
     if dnerf:
         if not clips or len(clips) > 1:
             raise typer.BadParameter("expected one grid folder to write as a D-NeRF data set")
@@ -157,7 +162,8 @@ def grid(
             raise typer.BadParameter("expected a video or folder of images per view, or --cameras")
         angles = azimuths.values if azimuths else None
         with usage():
-            found = orbit_view_cameras(len(clips), angles, elevations.values, fov, distance)
+            count = len(clips) * (shown.views if shown else 1)
+            found = orbit_view_cameras(count, angles, elevations.values, fov, distance)
     elif azimuths is not None:
         raise typer.BadParameter("expected either --cameras or --azimuths, found both")
     else:
@@ -170,6 +176,7 @@ def grid(
         shortest=shortest,
         fps=fps,
         source_fps=source_fps,
+        mosaic=shown,
         up=up.value,
     )
     write_grid(made, output, overwrite)

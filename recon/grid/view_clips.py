@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import numpy as np
 from recon.errors import GridError, InputError
 from recon.grid.cut_out import warn_of_background
 from recon.grid.grid import Grid, grid_from_views
+from recon.grid.mosaic import Mosaic
 from recon.grid.orientation import rotated, rotation_of_grid
 from recon.grid.pixels import ImageSource, common_size, read_pixels
 from recon.grid.view_cameras import ViewCamera, ViewCameras
@@ -48,17 +49,20 @@ class ViewClip(NamedTuple):
         size: height and width in pixels.
         seconds: when each frame is shown, ascending from 0, [n].
         read: reads frames by index, uint8, [count, H, W, 3 or 4].
+        cell: number of the view in a mosaic; None if the clip shows only one.
     """
 
     path: Path
     size: tuple[int, int]
     seconds: np.ndarray
     read: Callable[[Sequence[int]], np.ndarray]
+    cell: int | None = None
 
     @property
     def name(self) -> str:
         """Name without folders and suffix."""
-        return self.path.name if self.path.is_dir() else self.path.stem
+        name = self.path.name if self.path.is_dir() else self.path.stem
+        return name if self.cell is None else f"{name}_{self.cell:02d}"
 
 
 class ClipImages(NamedTuple):
@@ -78,7 +82,9 @@ class ClipImages(NamedTuple):
     alpha_known: bool
 
 
-def open_clips(paths: Sequence[str | Path], source_fps: float | None = None) -> list[ViewClip]:
+def open_clips(
+    paths: Sequence[str | Path], source_fps: float | None = None, mosaic: Mosaic | None = None
+) -> list[ViewClip]:
     """Open the clip of each view.
 
     Clips in alphabetic order whose names contain numbers are put in the order of the numbers,
@@ -87,9 +93,10 @@ def open_clips(paths: Sequence[str | Path], source_fps: float | None = None) -> 
     Args:
         paths: a video, or folder of images, per view.
         source_fps: frames per second of the clips; None: their own times, or 10 for a folder.
+        mosaic: how each clip shows several views, which follow each other; None: it shows one.
 
     Raises:
-        GridError: there are none, or one cannot be read.
+        GridError: there are none, or one cannot be read or divided into views.
         InputError: the rate is not above 0.
     """
     if source_fps is not None and not 0 < source_fps < math.inf:
@@ -104,7 +111,8 @@ def open_clips(paths: Sequence[str | Path], source_fps: float | None = None) -> 
             by_number[0].name, by_number[-1].name,
         )  # fmt: skip
         given = by_number
-    return [_open(path, source_fps) for path in given]
+    opened = [_open(path, source_fps) for path in given]
+    return opened if mosaic is None else [cell for clip in opened for cell in _split(clip, mosaic)]
 
 
 def _open(path: Path, source_fps: float | None = None) -> ViewClip:
@@ -123,6 +131,24 @@ def _open(path: Path, source_fps: float | None = None) -> ViewClip:
     return ViewClip(path, (height, width), seconds, partial(read_video_frames, path))
 
 
+def _split(clip: ViewClip, mosaic: Mosaic) -> list[ViewClip]:
+    """Divide a clip that shows several views into one clip for each."""
+    try:
+        cells = mosaic.cells(*clip.size)
+    except InputError as error:
+        raise GridError(str(error), clip.path) from error
+    read = lru_cache(maxsize=1)(clip.read)  # all views of a mosaic are decoded together
+
+    def read_cell(indices: Sequence[int], rows: slice, columns: slice) -> np.ndarray:
+        return read(tuple(indices))[:, rows, columns]
+
+    size = (clip.size[0] // mosaic.rows, clip.size[1] // mosaic.columns)
+    return [
+        clip._replace(size=size, read=partial(read_cell, rows=rows, columns=columns), cell=number)
+        for number, (rows, columns) in enumerate(cells)
+    ]
+
+
 def _check_one_view(folder: Path) -> None:
     """Check that a folder is not that of all views.
 
@@ -138,13 +164,17 @@ def _check_one_view(folder: Path) -> None:
         )
 
 
-def read_clips(paths: Sequence[str | Path]) -> ClipImages:
+def read_clips(paths: Sequence[str | Path], mosaic: Mosaic | None = None) -> ClipImages:
     """Read all frames of one clip per view, all of the same length and size.
+
+    Args:
+        paths: see `open_clips`.
+        mosaic: see `open_clips`.
 
     Raises:
         GridError: there are no clips, one cannot be read, or their lengths or sizes differ.
     """
-    clips = open_clips(paths)
+    clips = open_clips(paths, mosaic=mosaic)
     indices = _selected(clips, None, shortest=False)
     for clip in clips:
         if clip.size != clips[0].size:
@@ -166,6 +196,7 @@ def grid_from_clips(
     shortest: bool = False,
     fps: float | None = None,
     source_fps: float | None = None,
+    mosaic: Mosaic | None = None,
     up: str = "auto",
 ) -> Grid:
     """Make a full grid from one clip per view.
@@ -180,17 +211,18 @@ def grid_from_clips(
         shortest: whether clips that are longer than the shortest one are cut at the end.
         fps: frames per second at which the grid plays; None: those of the selected frames.
         source_fps: see `open_clips`.
+        mosaic: see `open_clips`; masks are mosaics of the same kind.
         up: axis that points up in the world of the cameras, see `read_grid`.
 
     Raises:
         GridError: a clip cannot be read, or clips, masks and cameras do not match.
         InputError: `up` is unknown.
     """
-    clips = open_clips(paths or cameras.clips(), source_fps)
+    clips = open_clips(paths or cameras.clips(), source_fps, mosaic)
     indices = _selected(clips, frames, shortest)
     chosen = cameras.of_views([clip.name for clip in clips])
     sources = [
-        _source(clip, indices, view, None if masks is None else _mask_of(clip, Path(masks)))
+        _source(clip, indices, view, None if masks is None else _mask_of(clip, Path(masks), mosaic))
         for clip, view in zip(clips, chosen, strict=True)
     ]
     size = common_size([clip.size for clip in clips], len(clips) * len(indices))
@@ -259,18 +291,19 @@ def _source(
     )
 
 
-def _mask_of(clip: ViewClip, folder: Path) -> ViewClip:
+def _mask_of(clip: ViewClip, folder: Path, mosaic: Mosaic | None) -> ViewClip:
     """Open the masks of a clip: the file or folder with its name in a folder."""
     if not folder.is_dir():
         raise GridError("expected a folder with masks for each view, found none", folder)
-    found = [path for path in sorted(folder.iterdir()) if _has_name(path, clip.name)]
+    name = clip._replace(cell=None).name
+    found = [path for path in sorted(folder.iterdir()) if _has_name(path, name)]
     if len(found) != 1:
         raise GridError(
-            f"expected one video or folder of masks with the name {clip.name!r}, found "
-            f"{len(found)}",
+            f"expected one video or folder of masks with the name {name!r}, found {len(found)}",
             folder,
         )
-    return _open(found[0])
+    mask = _open(found[0])
+    return mask if mosaic is None else _split(mask, mosaic)[clip.cell or 0]
 
 
 def _has_name(path: Path, name: str) -> bool:

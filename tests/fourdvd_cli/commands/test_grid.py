@@ -5,6 +5,7 @@ import pytest
 
 from recon.grid import read_grid, write_grid
 from recon.grid.cameras import viewing_angles_deg
+from recon.media import write_video
 
 
 def test_videos_become_a_grid_of_evenly_spaced_views(fourdvd, videos, tmp_path):
@@ -119,3 +120,15 @@ def test_the_rate_of_folders_can_be_stated(fourdvd, tiny_grid_folder, tmp_path):
     assert read_grid(tmp_path / "grid").fps == pytest.approx(15)
     assert fourdvd(*arguments, "--frames", 2, "--fps", 6, "--overwrite").exit_code == 0
     assert read_grid(tmp_path / "grid").fps == pytest.approx(6)
+
+
+def test_a_video_of_several_views_is_divided(fourdvd, tmp_path):
+    frames = np.full((2, 16, 48, 3), 255, np.uint8)
+    frames[:, 4:12, 4:44] = (200, 30, 30)
+    write_video(tmp_path / "all.mp4", frames, fps=5)
+    outcome = fourdvd("grid", tmp_path / "all.mp4", "-o", tmp_path / "grid", "--mosaic", "1x3")
+    assert outcome.exit_code == 0, outcome.stderr
+    grid = read_grid(tmp_path / "grid")
+    assert (grid.V, grid.T, grid.height, grid.width) == (3, 2, 16, 16)
+    outcome = fourdvd("grid", tmp_path / "all.mp4", "-o", tmp_path / "other", "--mosaic", "1x5")
+    assert outcome.exit_code == 3 and "48×16" in outcome.stderr

@@ -10,6 +10,7 @@ from PIL import Image
 from recon.errors import GridError, InputError
 from recon.grid import Camera, orbit_camera, write_grid
 from recon.grid.cameras import OPENGL_FROM_OPENCV, viewing_angles_deg
+from recon.grid.mosaic import Mosaic, parse_mosaic
 from recon.grid.orientation import rotated, rotation_from_up
 from recon.grid.view_cameras import orbit_view_cameras, read_view_cameras
 from recon.grid.view_clips import grid_from_clips, read_clips
@@ -318,3 +319,58 @@ def test_another_axis_that_points_up_can_be_stated(toy_folders, tmp_path):
     assert (as_it_is.R_world_source == np.eye(3)).all()
     with pytest.raises(InputError, match="auto, x"):
         grid_from_clips(folders, read_view_cameras(path), up="north")
+
+
+@pytest.fixture
+def mosaics(tmp_path):
+    """Six views of 3 frames of 8 × 10 pixels, and a folder of images with 2 rows of 3 views."""
+    views = np.random.default_rng(0).integers(0, 255, (6, 3, 8, 10, 4)).astype(np.uint8)
+    (tmp_path / "all").mkdir()
+    for t in range(3):
+        rows = [np.concatenate(list(views[start : start + 3, t]), axis=1) for start in (0, 3)]
+        Image.fromarray(np.concatenate(rows)).save(tmp_path / "all" / f"{t}.png")
+    return views, tmp_path / "all"
+
+
+def test_a_mosaic_is_divided_row_by_row(mosaics):
+    views, folder = mosaics
+    found = read_clips([folder], Mosaic(2, 3))
+    seen = views[..., 3] > 0
+    assert found.images.shape == views.shape and found.alpha_known
+    assert (found.images[seen] == views[seen]).all()
+    assert (read_clips([folder, folder], Mosaic(2, 3)).images[6:][seen] == views[seen]).all()
+    grid = grid_from_clips([folder], orbit_view_cameras(6), frames=2, mosaic=Mosaic(2, 3))
+    assert (grid.V, grid.T, grid.height, grid.width) == (6, 2, 8, 10)
+
+
+def test_masks_of_a_mosaic_are_a_mosaic(mosaics, tmp_path):
+    folder = mosaics[1]
+    (tmp_path / "masks" / "all").mkdir(parents=True)
+    for t in range(3):
+        mask = np.zeros((16, 30), np.uint8)
+        mask[8:, 10:20] = 255  # of view 4
+        Image.fromarray(mask).save(tmp_path / "masks" / "all" / f"{t}.png")
+    grid = grid_from_clips(
+        [folder], orbit_view_cameras(6), masks=tmp_path / "masks", mosaic=Mosaic(2, 3)
+    )
+    shown = [grid.image(view, 0)[..., 3].any() for view in range(6)]
+    assert shown == [False, False, False, False, True, False]
+
+
+def test_a_video_can_be_a_mosaic(tmp_path):
+    halves = [disc(3, 32, color) for color in ((200, 0, 30), (20, 60, 200))]
+    write_video(tmp_path / "both.mp4", np.concatenate(halves, axis=2), fps=8)
+    found = read_clips([tmp_path / "both.mp4"], Mosaic(1, 2)).images[..., :3].astype(int)
+    assert np.abs(found[:, :, 16, 16] - np.array([[200, 0, 30], [20, 60, 200]])[:, None]).max() < 40
+
+
+def test_sizes_that_do_not_divide_are_refused(mosaics):
+    with pytest.raises(GridError, match=r"all.*30×16 pixels.*3 rows and 3 columns"):
+        read_clips([mosaics[1]], Mosaic(3, 3))
+
+
+@pytest.mark.parametrize("text", ["2", "2x", "0x4", "2x4x2", "-1x2", "20x20", "two"])
+def test_mosaics_are_two_numbers(text):
+    assert parse_mosaic("2x4") == parse_mosaic("2×4") == (2, 4)
+    with pytest.raises(InputError, match="found"):
+        parse_mosaic(text)
