@@ -15,6 +15,7 @@ from fourdvd_cli.options import (
     Device,
     DeviceOption,
     JsonOption,
+    MosaicOption,
     OverwriteOption,
     QuietOption,
     VerboseOption,
@@ -98,6 +99,16 @@ def evaluate(
             rich_help_panel=INPUT,
         ),
     ] = 1.0,
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align",
+            help="Align PLY files and meshes with the truth by scale, rotation about the up axis "
+            "and translation, after --axes and --scale; the result is reported.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    mosaic: MosaicOption = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -150,6 +161,8 @@ def evaluate(
         raise typer.BadParameter("only --table writes files; see --json", param_hint="-o")
     if table is not None and (metrics, resize) != (None, None):
         raise typer.BadParameter("the file of --table names the metrics and the filter")
+    if table is not None and (axes, scale, align, mosaic) != (None, 1.0, False, None):
+        raise typer.BadParameter("the file of --table says how the files of a method are read")
     if axes is not None and axes not in AXES:
         raise typer.BadParameter(f"expected {', '.join(AXES)}", param_hint="--axes")
     if table is not None:
@@ -158,7 +171,10 @@ def evaluate(
     assert paths is not None and against is not None
     names = _names(metrics)
     from recon import evaluate as evaluate_files
+    from recon.grid.mosaic import parse_mosaic
 
+    with usage("--mosaic"):
+        shown = None if mosaic is None else parse_mosaic(mosaic)
     opened = _opened(names, weights, device, fvd)
     with console.steps("evaluating", quiet) as on_step:
         evaluation = evaluate_files(
@@ -169,6 +185,8 @@ def evaluate(
             resize=resize,
             axes=axes,
             scale=scale,
+            aligned=align,
+            mosaic=shown,
             on_step=on_step,
         )
     for note in evaluation.notes:

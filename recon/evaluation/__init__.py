@@ -3,6 +3,7 @@
 evaluating.py   what is compared with what: scenes, grids, videos
 matching.py     which image belongs to which true one: cameras and times
 results.py      values of all images and videos, their means, and their JSON
+sequences.py    a file of Gaussians or a mesh per frame; alignment.py: their similarity to the truth
 table.py        methods × objects; pooling.py: one distance of the videos of all objects
 """
 

@@ -19,13 +19,16 @@ from PIL import Image
 
 from recon.devices import resolve_device
 from recon.errors import GridError, InputError
+from recon.evaluation.alignment import align
 from recon.evaluation.consistent4d import NOTE, PREFIX, read_consistent4d
 from recon.evaluation.matching import matching_frames, matching_image
-from recon.evaluation.mesh_sequence import SUFFIXES, mesh_files_of, mesh_renderings
-from recon.evaluation.ply_sequence import ply_files_of, ply_renderings
+from recon.evaluation.mesh_sequence import SUFFIXES, mesh_files_of, mesh_sequence
+from recon.evaluation.ply_sequence import ply_files_of, ply_sequence
 from recon.evaluation.results import Evaluation, ImageMetrics
+from recon.evaluation.sequences import FrameFiles, sequence_renderings
 from recon.grid import Camera, Grid, grid_from_views, read_grid
 from recon.grid.cameras import common_focus
+from recon.grid.mosaic import Mosaic
 from recon.grid.view_clips import open_clips, read_clips
 from recon.media import IMAGE_SUFFIXES, by_numbers
 from recon.metrics.catalog import BASIC, METRICS
@@ -56,6 +59,8 @@ def evaluate(
     resize: str | None = None,
     axes: str | None = None,
     scale: float = 1.0,
+    aligned: bool = False,
+    mosaic: Mosaic | None = None,
     on_step: OnStep = ignore_progress,
 ) -> Evaluation:
     """Evaluate a scene folder, a grid folder or videos against a ground-truth grid.
@@ -75,6 +80,9 @@ def evaluate(
         axes: axes of PLY files and meshes, see `recon.exporters.conventions`; None: "y-down" for
             PLY files, "y-up" for meshes.
         scale: size of the truth's world relative to that of PLY files and meshes.
+        aligned: whether PLY files and meshes are aligned with the truth, see
+            `recon.evaluation.alignment`; the result is in the notes.
+        mosaic: how each video shows several views, which follow each other; None: it shows one.
         on_step: called after each image.
 
     Raises:
@@ -84,6 +92,11 @@ def evaluate(
     paths = _views_of([Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)])
     opened = _opened(metrics)
     first = paths[0]
+    sequence = _sequence(first, axes, scale, device) if len(paths) == 1 else None
+    if aligned and sequence is None:
+        raise InputError(f"{first}: only a folder of PLY files or meshes can be aligned")
+    if mosaic is not None and not _are_clips(paths):
+        raise InputError(f"{first}: only videos and folders of images can be mosaics")
     if len(paths) == 1 and is_scene(first):
         device = resolve_device(device)
         scene = load_scene(first, device)
@@ -91,18 +104,16 @@ def evaluate(
         found = evaluate_scene(scene, truth, device, metrics=opened, on_step=on_step)
         return replace(found, notes=(*notes, *found.notes))
     truth, assumed = _read_truth(against)
-    if len(paths) == 1 and (files := ply_files_of(first) or mesh_files_of(first)):
-        are_gaussians = files[0].suffix == ".ply"
-        axes = axes or ("y-down" if are_gaussians else "y-up")
-        if are_gaussians:
-            images = ply_renderings(files, truth, axes, scale, resolve_device(device))
-        else:
-            images = mesh_renderings(files, truth, axes, scale)
+    if sequence is not None:
+        files, note = sequence
+        alignment = align(files, truth) if aligned else None
+        placement = None if alignment is None else alignment.placement
+        images = sequence_renderings(files, truth, placement)
         found = evaluate_images(images, truth, metrics=opened, on_step=on_step)
-        placed = f"the files were read with the axes {axes} and the scale {scale:g}"
-        return replace(found, notes=(*assumed, placed, *found.notes))
+        notes = (*assumed, note, *([] if alignment is None else [str(alignment)]), *found.notes)
+        return replace(found, notes=notes, alignment=alignment)
     if _are_clips(paths):
-        grid, notes = _grid_of_clips(paths, truth)
+        grid, notes = _grid_of_clips(paths, truth, mosaic)
     elif len(paths) > 1:
         raise InputError(f"expected one scene, one grid or only videos, found {len(paths)} paths")
     else:
@@ -293,6 +304,21 @@ def _renderings(
                 yield int(index), rgb, alpha
 
 
+def _sequence(
+    folder: Path, axes: str | None, scale: float, device: str
+) -> tuple[FrameFiles, str] | None:
+    """Describe a folder of PLY files or meshes and how they are read; None: it has neither."""
+    if not is_scene(folder) and (files := ply_files_of(folder)):
+        axes = axes or "y-down"
+        found = ply_sequence(files, axes, scale, resolve_device(device))
+    elif not is_scene(folder) and (files := mesh_files_of(folder)):
+        axes = axes or "y-up"
+        found = mesh_sequence(files, axes, scale)
+    else:
+        return None
+    return found, f"the files were read with the axes {axes} and the scale {scale:g}"
+
+
 def _resized(grid: Grid, truth: Grid, resize: str | None) -> tuple[Grid, tuple[str, ...]]:
     """Resize a grid to the pixels of the truth, with alpha-weighted colors."""
     sizes = f"{truth.width}×{truth.height}", f"{grid.width}×{grid.height}"
@@ -332,16 +358,22 @@ def _views_of(paths: list[Path]) -> list[Path]:
 def _are_clips(paths: Sequence[Path]) -> bool:
     """Whether the first is a video or a folder of images, instead of a grid."""
     first = paths[0]
-    is_video = first.is_file() and first.suffix.lower() != ".json"
-    return is_video or (first.is_dir() and not any(first.glob("*.json")))
+    if first.is_dir():
+        files = ply_files_of(first) or mesh_files_of(first)
+        return not (files or is_scene(first) or any(first.glob("*.json")))
+    return first.is_file() and first.suffix.lower() != ".json"
 
 
-def _grid_of_clips(paths: Sequence[Path], truth: Grid) -> tuple[Grid, tuple[str, ...]]:
+def _grid_of_clips(
+    paths: Sequence[Path], truth: Grid, mosaic: Mosaic | None
+) -> tuple[Grid, tuple[str, ...]]:
     """Make a grid of one clip per view, with the cameras and times of the ground truth."""
-    if len(paths) != truth.V:
-        raise InputError(f"expected one video for each of the {truth.V} views, found {len(paths)}")
+    views = len(paths) * (1 if mosaic is None else mosaic.views)
+    if views != truth.V:
+        kind = "video" if mosaic is None else "view of the mosaics"
+        raise InputError(f"expected one {kind} for each of the {truth.V} views, found {views}")
     clip = open_clips(paths)[0]
-    clips = read_clips(paths)
+    clips = read_clips(paths, mosaic)
     indices, note = matching_frames(
         clips.images.shape[1], clips.fps, truth, clip.path.name, rate_known=clip.path.is_file()
     )

@@ -8,18 +8,18 @@ Letters: P vertices, F triangles.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import trimesh
+from trimesh.sample import sample_surface
 
 from recon.errors import InputError
-from recon.evaluation.matching import matching_files
+from recon.evaluation.sequences import FrameFiles, Placement
 from recon.exporters.conventions import rotation_to
 from recon.exporters.verification import render_mesh
-from recon.grid import Grid
+from recon.grid import Camera
 from recon.media import by_numbers
 from recon.mesh.animated_mesh import AnimatedMesh
 
@@ -64,26 +64,33 @@ def read_mesh_frame(path: Path, axes: str, scale: float) -> AnimatedMesh:
     return AnimatedMesh(positions[None], unlit[None], positions, unlit, faces, colors, uv, texture)
 
 
-def mesh_renderings(
-    files: list[Path], truth: Grid, axes: str = "y-up", scale: float = 1.0
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield index, rgb over white and alpha of the renderings for all images of the truth.
+class MeshFrame(NamedTuple):
+    """The mesh of a file as a frame of a sequence; see `recon.evaluation.sequences.Frame`.
 
-    Args:
-        files: one file per frame of the truth, or fewer, for its first frames.
-        truth: the ground truth.
-        axes: see `read_mesh_frame`.
-        scale: see `read_mesh_frame`.
-
-    Raises:
-        InputError: there are more files than frames, or one cannot be read.
+    Attributes:
+        mesh: a mesh of one frame.
     """
-    for path, indices in matching_files(files, truth, "mesh"):
-        mesh = read_mesh_frame(path, axes, scale)
-        for index in indices:
-            camera = truth.camera_of(index)
-            white, black = (render_mesh(mesh, 0, camera, [tone] * 3) for tone in (1.0, 0.0))
-            yield int(index), white, 1 - (white - black)[..., 0].clip(0, 1)
+
+    mesh: AnimatedMesh
+
+    def samples(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw points evenly over the surface, [count, 3]."""
+        surface = trimesh.Trimesh(self.mesh.positions[0], self.mesh.faces, process=False)
+        return np.asarray(sample_surface(surface, count, seed=rng)[0])
+
+    def placed(self, placement: Placement) -> MeshFrame:
+        """Return a moved copy."""
+        return MeshFrame(self.mesh._replace(positions=placement.points(self.mesh.positions)))
+
+    def draw(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+        """Render rgb over white [H, W, 3] and alpha [H, W], in [0, 1]."""
+        white, black = (render_mesh(self.mesh, 0, camera, [tone] * 3) for tone in (1.0, 0.0))
+        return white, 1 - (white - black)[..., 0].clip(0, 1)
+
+
+def mesh_sequence(files: list[Path], axes: str = "y-up", scale: float = 1.0) -> FrameFiles:
+    """Describe a sequence of meshes; for the arguments see `read_mesh_frame`."""
+    return FrameFiles(files, "mesh", lambda path: MeshFrame(read_mesh_frame(path, axes, scale)))
 
 
 def _texture(mesh: trimesh.Trimesh) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -6,20 +6,21 @@ towards −Y) by the name of its axes, scaled, and rendered from the cameras of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from recon.errors import InputError
-from recon.evaluation.matching import matching_files
+from recon.evaluation.sequences import FrameFiles, Placement
 from recon.exporters.conventions import rotate_gaussians, rotation_to
 from recon.exporters.ply import gaussians_from_ply
 from recon.gaussians import Gaussians
-from recon.grid import Grid
+from recon.grid import Camera
 from recon.media import by_numbers
 from recon.rendering import render_gaussians
+from recon.rotations import quats_to_matrices
 from recon.similarity import Similarity
 
 
@@ -49,28 +50,47 @@ def read_ply_frame(path: Path, axes: str, scale: float) -> Gaussians:
     return Similarity(scale, np.zeros(3)).gaussians(turned)
 
 
-def ply_renderings(
+class PlyFrame(NamedTuple):
+    """The Gaussians of a file as a frame of a sequence; see `recon.evaluation.sequences.Frame`.
+
+    Attributes:
+        gaussians: the Gaussians, on the device on which they are rendered.
+    """
+
+    gaussians: Gaussians
+
+    def samples(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw points within one standard deviation, more from large and opaque Gaussians."""
+        cpu = self.gaussians.map(lambda tensor: tensor.detach().double().cpu())
+        scales = cpu.scales.exp().numpy()
+        areas = np.sort(scales, axis=1)[:, 1:].prod(axis=1)
+        weights = torch.sigmoid(cpu.opacities).numpy() * areas
+        chosen = rng.choice(len(weights), count, p=weights / weights.sum())
+        turns = quats_to_matrices(cpu.quats[chosen]).numpy()
+        steps = scales[chosen] * rng.standard_normal((count, 3)).clip(-1, 1)
+        return cpu.means.numpy()[chosen] + np.einsum("nij,nj->ni", turns, steps)
+
+    def placed(self, placement: Placement) -> PlyFrame:
+        """Return a moved copy."""
+        turned = rotate_gaussians(self.gaussians, torch.from_numpy(placement.rotation))
+        return PlyFrame(Similarity(placement.scale, placement.offset).gaussians(turned))
+
+    def draw(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+        """Render rgb over white [H, W, 3] and alpha [H, W], in [0, 1]."""
+        with torch.no_grad():
+            drawn = render_gaussians(self.gaussians, [camera])
+        return drawn.rgb[0].clamp(0, 1).cpu().numpy(), drawn.alpha[0].cpu().numpy()
+
+
+def ply_sequence(
     files: list[Path],
-    truth: Grid,
     axes: str = "y-down",
     scale: float = 1.0,
     device: str | torch.device = "cpu",
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield index, rgb over white and alpha of the renderings for all images of the truth.
+) -> FrameFiles:
+    """Describe a sequence of PLY files; for the arguments see `read_ply_frame`."""
 
-    Args:
-        files: one file per frame of the truth, or fewer, for its first frames.
-        truth: the ground truth.
-        axes: see `read_ply_frame`.
-        scale: see `read_ply_frame`.
-        device: device on which they are rendered.
+    def read(path: Path) -> PlyFrame:
+        return PlyFrame(read_ply_frame(path, axes, scale).map(lambda tensor: tensor.to(device)))
 
-    Raises:
-        InputError: there are more files than frames, or one cannot be read.
-    """
-    for path, indices in matching_files(files, truth, "PLY"):
-        gaussians = read_ply_frame(path, axes, scale).map(lambda tensor: tensor.to(device))
-        for index in indices:
-            with torch.no_grad():
-                drawn = render_gaussians(gaussians, [truth.camera_of(index)])
-            yield int(index), drawn.rgb[0].clamp(0, 1).cpu().numpy(), drawn.alpha[0].cpu().numpy()
+    return FrameFiles(files, "PLY", read)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from recon.evaluation.alignment import Alignment
 from recon.metrics.interface import VideoScore
 
 
@@ -41,6 +42,7 @@ class Evaluation:
         videos: results of the metrics of videos, by name.
         settings: how each metric was computed, and with which weights, by name.
         notes: how images were matched, resized or aligned, as sentences.
+        alignment: how a sequence was aligned with the truth; None if it was not.
     """
 
     images: tuple[ImageMetrics, ...]
@@ -48,6 +50,7 @@ class Evaluation:
     videos: Mapping[str, VideoScore] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    alignment: Alignment | None = None
 
     @property
     def psnr(self) -> float:
@@ -115,6 +118,7 @@ class Evaluation:
             **({"videos": videos} if videos else {}),
             "settings": {name: dict(values) for name, values in self.settings.items()},
             "notes": list(self.notes),
+            **({"alignment": self.alignment.to_json()} if self.alignment else {}),
         }
 
     def _values(self, key: str) -> list[float]:

@@ -9,7 +9,7 @@
 
     [methods.lift]                      # {object} stands for the name of the object
     path = "runs/lift/{object}"
-    seed = 0
+    seed = 0                            # optional, and so are axes, scale, align and mosaic
 
 Metrics that are a distance of sets of videos (`--fvd set`) take the videos of all objects together
 and so have one value for each method.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,11 +35,21 @@ from recon.evaluation.evaluating import evaluate
 from recon.evaluation.pooling import CollectedVideos, metrics_of_sets, pooled_distance
 from recon.evaluation.published import PUBLISHED, PublishedRow
 from recon.evaluation.results import Evaluation
+from recon.grid.mosaic import Mosaic, parse_mosaic
 from recon.metrics.catalog import METRICS, check_names, default_names
 from recon.metrics.interface import Metric, VideoMetric
 from recon.progress import OnStep, Progress, ignore_progress
 
 CONFIDENCE = 0.95
+METHOD_KEYS: dict[str, tuple[tuple[type, ...], str]] = {
+    "path": ((str,), "a path"),
+    "seed": ((int,), "a whole number"),
+    "axes": ((str,), "the name of axes"),
+    "scale": ((int, float), "a number above 0"),
+    "align": ((bool,), "true or false"),
+    "mosaic": ((str,), "rows and columns"),
+}
+"""Types of the keys of a method, and what they are for messages."""
 
 
 class Method(NamedTuple):
@@ -48,11 +59,19 @@ class Method(NamedTuple):
         name: its name.
         path: path of its results, in which {object} stands for the name of an object.
         seed: seed of its results; None if it has none.
+        axes: see `recon.evaluation.evaluate`, as all of the following.
+        scale: scale of PLY files and meshes.
+        align: whether PLY files and meshes are aligned with the truth.
+        mosaic: views in each video.
     """
 
     name: str
     path: str
     seed: int | None
+    axes: str | None = None
+    scale: float = 1.0
+    align: bool = False
+    mosaic: Mosaic | None = None
 
 
 class Runs(NamedTuple):
@@ -282,6 +301,10 @@ def evaluate_table(
                     device,
                     metrics=used,
                     resize=runs.resize,
+                    axes=method.axes,
+                    scale=method.scale,
+                    aligned=method.align,
+                    mosaic=method.mosaic,
                 )
             except InputError as error:
                 raise InputError(f"{method.name}, {name}: {error}") from error
@@ -333,12 +356,19 @@ def _texts(values: Any, key: str, path: Path) -> dict[str, str]:
 def _method(name: str, values: Any, path: Path) -> Method:
     if not isinstance(values, dict) or not isinstance(values.get("path"), str):
         raise InputError(f"{path}: expected a path for methods.{name}")
-    seed = values.get("seed")
-    if unknown := sorted(values.keys() - {"path", "seed"}):
+    if unknown := sorted(values.keys() - METHOD_KEYS.keys()):
         raise InputError(f"{path}: unknown key {unknown[0]!r} of methods.{name}")
-    if seed is not None and type(seed) is not int:
-        raise InputError(f"{path}: expected a whole number for methods.{name}.seed, found {seed!r}")
-    return Method(name, values["path"], seed)
+    for key, value in values.items():
+        types, expected = METHOD_KEYS[key]
+        if type(value) not in types or (key == "scale" and not 0 < value < math.inf):
+            raise InputError(
+                f"{path}: expected {expected} for methods.{name}.{key}, found {value!r}"
+            )
+    mosaic = values.get("mosaic")
+    return Method(
+        name, values["path"], values.get("seed"), values.get("axes"), values.get("scale", 1.0),
+        values.get("align", False), None if mosaic is None else parse_mosaic(mosaic),
+    )  # fmt: skip
 
 
 def _cell(mean: Mean | None, digits: int) -> str:

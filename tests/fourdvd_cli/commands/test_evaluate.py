@@ -6,7 +6,8 @@ import pytest
 from fourdvd_cli.commands.evaluate import FILTERS, Fvd
 from generation.metrics.fvd import FORMULAS
 from recon.evaluation import evaluating
-from recon.grid import Grid, grid_from_views, write_grid
+from recon.grid import Grid, grid_from_views, read_grid, write_grid
+from recon.media import write_png
 from recon.rendering import render_gaussians
 from recon.scene import load_scene
 
@@ -157,3 +158,23 @@ def test_a_table_is_printed_and_written(fourdvd, tiny_grid_folder, tmp_path):
     assert fourdvd("evaluate", "--table", runs, "-o", tmp_path / "table").exit_code == 1
     assert fourdvd("evaluate").exit_code == 2
     assert fourdvd("evaluate", tiny_grid_folder, "--table", runs).exit_code == 2
+    for option in (["--align"], ["--mosaic", "1x2"], ["--scale", "2"], ["--axes", "z-up"]):
+        assert fourdvd("evaluate", "--table", runs, *option).exit_code == 2
+
+
+def test_a_mosaic_of_all_views_is_compared_view_by_view(fourdvd, tiny_grid_folder, tmp_path):
+    grid = read_grid(tiny_grid_folder)
+    (tmp_path / "all").mkdir()
+    for frame in range(grid.T):
+        views = [grid.image(view, frame) for view in range(grid.V)]
+        write_png(tmp_path / "all" / f"{frame}.png", np.concatenate(views))
+    command = ("evaluate", tmp_path / "all", "--against", tiny_grid_folder, "--json")
+    outcome = fourdvd(*command, "--mosaic", f"{grid.V}x1")
+    assert outcome.exit_code == 0 and json.loads(outcome.stdout)["worst_psnr"] == 100
+    assert fourdvd(*command, "--mosaic", f"{grid.V}x5").exit_code == 3
+    outcome = fourdvd(*command, "--mosaic", f"{2 * grid.V}x1")
+    assert outcome.exit_code == 3 and str(2 * grid.V) in outcome.stderr
+    command = ("evaluate", tiny_grid_folder, "--against", tiny_grid_folder)
+    assert fourdvd(*command, "--mosaic", "2x2").exit_code == 3
+    assert fourdvd(*command, "--mosaic", "2").exit_code == 2
+    assert fourdvd(*command, "--align").exit_code == 3

@@ -11,6 +11,7 @@ from scipy import stats
 
 from recon.errors import InputError
 from recon.evaluation.table import evaluate_table, mean_over_objects, read_runs
+from recon.grid.mosaic import Mosaic
 from recon.grid.writing import write_posed_images
 from recon.media import write_png
 from tests.conftest import make_tiny_grid
@@ -79,6 +80,9 @@ def test_the_interval_is_that_of_student():
         ("[objects]", "[truths]", "truths"),
         ("consistent4d-4d", "elsewhere", "published"),
         ("seed = 3", 'seed = "x"', "noisy.seed"),
+        ("seed = 3", "scale = 0", "noisy.scale"),
+        ("seed = 3", "align = 1", "noisy.align"),
+        ("seed = 3", 'mosaic = "2 by 2"', "2 by 2"),
         ('path = "runs/{object}"', "", "methods.noisy"),
         ("metrics = [", "metrics = [[", "TOML"),
     ],
@@ -87,6 +91,16 @@ def test_faults_of_the_file_are_named(file, old, new, fact):
     file.write_text(RUNS.replace(old, new))
     with pytest.raises(InputError, match=fact):
         read_runs(file)
+
+
+def test_a_method_says_how_its_files_are_read(file):
+    method = 'axes = "z-up"\nscale = 2\nalign = true\nmosaic = "2x3"'
+    file.write_text(RUNS.replace("seed = 3", method))
+    noisy, equal = read_runs(file).methods
+    assert noisy == ("noisy", "runs/{object}", None, "z-up", 2, True, Mosaic(2, 3))
+    assert equal.axes is None and equal.mosaic is None and not equal.align
+    with pytest.raises(InputError, match=r"noisy, a: .*can be aligned"):
+        evaluate_table(read_runs(file))
 
 
 def test_a_run_that_is_missing_is_named(file):

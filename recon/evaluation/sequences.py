@@ -1,0 +1,91 @@
+"""Sequences of one file per frame, of Gaussians or meshes, placed in the world of the truth.
+
+file of a frame ──▶ Frame ──placed──▶ Frame ──draw──▶ images from the cameras of the truth
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from recon.evaluation.matching import matching_files
+from recon.grid import Camera, Grid
+
+
+class Placement(NamedTuple):
+    """The similarity x' = s R x + o of world coordinates, where R turns about the up axis (+Z).
+
+    Attributes:
+        scale: s, positive.
+        yaw_deg: angle of R, counter-clockwise seen from above.
+        offset: o in world units, [3].
+    """
+
+    scale: float = 1.0
+    yaw_deg: float = 0.0
+    offset: np.ndarray = np.zeros(3)
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """R, float64, [3, 3]."""
+        cos, sin = math.cos(math.radians(self.yaw_deg)), math.sin(math.radians(self.yaw_deg))
+        return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """Map points, [..., 3]."""
+        return self.scale * points @ self.rotation.T + self.offset
+
+
+class Frame(Protocol):
+    """What one file shows, in the world of the truth."""
+
+    def samples(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw points of the object, evenly over its surface, [count, 3]."""
+        ...
+
+    def placed(self, placement: Placement) -> Frame:
+        """Return a moved copy."""
+        ...
+
+    def draw(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+        """Render rgb over white [H, W, 3] and alpha [H, W], in [0, 1]."""
+        ...
+
+
+class FrameFiles(NamedTuple):
+    """The files of a sequence and how they are read.
+
+    Attributes:
+        files: one file per frame of the truth, or fewer, for its first frames.
+        kind: what a file is, for messages.
+        read: reads a file.
+    """
+
+    files: Sequence[Path]
+    kind: str
+    read: Callable[[Path], Frame]
+
+
+def sequence_renderings(
+    sequence: FrameFiles, truth: Grid, placement: Placement | None = None
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield index, rgb over white and alpha of the renderings for all images of the truth.
+
+    Args:
+        sequence: the files.
+        truth: the ground truth.
+        placement: how the sequence is moved; None: not.
+
+    Raises:
+        InputError: there are more files than frames, or one cannot be read.
+    """
+    for path, indices in matching_files(sequence.files, truth, sequence.kind):
+        frame = sequence.read(path)
+        if placement is not None:
+            frame = frame.placed(placement)
+        for index in indices:
+            yield int(index), *frame.draw(truth.camera_of(index))
