@@ -1,11 +1,12 @@
 """Compare generated grids with the truth, next to two methods without a network and ablations.
 
     python -m tests.benchmarks.novel_views GRID ... [--metrics NAMES] [--weights DIR]
-        [--methods NAME ...] [--branches NAME=FILE ...] [--output DIR]
+        [--methods NAME ...] [--branches NAME=FILE ...] [--frames N] [--output DIR]
 
 Each GRID is a rendered one with cameras all around, such as `fourdvd data render` and
 `tests.benchmarks.frozen_set` make. Its view 0 is the input, uncropped, so that the cameras match
-the truth; views 1 … 15 of all 21 frames are compared over white. Methods:
+the truth; views 1 … 15 of all 21 frames, or of N evenly spaced ones, are compared over white.
+Methods:
 
     lift        the feed-forward model
     cascade     mini
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", metavar="NAME", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--branches", metavar="NAME=FILE", nargs="*", default=[])
     parser.add_argument("--metrics", default=",".join((*BASIC, "sharpness")))
+    parser.add_argument("--frames", metavar="N", type=int, help="number of compared frames")
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder for table.csv and .json")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="keep the generated grids here")
     harness.add_options(parser, "novel-views")
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 began = time.process_time()
                 images = make()
                 seconds.setdefault(name, []).append(time.process_time() - began)
-                evaluation = evaluate_novel_views(images, truth, opened)
+                evaluation = evaluate_novel_views(images, truth, opened, options.frames)
                 found.setdefault(name, {})[path.name] = evaluation
                 means = (f"{key} {evaluation.mean(key)}" for key in metrics)
                 print(path.name, name, *means, flush=True)
@@ -93,11 +95,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     harness.publish(options.section, f"{table.to_markdown()}\n{remarks}", options.page)
 
 
-def evaluate_novel_views(images: np.ndarray, truth: Grid, metrics: Sequence[Metric]) -> Evaluation:
-    """Evaluate RGBA images [V, T, H, W, 4] of the cameras of a grid on all views but view 0."""
+def evaluate_novel_views(
+    images: np.ndarray, truth: Grid, metrics: Sequence[Metric], frames: int | None = None
+) -> Evaluation:
+    """Evaluate RGBA images [V, T, H, W, 4] of the cameras of a grid on all views but view 0.
+
+    Args:
+        images: the images of all views.
+        truth: the grid.
+        metrics: opened metrics.
+        frames: number of compared frames, evenly spaced; None: all.
+    """
+    chosen = np.linspace(0, truth.T - 1, frames or truth.T).round()
+    compared = np.flatnonzero((truth.view > 0) & np.isin(truth.frame, chosen))
     cameras = [truth.camera_of(truth.index(view, 0)) for view in range(truth.V)]
     made = grid_from_views(cameras, images, truth.fps, times=truth.times)
-    return evaluate_grid(made, truth.subset(np.flatnonzero(truth.view > 0)), metrics=metrics)
+    return evaluate_grid(made, truth.subset(compared), metrics=metrics)
 
 
 def table_of(
