@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -227,6 +227,7 @@ def _packed(
             parts.append(data)
             offset += len(data)
         entries.append({"count": len(order), "ranges": ranges, "sections": sections})
+    source = setting.source
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -236,7 +237,7 @@ def _packed(
         "fps": setting.fps,
         "background": list(setting.background),
         "camera": camera_to_json(setting.camera),
-        "source": setting.source and source_camera_to_json(setting.source),
+        "source": source and source_camera_to_json(replace(source, thumbnails=None)),
         "focus": [float(x) for x in setting.focus],
         "motion_times": [] if bones is None else list(bones.times),
         "sets": entries,

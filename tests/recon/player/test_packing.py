@@ -100,8 +100,9 @@ def test_a_packed_scene_that_is_cut_off_is_refused():
         unpack(pack_scene(make_scene("bones"))[:-500])
 
 
-def test_the_source_camera_is_packed():
-    scene = dataclasses.replace(make_scene("bones"), source_camera=make_source())
+def test_the_source_camera_is_packed_without_what_a_player_does_not_need():
+    source = dataclasses.replace(make_source(), thumbnails=np.ones((3, 12, 12, 3), np.uint8))
+    scene = dataclasses.replace(make_scene("bones"), source_camera=source)
     found = unpack(pack_scene(scene)).setting.source
     assert found is not None
     assert source_camera_to_json(found) == source_camera_to_json(make_source())
