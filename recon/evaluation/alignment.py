@@ -246,10 +246,9 @@ def _difference(
     frames: Sequence[Frame], targets: Sequence[_Target], placement: Placement
 ) -> tuple[float, float]:
     """Mean squared error of rgb and alpha of renderings, and the IoU of the silhouettes."""
-    placed = [frame.placed(placement) for frame in frames]
     error, common, either = 0.0, 0, 0
     for target in targets:
-        rgb, alpha = placed[target.frame].draw(target.camera)
+        rgb, alpha = frames[target.frame].draw(placement.camera(target.camera))
         error += float(((rgb - target.rgb) ** 2).mean() + ((alpha - target.alpha) ** 2).mean())
         drawn, true = alpha > SILHOUETTE, target.alpha > SILHOUETTE
         common, either = common + int((drawn & true).sum()), either + int((drawn | true).sum())

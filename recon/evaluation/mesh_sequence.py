@@ -16,7 +16,7 @@ import trimesh
 from trimesh.sample import sample_surface
 
 from recon.errors import InputError
-from recon.evaluation.sequences import FrameFiles, Placement
+from recon.evaluation.sequences import FrameFiles
 from recon.exporters.conventions import rotation_to
 from recon.exporters.verification import render_mesh
 from recon.grid import Camera
@@ -77,10 +77,6 @@ class MeshFrame(NamedTuple):
         """Draw points evenly over the surface, [count, 3]."""
         surface = trimesh.Trimesh(self.mesh.positions[0], self.mesh.faces, process=False)
         return np.asarray(sample_surface(surface, count, seed=rng)[0])
-
-    def placed(self, placement: Placement) -> MeshFrame:
-        """Return a moved copy."""
-        return MeshFrame(self.mesh._replace(positions=placement.points(self.mesh.positions)))
 
     def draw(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
         """Render rgb over white [H, W, 3] and alpha [H, W], in [0, 1]."""

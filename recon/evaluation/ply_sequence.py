@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from recon.errors import InputError
-from recon.evaluation.sequences import FrameFiles, Placement
+from recon.evaluation.sequences import FrameFiles
 from recon.exporters.conventions import rotate_gaussians, rotation_to
 from recon.exporters.ply import gaussians_from_ply
 from recon.gaussians import Gaussians
@@ -69,11 +69,6 @@ class PlyFrame(NamedTuple):
         turns = quats_to_matrices(cpu.quats[chosen]).numpy()
         steps = scales[chosen] * rng.standard_normal((count, 3)).clip(-1, 1)
         return cpu.means.numpy()[chosen] + np.einsum("nij,nj->ni", turns, steps)
-
-    def placed(self, placement: Placement) -> PlyFrame:
-        """Return a moved copy."""
-        turned = rotate_gaussians(self.gaussians, torch.from_numpy(placement.rotation))
-        return PlyFrame(Similarity(placement.scale, placement.offset).gaussians(turned))
 
     def draw(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
         """Render rgb over white [H, W, 3] and alpha [H, W], in [0, 1]."""

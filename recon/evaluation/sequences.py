@@ -1,12 +1,15 @@
-"""Sequences of one file per frame, of Gaussians or meshes, placed in the world of the truth.
+"""Sequences of one file per frame, of Gaussians or meshes, seen by the cameras of the truth.
 
-file of a frame ──▶ Frame ──placed──▶ Frame ──draw──▶ images from the cameras of the truth
+    file of a frame ──▶ Frame ──draw──▶ image of a camera
+
+A placement moves the cameras instead of what the files show.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -39,16 +42,19 @@ class Placement(NamedTuple):
         """Map points, [..., 3]."""
         return self.scale * points @ self.rotation.T + self.offset
 
+    def camera(self, camera: Camera) -> Camera:
+        """Return the camera that sees the unmoved world as this one sees the moved world."""
+        pose = camera.T_world_camera.copy()
+        pose[:3, :3] = self.rotation.T @ pose[:3, :3]
+        pose[:3, 3] = self.rotation.T @ (pose[:3, 3] - self.offset) / self.scale
+        return replace(camera, T_world_camera=pose)
+
 
 class Frame(Protocol):
-    """What one file shows, in the world of the truth."""
+    """What one file shows, with the up axis of the truth."""
 
     def samples(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw points of the object, evenly over its surface, [count, 3]."""
-        ...
-
-    def placed(self, placement: Placement) -> Frame:
-        """Return a moved copy."""
         ...
 
     def draw(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +91,6 @@ def sequence_renderings(
     """
     for path, indices in matching_files(sequence.files, truth, sequence.kind):
         frame = sequence.read(path)
-        if placement is not None:
-            frame = frame.placed(placement)
         for index in indices:
-            yield int(index), *frame.draw(truth.camera_of(index))
+            camera = truth.camera_of(index)
+            yield int(index), *frame.draw(camera if placement is None else placement.camera(camera))
