@@ -95,7 +95,7 @@ def evaluate(
             "--scale",
             metavar="FACTOR",
             min=1e-6,
-            help="Enlarge the world of PLY files and meshes by this factor.",
+            help="Enlarge the world of a scene, PLY files or meshes by this factor.",
             rich_help_panel=INPUT,
         ),
     ] = 1.0,

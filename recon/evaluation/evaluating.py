@@ -23,6 +23,7 @@ from recon.evaluation.alignment import align
 from recon.evaluation.consistent4d import NOTE, PREFIX, read_consistent4d
 from recon.evaluation.matching import matching_frames, matching_image
 from recon.evaluation.mesh_sequence import SUFFIXES, mesh_files_of, mesh_sequence
+from recon.evaluation.object_size import is_misaligned, relative_size, scale_advice
 from recon.evaluation.ply_sequence import ply_files_of, ply_sequence
 from recon.evaluation.results import Evaluation, ImageMetrics
 from recon.evaluation.sequences import FrameFiles, sequence_renderings
@@ -38,6 +39,7 @@ from recon.metrics.opening import open_metrics
 from recon.progress import Eta, OnStep, Progress, ignore_progress
 from recon.rendering import render_gaussians
 from recon.scene import Scene, check_no_run, is_scene, load_scene
+from recon.similarity import Similarity
 
 FILTERS = {
     "box": Image.Resampling.BOX,
@@ -79,7 +81,7 @@ def evaluate(
             they are refused.
         axes: axes of PLY files and meshes, see `recon.exporters.conventions`; None: "y-down" for
             PLY files, "y-up" for meshes.
-        scale: size of the truth's world relative to that of PLY files and meshes.
+        scale: size of the truth's world relative to that of a scene, PLY files or meshes.
         aligned: whether PLY files and meshes are aligned with the truth, see
             `recon.evaluation.alignment`; the result is in the notes.
         mosaic: how each video shows several views, which follow each other; None: it shows one.
@@ -101,8 +103,11 @@ def evaluate(
         device = resolve_device(device)
         scene = load_scene(first, device)
         truth, notes = _read_truth(against, up=scene.R_world_source)
-        found = evaluate_scene(scene, truth, device, metrics=opened, on_step=on_step)
-        return replace(found, notes=(*notes, *found.notes))
+        scaled = scene if scale == 1 else scene.mapped(Similarity(scale, np.zeros(3)))
+        found = evaluate_scene(scaled, truth, device, metrics=opened, on_step=on_step)
+        size, true_cameras = found.relative_size, truth.cameras
+        advice = scale_advice(size, scale, scene.cameras or true_cameras, true_cameras)
+        return replace(found, notes=(*notes, *found.notes, *advice))
     truth, assumed = _read_truth(against)
     if sequence is not None:
         files, note = sequence
@@ -111,7 +116,8 @@ def evaluate(
         images = sequence_renderings(files, truth, placement)
         found = evaluate_images(images, truth, metrics=opened, on_step=on_step)
         notes = (*assumed, note, *([] if alignment is None else [str(alignment)]), *found.notes)
-        return replace(found, notes=notes, alignment=alignment)
+        advice = scale_advice(found.relative_size, scale) if alignment is None else ()
+        return replace(found, notes=(*notes, *advice), alignment=alignment)
     if _are_clips(paths):
         grid, notes = _grid_of_clips(paths, truth, mosaic)
     elif len(paths) > 1:
@@ -214,13 +220,14 @@ def evaluate_images(
     of_videos = [cast(VideoMetric, each) for each in opened if METRICS[each.name].of_videos]
     of_images = [cast(ImageMetric, each) for each in opened if not METRICS[each.name].of_videos]
     found: dict[int, ImageMetrics] = {}
-    empty = 0
+    empty, sizes = 0, []
     eta = Eta(len(truth))
     for metric in of_videos:
         metric.begin()
     for index, rgb, alpha in images:
         pair = _pair(rgb, alpha, truth, index)
         empty += not (alpha > SILHOUETTE).any() and bool((pair.true_alpha > SILHOUETTE).any())
+        sizes.append(relative_size(alpha, pair.true_alpha))
         values = {key: v for metric in of_images for key, v in metric.measure(pair).items()}
         for metric in of_videos:
             metric.add(pair)
@@ -228,12 +235,15 @@ def evaluate_images(
         eta.tick()
         on_step(Progress("comparing", len(found), len(truth), eta.seconds_left))
     missing = len(truth) - len(found)
+    seen = [size for size in sizes if size is not None]
+    size = float(np.median(seen)) if seen else None
     return Evaluation(
         tuple(found[index] for index in sorted(found)),
         missing,
         {metric.name: metric.score() for metric in of_videos},
         {metric.name: metric.settings for metric in opened},
-        tuple(_notes(missing, empty, len(truth))),
+        tuple(_notes(missing, empty, len(truth), size)),
+        relative_size=size,
     )
 
 
@@ -256,11 +266,16 @@ def _opened(metrics: Sequence[str | Metric]) -> list[Metric]:
     return [named[each] if isinstance(each, str) else each for each in metrics]
 
 
-def _notes(missing: int, empty: int, total: int) -> Iterator[str]:
+def _notes(missing: int, empty: int, total: int, size: float | None) -> Iterator[str]:
     if missing:
         yield f"{missing} of {total} true images have no counterpart; means are over the others"
     if empty:
         yield f"{empty} images are empty where the truth shows an object"
+    if size is not None and is_misaligned(size):
+        yield (
+            f"the object is {size:.2f} times as large as the true one (median over the images), so "
+            "that they do not align and the metrics say little"
+        )
 
 
 def _numbers(truth: Grid, index: int) -> tuple[int, int]:

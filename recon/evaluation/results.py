@@ -43,6 +43,8 @@ class Evaluation:
         settings: how each metric was computed, and with which weights, by name.
         notes: how images were matched, resized or aligned, as sentences.
         alignment: how a sequence was aligned with the truth; None if it was not.
+        relative_size: size of the object relative to the true one, the median over the images, see
+            `recon.evaluation.object_size`; None: no image shows both.
     """
 
     images: tuple[ImageMetrics, ...]
@@ -51,6 +53,7 @@ class Evaluation:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     alignment: Alignment | None = None
+    relative_size: float | None = None
 
     @property
     def psnr(self) -> float:

@@ -77,6 +77,23 @@ def test_a_scene_is_compared_with_files_in_the_world_of_its_source(scene, grid, 
     np.testing.assert_allclose(found.T_world_camera, grid.cameras[0].T_world_camera, atol=1e-9)
 
 
+def test_an_object_of_another_size_is_said_with_the_scale_that_fits(scene, grid, tmp_path):
+    write_posed_images(grid, tmp_path)
+    small = dataclasses.replace(scene, cameras=grid.cameras).mapped(Similarity(0.625, np.zeros(3)))
+    small.save(tmp_path / "scene")
+    found = evaluate(tmp_path / "scene", tmp_path, "cpu")
+    assert found.relative_size == pytest.approx(0.625, rel=0.2)  # small objects are blurred
+    advice = found.notes[-1]
+    assert "distance 2 and" in advice and "--distance 3.2 --fov 33.8" in advice
+    stated = float(advice.split("--scale ")[1].split()[0])
+    assert stated == pytest.approx(1.6, rel=0.2)
+    again = evaluate(tmp_path / "scene", tmp_path, "cpu", scale=1.6)
+    assert again.worst_psnr > 45 and again.notes == ()
+    assert again.relative_size == pytest.approx(1, abs=0.01)
+    twice = evaluate(tmp_path / "scene", tmp_path, "cpu", scale=3.2).notes[-1]
+    assert float(twice.split("--scale ")[1].split()[0]) == pytest.approx(1.6, rel=0.2)
+
+
 def test_a_shifted_scene_has_a_lower_psnr(scene, grid):
     moved = dataclasses.replace(
         scene, gaussians=scene.gaussians._replace(means=scene.gaussians.means + 0.05)
