@@ -2,8 +2,11 @@
 
 One module per format, found by name in `exporters`. An exporter takes `(scene, times, options)` and
 yields the name and content of one file after another; `recon.export` writes them to disk and
-`verify_export` reads them back and compares renderings.
+`verify_export` reads them back and compares renderings. Those of `MESHES`, which take long for one
+file, also take `on_step`.
 """
+
+MESHES = ("glb", "usd")
 
 exporters = {
     "ply": "recon.exporters.ply:ply_files",

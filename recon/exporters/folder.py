@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from recon.errors import InputError, SceneError
-from recon.exporters import exporters
+from recon.exporters import MESHES, exporters
 from recon.exporters.conventions import frame_times
 from recon.exporters.manifest import MANIFEST, existing_manifest, file_entry
 from recon.exporters.options import ExportOptions
@@ -23,7 +21,7 @@ from recon.output import check_output, json_text, output_file, output_folder
 from recon.progress import OnStep, Progress, ignore_progress
 from recon.scene import Scene
 
-Exporter = Callable[[Scene, np.ndarray, ExportOptions], Iterator[tuple[str, bytes]]]
+Exporter = Callable[..., Iterator[tuple[str, bytes]]]
 
 
 def export(
@@ -54,7 +52,8 @@ def export(
             "splat4d" (one file).
         options: number of frames, axes, mesh and texture size; None: the defaults.
         verify: whether the files are read back, rendered and compared with the scene.
-        on_step: called after every file, with the file's path in `folder` as the phase.
+        on_step: called after every file, with the file's path in `folder` as the phase, and before
+            each part of the work on a mesh, with the steps of that part, and each verification.
         overwrite: whether an existing subfolder of a format is replaced.
 
     Returns:
@@ -89,7 +88,7 @@ def export(
             output_folder(folder / name, overwrite) as partial,
         ):
             files = []
-            for file, data in exporter(scene, times, options):
+            for file, data in exporter(scene, times, options, **_reporting(name, on_step)):
                 (partial / file).write_bytes(data)
                 files.append(file_entry(f"{name}/{file}", data))
                 written += 1
@@ -104,9 +103,18 @@ def export(
     if verify:
         from recon.exporters.verification import verify_export  # loads every format's reader
 
-        for name, result in verify_export(scene, folder, list(found)).items():
+        for name in found:
+            on_step(Progress(f"{name}: comparing with the scene", written, None))
+            result = verify_export(scene, folder, [name])[name]
             manifest["formats"][name]["verification"] = result._asdict()
     return manifest
+
+
+def _reporting(name: str, on_step: OnStep) -> dict[str, OnStep]:
+    """Return the argument with which an exporter of meshes reports its progress."""
+    if name not in MESHES:
+        return {}
+    return {"on_step": lambda part: on_step(part._replace(phase=f"{name}: {part.phase}"))}
 
 
 def find_exporter(name: str) -> Exporter:

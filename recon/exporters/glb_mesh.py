@@ -32,6 +32,7 @@ from recon.mesh.animated_mesh import AnimatedMesh, moving_mesh, textured_mesh, v
 from recon.mesh.rig import Rig, rig_mesh
 from recon.mesh.surface import extract_surface, most_open_time
 from recon.mesh.texture import unwrap
+from recon.progress import OnStep, Progress, ignore_progress
 from recon.rendering import rendering_unit
 from recon.scene import Scene
 from recon.similarity import Similarity
@@ -44,20 +45,24 @@ LEVELS_OF_UV = 65535
 
 
 def glb_files(
-    scene: Scene, times: np.ndarray, options: ExportOptions
+    scene: Scene, times: np.ndarray, options: ExportOptions, on_step: OnStep = ignore_progress
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield one GLB with the mesh at all times.
+    """Yield one GLB with the mesh at all times; `on_step` as in `export_mesh`.
 
     Raises:
         SceneError: The Gaussians enclose no surface.
     """
-    mesh, rig, rest_time = export_mesh(scene, times, options, options.axes_of("glb"))
+    mesh, rig, rest_time = export_mesh(scene, times, options, options.axes_of("glb"), on_step)
     motion = exported_motion(scene, times, options, "glb")
     yield "scene.glb", glb_from_mesh(mesh, frame_seconds(scene, times), rig, rest_time, motion)
 
 
 def export_mesh(
-    scene: Scene, times: np.ndarray, options: ExportOptions, axes: str
+    scene: Scene,
+    times: np.ndarray,
+    options: ExportOptions,
+    axes: str,
+    on_step: OnStep = ignore_progress,
 ) -> tuple[AnimatedMesh, Rig | None, float | None]:
     """Extract the mesh of a scene, color it and move it.
 
@@ -66,6 +71,7 @@ def export_mesh(
         times: times in [0, 1], [T].
         options: options of the mesh.
         axes: see `rotation_to`.
+        on_step: called before each part of the work, with its name as the phase.
 
     Returns:
         The mesh in those axes, its skeleton (None: the motion or the options ask for none), and
@@ -77,15 +83,17 @@ def export_mesh(
     R_file_world = rotation_to(axes, scene.R_world_source).numpy()
     T_normal_world = _rounded_normalization(scene.gaussians)
     scene = scene.mapped(T_normal_world)
-    rest_time = most_open_time(scene, options.resolution)
+    rest_time = most_open_time(scene, options.resolution, on_step)
+    on_step(Progress("extracting the surface", 0, None))
     surface = extract_surface(scene, rest_time, options.faces, options.resolution)
     if options.color == "texture":
-        mesh = textured_mesh(scene, surface, times, options.texture_size)
+        mesh = textured_mesh(scene, surface, times, options.texture_size, on_step)
     else:
-        mesh = vertex_colored_mesh(scene, surface, times)
+        mesh = vertex_colored_mesh(scene, surface, times, on_step)
     rig = None
     if _is_rigged(scene, times, options):
         assert isinstance(scene.deformation, BoneDeformation)
+        on_step(Progress("building the skeleton", 0, None))
         rig = rig_mesh(scene.deformation, surface, mesh, times)
     back = T_normal_world.inverse()
     mesh = rotated_mesh(_mapped(mesh, back), R_file_world)

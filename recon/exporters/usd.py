@@ -43,6 +43,7 @@ from recon.media import encode_image
 from recon.mesh.animated_mesh import AnimatedMesh
 from recon.mesh.rig import Rig
 from recon.output import temporary_folder
+from recon.progress import OnStep, ignore_progress
 from recon.scene import Scene
 from recon.srgb import linear_from_srgb
 
@@ -53,7 +54,7 @@ REST_TIME = "restTime"
 
 
 def usd_files(
-    scene: Scene, times: np.ndarray, options: ExportOptions
+    scene: Scene, times: np.ndarray, options: ExportOptions, on_step: OnStep = ignore_progress
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the stage with the Gaussians, and the package with the mesh.
 
@@ -70,7 +71,7 @@ def usd_files(
         frames = [rotate_gaussians(scene.at(float(time)), rotation) for time in times]
     motion = exported_motion(scene, times, options, "usd")
     yield SPLATS, usd_from_gaussians(frames, codes, scene.fps, up, motion)
-    mesh, rig, rest_time = export_mesh(scene, times, options, axes)
+    mesh, rig, rest_time = export_mesh(scene, times, options, axes, on_step)
     yield MESH, usd_from_mesh(mesh, codes, scene.fps, up, rig, rest_time, motion)
 
 

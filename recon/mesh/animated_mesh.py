@@ -26,6 +26,7 @@ from recon.mesh.texture import (
     surface_colors,
     unwrap,
 )
+from recon.progress import OnStep, Progress, ignore_progress
 from recon.scene import Scene
 from recon.spherical_harmonics import fibonacci_sphere
 
@@ -62,7 +63,13 @@ class AnimatedMesh(NamedTuple):
     texture: np.ndarray | None = None
 
 
-def textured_mesh(scene: Scene, surface: Surface, times: np.ndarray, size: int) -> AnimatedMesh:
+def textured_mesh(
+    scene: Scene,
+    surface: Surface,
+    times: np.ndarray,
+    size: int,
+    on_step: OnStep = ignore_progress,
+) -> AnimatedMesh:
     """Animate the surface of a scene and bake its texture.
 
     Args:
@@ -70,17 +77,26 @@ def textured_mesh(scene: Scene, surface: Surface, times: np.ndarray, size: int) 
         surface: result of `extract_surface` for this scene.
         times: times in [0, 1], [T].
         size: S, width and height of the texture.
+        on_step: called before each part of the work.
     """
+    on_step(Progress("unwrapping the surface", 0, None))
     unwrapped = unwrap(surface.mesh, size)
-    texture = bake_texture(surface.mesh, unwrapped, _rendered_views(scene, surface), size)
+    views = _rendered_views(scene, surface, on_step)
+    on_step(Progress("baking the texture", 0, None))
+    texture = bake_texture(surface.mesh, unwrapped, views, size)
+    on_step(Progress("moving the mesh", 0, None))
     moving = moving_mesh(scene, surface, times, unwrapped)
     return moving._replace(uv=unwrapped.uv, texture=texture)
 
 
-def vertex_colored_mesh(scene: Scene, surface: Surface, times: np.ndarray) -> AnimatedMesh:
+def vertex_colored_mesh(
+    scene: Scene, surface: Surface, times: np.ndarray, on_step: OnStep = ignore_progress
+) -> AnimatedMesh:
     """Animate the surface of a scene and color its vertices; arguments as in `textured_mesh`."""
     mesh = surface.mesh
-    colors = surface_colors(mesh.vertices, mesh.normals(), _rendered_views(scene, surface))
+    views = _rendered_views(scene, surface, on_step)
+    on_step(Progress("moving the mesh", 0, None))
+    colors = surface_colors(mesh.vertices, mesh.normals(), views)
     return moving_mesh(scene, surface, times)._replace(vertex_colors=colors)
 
 
@@ -139,13 +155,16 @@ def surrounding_cameras(gaussians: Gaussians, count: int, size: int) -> list[Cam
     return cameras
 
 
-def _rendered_views(scene: Scene, surface: Surface) -> list[RenderedView]:
+def _rendered_views(scene: Scene, surface: Surface, on_step: OnStep) -> list[RenderedView]:
     gaussians, mesh = surface.gaussians, surface.mesh
     step = max(1, -(-len(scene.cameras) // MAX_FITTED_VIEWS))
     fitted = scene.cameras[::step]
     size = max((camera.height for camera in fitted), default=SURROUNDING_SIZE_PX)
     surrounding = surrounding_cameras(gaussians, SURROUNDING_VIEWS, size)
-    return [
-        *(render_view(gaussians, mesh, camera) for camera in fitted),
-        *(render_view(gaussians, mesh, camera, SURROUNDING_WEIGHT) for camera in surrounding),
-    ]
+    weighted = [(camera, 1.0) for camera in fitted]
+    weighted += [(camera, SURROUNDING_WEIGHT) for camera in surrounding]
+    views = []
+    for camera, weight in weighted:
+        on_step(Progress("rendering the views", len(views), len(weighted)))
+        views.append(render_view(gaussians, mesh, camera, weight))
+    return views

@@ -17,6 +17,7 @@ from recon.errors import SceneError
 from recon.gaussians import Gaussians
 from recon.mesh.extraction import Mesh, extract_mesh
 from recon.mesh.skinning import bind_points, move_points
+from recon.progress import OnStep, Progress, ignore_progress
 from recon.rasterizers.mesh import camera_points, rasterize_mesh
 from recon.rendering import render_gaussians
 from recon.scene import Scene
@@ -58,7 +59,9 @@ def extract_surface(scene: Scene, time: float | None, faces: int, resolution: in
 
 
 @torch.no_grad()
-def most_open_time(scene: Scene, resolution: int = ROUGH_RESOLUTION) -> float | None:
+def most_open_time(
+    scene: Scene, resolution: int = ROUGH_RESOLUTION, on_step: OnStep = ignore_progress
+) -> float | None:
     """Return the time of the pose whose surface agrees best with the scene at all times.
 
     Compared are the canonical pose, for which None is returned, and poses at fitted times.
@@ -67,6 +70,7 @@ def most_open_time(scene: Scene, resolution: int = ROUGH_RESOLUTION) -> float | 
         scene: the scene.
         resolution: voxels along the longest side of the object, at most `ROUGH_RESOLUTION` of which
             are used.
+        on_step: called before each pose.
     """
     if len(scene.times) < 2 or not scene.cameras:
         return None
@@ -93,8 +97,11 @@ def most_open_time(scene: Scene, resolution: int = ROUGH_RESOLUTION) -> float | 
                 total += float(np.abs(found - alpha).sum())
         return total
 
+    tried = evenly_spaced(frames, TRIED_POSES)
+    on_step(Progress("comparing poses", 0, 1 + len(tried)))
     best, least = None, (1 - GAIN_MIN) * disagreement(scene.gaussians)
-    for frame in evenly_spaced(frames, TRIED_POSES):
+    for done, frame in enumerate(tried, start=1):
+        on_step(Progress("comparing poses", done, 1 + len(tried)))
         time = float(scene.times[frame])
         found = disagreement(scene.at(time))
         if found < least:

@@ -70,6 +70,20 @@ def test_each_written_file_is_reported(scene: Scene, tmp_path: Path):
     assert [step.step for step in steps] == [1, 2, 3, 4, 5]
 
 
+def test_each_part_of_the_work_on_a_mesh_is_reported(scene: Scene, tmp_path: Path):
+    steps: list[Progress] = []
+    small = ExportOptions(faces=400, texture_size=64, resolution=32)
+    export(scene, tmp_path, ["glb"], small, on_step=steps.append, verify=True)
+    phases = list(dict.fromkeys(step.phase for step in steps))
+    assert phases == [
+        "glb: comparing poses", "glb: extracting the surface", "glb: unwrapping the surface",
+        "glb: rendering the views", "glb: baking the texture", "glb: moving the mesh",
+        "glb/scene.glb", "glb: comparing with the scene",
+    ]  # fmt: skip
+    views = [step for step in steps if step.phase == "glb: rendering the views"]
+    assert [(step.step, step.steps) for step in views] == [(view, 20) for view in range(20)]
+
+
 def test_an_unknown_format_is_refused_with_the_known_names(scene: Scene, tmp_path: Path):
     with pytest.raises(InputError, match="ply, glb, glb-splats, splat"):
         export(scene, tmp_path / "out", ["ply", "obj"])
