@@ -177,7 +177,8 @@ def _bar(label: str) -> Iterator[Report]:
         task = bar.add_task(label, total=None, note="")
 
         def report(done: int, total: int | None, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+            bar.tasks[0].total = total  # `update` would keep the last total instead of none
+            bar.update(task, completed=done, note=note)
 
         yield report
 
@@ -189,8 +190,9 @@ def _lines(label: str) -> Report:
         nonlocal last
         if done == total or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
+            count = f"{done}/{total} " if total is not None else f"{done} " if done else ""
             _stderr().print(
-                f"{label}: {done}{'' if total is None else f'/{total}'} {note}".rstrip(),
+                f"{label}: {count}{note}".rstrip(),
                 markup=False,
                 highlight=False,
                 soft_wrap=True,

@@ -159,10 +159,9 @@ def evaluate(
         raise typer.BadParameter("expected A and --against B, or only --table TOML")
     if table is None and output is not None:
         raise typer.BadParameter("only --table writes files; see --json", param_hint="-o")
-    if table is not None and (metrics, resize) != (None, None):
-        raise typer.BadParameter("the file of --table names the metrics and the filter")
-    if table is not None and (axes, scale, align, mosaic) != (None, 1.0, False, None):
-        raise typer.BadParameter("the file of --table says how the files of a method are read")
+    compared = (metrics, resize, axes, scale, align, mosaic)
+    if table is not None and compared != (None, None, None, 1.0, False, None):
+        raise typer.BadParameter("the file of --table says what is compared, and how")
     if axes is not None and axes not in AXES:
         raise typer.BadParameter(f"expected {', '.join(AXES)}", param_hint="--axes")
     if table is not None:

@@ -33,6 +33,20 @@ def test_on_a_terminal_progress_is_a_bar_that_vanishes(monkeypatch):
     assert "31.0 dB" in shown
 
 
+def test_a_part_without_a_number_of_steps_shows_none(monkeypatch, capsys):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with monkeypatch.context() as patch:
+        patch.setattr(console, "_stderr", lambda: terminal)
+        with console.progress("exporting") as report:
+            report(3, 7, "views")
+            report(0, None, "texture")
+    assert "0/?" in terminal.file.getvalue()  # type: ignore[attr-defined]
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
+    with console.progress("exporting") as report:
+        report(0, None, "texture")
+    assert capsys.readouterr().err == "exporting: texture\n"
+
+
 def test_quiet_progress_shows_nothing(capsys):
     with console.progress("fitting", quiet=True) as report:
         report(1, 1)
