@@ -5,8 +5,8 @@
 
 Each GRID is a rendered one with cameras all around, such as `fourdvd data render` and
 `tests.benchmarks.frozen_set` make. Its view 0 is the input, uncropped, so that the cameras match
-the truth; views 1 … 15 of all 21 frames, or of N evenly spaced ones, are compared over white.
-Methods:
+the truth; views 1 … 15 of all 21 frames are compared over white, by metrics with networks only at
+N evenly spaced frames. Methods:
 
     lift        the feed-forward model
     cascade     mini
@@ -24,9 +24,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -43,8 +44,8 @@ from recon.evaluation import Evaluation, evaluate_grid
 from recon.evaluation.table import Method, Runs, Table
 from recon.grid import Camera, Grid, grid_from_views, read_grid
 from recon.grid.cameras import viewing_angles_deg
-from recon.metrics.catalog import BASIC, parse_names
-from recon.metrics.interface import Metric
+from recon.metrics.catalog import BASIC, METRICS, parse_names
+from recon.metrics.interface import ImageMetric, ImagePair, Metric
 from recon.output import output_folder, write_json
 from tests.benchmarks import harness
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", metavar="NAME", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--branches", metavar="NAME=FILE", nargs="*", default=[])
     parser.add_argument("--metrics", default=",".join((*BASIC, "sharpness")))
-    parser.add_argument("--frames", metavar="N", type=int, help="number of compared frames")
+    parser.add_argument("--frames", metavar="N", type=int, help="frames of metrics with networks")
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder for table.csv and .json")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="keep the generated grids here")
     harness.add_options(parser, "novel-views")
@@ -75,13 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep = options.keep or Path(scratch)
         for path in options.grids:
             truth = resized(read_grid(path), options.size)
+            used = [at_few_frames(metric, options.frames, truth.T) for metric in opened]
             for name, make in methods(truth, keep / path.name, options.weights, branches).items():
                 if name not in (*options.methods, *branches):
                     continue
                 began = time.process_time()
                 images = make()
                 seconds.setdefault(name, []).append(time.process_time() - began)
-                evaluation = evaluate_novel_views(images, truth, opened, options.frames)
+                evaluation = evaluate_novel_views(images, truth, used)
                 found.setdefault(name, {})[path.name] = evaluation
                 means = (f"{key} {evaluation.mean(key)}" for key in metrics)
                 print(path.name, name, *means, flush=True)
@@ -91,26 +93,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
             (folder / "table.csv").write_text(table.to_csv(), encoding="utf-8")
             write_json(folder / "table.json", table.to_json())
     each = ", ".join(f"{name} {np.mean(spent):.0f}" for name, spent in seconds.items())
-    remarks = f"{options.size}². CPU seconds per grid: {each}. {harness.describe_machine('cpu')}"
+    few = f" Metrics with networks at {options.frames} frames." if options.frames else ""
+    remarks = (
+        f"{options.size}².{few} CPU seconds per grid: {each}. {harness.describe_machine('cpu')}"
+    )
     harness.publish(options.section, f"{table.to_markdown()}\n{remarks}", options.page)
 
 
-def evaluate_novel_views(
-    images: np.ndarray, truth: Grid, metrics: Sequence[Metric], frames: int | None = None
-) -> Evaluation:
-    """Evaluate RGBA images [V, T, H, W, 4] of the cameras of a grid on all views but view 0.
+class FewFrames:
+    """A metric of images that has values only at some frames, because it takes long.
 
     Args:
-        images: the images of all views.
-        truth: the grid.
-        metrics: opened metrics.
-        frames: number of compared frames, evenly spaced; None: all.
+        metric: the metric.
+        frames: indices of these frames.
     """
-    chosen = np.linspace(0, truth.T - 1, frames or truth.T).round()
-    compared = np.flatnonzero((truth.view > 0) & np.isin(truth.frame, chosen))
+
+    def __init__(self, metric: ImageMetric, frames: Sequence[int]):
+        self.name, self._metric, self._frames = metric.name, metric, frames
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {**self._metric.settings, "frames": list(self._frames)}
+
+    def measure(self, pair: ImagePair) -> Mapping[str, float | None]:
+        return self._metric.measure(pair) if pair.frame in self._frames else {self.name: None}
+
+
+def at_few_frames(metric: Metric, frames: int | None, T: int) -> Metric:
+    """Restrict a metric of images with networks to evenly spaced ones of T frames."""
+    slow = METRICS[metric.name].weights or metric.name == "st-lpips"
+    if frames is None or not slow or METRICS[metric.name].of_videos:
+        return metric
+    chosen = sorted({round(frame) for frame in np.linspace(0, T - 1, frames)})
+    return FewFrames(cast(ImageMetric, metric), chosen)
+
+
+def evaluate_novel_views(images: np.ndarray, truth: Grid, metrics: Sequence[Metric]) -> Evaluation:
+    """Evaluate RGBA images [V, T, H, W, 4] of the cameras of a grid on all views but view 0."""
     cameras = [truth.camera_of(truth.index(view, 0)) for view in range(truth.V)]
     made = grid_from_views(cameras, images, truth.fps, times=truth.times)
-    return evaluate_grid(made, truth.subset(compared), metrics=metrics)
+    return evaluate_grid(made, truth.subset(np.flatnonzero(truth.view > 0)), metrics=metrics)
 
 
 def table_of(
