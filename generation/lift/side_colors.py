@@ -55,9 +55,9 @@ def without_stripes(
     near = coo_array((np.ones(len(pairs[0]), np.float32), pairs), shape=(count, count)).tocsr()
     neighbors = near.sum(axis=1)
     share = SHARE * ((longest_px - LONG_PX) / (LONGEST_PX - LONG_PX)).clip(0, 1)
-    share = np.where(neighbors > 0, share, 0)[:, None].astype(np.float32)
-    neighbors = np.maximum(neighbors, 1)[:, None]
+    rows = np.flatnonzero((share > 0) & (neighbors > 0))
+    near, neighbors, share = near[rows], neighbors[rows, None], share[rows, None]
     diffused = colors.astype(np.float32)
     for _ in range(ROUNDS):
-        diffused += share * (near @ diffused / neighbors - diffused)
+        diffused[rows] += share * (near @ diffused / neighbors - diffused[rows])
     return np.rint(diffused).astype(np.uint8)
