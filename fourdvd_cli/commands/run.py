@@ -163,9 +163,8 @@ def run(
     console.say_reasons((row.status, row.input, row.reason) for row in result.refused)
     console.say(f"{output}: {console.counted(result.counts, result.from_before)}")
     if result.warnings:
-        warned, manifest = len(result.warnings), output / MANIFEST
-        total = sum(result.warnings.values())
-        console.say(f"warnings about {warned} of the inputs, {total} in all, are in {manifest}")
+        total, warned = sum(result.warnings.values()), len(result.warnings)
+        console.say(f"warnings: {total} about {warned} of the inputs, see {output / MANIFEST}")
     result.require_finished()
 
 

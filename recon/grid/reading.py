@@ -168,8 +168,8 @@ def _find_json(path: Path, split: str) -> Path:
     if path.is_file():
         if not is_json(path):
             raise GridError(
-                "expected a grid folder or its JSON, found a video or another file; of a video, "
-                "`fourdvd generate` makes a grid, and `fourdvd run` everything",
+                "expected a grid folder or its JSON, found another file; for a video use `fourdvd "
+                "generate`, which makes a grid of it, or `fourdvd run`",
                 path,
             )
         return path
@@ -191,7 +191,7 @@ def _advice(folder: Path) -> str:
     if (folder / RUN_GRID / "transforms.json").is_file():
         return f"; the grid of this run is {folder / RUN_GRID}"
     if has_frames(folder):
-        return "; of the frames of a video, `fourdvd generate` makes a grid"
+        return "; for the frames of a video use `fourdvd generate` or `fourdvd run`"
     return ""
 
 

@@ -19,7 +19,7 @@ from recon.fitting.checkpoint import CHECKPOINT, LOG, TRAIN, is_unfinished, load
 from recon.gaussians import Gaussians
 from recon.grid.cameras import orbit_camera
 from recon.player.packing import Setting, check_shown, pack_frames, pack_scene
-from recon.scene import DESCRIPTION, is_scene, load_scene, scene_folder
+from recon.scene import DESCRIPTION, check_no_run, is_scene, load_scene, scene_folder
 
 PLY_FPS = 10.0
 PLY_FOV_DEG, PLY_IMAGE_SIZE, PLY_ELEVATION_DEG = 33.8, 512, 10.0
@@ -75,6 +75,7 @@ def open_source(path: str | Path, axes: str = "y-down") -> Source:
     if path.is_dir():
         files = sorted(path.glob("*.ply"), key=_frame_number)
     if not files:
+        check_no_run(path)
         raise InputError(
             "expected a scene folder, a PLY file or a folder of PLY files, found none of them", path
         )

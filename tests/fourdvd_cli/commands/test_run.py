@@ -229,10 +229,10 @@ def test_the_folder_of_a_run_is_neither_scene_nor_grid_but_names_both(
     (run / "scene").mkdir()
     (run / "scene" / "scene.json").write_text("{}")
     for command in (
-        ["export", run, "--format", "ply"], ["render", run],
+        ["export", run, "--format", "ply"], ["render", run], ["view", run, "--no-browser"],
         ["reconstruct", run], ["evaluate", run, "--against", tiny_grid_folder],
     ):  # fmt: skip
-        output = [] if command[0] == "evaluate" else ["-o", tmp_path / "new"]
+        output = [] if command[0] in ("evaluate", "view") else ["-o", tmp_path / "new"]
         outcome = fourdvd(*command, *output)
         assert outcome.exit_code == 3
         wanted = "grid" if command[0] == "reconstruct" else "scene"
