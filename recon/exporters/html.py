@@ -8,6 +8,7 @@ import numpy as np
 
 from recon.exporters.options import ExportOptions
 from recon.film.camera_paths import resized
+from recon.film.compositing import render_rgba
 from recon.player.packing import PackedScene, pack_scene, unpack
 from recon.player.page import page, scene_of_page
 from recon.scene import Scene
@@ -34,5 +35,5 @@ def scene_from_html(data: bytes) -> PackedScene:
 
 
 def poster(scene: Scene) -> np.ndarray:
-    """Render the first frame from the input camera, sRGB, uint8, [H, W, 3]."""
-    return scene.render(resized(scene.cameras[0], POSTER_SIZE), float(scene.times[0]))
+    """Render the first frame from the input camera; sRGB, straight alpha, uint8, [H, W, 4]."""
+    return render_rgba(scene, resized(scene.cameras[0], POSTER_SIZE), float(scene.times[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from recon.errors import InputError
@@ -11,6 +12,7 @@ from recon.losses import LossWeights
 DEFAULT_QUALITY = "standard"
 DEFAULT_MOTION = "bones"  # on every device
 REFERENCE_SIZE = 256  # pixels: the longer image edge that the settings are tuned for
+REFERENCE_FRAMES = 21  # as well
 GPU_VIEWS_PER_STEP = 16  # hardly slower than two on a GPU
 
 
@@ -99,14 +101,22 @@ class FitConfig:
     seed: int = 0
     checkpoint_every: int = 500
 
-    def for_images(self, edge: int) -> FitConfig:
-        """Scale the number of Gaussians to images with a longer edge of `edge` pixels.
+    def for_grid(self, edge: int, frames: int) -> FitConfig:
+        """Scale the number of Gaussians to the images, and that of the iterations to the frames.
 
-        Larger images show more detail. The other settings are unchanged.
+        Larger images show more detail. More frames have more poses; but neighbors have similar
+        ones, so the iterations grow with the square root of the frames. The other settings are
+        unchanged.
+
+        Args:
+            edge: longer edge of the images in pixels.
+            frames: number of frames, T.
         """
         factor = edge / REFERENCE_SIZE
+        longer = math.sqrt(max(1.0, frames / REFERENCE_FRAMES))
         return replace(
             self,
+            iterations=round(self.iterations * longer),
             initial_gaussians=round(self.initial_gaussians * min(1.0, factor)),
             max_gaussians=round(self.max_gaussians * factor),
         )
@@ -129,7 +139,8 @@ def fit_config(
     """Return the preset of a quality.
 
     Args:
-        quality: "draft", "standard" or "high": about 1, 5 or 15 minutes on two CPU cores at 256².
+        quality: "draft", "standard" or "high": about 1, 5 or 15 minutes on two CPU cores for 21
+            frames at 256², longer for more.
         motion: motion model, a key of `recon.deformation.motion_models`; None: `DEFAULT_MOTION`.
         device: "cpu" or "cuda".
         seed: random seed.

@@ -64,7 +64,8 @@ def fit(
     Args:
         grid: a grid, or a path that `recon.grid.read_grid` reads; the held-out views in its folder
             are evaluated as well.
-        quality: "draft", "standard" or "high": about 1, 5 or 15 minutes on two CPU cores at 256².
+        quality: "draft", "standard" or "high": about 1, 5 or 15 minutes on two CPU cores for 21
+            frames at 256², longer for more.
         motion: motion model: "bones" (the default, None), "hexplane", "keyframes" or "static".
         device: "auto", "cpu" or "cuda", see `recon.devices.resolve_device`.
         seed: random seed; on a CPU the same seed gives the same scene.
@@ -94,7 +95,7 @@ def fit(
         train_grid, held_out = read_splits(source)
     test_grid = held_out if test_grid is None else test_grid
     config = config or fit_config(quality, motion, resolve_device(device), seed, sh_degree)
-    config = config.for_images(max(train_grid.height, train_grid.width))
+    config = config.for_grid(max(train_grid.height, train_grid.width), train_grid.T)
     with kernel_threads(config), memory_errors():
         running = Fit(train_grid, config)
         seconds = _run(running, on_step, should_stop, None)
@@ -155,7 +156,7 @@ def reconstruct(
         check_output(folder, overwrite)
     config = config or fit_config(quality, motion, resolve_device(device), seed, sh_degree)
     grid, test_grid = read_splits(grid_path, up=up, skip_missing=skip_missing)
-    config = config.for_images(max(grid.height, grid.width))
+    config = config.for_grid(max(grid.height, grid.width), grid.T)
     train = TrainFolder(folder, fit_identity(grid, config))
     train.check(overwrite)
     with kernel_threads(config), memory_errors():

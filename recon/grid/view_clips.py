@@ -104,8 +104,10 @@ def open_clips(
     if not paths:
         raise GridError("expected at least one video or folder of images, found none")
     given = [Path(path) for path in paths]
-    by_number = sorted(given, key=lambda path: (path.parent, by_numbers(path)))
-    if given == sorted(given) and given != by_number:
+    by_number = sorted(given, key=by_numbers)
+    in_one_folder = len({path.parent for path in given}) == 1
+    numbered = all(any(map(str.isdecimal, path.stem)) for path in given)
+    if in_one_folder and numbered and given == sorted(given) and given != by_number:
         _log.warning(
             "the views are taken in the order of their numbers: %s … %s",
             by_number[0].name, by_number[-1].name,

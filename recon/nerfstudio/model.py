@@ -81,8 +81,8 @@ class FourdvdModelConfig(ModelConfig):
             InputError: a setting is not valid.
         """
         config = fit_config(self.quality, self.motion, device, self.seed, self.sh_degree)
-        config = replace(config, iterations=self.iterations or config.iterations)
-        return config.for_images(max(grid.height, grid.width))
+        config = config.for_grid(max(grid.height, grid.width), grid.T)
+        return replace(config, iterations=self.iterations or config.iterations)
 
 
 class FourdvdModel(Model):

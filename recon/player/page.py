@@ -30,14 +30,15 @@ def page(packed: bytes | None, title: str, poster: np.ndarray | None = None) -> 
         packed: the result of `recon.player.packing.pack_scene`; None: the page gets it from the
             server that sent it.
         title: title of the page.
-        poster: image shown until the scene is drawn, sRGB, uint8, [H, W, 3].
+        poster: image shown until the scene is drawn, before the color of the page; sRGB with
+            straight alpha, uint8, [H, W, 4].
     """
     scripts = "\n".join(_source(name) for name in SCRIPTS)
     scene = "" if packed is None else base64.b64encode(compressed(packed)).decode()
     image = ""
     if poster is not None:
-        encoded = base64.b64encode(encode_image(poster, ".jpg", quality=POSTER_QUALITY)).decode()
-        image = f"data:image/jpeg;base64,{encoded}"
+        encoded = base64.b64encode(encode_image(poster, ".webp", quality=POSTER_QUALITY)).decode()
+        image = f"data:image/webp;base64,{encoded}"
     values = {
         "title": html.escape(title),
         "connect": "'self'" if packed is None else "'none'",

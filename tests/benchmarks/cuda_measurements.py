@@ -148,7 +148,7 @@ def _fit(scale: Scale, device: str) -> Curve:
     grid = own_grid(scale) if scale.grid is None else scale.grid
     held_out = read_grid(grid, "test")
     config = fit_config("standard", device=device)
-    config = config.for_images(max(held_out.height, held_out.width))
+    config = config.for_grid(max(held_out.height, held_out.width), held_out.T)
     if not scale.full:
         config = replace(config, iterations=30, initial_gaussians=200, max_gaussians=300)
     return measure(grid, config, float("inf"), None)

@@ -102,7 +102,7 @@ def measure(path: Path, iterations: int) -> Cost:
         began, cpu = time.perf_counter(), time.process_time()
         grid = read_grid(path)
         read, read_cpu = time.perf_counter(), time.process_time()
-        config = fit_config().for_images(max(grid.height, grid.width))
+        config = fit_config().for_grid(max(grid.height, grid.width), grid.T)
         config = replace(config, iterations=iterations)
         fit_identity(grid, config)
         fit = Fit(grid, config)

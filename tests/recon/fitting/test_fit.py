@@ -384,3 +384,10 @@ def test_a_fit_of_a_mapped_grid_starts_from_the_same_state():
         fit, mapped = Fit(moving_grid(), CONFIG), Fit(world.grid(moving_grid()), CONFIG)
         for found, expected in zip(mapped.gaussians, fit.gaussians, strict=True):
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_settings_follow_the_size_of_a_grid():
+    config = FitConfig(iterations=1000, initial_gaussians=500, max_gaussians=800)
+    assert config.for_grid(256, 21) == config.for_grid(256, 1) == config
+    large = config.for_grid(512, 84)
+    assert (large.initial_gaussians, large.max_gaussians, large.iterations) == (500, 1600, 2000)

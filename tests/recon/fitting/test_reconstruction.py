@@ -42,7 +42,7 @@ CONFIG = FitConfig(
     threads=1,
     checkpoint_every=10,
 )
-ITERATIONS = CONFIG.for_images(24).iterations  # of the tiny grid: 60
+ITERATIONS = CONFIG.for_grid(24, 1).iterations  # of the tiny grid: 60
 HULL_RESOLUTION = 24
 FILES = {"scene.safetensors", "scene.json", "preview.mp4", "metrics.json", "train"}
 KEYS = {"psnr", "ssim", "iou", "psnr_foreground", "worst_psnr", "images"}

@@ -13,8 +13,8 @@ from recon.grid.cameras import OPENGL_FROM_OPENCV, viewing_angles_deg
 from recon.grid.mosaic import Mosaic, parse_mosaic
 from recon.grid.orientation import rotated, rotation_from_up
 from recon.grid.view_cameras import orbit_view_cameras, read_view_cameras
-from recon.grid.view_clips import grid_from_clips, read_clips
-from recon.media import write_gif, write_video
+from recon.grid.view_clips import grid_from_clips, open_clips, read_clips
+from recon.media import write_gif, write_png, write_video
 
 AZIMUTHS = [0.0, 90.0, 180.0]
 RINGS = [orbit_camera(a, e, 3.2, 33.8, 40, 48) for e in (-10, 20, 45) for a in (0, 90, 180, 270)]
@@ -146,6 +146,17 @@ def test_views_are_taken_in_the_order_of_their_numbers(toy_folders, toy_agreemen
     grid = grid_from_clips(folders, orbit_view_cameras(12, None, [-10, 20, 45], distance=3.2))
     assert toy_agreement(grid) > 0.99
     assert "order of their numbers: view_0 … view_11" in caplog.text
+
+
+@pytest.mark.parametrize("names", [("a/z.mp4", "b.mp4"), ("B.mp4", "a.mp4"), ("a/10", "b/9")])
+def test_clips_without_numbers_or_of_several_folders_stay_in_their_order(tmp_path, names, caplog):
+    colors = 40, 200
+    for name, gray in zip(names, colors, strict=True):
+        (tmp_path / name).mkdir(parents=True)
+        write_png(tmp_path / name / "0.png", np.full((8, 8, 3), gray, np.uint8))
+    opened = open_clips([tmp_path / name for name in names])
+    assert [int(clip.read([0])[0, 0, 0, 0]) for clip in opened] == list(colors)
+    assert not caplog.records
 
 
 def test_views_given_in_another_order_stay_in_it(toy_folders, toy_agreement):
