@@ -1,10 +1,14 @@
 """Alignment of a sequence with the truth by a similarity: scale, rotation about up, translation.
 
-    samples of the surface ──▶ search over yaw and scale by silhouettes ──▶ a few candidates
-    candidates, rendered   ──▶ the one most like the truth, polished      ──▶ Placement
+    samples of the surface   ──▶ search over yaw and scale by silhouettes  ──▶ a few candidates
+    candidates and identity, ──▶ the one most like the small true images,  ──▶ found
+    rendered                     polished
+    found or identity        ──▶ whichever is more like the whole images   ──▶ Placement
 
 Silhouettes cannot tell front from back where an object is nearly symmetric, so the candidates are
-told apart by their rendered colors. The number of evaluations is fixed, which bounds the time.
+told apart by their rendered colors. The rasterizer's low-pass filter widens Gaussians by a part of
+a pixel, so that objects would be too fat in small images: Gaussians are rendered at the size of the
+truth and averaged like it. The number of evaluations is fixed, which bounds the time.
 Letters: I images, N points.
 """
 
@@ -25,7 +29,8 @@ from recon.grid import Camera, Grid
 from recon.metrics.image import SILHOUETTE
 
 MAX_FRAMES, MAX_VIEWS = 2, 6  # images that are compared
-SIDE_PX = 48  # longer side of these images
+SIDE_PX = 48  # longer side of the small images
+DRAWN_PX = 512  # longer side of renderings of Gaussians that are averaged to these, at most
 POINTS = 2000  # samples of a frame
 YAW_STEP_DEG = 10.0
 SCALES = (0.7, 0.84, 1.0, 1.19, 1.41)  # around the ratio of the sizes
@@ -33,6 +38,7 @@ CANDIDATES = 4
 SEPARATE_DEG = 25.0  # candidates differ by more
 SEARCH_EVALUATIONS, POLISH_EVALUATIONS = 120, 150
 STEPS = np.array([0.06, math.radians(6.0), 0.06, 0.06, 0.06])  # the last three in object sizes
+MIN_GAIN = 0.05  # part of the error that a similarity has to take away to be chosen
 MIN_VIEWS = 2
 
 
@@ -40,8 +46,8 @@ class Alignment(NamedTuple):
     """How a sequence was aligned.
 
     Attributes:
-        placement: the similarity; the identity if no other was more like the truth.
-        iou_before: IoU of the silhouettes before, over the compared images.
+        placement: the similarity; the identity if no other was clearly more like the truth.
+        iou_before: IoU of the silhouettes before, over the compared images, at their whole size.
         iou: IoU of the silhouettes after.
     """
 
@@ -51,10 +57,15 @@ class Alignment(NamedTuple):
 
     def __str__(self) -> str:
         x, y, z = self.placement.offset
+        if (self.placement.scale, self.placement.yaw_deg, x, y, z) == (1, 0, 0, 0, 0):
+            return (
+                "aligned with the truth: left as it is, since no similarity found is clearly "
+                f"better; IoU of the compared silhouettes {self.iou:.3f}"
+            )
         return (
             f"aligned with the truth: scale {self.placement.scale:.4g}, turned by "
             f"{self.placement.yaw_deg:.1f}° about the up axis, moved by ({x:.4g}, {y:.4g}, "
-            f"{z:.4g}); IoU of small silhouettes {self.iou_before:.3f} → {self.iou:.3f}"
+            f"{z:.4g}); IoU of the compared silhouettes {self.iou_before:.3f} → {self.iou:.3f}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -65,12 +76,26 @@ class Alignment(NamedTuple):
 
 
 class _Target(NamedTuple):
-    """A true image, made small: rgb over white [H, W, 3], alpha [H, W], its frame and camera."""
+    """A true image, averaged over blocks of pixels.
+
+    Attributes:
+        frame: index of its frame among those compared.
+        image: index of the image in the truth.
+        camera: the camera of what is rendered, whose blocks of pixels are averaged.
+        rgb: color over white, [H, W, 3].
+        alpha: alpha, [H, W].
+    """
 
     frame: int
+    image: int
     camera: Camera
     rgb: np.ndarray
     alpha: np.ndarray
+
+    @property
+    def block(self) -> int:
+        """Side of a block of rendered pixels."""
+        return self.camera.width // self.alpha.shape[1]
 
 
 def align(sequence: FrameFiles, truth: Grid) -> Alignment:
@@ -104,12 +129,14 @@ def align(sequence: FrameFiles, truth: Grid) -> Alignment:
     def by_renderings(values: np.ndarray) -> float:
         return _difference(frames, targets, placement(values))[0]
 
+    identity = np.array([-math.log(ratio), 0.0, *((middle - center) / size)])
     candidates = [_minimized(by_points, start, SEARCH_EVALUATIONS) for start in _starts(by_points)]
-    best = min(candidates, key=by_renderings)
-    best = _minimized(by_renderings, best, POLISH_EVALUATIONS)
-    before, iou_before = _difference(frames, targets, Placement())
-    after, iou = _difference(frames, targets, found := placement(best))
-    if after >= before:
+    best = min([identity, *candidates], key=by_renderings)
+    found = placement(_minimized(by_renderings, best, POLISH_EVALUATIONS))
+    whole = [_target(truth, target.image, target.frame) for target in targets]
+    before, iou_before = _difference(frames, whole, Placement())
+    after, iou = _difference(frames, whole, found)
+    if after >= (1 - MIN_GAIN) * before:
         return Alignment(Placement(), iou_before, iou_before)
     yaw_deg = (found.yaw_deg + 180) % 360 - 180
     return Alignment(found._replace(yaw_deg=yaw_deg), iou_before, iou)
@@ -121,7 +148,10 @@ def _compared(sequence: FrameFiles, truth: Grid) -> tuple[list[Frame], list[_Tar
     targets: list[_Target] = []
     frames: list[Frame] = []
     for path, indices in _spread(matched, MAX_FRAMES):
-        chosen = [_small(truth, int(index), len(frames)) for index in _spread(indices, MAX_VIEWS)]
+        chosen = [
+            _small(truth, int(index), len(frames), DRAWN_PX if sequence.low_pass else SIDE_PX)
+            for index in _spread(indices, MAX_VIEWS)
+        ]
         seen = [target for target in chosen if (target.alpha > SILHOUETTE).any()]
         if seen:
             targets += seen
@@ -138,20 +168,35 @@ def _spread(items: Sequence[Any] | np.ndarray, count: int) -> list[Any]:
     return [items[place] for place in places]
 
 
-def _small(truth: Grid, index: int, frame: int) -> _Target:
-    """Average a true image over blocks of pixels; a border that fills no block is left out."""
-    image, camera = truth.images[index] / 255.0, truth.camera_of(index)
-    block = max(1, math.ceil(max(image.shape[:2]) / SIDE_PX))
-    height, width = (side // block for side in image.shape[:2])
-    cut = image[: height * block, : width * block]
-    cut = cut.reshape(height, block, width, block, 4)
+def _small(truth: Grid, index: int, frame: int, drawn_px: int) -> _Target:
+    """Make a true image small, which is compared with averages of renderings of this size."""
+    longest = max(truth.height, truth.width)
+    shrink = max(1, math.ceil(longest / drawn_px))
+    return _target(truth, index, frame, shrink, max(1, math.ceil(longest / shrink / SIDE_PX)))
+
+
+def _target(truth: Grid, index: int, frame: int, shrink: int = 1, block: int = 1) -> _Target:
+    """Average a true image over blocks of pixels; a border that fills no block is left out.
+
+    A block has shrink · block pixels of the truth on a side, and block rendered pixels.
+    """
+    image, camera = truth.images[index] / np.float32(255), truth.camera_of(index)
+    side = shrink * block
+    height, width = (pixels // side for pixels in image.shape[:2])
+    cut = image[: height * side, : width * side]
     alpha = cut[..., 3:]
-    rgb = (cut[..., :3] * alpha + 1 - alpha).mean(axis=(1, 3))
-    small = replace(
-        camera, fl_x=camera.fl_x / block, fl_y=camera.fl_y / block, cx=camera.cx / block,
-        cy=camera.cy / block, width=width, height=height,
+    rgb = cut[..., :3] * alpha + 1 - alpha
+    drawn = replace(
+        camera, fl_x=camera.fl_x / shrink, fl_y=camera.fl_y / shrink, cx=camera.cx / shrink,
+        cy=camera.cy / shrink, width=width * block, height=height * block,
     )  # fmt: skip
-    return _Target(frame, small, rgb, alpha.mean(axis=(1, 3))[..., 0])
+    return _Target(frame, index, drawn, _averaged(rgb, side), _averaged(alpha, side)[..., 0])
+
+
+def _averaged(image: np.ndarray, side: int) -> np.ndarray:
+    """Average [H, W, C] over blocks of side × side pixels."""
+    height, width, channels = image.shape
+    return image.reshape(height // side, side, width // side, side, channels).mean(axis=(1, 3))
 
 
 def _center_and_radius(targets: Sequence[_Target]) -> tuple[np.ndarray, float]:
@@ -166,15 +211,15 @@ def _center_and_radius(targets: Sequence[_Target]) -> tuple[np.ndarray, float]:
         rows, columns = np.mgrid[: target.alpha.shape[0], : target.alpha.shape[1]] + 0.5
         weights = target.alpha / target.alpha.sum()
         x, y = (weights * columns).sum(), (weights * rows).sum()
-        camera = target.camera
+        camera, block = target.camera, target.block
         ray = camera.T_world_camera[:3, :3] @ [
-            (x - camera.cx) / camera.fl_x, -(y - camera.cy) / camera.fl_y, -1.0
+            (block * x - camera.cx) / camera.fl_x, -(block * y - camera.cy) / camera.fl_y, -1.0
         ]  # fmt: skip
         across = np.eye(3) - np.outer(ray, ray) / (ray @ ray)
         normal += across
         right += across @ camera.position
         variance = (weights * ((columns - x) ** 2 + (rows - y) ** 2)).sum()
-        spreads.append(math.sqrt(variance) / camera.fl_x)
+        spreads.append(math.sqrt(variance) * block / camera.fl_x)
     center = np.linalg.lstsq(normal, right, rcond=None)[0]
     depths = [np.linalg.norm(target.camera.position - center) for target in targets]
     return center, float(np.mean(np.array(spreads) * depths)) * math.sqrt(1.5)
@@ -212,7 +257,8 @@ class _Silhouettes:
         self._frames = np.array([target.frame for target in targets])
         self._viewmats = np.stack([target.camera.viewmat for target in targets])
         cameras = [target.camera for target in targets]
-        self._K = np.array([[c.fl_x, c.fl_y, c.cx, c.cy] for c in cameras])[..., None]
+        Ks = np.array([[c.fl_x, c.fl_y, c.cx, c.cy] for c in cameras])
+        self._K = (Ks / [[target.block] for target in targets])[..., None]
         self._alpha = np.stack([target.alpha for target in targets])
 
     def iou(self, points: np.ndarray) -> float:
@@ -249,6 +295,7 @@ def _difference(
     error, common, either = 0.0, 0, 0
     for target in targets:
         rgb, alpha = frames[target.frame].draw(placement.camera(target.camera))
+        rgb, alpha = _averaged(rgb, target.block), _averaged(alpha[..., None], target.block)[..., 0]
         error += float(((rgb - target.rgb) ** 2).mean() + ((alpha - target.alpha) ** 2).mean())
         drawn, true = alpha > SILHOUETTE, target.alpha > SILHOUETTE
         common, either = common + int((drawn & true).sum()), either + int((drawn | true).sum())

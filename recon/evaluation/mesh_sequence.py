@@ -86,7 +86,11 @@ class MeshFrame(NamedTuple):
 
 def mesh_sequence(files: list[Path], axes: str = "y-up", scale: float = 1.0) -> FrameFiles:
     """Describe a sequence of meshes; for the arguments see `read_mesh_frame`."""
-    return FrameFiles(files, "mesh", lambda path: MeshFrame(read_mesh_frame(path, axes, scale)))
+
+    def read(path: Path) -> MeshFrame:
+        return MeshFrame(read_mesh_frame(path, axes, scale))
+
+    return FrameFiles(files, "mesh", read, low_pass=False)
 
 
 def _texture(mesh: trimesh.Trimesh) -> tuple[np.ndarray | None, np.ndarray | None]:

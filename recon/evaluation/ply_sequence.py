@@ -88,4 +88,4 @@ def ply_sequence(
     def read(path: Path) -> PlyFrame:
         return PlyFrame(read_ply_frame(path, axes, scale).map(lambda tensor: tensor.to(device)))
 
-    return FrameFiles(files, "PLY", read)
+    return FrameFiles(files, "PLY", read, low_pass=True)

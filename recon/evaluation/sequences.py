@@ -69,11 +69,14 @@ class FrameFiles(NamedTuple):
         files: one file per frame of the truth, or fewer, for its first frames.
         kind: what a file is, for messages.
         read: reads a file.
+        low_pass: whether drawing widens what is seen by a part of a pixel, as rasterizers of
+            Gaussians do, so that a small image differs from the average of a large one.
     """
 
     files: Sequence[Path]
     kind: str
     read: Callable[[Path], Frame]
+    low_pass: bool
 
 
 def sequence_renderings(

@@ -1,5 +1,8 @@
 """A known similarity that was applied to a sequence is found again."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +37,7 @@ def placed(gaussians: Gaussians) -> Gaussians:
     return Similarity(APPLIED.scale, APPLIED.offset).gaussians(turned)
 
 
-def character(frame: int) -> PlyFrame:
+def character(frame: int, radius: float = 0.05, count: int = 120) -> PlyFrame:
     """A body with a head to one side and a leg that moves, of different colors."""
     rng = np.random.default_rng(0)
     parts = (
@@ -44,30 +47,43 @@ def character(frame: int) -> PlyFrame:
     )
     points, colors = [], []
     for center, radii, color in parts:
-        steps = rng.standard_normal((120, 3))
-        steps *= rng.random((120, 1)) ** (1 / 3) / np.linalg.norm(steps, axis=1, keepdims=True)
+        steps = rng.standard_normal((count, 3))
+        steps *= rng.random((count, 1)) ** (1 / 3) / np.linalg.norm(steps, axis=1, keepdims=True)
         points.append(np.array(center) + steps * radii)
-        colors.append(np.broadcast_to(color, (120, 3)))
+        colors.append(np.broadcast_to(color, (count, 3)))
     tensors = [torch.from_numpy(np.concatenate(each)).float() for each in (points, colors)]
-    return PlyFrame(gaussians_from_points(tensors[0], tensors[1], 0.05, 0.9))
+    return PlyFrame(gaussians_from_points(tensors[0], tensors[1], radius, 0.9))
 
 
-@pytest.fixture(scope="module")
-def sequence(tmp_path_factory):
-    """The folder of a truth of two frames, and PLY files (Y down) of the moved character."""
-    folder = tmp_path_factory.mktemp("alignment")
+def write_sequence(folder: Path, frames: Sequence[PlyFrame], side: int) -> None:
+    """Write what 6 cameras see of frames, and PLY files (Y down) of the moved frames."""
     (folder / "ply").mkdir()
-    images = np.empty((6, 2, 48, 48, 4), np.uint8)
-    for number in range(2):
-        frame = character(number)
-        for view, camera in enumerate(CAMERAS):
+    cameras = [camera.resized(side, side) for camera in CAMERAS]
+    images = np.empty((6, len(frames), side, side, 4), np.uint8)
+    for number, frame in enumerate(frames):
+        for view, camera in enumerate(cameras):
             rgb, alpha = frame.draw(camera)
             straight = ((rgb + alpha[..., None] - 1) / alpha[..., None].clip(1e-6)).clip(0, 1)
             rgba = np.concatenate([straight, alpha[..., None]], axis=-1)
             images[view, number] = np.rint(255 * rgba)
         moved = rotate_gaussians(placed(frame.gaussians), rotation_to("y-down"))
         (folder / "ply" / f"{number}.ply").write_bytes(ply_from_gaussians(moved))
-    write_posed_images(grid_from_views(CAMERAS, images), folder)
+    write_posed_images(grid_from_views(cameras, images), folder)
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory):
+    """The folder of a truth of two frames, and PLY files (Y down) of the moved character."""
+    folder = tmp_path_factory.mktemp("alignment")
+    write_sequence(folder, [character(0), character(1)], 48)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def detailed(tmp_path_factory):
+    """Like `sequence`, of one frame of many small Gaussians, as fitted objects have them."""
+    folder = tmp_path_factory.mktemp("detailed")
+    write_sequence(folder, [character(0, radius=0.01, count=2000)], 128)
     return folder
 
 
@@ -84,6 +100,28 @@ def test_the_similarity_of_a_ply_sequence_is_found_and_reported(sequence):
     written = found.to_json()["alignment"]
     assert written["scale"] == placement.scale and len(written["offset"]) == 3
     assert written["iou_before"] < 0.3 and written["iou"] > 0.97
+
+
+def test_small_gaussians_do_not_look_too_large_in_small_images(detailed):
+    found = evaluate(detailed / "ply", detailed, "cpu", aligned=True)
+    assert found.alignment is not None
+    placement, expected = found.alignment.placement, inverse(APPLIED)
+    assert placement.scale == pytest.approx(expected.scale, rel=0.01)
+    assert placement.yaw_deg == pytest.approx(expected.yaw_deg, abs=1.0)
+    assert found.iou > 0.97 and found.psnr > 30
+
+
+def test_a_match_is_left_as_it_is(detailed, tmp_path):
+    truth = read_grid(detailed)
+    frame = character(0, radius=0.01, count=2000)
+    noise = 0.3 * torch.randn(frame.gaussians.sh0.shape, generator=torch.manual_seed(0))
+    noisy = frame.gaussians._replace(sh0=frame.gaussians.sh0 + noise)
+    turned = rotate_gaussians(noisy, rotation_to("y-down"))
+    (tmp_path / "0.ply").write_bytes(ply_from_gaussians(turned))
+    found = align(ply_sequence([tmp_path / "0.ply"]), truth)
+    assert found.placement.scale == 1 and found.placement.yaw_deg == 0
+    assert not found.placement.offset.any() and found.iou == found.iou_before > 0.97
+    assert "left as it is" in str(found)
 
 
 def test_meshes_are_aligned_too(sequence, tmp_path):
