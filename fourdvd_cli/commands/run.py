@@ -130,10 +130,16 @@ def run(
                 device=on_device,
             )
             FrameSelection(source_fps=source_fps)
-    elif source_fps is not None:
-        raise typer.BadParameter("a grid states its own times", param_hint="--source-fps")
-    elif recenter:
-        raise typer.BadParameter("the images of a grid are cut already", param_hint="--recenter")
+    elif all(source.exists() for source in sources):
+        of_videos = {
+            "--source-fps": source_fps is not None,
+            "--recenter": recenter,
+            "--model": model is not Model.auto,
+            "--steps": steps is not None,
+            "--weights": weights is not None,
+        }
+        for option in (name for name, is_given in of_videos.items() if is_given):
+            raise typer.BadParameter("it is for videos, and INPUT is a grid", param_hint=option)
     fit = {
         "quality": quality.value,
         "motion": motion and motion.value,

@@ -154,8 +154,7 @@ def test_a_video_becomes_a_scene_with_the_default_model(
 
 def test_a_grid_needs_no_model(fourdvd, tiny_grid_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("generation.pipelines.choose_model", None)
-    options = ["--steps", "3", *SPLATS]
-    assert fourdvd("run", tiny_grid_folder, "-o", tmp_path / "out", *options).exit_code == 0
+    assert fourdvd("run", tiny_grid_folder, "-o", tmp_path / "out", *SPLATS).exit_code == 0
 
 
 @pytest.mark.parametrize("file", ["sv4d.safetensors", "sv4d_tower.safetensors", "vae.safetensors"])
@@ -250,7 +249,10 @@ def test_a_broken_record_is_reported_on_one_line(fourdvd, tiny_grid_folder, tmp_
     assert "run.json" in outcome.stderr
 
 
-@pytest.mark.parametrize("option", [["--source-fps", 30], ["--recenter"]])
+@pytest.mark.parametrize(
+    "option",
+    [["--source-fps", 30], ["--recenter"], ["--model", "mini"], ["--steps", 5], ["--weights", "."]],
+)
 def test_an_option_of_videos_is_wrong_usage_for_a_grid(fourdvd, tiny_grid_folder, tmp_path, option):
     outcome = fourdvd("run", tiny_grid_folder, "-o", tmp_path / "out", *option)
     assert outcome.exit_code == 2
