@@ -29,7 +29,7 @@ $(STAMP): $(SOURCES_OF_THE_INSTALL)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[dev,data,cluster]"
 	@touch $@
 
-## demo: make a 4D asset from the bundled video in out/demo (about 2.5 minutes after the install)
+## demo: make a 4D asset from the bundled video in out/demo (about 2 minutes after the install)
 demo: setup
 	$(BIN)/fourdvd run examples/robot.mp4 -o out/demo
 
