@@ -8,14 +8,14 @@ numbers. Letters: N Gaussians, V cameras.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from recon.gaussians import Gaussians, sh0_to_rgb
-from recon.native.library import built, kernels
+from recon.native.library import kernels
+from recon.native.tensors import have_kernel, pointer
 from recon.spherical_harmonics import sh_to_rgb
 
 
@@ -40,8 +40,8 @@ def activated(gaussians: Gaussians, viewmats: Tensor) -> Activated:
         gaussians: stored parameters, in the world of the cameras.
         viewmats: world-to-camera matrices, for colors that depend on the view, [V, 4, 4].
     """
-    if _has_kernel(gaussians):
-        inputs = gaussians.scales, gaussians.opacities, gaussians.sh0
+    inputs = gaussians.scales, gaussians.opacities, gaussians.sh0
+    if gaussians.sh_degree == 0 and have_kernel(*inputs):
         return Activated(*_Activate.apply(*inputs))
     return activated_reference(gaussians, viewmats)
 
@@ -65,7 +65,7 @@ class _Activate(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Tensor):
         scales, opacities, sh0 = plain = [tensor.detach().contiguous() for tensor in inputs]
         results = torch.empty_like(scales), torch.empty_like(opacities), torch.empty_like(scales)
-        kernels().function("activate")(len(sh0), *map(_pointer, (*plain, *results)))
+        kernels().function("activate")(len(sh0), *map(pointer, (*plain, *results)))
         ctx.save_for_backward(*results)
         return results
 
@@ -75,20 +75,5 @@ class _Activate(torch.autograd.Function):
         plain = [gradient.contiguous() for gradient in gradients]
         results = torch.empty_like(scales), torch.empty_like(opacities), torch.empty_like(rgb)
         tensors = scales, opacities, rgb, *plain, *results
-        kernels().function("activate_gradient")(len(scales), *map(_pointer, tensors))
+        kernels().function("activate_gradient")(len(scales), *map(pointer, tensors))
         return *results[:2], results[2][:, None]
-
-
-def _has_kernel(gaussians: Gaussians) -> bool:
-    return (
-        gaussians.shN.shape[1] == 0
-        and all(
-            tensor.device.type == "cpu" and tensor.dtype == torch.float32
-            for tensor in (gaussians.scales, gaussians.opacities, gaussians.sh0)
-        )
-        and built()
-    )
-
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recon.native.library import built, kernels
+from recon.native.library import kernels
+from recon.native.tensors import have_kernel, pointer
 
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 WINDOW_RADIUS = 5
@@ -70,7 +71,7 @@ def image_loss(
     Returns:
         The loss of the module docstring, differentiable in `rgb` and `alpha`.
     """
-    function = image_loss_cpu if rgb.device.type == "cpu" and built() else image_loss_reference
+    function = image_loss_cpu if have_kernel(rgb) else image_loss_reference
     return function(rgb, alpha, targets, backgrounds, boxes, image_weights, weights)
 
 
@@ -153,10 +154,10 @@ class _ImageLoss(torch.autograd.Function):
         d_rgb, d_alpha = torch.empty_like(planar), torch.empty_like(coverage)
         losses, squares = torch.empty(2, views, dtype=torch.float64)
         kernels().function("image_loss")(
-            views, height, width, *map(_pointer, (planar, coverage)), pointers,
-            *map(_pointer, (backgrounds, boxes, image_weights)),
+            views, height, width, *map(pointer, (planar, coverage)), pointers,
+            *map(pointer, (backgrounds, boxes, image_weights)),
             *map(ctypes.c_float, (weights.l1, weights.ssim, weights.alpha)),
-            *map(_pointer, (d_rgb, d_alpha, losses, squares)),
+            *map(pointer, (d_rgb, d_alpha, losses, squares)),
         )  # fmt: skip
         ctx.save_for_backward(d_rgb.permute(0, 2, 3, 1), d_alpha)
         squares = squares.to(rgb.dtype)
@@ -169,7 +170,3 @@ class _ImageLoss(torch.autograd.Function):
         if float(gradients[0]) == 1:  # as in every fit, which adds other terms to this loss
             return d_rgb, d_alpha, None, None, None, None, None
         return gradients[0] * d_rgb, gradients[0] * d_alpha, None, None, None, None, None
-
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())

@@ -138,7 +138,7 @@ def run(
             "--steps": steps is not None,
             "--weights": weights is not None,
         }
-        for option in (name for name, is_given in of_videos.items() if is_given):
+        if option := next((name for name, is_given in of_videos.items() if is_given), None):
             raise typer.BadParameter("it is for videos, and INPUT is a grid", param_hint=option)
     fit = {
         "quality": quality.value,

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recon.deformation.poses import align_quats
-from recon.native.library import built, kernels
+from recon.native.library import kernels
+from recon.native.tensors import have_kernel, pointer
 from recon.rotations import multiply_quats, quats_to_matrices
 
 GAP_SOFTNESS = 1e-8  # added to the square of a gap, against an infinite derivative at 0
@@ -36,7 +37,7 @@ def bone_motions(centers: Tensor, translations: Tensor, quats: Tensor) -> Tensor
     Returns:
         Motions, [K, 16]; differentiable in translations and rotations.
     """
-    if _has_kernel(translations):
+    if have_kernel(translations):
         return _BoneMotions.apply(centers, translations, quats)
     return bone_motions_reference(centers, translations, quats)
 
@@ -64,7 +65,7 @@ def neighbor_gap(centers: Tensor, translations: Tensor, quats: Tensor, neighbors
     Returns:
         Mean distance in world units, a scalar; differentiable in translations and rotations.
     """
-    if _has_kernel(translations):
+    if have_kernel(translations):
         return _NeighborGap.apply(centers, translations, quats, neighbors)
     return neighbor_gap_reference(centers, translations, quats, neighbors)
 
@@ -95,7 +96,7 @@ def blend_bones(
     Returns:
         Moved means [N, 3] and rotations [N, 4]; differentiable in all arguments.
     """
-    function = _BlendBones.apply if _has_kernel(means) else blend_bones_reference
+    function = _BlendBones.apply if have_kernel(means) else blend_bones_reference
     return function(logits, motions, means, quats)
 
 
@@ -113,7 +114,7 @@ class _BoneMotions(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Tensor):
         centers, _, quats = inputs = _plain(inputs)
         motions = torch.empty(len(centers), 16)
-        _kernel("bone_motions")(len(centers), *map(_pointer, (*inputs, motions)))
+        _kernel("bone_motions")(len(centers), *map(pointer, (*inputs, motions)))
         ctx.save_for_backward(centers, quats)
         return motions
 
@@ -122,7 +123,7 @@ class _BoneMotions(torch.autograd.Function):
         centers, quats = ctx.saved_tensors
         d_translations, d_quats = torch.empty_like(centers), torch.empty_like(quats)
         tensors = centers, quats, *_plain(gradients), d_translations, d_quats
-        _kernel("bone_motions_gradient")(len(centers), *map(_pointer, tensors))
+        _kernel("bone_motions_gradient")(len(centers), *map(pointer, tensors))
         return None, d_translations, d_quats
 
 
@@ -135,7 +136,7 @@ class _NeighborGap(torch.autograd.Function):
         d_translations, d_quats = torch.empty_like(translations), torch.empty_like(quats)
         tensors = neighbors, centers, translations, quats, d_translations, d_quats
         mean = _kernel("bone_gaps", ctypes.c_float)(
-            *neighbors.shape, ctypes.c_float(GAP_SOFTNESS), *map(_pointer, tensors)
+            *neighbors.shape, ctypes.c_float(GAP_SOFTNESS), *map(pointer, tensors)
         )
         ctx.save_for_backward(d_translations, d_quats)
         return translations.new_tensor(mean)
@@ -151,7 +152,7 @@ class _BlendBones(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Tensor):
         logits, _, means, quats = inputs = _plain(inputs)
         results = torch.empty_like(means), torch.empty_like(quats)
-        _kernel("blend_bones")(*logits.shape, *map(_pointer, (*inputs, *results)))
+        _kernel("blend_bones")(*logits.shape, *map(pointer, (*inputs, *results)))
         ctx.save_for_backward(*inputs)
         return results
 
@@ -160,12 +161,8 @@ class _BlendBones(torch.autograd.Function):
         inputs = ctx.saved_tensors
         results = tuple(torch.empty_like(tensor) for tensor in inputs)
         tensors = *inputs, *_plain(gradients), *results
-        _kernel("blend_bones_gradient")(*inputs[0].shape, *map(_pointer, tensors))
+        _kernel("blend_bones_gradient")(*inputs[0].shape, *map(pointer, tensors))
         return results
-
-
-def _has_kernel(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and built()
 
 
 def _kernel(name: str, result: Any = None) -> Callable[..., Any]:
@@ -174,7 +171,3 @@ def _kernel(name: str, result: Any = None) -> Callable[..., Any]:
 
 def _plain(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(tensor.detach().contiguous() for tensor in tensors)
-
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())

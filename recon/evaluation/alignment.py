@@ -6,7 +6,7 @@
     found or identity        ──▶ whichever is more like the whole images   ──▶ Placement
 
 Silhouettes cannot tell front from back where an object is nearly symmetric, so the candidates are
-told apart by their rendered colors. The rasterizer's low-pass filter widens Gaussians by a part of
+compared by their rendered colors. The rasterizer's low-pass filter widens Gaussians by a part of
 a pixel, so that objects would be too fat in small images: Gaussians are rendered at the size of the
 truth and averaged like it. The number of evaluations is fixed, which bounds the time.
 Letters: I images, N points.

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from recon.native.library import built, kernels
+from recon.native.library import kernels
+from recon.native.tensors import have_kernel
 
 BETAS = 0.9, 0.999
 EPS = 1e-15
@@ -76,7 +77,7 @@ class Adam:
         ]
         for update in updates:
             update.state["step"] += 1
-        if built() and all(_has_kernel(update) for update in updates):
+        if all(have_kernel(update.value, update.gradient) for update in updates):
             _step_cpu(updates)
         else:
             _step_reference(updates)
@@ -115,13 +116,6 @@ def _step_cpu(updates: Sequence[_Update]) -> None:
         (ctypes.c_double * count)(*(update.rate for update in updates)),
         (ctypes.c_double * count)(*(float(state["step"]) for state in states)),
         *map(ctypes.c_double, (*BETAS, EPS)),
-    )
-
-
-def _has_kernel(update: _Update) -> bool:
-    return all(
-        tensor.device.type == "cpu" and tensor.dtype == torch.float32
-        for tensor in (update.value, update.gradient)
     )
 
 
