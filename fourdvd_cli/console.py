@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import islice
@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
     from recon.progress import OnStep, Progress
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDTH_WITHOUT_TERMINAL = 200  # characters, so that a table in a pipe is not cut
 REASONS_SHOWN = 20
+SECONDS_BETWEEN_FORWARDS = 0.2  # of the progress of a worker
 PACKAGES = ("fourdvd_cli", "recon", "generation")
 
 _log = logging.getLogger("fourdvd_cli")
@@ -61,10 +64,15 @@ def warn(message: str) -> None:
     _log.warning(message)
 
 
-def say_reasons(refused: Iterable[tuple[str, str, str | None]]) -> None:
+def show_refused(status: str, name: str, reason: str | None) -> None:
+    """Print on stderr, also with `--quiet`, why a part of a batch was rejected or has failed."""
+    _log.error("%s: %s: %s", status, name, reason)
+
+
+def show_reasons(refused: Iterable[tuple[str, str, str | None]]) -> None:
     """Print status, name and reason of the first parts of a batch that were refused."""
-    for status, name, reason in islice(refused, REASONS_SHOWN):
-        say(f"{status}: {name}: {reason}")
+    for each in islice(refused, REASONS_SHOWN):
+        show_refused(*each)
 
 
 def counted(counts: Mapping[Any, float], from_before: int = 0) -> str:
@@ -141,8 +149,84 @@ def steps(label: str, quiet: bool = False) -> Iterator[OnStep]:
     Yields:
         The `on_step` callback for the library.
     """
+    if _forward is not None:
+        yield _rarely(label, _forward)
+        return
     with progress(label, quiet) as report:
         yield lambda step: report(step.step, step.steps, _note(step))
+
+
+Forward = Callable[[str, "Progress"], None]
+"""Called with the label of a task, e.g. "fitting", and its progress."""
+
+_forward: Forward | None = None
+
+
+@contextmanager
+def forwarding(forward: Forward) -> Iterator[None]:
+    """In the block, which runs in a worker, give the progress of `steps` to a function instead."""
+    global _forward
+    before, _forward = _forward, forward
+    try:
+        yield
+    finally:
+        _forward = before
+
+
+def _rarely(label: str, forward: Forward) -> OnStep:
+    last = -SECONDS_BETWEEN_FORWARDS
+
+    def on_step(step: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_FORWARDS:
+            last = time.monotonic()
+            forward(label, step)
+
+    return on_step
+
+
+class Parts:
+    """Progress of a batch on a terminal: a bar for the whole, and one for each running part.
+
+    Args:
+        bar: rich's progress display; None to show nothing.
+        label: name of the parts, e.g. "inputs".
+    """
+
+    def __init__(self, bar: RichProgress | None, label: str):
+        self._bar = bar
+        self._running: dict[str, TaskID] = {}
+        self._whole = None if bar is None else bar.add_task(label, total=None, note="")
+
+    def count(self, done: int, total: int, note: str = "") -> None:
+        """Show how many parts are done."""
+        if self._bar is not None and self._whole is not None:
+            self._bar.update(self._whole, completed=done, total=total, note=note)
+
+    def show(self, name: str, label: str, step: Progress) -> None:
+        """Show what a running part does, see `steps`."""
+        if self._bar is None:
+            return
+        if name not in self._running:
+            self._running[name] = self._bar.add_task(name, total=None, note="")
+        task = self._running[name]
+        self._bar.tasks[self._bar.task_ids.index(task)].total = step.steps
+        self._bar.update(task, completed=step.step, note=f"{label} · {_note(step)}")
+
+    def end(self, name: str) -> None:
+        """Remove the bar of a part that has ended."""
+        if self._bar is not None and name in self._running:
+            self._bar.remove_task(self._running.pop(name))
+
+
+@contextmanager
+def parts(label: str, quiet: bool = False) -> Iterator[Parts]:
+    """Show the progress of a batch on a terminal; elsewhere its lines are all there is to see."""
+    if quiet or not _stderr().is_terminal:
+        yield Parts(None, label)
+        return
+    with _rich_progress() as bar:
+        yield Parts(bar, label)
 
 
 def _note(step: Progress) -> str:
@@ -163,8 +247,7 @@ def _note(step: Progress) -> str:
     return " · ".join(part for part in parts if part)
 
 
-@contextmanager
-def _bar(label: str) -> Iterator[Report]:
+def _rich_progress() -> RichProgress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
@@ -173,7 +256,12 @@ def _bar(label: str) -> Iterator[Report]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=_stderr(), transient=True) as bar:
+    return Progress(*columns, console=_stderr(), transient=True)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Report]:
+    with _rich_progress() as bar:
         task = bar.add_task(label, total=None, note="")
 
         def report(done: int, total: int | None, note: str = "") -> None:

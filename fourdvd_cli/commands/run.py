@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,6 +37,9 @@ from fourdvd_cli.options import (
     one_of,
     usage,
 )
+
+if TYPE_CHECKING:
+    from fourdvd_cli.commands.run_batch import InputResult
 
 
 def run(
@@ -160,13 +163,8 @@ def run(
     from fourdvd_cli.commands.run_batch import MANIFEST, RunBatch
 
     batch = RunBatch(output, settings, workers, threads, ray, overwrite)
-    with console.progress("inputs", quiet) as report:
-        result = batch.run(
-            sources,
-            lambda state: report(state.step, state.steps, console.counted(state.metrics)),
-            _show_warnings,
-        )
-    console.say_reasons((row.status, row.input, row.reason) for row in result.refused)
+    with console.parts("inputs", quiet) as shown:
+        result = batch.run(sources, partial(_show_result, shown), shown.show)
     console.say(f"{output}: {console.counted(result.counts, result.from_before)}")
     if result.warnings:
         total, warned = sum(result.warnings.values()), len(result.warnings)
@@ -174,10 +172,18 @@ def run(
     result.require_finished()
 
 
-def _show_warnings(name: str, warnings: Sequence[str]) -> None:
-    """Print what is doubtful about the result of one of several inputs."""
-    for warning in warnings:
-        console.warn(f"{name}: {warning}")
+def _show_result(shown: console.Parts, result: InputResult) -> None:
+    """Print the result of one of several inputs and what is doubtful about it."""
+    row, place = result.row, f"{result.number}/{result.total}"
+    shown.end(row.name)
+    shown.count(result.number, result.total)
+    seconds = "by an earlier command" if result.from_before else f"{row.seconds:.1f} s"
+    if row.reason is not None:
+        console.show_refused(f"{place} {row.status}", row.input, f"{row.reason} ({seconds})")
+    elif not result.from_before:
+        console.say(f"{place} {row.status}: {row.input} ({seconds})")
+    for warning in result.warnings:
+        console.warn(f"{row.name}: {warning}")
 
 
 def _on_workers(device: Device, ray: str | None) -> str | None:

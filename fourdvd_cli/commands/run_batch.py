@@ -19,8 +19,9 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from fourdvd_cli import console
 from fourdvd_cli.commands.run_chain import RECORD, ChainSettings, check_run, run_chain
 from fourdvd_cli.commands.run_manifest import (
     ClipRow,
@@ -33,14 +34,14 @@ from fourdvd_cli.commands.run_manifest import (
 from fourdvd_cli.errors import failure_of
 from generation.clip.reading import is_clip
 from generation.curation.assets.files import unique_names
-from generation.curation.jobs import Resources, make_executor
+from generation.curation.jobs import Resources, make_executor, report
 from generation.pipeline import Pipeline
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
 from recon.devices import usable_cores
 from recon.errors import FourdvdError, InputError
 from recon.output import check_output, sole_writer
-from recon.progress import OnStep, Progress, ignore_progress
+from recon.progress import Progress
 
 MANIFEST = "manifest.jsonl"
 NOT_VALID = 3  # exit code of inputs that are not valid
@@ -84,10 +85,35 @@ class BatchResult:
         """
         if self.counts[ClipStatus.FINISHED]:
             return
-        first = self.refused[0]
-        more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
-        message = f"no input was finished; {first.input}: {first.reason}{more}"
+        message = f"no input was finished: {console.counted(self.counts)}"
         raise FourdvdError(message) if self.counts[ClipStatus.FAILED] else InputError(message)
+
+
+class InputResult(NamedTuple):
+    """Result of one input, as soon as it is known.
+
+    Attributes:
+        row: its row in the manifest.
+        number: how many of the inputs have a result, this one included.
+        total: number of inputs.
+        warnings: what this run found doubtful; the row also has the warnings of earlier runs.
+        from_before: whether an earlier batch had finished or rejected it.
+    """
+
+    row: ClipRow
+    number: int
+    total: int
+    warnings: Sequence[str] = ()
+    from_before: bool = False
+
+
+OnResult = Callable[[InputResult], None]
+OnProgress = Callable[[str, str, Progress], None]
+"""Called with the name of a running input, what it does, e.g. "fitting", and its progress."""
+
+
+def _ignore(*arguments: object) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +140,15 @@ class RunBatch:
     def run(
         self,
         sources: Sequence[Path],
-        on_step: OnStep = ignore_progress,
-        on_warnings: Callable[[str, Sequence[str]], None] = lambda name, warnings: None,
+        on_result: OnResult = _ignore,
+        on_progress: OnProgress = _ignore,
     ) -> BatchResult:
         """Run the inputs that are not finished yet.
 
         Args:
             sources: videos, GIFs, images, folders of frames, or grids.
-            on_step: called after each input, with the counts by status as metrics.
-            on_warnings: called after each input with its name and the warnings of this run.
+            on_result: called with the result of each input, first with those of earlier batches.
+            on_progress: called while inputs run on this machine.
 
         Raises:
             OutputExistsError: the folder of an input contains anything else.
@@ -135,16 +161,15 @@ class RunBatch:
             known = {} if self.overwrite else read_rows(self.folder / MANIFEST)
             rows = self._finished(tasks, known)
             waiting = [task for task in tasks if task.name not in rows]
-            before, counts = len(rows), Counter[ClipStatus]()
-            with closing(self._process(waiting)) as results:
+            before = len(rows)
+            for number, row in enumerate(rows.values(), 1):
+                on_result(InputResult(row, number, len(tasks), from_before=True))
+            with closing(self._process(waiting, on_progress)) as results:
                 for result in results:
-                    on_warnings(result.name, result.warnings)
                     row = _continued(result, known.get(result.name))
                     append_row(self.folder / MANIFEST, row)
                     rows[row.name] = row
-                    counts[row.status] += 1
-                    metrics = {str(status): float(counts[status]) for status in ClipStatus}
-                    on_step(Progress("", counts.total(), len(waiting), metrics=metrics))
+                    on_result(InputResult(row, len(rows), len(tasks), result.warnings))
         return BatchResult([rows[task.name] for task in tasks], before)
 
     def _tasks(self, sources: Sequence[Path]) -> list[ClipTask]:
@@ -176,11 +201,16 @@ class RunBatch:
                 check_run(task.source, task.folder, task.settings, overwrite=False)
         return done
 
-    def _process(self, tasks: Sequence[ClipTask]) -> Generator[ClipRow, None, None]:
+    def _process(
+        self, tasks: Sequence[ClipTask], on_progress: OnProgress
+    ) -> Generator[ClipRow, None, None]:
         if not tasks:
             return
         executor = make_executor(
-            self.ray, self._pool_size(len(tasks)), Resources(self.threads or 1, self._gpus)
+            self.ray,
+            self._pool_size(len(tasks)),
+            Resources(self.threads or 1, self._gpus),
+            lambda index, shown: on_progress(tasks[index].name, *shown),
         )
         with closing(executor.run(run_clip, tasks)) as results:
             for completed in results:
@@ -237,7 +267,8 @@ def run_clip(task: ClipTask) -> ClipRow:
     """Run one input; its row says whether that is finished, rejected or failed."""
     began = time.monotonic()
     row = replace(new_row(task), machine=socket.gethostname())
-    with _warnings() as warnings:
+    forward = console.forwarding(lambda label, step: report((label, step)))
+    with _warnings() as warnings, forward:
         try:
             run = run_chain(
                 task.source, task.folder, task.settings, overwrite=task.overwrite, quiet=True,

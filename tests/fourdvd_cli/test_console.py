@@ -61,6 +61,31 @@ def test_the_steps_of_a_library_are_shown_with_their_metrics_and_the_time_left(c
     assert capsys.readouterr().err == shown
 
 
+def test_on_a_terminal_each_running_part_of_a_batch_has_a_bar(monkeypatch):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(console, "_stderr", lambda: terminal)
+    with console.parts("inputs") as parts:
+        parts.count(1, 4)
+        parts.show("fox", "fitting", Progress("static", 3, 7, 200.4))
+        parts.show("robot", "exporting", Progress("texture", 0, None))
+        parts.end("robot")
+        parts.show("fox", "fitting", Progress("motion", 6, 7))
+    shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+    last = shown[shown.rindex("inputs") :]
+    assert "1/4" in last
+    assert "6/7 fitting · motion" in last
+    assert "robot" in shown
+    assert "robot" not in last
+
+
+def test_without_a_terminal_a_batch_has_no_bars(capsys):
+    with console.parts("inputs") as parts:
+        parts.count(1, 4)
+        parts.show("fox", "fitting", Progress("static", 3, 7))
+        parts.end("fox")
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(("quiet", "shown"), [(False, "done\n"), (True, "")])
 def test_messages_go_to_stderr_unless_quiet(fourdvd, capsys, quiet, shown):
     console.configure(quiet=quiet, verbose=False)

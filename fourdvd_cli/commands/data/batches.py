@@ -22,7 +22,7 @@ def run_batch(batch: AssetBatch, assets: Sequence[AnyAsset], json: bool, quiet: 
         result = batch.run(
             assets, lambda state: report(state.step, state.steps, console.counted(state.metrics))
         )
-    console.say_reasons((row.status, row.name, row.reason) for row in result.refused)
+    console.show_reasons((row.status, row.name, row.reason) for row in result.refused)
     console.say(f"{result.folder}: {console.counted(result.counts, result.from_before)}")
     result.require_finished()
     if json:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from generation.curation.jobs.executor import Completed, Executor, Resources
+from generation.curation.jobs.executor import (
+    Completed,
+    Executor,
+    OnReport,
+    Resources,
+    ignore_report,
+    report,
+)
 
-__all__ = ["Completed", "Executor", "Resources", "make_executor"]
+__all__ = ["Completed", "Executor", "Resources", "make_executor", "report"]
 
 
-def make_executor(ray: str | None, workers: int, resources: Resources) -> Executor:
+def make_executor(
+    ray: str | None, workers: int, resources: Resources, on_report: OnReport = ignore_report
+) -> Executor:
     """Return a Ray cluster or a process pool.
 
     Args:
@@ -15,6 +24,8 @@ def make_executor(ray: str | None, workers: int, resources: Resources) -> Execut
             processes on this machine.
         workers: number of processes of the pool; a Ray cluster uses all of its machines.
         resources: resources of one task; only Ray uses them.
+        on_report: called with the index of a task and what it reports while it runs, see `report`;
+            only a process pool delivers reports.
     """
     if ray is not None:
         from generation.curation.jobs.ray_cluster import RayCluster
@@ -22,4 +33,4 @@ def make_executor(ray: str | None, workers: int, resources: Resources) -> Execut
         return RayCluster(ray, resources)
     from generation.curation.jobs.process_pool import ProcessPool
 
-    return ProcessPool(workers)
+    return ProcessPool(workers, on_report=on_report)

@@ -21,6 +21,13 @@ Value = TypeVar("Value")
 
 ATTEMPTS = 3
 
+OnReport = Callable[[int, Any], None]
+"""Called in the main process with the index of a task and a value that it reported."""
+
+
+def ignore_report(index: int, value: Any) -> None:
+    """Do nothing; the default of `OnReport`."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -127,8 +134,27 @@ class Backlog:
         return Completed(job.index, None, failure, job.attempt)
 
 
-def perform(payload: bytes) -> bytes:
-    """Run the task of a job in a worker; return the pickled answer for `completed`."""
+_send_report: Callable[[Any], None] | None = None  # of the task that this worker performs
+
+
+def report(value: Any) -> None:
+    """Send a picklable value from inside a task, such as its progress, to the executor's caller.
+
+    Only a process pool delivers it; elsewhere it is dropped.
+    """
+    if _send_report is not None:
+        _send_report(value)
+
+
+def perform(payload: bytes, send_report: Callable[[Any], None] | None = None) -> bytes:
+    """Run the task of a job in a worker; return the pickled answer for `completed`.
+
+    Args:
+        payload: pickled function and task.
+        send_report: delivers what the task reports with `report`; None to drop it.
+    """
+    global _send_report
+    _send_report = send_report
     try:
         function, task = pickle.loads(payload)
         return pickle.dumps((function(task), None))

@@ -1,6 +1,6 @@
 """Executor on this machine: spawned worker processes, each with a pipe of its own.
 
-    pool ──payload──▶ worker ──answer──▶ pool
+    pool ──payload──▶ worker ──reports, then the answer──▶ pool
 
 In `concurrent.futures`, one dead worker breaks the whole pool and loses the tasks of all other
 workers. With a pipe for each worker, a dead worker affects only its own task. Workers are spawned,
@@ -16,26 +16,32 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
 from generation.curation.jobs.executor import (
     ATTEMPTS,
     Backlog,
     Completed,
     Job,
+    OnReport,
     Task,
     Value,
     completed,
+    ignore_report,
     perform,
 )
 from recon.devices import usable_cores
 
 GRACE_SECONDS = 5.0
+_REPORT, _ANSWER = b"r", b"a"  # first byte of a message of a worker
 
 
 class ProcessPool:
@@ -44,12 +50,14 @@ class ProcessPool:
     Args:
         workers: number of tasks that run at the same time, at least 1.
         attempts: number of attempts, each ended by the death of its worker, before a task fails.
+        on_report: called with what a task reports while it runs, see `executor.report`.
     """
 
-    def __init__(self, workers: int, attempts: int = ATTEMPTS):
+    def __init__(self, workers: int, attempts: int = ATTEMPTS, on_report: OnReport = ignore_report):
         assert workers >= 1 and attempts >= 1
         self._workers = workers
         self._attempts = attempts
+        self._on_report = on_report
 
     def run(
         self, function: Callable[[Task], Value], tasks: Iterable[Task]
@@ -60,14 +68,17 @@ class ProcessPool:
         idle: list[_Worker] = []
         try:
             while self._fill(busy, idle, backlog):
-                worker = _first_to_answer(busy)
-                answer = worker.answer()
+                worker = _first_to_send(busy)
+                message = worker.message()
+                if message is not None and message[:1] == _REPORT:
+                    self._on_report(busy[worker].index, pickle.loads(message[1:]))
+                    continue
                 job = busy.pop(worker)
-                if answer is None:
+                if message is None:
                     result = backlog.worker_lost(job, worker.cause_of_death())
                 else:
                     idle.append(worker)
-                    result = completed(job, answer)
+                    result = completed(job, message[1:])
                 if result is not None:
                     yield result
         finally:
@@ -98,12 +109,18 @@ def serve(connection: Connection, threads: int) -> None:
     threading.Thread(target=_follow_the_pool, daemon=True).start()
     try:
         while True:
-            connection.send_bytes(perform(connection.recv_bytes()))
+            payload = connection.recv_bytes()
+            connection.send_bytes(_ANSWER + perform(payload, partial(_send_report, connection)))
     except (EOFError, OSError):
         return
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.killpg(0, signal.SIGTERM)
+
+
+def _send_report(connection: Connection, value: Any) -> None:
+    with suppress(OSError):  # the pool has ended, and soon ends this process
+        connection.send_bytes(_REPORT + pickle.dumps(value))
 
 
 class _Worker:
@@ -117,11 +134,11 @@ class _Worker:
         theirs.close()  # so that the pipe ends when the process does
 
     def give(self, job: Job) -> None:
-        with suppress(OSError):  # a worker that is dead already is noticed in `answer`
+        with suppress(OSError):  # a worker that is dead already is noticed in `message`
             self.connection.send_bytes(job.payload)
 
-    def answer(self) -> bytes | None:
-        """Receive the answer to the job; None if the process died."""
+    def message(self) -> bytes | None:
+        """Receive a report or the answer of the job; None if the process died."""
         try:
             return self.connection.recv_bytes()
         except (EOFError, OSError):
@@ -147,8 +164,8 @@ class _Worker:
         self.process.join()
 
 
-def _first_to_answer(busy: Collection[_Worker]) -> _Worker:
-    """Wait until a worker has answered or died; if several have, return the longest running one."""
+def _first_to_send(busy: Collection[_Worker]) -> _Worker:
+    """Wait until a worker has sent something or died; of several, return the longest running."""
     ready = wait([worker.connection for worker in busy])
     return next(worker for worker in busy if worker.connection in ready)
 

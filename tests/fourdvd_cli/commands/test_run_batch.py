@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -89,6 +90,41 @@ def test_an_input_that_is_damaged_is_recorded_and_the_others_go_on(fourdvd, here
     assert len(list((out / "last" / "export" / "ply").glob("*.ply"))) == 2
 
 
+def test_each_result_is_a_line_as_soon_as_it_is_known(
+    fourdvd, here, grids, tmp_path, monkeypatch, capsys
+):
+    lines_before: list[list[str]] = []  # what was printed when each input began
+    usual = run_batch.run_clip
+
+    def watched(task: ClipTask) -> ClipRow:
+        lines_before.append(capsys.readouterr().err.splitlines())
+        return usual(task)
+
+    monkeypatch.setattr(run_batch, "run_clip", watched)
+    monkeypatch.setattr("pickle.dumps", lambda value: value)  # a local function cannot be pickled
+    monkeypatch.setattr("pickle.loads", lambda value: value)
+    missing = tmp_path / "missing"
+    fourdvd("run", missing, grids[1], "-o", tmp_path / "out", *OPTIONS)
+    assert len(lines_before) == 2
+    assert re.fullmatch(rf"1/2 rejected: {missing}: .+ \(\d+\.\d s\)", lines_before[1][0])
+
+
+def test_with_quiet_only_rejected_inputs_are_printed(fourdvd, here, grids, tmp_path):
+    arguments = ["run", grids[1], tmp_path / "missing", "-o", tmp_path / "out", *OPTIONS]
+    for _ in range(2):  # also those that an earlier command rejected
+        lines = fourdvd(*arguments).stderr.splitlines()
+        assert [line.split(": ")[0] for line in lines] == ["1/2 rejected", "2/2 rejected", "error"]
+
+
+def test_a_worker_tells_what_it_does(here, grids, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(run_batch, "report", told.append)
+    settings = ChainSettings(("ply",), {"device": "cpu"})
+    run_clip(ClipTask("first", grids[0], tmp_path / "out", settings))
+    assert {label for label, _ in told} == {"fitting", "exporting"}
+    assert all(step.steps is None or step.step <= step.steps for _, step in told)
+
+
 def test_a_second_batch_repeats_nothing_and_may_add_inputs(fourdvd, here, grids, tmp_path):
     out = tmp_path / "out"
     fourdvd("run", *grids[:2], "-o", out, *OPTIONS)
@@ -141,6 +177,8 @@ def test_warnings_are_printed_with_the_name_of_their_input_and_counted(
     for name in ("first", "last"):
         assert {f"warning: {name}: {text}" for text in found[name].warnings} <= set(printed)
     assert printed.count("warning: last: view 2 disagrees") == 1
+    finished = [line.partition(" (")[0] for line in printed if " finished: " in line]
+    assert finished == [f"1/3 finished: {grids[0]}", f"3/3 finished: {grids[2]}"]
     total = sum(len(row.warnings) for row in found.values())
     assert f"warnings: {total} about 2 of the inputs" in printed[-1]
     again = fourdvd(*arguments).stderr.splitlines()

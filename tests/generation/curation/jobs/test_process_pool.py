@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from generation.curation.jobs import Resources, make_executor
+from generation.curation.jobs import Resources, make_executor, report
 from generation.curation.jobs.process_pool import ProcessPool
 from generation.curation.jobs.ray_cluster import RayCluster, slot_count
 from recon.errors import BackendError, GridError
@@ -40,6 +40,12 @@ if __name__ == "__main__":
 
 def square(task: int) -> int:
     return task * task
+
+
+def reports_twice(task: int) -> int:
+    report(("begun", task))
+    report(("half", task))
+    return square(task)
 
 
 def note(folder: Path, task: object) -> None:
@@ -152,6 +158,20 @@ def driver(folder) -> Iterator[subprocess.Popen]:
     yield process
     process.kill()
     process.communicate()
+
+
+def test_what_a_task_reports_arrives_before_its_result():
+    told = []
+    pool = ProcessPool(2, on_report=lambda index, value: told.append((index, value)))
+    for result in pool.run(reports_twice, [5, 6, 7]):
+        mine = [value for index, value in told if index == result.index]
+        assert mine == [("begun", 5 + result.index), ("half", 5 + result.index)]
+        assert result.value == square(5 + result.index)
+    assert len(told) == 6
+
+
+def test_a_report_outside_of_a_pool_is_dropped():
+    assert reports_twice(3) == 9
 
 
 @pytest.mark.parametrize("workers", [1, 3])
