@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 
 from fourdvd_cli import console
 from fourdvd_cli.commands.run_chain import RECORD, ChainSettings, check_run, run_chain
+from fourdvd_cli.commands.run_input import input_stamp
 from fourdvd_cli.commands.run_manifest import (
     ClipRow,
     ClipStatus,
     append_row,
     is_final,
-    last_change,
     read_rows,
 )
 from fourdvd_cli.errors import failure_of
@@ -287,7 +287,8 @@ def run_clip(task: ClipTask) -> ClipRow:
 
 
 def _is_done(row: ClipRow, task: ClipTask) -> bool:
-    same = is_final(row, task.source, task.settings_json)
+    stamp = input_stamp(task.source, task.folder)
+    same = is_final(row, task.source, stamp, task.settings_json)
     return same and (row.status is ClipStatus.REJECTED or task.folder.is_dir())
 
 
@@ -305,7 +306,7 @@ def new_row(task: ClipTask) -> ClipRow:
         ClipStatus.FAILED,
         str(task.source),
         settings=task.settings_json,
-        input_changed=last_change(task.source),
+        input_stamp=input_stamp(task.source, task.folder),
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from fourdvd_cli import __version__, console, generating, interrupts
 from fourdvd_cli.commands.export import export_with_progress
 from fourdvd_cli.commands.reconstruct import reconstruct_with_progress
+from fourdvd_cli.commands.run_input import input_digest, input_stamp
 from generation.pipeline import Pipeline
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
@@ -34,6 +35,7 @@ from recon.output import check_output, output_folder, sole_writer, write_json
 FORMAT = "fourdvd-run"
 VERSION = 1
 RECORD = "run.json"
+PROGRESS = ("formats", "stages", "seconds", "input_stamp", "input_sha256")  # of a record
 TEST_IMAGES = "test_images/c{view:02d}/t{frame:03d}.png"
 
 
@@ -90,6 +92,8 @@ class Run:
         formats: exported formats.
         stages: names of the finished steps: "grid", "scene", "export".
         seconds: duration of each finished step, without interrupted attempts.
+        input_stamp: see `run_input.input_stamp`.
+        input_sha256: see `run_input.input_digest`; None in older records.
     """
 
     input: str
@@ -99,6 +103,8 @@ class Run:
     formats: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    input_stamp: str | None = None
+    input_sha256: str | None = None
 
 
 def run_chain(
@@ -126,12 +132,14 @@ def run_chain(
         The record of the finished run.
 
     Raises:
-        OutputExistsError: the folder contains anything else, and `overwrite` is False.
+        OutputExistsError: the folder contains anything else, such as a run of the input before it
+            was changed, and `overwrite` is False.
         OutputError: another process writes to the folder.
         FourdvdError: as in the library calls of the steps.
     """
     with sole_writer(folder, wait_s):
         run = _begin(source, folder, settings, overwrite)
+        _check_unchanged(run, source, folder)
         # The folder belongs to this run. The result of a step that is not recorded as finished is a
         # leftover of an older run, or was written just before this one was stopped: it is replaced.
         if "grid" not in run.stages:
@@ -214,7 +222,7 @@ def _begin(source: Path, folder: Path, settings: ChainSettings, overwrite: bool)
     record = folder / RECORD
     if record.is_file() and not overwrite:
         found = _read(record)
-        if replace(found, formats=[], stages=[], seconds={}) != wanted:
+        if replace(wanted, **{name: getattr(found, name) for name in PROGRESS}) != found:
             _check_exists(source)
             raise OutputExistsError(
                 folder,
@@ -225,6 +233,24 @@ def _begin(source: Path, folder: Path, settings: ChainSettings, overwrite: bool)
         return found
     check_output(folder, overwrite)
     return wanted
+
+
+def _check_unchanged(run: Run, source: Path, folder: Path) -> None:
+    """Record the content of the input; raise an error if an earlier command found another one.
+
+    A grid that is gone is not missed, because the run has a copy of it.
+    """
+    stamp = input_stamp(source, folder)
+    if stamp is None or (stamp == run.input_stamp and run.input_sha256 is not None):
+        return
+    digest = input_digest(source, folder)
+    if digest is not None and run.input_sha256 not in (None, digest):
+        raise OutputExistsError(
+            folder,
+            f"it contains a run of {run.input} before that was changed; choose another folder, or "
+            "delete this one or pass --overwrite to start again",
+        )
+    run.input_stamp, run.input_sha256 = stamp, digest
 
 
 def _check_exists(source: Path) -> None:
@@ -254,7 +280,10 @@ def _read(path: Path) -> Run:
         if (values["format"], values["version"]) != (FORMAT, VERSION):
             raise ValueError(f"found format {values['format']!r} version {values['version']!r}")
         names = ("input", "settings", "formats", "stages")
-        later = {"generation": None, "reading": {}, "seconds": {}}  # not in the first records
+        later = {  # not in the first records
+            "generation": None, "reading": {}, "seconds": {},
+            "input_stamp": None, "input_sha256": None,
+        }  # fmt: skip
         optional = {name: values.get(name, absent) for name, absent in later.items()}
         return Run(**optional, **{name: values[name] for name in names})
     except (ValueError, KeyError, TypeError) as error:

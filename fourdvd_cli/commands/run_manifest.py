@@ -38,7 +38,7 @@ class ClipRow:
         reason: why it was rejected or failed.
         warnings: what is doubtful about the result.
         settings: JSON object of the settings, to detect outdated rows.
-        input_changed: when the input last changed, see `last_change`.
+        input_stamp: names, sizes and times of change of the input, see `run_input.input_stamp`.
     """
 
     name: str
@@ -51,26 +51,19 @@ class ClipRow:
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    input_changed: float | None = None
+    input_stamp: str | None = None
 
 
-def last_change(source: Path) -> float | None:
-    """Return when a file, or a folder with all that is in it, last changed.
+def is_final(row: ClipRow, source: Path, stamp: str | None, settings: Mapping[str, Any]) -> bool:
+    """Return whether an input was finished or rejected as it is, with the same settings.
 
-    Returns:
-        POSIX time in seconds; None if there is no such file or folder.
+    Args:
+        row: row of an earlier command.
+        source: absolute path of the input.
+        stamp: its `run_input.input_stamp`.
+        settings: JSON object of the settings.
     """
-    if not source.exists():
-        return None
-    inside = source.rglob("*") if source.is_dir() else ()
-    return max(path.lstat().st_mtime for path in (source.resolve(), *inside))
-
-
-def is_final(row: ClipRow, source: Path, settings: Mapping[str, Any]) -> bool:
-    """Return whether an input was finished, or rejected as it is, with the same settings."""
-    if row.status is ClipStatus.FAILED or row.input != str(source):
-        return False
-    if row.status is ClipStatus.REJECTED and row.input_changed != last_change(source):
+    if row.status is ClipStatus.FAILED or row.input != str(source) or row.input_stamp != stamp:
         return False
     return row.settings == json.loads(json.dumps(settings))  # as written: tuples become lists
 
@@ -101,6 +94,7 @@ def _parse(line: bytes) -> ClipRow:
     for name in ("name", "status", "input"):
         if not isinstance(keys.get(name), str):
             raise ValueError(f"expected {name!r} of type str, found {keys.get(name)!r:.40}")
+    keys.pop("input_changed", None)  # the stamp of older manifests
     if unknown := keys.keys() - {each.name for each in fields(ClipRow)}:
         raise ValueError(f"found the unknown key {min(unknown)!r}")
     warnings = tuple(map(str, keys.pop("warnings", ())))

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -87,6 +88,25 @@ def test_other_settings_or_another_input_are_refused_unless_overwriting(
         assert "--overwrite" in refused.stderr
     assert fourdvd("run", other, "-o", out, *SPLATS, "--overwrite").exit_code == 0
     assert record(out)["input"] == str(other)
+
+
+def test_an_input_that_was_replaced_is_refused_unless_overwriting(
+    fourdvd, tiny_grid_folder, tmp_path
+):
+    out, image = tmp_path / "out", next(tiny_grid_folder.rglob("*.png"))
+    arguments = ["run", tiny_grid_folder, "-o", out, *SPLATS]
+    fourdvd(*arguments)
+    os.utime(image)
+    assert fourdvd(*arguments).exit_code == 0  # the same content
+    shutil.copy(sorted(tiny_grid_folder.rglob("*.png"))[-1], image)
+    before = record(out)
+    refused = fourdvd(*arguments)
+    assert refused.exit_code == 1
+    assert str(tiny_grid_folder) in refused.stderr
+    assert "--overwrite" in refused.stderr
+    assert record(out) == before
+    assert fourdvd(*arguments, "--overwrite").exit_code == 0
+    assert record(out)["input_sha256"] != before["input_sha256"]
 
 
 def test_a_folder_with_other_files_is_refused_and_kept(fourdvd, tiny_grid_folder, tmp_path):

@@ -200,6 +200,22 @@ def test_a_rejected_input_is_tried_again_once_it_has_changed(fourdvd, here, grid
     assert len((out / MANIFEST).read_text().splitlines()) == 4
 
 
+def test_a_finished_input_that_was_replaced_fails_and_keeps_its_result(
+    fourdvd, here, grids, tmp_path
+):
+    out = tmp_path / "out"
+    fourdvd("run", *grids[1:], "-o", out, *OPTIONS)
+    scene = files(out / "last" / "scene")
+    shutil.copytree(grids[0], grids[2], dirs_exist_ok=True)  # the same content
+    assert fourdvd("run", *grids[1:], "-o", out, *OPTIONS).exit_code == 0
+    image = sorted(grids[2].rglob("*.png"))[0]
+    image.write_bytes(image.read_bytes() + b"replaced")
+    refused = fourdvd("run", *grids[1:], "-o", out, *OPTIONS)
+    assert f"2/2 failed: {grids[2]}: " in refused.stderr
+    assert str(out / "last") in refused.stderr
+    assert files(out / "last" / "scene") == scene
+
+
 def test_other_settings_are_refused_before_any_work(fourdvd, here, grids, tmp_path):
     out = tmp_path / "out"
     fourdvd("run", *grids[1:], "-o", out, *OPTIONS)
