@@ -355,13 +355,12 @@ struct Contribution {
   vf before, alpha, weight;  // transmittance in front of the splat, its alpha, and their product
   vi drawn, stopped;         // lanes it contributes to; lanes it would finish
 
-  // Stores the transmittance behind it; true if no pixel of the row is left.
+  // Stores the transmittance behind it; true if no pixel of the row is left. Without a branch on
+  // `stopped`: some pixel stops in one of ten rows, which the processor cannot predict.
   bool leave(float* transmittance) const {
-    vf left = before - weight;
-    const bool some = any(stopped);
-    if (some) left = select(stopped, -left, left);
-    store(transmittance, left);
-    return some && !any(left > splat(0.0f));
+    const vf left = before - weight, marked = select(stopped, -left, left);
+    store(transmittance, marked);
+    return all_negative(marked);
   }
 };
 
@@ -377,17 +376,18 @@ void blend_strip(const State& s, const View& v, int strip, const float* backgrou
                  float* alpha, float* depth) {
   const int H = s.height;
   float* T = t_scratch.rows(5, H);
-  float *R = T + H * W, *G = R + H * W, *B = G + H * W, *D = B + H * W;
-  std::fill(R, R + 4 * H * W, 0.0f);
-  for (int y = 0; y < H; ++y) store(T + y * W, initial_transmittance(strip, s.width));
+  float *R = T + W, *G = R + W, *B = G + W, *D = B + W;
+  constexpr int kRow = 5 * W;  // row by row: addresses 4 KiB apart would make loads wait for stores
+  std::fill(T, T + H * kRow, 0.0f);
+  for (int y = 0; y < H; ++y) store(T + y * kRow, initial_transmittance(strip, s.width));
   LiveRows live(H);
   for (uint32_t k = v.strip_begin[strip]; k < v.strip_begin[strip + 1]; ++k) {
     int y0 = v.pairs[k].y0, y1 = v.pairs[k].y1;
     if (!live.trim(y0, y1)) continue;
-    const Splat& p = v.splats[v.pairs[k].splat];
+    const Splat p = v.splats[v.pairs[k].splat];
     const vf dx = iota() + (strip * W + 0.5f - p.x);
     for_rows(p, dx, y0, y1, [&](int y, float, vf falloff) {
-      const int at = y * W;
+      const int at = y * kRow;
       const Contribution it = contribution(load(T + at), falloff);
       store(R + at, load(R + at) + it.weight * p.r);
       store(G + at, load(G + at) + it.weight * p.g);
@@ -398,12 +398,12 @@ void blend_strip(const State& s, const View& v, int strip, const float* backgrou
   }
   const size_t plane = static_cast<size_t>(H) * s.width;
   for (int y = 0; y < H; ++y) {
-    const vf left = load(T + y * W), t = maximum(left, -left);
-    copy_out(rgb, strip, s.width, y, load(R + y * W) + t * background[0]);
-    copy_out(rgb + plane, strip, s.width, y, load(G + y * W) + t * background[1]);
-    copy_out(rgb + 2 * plane, strip, s.width, y, load(B + y * W) + t * background[2]);
+    const vf left = load(T + y * kRow), t = maximum(left, -left);
+    copy_out(rgb, strip, s.width, y, load(R + y * kRow) + t * background[0]);
+    copy_out(rgb + plane, strip, s.width, y, load(G + y * kRow) + t * background[1]);
+    copy_out(rgb + 2 * plane, strip, s.width, y, load(B + y * kRow) + t * background[2]);
     copy_out(alpha, strip, s.width, y, 1.0f - t);
-    copy_out(depth, strip, s.width, y, load(D + y * W));
+    copy_out(depth, strip, s.width, y, load(D + y * kRow));
   }
 }
 
@@ -417,9 +417,10 @@ void blend_strip_gradient(const State& s, View& v, int strip, const ImageGradien
   const int H = s.height;
   const size_t plane = static_cast<size_t>(H) * s.width;
   float* T = t_scratch.rows(kWithDepth ? 6 : 5, H);
-  float *rest = T + H * W, *gr = rest + H * W, *gg = gr + H * W, *gb = gg + H * W, *gd = gb + H * W;
+  float *rest = T + W, *gr = rest + W, *gg = gr + W, *gb = gg + W, *gd = gb + W;
+  constexpr int kRow = (kWithDepth ? 6 : 5) * W;
   for (int y = 0; y < H; ++y) {
-    const int at = y * W;
+    const int at = y * kRow;
     const vf r = copy_in(g.d_rgb, strip, s.width, y), gr_ = copy_in(g.d_rgb + plane, strip, s.width, y),
              b = copy_in(g.d_rgb + 2 * plane, strip, s.width, y);
     store(T + at, initial_transmittance(strip, s.width));
@@ -444,11 +445,11 @@ void blend_strip_gradient(const State& s, View& v, int strip, const ImageGradien
       std::fill(slot, slot + kSlot, 0.0f);
       continue;
     }
-    const Splat& p = v.splats[v.pairs[k].splat];
+    const Splat p = v.splats[v.pairs[k].splat];
     const vf dx = iota() + (strip * W + 0.5f - p.x);
     vf s0{}, s1{}, s2{}, r{}, gsum{}, b{}, d{};
     for_rows(p, dx, y0, y1, [&](int y, float dy, vf falloff) {
-      const int at = y * W;
+      const int at = y * kRow;
       const Contribution it = contribution(load(T + at), falloff);
       const vf g_r = load(gr + at), g_g = load(gg + at), g_b = load(gb + at);
       vf value = g_r * p.r + g_g * p.g + g_b * p.b_;

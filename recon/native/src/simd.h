@@ -54,8 +54,26 @@ inline vf iota() {
 
 inline vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
 inline vf keep(vi mask, vf v) { return (vf)(mask & (vi)v); }
-inline vf minimum(vf a, vf b) { return a < b ? a : b; }
-inline vf maximum(vf a, vf b) { return a > b ? a : b; }
+
+inline vf minimum(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_min_ps((__m512)a, (__m512)b);  // gcc makes two instructions of a comparison
+#elif defined(__AVX__)
+  return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+  return a < b ? a : b;
+#endif
+}
+
+inline vf maximum(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX__)
+  return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
 
 inline bool any(vi mask) {
 #if defined(__AVX512F__)
@@ -66,6 +84,19 @@ inline bool any(vi mask) {
   int32_t all = 0;
   for (int i = 0; i < W; ++i) all |= mask[i];
   return all != 0;
+#endif
+}
+
+// Also true for -0.
+inline bool all_negative(vf v) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)v) == 0xffff;
+#elif defined(__AVX__)
+  return _mm256_movemask_ps((__m256)v) == 0xff;
+#else
+  int32_t all = -1;
+  for (int i = 0; i < W; ++i) all &= ((vi)v)[i];
+  return all < 0;
 #endif
 }
 
