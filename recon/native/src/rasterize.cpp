@@ -1,13 +1,15 @@
 // CPU rasterizer: V images of N Gaussians, and the gradients of a loss of the images.
 //
 // An image is cut into strips W pixels wide and as high as the image; one vector is one row of a strip.
-// 1. Project W Gaussians at a time; the cutoff at alpha = 1/255 bounds each by an exact ellipse.
-// 2. Radix sort by depth; list the Gaussians that touch each strip, with their exact rows.
+// 1. Project W Gaussians at a time; the cutoff at alpha = 1/255 bounds each by an exact ellipse. List the
+//    strips it touches, with its exact rows in each.
+// 2. Radix sort by depth; make the list of each strip, front to back.
 // 3. Blend each strip front to back. Down the rows of a strip exp(-sigma) follows from the row above by
 //    two multiplications, because sigma is quadratic in y.
 // 4. The backward pass goes front to back as well: the contribution behind a Gaussian is the total minus
-//    the part blended so far. Gradients go into one slot per (Gaussian, strip) pair and are then summed per
-//    Gaussian: no atomics, and bit-identical results with any number of threads.
+//    the part blended so far. Gradients go into one slot per (Gaussian, strip) pair, those of a Gaussian
+//    one after the other, and are then summed: no atomics, and bit-identical results with any number of
+//    threads.
 //
 // Images are planar, [V, C, H, W]; all inputs are contiguous float32.
 
@@ -35,9 +37,10 @@ constexpr float kLog2e = 1.44269504f;
 constexpr float kExponentRange = 110.0f;  // beyond this the recurrence could under- or overflow
 constexpr int kRun = 32;                  // rows after which the recurrence is restarted
 constexpr int kSlot = 10;                 // s, s dx, s dx2, s dy, s dx dy, s dy2, r, g, b, depth
-constexpr uint32_t kNone = 0xffffffffu;
+constexpr int kBlock = 64 * W;            // Gaussians in one task
+constexpr uint32_t kUnseen = 0xffffffffu;
 
-struct Splat {  // one visible Gaussian of one view, as the inner loop reads it
+struct Splat {  // one visible Gaussian of one view, as the inner loop reads it; only floats
   float x, y;
   float a, b, c;  // log2(e) times conic a / 2, b, c / 2
   float log2_opacity;
@@ -46,30 +49,31 @@ struct Splat {  // one visible Gaussian of one view, as the inner loop reads it
   float pad;
 };
 
-struct Pair {  // rows [y0, y1] of a splat in one strip
-  uint32_t splat;
+struct Piece {  // rows [y0, y1] of a splat in one strip
+  uint16_t strip, y0, y1;
+};
+
+struct Pair {  // the same, in the list of the strip
+  uint32_t splat, slot;
   uint16_t y0, y1;
 };
 
-struct Piece {
-  uint32_t strip;
-  Pair pair;
+struct Block {  // the pieces of kBlock Gaussians, in the order of the Gaussians
+  std::vector<Piece> pieces;
+  std::vector<uint32_t> in_strip;  // number of pieces in each strip
+  uint32_t first[kBlock + 1];      // of each Gaussian, into `pieces`
+  uint32_t slot;                   // of the first piece
 };
-
-enum Plane { kX, kY, kDepth, kXX, kXY, kYY, kConicA, kConicB, kConicC, kSecondRatio, kPlanes };
 
 struct View {
   CameraParameters camera;
-  std::vector<float> projected;      // planes of `padded`, see Plane
-  std::vector<uint32_t> rank;        // splat of a Gaussian, or kNone
-  std::vector<Splat> splats;
-  std::vector<uint32_t> first_pair;  // [splats + 1] into pair_of
-  std::vector<uint32_t> pair_of;     // position in `pairs` (and slot) of a splat's k-th strip
-  std::vector<uint32_t> strip_begin; // [strips + 1] into pairs
+  std::vector<Splat> splats;          // of each Gaussian
+  std::vector<uint32_t> depth;        // bits of the depth, or kUnseen
+  std::vector<Block> block;
+  std::vector<uint64_t> keys, keys_other;
+  std::vector<uint32_t> strip_begin;  // [strips + 1] into pairs
   std::vector<Pair> pairs;
   std::vector<float> slots;
-  std::vector<uint64_t> keys, keys_other;
-  std::vector<std::vector<Piece>> pieces;  // of each chunk of splats
 };
 
 struct State {
@@ -93,8 +97,6 @@ inline void scatter(float* base, int first, int count, int stride, vf v) {
   for (int i = 0; i < n; ++i) base[static_cast<size_t>(first + i) * stride] = v[i];
 }
 
-constexpr int kBlock = 64 * W;  // Gaussians in one task
-
 void prepare(State& s, const float* means) {
   parallel_for((s.count + kBlock - 1) / kBlock, [&](int block) {
     for (int g = block * kBlock; g < std::min(s.count, (block + 1) * kBlock); g += W) {
@@ -117,153 +119,166 @@ inline Projected project_at(const State& s, const CameraParameters& camera, int 
   return project(camera, mean, sigma);
 }
 
-// Sorts keys (depth bits in the upper half) in place, 11 bits at a time; equal digits are left alone.
-void radix_sort(std::vector<uint64_t>& keys, std::vector<uint64_t>& other) {
-  constexpr int kBits = 11, kBuckets = 1 << kBits;
+// Sorts keys by their upper halves, which are in [low, high]; equal ones keep their order.
+void radix_sort(std::vector<uint64_t>& keys, std::vector<uint64_t>& other, uint32_t low, uint32_t high) {
+  constexpr int kBits = 12, kBuckets = 1 << kBits;
   other.resize(keys.size());
-  for (int shift = 32; shift < 64; shift += kBits) {
+  for (int shift = 0; shift < 32 && (high - low) >> shift != 0; shift += kBits) {
+    auto digit = [&](uint64_t key) {
+      return (static_cast<uint32_t>(key >> 32) - low) >> shift & (kBuckets - 1);
+    };
     uint32_t begin[kBuckets + 1] = {};
-    for (uint64_t key : keys) ++begin[((key >> shift) & (kBuckets - 1)) + 1];
-    if (std::find(begin + 1, begin + kBuckets + 1, keys.size()) != begin + kBuckets + 1) continue;
+    for (uint64_t key : keys) ++begin[digit(key) + 1];
     for (int i = 0; i < kBuckets; ++i) begin[i + 1] += begin[i];
-    for (uint64_t key : keys) other[begin[(key >> shift) & (kBuckets - 1)]++] = key;
+    for (uint64_t key : keys) other[begin[digit(key)]++] = key;
     keys.swap(other);
   }
 }
 
-// Projects one block of Gaussians; the rank of visible ones becomes 0, of the others kNone.
-void project_block(const State& s, View& v, int block) {
-  float* planes[kPlanes];
-  for (int k = 0; k < kPlanes; ++k) planes[k] = &v.projected[static_cast<size_t>(k) * s.padded];
-  for (int g = block * kBlock; g < std::min(s.count, (block + 1) * kBlock); g += W) {
-    vf sigma[6];
-    const Projected p = project_at(s, v.camera, g, sigma);
-    const vf cut = load(&s.log_cut[g]);
-    const vf rx = sqrt(maximum(2.0f * cut * p.xx, splat(0.0f))),
-             ry = sqrt(maximum(2.0f * cut * p.yy, splat(0.0f)));
-    const vi seen = p.visible & (cut >= splat(0.0f)) & (p.x + rx > splat(0.0f)) &
-                    (p.x - rx < splat(static_cast<float>(s.width))) & (p.y + ry > splat(0.0f)) &
-                    (p.y - ry < splat(static_cast<float>(s.height)));
-    for (int i = 0; i < std::min(W, s.count - g); ++i) v.rank[g + i] = seen[i] ? 0 : kNone;
-    if (!any(seen)) continue;
-    const vf values[kPlanes] = {p.x,  p.y,       p.depth,   p.xx,      p.xy,
-                                p.yy, p.conic_a, p.conic_b, p.conic_c, exp2(-kLog2e * p.conic_c)};
-    for (int k = 0; k < kPlanes; ++k) store(planes[k] + g, values[k]);
-  }
-}
-
 void sort_by_depth(const State& s, View& v) {
-  const float* depths = &v.projected[static_cast<size_t>(kDepth) * s.padded];
+  uint32_t low = kUnseen, high = 0;
   v.keys.clear();
   for (int g = 0; g < s.count; ++g) {
-    if (v.rank[g] == kNone) continue;
-    uint32_t bits;
-    std::memcpy(&bits, depths + g, 4);  // positive floats sort as integers
-    v.keys.push_back(static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(g));
+    const uint32_t depth = v.depth[g];
+    if (depth == kUnseen) continue;
+    v.keys.push_back(static_cast<uint64_t>(depth) << 32 | static_cast<uint32_t>(g));
+    low = std::min(low, depth), high = std::max(high, depth);
   }
-  radix_sort(v.keys, v.keys_other);
+  if (!v.keys.empty()) radix_sort(v.keys, v.keys_other, low, high);
 }
 
-inline int to_pixel(float x, int size) {  // clamps before the cast: a huge float has no int
-  return static_cast<int>(std::min(std::max(x, -1.0f), static_cast<float>(size)));
+// The next integer above or below; clamps x to [-1, size] first: a huge float has no int.
+inline vi ceil_to_pixel(vf x, int size) {
+  x = minimum(maximum(x, splat(-1.0f)), splat(static_cast<float>(size)));
+  const vi truncated = to_int(x);
+  return truncated - (to_float(truncated) < x);  // a true comparison is -1
 }
 
-// Lists the strips and rows of one splat: the ellipse sigma <= cut, strip by strip.
-void add_pieces(const State& s, const View& v, uint32_t splat, int g, std::vector<Piece>& pieces) {
-  auto plane = [&](Plane k) { return v.projected[static_cast<size_t>(k) * s.padded + g]; };
-  const float x = plane(kX), y = plane(kY), xx = plane(kXX), xy = plane(kXY), yy = plane(kYY);
-  const float b = plane(kConicB), c = plane(kConicC), cut2 = 2.0f * s.log_cut[g];
-  const float rx = std::sqrt(cut2 * xx), ry = std::sqrt(cut2 * yy);
-  const int first = std::max(0, to_pixel(std::ceil(x - rx - 0.5f), s.width));
-  const int last = std::min(s.width - 1, to_pixel(std::floor(x + rx - 0.5f), s.width));
-  const float slope = -b / c, spread = cut2 / c, inverse_rx2 = rx > 0 ? 1.0f / (rx * rx) : 0.0f;
-  const float x_top = xy / yy * ry;  // where the ellipse is highest
-  for (int strip = first / W; first <= last && strip <= last / W; ++strip) {
-    const float left = std::max(strip * W + 0.5f - x, -rx);
-    const float right = std::min(std::min(strip * W + W, s.width) - 0.5f - x, rx);
-    if (left > right) continue;
-    const float high = std::min(std::max(x_top, left), right);
-    const float low = std::min(std::max(-x_top, left), right);
-    const float y_high =
-        slope * high + std::sqrt(std::max(0.0f, spread * (1.0f - high * high * inverse_rx2)));
-    const float y_low = slope * low - std::sqrt(std::max(0.0f, spread * (1.0f - low * low * inverse_rx2)));
-    const int y0 = std::max(0, to_pixel(std::ceil(y + y_low - 0.5f), s.height));
-    const int y1 = std::min(s.height - 1, to_pixel(std::floor(y + y_high - 0.5f), s.height));
-    if (y0 > y1) continue;
-    pieces.push_back({static_cast<uint32_t>(strip),
-                      {splat, static_cast<uint16_t>(y0), static_cast<uint16_t>(y1)}});
+inline vi floor_to_pixel(vf x, int size) {
+  x = minimum(maximum(x, splat(-1.0f)), splat(static_cast<float>(size)));
+  const vi truncated = to_int(x);
+  return truncated + (to_float(truncated) > x);
+}
+
+struct Rows {  // [y0, y1] of W splats in one strip of each; none if y0 > y1
+  vi y0, y1;
+};
+thread_local std::vector<Rows> t_rows;
+
+// Lists the strips and rows of W splats: the ellipse sigma <= cut, strip by strip.
+void list_pieces(const State& s, const Projected& p, vf cut, vi seen, Block& block, int first) {
+  const vf zero = splat(0.0f), cut2 = 2.0f * cut;
+  const vf rx = sqrt(maximum(cut2 * p.xx, zero)), ry = sqrt(maximum(cut2 * p.yy, zero));
+  const vf slope = -p.conic_b / p.conic_c, spread = cut2 / p.conic_c;
+  const vf inverse_rx2 = keep(rx > zero, 1.0f / (rx * rx));
+  const vf x_top = p.xy / p.yy * ry;  // where the ellipse is highest
+  const vi left_pixel = maximum(ceil_to_pixel(p.x - rx - 0.5f, s.width), splat(0));
+  const vi right_pixel = minimum(floor_to_pixel(p.x + rx - 0.5f, s.width), splat(s.width - 1));
+  const vi strip = left_pixel / W;
+  const vi strips = (seen & (left_pixel <= right_pixel)) & (right_pixel / W - strip + 1);
+  int most = 0;
+  for (int i = 0; i < W; ++i) most = std::max(most, strips[i]);
+  if (static_cast<int>(t_rows.size()) < most) t_rows.resize(most);
+  for (int k = 0; k < most; ++k) {
+    const vf begin = to_float((strip + k) * W);
+    const vf end = minimum(begin + static_cast<float>(W), splat(static_cast<float>(s.width)));
+    const vf left = maximum(begin + 0.5f - p.x, -rx), right = minimum(end - 0.5f - p.x, rx);
+    const vf high = minimum(maximum(x_top, left), right), low = minimum(maximum(-x_top, left), right);
+    const vf y_high = slope * high + sqrt(maximum(spread * (1.0f - high * high * inverse_rx2), zero));
+    const vf y_low = slope * low - sqrt(maximum(spread * (1.0f - low * low * inverse_rx2), zero));
+    t_rows[k].y0 = maximum(ceil_to_pixel(p.y + y_low - 0.5f, s.height), splat(0));
+    const vi y1 = minimum(floor_to_pixel(p.y + y_high - 0.5f, s.height), splat(s.height - 1));
+    t_rows[k].y1 = left <= right ? y1 : splat(-1);
+  }
+  for (int i = 0; i < W; ++i) {
+    block.first[first + i] = static_cast<uint32_t>(block.pieces.size());
+    for (int k = 0; k < strips[i]; ++k) {
+      const int y0 = t_rows[k].y0[i], y1 = t_rows[k].y1[i];
+      if (y0 > y1) continue;
+      block.pieces.push_back({static_cast<uint16_t>(strip[i] + k), static_cast<uint16_t>(y0),
+                              static_cast<uint16_t>(y1)});
+      ++block.in_strip[strip[i] + k];
+    }
   }
 }
 
-constexpr int kChunk = 1024;  // splats in one task
 constexpr float kLog2Of255 = 7.99435344f;
 
-inline int chunks_of(const View& v) {
-  return (static_cast<int>(v.keys.size()) + kChunk - 1) / kChunk;
+// Writes the splats of W Gaussians; what it writes for unseen ones isn't read.
+void make_splats(const State& s, View& v, const Projected& p, vf cut, int g, const float* colors) {
+  constexpr int kFields = sizeof(Splat) / sizeof(float);
+  const vf fields[kFields] = {p.x,
+                              p.y,
+                              0.5f * kLog2e * p.conic_a,
+                              kLog2e * p.conic_b,
+                              0.5f * kLog2e * p.conic_c,
+                              kLog2e * cut - kLog2Of255,
+                              gather(colors, g, s.count, 3),
+                              gather(colors + 1, g, s.count, 3),
+                              gather(colors + 2, g, s.count, 3),
+                              p.depth,
+                              exp2(-kLog2e * p.conic_c)};
+  float* splats = &v.splats[g].x;
+  for (int i = 0; i < std::min(W, s.count - g); ++i)
+    for (int k = 0; k < kFields; ++k) splats[kFields * i + k] = fields[k][i];
 }
 
-// Makes the splats of one chunk and their pieces; `first_pair` counts from the beginning of the chunk.
-void list_chunk(const State& s, View& v, int chunk, const float* colors) {
-  std::vector<Piece>& pieces = v.pieces[chunk];
-  pieces.clear();
-  const size_t end = std::min(v.keys.size(), static_cast<size_t>(chunk + 1) * kChunk);
-  for (size_t i = static_cast<size_t>(chunk) * kChunk; i < end; ++i) {
-    const int g = static_cast<int>(static_cast<uint32_t>(v.keys[i]));
-    auto plane = [&](Plane k) { return v.projected[static_cast<size_t>(k) * s.padded + g]; };
-    v.rank[g] = static_cast<uint32_t>(i);
-    const float* rgb = colors + 3 * static_cast<size_t>(g);
-    v.splats[i] = {plane(kX), plane(kY),
-                   0.5f * kLog2e * plane(kConicA), kLog2e * plane(kConicB), 0.5f * kLog2e * plane(kConicC),
-                   kLog2e * s.log_cut[g] - kLog2Of255,
-                   rgb[0], rgb[1], rgb[2], plane(kDepth), plane(kSecondRatio), 0.0f};
-    v.first_pair[i] = static_cast<uint32_t>(pieces.size());
-    add_pieces(s, v, static_cast<uint32_t>(i), g, pieces);
+// Projects one block of Gaussians and lists their pieces.
+void project_block(const State& s, View& v, int index, const float* colors) {
+  Block& block = v.block[index];
+  block.pieces.clear();
+  block.in_strip.assign(s.strips, 0);
+  const int begin = index * kBlock, end = std::min(s.count, begin + kBlock);
+  for (int g = begin; g < end; g += W) {
+    vf sigma[6];
+    const Projected p = project_at(s, v.camera, g, sigma);
+    const vf cut = load(&s.log_cut[g]), zero = splat(0.0f);
+    const vf rx = sqrt(maximum(2.0f * cut * p.xx, zero)), ry = sqrt(maximum(2.0f * cut * p.yy, zero));
+    const vi seen = p.visible & (cut >= zero) & (p.x + rx > zero) &
+                    (p.x - rx < splat(static_cast<float>(s.width))) & (p.y + ry > zero) &
+                    (p.y - ry < splat(static_cast<float>(s.height)));
+    const vi depth = seen ? (vi)p.depth : splat(-1);  // positive floats sort as integers
+    for (int i = 0; i < std::min(W, s.count - g); ++i) v.depth[g + i] = static_cast<uint32_t>(depth[i]);
+    list_pieces(s, p, cut, seen, block, g - begin);
+    if (any(seen)) make_splats(s, v, p, cut, g, colors);
   }
+  block.first[(end - begin + W - 1) / W * W] = static_cast<uint32_t>(block.pieces.size());
 }
 
-// Puts the pieces of all chunks into the lists of the strips, front to back.
+// Puts the pieces of all blocks into the lists of the strips, front to back.
 void list_strips(const State& s, View& v) {
   v.strip_begin.assign(s.strips + 1, 0);
   uint32_t total = 0;
-  for (int chunk = 0; chunk < chunks_of(v); ++chunk) {
-    const size_t end = std::min(v.keys.size(), static_cast<size_t>(chunk + 1) * kChunk);
-    for (size_t i = static_cast<size_t>(chunk) * kChunk; i < end; ++i) v.first_pair[i] += total;
-    for (const Piece& piece : v.pieces[chunk]) ++v.strip_begin[piece.strip + 1];
-    total += static_cast<uint32_t>(v.pieces[chunk].size());
+  for (Block& block : v.block) {
+    block.slot = total;
+    total += static_cast<uint32_t>(block.pieces.size());
+    for (int i = 0; i < s.strips; ++i) v.strip_begin[i + 1] += block.in_strip[i];
   }
-  v.first_pair[v.keys.size()] = total;
   for (int i = 0; i < s.strips; ++i) v.strip_begin[i + 1] += v.strip_begin[i];
   std::vector<uint32_t> cursor(v.strip_begin.begin(), v.strip_begin.end() - 1);
   v.pairs.resize(total);
-  v.pair_of.resize(total);
-  size_t k = 0;
-  for (int chunk = 0; chunk < chunks_of(v); ++chunk)
-    for (const Piece& piece : v.pieces[chunk]) {
-      const uint32_t at = cursor[piece.strip]++;
-      v.pairs[at] = piece.pair;
-      v.pair_of[k++] = at;
+  for (const uint64_t key : v.keys) {
+    const uint32_t g = static_cast<uint32_t>(key);
+    const Block& block = v.block[g / kBlock];
+    for (uint32_t k = block.first[g % kBlock]; k < block.first[g % kBlock + 1]; ++k) {
+      const Piece piece = block.pieces[k];
+      v.pairs[cursor[piece.strip]++] = {g, block.slot + k, piece.y0, piece.y1};
     }
+  }
 }
 
 // All steps of a view before blending; the threads share the work within each view.
 void list_views(State& s) {
   const int blocks = (s.count + kBlock - 1) / kBlock;
-  parallel_for(s.views * blocks,
-               [&](int task) { project_block(s, s.view[task / blocks], task % blocks); });
-  parallel_for(s.views, [&](int i) {
-    View& v = s.view[i];
-    sort_by_depth(s, v);
-    v.splats.resize(v.keys.size());
-    v.first_pair.resize(v.keys.size() + 1);
-    if (static_cast<int>(v.pieces.size()) < chunks_of(v)) v.pieces.resize(chunks_of(v));
-  });
-  const int most = (s.count + kChunk - 1) / kChunk;
-  parallel_for(s.views * most, [&](int task) {
-    const int i = task / most, chunk = task % most;
+  parallel_for(s.views * blocks, [&](int task) {
+    const int i = task / blocks;
     const float* colors = s.colors + (s.colors_by_view ? static_cast<size_t>(i) * s.count * 3 : 0);
-    if (chunk < chunks_of(s.view[i])) list_chunk(s, s.view[i], chunk, colors);
+    project_block(s, s.view[i], task % blocks, colors);
   });
-  parallel_for(s.views, [&](int i) { list_strips(s, s.view[i]); });
+  parallel_for(s.views, [&](int i) {
+    sort_by_depth(s, s.view[i]);
+    list_strips(s, s.view[i]);
+  });
 }
 
 // Rows of a strip that still have a pixel with transmittance, one bit per row.
@@ -350,6 +365,16 @@ inline vf copy_in(const float* image, int strip, int width, int y) {
   return v;
 }
 
+constexpr size_t kAhead = 4;  // pairs between the request of their memory and its use
+
+inline void prefetch_splat(const View& v, size_t k) {
+  if (k < v.pairs.size()) __builtin_prefetch(&v.splats[v.pairs[k].splat]);
+}
+
+inline void prefetch_slot(const View& v, size_t k) {
+  if (k < v.pairs.size()) __builtin_prefetch(&v.slots[static_cast<size_t>(v.pairs[k].slot) * kSlot], 1);
+}
+
 // Effect of one row of a splat on the pixels of that row.
 struct Contribution {
   vf before, alpha, weight;  // transmittance in front of the splat, its alpha, and their product
@@ -382,6 +407,7 @@ void blend_strip(const State& s, const View& v, int strip, const float* backgrou
   for (int y = 0; y < H; ++y) store(T + y * kRow, initial_transmittance(strip, s.width));
   LiveRows live(H);
   for (uint32_t k = v.strip_begin[strip]; k < v.strip_begin[strip + 1]; ++k) {
+    prefetch_splat(v, k + kAhead);
     int y0 = v.pairs[k].y0, y1 = v.pairs[k].y1;
     if (!live.trim(y0, y1)) continue;
     const Splat p = v.splats[v.pairs[k].splat];
@@ -439,7 +465,8 @@ void blend_strip_gradient(const State& s, View& v, int strip, const ImageGradien
   }
   LiveRows live(H);
   for (uint32_t k = v.strip_begin[strip]; k < v.strip_begin[strip + 1]; ++k) {
-    float* slot = &v.slots[static_cast<size_t>(k) * kSlot];
+    prefetch_splat(v, k + kAhead), prefetch_slot(v, k + kAhead);
+    float* slot = &v.slots[static_cast<size_t>(v.pairs[k].slot) * kSlot];
     int y0 = v.pairs[k].y0, y1 = v.pairs[k].y1;
     if (!live.trim(y0, y1)) {
       std::fill(slot, slot + kSlot, 0.0f);
@@ -480,17 +507,15 @@ struct Gradients {
 
 // Sums the slots of W Gaussians in one view, and turns moments into derivatives.
 inline vi collect(const State& s, const View& v, int g, float sums[kSlot][W]) {
+  const Block& block = v.block[g / kBlock];
+  const uint32_t* first = block.first + g % kBlock;
+  const float* slot = v.slots.data() + static_cast<size_t>(block.slot + first[0]) * kSlot;
   vi seen{};
-  std::memset(sums, 0, sizeof(float) * kSlot * W);
-  for (int i = 0; i < std::min(W, s.count - g); ++i) {
-    const uint32_t splat = v.rank[g + i];
-    if (splat == kNone) continue;
-    seen[i] = -1;
+  for (int i = 0; i < W; ++i) {
     float total[kSlot] = {};
-    for (uint32_t k = v.first_pair[splat]; k < v.first_pair[splat + 1]; ++k) {
-      const float* slot = &v.slots[static_cast<size_t>(v.pair_of[k]) * kSlot];
+    seen[i] = -(first[i] < first[i + 1]);
+    for (uint32_t k = first[i]; k < first[i + 1]; ++k, slot += kSlot)
       for (int j = 0; j < kSlot; ++j) total[j] += slot[j];
-    }
     for (int j = 0; j < kSlot; ++j) sums[j][i] = total[j];
   }
   return seen;
@@ -568,8 +593,9 @@ void NAME(rasterize)(void* state, int views, int count, int height, int width, c
   for (int i = 0; i < views; ++i) {
     View& v = s.view[i];
     v.camera = make_camera(viewmats + 16 * i, Ks + 9 * i, height, width);
-    v.projected.resize(static_cast<size_t>(kPlanes) * s.padded);
-    v.rank.resize(count);
+    v.splats.resize(count);
+    v.depth.resize(count);
+    v.block.resize((count + kBlock - 1) / kBlock);
   }
   list_views(s);
   const size_t plane = static_cast<size_t>(height) * width;

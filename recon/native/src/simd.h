@@ -75,6 +75,11 @@ inline vf maximum(vf a, vf b) {
 #endif
 }
 
+inline vi minimum(vi a, vi b) { return a < b ? a : b; }
+inline vi maximum(vi a, vi b) { return a > b ? a : b; }
+inline vi to_int(vf v) { return __builtin_convertvector(v, vi); }  // toward zero
+inline vf to_float(vi v) { return __builtin_convertvector(v, vf); }
+
 inline bool any(vi mask) {
 #if defined(__AVX512F__)
   return _mm512_movepi32_mask((__m512i)mask) != 0;
