@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourdvd_cli import console
+from recon.errors import InputError
 
 if TYPE_CHECKING:
     from fourdvd_cli.options import Model
@@ -24,6 +26,25 @@ def chosen_model(model: Model, device: str, weights: Path | None) -> str:
     chosen = choose_model(device, weights)
     console.say(f"model {chosen.name}: {chosen.reason}")
     return chosen.name
+
+
+def check_settings(model: Model, **options: Any) -> None:
+    """Check the options of a generation before the slow imports that its settings need.
+
+    Args:
+        model: the model; for `auto`, some model that it can be must accept the options.
+        options: fields of `GenerateSettings`.
+
+    Raises:
+        InputError: see `GenerateSettings`.
+    """
+    from generation.settings import PREFERRED, GenerateSettings
+
+    for name in PREFERRED if model.value == "auto" else ():
+        with contextlib.suppress(InputError):
+            GenerateSettings(name, **options)
+            return
+    GenerateSettings("lift" if model.value == "auto" else model.key, **options)
 
 
 def prepare(

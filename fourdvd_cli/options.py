@@ -7,7 +7,7 @@ accepted but not shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -176,6 +176,28 @@ def usage(option: str | None = None) -> Iterator[None]:
         yield
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def check_inputs(*paths: Path | str | None) -> None:
+    """Check, before anything slow is imported, that input files and folders exist.
+
+    Raises:
+        InputError: one does not.
+    """
+    for path in paths:
+        if path is not None and not Path(path).exists():
+            raise InputError.missing(path)
+
+
+def refuse_unused(given: Mapping[str, bool], reason: str) -> None:
+    """Let an option that would have no effect be wrong usage.
+
+    Args:
+        given: whether each option was given, by name.
+        reason: why it has no use here.
+    """
+    if option := next((name for name, is_given in given.items() if is_given), None):
+        raise typer.BadParameter(reason, param_hint=option)
 
 
 def one_of(choices: type[StrEnum]) -> str:

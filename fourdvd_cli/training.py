@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fourdvd_cli import console, interrupts
+from fourdvd_cli.options import check_inputs
 from recon.devices import resolve_network_device
 
 RANK_VARIABLE = "RANK"  # set by torchrun: index of this process
@@ -69,6 +70,7 @@ def run_training(stage: str, options: TrainingOptions, **inputs: Any) -> None:
     Raises:
         FourdvdError: as in `generation.training.stages.train_stage`; `Interrupted` on Ctrl-C.
     """
+    check_inputs(*options.data)
     quiet = options.quiet or int(os.environ.get(RANK_VARIABLE, "0")) > 0
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
         from generation.training.stages import StageInputs, train_stage

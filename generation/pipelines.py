@@ -16,7 +16,7 @@ from generation.pipeline import Pipeline
 from generation.plan import Plan
 from generation.presets import make_plan, presets
 from generation.report import dry_run_report
-from generation.settings import GenerateSettings
+from generation.settings import PREFERRED, GenerateSettings
 from recon.devices import resolve_network_device
 
 pipelines: dict[str, type[Pipeline[Any]]] = {
@@ -26,7 +26,6 @@ pipelines: dict[str, type[Pipeline[Any]]] = {
 
 
 AUTO = "auto"
-PREFERRED = ("4dvd", "sv4d2")  # where there are a CUDA device and weights
 
 
 class ChosenModel(NamedTuple):

@@ -11,6 +11,7 @@ from recon.grid.view_cameras import SV4D_DISTANCE, SV4D_FOV_DEG
 
 MODELS = ("lift", "mini", "sv4d2", "sv4d2_8views", "sv4d", "4dvd")
 CASCADES = ("mini", "4dvd")
+PREFERRED = ("4dvd", "sv4d2")  # what "auto" is where it can run, the best one first; else lift
 ORBIT_MODELS = ("sv3d_u", "sv3d_p")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MAX_SEED = 2**32 - 1

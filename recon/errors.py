@@ -19,7 +19,7 @@ permission) is not wrapped: the system's message is the fact.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class FourdvdError(Exception):
@@ -47,6 +47,11 @@ class InputError(FourdvdError):
     def __init__(self, message: str, path: str | Path | None = None):
         self.path = None if path is None else Path(path)
         super().__init__(f"{path}: {message}" if path is not None else message)
+
+    @classmethod
+    def missing(cls, path: str | Path) -> Self:
+        """Return the error for a file or folder that does not exist."""
+        return cls("no such file or folder", path)
 
 
 class GridError(InputError):

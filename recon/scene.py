@@ -262,6 +262,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
+        if not folder.exists():
+            raise SceneError.missing(folder) from error
         check_no_run(folder)
         raise SceneError(f"{DESCRIPTION} is missing; expected a scene folder", folder) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

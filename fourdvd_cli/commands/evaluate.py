@@ -20,16 +20,19 @@ from fourdvd_cli.options import (
     QuietOption,
     VerboseOption,
     WeightsOption,
+    check_inputs,
     usage,
 )
 from recon.metrics.catalog import METRICS, default_names, parse_names
 
 if TYPE_CHECKING:
     from recon import Evaluation
+    from recon.grid.mosaic import Mosaic
     from recon.metrics.interface import Metric
 
 LABELS = {"psnr_foreground": "PSNR foreground", "worst_psnr": "worst PSNR"}
 AXES = ("y-down", "y-up", "z-up")
+CONSISTENT4D = "consistent4d:"  # `recon.evaluation.consistent4d.PREFIX`
 FILTERS = ("box", "bilinear", "bicubic", "lanczos")
 
 
@@ -164,16 +167,16 @@ def evaluate(
         raise typer.BadParameter("the file of --table says what is compared, and how")
     if axes is not None and axes not in AXES:
         raise typer.BadParameter(f"expected {', '.join(AXES)}", param_hint="--axes")
+    shown = None if mosaic is None else _mosaic(mosaic)
     if table is not None:
+        check_inputs(table)
         _table(table, output, overwrite, (weights, device, fvd), json, quiet)
         return
     assert paths is not None and against is not None
     names = _names(metrics)
+    check_inputs(*paths, against.removeprefix(CONSISTENT4D))
     from recon import evaluate as evaluate_files
-    from recon.grid.mosaic import parse_mosaic
 
-    with usage("--mosaic"):
-        shown = None if mosaic is None else parse_mosaic(mosaic)
     opened = _opened(names, weights, device, fvd)
     with console.steps("evaluating", quiet) as on_step:
         evaluation = evaluate_files(
@@ -236,6 +239,13 @@ def _opened(
     from recon.devices import resolve_device
 
     return load_metrics(names, weights, resolve_device(device.value), fvd.value)
+
+
+def _mosaic(text: str) -> Mosaic:
+    from recon.grid.mosaic import parse_mosaic
+
+    with usage("--mosaic"):
+        return parse_mosaic(text)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from fourdvd_cli.options import (
     QuietOption,
     SceneArgument,
     VerboseOption,
+    check_inputs,
     one_of,
     usage,
 )
@@ -157,6 +158,7 @@ def export(
             pad_sh=pad_sh,
             root_motion=root_motion,
         )
+    check_inputs(scene)
     manifest = export_with_progress(
         scene,
         output,

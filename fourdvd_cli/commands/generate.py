@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +30,7 @@ from fourdvd_cli.options import (
     StepsOption,
     VerboseOption,
     WeightsOption,
+    check_inputs,
     one_of,
     parse_degrees,
     usage,
@@ -214,10 +215,30 @@ def generate(
     cuts the object out of any other. Ctrl-C saves the state; run the same command again to resume.
     """
     console.configure(quiet, verbose)
+    from fourdvd_cli import generating
+    from generation.clip.reading import FrameSelection
+
+    options: dict[str, Any] = {
+        "orbit_model": orbit_model and orbit_model.value,
+        "steps": steps,
+        "seed": seed,
+        "azimuths_deg": azimuths.values if azimuths else (),
+        "views": views,
+        "elevation_deg": elevation,
+        "fov_deg": fov,
+        "distance": distance,
+        "clockwise": direction is Direction.cw,
+        "precision": precision.value,
+        "low_memory": low_memory,
+        "coarse_only": coarse_only,
+        "size": size,
+    }
+    with usage():
+        generating.check_settings(model, **options)
+        FrameSelection(frames, start, stop, fps, source_fps)
+    check_inputs(video)
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
-        from fourdvd_cli import generating
         from generation.checkpoint import check_folder, write_input
-        from generation.clip.reading import FrameSelection
         from generation.pipelines import dry_run as report_dry_run
         from generation.pipelines import open_pipeline
         from generation.settings import GenerateSettings
@@ -226,24 +247,7 @@ def generate(
         on_device = resolve_network_device(device.value)
         name = generating.chosen_model(model, on_device, weights)
         with usage():
-            settings = GenerateSettings(
-                model=name,
-                orbit_model=orbit_model and orbit_model.value,
-                steps=steps,
-                seed=seed,
-                azimuths_deg=azimuths.values if azimuths else (),
-                views=views,
-                elevation_deg=elevation,
-                fov_deg=fov,
-                distance=distance,
-                clockwise=direction is Direction.cw,
-                precision=precision.value,
-                low_memory=low_memory,
-                device=on_device,
-                coarse_only=coarse_only,
-                size=size,
-            )
-            FrameSelection(frames, start, stop, fps, source_fps)
+            settings = GenerateSettings(name, device=on_device, **options)
         check_folder(output, overwrite)
         clip, plan = generating.prepare(
             video,

@@ -20,9 +20,13 @@ from fourdvd_cli.options import (
     Up,
     UpOption,
     VerboseOption,
+    check_inputs,
     parse_degrees,
+    refuse_unused,
     usage,
 )
+
+LEVEL, FOV, DISTANCE = Degrees((0.0,)), 33.8, 2.0  # cameras unless options say otherwise
 
 
 def grid(
@@ -80,9 +84,9 @@ def grid(
             "view, or one per ring of equally many views, one ring after the other.",
             rich_help_panel=CAMERAS,
         ),
-    ] = Degrees((0.0,)),
-    fov: FovOption = 33.8,
-    distance: DistanceOption = 2.0,
+    ] = LEVEL,
+    fov: FovOption = FOV,
+    distance: DistanceOption = DISTANCE,
     masks: Annotated[
         Path | None,
         typer.Option(
@@ -147,12 +151,29 @@ def grid(
     from recon.grid.view_clips import grid_from_clips
     from recon.output import check_output
 
-    check_output(output, overwrite)
     with usage("--mosaic"):
         shown = None if mosaic is None else parse_mosaic(mosaic)
+    on_sphere = {
+        "--azimuths": azimuths is not None,
+        "--elevation": elevations != LEVEL,
+        "--fov": fov != FOV,
+        "--distance": distance != DISTANCE,
+    }
     if dnerf:
         if not clips or len(clips) > 1:
             raise typer.BadParameter("expected one grid folder to write as a D-NeRF data set")
+        of_views = on_sphere | {
+            "--cameras": cameras is not None,
+            "--masks": masks is not None,
+            "--frames": frames is not None,
+            "--shortest": shortest,
+            "--fps": fps is not None,
+            "--source-fps": source_fps is not None,
+            "--mosaic": mosaic is not None,
+        }
+        refuse_unused(of_views, "it is for videos, and --dnerf writes a grid as it is")
+        check_inputs(*clips)
+        check_output(output, overwrite)
         splits = read_splits(clips[0], up=up.value)
         write_dnerf(splits, output, overwrite)
         console.say(f"wrote {output}: {splits.train.V} views of {splits.train.T} frames")
@@ -164,10 +185,12 @@ def grid(
         with usage():
             count = len(clips) * (shown.views if shown else 1)
             found = orbit_view_cameras(count, angles, elevations.values, fov, distance)
-    elif azimuths is not None:
-        raise typer.BadParameter("expected either --cameras or --azimuths, found both")
+        check_inputs(*clips, masks)
     else:
+        refuse_unused(on_sphere, "it is for cameras on a sphere, and --cameras names a file")
+        check_inputs(*(clips or ()), cameras, masks)
         found = read_view_cameras(cameras)
+    check_output(output, overwrite)
     made = grid_from_clips(
         clips or [],
         found,

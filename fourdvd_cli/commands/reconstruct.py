@@ -25,6 +25,7 @@ from fourdvd_cli.options import (
     Up,
     UpOption,
     VerboseOption,
+    check_inputs,
 )
 from fourdvd_cli.playing import playing, wait_for_interrupt
 
@@ -76,6 +77,7 @@ def reconstruct(
     Ctrl-C saves the state of the fit; run the same command again to resume it.
     """
     console.configure(quiet, verbose)
+    check_inputs(grid)
     settings = {
         "quality": quality.value,
         "motion": motion and motion.value,

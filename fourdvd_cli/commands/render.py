@@ -16,6 +16,7 @@ from fourdvd_cli.options import (
     QuietOption,
     SceneArgument,
     VerboseOption,
+    check_inputs,
     usage,
 )
 
@@ -102,14 +103,20 @@ def render(
 ) -> None:
     """Render a scene as a video in which camera and time move together."""
     console.configure(quiet, verbose)
-    from recon.devices import resolve_device
-    from recon.film.rendering import check_video_options, check_video_output, render_video
-    from recon.scene import load_scene
+    from recon.film.options import check_video_options, check_view, is_camera_file, view_number
 
     with usage():
         check_video_options(output, camera, fps, frames, over, transparent)
+    check_inputs(scene, over, camera if is_camera_file(camera) else None)
+    from recon.devices import resolve_device
+    from recon.film.rendering import check_video_output, render_video
+    from recon.scene import load_scene
+
     check_video_output(output, overwrite)
     loaded = load_scene(scene, resolve_device(device.value))
+    if (view := view_number(camera)) is not None:
+        with usage("--camera"):
+            check_view(view, len(loaded.cameras))
     with console.steps("rendering", quiet) as on_step:
         video = render_video(
             loaded,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,9 @@ from fourdvd_cli.options import (
     VerboseOption,
     WeightsOption,
     WorkersOption,
+    check_inputs,
     one_of,
+    refuse_unused,
     usage,
 )
 
@@ -114,24 +116,17 @@ def run(
     """
     console.configure(quiet, verbose)
     from fourdvd_cli import generating
-    from fourdvd_cli.commands.run_chain import ChainSettings, run_chain
+    from fourdvd_cli.commands.run_input import RECORD
     from generation.clip.reading import FrameSelection, is_clip
-    from generation.settings import GenerateSettings
-    from recon.devices import resolve_device, resolve_network_device
 
     is_batch = len(sources) > 1 or (workers, threads, ray) != (None, None, None)
-    generation = None
-    if any(is_clip(source) for source in sources):
-        on_device = _on_workers(device, ray) or resolve_network_device(device.value)
-        name = generating.chosen_model(model, on_device, weights)
+    if not is_batch and not (output / RECORD).is_file():  # a run goes on without its grid
+        check_inputs(sources[0])
+    has_clips = any(is_clip(source) for source in sources)
+    options: dict[str, Any] = {"steps": steps, "seed": seed, "low_memory": low_memory}
+    if has_clips:
         with usage():
-            generation = GenerateSettings(
-                model=name,
-                steps=steps,
-                seed=seed,
-                low_memory=low_memory,
-                device=on_device,
-            )
+            generating.check_settings(model, **options)
             FrameSelection(source_fps=source_fps)
     elif all(source.exists() for source in sources):
         of_videos = {
@@ -141,8 +136,17 @@ def run(
             "--steps": steps is not None,
             "--weights": weights is not None,
         }
-        if option := next((name for name, is_given in of_videos.items() if is_given), None):
-            raise typer.BadParameter("it is for videos, and INPUT is a grid", param_hint=option)
+        refuse_unused(of_videos, "it is for videos, and INPUT is a grid")
+    from fourdvd_cli.commands.run_chain import ChainSettings, run_chain
+    from generation.settings import GenerateSettings
+    from recon.devices import resolve_device, resolve_network_device
+
+    generation = None
+    if has_clips:
+        on_device = _on_workers(device, ray) or resolve_network_device(device.value)
+        name = generating.chosen_model(model, on_device, weights)
+        with usage():
+            generation = GenerateSettings(name, device=on_device, **options)
     fit = {
         "quality": quality.value,
         "motion": motion and motion.value,

@@ -21,7 +21,7 @@ from typing import Any
 from fourdvd_cli import __version__, console, generating, interrupts
 from fourdvd_cli.commands.export import export_with_progress
 from fourdvd_cli.commands.reconstruct import reconstruct_with_progress
-from fourdvd_cli.commands.run_input import input_digest, input_stamp
+from fourdvd_cli.commands.run_input import RECORD, input_digest, input_stamp
 from generation.pipeline import Pipeline
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
@@ -34,7 +34,6 @@ from recon.output import check_output, output_folder, sole_writer, write_json
 
 FORMAT = "fourdvd-run"
 VERSION = 1
-RECORD = "run.json"
 PROGRESS = ("formats", "stages", "seconds", "input_stamp", "input_sha256")  # of a record
 TEST_IMAGES = "test_images/c{view:02d}/t{frame:03d}.png"
 
@@ -255,7 +254,7 @@ def _check_unchanged(run: Run, source: Path, folder: Path) -> None:
 
 def _check_exists(source: Path) -> None:
     if not source.exists():
-        raise InputError("no such file or folder", source)
+        raise InputError.missing(source)
 
 
 @contextmanager

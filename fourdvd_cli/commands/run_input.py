@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+RECORD = "run.json"  # in the folder of a run
+
 
 def input_stamp(source: Path, output: Path) -> str | None:
     """Return a digest of the names, sizes and times of change of a file, or of all in a folder.

@@ -428,6 +428,8 @@ def lift(
     Ctrl-C saves the state; run the same command again to resume the training.
     """
     console.configure(quiet, verbose)
+    if encoder is not None and start is not None:
+        raise typer.BadParameter("expected either --encoder or --init-from, found both")
     from fourdvd_cli.training import TrainingOptions, run_training
 
     options = TrainingOptions(

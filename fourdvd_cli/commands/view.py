@@ -10,7 +10,7 @@ import typer
 
 from fourdvd_cli import console
 from fourdvd_cli.help import INPUT, OUTPUT
-from fourdvd_cli.options import Axes, QuietOption, VerboseOption, one_of
+from fourdvd_cli.options import Axes, QuietOption, VerboseOption, check_inputs, one_of
 from fourdvd_cli.playing import playing, wait_for_interrupt
 
 
@@ -60,6 +60,7 @@ def view(
     The page is served to this machine only. Ctrl-C ends the command.
     """
     console.configure(quiet, verbose)
+    check_inputs(scene)
     from recon.viewer.server import PlayerServer
     from recon.viewer.sources import open_source
 

@@ -239,7 +239,7 @@ _Read = Callable[[Sequence[int]], np.ndarray]
 
 def _video(path: Path) -> tuple[np.ndarray, _Read]:
     if not path.exists():
-        raise InputError("no such video or folder", path)
+        raise InputError.missing(path)
     return read_video_times(path), partial(read_video_frames, path)
 
 

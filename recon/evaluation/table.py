@@ -244,6 +244,8 @@ def read_runs(path: str | Path) -> Runs:
     path = Path(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError.missing(path) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: expected a TOML file ({error})") from error
     known = {"metrics", "resize", "published", "objects", "methods"}

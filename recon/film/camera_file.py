@@ -80,10 +80,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_bytes())  # bytes, whose encoding it detects
     except FileNotFoundError as error:
-        raise InputError(
-            "expected orbit, swing, fixed, fixed:VIEW, source or a camera file, found no such file",
-            path,
-        ) from error
+        raise InputError.missing(path) from error
     except (ValueError, RecursionError, IsADirectoryError) as error:
         raise InputError(f"cannot be read as JSON ({error})", path) from error
     if not isinstance(values, dict):

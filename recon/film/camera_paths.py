@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from recon.errors import InputError
 from recon.film.camera_file import read_camera_file
+from recon.film.options import SOURCE, check_camera_path, check_view
 from recon.grid.cameras import Camera, common_focus
 from recon.grid.source_camera import SourceCamera
 from recon.scene import Scene
@@ -23,7 +23,6 @@ from recon.scene import Scene
 SWING_DEG = 40.0  # largest angle to either side
 MIN_SECONDS = 6.0  # minimum duration of a video with a moving camera
 DEFAULT_FPS = 24.0
-SOURCE = "source"
 
 
 class CameraPath(NamedTuple):
@@ -81,29 +80,6 @@ def plan_camera_path(
     return planned._replace(cameras=[resized(camera, size) for camera in planned.cameras])
 
 
-def check_camera_path(path: str, frames: int | None = None) -> None:
-    """Check what can be known of a camera path before there is a scene.
-
-    Args:
-        path: see `plan_camera_path`.
-        frames: see `plan_camera_path`.
-
-    Raises:
-        InputError: It is neither a known name nor like that of a file, its view is no number, or
-            `frames` was given with a file.
-    """
-    name, colon, view = path.partition(":")
-    if name in camera_paths:
-        if colon and not (name == "fixed" and view.isdecimal()):
-            raise InputError(f"expected a view number after `fixed:`, as in fixed:2, found {path}")
-    elif path != SOURCE:
-        if not Path(path).suffix and not Path(path).exists():
-            names = ", ".join(camera_paths)
-            raise InputError(f"expected {names}, {SOURCE} or a camera file, found {path}")
-        if frames is not None:
-            raise InputError("a camera file has its own number of frames; leave out `frames`")
-
-
 def orbit(scene: Scene, frames: int) -> list[Camera]:
     """Orbit once around the object, starting at the first fitted camera."""
     return _rotated(scene, 360.0 * np.arange(frames) / frames)
@@ -120,8 +96,7 @@ def fixed(scene: Scene, frames: int, view: int = 0) -> list[Camera]:
     Raises:
         InputError: The scene has no such view.
     """
-    if not 0 <= view < len(scene.cameras):
-        raise InputError(f"expected a view from 0 to {len(scene.cameras) - 1}, found {view}")
+    check_view(view, len(scene.cameras))
     return [scene.cameras[view]] * frames
 
 

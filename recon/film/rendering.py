@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.errors import InputError
-from recon.film.camera_paths import SOURCE, CameraPath, check_camera_path, plan_camera_path
+from recon.film.camera_paths import CameraPath, plan_camera_path
 from recon.film.compositing import SourceVideo, render_over_video, render_rgba
+from recon.film.options import check_video_options
 from recon.grid.cameras import Camera
 from recon.media import write_gif, write_png, write_video
 from recon.output import check_output, check_output_file, output_file, output_folder
@@ -93,39 +93,6 @@ def check_video_output(path: str | Path, overwrite: bool = False) -> None:
     path = Path(path)
     check = check_output_file if path.suffix else check_output
     check(path, overwrite)
-
-
-def check_video_options(
-    output: str | Path,
-    path: str = "orbit",
-    fps: float | None = None,
-    frames: int | None = None,
-    over: str | Path | None = None,
-    transparent: bool = False,
-) -> None:
-    """Check, before a scene is loaded, the options of `render_video`, whose names they have.
-
-    Raises:
-        InputError: The suffix or the name of the camera path is unknown, or options contradict each
-            other.
-    """
-    output = Path(output)
-    if output.suffix.lower() not in _writers:
-        raise InputError(
-            f"{output}: expected a name that ends in .mp4 or .gif, or one without a suffix for a "
-            f"folder of PNG files, found {output.suffix!r}"
-        )
-    check_camera_path(path, frames)
-    if over is not None and path != SOURCE:
-        raise InputError(f"expected the camera {SOURCE} to draw over a video, found {path}")
-    if over is not None and (fps is not None or frames is not None):
-        raise InputError("the video has its own frames; leave out their number and rate")
-    if over is not None and transparent:
-        raise InputError("an image over a video is opaque; leave out one of the two")
-    if transparent and output.suffix:
-        raise InputError(
-            f"expected a name without suffix, for a folder of PNG files with alpha, found {output}"
-        )
 
 
 def render_frames(

@@ -174,7 +174,7 @@ def _find_json(path: Path, split: str) -> Path:
             )
         return path
     if not path.is_dir():
-        raise GridError("no such file or folder; expected a grid folder or its JSON", path)
+        raise GridError.missing(path)
     names = _json_names(split)
     found = next((path / name for name in names if (path / name).is_file()), None)
     if found is None and _lists_split(path, split):

@@ -142,6 +142,8 @@ def read_json(path: Path) -> Any:
                 path,
             )
         return json.loads(path.read_bytes())  # bytes, whose encoding it detects
+    except FileNotFoundError as error:
+        raise GridError.missing(path) from error
     except OSError as error:
         raise GridError(f"cannot be read ({error.strerror})", path) from error
     except (ValueError, RecursionError) as error:

@@ -194,7 +194,7 @@ def _decoded_frames(path: Path, indices: Sequence[int]) -> Iterator[tuple[int | 
 
 def _is_image(path: Path) -> bool:
     if not path.is_file():
-        raise GridError("the video is missing", path)
+        raise GridError.missing(path)
     try:
         return is_image_file(path)
     except OSError as error:

@@ -74,6 +74,8 @@ def open_source(path: str | Path, axes: str = "y-down") -> Source:
     files = [path] if path.suffix.lower() == ".ply" and path.is_file() else []
     if path.is_dir():
         files = sorted(path.glob("*.ply"), key=_frame_number)
+    if not path.exists():
+        raise InputError.missing(path)
     if not files:
         check_no_run(path)
         raise InputError(

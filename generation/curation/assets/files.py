@@ -129,7 +129,7 @@ def _assets_at(path: Path) -> Iterator[tuple[Path, AssetFormat]]:
             raise InputError(f"no asset in this folder; known formats are {KNOWN}", path)
         yield from found
     elif not path.is_file():
-        raise InputError("no such file or folder", path)
+        raise InputError.missing(path)
     elif path.suffix.lower() not in FORMATS:
         raise InputError(f"not a known asset format; known formats are {KNOWN}", path)
     else:
@@ -216,7 +216,7 @@ def read_origins(path: str | Path) -> dict[Path, Origin]:
     if path.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError("expected a .csv or .jsonl table of licenses and sources", path)
     if not path.is_file():
-        raise InputError("no such file", path)
+        raise InputError.missing(path)
     rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
     origins: dict[Path, Origin] = {}
     for line, row in rows:

@@ -151,8 +151,10 @@ def find_candidates(folder: Path) -> list[Candidate]:
     Raises:
         InputError: the folder does not exist, has no grid, or its manifest is not valid.
     """
+    if not folder.exists():
+        raise InputError.missing(folder)
     if not folder.is_dir():
-        raise InputError("no such folder", folder)
+        raise InputError("expected a folder, found a file", folder)
     rows = read_rows(folder / MANIFEST_NAME)
     found = {path.parent.name for path in folder.glob(f"*/{TRANSFORMS_NAME}")}
     names = {name for name in found if not name.startswith(".")}  # others are unfinished

@@ -125,8 +125,10 @@ def read_names(path: Path) -> list[str]:
 
 
 def _check_folders(data: Path, output: Path) -> None:
+    if not data.exists():
+        raise InputError.missing(data)
     if not data.is_dir():
-        raise InputError("no such folder", data)
+        raise InputError("expected a folder, found a file", data)
     if data.resolve().is_relative_to(output.resolve()):
         raise OutputError(f"the shards would replace the data; choose a folder inside {data}")
     if (output / TRANSFORMS_NAME).exists():

@@ -222,7 +222,7 @@ def test_files_that_are_no_videos_are_refused(tmp_path, data):
 
 
 def test_a_path_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no such video or folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         read_clip(tmp_path / "x.mp4", FrameSelection())
 
 

@@ -8,6 +8,7 @@ import torch
 from recon.deformation.interface import StaticDeformation
 from recon.errors import InputError
 from recon.film import camera_paths
+from recon.film.options import CAMERA_PATHS
 from recon.gaussians import gaussians_from_points
 from recon.grid.cameras import Camera, orbit_camera, viewing_angles_deg
 from recon.scene import Scene
@@ -144,3 +145,7 @@ def test_a_camera_file_defines_cameras_times_and_frame_rate(tmp_path):
 def test_an_unknown_camera_path_is_an_input_error(path):
     with pytest.raises(InputError):
         camera_paths.plan_camera_path(make_scene(ring(4)), path)
+
+
+def test_every_named_path_is_one_that_the_command_line_accepts():
+    assert tuple(camera_paths.camera_paths) == CAMERA_PATHS

@@ -142,7 +142,7 @@ def test_transparent_images_have_alpha(scene, tmp_path):
         ("x.mp4", "source", {"over": "film", "fps": 5.0}, "own frames"),
         ("x", "source", {"over": "film", "transparent": True}, "opaque"),
         ("x.mp4", "orbit", {"transparent": True}, "suffix"),
-        ("x.mp4", "source", {"over": "nothing"}, "missing"),
+        ("x.mp4", "source", {"over": "nothing"}, "no such file"),
         ("x.mp4", "source", {"over": "short"}, "14 frames or more, found 13"),
         ("x.mp4", "source", {"over": "wide"}, "60×40 pixels, found 40×60"),
     ],

@@ -7,7 +7,8 @@ from PIL.GifImagePlugin import GifImageFile
 from recon import render_video
 from recon.deformation.interface import StaticDeformation
 from recon.errors import InputError, OutputExistsError
-from recon.film.rendering import check_video_options, render_frames
+from recon.film.options import SUFFIXES, check_video_options
+from recon.film.rendering import _writers, render_frames
 from recon.gaussians import gaussians_from_points
 from recon.grid.cameras import orbit_camera
 from recon.media import read_video
@@ -95,3 +96,7 @@ def test_frames_are_uint8_over_the_background_of_the_scene(scene):
 def test_another_background_can_be_set(scene):
     (frame,) = render_frames(scene, scene.cameras, [0.0], (0.0, 1.0, 0.0))
     assert tuple(frame[0, 0]) == (0, 255, 0)
+
+
+def test_every_accepted_suffix_has_a_writer():
+    assert set(SUFFIXES) == set(_writers)

@@ -222,7 +222,7 @@ def test_a_report_never_replaces_other_files(data, tmp_path):
 
 
 def test_a_folder_without_grids_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         filter_grids(FilterJob(tmp_path / "absent", tmp_path / "report"), Here())
     (tmp_path / "data").mkdir()
     with pytest.raises(InputError, match="found none"):

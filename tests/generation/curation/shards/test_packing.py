@@ -67,7 +67,7 @@ def test_nothing_is_written_if_no_grid_can_be_packed(data, tmp_path):
         pack(data, tmp_path / "out", settings(high=32))
     with pytest.raises(InputError, match="no grid to pack"):
         pack_grids(data, [], tmp_path / "out", SETTINGS)
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         pack_grids(tmp_path / "absent", ["a"], tmp_path / "out", SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
