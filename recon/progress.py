@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 SMOOTHING = 0.98
+WINDOW_SECONDS = 20.0
+EVIDENCE_SECONDS = 5.0
 
 
 class Progress(NamedTuple):
@@ -16,7 +19,8 @@ class Progress(NamedTuple):
         phase: what is being computed, e.g. "static", "fine frames 4–20" or "downloading".
         step: number of steps done, including those of the runs that were resumed.
         steps: total number of steps; None if unknown.
-        seconds_left: estimated time for the remaining steps in seconds; None if unknown.
+        seconds_left: estimated time for the remaining steps in seconds; None if unknown, as in the
+            first seconds.
         metrics: current metrics by name, e.g. `{"psnr": 31.2, "gaussians": 9800}`.
     """
 
@@ -38,8 +42,11 @@ class Eta:
     """Elapsed time of a computation and an exponentially smoothed estimate of the time left.
 
     The estimate uses the bias-corrected exponential moving average of the step duration: a plain
-    mean at first, which later follows changes of speed. The first step, which often includes the
-    warm-up of kernels and caches, counts only until a second one is finished.
+    mean at first, which later follows changes of speed. The average covers about the last
+    `1 / (1 - smoothing)` steps, or the last 20 seconds if they had more steps, so that a short
+    pause of the machine does not matter. The first step, which often includes the warm-up of
+    kernels and caches, counts only until a second one is finished. There is no estimate of the time
+    left before 5 seconds of steps have been measured.
 
     Args:
         steps_left: number of remaining steps.
@@ -54,19 +61,21 @@ class Eta:
         self._seconds_before = seconds_before
         self._smoothing = smoothing
         self._start = self._last = time.monotonic()
-        self._weighted_seconds = self._weight = 0.0
+        self._weighted_seconds = self._weighted_steps = self._measured = 0.0
         self._ticks = 0
 
     def tick(self, steps: int = 1) -> None:
         """Count finished steps; call it right after them."""
         now = time.monotonic()
         if self._ticks == 1:  # the first step was not typical
-            self._weighted_seconds = self._weight = 0.0
+            self._weighted_seconds = self._weighted_steps = 0.0
+        seconds = now - self._last
+        if self._ticks:
+            self._measured += seconds
         self._ticks += 1
-        decay = self._smoothing**steps
-        per_step = (now - self._last) / steps
-        self._weighted_seconds = decay * self._weighted_seconds + (1 - decay) * per_step
-        self._weight = decay * self._weight + (1 - decay)
+        decay = max(self._smoothing**steps, math.exp(-seconds / WINDOW_SECONDS))
+        self._weighted_seconds = decay * self._weighted_seconds + seconds
+        self._weighted_steps = decay * self._weighted_steps + steps
         self._last, self.steps_left = now, self.steps_left - steps
 
     @property
@@ -77,11 +86,15 @@ class Eta:
     @property
     def seconds_per_step(self) -> float:
         """Smoothed duration of a step in seconds; 0 before the first tick."""
-        return self._weighted_seconds / self._weight if self._weight else 0.0
+        return self._weighted_seconds / self._weighted_steps if self._weighted_steps else 0.0
 
     @property
-    def seconds_left(self) -> float:
-        """Estimated seconds for the remaining steps."""
+    def seconds_left(self) -> float | None:
+        """Estimated seconds for the remaining steps; None while there is too little evidence."""
+        if self.steps_left <= 0:
+            return 0.0
+        if self._measured < EVIDENCE_SECONDS:
+            return None
         return self.seconds_per_step * self.steps_left
 
 

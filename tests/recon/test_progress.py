@@ -39,14 +39,42 @@ def test_later_changes_of_speed_count_more(clock):
 
 
 def test_nothing_is_estimated_before_the_first_step():
-    assert Eta(10).seconds_left == 0.0
+    assert Eta(10).seconds_left is None
+
+
+def test_nothing_is_estimated_from_the_first_step_or_less_than_five_seconds(clock):
+    eta = Eta(100)
+    clock[0] += 60.0
+    eta.tick()
+    assert eta.seconds_left is None
+    for _ in range(4):
+        clock[0] += 1.1
+        eta.tick()
+        assert eta.seconds_left is None
+    clock[0] += 1.1
+    eta.tick()
+    assert eta.seconds_left == pytest.approx(94 * 1.1)
+
+
+def test_after_the_last_step_no_time_is_left(clock):
+    eta = Eta(1)
+    eta.tick()
+    assert eta.seconds_left == 0.0
+
+
+def test_a_pause_of_the_machine_hardly_changes_the_estimate_of_short_steps(clock):
+    eta = Eta(10_000)
+    for seconds in [0.01] * 3000 + [0.5] + [0.01] * 50:
+        clock[0] += seconds
+        eta.tick()
+    assert eta.seconds_per_step == pytest.approx(0.01, rel=0.05)
 
 
 def test_the_first_step_counts_until_there_is_a_second(clock):
     eta = Eta(3)
     clock[0] += 100.0
     eta.tick()
-    assert eta.seconds_left == pytest.approx(200.0)
-    clock[0] += 1.0
+    assert eta.seconds_per_step == pytest.approx(100.0)
+    clock[0] += 6.0
     eta.tick()
-    assert eta.seconds_left == pytest.approx(1.0)
+    assert eta.seconds_left == pytest.approx(6.0)
