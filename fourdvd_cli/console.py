@@ -95,9 +95,27 @@ def show_error(message: str, hint: str | None = None) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Print one JSON object on stdout; what has no objects or lists inside is one line of it."""
+    sys.stdout.write(_json_text(value, "") + "\n")
     sys.stdout.flush()  # a closed pipe raises here, inside the command
+
+
+def _json_text(value: Any, indent: str) -> str:
+    """Format JSON for reading: an object of a list, such as the metrics of an image, on a line."""
+    items = list(value.values() if isinstance(value, dict) else value if _is_nested(value) else ())
+    if not items or (indent and not any(map(_is_nested, items))):
+        return json.dumps(value, ensure_ascii=False)
+    inner = indent + " "
+    texts = [_json_text(item, inner) for item in items]
+    if isinstance(value, dict):
+        names = (json.dumps(str(name), ensure_ascii=False) for name in value)
+        texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    return f",\n{inner}".join((first + "\n" + inner + texts[0], *texts[1:])) + f"\n{indent}{last}"
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, (dict, list, tuple))
 
 
 def print_lines(lines: Sequence[str]) -> None:

@@ -99,6 +99,23 @@ def test_json_is_one_object_on_stdout(capsys):
     assert json.loads(capsys.readouterr().out) == {"psnr": 31.5, "name": "Füchse"}
 
 
+def test_json_has_a_line_for_each_row_and_is_unchanged_by_that(capsys):
+    rows = [{"view": 0, "psnr": 31.5}, {"view": 1, "psnr": None}]
+    value = {"psnr": 31.5, "images": rows, "none": [], "axes": [1, 2], "deep": {"a": {"b": [rows]}}}
+    console.print_json(value)
+    text = capsys.readouterr().out
+    assert json.loads(text) == value
+    assert text.splitlines()[:6] == [
+        "{",
+        ' "psnr": 31.5,',
+        ' "images": [',
+        '  {"view": 0, "psnr": 31.5},',
+        '  {"view": 1, "psnr": null}',
+        " ],",
+    ]
+    assert ' "axes": [1, 2],' in text.splitlines()
+
+
 def test_a_piped_table_is_not_cut(capsys):
     console.print_table(("view", "PSNR"), [("x" * 120, "31.50"), ("all", "30.00")])
     assert "x" * 120 in capsys.readouterr().out
