@@ -192,7 +192,9 @@ def evaluate(
             on_step=on_step,
         )
     for note in evaluation.notes:
-        console.warn(note)
+        console.say(note)
+    for warning in evaluation.warnings:
+        console.warn(warning)
     if json:
         console.print_json(evaluation.to_json())
         return
@@ -217,7 +219,7 @@ def _table(
         check_output(output, overwrite)
     opened = _opened(runs.metrics, *networks)
     with console.steps("evaluating", quiet) as on_step:
-        made = evaluate_table(runs, opened, networks[1].value, on_step, console.warn)
+        made = evaluate_table(runs, opened, networks[1].value, on_step, console.say, console.warn)
     if output is not None:
         with output_folder(output, overwrite) as folder:
             (folder / "table.md").write_text(made.to_markdown(), encoding="utf-8")

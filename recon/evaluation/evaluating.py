@@ -97,6 +97,10 @@ def evaluate(
     sequence = _sequence(first, axes, scale, device) if len(paths) == 1 else None
     if aligned and sequence is None:
         raise InputError(f"{first}: only a folder of PLY files or meshes can be aligned")
+    if axes is not None and sequence is None:
+        raise InputError(f"{first}: only the axes of PLY files and meshes can be named")
+    if scale != 1 and sequence is None and not is_scene(first):
+        raise InputError(f"{first}: only a scene, PLY files or meshes can be scaled")
     if mosaic is not None and not _are_clips(paths):
         raise InputError(f"{first}: only videos and folders of images can be mosaics")
     if len(paths) == 1 and is_scene(first):
@@ -107,7 +111,7 @@ def evaluate(
         found = evaluate_scene(scaled, truth, device, metrics=opened, on_step=on_step)
         size, true_cameras = found.relative_size, truth.cameras
         advice = scale_advice(size, scale, scene.cameras or true_cameras, true_cameras)
-        return replace(found, notes=(*notes, *found.notes, *advice))
+        return replace(found, notes=(*notes, *found.notes), warnings=(*found.warnings, *advice))
     truth, assumed = _read_truth(against)
     if sequence is not None:
         files, note = sequence
@@ -115,9 +119,10 @@ def evaluate(
         placement = None if alignment is None else alignment.placement
         images = sequence_renderings(files, truth, placement)
         found = evaluate_images(images, truth, metrics=opened, on_step=on_step)
-        notes = (*assumed, note, *([] if alignment is None else [str(alignment)]), *found.notes)
+        notes = [*assumed, *note, *([] if alignment is None else [str(alignment)]), *found.notes]
         advice = scale_advice(found.relative_size, scale) if alignment is None else ()
-        return replace(found, notes=(*notes, *advice), alignment=alignment)
+        warnings = (*found.warnings, *advice)
+        return replace(found, notes=tuple(notes), warnings=warnings, alignment=alignment)
     if _are_clips(paths):
         grid, notes = _grid_of_clips(paths, truth, mosaic)
     elif len(paths) > 1:
@@ -242,7 +247,7 @@ def evaluate_images(
         missing,
         {metric.name: metric.score() for metric in of_videos},
         {metric.name: metric.settings for metric in opened},
-        tuple(_notes(missing, empty, len(truth), size)),
+        warnings=tuple(_warnings(missing, empty, len(truth), size)),
         relative_size=size,
     )
 
@@ -266,7 +271,7 @@ def _opened(metrics: Sequence[str | Metric]) -> list[Metric]:
     return [named[each] if isinstance(each, str) else each for each in metrics]
 
 
-def _notes(missing: int, empty: int, total: int, size: float | None) -> Iterator[str]:
+def _warnings(missing: int, empty: int, total: int, size: float | None) -> Iterator[str]:
     if missing:
         yield f"{missing} of {total} true images have no counterpart; means are over the others"
     if empty:
@@ -321,17 +326,22 @@ def _renderings(
 
 def _sequence(
     folder: Path, axes: str | None, scale: float, device: str
-) -> tuple[FrameFiles, str] | None:
-    """Describe a folder of PLY files or meshes and how they are read; None: it has neither."""
+) -> tuple[FrameFiles, tuple[str, ...]] | None:
+    """Describe a folder of PLY files or meshes, and which axes it is assumed to have, if any.
+
+    Returns:
+        None for a folder that has neither.
+    """
     if not is_scene(folder) and (files := ply_files_of(folder)):
-        axes = axes or "y-down"
-        found = ply_sequence(files, axes, scale, resolve_device(device))
+        assumed = axes or "y-down"
+        found = ply_sequence(files, assumed, scale, resolve_device(device))
     elif not is_scene(folder) and (files := mesh_files_of(folder)):
-        axes = axes or "y-up"
-        found = mesh_sequence(files, axes, scale)
+        assumed = axes or "y-up"
+        found = mesh_sequence(files, assumed, scale)
     else:
         return None
-    return found, f"the files were read with the axes {axes} and the scale {scale:g}"
+    note = f"the axes of the files are taken to be {assumed}; --axes names others"
+    return found, (note,) if axes is None else ()
 
 
 def _resized(grid: Grid, truth: Grid, resize: str | None) -> tuple[Grid, tuple[str, ...]]:

@@ -42,6 +42,7 @@ class Evaluation:
         videos: results of the metrics of videos, by name.
         settings: how each metric was computed, and with which weights, by name.
         notes: how images were matched, resized or aligned, as sentences.
+        warnings: what makes the metrics doubtful, as sentences.
         alignment: how a sequence was aligned with the truth; None if it was not.
         relative_size: size of the object relative to the true one, the median over the images, see
             `recon.evaluation.object_size`; None: no image shows both.
@@ -52,6 +53,7 @@ class Evaluation:
     videos: Mapping[str, VideoScore] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     alignment: Alignment | None = None
     relative_size: float | None = None
 
@@ -121,6 +123,7 @@ class Evaluation:
             **({"videos": videos} if videos else {}),
             "settings": {name: dict(values) for name, values in self.settings.items()},
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
             **({"alignment": self.alignment.to_json()} if self.alignment else {}),
         }
 

@@ -138,14 +138,15 @@ class Table:
         return sorted({len({image.frame for image in found.images}) for found in each})
 
     def to_markdown(self) -> str:
-        """Return means ± half of the 95 % interval; published rows below, marked as such."""
+        """Return means, with intervals where there are several objects, and published rows."""
         names = self.runs.metrics
         header = ["method", "objects", "frames", *(METRICS[name].arrow for name in names)]
         rows = [self._row(method) for method in self.runs.methods]
         rows += [_published_row(row, names) for row in self._published()]
         rule = ["---", *["---:"] * (len(header) - 1)]
         lines = [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
-        return "\n".join([*lines, "", *self._remarks()]) + "\n"
+        remarks = self._remarks()
+        return "\n".join([*lines, *([""] if remarks else []), *remarks]) + "\n"
 
     def to_csv(self) -> str:
         """Return one line for each method and object, and for each published row.
@@ -207,9 +208,16 @@ class Table:
         cells = [_cell(mean, METRICS[name].digits) for name, mean in means]
         return [method.name, str(len(self.evaluations[method.name])), frames, *cells]
 
+    def _has_intervals(self) -> bool:
+        pairs = ((each.name, name) for each in self.runs.methods for name in self.runs.metrics)
+        means = (self.mean(method, metric) for method, metric in pairs)
+        return any(mean is not None and mean.half_width is not None for mean in means)
+
     def _remarks(self) -> list[str]:
         seeds = [f"{each.name} {each.seed}" for each in self.runs.methods if each.seed is not None]
-        remarks = ["Means over objects ± half of their 95 % interval (Student's t)."]
+        remarks = []
+        if self._has_intervals():
+            remarks.append("Means over objects ± half of their 95 % interval (Student's t).")
         if any(self.distances.values()):
             remarks.append(
                 "Values with a number of videos: Fréchet distance of the videos of all objects "
@@ -272,6 +280,7 @@ def evaluate_table(
     device: str = "auto",
     on_step: OnStep = ignore_progress,
     on_note: Callable[[str], None] = lambda note: None,
+    on_warning: Callable[[str], None] = lambda warning: None,
 ) -> Table:
     """Evaluate all methods on all objects.
 
@@ -280,7 +289,8 @@ def evaluate_table(
         metrics: the metrics of `runs`, opened; None: by their names, which need no weights.
         device: device on which scenes are rendered.
         on_step: called after each run.
-        on_note: called with method, object and what was said about the evaluation.
+        on_note: called with method, object and each of the notes of the evaluation.
+        on_warning: called with method, object and each of its warnings.
 
     Raises:
         InputError: a run cannot be evaluated; the message names it.
@@ -313,6 +323,8 @@ def evaluate_table(
             found[method.name][name] = evaluation
             for note in evaluation.notes:
                 on_note(f"{method.name}, {name}: {note}")
+            for warning in evaluation.warnings:
+                on_warning(f"{method.name}, {name}: {warning}")
             done += 1
             on_step(Progress(f"{method.name}, {name}", done, total))
         distances[method.name] = {

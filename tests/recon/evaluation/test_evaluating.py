@@ -83,14 +83,14 @@ def test_an_object_of_another_size_is_said_with_the_scale_that_fits(scene, grid,
     small.save(tmp_path / "scene")
     found = evaluate(tmp_path / "scene", tmp_path, "cpu")
     assert found.relative_size == pytest.approx(0.625, rel=0.2)  # small objects are blurred
-    advice = found.notes[-1]
+    advice = found.warnings[-1]
     assert "distance 2 and" in advice and "--distance 3.2 --fov 33.8" in advice
     stated = float(advice.split("--scale ")[1].split()[0])
     assert stated == pytest.approx(1.6, rel=0.2)
     again = evaluate(tmp_path / "scene", tmp_path, "cpu", scale=1.6)
-    assert again.worst_psnr > 45 and again.notes == ()
+    assert again.worst_psnr > 45 and again.warnings == ()
     assert again.relative_size == pytest.approx(1, abs=0.01)
-    twice = evaluate(tmp_path / "scene", tmp_path, "cpu", scale=3.2).notes[-1]
+    twice = evaluate(tmp_path / "scene", tmp_path, "cpu", scale=3.2).warnings[-1]
     assert float(twice.split("--scale ")[1].split()[0]) == pytest.approx(1.6, rel=0.2)
 
 
@@ -234,7 +234,7 @@ def test_images_that_are_not_numbers_are_refused(scene, grid):
 
 def test_empty_images_are_said(tiny_grid):
     empty = dataclasses.replace(tiny_grid, images=np.zeros_like(tiny_grid.images))
-    assert "12 images are empty" in evaluate_grid(empty, tiny_grid).notes[0]
+    assert "12 images are empty" in evaluate_grid(empty, tiny_grid).warnings[0]
 
 
 def test_progress_counts_the_images(tiny_grid):
@@ -245,7 +245,15 @@ def test_progress_counts_the_images(tiny_grid):
 
 def test_only_the_chosen_metrics_are_in_the_json(tiny_grid):
     found = evaluate_grid(noisy(tiny_grid), tiny_grid, metrics=["sharpness", "iou"]).to_json()
-    assert found.keys() == {"sharpness", "iou", "missing", "images", "settings", "notes"}
+    assert found.keys() == {
+        "sharpness",
+        "iou",
+        "missing",
+        "images",
+        "settings",
+        "notes",
+        "warnings",
+    }
     assert found["images"][0].keys() == {"view", "frame", "sharpness", "iou"}
     assert found["settings"].keys() == {"sharpness", "iou"}
 

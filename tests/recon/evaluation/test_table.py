@@ -65,6 +65,15 @@ def test_a_table_has_means_per_object_values_and_published_rows(file):
     assert written["published"][0]["source"]
 
 
+def test_a_table_of_one_object_speaks_of_no_interval(file):
+    assert "interval" in evaluate_table(read_runs(file)).to_markdown()
+    one = [line for line in RUNS.splitlines() if not line.startswith(("b =", "published", "seed"))]
+    file.write_text("\n".join(one))
+    lines = evaluate_table(read_runs(file)).to_markdown().splitlines()
+    assert lines[-1].startswith("| equal | 1 |")
+    assert not any("±" in line for line in lines)
+
+
 def test_the_interval_is_that_of_student():
     values = [1.0, 2.0, 4.0, 8.0]
     found = mean_over_objects(values)
