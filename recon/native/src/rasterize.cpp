@@ -383,7 +383,7 @@ struct Contribution {
   // Stores the transmittance behind it; true if no pixel of the row is left. Without a branch on
   // `stopped`: some pixel stops in one of ten rows, which the processor cannot predict.
   bool leave(float* transmittance) const {
-    const vf left = before - weight, marked = select(stopped, -left, left);
+    const vf left = before - weight, marked = negate(stopped, left);
     store(transmittance, marked);
     return all_negative(marked);
   }

@@ -55,6 +55,9 @@ inline vf iota() {
 inline vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
 inline vf keep(vi mask, vf v) { return (vf)(mask & (vi)v); }
 
+// Without `select`, which takes many instructions where a vector is wider than the machine's.
+inline vf negate(vi mask, vf v) { return (vf)((mask & (vi)splat(-0.0f)) ^ (vi)v); }
+
 inline vf minimum(vf a, vf b) {
 #if defined(__AVX512F__)
   return (vf)_mm512_min_ps((__m512)a, (__m512)b);  // gcc makes two instructions of a comparison
@@ -86,9 +89,10 @@ inline bool any(vi mask) {
 #elif defined(__AVX__)
   return _mm256_movemask_ps((__m256)mask) != 0;
 #else
-  int32_t all = 0;
-  for (int i = 0; i < W; ++i) all |= mask[i];
-  return all != 0;
+  uint64_t words[W / 2], some = 0;
+  std::memcpy(words, &mask, sizeof mask);
+  for (uint64_t word : words) some |= word;
+  return some != 0;
 #endif
 }
 
@@ -99,9 +103,10 @@ inline bool all_negative(vf v) {
 #elif defined(__AVX__)
   return _mm256_movemask_ps((__m256)v) == 0xff;
 #else
-  int32_t all = -1;
-  for (int i = 0; i < W; ++i) all &= ((vi)v)[i];
-  return all < 0;
+  uint64_t words[W / 2], all = 0x8000000080000000u;  // two lanes in a word
+  std::memcpy(words, &v, sizeof v);
+  for (uint64_t word : words) all &= word;
+  return all == 0x8000000080000000u;
 #endif
 }
 
