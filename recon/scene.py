@@ -9,6 +9,7 @@ Letters: N Gaussians, V cameras, T times. Frame: world, +Z up. Times are in [0, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,8 @@ VERSION = 1
 TENSORS = "scene.safetensors"
 DESCRIPTION = "scene.json"
 RUN_CONFIG = "config.yml"  # of a nerfstudio run, whose scene is in the folder RUN_SCENE beside it
+RUN_RECORD = "run.json"  # in the folder of `fourdvd run`
+TRAIN, CHECKPOINT, LOG = "train", "checkpoint.safetensors", "log.jsonl"  # of an unfinished scene
 RUN_SCENE = "scene"  # also the folder of the scene in that of `fourdvd run`
 
 
@@ -191,13 +194,34 @@ def scene_folder(path: Path) -> Path:
 
 
 def check_no_run(folder: Path) -> None:
-    """Check that a folder is not that of `fourdvd run`, which contains a scene and a grid.
+    """Check that a folder is neither that of `fourdvd run`, nor that of an unfinished scene.
 
     Raises:
-        SceneError: it is; the message names the scene.
+        SceneError: it is; the message names the scene, or the command that finishes it.
     """
     if (folder / RUN_SCENE / DESCRIPTION).is_file():
         raise SceneError(f"this is the folder of a run; its scene is {folder / RUN_SCENE}", folder)
+    for run in (folder, folder.parent) if folder.name == RUN_SCENE else (folder,):
+        if (run / RUN_RECORD).is_file():
+            raise SceneError(
+                "the run has no finished scene yet; to resume it, repeat its command: "
+                f"`fourdvd run {_run_input(run)} -o {run}` with the same options",
+                run,
+            )
+    if any((folder / TRAIN / name).is_file() for name in (CHECKPOINT, LOG)):
+        raise SceneError(
+            "the fit of this scene is unfinished; to resume it, repeat its command: `fourdvd "
+            f"reconstruct GRID -o {folder}` with the same options; `fourdvd view {folder}` shows "
+            "what there is",
+            folder,
+        )
+
+
+def _run_input(run: Path) -> str:
+    """Return the input that the record of a run names, for a message."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return str(json.loads((run / RUN_RECORD).read_bytes())["input"])
+    return "INPUT"
 
 
 def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:

@@ -37,10 +37,9 @@ from recon.resume import (
     read_description,
     save_state,
 )
-from recon.scene import Scene
+from recon.scene import CHECKPOINT, LOG, TRAIN, Scene
 from recon.similarity import Similarity
 
-TRAIN, CHECKPOINT, LOG = "train", "checkpoint.safetensors", "log.jsonl"
 FORMAT, VERSION = "fourdvd-checkpoint", "5"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 WITHOUT_EFFECT = ("threads", "checkpoint_every", "device")  # settings that may change on resume

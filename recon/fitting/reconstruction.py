@@ -20,7 +20,7 @@ from recon.devices import resolve_device
 from recon.errors import Interrupted, OutOfMemoryError
 from recon.evaluation import evaluate_scene
 from recon.film.rendering import render_video
-from recon.fitting.checkpoint import LOG, TRAIN, TrainFolder, fit_identity, is_unfinished
+from recon.fitting.checkpoint import TrainFolder, fit_identity, is_unfinished
 from recon.fitting.config import DEFAULT_QUALITY, FitConfig, fit_config
 from recon.fitting.fit import Fit
 from recon.fitting.weak_input import disagreeing_views, weak_views
@@ -28,7 +28,7 @@ from recon.grid import Grid, read_splits
 from recon.native.library import built, kernels
 from recon.output import check_output, output_folder, write_json
 from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
-from recon.scene import Scene, write_scene
+from recon.scene import LOG, TRAIN, Scene, write_scene
 
 WITHOUT_KERNELS = (
     "the CPU kernels are not compiled, so the fit runs in plain PyTorch, hundreds of times slower; "

@@ -15,11 +15,20 @@ import numpy as np
 from recon.errors import InputError
 from recon.exporters.conventions import rotate_gaussians, rotation_to
 from recon.exporters.ply import gaussians_from_ply
-from recon.fitting.checkpoint import CHECKPOINT, LOG, TRAIN, is_unfinished, load_unfinished_scene
+from recon.fitting.checkpoint import is_unfinished, load_unfinished_scene
 from recon.gaussians import Gaussians
 from recon.grid.cameras import orbit_camera
 from recon.player.packing import Setting, check_shown, pack_frames, pack_scene
-from recon.scene import DESCRIPTION, check_no_run, is_scene, load_scene, scene_folder
+from recon.scene import (
+    CHECKPOINT,
+    DESCRIPTION,
+    LOG,
+    TRAIN,
+    check_no_run,
+    is_scene,
+    load_scene,
+    scene_folder,
+)
 
 PLY_FPS = 10.0
 PLY_FOV_DEG, PLY_IMAGE_SIZE, PLY_ELEVATION_DEG = 33.8, 512, 10.0

@@ -122,6 +122,21 @@ def test_a_scene_without_gaussians_can_be_saved(tmp_path: Path):
     assert len(load_scene(tmp_path).at(0.5).means) == 0
 
 
+@pytest.mark.parametrize("name", ["out", "out/scene"])
+def test_of_an_unfinished_run_the_command_that_resumes_it_is_named(tmp_path, name):
+    (tmp_path / "out" / "scene" / "train").mkdir(parents=True)
+    (tmp_path / "out" / "run.json").write_text('{"input": "/films/robot.mp4"}')
+    with pytest.raises(SceneError, match=f"fourdvd run /films/robot.mp4 -o {tmp_path / 'out'}`"):
+        load_scene(tmp_path / name)
+
+
+def test_of_an_unfinished_fit_the_command_that_resumes_it_is_named(tmp_path):
+    (tmp_path / "fit" / "train").mkdir(parents=True)
+    (tmp_path / "fit" / "train" / "log.jsonl").touch()
+    with pytest.raises(SceneError, match=f"unfinished.*reconstruct GRID -o {tmp_path / 'fit'}`"):
+        load_scene(tmp_path / "fit")
+
+
 def test_a_missing_folder_or_file_is_named(folder: Path):
     with pytest.raises(SceneError, match="nowhere: no such file or folder"):
         load_scene(folder / "nowhere")
