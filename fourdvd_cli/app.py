@@ -65,6 +65,10 @@ def fourdvd(
 ) -> None:
     """Turn a monocular video of a moving object into a 4D asset.
 
+    `fourdvd run VIDEO -o OUT` does all of it: it generates a grid (images of the object from many
+    views at each frame), reconstructs a scene from that (3D Gaussians that move), and exports it;
+    open OUT/export/html/scene.html to look at it. The commands for these steps have more options.
+
     Results are written to the path given with -o; progress and messages go to stderr. Run `fourdvd
     COMMAND --help` for the options of a command.
     """

@@ -48,8 +48,8 @@ def evaluate(
         list[Path] | None,
         typer.Argument(
             metavar="A...",
-            help="A scene, a grid, one video or folder of images per view in the order of views, "
-            "a folder of these, or of one PLY, GLB or OBJ per frame.",
+            help="A scene; a grid; a video or folder of images for each view, in the order of the "
+            "views, or a folder of these; or a folder with a PLY, GLB or OBJ file for each frame.",
             show_default="the runs of --table",
         ),
     ] = None,
@@ -68,7 +68,8 @@ def evaluate(
         typer.Option(
             "--table",
             metavar="TOML",
-            help="File of methods and objects, which become one table.",
+            help="TOML file of methods and objects to evaluate in one table, as in "
+            "docs/evaluation.md.",
             rich_help_panel=INPUT,
         ),
     ] = None,

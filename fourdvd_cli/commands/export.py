@@ -48,7 +48,8 @@ def export(
             "--format",
             "-f",
             metavar="FORMAT",
-            help=f"{one_of(Format)}; may be repeated.",
+            help=f"{one_of(Format)}; may be repeated. docs/formats.md says which program reads "
+            "which.",
             rich_help_panel=OUTPUT,
         ),
     ],

@@ -29,7 +29,7 @@ def render(
             "--output",
             "-o",
             metavar="VIDEO",
-            help="Output: .mp4, .gif, or a name without suffix for a folder of PNG files.",
+            help="Video to write: .mp4, .gif, or a name without suffix for a folder of PNG files.",
             rich_help_panel=OUTPUT,
         ),
     ],
@@ -50,7 +50,8 @@ def render(
         typer.Option(
             "--over",
             metavar="VIDEO",
-            help="Draw over the frames of the input video; with --camera source.",
+            help="Draw the scene over the frames of this video, that of the scene; needs --camera "
+            "source.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -58,7 +59,7 @@ def render(
         bool,
         typer.Option(
             "--transparent",
-            help="Write PNG files with an alpha channel; for a folder.",
+            help="Write PNG files with an alpha channel; needs a folder as output.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,

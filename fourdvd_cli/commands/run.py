@@ -70,7 +70,7 @@ def run(
             "--format",
             "-f",
             metavar="FORMAT",
-            help=f"{one_of(Format)}; may be repeated.",
+            help=f"{one_of(Format)}; may be repeated. html is a page that plays the scene.",
             show_default="html, ply and glb",
             rich_help_panel=OUTPUT,
         ),

@@ -19,8 +19,8 @@ def view(
         Path,
         typer.Argument(
             metavar="SCENE",
-            help="Scene folder, also while its fit runs, or a nerfstudio run of one; PLY file, or "
-            "folder of PLY files.",
+            help="Scene folder, also while its fit runs; nerfstudio run of the method fourdvd; PLY "
+            "file, or folder with a PLY file for each frame.",
         ),
     ],
     axes: Annotated[

@@ -102,8 +102,8 @@ def bake(
 ) -> None:
     """Bake the triangles of animated 3D assets with Blender, for `fourdvd train lift`.
 
-    Animations of different motion are selected; those of lying or dying only if there are no
-    others. Run the command again to resume it; finished assets are kept.
+    Of each asset, the animations whose motions differ most are selected; those in which it lies or
+    dies only if there are no others. Run the command again to resume it; finished assets are kept.
     """
     console.configure(quiet, verbose)
     if not assets and not figures:
