@@ -29,6 +29,8 @@ from fourdvd_cli.options import (
 if TYPE_CHECKING:
     from recon.exporters.options import ExportOptions
 
+MESH_PSNR_MIN = 27.0  # dB; the examples have 28.7 to 29.8
+
 
 def export(
     scene: SceneArgument,
@@ -170,10 +172,13 @@ def export(
         overwrite=overwrite,
         quiet=quiet,
     )
+    found = {name: manifest["formats"][name].get("verification") for name in names}
+    for name in ("glb", "usd") if verify else ():
+        if name in found and found[name]["mean_vertex_error"] is not None:
+            _warn_of_mesh(name, found[name]["psnr"])
     if json:
         console.print_json(manifest)
     elif verify:
-        found = {name: manifest["formats"][name]["verification"] for name in names}
         console.print_table(
             ("format", "size", "PSNR to the scene", "worst image", "images", "vertices off, max"),
             [
@@ -187,6 +192,15 @@ def export(
                 )
                 for name, v in found.items()
             ],
+        )
+
+
+def _warn_of_mesh(format: str, psnr: float) -> None:
+    """Warn of a mesh that shows much less than the Gaussians of its scene."""
+    if psnr < MESH_PSNR_MIN:
+        console.warn(
+            f"the mesh of {format} has {psnr:.1f} dB to the scene, usual are 28 or more; the files "
+            "of Gaussians, such as ply and html, look like the scene"
         )
 
 

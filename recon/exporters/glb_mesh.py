@@ -12,6 +12,7 @@ asked for.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ from recon.exporters.root_motion import RootMotion
 from recon.gaussians import Gaussians
 from recon.media import decode_image, encode_image
 from recon.mesh.animated_mesh import AnimatedMesh, moving_mesh, textured_mesh, vertex_colored_mesh
-from recon.mesh.rig import Rig, rig_mesh
+from recon.mesh.rig import Rig, RigErrors, rig_errors, rig_mesh
 from recon.mesh.surface import extract_surface, most_open_time
 from recon.mesh.texture import unwrap
 from recon.progress import OnStep, Progress, ignore_progress
@@ -42,6 +43,9 @@ UNLIT = "KHR_materials_unlit"
 LINEAR_FILTER, CLAMP_TO_EDGE = 9729, 33071
 JPEG_QUALITY = 95  # without chroma subsampling; about 50 dB PSNR at a third of a PNG
 LEVELS_OF_UV = 65535
+LARGEST_ERROR = 0.1  # of a vertex, relative to the object; examples have .02 to .05
+
+_log = logging.getLogger(__name__)
 
 
 def glb_files(
@@ -95,11 +99,27 @@ def export_mesh(
         assert isinstance(scene.deformation, BoneDeformation)
         on_step(Progress("building the skeleton", 0, None))
         rig = rig_mesh(scene.deformation, surface, mesh, times)
+        _warn_of_errors(rig_errors(rig, mesh, scene, surface, times))
     back = T_normal_world.inverse()
     mesh = rotated_mesh(_mapped(mesh, back), R_file_world)
     if rig is not None:
         rig = rig._replace(skeleton=rig.skeleton.mapped(back).rotated(R_file_world))
     return mesh, rig, rest_time
+
+
+def _warn_of_errors(errors: RigErrors) -> None:
+    """Warn of a skeleton that moves the mesh visibly otherwise than the scene."""
+    if max(errors) < LARGEST_ERROR:
+        return
+    at_frames = errors.at_frames >= LARGEST_ERROR
+    advice = "--mesh-animation morph follows it" if at_frames else "more --frames follow it better"
+    _log.warning(
+        "the skeleton moves some vertices of the mesh up to %.0f %% of the object's size away from "
+        "the motion of the scene%s; %s",
+        100 * max(errors),
+        "" if at_frames else ", between the frames",
+        advice,
+    )
 
 
 def exact_motion(

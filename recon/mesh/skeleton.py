@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree, shortest_path
 
-from recon.rotations import matrices_to_quats
+from recon.rotations import matrices_to_quats, quats_to_matrices
 from recon.similarity import Similarity
 
 ROOT, BODY = "root", "body"
@@ -64,6 +64,23 @@ class Skeleton(NamedTuple):
         for before, now in itertools.pairwise(quats):
             now[(before * now).sum(axis=-1) < 0] *= -1
         return local[..., :3, 3], quats
+
+    def halfway(self) -> Skeleton:
+        """Return the skeleton halfway between its times, as linear animations play it, T − 1 times.
+
+        Local translations and rotations are interpolated, as in glTF.
+        """
+        translations, quats = self.local_motion()
+        quats = quats[:-1] + quats[1:]
+        quats /= np.linalg.norm(quats, axis=-1, keepdims=True)
+        local = np.tile(np.eye(4), (*quats.shape[:2], 1, 1))
+        local[..., :3, :3] = quats_to_matrices(torch.from_numpy(quats)).numpy()
+        local[..., :3, 3] = (translations[:-1] + translations[1:]) / 2
+        poses = local.copy()
+        for joint, parent in enumerate(self.parents):
+            if parent >= 0:  # parents precede their children
+                poses[:, joint] = poses[:, parent] @ local[:, joint]
+        return self._replace(poses=poses)
 
     def rotated(self, rotation: np.ndarray) -> Skeleton:
         """Return the skeleton rotated about the origin by a matrix, [3, 3]."""

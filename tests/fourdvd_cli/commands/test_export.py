@@ -44,6 +44,16 @@ def test_verification_reports_the_psnr_against_the_scene(fourdvd, scene_folder, 
     assert "MB" in table
 
 
+def test_a_mesh_that_differs_from_the_scene_is_warned_of_when_verified(
+    fourdvd, scene_folder, tmp_path
+):
+    small = ["--max-faces", 4, "--texture-size", 16, "--verify", "--json"]
+    outcome = fourdvd("export", scene_folder, "-o", tmp_path / "out", "--format", "glb", *small)
+    psnr = json.loads(outcome.stdout)["formats"]["glb"]["verification"]["psnr"]
+    assert psnr < 27
+    assert f"warning: the mesh of glb has {psnr:.1f} dB" in outcome.stderr
+
+
 def test_a_format_whose_package_is_missing_exits_with_5_and_the_command(
     fourdvd, scene_folder, tmp_path, monkeypatch
 ):

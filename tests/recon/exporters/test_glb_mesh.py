@@ -7,6 +7,7 @@ import torch
 import trimesh
 
 from recon.errors import InputError
+from recon.exporters import glb_mesh
 from recon.exporters.conventions import frame_seconds
 from recon.exporters.folder import export
 from recon.exporters.glb_mesh import exact_motion, glb_files, mesh_from_glb, rest_time_of
@@ -195,6 +196,24 @@ def test_verification_measures_the_vertices_between_frames_too(boned: Scene, tmp
     assert 0 < found.mean_vertex_error < found.max_vertex_error < 0.1
     assert found.bytes == (tmp_path / "glb/scene.glb").stat().st_size
     assert results["splat"].mean_vertex_error is None
+
+
+def test_a_skeleton_that_misses_the_motion_is_warned_of(boned: Scene, monkeypatch, caplog):
+    one_file(boned)
+    assert "skeleton" not in caplog.text
+    monkeypatch.setattr(glb_mesh, "LARGEST_ERROR", 1e-3)
+    one_file(boned)
+    assert "%" in caplog.text and ("--frames" in caplog.text or "morph" in caplog.text)
+
+
+def test_the_errors_of_a_skeleton_are_those_that_verification_finds(
+    boned: Scene, tmp_path: Path, monkeypatch
+):
+    found = []
+    monkeypatch.setattr(glb_mesh, "_warn_of_errors", found.append)
+    export(boned, tmp_path, ["glb"], SMALL)
+    verified = verify_export(boned, tmp_path)["glb"].max_vertex_error
+    assert max(found[0]) == pytest.approx(verified, rel=0.2)  # relative to another pose's size
 
 
 def test_an_unknown_animation_is_refused():

@@ -126,3 +126,17 @@ def test_another_unit_and_place_moves_all_joints():
     moved = (mapped.poses[3, 2] @ rigid_inverse(mapped.rest[2]) @ [*point, 1])[:3]
     before = (skeleton.poses[3, 2] @ rigid_inverse(skeleton.rest[2]) @ [*REST[0], 1])[:3]
     np.testing.assert_allclose(moved, similarity.points(before), atol=1e-9)
+
+
+def test_halfway_joints_have_half_of_the_local_motion():
+    skeleton = built()
+    still = skeleton._replace(poses=np.repeat(skeleton.poses[2:3], 3, axis=0))
+    np.testing.assert_allclose(still.halfway().poses, still.poses[:2], atol=1e-9)
+    found, local = skeleton.halfway().local_poses(), skeleton.local_poses()
+    np.testing.assert_allclose(
+        found[..., :3, 3], (local[:-1, :, :3, 3] + local[1:, :, :3, 3]) / 2, atol=1e-9
+    )
+    before, after = (Rotation.from_matrix(each[0, :, :3, :3]) for each in (local, local[1:]))
+    turned = before.inv() * Rotation.from_matrix(found[0, :, :3, :3])
+    whole = (before.inv() * after).as_rotvec()
+    np.testing.assert_allclose(turned.as_rotvec(), whole / 2, atol=1e-6)
