@@ -42,6 +42,7 @@ from recon.srgb import linear_from_srgb, srgb_from_linear
 UNLIT = "KHR_materials_unlit"
 LINEAR_FILTER, CLAMP_TO_EDGE = 9729, 33071
 JPEG_QUALITY = 95  # without chroma subsampling; about 50 dB PSNR at a third of a PNG
+TEXTURE_FORMATS = ("JPEG", "PNG")  # written now, and by the first versions
 LEVELS_OF_UV = 65535
 LARGEST_ERROR = 0.1  # of a vertex, relative to the object; examples have .02 to .05
 
@@ -231,10 +232,10 @@ def mesh_from_glb(data: bytes, seconds: np.ndarray | None = None) -> AnimatedMes
         if "TEXCOORD_0" in attributes:
             uv = glb.array(attributes["TEXCOORD_0"])
             image = glb.view(glb.json["images"][0]["bufferView"])
-            texture = decode_image(image, "JPEG", mode="RGB")
+            texture = decode_image(image, TEXTURE_FORMATS, mode="RGB")
         if "COLOR_0" in attributes:
             colors = srgb_from_linear(glb.array(attributes["COLOR_0"]))
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(
             f"expected a GLB with a mesh as exported by fourdvd ({error!r})"
         ) from error

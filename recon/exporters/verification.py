@@ -110,7 +110,7 @@ def verify_export(
         The result of each format.
 
     Raises:
-        InputError: The folder has no `export.json`, or a format is not in it.
+        InputError: The folder has no `export.json`, a format is not in it, or a file is not valid.
         VerificationError: A file is missing or changed, or a PLY does not show the scene.
     """
     folder = Path(folder)

@@ -11,7 +11,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -204,13 +204,16 @@ def encode_image(image: np.ndarray, suffix: str, **options: Any) -> bytes:
 
 
 def decode_image(
-    data: bytes, format: str, size: tuple[int, int] | None = None, mode: str = "RGBA"
+    data: bytes,
+    format: str | Sequence[str],
+    size: tuple[int, int] | None = None,
+    mode: str = "RGBA",
 ) -> np.ndarray:
     """Decode an image in memory; the inverse of `encode_image`.
 
     Args:
         data: Content of the file.
-        format: Expected format: "PNG", "JPEG" or "WEBP".
+        format: Expected format, or any of several: "PNG", "JPEG" or "WEBP".
         size: Expected height and width, compared before any pixel is decoded.
         mode: "RGBA" or "RGB".
 
@@ -220,14 +223,15 @@ def decode_image(
     Raises:
         ValueError: The image is damaged, or of another format or size.
     """
+    formats = [format] if isinstance(format, str) else list(format)
     try:
         # Not through imageio: its plugin searches for two optional packages whenever it opens
         # something, which takes longer than decoding a small image of a training set.
-        with Image.open(io.BytesIO(data), formats=[format]) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             if size is not None and image.size != size[::-1]:
                 raise ValueError(
                     f"{image.width}×{image.height} pixels, expected {size[1]}×{size[0]}"
                 )
             return np.asarray(image.convert(mode))
     except (*BAD_IMAGE, Image.DecompressionBombError) as error:
-        raise ValueError(f"not a valid {format} image ({error})") from error
+        raise ValueError(f"not a valid {' or '.join(formats)} image ({error})") from error

@@ -14,6 +14,7 @@ from recon.exporters.glb_mesh import exact_motion, glb_files, mesh_from_glb, res
 from recon.exporters.gltf import read_glb
 from recon.exporters.options import ExportOptions
 from recon.exporters.verification import verify_export
+from recon.media import encode_image
 from recon.scene import Scene
 from tests.recon.player.conftest import make_scene
 
@@ -47,6 +48,22 @@ def test_front_and_back_have_their_colors_in_the_texture(scene: Scene):
     front, back = mesh.positions[0][:, 1] < -0.1, mesh.positions[0][:, 1] > 0.1
     assert (colors[front, 0] > 2 * colors[front, 2]).mean() > 0.95  # corners can be on a seam
     assert (colors[back, 2] > 2 * colors[back, 0]).mean() > 0.95
+
+
+def test_textures_are_read_as_jpeg_and_as_png_and_others_are_refused(scene: Scene, monkeypatch):
+    def with_suffix(suffix: str) -> bytes:
+        def encode(image: np.ndarray, _: str, **options) -> bytes:
+            return encode_image(image, suffix)
+
+        monkeypatch.setattr(glb_mesh, "encode_image", encode)
+        return one_file(scene)
+
+    expected = mesh_from_glb(one_file(scene)).texture
+    found = mesh_from_glb(with_suffix(".png")).texture
+    assert expected is not None and found is not None
+    assert np.abs(found.astype(float) - expected).mean() < 3
+    with pytest.raises(InputError, match="not a valid JPEG or PNG image"):
+        mesh_from_glb(with_suffix(".webp"))
 
 
 def test_vertex_colors_are_linear_in_the_file_and_srgb_when_read(scene: Scene):

@@ -250,8 +250,9 @@ def test_transparent_pixels_of_a_png_are_white(tmp_path):
 def test_images_are_encoded_and_decoded_in_memory():
     data = encode_image(pattern(), ".webp", lossless=True, exact=True)
     np.testing.assert_array_equal(decode_image(data, "WEBP", (33, 48)), pattern())
-    for format, size in (("PNG", (33, 48)), ("WEBP", (48, 33))):
-        with pytest.raises(ValueError, match=format):
+    np.testing.assert_array_equal(decode_image(data, ("PNG", "WEBP")), pattern())
+    for format, size in (("PNG", (33, 48)), ("WEBP", (48, 33)), (("JPEG", "PNG"), None)):
+        with pytest.raises(ValueError, match=format if isinstance(format, str) else "JPEG or PNG"):
             decode_image(data, format, size)
     with pytest.raises(ValueError, match="PNG"):
         decode_image(encode_image(pattern(), ".png")[:60], "PNG")
