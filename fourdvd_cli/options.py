@@ -170,12 +170,21 @@ def usage(option: str | None = None) -> Iterator[None]:
     The block must not read files: those that are not valid have an exit code of their own.
 
     Args:
-        option: name of the option at fault, if it is known.
+        option: name of the option at fault, if it is known; else the error may name an argument.
     """
     try:
         yield
     except InputError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from error
+        message = str(error)
+        if error.argument is not None:
+            message = message.removeprefix(f"{error.argument}: ")
+            option = option or option_of(error.argument)
+        raise typer.BadParameter(message, param_hint=option) from error
+
+
+def option_of(argument: str) -> str:
+    """Return the option for an argument of the libraries: "--fov" for `fov_deg`."""
+    return f"--{argument.removesuffix('_deg').replace('_', '-')}"
 
 
 def check_inputs(*paths: Path | str | None) -> None:

@@ -292,7 +292,7 @@ def _orbit(
         raise InputError(
             f"expected azimuths with different nearest views on {orbit_model}'s orbit, which has "
             f"one every {360 / len(default):.2f}°, found {azimuths}; choose other azimuths, or "
-            "--orbit-model sv3d_p"
+            "the orbit model sv3d_p"
         )
     return picked, orbit
 

@@ -78,12 +78,14 @@ class GenerateSettings:
             if value is not None and value not in known:
                 raise InputError(
                     f"unknown {name.replace('_', ' ')} {value!r}; expected one of "
-                    f"{', '.join(known)}"
+                    f"{', '.join(known)}",
+                    argument=name,
                 )
         if self.coarse_only and self.model not in CASCADES:
             raise InputError(
                 f"expected a model with a coarse stage ({' or '.join(CASCADES)}), found "
-                f"{self.model}; omit coarse_only"
+                f"{self.model}",
+                argument="coarse_only",
             )
         self._check_unused()
         most = MAX_LIFTED_VIEWS if self.model == "lift" else MAX_VIEWS
@@ -92,12 +94,12 @@ class GenerateSettings:
             ("steps", self.steps, 1, 1000),
             ("seed", self.seed, 0, MAX_SEED),
             ("views", self.views, 1, most),
-            ("elevation", self.elevation_deg, -90, 90),
-            ("field of view", self.fov_deg, 1, 179),
+            ("elevation_deg", self.elevation_deg, -90, 90),
+            ("fov_deg", self.fov_deg, 1, 179),
             ("distance", self.distance, 1e-3, 1e3),
         ):
             if value is not None and not low <= value <= high:
-                raise InputError(f"expected {name} from {low} to {high}, found {value}")
+                raise InputError(f"expected {low} to {high}, found {value}", argument=name)
         if self.size is not None and self.model != "lift":
             check_size(self.size)
 
@@ -107,26 +109,36 @@ class GenerateSettings:
             reason = "which has its own" if self.model == "mini" else "which needs none"
             raise InputError(
                 f"expected no orbit model for {self.model}, {reason}, found {self.orbit_model}; "
-                "omit the option"
+                "omit it",
+                argument="orbit_model",
             )
         if self.steps is not None and self.model == "lift":
             raise InputError(
                 f"expected no steps for lift, which computes its grid in one pass, found "
-                f"{self.steps}; omit the option"
+                f"{self.steps}; omit them",
+                argument="steps",
             )
 
     def _check_azimuths(self, most: int) -> None:
         azimuths = self.azimuths_deg
         if self.views is not None and azimuths and len(azimuths) != self.views:
             raise InputError(
-                f"expected {self.views} azimuths for {self.views} views, found {len(azimuths)}"
+                f"expected {self.views} azimuths for {self.views} views, found {len(azimuths)}",
+                argument="azimuths_deg",
             )
         if len(azimuths) > most:
-            raise InputError(f"expected at most {most} views, found {len(azimuths)} azimuths")
+            raise InputError(
+                f"expected at most {most} views, found {len(azimuths)}", argument="azimuths_deg"
+            )
         if not all(math.isfinite(azimuth) and 0 < azimuth < 360 for azimuth in azimuths):
-            raise InputError(f"expected azimuths between 0 and 360 degrees, found {azimuths}")
+            raise InputError(
+                f"expected angles between 0 and 360 degrees, found {azimuths}",
+                argument="azimuths_deg",
+            )
         if any(after <= before for before, after in itertools.pairwise(azimuths)):
-            raise InputError(f"expected ascending azimuths, found {azimuths}")
+            raise InputError(
+                f"expected ascending angles, found {azimuths}", argument="azimuths_deg"
+            )
 
 
 def check_size(size: int) -> None:
@@ -136,4 +148,6 @@ def check_size(size: int) -> None:
         InputError: it is not a positive multiple of `SIZE_STEP`.
     """
     if size < SIZE_STEP or size % SIZE_STEP:
-        raise InputError(f"expected a size that is a multiple of {SIZE_STEP} pixels, found {size}")
+        raise InputError(
+            f"expected a multiple of {SIZE_STEP} pixels, found {size}", argument="size"
+        )

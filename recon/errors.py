@@ -40,13 +40,19 @@ class InputError(FourdvdError):
     Args:
         message: what was expected and what was found.
         path: the file or folder at fault, if there is one; the message starts with it.
+        argument: the Python argument at fault, if it is known; the message starts with it, and on
+            the command line with the option of that name.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, path: str | Path | None = None):
+    def __init__(
+        self, message: str, path: str | Path | None = None, *, argument: str | None = None
+    ):
         self.path = None if path is None else Path(path)
-        super().__init__(f"{path}: {message}" if path is not None else message)
+        self.argument = argument
+        source = argument if path is None else path
+        super().__init__(message if source is None else f"{source}: {message}")
 
     @classmethod
     def missing(cls, path: str | Path) -> Self:

@@ -59,16 +59,19 @@ class FrameSelection:
 
     def __post_init__(self):
         if self.frames is not None and self.frames < 1:
-            raise InputError(f"expected at least 1 frame, found {self.frames}")
+            raise InputError(f"expected at least 1 frame, found {self.frames}", argument="frames")
         if not (math.isfinite(self.start) and self.start >= 0):
-            raise InputError(f"expected a start of 0 seconds or more, found {self.start}")
+            raise InputError(f"expected 0 seconds or more, found {self.start}", argument="start")
         if self.stop is not None and not (math.isfinite(self.stop) and self.stop > self.start):
             raise InputError(
-                f"expected a stop after the start ({self.start:g} seconds), found {self.stop:g}"
+                f"expected a time after the start ({self.start:g} seconds), found {self.stop:g}",
+                argument="stop",
             )
         for name, fps in (("fps", self.fps), ("source_fps", self.source_fps)):
             if fps is not None and not 0 < fps <= MAX_FPS:
-                raise InputError(f"expected {name} above 0 and at most {MAX_FPS:g}, found {fps:g}")
+                raise InputError(
+                    f"expected a rate above 0 and at most {MAX_FPS:g}, found {fps:g}", argument=name
+                )
 
 
 class ClipFrames(NamedTuple):

@@ -26,12 +26,18 @@ NAN, INF = float("nan"), float("inf")
         ),
         ({"orbit_model": "sv3d"}, "unknown orbit model 'sv3d'; expected one of sv3d_u, sv3d_p"),
         ({"precision": "int8"}, "unknown precision 'int8'.*bfloat16"),
-        *(({"model": "mini", "steps": bad}, "steps from 1 to 1000") for bad in (0, -1, 1001)),
-        *(({"model": "mini", "views": bad}, "views from 1 to 20") for bad in (0, -3, 21)),
-        *(({"model": "lift", "views": bad}, "views from 1 to 360") for bad in (0, 361)),
-        *(({"elevation_deg": bad}, "elevation from -90 to 90") for bad in (-90.1, 91.0, NAN, INF)),
-        *(({"fov_deg": bad}, "field of view from 1 to 179") for bad in (0.0, 180.0, -30.0, NAN)),
-        *(({"distance": bad}, "distance from") for bad in (0.0, -1.0, 2000.0, NAN, INF)),
+        *(({"model": "mini", "steps": bad}, "steps: expected 1 to 1000") for bad in (0, -1, 1001)),
+        *(({"model": "mini", "views": bad}, "views: expected 1 to 20") for bad in (0, -3, 21)),
+        *(({"model": "lift", "views": bad}, "views: expected 1 to 360") for bad in (0, 361)),
+        *(
+            ({"elevation_deg": bad}, "elevation_deg: .* -90 to 90")
+            for bad in (-90.1, 91.0, NAN, INF)
+        ),
+        *(({"fov_deg": bad}, "fov_deg: expected 1 to 179") for bad in (0.0, 180.0, -30.0, NAN)),
+        *(
+            ({"distance": bad}, "distance: expected 0.001 to")
+            for bad in (0.0, -1.0, 2000.0, NAN, INF)
+        ),
         *(
             ({"azimuths_deg": bad}, "between 0 and 360")
             for bad in ((0.0,), (360.0,), (-10.0, 20.0), (10.0, 400.0), (NAN,), (10.0, INF))
@@ -42,7 +48,7 @@ NAN, INF = float("nan"), float("inf")
             "at most 20 views, found 21",
         ),
         *(
-            ({"model": name, "coarse_only": True}, f"mini or 4dvd.* found {name}")
+            ({"model": name, "coarse_only": True}, f"^coarse_only: .*mini or 4dvd.* found {name}")
             for name in MODELS
             if name not in CASCADES
         ),
