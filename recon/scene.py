@@ -194,7 +194,7 @@ def scene_folder(path: Path) -> Path:
 
 
 def check_no_run(folder: Path) -> None:
-    """Check that a folder is neither that of `fourdvd run`, nor that of an unfinished scene.
+    """Check that a folder is neither that of a run, nor an unfinished scene, nor contains one.
 
     Raises:
         SceneError: it is; the message names the scene, or the command that finishes it.
@@ -208,13 +208,16 @@ def check_no_run(folder: Path) -> None:
                 f"`fourdvd run {_run_input(run)} -o {run}` with the same options",
                 run,
             )
-    if any((folder / TRAIN / name).is_file() for name in (CHECKPOINT, LOG)):
-        raise SceneError(
-            "the fit of this scene is unfinished; to resume it, repeat its command: `fourdvd "
-            f"reconstruct GRID -o {folder}` with the same options; `fourdvd view {folder}` shows "
-            "what there is",
-            folder,
-        )
+    inside = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
+    for scene in (folder, *inside):
+        files = (scene / TRAIN / name for name in (CHECKPOINT, LOG))
+        if any(file.is_file() for file in files) and not (scene / DESCRIPTION).is_file():
+            raise SceneError(
+                "the fit of this scene is unfinished; to resume it, repeat its command: `fourdvd "
+                f"reconstruct GRID -o {scene}` with the same options; `fourdvd view {scene}` shows "
+                "what there is",
+                scene,
+            )
 
 
 def _run_input(run: Path) -> str:

@@ -371,6 +371,8 @@ def _views_of(paths: list[Path]) -> list[Path]:
     folder = paths[0]
     if len(paths) > 1 or not folder.is_dir() or is_scene(folder):
         return paths
+    if any(folder.glob("transforms*.json")):  # a grid, whatever else is in its folder
+        return paths
     check_no_run(folder)
     if any(folder.glob("*.json")):
         return paths

@@ -17,7 +17,7 @@ from recon.errors import SceneError
 from recon.gaussians import gaussians_from_points
 from recon.grid.cameras import orbit_camera
 from recon.grid.source_camera import source_camera_to_json
-from recon.scene import Scene, is_scene, load_scene, scene_folder, write_scene
+from recon.scene import Scene, check_no_run, is_scene, load_scene, scene_folder, write_scene
 from tests.recon.grid.test_source_camera import make_source
 
 COUNT, TIMES = 6, (0.0, 0.5, 1.0)
@@ -135,6 +135,15 @@ def test_of_an_unfinished_fit_the_command_that_resumes_it_is_named(tmp_path):
     (tmp_path / "fit" / "train" / "log.jsonl").touch()
     with pytest.raises(SceneError, match=f"unfinished.*reconstruct GRID -o {tmp_path / 'fit'}`"):
         load_scene(tmp_path / "fit")
+
+
+def test_an_unfinished_fit_inside_a_folder_is_named(tmp_path):
+    (tmp_path / "fit" / "train").mkdir(parents=True)
+    (tmp_path / "fit" / "train" / "log.jsonl").touch()
+    with pytest.raises(SceneError, match=f"^{tmp_path / 'fit'}: .*unfinished"):
+        check_no_run(tmp_path)
+    (tmp_path / "fit" / "scene.json").touch()  # it is finished, and keeps its log
+    check_no_run(tmp_path)
 
 
 def test_a_missing_folder_or_file_is_named(folder: Path):

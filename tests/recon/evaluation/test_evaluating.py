@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recon.deformation.interface import StaticDeformation
-from recon.errors import GridError, InputError
+from recon.errors import GridError, InputError, SceneError
 from recon.evaluation import evaluate, evaluate_grid, evaluate_scene
 from recon.film.camera_file import read_camera_file
 from recon.gaussians import gaussians_from_points
@@ -195,6 +195,20 @@ def test_a_folder_of_image_folders_is_a_clip_per_view(tiny_grid, tiny_grid_folde
     clips_of(tiny_grid, tmp_path / "pred")
     found = evaluate(tmp_path / "pred", tiny_grid_folder)
     assert len(found.images) == 12 and found.psnr > 40 and found.notes == ()
+
+
+def test_an_unfinished_scene_inside_a_folder_is_named(tiny_grid_folder, tmp_path):
+    (tmp_path / "out" / "fit" / "train").mkdir(parents=True)
+    (tmp_path / "out" / "fit" / "train" / "checkpoint.safetensors").touch()
+    (tmp_path / "out" / "notes.json").touch()
+    with pytest.raises(SceneError, match=r"fit: .*unfinished"):
+        evaluate(tmp_path / "out", tiny_grid_folder)
+
+
+def test_a_grid_is_evaluated_whatever_else_is_in_its_folder(tiny_grid_folder):
+    (tiny_grid_folder / "scene" / "train").mkdir(parents=True)
+    (tiny_grid_folder / "scene" / "train" / "log.jsonl").touch()
+    assert evaluate(tiny_grid_folder, tiny_grid_folder).missing == 0
 
 
 def test_videos_of_another_rate_are_matched_by_time_and_said(tiny_grid, tiny_grid_folder, tmp_path):
