@@ -48,14 +48,16 @@ class Eta:
     kernels and caches, counts only until a second one is finished. There is no estimate of the time
     left before 5 seconds of steps have been measured.
 
+    Where the expected durations of steps are known to differ, each counts as its relative cost.
+
     Args:
-        steps_left: number of remaining steps.
+        steps_left: number of remaining steps, or the sum of their costs.
         seconds_before: duration of earlier, interrupted runs in seconds.
         smoothing: weight of the past in the moving average, in [0, 1).
     """
 
     def __init__(
-        self, steps_left: int, seconds_before: float = 0.0, smoothing: float = SMOOTHING
+        self, steps_left: float, seconds_before: float = 0.0, smoothing: float = SMOOTHING
     ) -> None:
         self.steps_left = steps_left
         self._seconds_before = seconds_before
@@ -64,8 +66,8 @@ class Eta:
         self._weighted_seconds = self._weighted_steps = self._measured = 0.0
         self._ticks = 0
 
-    def tick(self, steps: int = 1) -> None:
-        """Count finished steps; call it right after them."""
+    def tick(self, steps: float = 1) -> None:
+        """Count finished steps, or the cost of one; call it right after them."""
         now = time.monotonic()
         if self._ticks == 1:  # the first step was not typical
             self._weighted_seconds = self._weighted_steps = 0.0

@@ -173,11 +173,12 @@ def _run(fit: Fit, on_step: OnStep, should_stop: ShouldStop, train: TrainFolder 
     iterations = fit.config.iterations
     if fit.iteration:
         _log.info("resuming the fit after iteration %d of %d", fit.iteration, iterations)
-    eta = Eta(iterations - fit.iteration, earlier)
+    cost = fit.schedule.cost
+    eta = Eta(sum(map(cost, range(fit.iteration, iterations))), earlier)
     psnr = None
     while not fit.done:
         step = fit.step()
-        eta.tick()
+        eta.tick(cost(step.iteration - 1))
         past = step.psnr if psnr is None else psnr
         psnr = PSNR_SMOOTHING * past + (1 - PSNR_SMOOTHING) * step.psnr
         metrics = {"psnr": psnr, "gaussians": step.gaussians}

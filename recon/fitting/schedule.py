@@ -15,6 +15,8 @@ import numpy as np
 
 from recon.fitting.config import FitConfig
 
+# Fitted to CPU fits of 64² to 256² with bones; the cost of joining frames is spread over the steps.
+COST_SIZE, COST_OF_PIXELS, COST_OF_MOTION = 128, 0.25, 1.1
 DECAY_PER_ROUND = 0.1  # decay of a new frame's extra learning rate and stiffness
 
 
@@ -80,6 +82,12 @@ class Schedule:
         if self.progress(iteration) < self._motion_end:
             return min(config.initial_gaussians, config.max_gaussians)
         return config.max_gaussians
+
+    def cost(self, iteration: int) -> float:
+        """Return the expected duration of an iteration, relative to a static one at 128 pixels."""
+        moves = self._rounds > 0 and self.phase(iteration) != "static"
+        pixels = (self.image_size(iteration) / COST_SIZE) ** 2
+        return 1 - COST_OF_PIXELS + COST_OF_PIXELS * pixels + COST_OF_MOTION * moves
 
     def learning_rate(self, iteration: int, group: dict[str, Any]) -> float:
         """Return the learning rate of one of Adam's parameter groups.

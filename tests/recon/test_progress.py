@@ -56,6 +56,14 @@ def test_nothing_is_estimated_from_the_first_step_or_less_than_five_seconds(cloc
     assert eta.seconds_left == pytest.approx(94 * 1.1)
 
 
+def test_steps_of_known_cost_give_the_exact_time_left_before_they_become_slower(clock):
+    eta = Eta(10 * 1.0 + 20 * 2.5)
+    for _ in range(10):
+        clock[0] += 1.0
+        eta.tick(1.0)
+    assert eta.seconds_left == pytest.approx(50.0)
+
+
 def test_after_the_last_step_no_time_is_left(clock):
     eta = Eta(1)
     eta.tick()

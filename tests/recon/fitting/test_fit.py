@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from scipy.spatial.transform import Rotation
 
 from recon.errors import GridError, InputError
 from recon.fitting import fit as fitting
+from recon.fitting import reconstruction
 from recon.fitting.config import FitConfig, fit_config
 from recon.fitting.densification import GrowAndPrune, Relocation
 from recon.fitting.fit import Fit, Step
+from recon.fitting.schedule import Schedule
 from recon.fitting.visual_hull import visual_hull
 from recon.gaussians import Gaussians, gaussians_from_points
 from recon.grid import Grid, grid_from_views, orbit_camera
@@ -295,6 +298,25 @@ def test_image_sizes_do_not_shrink_during_refinement_and_end_at_full_size():
     assert max(sizes) == sizes[-1] == SIZE
     assert sizes[grown:] == sorted(sizes[grown:])
     assert max(sizes[:grown]) <= CONFIG.motion_image_size
+
+
+def test_iterations_cost_more_when_the_object_moves_and_when_images_are_larger():
+    schedule = Schedule(fit_config("draft"), np.full(21, 16), 256)
+    costs = [schedule.cost(i) for i in range(3000)]
+    assert costs[0] == 1 and costs == sorted(costs)
+    assert len(set(costs)) == 3  # static, motion, refinement
+    still = Schedule(fit_config("draft", "static"), np.full(21, 16), 128)
+    assert {still.cost(i) for i in range(3000)} == {1}
+
+
+def test_the_time_left_weighs_iterations_by_their_cost(monkeypatch):
+    eta = Mock(seconds=0.0, seconds_left=None)
+    made = Mock(return_value=eta)
+    monkeypatch.setattr(reconstruction, "Eta", made)
+    reconstruction.fit(moving_grid(), config=replace(CONFIG, iterations=10))
+    total = made.call_args.args[0]
+    assert total > 10
+    assert sum(call.args[0] for call in eta.tick.call_args_list) == pytest.approx(total)
 
 
 def test_learning_rates_stay_positive_and_that_of_the_motion_falls_during_refinement():
