@@ -92,8 +92,12 @@ def show_cost(pipeline: Pipeline[Any], clip: SquareClip) -> None:
     """Print the estimated time and memory, and a warning if the device has less memory."""
     import torch
 
+    from generation.report import peak_memory
+
     settings, cost = pipeline.settings, pipeline.estimate(clip)
     memory = cost.device_memory_bytes
+    if settings.device == "cpu":  # the libraries are in memory already
+        memory += peak_memory(torch.device("cpu")) or 0
     console.say(f"about {_duration(cost.seconds)} and {_memory(memory)} on {settings.device}")
     if settings.device == "cuda" and memory > (free := torch.cuda.mem_get_info()[0]):
         advice = "a smaller --size" if settings.low_memory else "--low-memory"
