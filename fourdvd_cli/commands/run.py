@@ -165,10 +165,16 @@ def run(
         run_chain(sources[0], output, settings, overwrite=overwrite, quiet=quiet)
         return
     from fourdvd_cli.commands.run_batch import MANIFEST, RunBatch
+    from recon.errors import Interrupted
 
     batch = RunBatch(output, settings, workers, threads, ray, overwrite)
     with console.parts("inputs", quiet) as shown:
-        result = batch.run(sources, partial(_show_result, shown), shown.show)
+        try:
+            result = batch.run(sources, partial(_show_result, shown), shown.show)
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"stopped; finished inputs and steps, and the last states of fits, are in {output}"
+            ) from error
     console.say(f"{output}: {console.counted(result.counts, result.from_before)}")
     if result.warnings:
         total, warned = sum(result.warnings.values()), len(result.warnings)

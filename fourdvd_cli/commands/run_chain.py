@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -104,6 +104,11 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     input_stamp: str | None = None
     input_sha256: str | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """All settings by name."""
+        return self.settings | (self.generation or {}) | self.reading
 
 
 def run_chain(
@@ -225,8 +230,7 @@ def _begin(source: Path, folder: Path, settings: ChainSettings, overwrite: bool)
             _check_exists(source)
             raise OutputExistsError(
                 folder,
-                f"it contains a run of {found.input} with "
-                f"{_listed(found.settings | (found.generation or {}) | found.reading)}; "
+                f"it contains a run of {found.input}{_changed(found.asked, wanted.asked)}; "
                 "choose another folder, or pass --overwrite to start again",
             )
         return found
@@ -293,5 +297,15 @@ def _read(path: Path) -> Run:
         ) from error
 
 
-def _listed(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Describe the settings that changed, such as " with quality draft, not standard"."""
+    changes = [
+        f"{name.replace('_', '-')} {_shown(old.get(name))}, not {_shown(new.get(name))}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    return f" with {' and '.join(changes)}" if changes else ""
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else str(value)

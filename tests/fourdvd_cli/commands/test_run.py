@@ -82,9 +82,13 @@ def test_other_settings_or_another_input_are_refused_unless_overwriting(
     out, other = tmp_path / "out", tmp_path / "other"
     write_grid(tiny_grid, other)
     fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS)
-    for arguments in ([tiny_grid_folder, "--seed", 1], [other]):
+    for arguments, change in (
+        ([tiny_grid_folder, "--seed", 1], f"{tiny_grid_folder} with seed 0, not 1; "),
+        ([other], f"{tiny_grid_folder}; "),
+    ):
         refused = fourdvd("run", *arguments, "-o", out, *SPLATS)
         assert refused.exit_code == 1
+        assert f"it contains a run of {change}" in refused.stderr
         assert "--overwrite" in refused.stderr
     assert fourdvd("run", other, "-o", out, *SPLATS, "--overwrite").exit_code == 0
     assert record(out)["input"] == str(other)

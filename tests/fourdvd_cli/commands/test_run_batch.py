@@ -116,6 +116,26 @@ def test_with_quiet_only_rejected_inputs_are_printed(fourdvd, here, grids, tmp_p
         assert [line.split(": ")[0] for line in lines] == ["1/2 rejected", "2/2 rejected", "error"]
 
 
+def test_an_interruption_says_what_is_kept_and_how_to_resume(
+    fourdvd, here, grids, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    usual = here.run
+
+    def stopped(
+        function: Callable[[Any], Any], tasks: Iterable[Any]
+    ) -> Generator[Completed, None, None]:
+        yield next(usual(function, tasks))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(here, "run", stopped)
+    outcome = fourdvd("run", *grids, "-o", out, *OPTIONS)
+    assert outcome.exit_code == 130
+    assert f"are in {out}" in outcome.stderr
+    assert f"hint: to resume: fourdvd run {grids[0]}" in outcome.stderr
+    assert rows(out)["first"].status is ClipStatus.FINISHED
+
+
 def test_a_worker_tells_what_it_does(here, grids, tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr(run_batch, "report", told.append)
