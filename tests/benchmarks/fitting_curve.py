@@ -22,7 +22,7 @@ from recon.grid import Grid, read_grid
 from recon.scene import Scene
 from tests.benchmarks import harness
 
-REHEARSAL = 60  # iterations of a shortened schedule, to estimate the time per iteration
+REHEARSALS = 60, 240  # iterations of shortened schedules, to estimate the time of a fit
 MIB = 2**20
 
 
@@ -74,8 +74,7 @@ def measure(path: Path, config: FitConfig, every_s: float, budget_s: float | Non
     harness.use_threads(config.threads)
     train, test = read_grid(path), read_grid(path, "test")
     if budget_s is not None:
-        iterations = max(1, round(budget_s / seconds_per_iteration(train, config)))
-        config = replace(config, iterations=iterations)
+        config = replace(config, iterations=iterations_in(budget_s, train, config))
     clock, due_s = Clock(), every_s
     fit = Fit(train, config)
     seconds: list[float] = []
@@ -124,14 +123,24 @@ class Clock:
         self._paused_at = None
 
 
-def seconds_per_iteration(grid: Grid, config: FitConfig) -> float:
-    """Mean over a short fit through the whole schedule with the final number of Gaussians."""
-    fit = Fit(grid, replace(config, iterations=REHEARSAL, initial_gaussians=config.max_gaussians))
-    fit.step()  # warm-up: loads libraries
+def iterations_in(budget_s: float, grid: Grid, config: FitConfig) -> int:
+    """Estimate how many iterations a fit does in some seconds, at least 1.
+
+    Two short fits through the whole schedule, with the final number of Gaussians, tell the time of
+    an iteration from that of the frames that join, which does not depend on the iterations.
+    """
+    few, many = REHEARSALS
+    few_s, many_s = (_rehearsal_seconds(grid, config, iterations) for iterations in REHEARSALS)
+    each_s = max(many_s - few_s, 0.1 * many_s) / (many - few)
+    return max(1, few + round((budget_s - few_s) / each_s))
+
+
+def _rehearsal_seconds(grid: Grid, config: FitConfig, iterations: int) -> float:
     start = time.monotonic()
+    fit = Fit(grid, replace(config, iterations=iterations, initial_gaussians=config.max_gaussians))
     while not fit.done:
         fit.step()
-    return (time.monotonic() - start) / (REHEARSAL - 1)
+    return time.monotonic() - start
 
 
 def scene_of(fit: Fit) -> Scene:
