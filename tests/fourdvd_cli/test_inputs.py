@@ -12,6 +12,7 @@ from recon.evaluation.consistent4d import PREFIX
 
 REPOSITORY = Path(__file__).parents[2]
 GRID, VIDEO = REPOSITORY / "examples" / "robot", REPOSITORY / "examples" / "robot.mp4"
+GENERATE = ["generate", VIDEO, "-o", GRID]
 SCRIPT = """
 import io, json, sys
 from contextlib import redirect_stderr
@@ -57,37 +58,11 @@ WRONG = {  # what the message says, and the arguments
     "without suffix": ["render", GRID, "-o", "v.mp4", "--transparent"],
     "the camera source": ["render", GRID, "-o", "v.mp4", "--over", VIDEO],
     "bogus": ["render", GRID, "-o", "v.mp4", "--camera", "bogus"],
-    "--coarse-only: expected a model with": [
-        "generate",
-        VIDEO,
-        "-o",
-        GRID,
-        "--model",
-        "sv4d2",
-        "--coarse-only",
-    ],
-    "--orbit-model: expected no": [
-        "generate",
-        VIDEO,
-        "-o",
-        GRID,
-        "--model",
-        "lift",
-        "--orbit-model",
-        "sv3d_p",
-    ],
-    "--azimuths: expected ascending": ["generate", VIDEO, "-o", GRID, "--azimuths", "20,10"],
-    "--stop: expected": ["generate", VIDEO, "-o", GRID, "--start", 5, "--stop", 3],
-    "--steps: expected no steps for lift": [
-        "generate",
-        VIDEO,
-        "-o",
-        GRID,
-        "--model",
-        "lift",
-        "--steps",
-        3,
-    ],
+    "--coarse-only: expected a model with": [*GENERATE, "--model", "sv4d2", "--coarse-only"],
+    "--orbit-model: expected no": [*GENERATE, "--model", "lift", "--orbit-model", "sv3d_p"],
+    "--azimuths: expected ascending": [*GENERATE, "--azimuths", "20,10"],
+    "--stop: expected": [*GENERATE, "--start", 5, "--stop", 3],
+    "--steps: expected no steps for lift": [*GENERATE, "--model", "lift", "--steps", 3],
     "--distance: expected 0.001 to": ["generate", "gone.mp4", "-o", GRID, "--distance", 0],
     "--source-fps: expected": ["run", VIDEO, "-o", GRID, "--source-fps", 0],
     "--steps": ["run", GRID, "-o", "r", "--steps", 3],

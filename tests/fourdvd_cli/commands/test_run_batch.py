@@ -137,12 +137,12 @@ def test_an_interruption_says_what_is_kept_and_how_to_resume(
 
 
 def test_a_worker_tells_what_it_does(here, grids, tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(run_batch, "report", told.append)
+    reported = []
+    monkeypatch.setattr(run_batch, "report", reported.append)
     settings = ChainSettings(("ply",), {"device": "cpu"})
     run_clip(ClipTask("first", grids[0], tmp_path / "out", settings))
-    assert {label for label, _ in told} == {"fitting", "exporting"}
-    assert all(step.steps is None or step.step <= step.steps for _, step in told)
+    assert {label for label, _ in reported} == {"fitting", "exporting"}
+    assert all(step.steps is None or step.step <= step.steps for _, step in reported)
 
 
 def test_a_second_batch_repeats_nothing_and_may_add_inputs(fourdvd, here, grids, tmp_path):

@@ -161,13 +161,13 @@ def driver(folder) -> Iterator[subprocess.Popen]:
 
 
 def test_what_a_task_reports_arrives_before_its_result():
-    told = []
-    pool = ProcessPool(2, on_report=lambda index, value: told.append((index, value)))
+    reported = []
+    pool = ProcessPool(2, on_report=lambda index, value: reported.append((index, value)))
     for result in pool.run(reports_twice, [5, 6, 7]):
-        mine = [value for index, value in told if index == result.index]
+        mine = [value for index, value in reported if index == result.index]
         assert mine == [("begun", 5 + result.index), ("half", 5 + result.index)]
         assert result.value == square(5 + result.index)
-    assert len(told) == 6
+    assert len(reported) == 6
 
 
 def test_a_report_outside_of_a_pool_is_dropped():
