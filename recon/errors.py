@@ -78,12 +78,20 @@ class OutputExistsError(OutputError):
     Args:
         path: the existing file or folder.
         hint: what to do; appended to the message.
+        state: what is there, as the rest of a sentence that begins with the path, such as "contains
+            an unfinished fit"; None: that it exists.
     """
 
-    def __init__(self, path: str | Path, hint: str = "choose another folder or pass --overwrite"):
+    def __init__(
+        self,
+        path: str | Path,
+        hint: str = "choose another folder or pass --overwrite",
+        *,
+        state: str | None = None,
+    ):
         self.path = Path(path)
-        state = "exists" if self.path.is_file() else "exists and is not empty"
-        super().__init__(f"{path} {state}; {hint}")
+        exists = "exists" if self.path.is_file() else "exists and is not empty"
+        super().__init__(f"{path} {state or exists}; {hint}")
 
 
 class WeightsError(FourdvdError):

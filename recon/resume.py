@@ -67,8 +67,8 @@ def check_same(
     if found:
         raise OutputExistsError(
             path,
-            f"it contains {what} with different settings or inputs ({found}); "
             "choose another folder, or pass --overwrite to start again",
+            state=f"contains {what} with different settings or inputs ({found})",
         )
 
 

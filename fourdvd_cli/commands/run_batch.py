@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fourdvd_cli import console
-from fourdvd_cli.commands.run_chain import RECORD, ChainSettings, check_run, run_chain
-from fourdvd_cli.commands.run_input import input_stamp
+from fourdvd_cli.commands.run_chain import ChainSettings, check_run, run_chain
+from fourdvd_cli.commands.run_input import RECORD, input_stamp
 from fourdvd_cli.commands.run_manifest import (
+    MANIFEST,
     ClipRow,
     ClipStatus,
     append_row,
@@ -32,6 +33,7 @@ from fourdvd_cli.commands.run_manifest import (
     read_rows,
 )
 from fourdvd_cli.errors import failure_of
+from fourdvd_cli.options import check_inputs
 from generation.clip.reading import is_clip
 from generation.curation.assets.files import unique_names
 from generation.curation.jobs import Resources, make_executor, report
@@ -39,11 +41,10 @@ from generation.pipeline import Pipeline
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
 from recon.devices import usable_cores
-from recon.errors import FourdvdError, InputError
+from recon.errors import FourdvdError, InputError, OutputError
 from recon.output import check_output, sole_writer
 from recon.progress import Progress
 
-MANIFEST = "manifest.jsonl"
 NOT_VALID = 3  # exit code of inputs that are not valid
 WAIT_SECONDS = 60.0  # for a worker that was lost, but still writes
 
@@ -152,7 +153,9 @@ class RunBatch:
 
         Raises:
             OutputExistsError: the folder of an input contains anything else.
-            OutputError: another batch writes to the folder.
+            OutputError: the folder is that of a run of a single input, or another batch writes to
+                it.
+            InputError: the folder cannot be used, and an input is missing as well.
             BackendError: the Ray cluster cannot be used.
             OSError: the manifest cannot be written.
         """
@@ -187,19 +190,27 @@ class RunBatch:
         self, tasks: Sequence[ClipTask], known: Mapping[str, ClipRow]
     ) -> dict[str, ClipRow]:
         """Return the rows of finished inputs; check that the folders of the others are free."""
-        begun = self.folder.is_dir() and any(self.folder.glob(f"*/{RECORD}"))
-        if not known and not begun:  # neither rows, nor runs whose rows a crash prevented
-            check_output(self.folder, self.overwrite)
-        if self.overwrite:
-            return {}
-        done = {}
-        for task in tasks:
-            row = known.get(task.name)
-            if row is not None and _is_done(row, task):
-                done[task.name] = row
-            else:
-                check_run(task.source, task.folder, task.settings, overwrite=False)
+        rows = ((task, known.get(task.name)) for task in tasks)
+        done = {task.name: row for task, row in rows if row is not None and _is_done(row, task)}
+        others = [task for task in tasks if task.name not in done]
+        try:
+            self._check_folders(others, is_new=not known)
+        except OutputError:
+            _check_begun_or_there(others)
+            raise
         return done
+
+    def _check_folders(self, tasks: Sequence[ClipTask], is_new: bool) -> None:
+        begun = self.folder.is_dir() and any(self.folder.glob(f"*/{RECORD}"))
+        if is_new and not begun:  # neither rows, nor runs whose rows a crash prevented
+            if (self.folder / RECORD).is_file():
+                raise OutputError(
+                    f"{self.folder} has the run of a single input; several inputs, or one with "
+                    "--workers, --threads or --ray, need another folder"
+                )
+            check_output(self.folder, self.overwrite)
+        for task in tasks if not self.overwrite else ():
+            check_run(task.source, task.folder, task.settings, overwrite=False)
 
     def _process(
         self, tasks: Sequence[ClipTask], on_progress: OnProgress
@@ -272,7 +283,7 @@ def run_clip(task: ClipTask) -> ClipRow:
         try:
             run = run_chain(
                 task.source, task.folder, task.settings, overwrite=task.overwrite, quiet=True,
-                open_networks=_open_networks, wait_s=WAIT_SECONDS,
+                open_networks=_open_networks, wait_s=WAIT_SECONDS, one_of_several=True,
             )  # fmt: skip
             row = replace(row, status=ClipStatus.FINISHED, steps=run.seconds)
         except Exception as error:
@@ -284,6 +295,13 @@ def run_clip(task: ClipTask) -> ClipRow:
             row = replace(row, status=status, reason=reason)
     seconds = round(time.monotonic() - began, 3)
     return replace(row, seconds=seconds, warnings=tuple(warnings))
+
+
+def _check_begun_or_there(tasks: Sequence[ClipTask]) -> None:
+    """Raise an error if an input is missing whose run has not begun."""
+    for task in tasks:
+        if not (task.folder / RECORD).is_file():
+            check_inputs(task.source)
 
 
 def _is_done(row: ClipRow, task: ClipTask) -> bool:

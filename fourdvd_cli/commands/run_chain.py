@@ -22,10 +22,12 @@ from fourdvd_cli import __version__, console, generating, interrupts
 from fourdvd_cli.commands.export import export_with_progress
 from fourdvd_cli.commands.reconstruct import reconstruct_with_progress
 from fourdvd_cli.commands.run_input import RECORD, input_digest, input_stamp
+from fourdvd_cli.commands.run_manifest import MANIFEST
+from fourdvd_cli.options import check_inputs
 from generation.pipeline import Pipeline
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
-from recon.errors import InputError, OutputExistsError
+from recon.errors import InputError, OutputError, OutputExistsError
 from recon.exporters import html
 from recon.exporters.options import ExportOptions
 from recon.grid import Splits, read_splits
@@ -120,6 +122,7 @@ def run_chain(
     quiet: bool = False,
     open_networks: OpenPipeline = open_once,
     wait_s: float = 0.0,
+    one_of_several: bool = False,
 ) -> Run:
     """Turn a video or a grid into a scene and exported files, or resume an earlier run.
 
@@ -131,6 +134,8 @@ def run_chain(
         quiet: show no progress.
         open_networks: opens the pipeline of the generation.
         wait_s: how long to wait for another process that writes to the folder in seconds.
+        one_of_several: whether `--overwrite` would start the runs of other inputs again, too, so
+            that messages do not advise it for this one.
 
     Returns:
         The record of the finished run.
@@ -138,12 +143,12 @@ def run_chain(
     Raises:
         OutputExistsError: the folder contains anything else, such as a run of the input before it
             was changed, and `overwrite` is False.
-        OutputError: another process writes to the folder.
+        OutputError: the folder has the runs of several inputs, or another process writes to it.
         FourdvdError: as in the library calls of the steps.
     """
     with sole_writer(folder, wait_s):
         run = _begin(source, folder, settings, overwrite)
-        _check_unchanged(run, source, folder)
+        _check_unchanged(run, source, folder, one_of_several)
         # The folder belongs to this run. The result of a step that is not recorded as finished is a
         # leftover of an older run, or was written just before this one was stopped: it is replaced.
         if "grid" not in run.stages:
@@ -175,7 +180,7 @@ def _make_grid(
     quiet: bool,
 ) -> None:
     if settings.generation is None:
-        _check_exists(source)
+        check_inputs(source)
         splits = read_splits(source, **settings.reading)
         _write(run, folder)  # not earlier: an invalid input leaves no folder
         _write_splits(splits, folder / "grid")
@@ -213,7 +218,7 @@ def check_run(source: Path, folder: Path, settings: ChainSettings, overwrite: bo
     """Check, before long work, that a run may begin or continue in a folder.
 
     Raises:
-        OutputExistsError, InputError: see `run_chain`.
+        OutputExistsError, OutputError, InputError: see `run_chain`.
     """
     _begin(source, folder, settings, overwrite)
 
@@ -227,18 +232,16 @@ def _begin(source: Path, folder: Path, settings: ChainSettings, overwrite: bool)
     if record.is_file() and not overwrite:
         found = _read(record)
         if replace(wanted, **{name: getattr(found, name) for name in PROGRESS}) != found:
-            _check_exists(source)
-            raise OutputExistsError(
-                folder,
-                f"it contains a run of {found.input}{_changed(found.asked, wanted.asked)}; "
-                "choose another folder, or pass --overwrite to start again",
-            )
+            check_inputs(source)
+            raise _other_run(folder, found, wanted)
         return found
+    if (folder / MANIFEST).is_file():
+        raise OutputError(f"{folder} has the results of several inputs; choose another folder")
     check_output(folder, overwrite)
     return wanted
 
 
-def _check_unchanged(run: Run, source: Path, folder: Path) -> None:
+def _check_unchanged(run: Run, source: Path, folder: Path, one_of_several: bool) -> None:
     """Record the content of the input; raise an error if an earlier command found another one.
 
     A grid that is gone is not missed, because the run has a copy of it.
@@ -248,17 +251,13 @@ def _check_unchanged(run: Run, source: Path, folder: Path) -> None:
         return
     digest = input_digest(source, folder)
     if digest is not None and run.input_sha256 not in (None, digest):
+        again = "delete this one" if one_of_several else "pass --overwrite"
         raise OutputExistsError(
             folder,
-            f"it contains a run of {run.input} before that was changed; choose another folder, or "
-            "delete this one or pass --overwrite to start again",
+            f"choose another folder, or {again} to start again",
+            state=f"contains a run of {run.input}, whose content has changed since then",
         )
     run.input_stamp, run.input_sha256 = stamp, digest
-
-
-def _check_exists(source: Path) -> None:
-    if not source.exists():
-        raise InputError.missing(source)
 
 
 @contextmanager
@@ -295,6 +294,18 @@ def _read(path: Path) -> Run:
             "--overwrite",
             path,
         ) from error
+
+
+def _other_run(folder: Path, found: Run, wanted: Run) -> OutputExistsError:
+    """Return the error for a folder that has another run."""
+    state = f"contains a run of {found.input}"
+    if found.input != wanted.input:  # whose results --overwrite would discard
+        return OutputExistsError(folder, "choose another folder", state=state)
+    return OutputExistsError(
+        folder,
+        "choose another folder, or pass --overwrite to start again",
+        state=state + _changed(found.asked, wanted.asked),
+    )
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 from generation.curation.json_lines import append_line, json_line, read_lines
 
+MANIFEST = "manifest.jsonl"  # in the folder of a batch
+
 
 class ClipStatus(StrEnum):
     """Result of a run; rejected holds until the input changes, failed may be temporary."""

@@ -183,8 +183,7 @@ class AssetBatch:
             check_output(folder)
         except OutputExistsError as error:
             raise OutputExistsError(
-                error.path,
-                "it has other settings or another asset; choose another folder or pass --overwrite",
+                error.path, state="has other settings or another asset"
             ) from error
 
     def _process(self, assets: Sequence[AnyAsset]) -> Generator[Row, None, None]:

@@ -233,6 +233,7 @@ def test_a_finished_input_that_was_replaced_fails_and_keeps_its_result(
     refused = fourdvd("run", *grids[1:], "-o", out, *OPTIONS)
     assert f"2/2 failed: {grids[2]}: " in refused.stderr
     assert str(out / "last") in refused.stderr
+    assert "--overwrite" not in refused.stderr  # which would start all inputs again
     assert files(out / "last" / "scene") == scene
 
 
@@ -300,6 +301,27 @@ def test_inputs_of_one_name_have_folders_of_their_own(fourdvd, here, grids, tmp_
     write_grid(make_tiny_grid(3, 2), twin)
     assert fourdvd("run", grids[0], twin, "-o", tmp_path / "out", *OPTIONS).exit_code == 0
     assert {row.input for row in rows(tmp_path / "out").values()} == {str(grids[0]), str(twin)}
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_runs_of_one_and_of_several_inputs_are_refused_in_a_folder_of_the_other(
+    fourdvd, here, grids, tmp_path, overwrite
+):
+    one, several, missing = tmp_path / "one", tmp_path / "several", tmp_path / "missing"
+    fourdvd("run", grids[0], "-o", one, *OPTIONS)
+    fourdvd("run", *grids[1:], "-o", several, *OPTIONS)
+    before = files(tmp_path)
+    for inputs, out, reason in (
+        ([grids[0], missing], one, f"{missing}: no such file"),
+        (grids, one, f"{one} has the run of a single input"),
+        (grids[:1], several, f"{several} has the results of several inputs"),
+    ):
+        refused = fourdvd("run", *inputs, "-o", out, *OPTIONS, *overwrite)
+        assert refused.exit_code == (3 if missing in inputs else 1)
+        assert reason in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        assert "--overwrite" not in refused.stderr
+    assert files(tmp_path) == before
 
 
 def test_a_folder_with_other_files_is_refused_and_kept(fourdvd, here, grids, tmp_path):
