@@ -17,15 +17,14 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 
-def chosen_model(model: Model, device: str, weights: Path | None) -> str:
-    """Return the name of a model in the libraries; say which one `auto` is and why."""
+def chosen_model(model: Model, device: str, weights: Path | None) -> tuple[str, str | None]:
+    """Return the name of a model in the libraries; of `auto`, also the line that says why."""
     if model.value != "auto":
-        return model.key
+        return model.key, None
     from generation.pipelines import choose_model
 
     chosen = choose_model(device, weights)
-    console.say(f"model {chosen.name}: {chosen.reason}")
-    return chosen.name
+    return chosen.name, f"model {chosen.name}: {chosen.reason}"
 
 
 def check_settings(model: Model, **options: Any) -> None:
@@ -48,13 +47,19 @@ def check_settings(model: Model, **options: Any) -> None:
 
 
 def prepare(
-    video: Path, settings: GenerateSettings, **clip_options: Any
+    video: Path, settings: GenerateSettings, why_model: str | None, **clip_options: Any
 ) -> tuple[SquareClip, Plan]:
-    """Load and crop a clip, plan the generation, and print the warnings about the clip."""
+    """Load and crop a clip, and plan the generation.
+
+    Prints the line of `chosen_model`, if there is one, and the warnings about the clip; both only
+    if the clip is valid.
+    """
     from generation import load_clip
     from generation.pipelines import prepare
 
     square, plan = prepare(load_clip(video, **clip_options), settings)
+    if why_model is not None:
+        console.say(why_model)
     for warning in square.warnings:
         console.warn(warning)
     return square, plan

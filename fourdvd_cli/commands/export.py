@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -179,20 +179,7 @@ def export(
     if json:
         console.print_json(manifest)
     elif verify:
-        console.print_table(
-            ("format", "size", "PSNR to the scene", "worst image", "images", "vertices off, max"),
-            [
-                (
-                    name,
-                    f"{v['bytes'] / 1e6:.2f} MB",
-                    f"{v['psnr']:.2f} dB",
-                    f"{v['worst_psnr']:.2f} dB",
-                    str(v["images"]),
-                    _vertex_errors(v),
-                )
-                for name, v in found.items()
-            ],
-        )
+        _print_verifications(found)
 
 
 def _warn_of_mesh(format: str, psnr: float) -> None:
@@ -204,10 +191,29 @@ def _warn_of_mesh(format: str, psnr: float) -> None:
         )
 
 
+def _print_verifications(found: Mapping[str, dict[str, Any]]) -> None:
+    """Print a table of verifications by format, with the errors of vertices if any has a mesh."""
+    header = ("format", "size", "PSNR to the scene", "worst image", "images")
+    rows = [
+        (
+            name,
+            f"{v['bytes'] / 1e6:.2f} MB",
+            f"{v['psnr']:.2f} dB",
+            f"{v['worst_psnr']:.2f} dB",
+            str(v["images"]),
+        )
+        for name, v in found.items()
+    ]
+    if any(v["mean_vertex_error"] is not None for v in found.values()):
+        header = (*header, "vertices off, max")
+        rows = [(*row, _vertex_errors(v)) for row, v in zip(rows, found.values(), strict=True)]
+    console.print_table(header, rows)
+
+
 def _vertex_errors(verification: dict[str, Any]) -> str:
     """Describe the errors of a mesh in percent of the object's size."""
     mean, largest = verification["mean_vertex_error"], verification["max_vertex_error"]
-    return "" if mean is None else f"{100 * mean:.3f} %, {100 * largest:.2f} %"
+    return "–" if mean is None else f"{100 * mean:.3f} %, {100 * largest:.2f} %"
 
 
 def export_with_progress(

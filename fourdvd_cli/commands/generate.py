@@ -245,13 +245,14 @@ def generate(
         from recon.devices import resolve_network_device
 
         on_device = resolve_network_device(device.value)
-        name = generating.chosen_model(model, on_device, weights)
+        name, why = generating.chosen_model(model, on_device, weights)
         with usage():
             settings = GenerateSettings(name, device=on_device, **options)
         check_folder(output, overwrite)
         clip, plan = generating.prepare(
             video,
             settings,
+            why,
             frames=frames,
             start=start,
             stop=stop,

@@ -141,10 +141,10 @@ def run(
     from generation.settings import GenerateSettings
     from recon.devices import resolve_device, resolve_network_device
 
-    generation = None
+    generation, why = None, None
     if has_clips:
         on_device = _on_workers(device, ray) or resolve_network_device(device.value)
-        name = generating.chosen_model(model, on_device, weights)
+        name, why = generating.chosen_model(model, on_device, weights)
         with usage():
             generation = GenerateSettings(name, device=on_device, **options)
     fit = {
@@ -159,7 +159,7 @@ def run(
     names = tuple(name.value for name in formats or (Format.html, Format.ply, Format.glb))
     folder = weights and weights.absolute()
     settings = ChainSettings(
-        names, fit, generation, folder, source_fps, recenter, up.value, skip_missing
+        names, fit, generation, folder, source_fps, recenter, up.value, skip_missing, why
     )
     if not is_batch:
         run_chain(sources[0], output, settings, overwrite=overwrite, quiet=quiet)

@@ -165,6 +165,8 @@ class RunBatch:
             rows = self._finished(tasks, known)
             waiting = [task for task in tasks if task.name not in rows]
             before = len(rows)
+            if self.settings.why_model and any(task.settings.generation for task in waiting):
+                console.say(self.settings.why_model)
             for number, row in enumerate(rows.values(), 1):
                 on_result(InputResult(row, number, len(tasks), from_before=True))
             with closing(self._process(waiting, on_progress)) as results:

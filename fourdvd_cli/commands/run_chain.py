@@ -53,6 +53,7 @@ class ChainSettings:
         recenter: whether the squares of a video follow the object, see `generation.load_clip`.
         up: see `recon.grid.read_grid`.
         skip_missing: see `recon.grid.read_grid`.
+        why_model: line that says why the model of the generation was chosen, if it was not named.
     """
 
     formats: tuple[str, ...]
@@ -63,6 +64,7 @@ class ChainSettings:
     recenter: bool = False
     up: str = "auto"
     skip_missing: bool = False
+    why_model: str | None = None
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -186,7 +188,9 @@ def _make_grid(
         _write_splits(splits, folder / "grid")
         return
     with interrupts.stop_request() as should_stop:
-        clip, _ = generating.prepare(source, settings.generation, **settings.reading)
+        clip, _ = generating.prepare(
+            source, settings.generation, settings.why_model, **settings.reading
+        )
         pipeline = open_networks(settings.generation, settings.weights_folder)
         _write(run, folder)  # not earlier: an invalid input or missing weights leave no folder
         generating.generate(

@@ -42,6 +42,7 @@ def test_verification_reports_the_psnr_against_the_scene(fourdvd, scene_folder, 
     assert "ply" in table
     assert "dB" in table
     assert "MB" in table
+    assert "vertices" not in table  # which only meshes have
 
 
 def test_a_mesh_that_differs_from_the_scene_is_warned_of_when_verified(
@@ -52,6 +53,10 @@ def test_a_mesh_that_differs_from_the_scene_is_warned_of_when_verified(
     psnr = json.loads(outcome.stdout)["formats"]["glb"]["verification"]["psnr"]
     assert psnr < 27
     assert f"warning: the mesh of glb has {psnr:.1f} dB" in outcome.stderr
+    options = ["--format", "ply", "--format", "glb", "--overwrite", *small[:-1]]
+    table = fourdvd("export", scene_folder, "-o", tmp_path / "out", *options).stdout
+    assert "vertices" in table
+    assert [line.split()[-1] for line in table.splitlines() if "ply" in line] == ["–"]
 
 
 def test_a_format_whose_package_is_missing_exits_with_5_and_the_command(

@@ -311,6 +311,12 @@ def test_auto_is_lift_without_a_gpu_and_says_so(fourdvd, clip_video, lift_weight
     (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("model ")]
     assert "lift" in line and "CUDA" in line
     assert json.loads((out / "generate.json").read_text())["model"] == "lift"
+    clip_video.write_bytes(b"damaged")
+    for place in (out, tmp_path / "new"):  # an existing output, then a damaged input
+        for command in ("generate", "run"):
+            refused = fourdvd(command, clip_video, "-o", place, "--device", "cpu")
+            assert refused.exit_code != 0
+            assert len(refused.stderr.splitlines()) == 1  # no word about the model
 
 
 def test_lift_generates_a_grid_of_any_number_of_frames(fourdvd, clip_video, lift_weights, tmp_path):

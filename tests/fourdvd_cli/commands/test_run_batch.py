@@ -206,6 +206,17 @@ def test_warnings_are_printed_with_the_name_of_their_input_and_counted(
     assert not [line for line in again if line.startswith("warning:")]
 
 
+def test_the_chosen_model_is_said_once_and_only_where_a_grid_is_generated(
+    fourdvd, here, grids, tmp_path
+):
+    arguments = ["run", *grids, "-o", tmp_path / "out", *OPTIONS[:-1]]
+    assert fourdvd(*arguments).stderr.splitlines()[0].startswith("model lift: ")
+    assert "model lift" not in fourdvd(*arguments).stderr
+    refused = fourdvd("run", *grids, "-o", tmp_path / "inputs", *OPTIONS[:-1])
+    assert refused.exit_code == 1
+    assert "model lift" not in refused.stderr
+
+
 def test_a_rejected_input_is_tried_again_once_it_has_changed(fourdvd, here, grids, tmp_path):
     out, missing = tmp_path / "out", tmp_path / "inputs" / "later"
     fourdvd("run", grids[1], missing, "-o", out, *OPTIONS)
