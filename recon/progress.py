@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -98,6 +99,50 @@ class Eta:
         if self._measured < EVIDENCE_SECONDS:
             return None
         return self.seconds_per_step * self.steps_left
+
+
+class Whole:
+    """Progress of a computation of several parts, as hundredths of the whole.
+
+    Wholes can be nested: the `on_step` of a part can be that of another one.
+
+    Args:
+        costs: expected duration of each part by name, in the order of the parts, in any unit.
+        on_step: called with the progress of the whole.
+    """
+
+    STEPS = 100
+
+    def __init__(self, costs: Mapping[str, float], on_step: OnStep):
+        ends = itertools.accumulate(costs.values())
+        self._ends = dict(zip(costs, ends, strict=True))
+        self._costs = costs
+        self._total = sum(costs.values())
+        self._on_step = on_step
+        self._eta = Eta(self._total)
+
+    def part(self, name: str) -> OnStep:
+        """Return the `on_step` of a part, for any number of steps; the whole never goes back."""
+        end, cost = self._ends[name], self._costs[name]
+
+        def report(step: Progress) -> None:
+            share = step.step / step.steps if step.steps else 0.0
+            self._report(step, end - cost * (1 - share))
+
+        return report
+
+    def finish(self, phase: str) -> None:
+        """Report that all parts are done."""
+        self._report(Progress(phase, 0, None), self._total)
+
+    def _report(self, step: Progress, done: float) -> None:
+        before = self._total - self._eta.steps_left
+        if done > before:
+            self._eta.tick(done - before)
+        done = max(done, before)
+        hundredths = int(self.STEPS * done / self._total)
+        left = self._eta.seconds_left
+        self._on_step(Progress(step.phase, hundredths, self.STEPS, left, step.metrics))
 
 
 def ignore_progress(progress: Progress) -> None:

@@ -18,10 +18,11 @@ from recon.exporters.manifest import MANIFEST, existing_manifest, file_entry
 from recon.exporters.options import ExportOptions
 from recon.exporters.packages import check_package
 from recon.output import check_output, json_text, output_file, output_folder
-from recon.progress import OnStep, Progress, ignore_progress
+from recon.progress import OnStep, Progress, Whole, ignore_progress
 from recon.scene import Scene
 
 Exporter = Callable[..., Iterator[tuple[str, bytes]]]
+MESH_COST = 16.0  # duration of the work on a mesh; that on files of Gaussians is 1
 
 
 def export(
@@ -53,7 +54,8 @@ def export(
         options: number of frames, axes, mesh and texture size; None: the defaults.
         verify: whether the files are read back, rendered and compared with the scene.
         on_step: called after every file, with the file's path in `folder` as the phase, and before
-            each part of the work on a mesh, with the steps of that part, and each verification.
+            each part of the work on a mesh and each image of a verification; its steps are
+            hundredths of the whole export.
         overwrite: whether an existing subfolder of a format is replaced.
 
     Returns:
@@ -81,18 +83,20 @@ def export(
     manifest = existing_manifest(folder)
     for name in found:
         check_output(folder / name, overwrite)
-    written = 0
+    whole = Whole(_costs(formats, verify), on_step)
     for name, exporter in found.items():
+        on_part = whole.part(name)
         with (  # the folder takes its place first, when its manifest is written already
             output_file(folder / MANIFEST, overwrite=True) as partial_manifest,
             output_folder(folder / name, overwrite) as partial,
         ):
             files = []
-            for file, data in exporter(scene, times, options, **_reporting(name, on_step)):
+            for file, data in exporter(scene, times, options, **_reporting(name, on_part)):
                 (partial / file).write_bytes(data)
                 files.append(file_entry(f"{name}/{file}", data))
-                written += 1
-                on_step(Progress(files[-1]["path"], written, None))
+                # A mesh has told its steps itself; of other formats, most have a file per frame.
+                steps = None if name in MESHES else 1 + max(len(times), len(files))
+                on_part(Progress(files[-1]["path"], len(files), steps))
             manifest["formats"][name] = {
                 "times": [float(time) for time in times],
                 "options": dataclasses.asdict(options) | {"axes": options.axes_of(name)},
@@ -104,17 +108,38 @@ def export(
         from recon.exporters.verification import verify_export  # loads every format's reader
 
         for name in found:
-            on_step(Progress(f"{name}: comparing with the scene", written, None))
-            result = verify_export(scene, folder, [name])[name]
+            on_part = _named(name, whole.part(_verification(name)))
+            result = verify_export(scene, folder, [name], on_part)[name]
             manifest["formats"][name]["verification"] = result._asdict()
+    if found:
+        whole.finish("done")
     return manifest
+
+
+def _costs(formats: Sequence[str], verify: bool) -> dict[str, float]:
+    """Return the relative durations of the parts of an export, as measured on a CPU."""
+    costs = {name: MESH_COST if name in MESHES else 1.0 for name in formats}
+    if verify:
+        for name in formats:
+            costs[_verification(name)] = costs[name] / 2
+    return costs
+
+
+def _verification(name: str) -> str:
+    """Return the name of the part that verifies a format."""
+    return f"verification of {name}"
 
 
 def _reporting(name: str, on_step: OnStep) -> dict[str, OnStep]:
     """Return the argument with which an exporter of meshes reports its progress."""
     if name not in MESHES:
         return {}
-    return {"on_step": lambda part: on_step(part._replace(phase=f"{name}: {part.phase}"))}
+    return {"on_step": _named(name, on_step)}
+
+
+def _named(name: str, on_step: OnStep) -> OnStep:
+    """Let the phases of a part begin with the name of its format."""
+    return lambda part: on_step(part._replace(phase=f"{name}: {part.phase}"))
 
 
 def find_exporter(name: str) -> Exporter:

@@ -33,7 +33,7 @@ from recon.mesh.animated_mesh import AnimatedMesh, moving_mesh, textured_mesh, v
 from recon.mesh.rig import Rig, RigErrors, rig_errors, rig_mesh
 from recon.mesh.surface import extract_surface, most_open_time
 from recon.mesh.texture import unwrap
-from recon.progress import OnStep, Progress, ignore_progress
+from recon.progress import OnStep, Progress, Whole, ignore_progress
 from recon.rendering import rendering_unit
 from recon.scene import Scene
 from recon.similarity import Similarity
@@ -76,7 +76,8 @@ def export_mesh(
         times: times in [0, 1], [T].
         options: options of the mesh.
         axes: see `rotation_to`.
-        on_step: called before each part of the work, with its name as the phase.
+        on_step: called before each part of the work, with its name as the phase; its steps are
+            hundredths of the whole.
 
     Returns:
         The mesh in those axes, its skeleton (None: the motion or the options ask for none), and
@@ -88,17 +89,18 @@ def export_mesh(
     R_file_world = rotation_to(axes, scene.R_world_source).numpy()
     T_normal_world = _rounded_normalization(scene.gaussians)
     scene = scene.mapped(T_normal_world)
-    rest_time = most_open_time(scene, options.resolution, on_step)
-    on_step(Progress("extracting the surface", 0, None))
+    whole = Whole({"pose": 4.0, "surface": 3.0, "mesh": 7.0, "skeleton": 2.0}, on_step)
+    rest_time = most_open_time(scene, options.resolution, whole.part("pose"))
+    whole.part("surface")(Progress("extracting the surface", 0, None))
     surface = extract_surface(scene, rest_time, options.faces, options.resolution)
     if options.color == "texture":
-        mesh = textured_mesh(scene, surface, times, options.texture_size, on_step)
+        mesh = textured_mesh(scene, surface, times, options.texture_size, whole.part("mesh"))
     else:
-        mesh = vertex_colored_mesh(scene, surface, times, on_step)
+        mesh = vertex_colored_mesh(scene, surface, times, whole.part("mesh"))
     rig = None
     if _is_rigged(scene, times, options):
         assert isinstance(scene.deformation, BoneDeformation)
-        on_step(Progress("building the skeleton", 0, None))
+        whole.part("skeleton")(Progress("building the skeleton", 0, None))
         rig = rig_mesh(scene.deformation, surface, mesh, times)
         _warn_of_errors(rig_errors(rig, mesh, scene, surface, times))
     back = T_normal_world.inverse()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from recon.errors import FourdvdError, InputError
+from recon.exporters import MESHES
 from recon.exporters.conventions import (
     exported_motion,
     frame_seconds,
@@ -46,12 +47,14 @@ from recon.mesh.skeleton import rigid_inverse
 from recon.mesh.surface import evenly_spaced
 from recon.mesh.texture import sample_texture
 from recon.metrics.image import psnr
+from recon.progress import OnStep, Progress, ignore_progress
 from recon.rasterizers.mesh import camera_points, rasterize_mesh
 from recon.rendering import render_gaussians
 from recon.scene import Scene
 
 PLY_PSNR_MIN = 45.0  # dB; PLY is lossless, so anything below is an error
 VIEWS, FRAMES = 4, 3  # numbers of compared cameras and times, evenly spaced
+MOTION_STEPS = 4  # duration of the comparison of motions in images
 SUPERSAMPLING = 2  # rasterized meshes have hard edges, Gaussians soft ones
 
 DECODERS: dict[str, Callable[[bytes], Gaussians]] = {
@@ -97,7 +100,10 @@ class Verification(NamedTuple):
 
 
 def verify_export(
-    scene: Scene, folder: str | Path, formats: Sequence[str] | None = None
+    scene: Scene,
+    folder: str | Path,
+    formats: Sequence[str] | None = None,
+    on_step: OnStep = ignore_progress,
 ) -> dict[str, Verification]:
     """Compare exported files with the scene.
 
@@ -105,6 +111,7 @@ def verify_export(
         scene: the exported scene.
         folder: export folder with `export.json`.
         formats: formats to verify; None: all in `export.json`.
+        on_step: called before each image of a format and each comparison of a motion.
 
     Returns:
         The result of each format.
@@ -122,7 +129,7 @@ def verify_export(
                 f"expected one of the exported formats {', '.join(manifest)}, found {name!r}",
                 folder,
             )
-        results[name] = _verify_format(scene, folder, name, manifest[name])
+        results[name] = _verify_format(scene, folder, name, manifest[name], on_step)
     if "ply" in results and results["ply"].worst_psnr < PLY_PSNR_MIN:
         raise VerificationError(
             f"{folder}: expected renderings of the PLY files with {PLY_PSNR_MIN:g} dB PSNR or more "
@@ -150,23 +157,29 @@ def render_mesh(
     return colors.reshape(camera.height, scale, camera.width, scale, 3).mean(axis=(1, 3))
 
 
-def _verify_format(scene: Scene, folder: Path, name: str, entry: dict[str, Any]) -> Verification:
+def _verify_format(
+    scene: Scene, folder: Path, name: str, entry: dict[str, Any], on_step: OnStep
+) -> Verification:
     files = [_checked_bytes(folder, file) for file in entry["files"]]
     cameras = [scene.cameras[index] for index in evenly_spaced(len(scene.cameras), VIEWS)]
     frames = evenly_spaced(len(entry["times"]), FRAMES)
+    psnrs, images = [], len(frames) * len(cameras)
+    steps = images + (MOTION_STEPS if name in MESHES else 0)
+    on_step(Progress("comparing with the scene", 0, steps))
     render = _renderer(scene, name, entry, files)
-    psnrs = []
     for frame in frames:
         with torch.no_grad():
             moved = scene.at(entry["times"][frame])
         for camera in cameras:
             expected = _render_gaussians(moved, camera, scene.background)
+            on_step(Progress("comparing with the scene", len(psnrs), steps))
             psnrs.append(psnr(render(frame, camera), expected))
     result = Verification(
         float(np.mean(psnrs)), float(np.min(psnrs)), len(psnrs), sum(len(data) for data in files)
     )
-    if name not in ("glb", "usd"):
+    if name not in MESHES:
         return result
+    on_step(Progress("comparing the motion of the mesh", images, steps))
     mean, largest = _vertex_errors(scene, name, files[-1], entry)
     return result._replace(mean_vertex_error=mean, max_vertex_error=largest)
 

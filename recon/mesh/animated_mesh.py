@@ -26,7 +26,7 @@ from recon.mesh.texture import (
     surface_colors,
     unwrap,
 )
-from recon.progress import OnStep, Progress, ignore_progress
+from recon.progress import OnStep, Progress, Whole, ignore_progress
 from recon.scene import Scene
 from recon.spherical_harmonics import fibonacci_sphere
 
@@ -77,14 +77,15 @@ def textured_mesh(
         surface: result of `extract_surface` for this scene.
         times: times in [0, 1], [T].
         size: S, width and height of the texture.
-        on_step: called before each part of the work.
+        on_step: called before each part of the work; its steps are hundredths of the whole.
     """
-    on_step(Progress("unwrapping the surface", 0, None))
+    whole = Whole({"unwrapping": 3.0, "views": 1.0, "texture": 5.0, "motion": 1.0}, on_step)
+    whole.part("unwrapping")(Progress("unwrapping the surface", 0, None))
     unwrapped = unwrap(surface.mesh, size)
-    views = _rendered_views(scene, surface, on_step)
-    on_step(Progress("baking the texture", 0, None))
+    views = _rendered_views(scene, surface, whole.part("views"))
+    whole.part("texture")(Progress("baking the texture", 0, None))
     texture = bake_texture(surface.mesh, unwrapped, views, size)
-    on_step(Progress("moving the mesh", 0, None))
+    whole.part("motion")(Progress("moving the mesh", 0, None))
     moving = moving_mesh(scene, surface, times, unwrapped)
     return moving._replace(uv=unwrapped.uv, texture=texture)
 
@@ -93,9 +94,9 @@ def vertex_colored_mesh(
     scene: Scene, surface: Surface, times: np.ndarray, on_step: OnStep = ignore_progress
 ) -> AnimatedMesh:
     """Animate the surface of a scene and color its vertices; arguments as in `textured_mesh`."""
-    mesh = surface.mesh
-    views = _rendered_views(scene, surface, on_step)
-    on_step(Progress("moving the mesh", 0, None))
+    mesh, whole = surface.mesh, Whole({"views": 1.0, "motion": 1.0}, on_step)
+    views = _rendered_views(scene, surface, whole.part("views"))
+    whole.part("motion")(Progress("moving the mesh", 0, None))
     colors = surface_colors(mesh.vertices, mesh.normals(), views)
     return moving_mesh(scene, surface, times)._replace(vertex_colors=colors)
 

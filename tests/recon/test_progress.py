@@ -3,7 +3,7 @@
 import pytest
 
 from recon import progress
-from recon.progress import Eta
+from recon.progress import Eta, Progress, Whole
 
 
 @pytest.fixture
@@ -86,3 +86,24 @@ def test_the_first_step_counts_until_there_is_a_second(clock):
     clock[0] += 6.0
     eta.tick()
     assert eta.seconds_left == pytest.approx(6.0)
+
+
+def test_parts_and_their_parts_are_steps_of_one_whole(clock):
+    shown: list[Progress] = []
+    whole = Whole({"reading": 1, "work": 3}, shown.append)
+    inner = Whole({"first": 1, "second": 2}, whole.part("work"))
+    for on_step, step in (
+        (whole.part("reading"), Progress("half", 1, 2)),
+        (inner.part("first"), Progress("unknown length", 5, None)),
+        (inner.part("second"), Progress("begun", 0, 4)),
+        (inner.part("second"), Progress("half", 2, 4)),
+    ):
+        clock[0] += 4.0
+        on_step(step)
+    whole.finish("done")
+    assert [(step.phase, step.step) for step in shown] == [
+        ("half", 12), ("unknown length", 25), ("begun", 49), ("half", 74), ("done", 100),
+    ]  # fmt: skip
+    assert {step.steps for step in shown} == {100}
+    assert shown[3].seconds_left == pytest.approx(4.9, rel=0.05)
+    assert shown[4].seconds_left == 0
