@@ -95,23 +95,39 @@ def show_error(message: str, hint: str | None = None) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object on stdout; what has no objects or lists inside is one line of it."""
+    """Print one JSON object on stdout, with a line for each row of a list of objects."""
     sys.stdout.write(_json_text(value, "") + "\n")
     sys.stdout.flush()  # a closed pipe raises here, inside the command
 
 
 def _json_text(value: Any, indent: str) -> str:
     """Format JSON for reading: an object of a list, such as the metrics of an image, on a line."""
-    items = list(value.values() if isinstance(value, dict) else value if _is_nested(value) else ())
+    items = _items(value)
     if not items or (indent and not any(map(_is_nested, items))):
         return json.dumps(value, ensure_ascii=False)
     inner = indent + " "
-    texts = [_json_text(item, inner) for item in items]
+    texts = [
+        json.dumps(item, ensure_ascii=False)
+        if isinstance(value, list) and _is_row(item)
+        else _json_text(item, inner)
+        for item in items
+    ]
     if isinstance(value, dict):
         names = (json.dumps(str(name), ensure_ascii=False) for name in value)
         texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
     first, last = "{}" if isinstance(value, dict) else "[]"
     return f",\n{inner}".join((first + "\n" + inner + texts[0], *texts[1:])) + f"\n{indent}{last}"
+
+
+def _is_row(value: Any) -> bool:
+    """Return whether an object fits a line: what it has inside has no lists or objects inside."""
+    return isinstance(value, dict) and not any(
+        _is_nested(inner) for item in value.values() for inner in _items(item)
+    )
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value.values() if isinstance(value, dict) else value if _is_nested(value) else ())
 
 
 def _is_nested(value: Any) -> bool:

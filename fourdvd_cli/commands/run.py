@@ -14,6 +14,7 @@ from fourdvd_cli.options import (
     Device,
     DeviceOption,
     Format,
+    JsonOption,
     LowMemoryOption,
     Model,
     ModelOption,
@@ -102,6 +103,7 @@ def run(
         ),
     ] = None,
     ray: RayOption = None,
+    json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -137,7 +139,7 @@ def run(
             "--weights": weights is not None,
         }
         refuse_unused(of_videos, "it is for videos, and INPUT is a grid")
-    from fourdvd_cli.commands.run_chain import ChainSettings, run_chain
+    from fourdvd_cli.commands.run_chain import ChainSettings, run_chain, run_json
     from generation.settings import GenerateSettings
     from recon.devices import resolve_device, resolve_network_device
 
@@ -162,7 +164,9 @@ def run(
         names, fit, generation, folder, source_fps, recenter, up.value, skip_missing, why
     )
     if not is_batch:
-        run_chain(sources[0], output, settings, overwrite=overwrite, quiet=quiet)
+        done = run_chain(sources[0], output, settings, overwrite=overwrite, quiet=quiet)
+        if json:
+            console.print_json(run_json(done, output))
         return
     from fourdvd_cli.commands.run_batch import MANIFEST, RunBatch
     from recon.errors import Interrupted
@@ -180,6 +184,8 @@ def run(
         total, warned = sum(result.warnings.values()), len(result.warnings)
         console.say(f"warnings: {total} about {warned} of the inputs, see {output / MANIFEST}")
     result.require_finished()
+    if json:
+        console.print_json(result.to_json())
 
 
 def _show_result(shown: console.Parts, result: InputResult) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fourdvd_cli import console
-from fourdvd_cli.commands.run_chain import ChainSettings, check_run, run_chain
+from fourdvd_cli.commands.run_chain import ChainSettings, check_run, run_chain, scene_metrics
 from fourdvd_cli.commands.run_input import RECORD, input_stamp
 from fourdvd_cli.commands.run_manifest import (
     MANIFEST,
@@ -54,10 +54,12 @@ class BatchResult:
     """Result of a batch.
 
     Attributes:
+        folder: folder of the batch.
         rows: manifest row of each input, in the order of the inputs.
         from_before: number of inputs that an earlier batch had finished or rejected.
     """
 
+    folder: Path
     rows: Sequence[ClipRow]
     from_before: int
 
@@ -77,6 +79,15 @@ class BatchResult:
         """Rows of the inputs that were rejected or failed."""
         return [row for row in self.rows if row.status is not ClipStatus.FINISHED]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return counts and rows as JSON; rows have the metrics of their scene, too."""
+        return {
+            "folder": str(self.folder),
+            **{str(status): count for status, count in self.counts.items()},
+            "from_before": self.from_before,
+            "inputs": [_row_json(row, self.folder / row.name) for row in self.rows],
+        }
+
     def require_finished(self) -> None:
         """Raise an error if no input was finished.
 
@@ -88,6 +99,18 @@ class BatchResult:
             return
         message = f"no input was finished: {console.counted(self.counts)}"
         raise FourdvdError(message) if self.counts[ClipStatus.FAILED] else InputError(message)
+
+
+def _row_json(row: ClipRow, folder: Path) -> dict[str, Any]:
+    """Return a row without what serves to notice changes, and with the metrics of its scene."""
+    bookkeeping = ("settings", "input_stamp")
+    facts = {name: value for name, value in asdict(row).items() if name not in bookkeeping}
+    if row.status is not ClipStatus.FINISHED:
+        return facts
+    scene = scene_metrics(folder)
+    split = "test" if "test" in scene else "train"
+    means = {name: scene[split][name] for name in ("psnr", "ssim", "iou")}
+    return facts | {"gaussians": scene["gaussians"], "split": split, **means}
 
 
 class InputResult(NamedTuple):
@@ -175,7 +198,7 @@ class RunBatch:
                     append_row(self.folder / MANIFEST, row)
                     rows[row.name] = row
                     on_result(InputResult(row, len(rows), len(tasks), result.warnings))
-        return BatchResult([rows[task.name] for task in tasks], before)
+        return BatchResult(self.folder, [rows[task.name] for task in tasks], before)
 
     def _tasks(self, sources: Sequence[Path]) -> list[ClipTask]:
         names = unique_names(list(dict.fromkeys(source.resolve() for source in sources)))

@@ -173,6 +173,38 @@ def run_chain(
     return run
 
 
+def run_json(run: Run, folder: Path) -> dict[str, Any]:
+    """Return what `fourdvd run --json` prints of a finished run.
+
+    Args:
+        run: record of the run.
+        folder: folder of its results.
+
+    Returns:
+        Input, folder and durations; under the name of each step the object that the command of that
+        step prints with `--json`, or None: no grid was generated.
+    """
+    grid = folder / "grid" / "generate.json"
+    return {
+        "input": run.input,
+        "folder": str(folder),
+        "seconds": round(sum(run.seconds.values()), 3),
+        "steps": run.seconds,
+        "grid": _read_json(grid) if grid.is_file() else None,
+        "scene": scene_metrics(folder),
+        "export": _read_json(folder / "export" / "export.json"),
+    }
+
+
+def scene_metrics(folder: Path) -> dict[str, Any]:
+    """Return the metrics of the scene of a finished run, without those of each image."""
+    return _read_json(folder / "scene" / "scene.json")["metrics"]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _make_grid(
     run: Run,
     source: Path,

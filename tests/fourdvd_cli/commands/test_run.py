@@ -34,6 +34,20 @@ def test_a_grid_becomes_grid_scene_export_and_record(fourdvd, tiny_grid_folder, 
     assert record(out)["formats"] == ["ply", "splat"]
 
 
+def test_json_has_what_the_commands_of_the_steps_print(fourdvd, tiny_grid_folder, tmp_path):
+    out = tmp_path / "out"
+    printed = fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS, "--json").stdout
+    found = json.loads(printed)
+    assert (found["input"], found["folder"]) == (str(tiny_grid_folder), str(out))
+    assert found["steps"] == record(out)["seconds"]
+    assert found["seconds"] == pytest.approx(sum(found["steps"].values()))
+    assert found["grid"] is None  # none was generated
+    assert found["scene"] == load_scene(out / "scene").metrics
+    assert found["export"] == json.loads((out / "export" / "export.json").read_text())
+    again = fourdvd("run", tiny_grid_folder, "-o", out, *SPLATS, "--json")
+    assert again.stdout == printed
+
+
 def test_held_out_views_are_copied_and_evaluated(fourdvd, tiny_grid_folder, tmp_path):
     (tiny_grid_folder / "transforms_test.json").write_bytes(
         (tiny_grid_folder / "transforms.json").read_bytes()

@@ -1,6 +1,7 @@
 """`run` with several inputs: each has a result and a row, whatever becomes of the others."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -88,6 +89,24 @@ def test_an_input_that_is_damaged_is_recorded_and_the_others_go_on(fourdvd, here
     assert found["last"].seconds >= sum(found["last"].steps.values()) > 0
     assert {path.name for path in out.iterdir()} == {"first", "last", MANIFEST}
     assert len(list((out / "last" / "export" / "ply").glob("*.ply"))) == 2
+
+
+def test_json_has_counts_and_a_line_for_each_input(fourdvd, here, grids, tmp_path):
+    out = tmp_path / "out"
+    printed = fourdvd("run", *grids, "-o", out, *OPTIONS, "--json").stdout
+    found = json.loads(printed)
+    assert {key: found[key] for key in ("finished", "rejected", "failed", "from_before")} == {
+        "finished": 2, "rejected": 1, "failed": 0, "from_before": 0,
+    }  # fmt: skip
+    rows = [json.loads(line.rstrip(",")) for line in printed.splitlines() if '"name"' in line]
+    assert found["inputs"] == rows
+    assert [row["input"] for row in rows] == [str(path) for path in grids]
+    assert rows[1]["reason"]
+    assert "psnr" not in rows[1]
+    scene = json.loads((out / "last" / "scene" / "metrics.json").read_text())
+    assert (rows[2]["split"], rows[2]["psnr"]) == ("train", scene["train"]["psnr"])
+    again = json.loads(fourdvd("run", *grids, "-o", out, *OPTIONS, "--json").stdout)
+    assert again == found | {"from_before": 3}
 
 
 def test_each_result_is_a_line_as_soon_as_it_is_known(
