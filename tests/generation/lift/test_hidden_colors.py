@@ -1,11 +1,18 @@
 """Details that vanish from hidden surfaces, and areas that stay."""
 
 import numpy as np
-from scipy.ndimage import median_filter
+import pytest
+from scipy.ndimage import binary_fill_holes, median_filter
 
-from generation.lift.hidden_colors import REACH_PX, STRIDE, without_details
+from generation.lift.hidden_colors import (
+    REACH_PX,
+    without_details,
+    without_enclosed,
+    without_small_details,
+)
 
 SIZE = 64
+EIGHT = np.ones((3, 3), np.bool_)  # neighbors of a pixel on a path
 YELLOW, BLACK, BLUE = np.array([(220, 190, 40), (10, 10, 10), (20, 40, 200)], np.uint8)
 
 
@@ -14,15 +21,29 @@ def disc(row, column, radius):
     return (y - row) ** 2 + (x - column) ** 2 < radius**2
 
 
-def test_eyes_vanish():
+def random_color():
+    return np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("radius", [2, 4, 9])
+@pytest.mark.parametrize("patch", [BLACK, BLUE, np.array([255, 255, 255], np.uint8)])
+def test_eyes_of_any_size_and_color_vanish(radius, patch):
     mask = disc(32, 32, 28)
     color = np.where(mask[..., None], YELLOW, np.uint8(0))
-    eyes = disc(25, 22, 4) | disc(25, 42, 4)
-    found = without_details(np.where(eyes[..., None], BLACK, color), mask)
+    eyes = disc(25, 22, radius) | disc(25, 42, radius)
+    found = without_details(np.where(eyes[..., None], patch, color), mask)
     np.testing.assert_array_equal(found, color)
 
 
-def test_large_areas_keep_their_border():
+def test_a_face_on_a_screen_vanishes_with_it():
+    mask = disc(32, 32, 28)
+    color = np.where(mask[..., None], YELLOW, np.uint8(0))
+    screen, eyes = disc(32, 32, 15), disc(30, 26, 3) | disc(30, 38, 3)
+    face = np.where(eyes[..., None], BLUE, np.where(screen[..., None], BLACK, color))
+    np.testing.assert_array_equal(without_details(face, mask), color)
+
+
+def test_what_reaches_the_outline_stays():
     mask = np.ones((SIZE, SIZE), np.bool_)
     color = np.empty((SIZE, SIZE, 3), np.uint8)
     color[:, :32], color[:, 32:] = YELLOW, BLUE
@@ -35,16 +56,34 @@ def test_colors_beside_the_object_have_no_part_in_it():
     np.testing.assert_array_equal(without_details(color, mask), color)
 
 
-def test_inside_it_is_the_median_filter_of_a_sparse_square():
-    color = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-    found = without_details(color, np.ones((SIZE, SIZE), np.bool_))
-    sparse = np.zeros((2 * REACH_PX + 1,) * 2, np.bool_)
-    sparse[::STRIDE, ::STRIDE] = True
-    expected = np.stack([median_filter(color[..., c], footprint=sparse) for c in range(3)], -1)
+def test_dark_patches_are_the_holes_of_every_level():
+    """What encloses is at least as bright: agreement with the holes of thresholded images."""
+    mask = disc(30, 33, 25)
+    color = random_color() // 32 * 32
+    color[..., 1:] = color[..., :1]
+    dark_filled = np.zeros((SIZE, SIZE), np.uint8)
+    for level in np.unique(color):
+        bright = mask & (color[..., 0] >= level)
+        solid = binary_fill_holes(bright, EIGHT) & mask
+        dark_filled[solid] = level
+    expected = np.full((SIZE, SIZE), 255, np.uint8)
+    for level in np.unique(dark_filled)[::-1]:
+        dark = mask & (dark_filled <= level)
+        expected[binary_fill_holes(dark, EIGHT) & mask] = level
+    found = without_enclosed(color, mask)
+    np.testing.assert_array_equal(found[mask, 0], expected[mask])
+    assert (found[mask] != color[mask]).any()
+    np.testing.assert_array_equal(found[~mask], color[~mask])
+
+
+def test_small_details_go_by_a_median_filter():
+    color = random_color()
+    found = without_small_details(color, np.ones((SIZE, SIZE), np.bool_))
+    expected = median_filter(color, (2 * REACH_PX + 1, 2 * REACH_PX + 1, 1))
     inner = np.s_[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX]
     np.testing.assert_array_equal(found[inner], expected[inner])
 
 
 def test_an_empty_mask_changes_nothing():
-    color = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    color = random_color()
     np.testing.assert_array_equal(without_details(color, np.zeros((SIZE, SIZE), np.bool_)), color)
