@@ -57,17 +57,24 @@ def scale_advice(
     """
     if size is None or not is_misaligned(size):
         return
-    advice = f"--scale {scale / size:.3g} makes the sizes agree"
+    fitting = scale / size
     if not cameras:
-        advice += ", and --align also the places and the yaw"
-    else:
-        own, true = _distance_and_fov(cameras), _distance_and_fov(true_cameras)
-        if not np.allclose(own, true, rtol=SAME_SETUP):
-            advice += (
-                f"; the scene was fitted to cameras of distance {own[0]:.3g} and field of view "
-                f"{own[1]:.3g}°, those of the truth have {true[0]:.3g} and {true[1]:.3g}°: if its "
-                f"grid is generated, generate it with --distance {true[0]:.3g} --fov {true[1]:.3g}"
-            )
+        yield (
+            f"--scale {fitting:.3g} makes the sizes agree, and --align also the places and the yaw"
+        )
+        return
+    own, true = _distance_and_fov(cameras), _distance_and_fov(true_cameras)
+    exact = true[0] / own[0]  # if it explains the difference, which is measured roughly
+    explains = abs(np.log(exact / fitting)) < 0.9 * abs(np.log(size))
+    if explains and np.isclose(own[1], true[1], rtol=SAME_SETUP):
+        fitting = exact
+    advice = f"--scale {fitting:.3g} makes the sizes agree"
+    if not np.allclose(own, true, rtol=SAME_SETUP):
+        advice += (
+            f"; the scene was fitted to cameras of distance {own[0]:.3g} and field of view "
+            f"{own[1]:.3g}°, those of the truth have {true[0]:.3g} and {true[1]:.3g}°: if its "
+            f"grid is generated, generate it with --distance {true[0]:.3g} --fov {true[1]:.3g}"
+        )
     yield advice
 
 

@@ -86,7 +86,7 @@ def test_an_object_of_another_size_is_said_with_the_scale_that_fits(scene, grid,
     advice = found.warnings[-1]
     assert "distance 2 and" in advice and "--distance 3.2 --fov 33.8" in advice
     stated = float(advice.split("--scale ")[1].split()[0])
-    assert stated == pytest.approx(1.6, rel=0.2)
+    assert stated == 1.6  # the ratio of the distances, not of the blurred silhouettes
     again = evaluate(tmp_path / "scene", tmp_path, "cpu", scale=1.6)
     assert again.worst_psnr > 45 and again.warnings == ()
     assert again.relative_size == pytest.approx(1, abs=0.01)
