@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fourdvd_cli.options import option_of
 from recon import errors
 
 EXIT_CODES = {
@@ -87,4 +88,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, errors.InputError) and error.argument is not None and error.path is None:
+        return f"{option_of(error.argument)}: {str(error).removeprefix(f'{error.argument}: ')}"
     return str(error) or type(error).__name__

@@ -131,7 +131,7 @@ class LiftStage:
                 f"{'none' if encoder is None else 'both'}"
             )
         if encoder is not None and not config.network.encoder:
-            raise InputError("expected no --encoder, as the configured network has none")
+            raise InputError("the configured network has none", argument="encoder")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.module = build_network(config.network)

@@ -104,9 +104,9 @@ def train_stage(
     )
 
 
-def _needed(folder: Path | None, option: str) -> Path:
+def _needed(folder: Path | None, argument: str) -> Path:
     if folder is None:
-        raise InputError(f"expected {option}, which this stage needs, found none; pass {option}")
+        raise InputError("expected a path, because this stage needs it", argument=argument)
     return folder
 
 
@@ -115,21 +115,21 @@ def _vae(config: AutoencoderConfig, inputs: StageInputs, seed: int) -> Stage[Any
 
 
 def _reference_views(config: ReferenceViewsConfig, inputs: StageInputs, seed: int) -> Stage[Any]:
-    return ReferenceViewsStage(config, _needed(inputs.vae, "--vae"), seed, inputs.start)
+    return ReferenceViewsStage(config, _needed(inputs.vae, "vae"), seed, inputs.start)
 
 
 def _base(config: BaseConfig, inputs: StageInputs, seed: int) -> Stage[Any]:
     config = config if inputs.size is None else replace(config, size=inputs.size)
-    return BaseStage(config, _needed(inputs.vae, "--vae"), seed, inputs.start)
+    return BaseStage(config, _needed(inputs.vae, "vae"), seed, inputs.start)
 
 
 def _coarse(config: CoarseConfig, inputs: StageInputs, seed: int) -> Stage[Any]:
-    base = _needed(inputs.base, "--base")
+    base = _needed(inputs.base, "base")
     return CoarseStage(config, inputs.vae, base, seed, inputs.reference_views)
 
 
 def _fine(config: FineConfig, inputs: StageInputs, seed: int) -> Stage[Any]:
-    base = _needed(inputs.base, "--base")
+    base = _needed(inputs.base, "base")
     return FineStage(
         config,
         inputs.vae,

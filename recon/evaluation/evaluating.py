@@ -350,7 +350,8 @@ def _resized(grid: Grid, truth: Grid, resize: str | None) -> tuple[Grid, tuple[s
     if resize is None:
         raise GridError(
             f"expected images of {sizes[0]} pixels like the ground truth, found {sizes[1]}; "
-            "resize one of the grids, or name a filter with --resize"
+            "name a filter, or resize one of the grids",
+            argument="resize",
         )
     if resize not in FILTERS:
         raise InputError(f"expected a filter among {', '.join(FILTERS)}, found {resize!r}")

@@ -70,6 +70,14 @@ def test_brackets_in_a_message_are_printed_unchanged(fourdvd, monkeypatch):
     assert "expected [N, 3], found [red]x[/red]" in fourdvd("doctor").stderr
 
 
+def test_an_argument_of_a_library_is_named_as_its_option(fourdvd, monkeypatch):
+    error = errors.InputError("expected none", argument="fov_deg")
+    assert str(error) == "fov_deg: expected none"
+    failing(monkeypatch, error)
+    outcome = fourdvd("doctor")
+    assert (outcome.exit_code, outcome.stderr) == (3, "error: --fov: expected none\n")
+
+
 def test_every_error_that_exits_is_in_the_table_of_exit_codes():
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     failures = [failure_of(kind("x")) for kind in kinds if issubclass(kind, errors.FourdvdError)]

@@ -121,7 +121,7 @@ def test_the_image_encoder_needs_weights_from_one_place(trained, encoder, tmp_pa
         LiftStage(TINY)
     with pytest.raises(InputError, match="found both"):
         LiftStage(TINY, 0, encoder, trained)
-    with pytest.raises(InputError, match="--encoder"):
+    with pytest.raises(InputError, match="encoder: the configured network has none"):
         LiftStage(PLAIN, 0, encoder)
     for content in (b"", b"no pickle", encoder.read_bytes()[:-100]):
         (tmp_path / "wrong.pth").write_bytes(content)

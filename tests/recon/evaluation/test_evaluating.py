@@ -234,7 +234,7 @@ def test_images_of_another_size_are_resized_where_a_filter_is_named(tiny_grid):
     double = dataclasses.replace(tiny_grid, images=large, cameras=cameras)
     found = evaluate_grid(double, tiny_grid, resize="box")
     assert found.worst_psnr > 45 and "48×48" in found.notes[0] and "box" in found.notes[0]
-    with pytest.raises(GridError, match="--resize"):
+    with pytest.raises(GridError, match="resize: expected images"):
         evaluate_grid(double, tiny_grid)
     with pytest.raises(InputError, match="nearest"):
         evaluate_grid(double, tiny_grid, resize="nearest")
