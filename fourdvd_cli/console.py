@@ -232,6 +232,11 @@ class Parts:
         self._running: dict[str, TaskID] = {}
         self._whole = None if bar is None else bar.add_task(label, total=None, note="")
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is anything to see."""
+        return self._bar is not None
+
     def count(self, done: int, total: int, note: str = "") -> None:
         """Show how many parts are done."""
         if self._bar is not None and self._whole is not None:

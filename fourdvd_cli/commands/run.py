@@ -174,7 +174,8 @@ def run(
     batch = RunBatch(output, settings, workers, threads, ray, overwrite)
     with console.parts("inputs", quiet) as shown:
         try:
-            result = batch.run(sources, partial(_show_result, shown), shown.show)
+            on_progress = shown.show if shown.is_shown else None
+            result = batch.run(sources, partial(_show_result, shown), on_progress)
         except KeyboardInterrupt as error:
             raise Interrupted(
                 f"stopped; finished inputs and steps, and the last states of fits, are in {output}"

@@ -36,7 +36,7 @@ from fourdvd_cli.errors import failure_of
 from fourdvd_cli.options import check_inputs
 from generation.clip.reading import is_clip
 from generation.curation.assets.files import unique_names
-from generation.curation.jobs import Resources, make_executor, report
+from generation.curation.jobs import Resources, ignore_report, make_executor, report
 from generation.pipeline import Pipeline
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
@@ -165,14 +165,14 @@ class RunBatch:
         self,
         sources: Sequence[Path],
         on_result: OnResult = _ignore,
-        on_progress: OnProgress = _ignore,
+        on_progress: OnProgress | None = None,
     ) -> BatchResult:
         """Run the inputs that are not finished yet.
 
         Args:
             sources: videos, GIFs, images, folders of frames, or grids.
             on_result: called with the result of each input, first with those of earlier batches.
-            on_progress: called while inputs run on this machine.
+            on_progress: called while inputs run; None: what they do is not reported.
 
         Raises:
             OutputExistsError: the folder of an input contains anything else.
@@ -238,7 +238,7 @@ class RunBatch:
             check_run(task.source, task.folder, task.settings, overwrite=False)
 
     def _process(
-        self, tasks: Sequence[ClipTask], on_progress: OnProgress
+        self, tasks: Sequence[ClipTask], on_progress: OnProgress | None
     ) -> Generator[ClipRow, None, None]:
         if not tasks:
             return
@@ -246,7 +246,9 @@ class RunBatch:
             self.ray,
             self._pool_size(len(tasks)),
             Resources(self.threads or 1, self._gpus),
-            lambda index, shown: on_progress(tasks[index].name, *shown),
+            ignore_report
+            if on_progress is None
+            else lambda index, shown: on_progress(tasks[index].name, *shown),
         )
         with closing(executor.run(run_clip, tasks)) as results:
             for completed in results:

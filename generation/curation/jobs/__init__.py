@@ -11,7 +11,7 @@ from generation.curation.jobs.executor import (
     report,
 )
 
-__all__ = ["Completed", "Executor", "Resources", "make_executor", "report"]
+__all__ = ["Completed", "Executor", "Resources", "ignore_report", "make_executor", "report"]
 
 
 def make_executor(
@@ -24,13 +24,12 @@ def make_executor(
             processes on this machine.
         workers: number of processes of the pool; a Ray cluster uses all of its machines.
         resources: resources of one task; only Ray uses them.
-        on_report: called with the index of a task and what it reports while it runs, see `report`;
-            only a process pool delivers reports.
+        on_report: called with the index of a task and what it reports while it runs, see `report`.
     """
     if ray is not None:
         from generation.curation.jobs.ray_cluster import RayCluster
 
-        return RayCluster(ray, resources)
+        return RayCluster(ray, resources, on_report=on_report)
     from generation.curation.jobs.process_pool import ProcessPool
 
     return ProcessPool(workers, on_report=on_report)

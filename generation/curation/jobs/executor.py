@@ -140,7 +140,8 @@ _send_report: Callable[[Any], None] | None = None  # of the task that this worke
 def report(value: Any) -> None:
     """Send a picklable value from inside a task, such as its progress, to the executor's caller.
 
-    Only a process pool delivers it; elsewhere it is dropped.
+    A process pool delivers all values, a Ray cluster the latest one of each task a few times a
+    second; outside of executors they are dropped.
     """
     if _send_report is not None:
         _send_report(value)

@@ -16,8 +16,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from generation.curation.jobs.executor import (
@@ -25,10 +25,12 @@ from generation.curation.jobs.executor import (
     Backlog,
     Completed,
     Job,
+    OnReport,
     Resources,
     Task,
     Value,
     completed,
+    ignore_report,
     perform,
 )
 from recon.errors import BackendError
@@ -36,6 +38,7 @@ from recon.errors import BackendError
 LOCAL = "local"
 IN_FLIGHT_PER_SLOT = 2
 REFRESH_SECONDS = 5.0
+REPORT_SECONDS = 0.5  # between two deliveries of reports
 MAX_WAIT_SECONDS = 600.0  # time for a cluster to start machines on demand
 PROBE_SECONDS = 10.0
 
@@ -55,10 +58,19 @@ class RayCluster:
             (needs `ray[client]`). An existing connection of this process is used and left open.
         resources: resources of one task.
         attempts: number of attempts, each ended by the loss of its worker, before a task fails.
+        on_report: called with the latest of what a task reports while it runs, see
+            `executor.report`.
     """
 
-    def __init__(self, address: str, resources: Resources, attempts: int = ATTEMPTS):
+    def __init__(
+        self,
+        address: str,
+        resources: Resources,
+        attempts: int = ATTEMPTS,
+        on_report: OnReport = ignore_report,
+    ):
         assert attempts >= 1
+        self._on_report = on_report
         self._address = address
         self._resources = resources
         self._attempts = attempts
@@ -76,18 +88,23 @@ class RayCluster:
         backlog = Backlog(function, tasks, self._attempts)
         running: dict[Any, Job] = {}
         with _connection(ray, self._address):
+            silent = self._on_report is ignore_report
+            reports = None if silent else _Reports(ray, self._on_report)
             try:
-                yield from self._results(ray, backlog, running)
+                yield from self._results(ray, backlog, running, reports)
             finally:
                 for reference in running:
                     ray.cancel(reference, force=True)
+                if reports is not None:
+                    reports.close()
 
     def _results(
-        self, ray: Any, backlog: Backlog, running: dict[Any, Job]
+        self, ray: Any, backlog: Backlog, running: dict[Any, Job], reports: _Reports | None
     ) -> Generator[Completed[Any], None, None]:
         last_fit = time.monotonic()
         max_wait = 0.0 if self._address == LOCAL else MAX_WAIT_SECONDS
-        remote = ray.remote(perform).options(**_options(self._resources))
+        remote = ray.remote(_perform).options(**_options(self._resources))
+        timeout = REFRESH_SECONDS if reports is None else REPORT_SECONDS
         while True:
             slots = slot_count(ray.nodes(), self._resources)
             if slots:
@@ -96,14 +113,77 @@ class RayCluster:
                 raise _no_machine(self._resources)
             limit = IN_FLIGHT_PER_SLOT * max(1, slots)  # a waiting task makes a cluster scale up
             while len(running) < limit and (job := backlog.take()) is not None:
-                running[remote.remote(job.payload)] = job
+                latest = None if reports is None else reports.actor
+                running[remote.remote(job.payload, job.index, latest)] = job
             if not running:
                 return
-            ready, _ = ray.wait(list(running), timeout=REFRESH_SECONDS)
+            ready, _ = ray.wait(list(running), timeout=timeout)
+            if reports is not None:  # before the results, which end the tasks
+                reports.deliver({job.index for job in running.values()})
             for reference in ready:
                 result = _result(ray, reference, running.pop(reference), backlog)
                 if result is not None:
                     yield result
+
+
+def _perform(payload: bytes, index: int, latest: Any) -> bytes:
+    """Perform a task whose reports go to the actor `latest`; None to drop them."""
+    if latest is None:
+        return perform(payload)
+
+    def send(value: Any) -> None:
+        with suppress(Exception):  # of any kind: a lost actor must not end the task
+            latest.put.remote(index, value)
+
+    return perform(payload, send)
+
+
+class _Latest:
+    """Actor that keeps the latest report of each task until it is taken."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, Any] = {}
+
+    def put(self, index: int, value: Any) -> None:
+        self._values[index] = value
+
+    def take(self) -> dict[int, Any]:
+        values, self._values = self._values, {}
+        return values
+
+
+class _Reports:
+    """Delivery of reports: an actor, which no task waits for and whose loss ends none.
+
+    Args:
+        ray: the module.
+        on_report: called with the index of a task and its latest report.
+    """
+
+    def __init__(self, ray: Any, on_report: OnReport):
+        self._ray, self._on_report = ray, on_report
+        self._start()
+
+    def _start(self) -> None:
+        self.actor = self._ray.remote(num_cpus=0)(_Latest).remote()
+        self._taken = self.actor.take.remote()
+
+    def deliver(self, running: Collection[int]) -> None:
+        """Deliver what has arrived from tasks that still run; never wait for it."""
+        if not self._ray.wait([self._taken], timeout=0)[0]:
+            return
+        try:
+            values = self._ray.get(self._taken)
+        except self._ray.exceptions.RayError:  # its machine was lost
+            self._start()
+            return
+        self._taken = self.actor.take.remote()
+        for index, value in values.items():
+            if index in running:
+                self._on_report(index, value)
+
+    def close(self) -> None:
+        self._ray.kill(self.actor)
 
 
 def import_ray() -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from generation.curation.jobs import Resources
+from generation.curation.jobs import Resources, report
 from generation.curation.jobs.ray_cluster import _QUIET, RayCluster
 from recon.errors import BackendError
 
@@ -52,6 +52,14 @@ def dies_at_two(task: int) -> int:
     if task == 2:
         os._exit(1)
     return task * task
+
+
+def reports_until_it_is_heard(folder: Path, task: int) -> int:
+    deadline = time.monotonic() + 60
+    while not lines(folder, "heard")[str(task)] and time.monotonic() < deadline:
+        report(("fitting", task))
+        time.sleep(0.1)
+    return task
 
 
 def raises_at_two(task: int) -> int:
@@ -98,6 +106,19 @@ def test_a_task_that_raises_or_dies_does_not_affect_other_tasks(cluster):
     died = {each.index: each for each in executor.run(dies_at_two, range(5))}
     assert [died[i].value for i in range(5)] == [0, 1, None, 9, 16]
     assert "lost its worker 2 times" in (died[2].failure or "")
+
+
+def test_reports_of_running_tasks_are_delivered(cluster, tmp_path):
+    heard: dict[int, object] = {}
+
+    def hear(index: int, value: object) -> None:
+        heard[index] = value
+        append(tmp_path, "heard", str(index))
+
+    executor = RayCluster(cluster.address, ONE_CPU, on_report=hear)
+    function = partial(reports_until_it_is_heard, tmp_path)
+    assert {each.value for each in executor.run(function, range(3))} == {0, 1, 2}
+    assert heard == {index: ("fitting", index) for index in range(3)}
 
 
 def test_closing_kills_the_child_processes_of_tasks(cluster, tmp_path):
