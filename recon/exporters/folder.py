@@ -94,7 +94,7 @@ def export(
             for file, data in exporter(scene, times, options, **_reporting(name, on_part)):
                 (partial / file).write_bytes(data)
                 files.append(file_entry(f"{name}/{file}", data))
-                # A mesh has told its steps itself; of other formats, most have a file per frame.
+                # An exporter of meshes reports steps itself; most others write a file per frame.
                 steps = None if name in MESHES else 1 + max(len(times), len(files))
                 on_part(Progress(files[-1]["path"], len(files), steps))
             manifest["formats"][name] = {
