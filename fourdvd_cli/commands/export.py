@@ -237,11 +237,11 @@ def export_with_progress(
     from recon.scene import load_scene
 
     scene = load_scene(scene_folder, resolve_device(device))
-    with console.steps("exporting", quiet) as on_step:
+    names = ", ".join(formats)
+    with console.steps(f"exporting {names}", quiet) as on_step:
         manifest = export(
             scene, output, formats, options, verify=verify, on_step=on_step, overwrite=overwrite
         )
     count = sum(len(manifest["formats"][name]["files"]) for name in formats)
-    names = ", ".join(formats)
     console.say(f"wrote {count} {'file' if count == 1 else 'files'} to {output} ({names})")
     return manifest

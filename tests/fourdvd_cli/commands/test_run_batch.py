@@ -155,12 +155,12 @@ def test_an_interruption_says_what_is_kept_and_how_to_resume(
     assert rows(out)["first"].status is ClipStatus.FINISHED
 
 
-def test_a_worker_tells_what_it_does(here, grids, tmp_path, monkeypatch):
+def test_a_worker_reports_what_it_does(here, grids, tmp_path, monkeypatch):
     reported = []
     monkeypatch.setattr(run_batch, "report", reported.append)
     settings = ChainSettings(("ply",), {"device": "cpu"})
     run_clip(ClipTask("first", grids[0], tmp_path / "out", settings))
-    assert {label for label, _ in reported} == {"fitting", "exporting"}
+    assert {label for label, _ in reported} == {"fitting", "exporting ply"}
     assert all(step.steps is None or step.step <= step.steps for _, step in reported)
 
 
