@@ -12,6 +12,7 @@ import os
 import sys
 import types
 from dataclasses import asdict
+from importlib import import_module
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -73,6 +74,7 @@ def is_here() -> bool:
 def published_unet(config: SV4DConfig, weights: dict[str, Tensor]) -> nn.Module:
     """Build the published UNet of the first SV4D with our weights, which have the same names."""
     sys.path.insert(0, os.environ[VARIABLE])
+    import_module("transformers.models.auto.processing_auto")  # asks for torchvision's version
     sys.meta_path.append(StandIns())
     from sgm.modules.diffusionmodules.video_model import (  # type: ignore[import-not-found]
         SpatialUNetModelWithTime,
