@@ -234,8 +234,9 @@ class RunBatch:
                     "--workers, --threads or --ray, need another folder"
                 )
             check_output(self.folder, self.overwrite)
-        for task in tasks if not self.overwrite else ():
-            check_run(task.source, task.folder, task.settings, overwrite=False)
+        if not self.overwrite:
+            for task in tasks:
+                check_run(task.source, task.folder, task.settings, overwrite=False)
 
     def _process(
         self, tasks: Sequence[ClipTask], on_progress: OnProgress | None

@@ -14,6 +14,8 @@ from recon.grid.cameras import common_focus
 from recon.metrics.image import SILHOUETTE
 
 SAME_SIZE = 1.15  # factor by which silhouettes of objects that are only inaccurate may differ
+ROUGH_SIZE = 1.25  # factor by which silhouettes of small, blurred objects mistake a scale
+UNEXPLAINED = 2 / 3  # share of a difference of sizes that its cause may leave, in logarithms
 SAME_SETUP = 0.01  # relative difference of distances and fields of view
 
 
@@ -64,8 +66,9 @@ def scale_advice(
         )
         return
     own, true = _distance_and_fov(cameras), _distance_and_fov(true_cameras)
-    exact = true[0] / own[0]  # if it explains the difference, which is measured roughly
-    explains = abs(np.log(exact / fitting)) < 0.9 * abs(np.log(size))
+    exact = true[0] / own[0]
+    rest = abs(np.log(exact / fitting))
+    explains = rest < min(np.log(ROUGH_SIZE), UNEXPLAINED * abs(np.log(size)))
     if explains and np.isclose(own[1], true[1], rtol=SAME_SETUP):
         fitting = exact
     advice = f"--scale {fitting:.3g} makes the sizes agree"

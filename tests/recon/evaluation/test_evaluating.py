@@ -11,6 +11,7 @@ import torch
 from recon.deformation.interface import StaticDeformation
 from recon.errors import GridError, InputError, SceneError
 from recon.evaluation import evaluate, evaluate_grid, evaluate_scene
+from recon.evaluation.object_size import scale_advice
 from recon.film.camera_file import read_camera_file
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, grid_from_views, orbit_camera
@@ -75,6 +76,16 @@ def test_a_scene_is_compared_with_files_in_the_world_of_its_source(scene, grid, 
     assert evaluate(tmp_path / "scene", tmp_path, "cpu").worst_psnr > 45
     found = read_camera_file(path, 20, 24, to_world).cameras[0]
     np.testing.assert_allclose(found.T_world_camera, grid.cameras[0].T_world_camera, atol=1e-9)
+
+
+@pytest.mark.parametrize(("distance", "scale"), [(3.2, "1.6"), (2.2, "1.62"), (2.0, "1.62")])
+def test_the_distances_give_the_scale_only_if_they_explain_it(distance, scale):
+    own, true = (
+        [orbit_camera(90.0 * k, 0.0, each, 33.8, 8, 8) for k in range(4)]
+        for each in (2.0, distance)
+    )
+    (advice,) = scale_advice(1 / 1.62, 1.0, own, true)
+    assert advice.startswith(f"--scale {scale} ")
 
 
 def test_an_object_of_another_size_is_said_with_the_scale_that_fits(scene, grid, tmp_path):
