@@ -385,7 +385,7 @@ QualityOption = Annotated[
     typer.Option(
         "--quality",
         metavar="NAME",
-        help=f"{one_of(Quality)}: standard takes about 1.5 minutes on two CPU cores for 21 frames "
+        help=f"{one_of(Quality)}: standard takes about a minute on two CPU cores for 21 frames "
         "of 256 x 256 pixels, longer for more; draft has a third of its iterations, high 2.4 times "
         "as many and twice the Gaussians.",
         rich_help_panel=FIT,

@@ -139,7 +139,7 @@ def fit_config(
     """Return the preset of a quality.
 
     Args:
-        quality: "draft", "standard" or "high": standard takes about 1.5 minutes on two CPU cores
+        quality: "draft", "standard" or "high": standard takes about a minute on two CPU cores
             for 21 frames at 256², longer for more; draft has a third of its iterations, high 2.4
             times as many and twice the Gaussians.
         motion: motion model, a key of `recon.deformation.motion_models`; None: `DEFAULT_MOTION`.

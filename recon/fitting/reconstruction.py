@@ -64,7 +64,7 @@ def fit(
     Args:
         grid: a grid, or a path that `recon.grid.read_grid` reads; the held-out views in its folder
             are evaluated as well.
-        quality: "draft", "standard" or "high": standard takes about 1.5 minutes on two CPU cores
+        quality: "draft", "standard" or "high": standard takes about a minute on two CPU cores
             for 21 frames at 256², longer for more; draft has a third of its iterations, high 2.4
             times as many and twice the Gaussians.
         motion: motion model: "bones" (the default, None), "hexplane", "keyframes" or "static".

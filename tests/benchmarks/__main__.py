@@ -12,7 +12,7 @@ from tests.benchmarks import fit, fit_step, rasterizer, unet
 EXAMPLE_SECONDS = "45"
 
 THE_REST = """
-Not measured here, because it takes longer (about 1.5 minutes for each fit):
+Not measured here, because it takes longer (about a minute for each fit):
   python -m tests.benchmarks.fit examples/robot
   python -m tests.benchmarks.fit GRID ... --motion bones --densification relocation grow-and-prune
   python -m tests.benchmarks.fit_step GRID --size 128 256 576

@@ -29,10 +29,10 @@ from tests.benchmarks.fitting_curve import Curve, measure
 
 DENSIFICATIONS = {"relocation": Relocation(), "grow-and-prune": GrowAndPrune()}
 SECONDS = {
-    "draft": 60.0,
-    "standard": 300.0,
-    "high": 900.0,
-}  # intended, on two cores
+    "draft": 15.0,
+    "standard": 60.0,
+    "high": 180.0,
+}  # that a fit takes, about, on two cores
 COLUMNS = 5  # evaluations in the table; the last one is the end
 EVALUATIONS = 10  # over the intended duration; a multiple of the columns
 MISSING = "–"

@@ -1,6 +1,6 @@
 """How every benchmark measures and reports: the machine, times taken in turns, tables in the docs.
 
-Importing this module notes the load of the machine before the benchmark adds its own.
+Importing this module notes how busy the machine is before the benchmark adds its own work.
 `publish` replaces what stands in `docs/benchmarks.md` between
 
     <!-- bench:NAME -->
@@ -17,6 +17,7 @@ import re
 import statistics
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ from recon.rasterizers import cpu
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 CORES = os.cpu_count() or 1
-LOAD_BEFORE = os.getloadavg()[0]  # mean number of running threads in the last minute
-BUSY_SHARE = 0.3  # of the cores; a machine with more load than this is not quiet
+BUSY_SHARE = 0.1  # of the cores; a machine on which other programs use more is not quiet
+LOOKED_S = 1.0  # how long the machine is watched before a benchmark
 
 Sample = TypeVar("Sample")
 
@@ -52,9 +53,29 @@ def describe_machine(device: str = "cpu") -> str:
         f"Python {platform.python_version()}, torch {torch.__version__}, fourdvd {__version__}",
     ]
     line = " · ".join(parts)
-    if LOAD_BEFORE > BUSY_SHARE * CORES:
-        line += f" · **other programs were running (load {LOAD_BEFORE:.1f}): times are too long**"
+    if BUSY_BEFORE > BUSY_SHARE * CORES:
+        busy = f"{BUSY_BEFORE:.1f} of {CORES} cores"
+        line += f" · **other programs were running (on {busy}): times are too long**"
     return line
+
+
+def busy_cores(seconds: float) -> float:
+    """Return how many cores were busy on average, watched for some seconds."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return os.getloadavg()[0]
+
+    def idle() -> float:
+        """Seconds that all cores together have been idle or have waited for a disk."""
+        columns = stat.read_text(encoding="utf-8").split("\n", 1)[0].split()
+        return (int(columns[4]) + int(columns[5])) / os.sysconf("SC_CLK_TCK")
+
+    before, began = idle(), time.monotonic()
+    time.sleep(seconds)
+    return max(0.0, CORES - (idle() - before) / (time.monotonic() - began))
+
+
+BUSY_BEFORE = busy_cores(LOOKED_S)
 
 
 def _processor() -> str:
