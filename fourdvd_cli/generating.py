@@ -27,6 +27,22 @@ def chosen_model(model: Model, device: str, weights: Path | None) -> tuple[str, 
     return chosen.name, f"model {chosen.name}: {chosen.reason}"
 
 
+def weights_identity(
+    settings: GenerateSettings, weights: Path | None
+) -> dict[str, int | str] | None:
+    """Identify the weights of a model, see `pipelines.weights_identity`; None without them.
+
+    Results that were made with weights that are gone are kept, and the generation of others says
+    what is missing.
+    """
+    from generation.pipelines import weights_identity
+    from recon.errors import WeightsError
+
+    with contextlib.suppress(WeightsError):
+        return weights_identity(settings, weights)
+    return None
+
+
 def check_settings(model: Model, **options: Any) -> None:
     """Check the options of a generation before the slow imports that its settings need.
 

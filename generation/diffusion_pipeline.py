@@ -39,12 +39,11 @@ from generation.networks import Networks, working_dtype
 from generation.pipeline import MadeGrid, Pipeline, UsedFile
 from generation.presets import SamplingPlan, make_plan, presets
 from generation.settings import GenerateSettings
-from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
-from generation.weights.files import WeightsFile, load_branch, load_lora
+from generation.weights.catalogue import BRANCH_FILE, CASCADE_KINDS, LORA_FILE
+from generation.weights.files import WeightsFile, describe, load_branch, load_lora
 from generation.weights.model_weights import (
     ModelWeights,
     find_architecture,
-    open_cascade_files,
     open_models,
 )
 from generation.weights.store import find_cascade_file, find_model
@@ -190,7 +189,7 @@ class DiffusionPipeline(Pipeline[SamplingPlan]):
     ) -> SampledGrid:
         """Run the networks: the orbit model, then each stage."""
         frames = torch.from_numpy(composite(clip.images)).permute(0, 3, 1, 2)
-        _ = self._cascade  # raises before the first step if it was trained on another base
+        self._check_base()  # before the first step
         job = Job(plan, frames.float() / 127.5 - 1, checkpoint, on_step, should_stop)
         size, references = job.video.shape[-1], None
         if plan.orbit_model is not None:
@@ -255,18 +254,24 @@ class DiffusionPipeline(Pipeline[SamplingPlan]):
 
     @cached_property
     def _cascade(self) -> dict[str, WeightsFile]:
-        """LoRA and branch; opening them checks the sha256 of the base they were trained on."""
-        if not self.cascade:
-            return {}
-        base = self.weights[presets[self.settings.model].model]
-        return open_cascade_files(self.cascade, base.sha256)
+        """LoRA and branch, of which only the headers are read."""
+        return {name: describe(path, CASCADE_KINDS[name]) for name, path in self.cascade.items()}
+
+    def _check_base(self) -> None:
+        """Check that LoRA and branch were trained on the base; takes as long as reading it.
+
+        Raises:
+            WeightsError: they were trained on another one.
+        """
+        for file in self._cascade.values():
+            file.check_requires(base=self.weights[presets[self.settings.model].model].sha256)
 
     def used_files(self) -> list[tuple[str, UsedFile]]:
         """See `Pipeline.used_files`."""
         opened = (*self.weights.items(), *self._cascade.items())
         return [(name, UsedFile(each.path, each.sha256)) for name, each in opened]
 
-    def weights_identity(self) -> dict[str, Any]:
+    def weights_identity(self) -> dict[str, dict[str, int | str]]:
         """See `Pipeline.weights_identity`."""
         return {
             "weights": {name: each.identity for name, each in self.weights.items()},

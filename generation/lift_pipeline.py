@@ -205,7 +205,7 @@ class LiftPipeline(Pipeline[Plan]):
         """See `Pipeline.used_files`."""
         return [("lift", UsedFile(self.weights.path, self.weights.sha256))]
 
-    def weights_identity(self) -> dict[str, Any]:
+    def weights_identity(self) -> dict[str, dict[str, int | str]]:
         """See `Pipeline.weights_identity`."""
         return {"weights": {"lift": self.weights.sha256}}
 

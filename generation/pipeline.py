@@ -268,8 +268,12 @@ class Pipeline(ABC, Generic[P]):
         """Return all weights files by name; published ones take as long as reading them."""
 
     @abstractmethod
-    def weights_identity(self) -> Mapping[str, Any]:
-        """Return what a checkpoint must match to belong to these weights; JSON objects by name."""
+    def weights_identity(self) -> Mapping[str, Mapping[str, int | str]]:
+        """Return what a result must match to belong to these weights, in a second.
+
+        Returns:
+            Groups of weights by name; of each the size of a published file, or else the sha256.
+        """
 
     def _identity(self, clip: SquareClip, settings: GenerateSettings) -> dict[str, Any]:
         """Return the values that the checkpoints of an unfinished generation must match."""

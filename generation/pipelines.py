@@ -110,6 +110,25 @@ def open_pipeline(
     return pipelines[settings.model].open(settings, weights_folder, keep_networks)
 
 
+def weights_identity(
+    settings: GenerateSettings, weights_folder: Path | None = None
+) -> dict[str, int | str]:
+    """Identify the weights that a model would use, in a second, without loading them.
+
+    Args:
+        settings: the options; their device must be resolved, not "auto".
+        weights_folder: folder to search for weights first.
+
+    Returns:
+        The size in bytes of a published file, and the sha256 of others, by model or file name.
+
+    Raises:
+        WeightsError: weights are missing, damaged or belong to another model.
+    """
+    identity = open_pipeline(settings, weights_folder, keep_networks=False).weights_identity()
+    return {name: each for group in identity.values() for name, each in group.items()}
+
+
 def prepare(clip: Clip | SquareClip, settings: GenerateSettings) -> tuple[SquareClip, Plan]:
     """Cut a clip to the size of a model's grid, and resolve the options for it.
 

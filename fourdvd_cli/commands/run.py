@@ -160,8 +160,9 @@ def run(
         fit["device"] = _on_workers(device, ray) or resolve_device(device.value)
     names = tuple(name.value for name in formats or (Format.html, Format.ply, Format.glb))
     folder = weights and weights.absolute()
+    identity = None if generation is None else generating.weights_identity(generation, folder)
     settings = ChainSettings(
-        names, fit, generation, folder, source_fps, recenter, up.value, skip_missing, why
+        names, fit, generation, folder, source_fps, recenter, up.value, skip_missing, why, identity
     )
     if not is_batch:
         done = run_chain(sources[0], output, settings, overwrite=overwrite, quiet=quiet)

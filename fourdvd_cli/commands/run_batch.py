@@ -209,7 +209,9 @@ class RunBatch:
         ]  # fmt: skip
 
     def _for_input(self, source: Path) -> ChainSettings:
-        return self.settings if is_clip(source) else replace(self.settings, generation=None)
+        if is_clip(source):
+            return self.settings
+        return replace(self.settings, generation=None, weights=None)
 
     def _finished(
         self, tasks: Sequence[ClipTask], known: Mapping[str, ClipRow]
@@ -293,12 +295,12 @@ class ClipTask:
 
     @property
     def settings_json(self) -> dict[str, Any]:
-        """The settings that determine the result."""
+        """The settings that determine the result, and the identity of the weights."""
         settings = self.settings
         generation = None if settings.generation is None else asdict(settings.generation)
         return {
             "formats": settings.formats, "fit": settings.fit, "generation": generation,
-            **settings.reading,
+            "weights": settings.weights, **settings.reading,
         }  # fmt: skip
 
 

@@ -54,6 +54,7 @@ class ChainSettings:
         up: see `recon.grid.read_grid`.
         skip_missing: see `recon.grid.read_grid`.
         why_model: line that says why the model of the generation was chosen, if it was not named.
+        weights: identity of the weights, see `pipelines.weights_identity`; None: unknown.
     """
 
     formats: tuple[str, ...]
@@ -65,6 +66,7 @@ class ChainSettings:
     up: str = "auto"
     skip_missing: bool = False
     why_model: str | None = None
+    weights: Mapping[str, int | str] | None = None
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -97,6 +99,8 @@ class Run:
         seconds: duration of each finished step, without interrupted attempts.
         input_stamp: see `run_input.input_stamp`.
         input_sha256: see `run_input.input_digest`; None in older records.
+        weights: identity of the weights, see `pipelines.weights_identity`; None in older records,
+            or if the input is a grid.
     """
 
     input: str
@@ -108,11 +112,17 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     input_stamp: str | None = None
     input_sha256: str | None = None
+    weights: Mapping[str, int | str] | None = None
 
     @property
     def asked(self) -> dict[str, Any]:
         """All settings by name."""
         return self.settings | (self.generation or {}) | self.reading
+
+    @property
+    def asked_weights(self) -> dict[str, str]:
+        """The weights, beginnings of sha256 or sizes, by "weights of NAME"."""
+        return {f"weights of {name}": str(each)[:12] for name, each in (self.weights or {}).items()}
 
 
 def run_chain(
@@ -263,13 +273,19 @@ def _begin(source: Path, folder: Path, settings: ChainSettings, overwrite: bool)
     """Return the run to resume, or a new one that is not written yet."""
     generation = settings.generation
     chosen = None if generation is None else {"model": generation.model, "steps": generation.steps}
-    wanted = Run(str(source.resolve()), settings.fit, chosen, settings.reading)
+    wanted = Run(
+        str(source.resolve()), settings.fit, chosen, settings.reading, weights=settings.weights
+    )
     record = folder / RECORD
     if record.is_file() and not overwrite:
         found = _read(record)
-        if replace(wanted, **{name: getattr(found, name) for name in PROGRESS}) != found:
+        unknown = ("weights",) if None in (found.weights, wanted.weights) else ()
+        kept = {name: getattr(found, name) for name in (*PROGRESS, *unknown)}
+        if replace(wanted, **kept) != found:
             check_inputs(source)
             raise _other_run(folder, found, wanted)
+        if "grid" not in found.stages:  # it is going to be made with these
+            found.weights = found.weights or wanted.weights
         return found
     if (folder / MANIFEST).is_file():
         raise OutputError(f"{folder} has the results of several inputs; choose another folder")
@@ -320,7 +336,7 @@ def _read(path: Path) -> Run:
         names = ("input", "settings", "formats", "stages")
         later = {  # not in the first records
             "generation": None, "reading": {}, "seconds": {},
-            "input_stamp": None, "input_sha256": None,
+            "input_stamp": None, "input_sha256": None, "weights": None,
         }  # fmt: skip
         optional = {name: values.get(name, absent) for name, absent in later.items()}
         return Run(**optional, **{name: values[name] for name in names})
@@ -340,7 +356,11 @@ def _other_run(folder: Path, found: Run, wanted: Run) -> OutputExistsError:
     return OutputExistsError(
         folder,
         "choose another folder, or pass --overwrite to start again",
-        state=state + _changed(found.asked, wanted.asked),
+        state=state
+        + (
+            _changed(found.asked, wanted.asked)
+            or _changed(found.asked_weights, wanted.asked_weights)
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from generation.curation.json_lines import append_line, json_line, read_lines
 
 MANIFEST = "manifest.jsonl"  # in the folder of a batch
+WEIGHTS = "weights"  # key of a row's settings
 
 
 class ClipStatus(StrEnum):
@@ -63,11 +64,15 @@ def is_final(row: ClipRow, source: Path, stamp: str | None, settings: Mapping[st
         row: row of an earlier command.
         source: absolute path of the input.
         stamp: its `run_input.input_stamp`.
-        settings: JSON object of the settings.
+        settings: JSON object of the settings; the "weights" in it are only compared if both know
+            them, as rows of older manifests do not.
     """
     if row.status is ClipStatus.FAILED or row.input != str(source) or row.input_stamp != stamp:
         return False
-    return row.settings == json.loads(json.dumps(settings))  # as written: tuples become lists
+    found, wanted = dict(row.settings), json.loads(json.dumps(settings))  # tuples become lists
+    if None in (found.get(WEIGHTS), wanted.get(WEIGHTS)):
+        found[WEIGHTS] = wanted[WEIGHTS] = None
+    return found == wanted
 
 
 def read_rows(path: Path) -> dict[str, ClipRow]:

@@ -1,13 +1,16 @@
 """The table of all models, and which of them "auto" is."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from generation.pipelines import choose_model, pipelines
-from generation.settings import MODELS
+from generation.pipelines import choose_model, pipelines, weights_identity
+from generation.settings import MODELS, GenerateSettings
 from generation.weights import store
+from generation.weights.catalogue import CASCADE_KINDS, VAE_FILE
 from tests.generation.lift.tiny_lift import write_lift
+from tests.generation.tiny_trained import write_autoencoder, write_trained_cascade
 
 FILES = {
     "sv4d2": ["sv4d2.safetensors"],
@@ -55,6 +58,17 @@ def test_on_a_cpu_lift_is_chosen_whatever_is_there(tmp_path):
     found = choose_model("cpu", folder_with(tmp_path, "4dvd", "sv4d2"))
     assert found.name == "lift"
     assert "no CUDA device" in found.reason
+
+
+def test_the_identity_of_weights_tells_every_file_but_not_its_place(tmp_path):
+    folder, copy = write_trained_cascade(tmp_path / "cascade"), tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    settings = GenerateSettings("mini")
+    found = weights_identity(settings, folder)
+    assert set(found) == {"mini_sv3d", "mini", *CASCADE_KINDS}
+    assert weights_identity(settings, copy) == found
+    write_autoencoder(copy / VAE_FILE, seed=9)
+    assert weights_identity(settings, copy) != found
 
 
 def test_the_default_pipeline_is_the_chosen_one(tmp_path):

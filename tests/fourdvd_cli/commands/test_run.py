@@ -14,7 +14,7 @@ from recon.errors import Interrupted
 from recon.grid import read_grid, write_grid
 from recon.media import read_png, write_png
 from recon.scene import load_scene
-from tests.generation.lift.tiny_lift import write_lift
+from tests.generation.lift.tiny_lift import CONFIG, write_lift
 
 pytestmark = pytest.mark.usefixtures("short_fits")
 SPLATS = ["--format", "ply", "--format", "splat", "--quiet"]
@@ -157,12 +157,17 @@ def test_a_video_becomes_grid_scene_and_export(
         assert fourdvd("run", clip_video, "-o", out, *options, *other).exit_code == 1
 
 
-@pytest.mark.parametrize("frames", [7, 1])
-def test_a_video_becomes_a_scene_with_the_default_model(
-    fourdvd, clip_video, tmp_path, monkeypatch, frames
-):
+@pytest.fixture
+def small_lift(monkeypatch):
+    """Lift makes three views of 64²."""
     monkeypatch.setattr(lift_pipeline, "SIZE", 64)
     monkeypatch.setattr(lift_pipeline, "AZIMUTHS_DEG", (90.0, 180.0, 270.0))
+
+
+@pytest.mark.parametrize("frames", [7, 1])
+def test_a_video_becomes_a_scene_with_the_default_model(
+    fourdvd, clip_video, small_lift, tmp_path, frames
+):
     weights, out = tmp_path / "weights", tmp_path / "out"
     weights.mkdir()
     write_lift(weights)
@@ -189,6 +194,38 @@ def test_a_video_becomes_a_scene_with_the_default_model(
     assert fourdvd("render", out / "scene", *video) == (0, "", "")
     drawn = [read_png(path) for path in sorted((out / "over").iterdir())]
     assert np.shape(drawn) == (frames, *read_clip(clip_video, FrameSelection(1)).images.shape[1:])
+
+
+def test_other_weights_are_refused_unless_overwriting(fourdvd, clip_video, small_lift, tmp_path):
+    out, first, other = tmp_path / "out", tmp_path / "first", tmp_path / "other"
+    for folder, config in ((first, CONFIG), (other, replace(CONFIG, middle_blocks=2))):
+        folder.mkdir()
+        write_lift(folder, config)
+    arguments = ["run", clip_video, "-o", out, "--device", "cpu", *SPLATS, "--weights"]
+    assert fourdvd(*arguments, first).exit_code == 0
+    before = record(out)
+    refused = fourdvd(*arguments, other)
+    assert refused.exit_code == 1
+    assert f"weights of lift {before['weights']['lift'][:12]}" in refused.stderr
+    assert "--overwrite" in refused.stderr
+    assert record(out) == before
+    shutil.move(first, tmp_path / "moved")
+    assert fourdvd(*arguments, tmp_path / "moved").exit_code == 0
+    older = {name: value for name, value in before.items() if name != "weights"}
+    (out / "run.json").write_text(json.dumps(older))
+    assert fourdvd(*arguments, other).exit_code == 0  # nobody knows
+    assert fourdvd(*arguments, other, "--overwrite").exit_code == 0
+    assert record(out)["weights"] != before["weights"]
+
+
+def test_a_finished_run_does_not_miss_its_weights(fourdvd, clip_video, small_lift, tmp_path):
+    out, weights = tmp_path / "out", tmp_path / "weights"
+    weights.mkdir()
+    write_lift(weights)
+    arguments = ["run", clip_video, "-o", out, "--device", "cpu", *SPLATS, "--weights", weights]
+    assert fourdvd(*arguments).exit_code == 0
+    shutil.rmtree(weights)
+    assert fourdvd(*arguments).exit_code == 0
 
 
 def test_a_grid_needs_no_model(fourdvd, tiny_grid_folder, tmp_path, monkeypatch):

@@ -20,7 +20,13 @@ from fourdvd_cli import console
 from fourdvd_cli.commands import run_batch, run_chain
 from fourdvd_cli.commands.run_batch import MANIFEST, ClipTask, RunBatch, run_clip
 from fourdvd_cli.commands.run_chain import ChainSettings
-from fourdvd_cli.commands.run_manifest import ClipRow, ClipStatus, append_row, read_rows
+from fourdvd_cli.commands.run_manifest import (
+    ClipRow,
+    ClipStatus,
+    append_row,
+    is_final,
+    read_rows,
+)
 from generation.curation.jobs.executor import Backlog, Completed, completed, perform
 from recon.errors import OutputError
 from recon.fitting.config import fit_config
@@ -373,6 +379,25 @@ def test_a_run_on_a_gpu_reserves_one(here, grids, tmp_path):
     assert batch._gpus == 1
     assert batch._pool_size(9) == 1
     assert RunBatch(tmp_path / "out", settings, workers=3)._pool_size(9) == 3
+
+
+def test_a_row_of_other_weights_is_not_final_but_one_of_unknown_weights_is(tmp_path):
+    def settings(weights: dict[str, int | str] | None) -> dict[str, Any]:
+        chain = ChainSettings(("ply",), {"device": "cpu"}, weights=weights)
+        return ClipTask("a", tmp_path / "a.mp4", tmp_path / "a", chain).settings_json
+
+    def final(found: dict[str, Any], weights: dict[str, int | str] | None) -> bool:
+        written = json.loads(json.dumps(found))
+        row = ClipRow("a", ClipStatus.FINISHED, str(tmp_path / "a.mp4"), settings=written)
+        return is_final(row, tmp_path / "a.mp4", None, settings(weights))
+
+    made = settings({"lift": "12ab"})
+    assert final(made, {"lift": "12ab"})
+    assert not final(made, {"lift": "34cd"})
+    assert final(made, None)  # the weights are gone
+    older = {name: value for name, value in made.items() if name != "weights"}
+    assert final(older, {"lift": "34cd"})
+    assert not final(older | {"formats": ["glb"]}, {"lift": "34cd"})
 
 
 def test_a_broken_manifest_is_an_error(fourdvd, here, grids, tmp_path):
