@@ -31,6 +31,7 @@ from fourdvd_cli.playing import playing, wait_for_interrupt
 
 if TYPE_CHECKING:
     from recon import Scene
+    from recon.progress import ShouldStop
     from recon.viewer.server import PlayerServer
 
 
@@ -89,7 +90,10 @@ def reconstruct(
     with contextlib.ExitStack() as stack:
         if view:
             stack.enter_context(playing(stack.enter_context(_server(output))))
-        scene = reconstruct_with_progress(grid, output, settings | reading, overwrite, quiet)
+        with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
+            scene = reconstruct_with_progress(
+                grid, output, settings | reading, should_stop, overwrite=overwrite, quiet=quiet
+            )
         if json:
             console.print_json(scene.metrics)
         if view:
@@ -105,29 +109,35 @@ def _server(folder: Path) -> PlayerServer:
 
 
 def reconstruct_with_progress(
-    grid: Path, output: Path, settings: dict[str, Any], overwrite: bool, quiet: bool
+    grid: Path,
+    output: Path,
+    settings: dict[str, Any],
+    should_stop: ShouldStop,
+    *,
+    overwrite: bool,
+    quiet: bool,
 ) -> Scene:
-    """Call `recon.reconstruct` with a progress bar; the first signal saves the state and stops.
+    """Call `recon.reconstruct` with a progress bar.
 
     Args:
         grid: see `recon.reconstruct`.
         output: see `recon.reconstruct`.
         settings: further arguments of `recon.reconstruct`.
+        should_stop: see `recon.reconstruct`.
         overwrite: see `recon.reconstruct`.
         quiet: show no progress.
     """
-    with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
-        from recon import reconstruct as reconstruct_scene
+    from recon import reconstruct as reconstruct_scene
 
-        with console.steps("fitting", quiet) as on_step:
-            scene = reconstruct_scene(
-                grid,
-                output,
-                **settings,
-                overwrite=overwrite,
-                on_step=on_step,
-                should_stop=should_stop,
-            )
+    with console.steps("fitting", quiet) as on_step:
+        scene = reconstruct_scene(
+            grid,
+            output,
+            **settings,
+            overwrite=overwrite,
+            on_step=on_step,
+            should_stop=should_stop,
+        )
     split = "test" if "test" in scene.metrics else "train"
     views = "held-out" if split == "test" else "training"
     console.say(

@@ -142,6 +142,7 @@ def run(
     from fourdvd_cli.commands.run_chain import ChainSettings, run_chain, run_json
     from generation.settings import GenerateSettings
     from recon.devices import resolve_device, resolve_network_device
+    from recon.errors import Interrupted
 
     generation, why = None, None
     if has_clips:
@@ -165,12 +166,16 @@ def run(
         names, fit, generation, folder, source_fps, recenter, up.value, skip_missing, why, identity
     )
     if not is_batch:
-        done = run_chain(sources[0], output, settings, overwrite=overwrite, quiet=quiet)
+        try:
+            done = run_chain(sources[0], output, settings, overwrite=overwrite, quiet=quiet)
+        except KeyboardInterrupt as error:
+            if not (output / RECORD).is_file():
+                raise  # nothing to resume
+            raise Interrupted(f"stopped; finished steps are in {output}") from error
         if json:
             console.print_json(run_json(done, output))
         return
     from fourdvd_cli.commands.run_batch import MANIFEST, RunBatch
-    from recon.errors import Interrupted
 
     batch = RunBatch(output, settings, workers, threads, ray, overwrite)
     with console.parts("inputs", quiet) as shown:

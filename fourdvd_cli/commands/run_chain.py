@@ -33,6 +33,7 @@ from recon.exporters.options import ExportOptions
 from recon.grid import Splits, read_splits
 from recon.grid.writing import write_posed_images, write_previews
 from recon.output import check_output, output_folder, sole_writer, write_json
+from recon.progress import ShouldStop
 
 FORMAT = "fourdvd-run"
 VERSION = 1
@@ -156,6 +157,7 @@ def run_chain(
         OutputExistsError: the folder contains anything else, such as a run of the input before it
             was changed, and `overwrite` is False.
         OutputError: the folder has the runs of several inputs, or another process writes to it.
+        KeyboardInterrupt: a signal came too late for a step to stop; the step is finished.
         FourdvdError: as in the library calls of the steps.
     """
     with sole_writer(folder, wait_s):
@@ -163,13 +165,23 @@ def run_chain(
         _check_unchanged(run, source, folder, one_of_several)
         # The folder belongs to this run. The result of a step that is not recorded as finished is a
         # leftover of an older run, or was written just before this one was stopped: it is replaced.
+        # A signal after the last denoising step or iteration interrupts when that is recorded.
         if "grid" not in run.stages:
-            with _step(run, "grid", folder):
-                _make_grid(run, source, folder, settings, open_networks, quiet)
+            if settings.generation is None:
+                with _step(run, "grid", folder):
+                    _copy_grid(run, source, folder, settings)
+            else:
+                with interrupts.stop_request() as should_stop, _step(run, "grid", folder):
+                    _make_grid(run, source, folder, settings, open_networks, should_stop, quiet)
         if "scene" not in run.stages:
-            with _step(run, "scene", folder):
+            with interrupts.stop_request() as should_stop, _step(run, "scene", folder):
                 reconstruct_with_progress(
-                    folder / "grid", folder / "scene", settings.fit, overwrite=True, quiet=quiet
+                    folder / "grid",
+                    folder / "scene",
+                    settings.fit,
+                    should_stop,
+                    overwrite=True,
+                    quiet=quiet,
                 )
         for name in dict.fromkeys(settings.formats):
             if name not in run.formats:
@@ -215,29 +227,28 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _copy_grid(run: Run, source: Path, folder: Path, settings: ChainSettings) -> None:
+    check_inputs(source)
+    splits = read_splits(source, **settings.reading)
+    _write(run, folder)  # not earlier: an invalid input leaves no folder
+    _write_splits(splits, folder / "grid")
+
+
 def _make_grid(
     run: Run,
     source: Path,
     folder: Path,
     settings: ChainSettings,
     open_networks: OpenPipeline,
+    should_stop: ShouldStop,
     quiet: bool,
 ) -> None:
-    if settings.generation is None:
-        check_inputs(source)
-        splits = read_splits(source, **settings.reading)
-        _write(run, folder)  # not earlier: an invalid input leaves no folder
-        _write_splits(splits, folder / "grid")
-        return
-    with interrupts.stop_request() as should_stop:
-        clip, _ = generating.prepare(
-            source, settings.generation, settings.why_model, **settings.reading
-        )
-        pipeline = open_networks(settings.generation, settings.weights_folder)
-        _write(run, folder)  # not earlier: an invalid input or missing weights leave no folder
-        generating.generate(
-            pipeline, clip, folder / "grid", should_stop, overwrite=True, quiet=quiet
-        )
+    generation = settings.generation
+    assert generation is not None
+    clip, _ = generating.prepare(source, generation, settings.why_model, **settings.reading)
+    pipeline = open_networks(generation, settings.weights_folder)
+    _write(run, folder)  # not earlier: an invalid input or missing weights leave no folder
+    generating.generate(pipeline, clip, folder / "grid", should_stop, overwrite=True, quiet=quiet)
 
 
 def _export(name: str, folder: Path, device: str, quiet: bool) -> None:

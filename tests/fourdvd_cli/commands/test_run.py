@@ -1,11 +1,13 @@
 import json
 import os
 import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from fourdvd_cli import generating
 from fourdvd_cli.commands import run_chain
 from generation import lift_pipeline
 from generation.clip.reading import FrameSelection, read_clip
@@ -231,6 +233,38 @@ def test_a_finished_run_does_not_miss_its_weights(fourdvd, clip_video, small_lif
 def test_a_grid_needs_no_model(fourdvd, tiny_grid_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("generation.pipelines.choose_model", None)
     assert fourdvd("run", tiny_grid_folder, "-o", tmp_path / "out", *SPLATS).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "function"),
+    [("grid", generating, "generate"), ("scene", run_chain, "reconstruct_with_progress")],
+)
+def test_a_signal_that_is_too_late_for_a_step_keeps_its_result(
+    fourdvd, clip_video, small_lift, tmp_path, monkeypatch, step, place, function
+):
+    usual = getattr(place, function)
+
+    def signalled(*arguments, **named):
+        result = usual(*arguments, **named)
+        os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    def files() -> dict:
+        return {path: path.stat().st_mtime_ns for path in (out / step).rglob("*")}
+
+    out = tmp_path / "out"
+    arguments = ["run", clip_video, "-o", out, "--device", "cpu", *SPLATS]
+    arguments += ["--weights", write_lift(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, function, signalled)
+        stopped = fourdvd(*arguments)
+    assert stopped.exit_code == 130
+    assert f"finished steps are in {out}" in stopped.stderr
+    assert "to resume: fourdvd run" in stopped.stderr
+    assert record(out)["stages"][-1] == step
+    before = files()
+    assert fourdvd(*arguments).exit_code == 0
+    assert files() == before
 
 
 @pytest.mark.parametrize("file", ["sv4d.safetensors", "sv4d_tower.safetensors", "vae.safetensors"])
