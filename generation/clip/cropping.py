@@ -174,6 +174,8 @@ def _crop(boxes: np.ndarray, centers: np.ndarray, ratio: float) -> Crop:
 
 def _smooth(T: int) -> np.ndarray:
     """Return the matrix [T, T] of a local linear fit, which keeps steady motion."""
+    if T == 1:
+        return np.ones((1, 1))  # a line needs two points
     offsets = np.arange(T)[None, :] - np.arange(T)[:, None]
     weights = np.exp(-0.5 * (offsets / max(1.0, T / 8)) ** 2)
     s0, s1, s2 = ((weights * offsets**power).sum(axis=1, keepdims=True) for power in (0, 1, 2))

@@ -109,6 +109,11 @@ def test_steady_motion_is_followed_exactly():
     assert crop.side == 50
 
 
+def test_a_single_frame_is_followed_too():
+    crop = following_crop(boxes((40, 40, 60, 70)), ratio=0.75)
+    assert (crop.centers, crop.side) == (((50, 55),), 40)
+
+
 def test_limbs_do_not_shake_the_square():
     centers = np.array(following_crop(moving_boxes(21, wobble=10.0), 0.8).centers)
     shaken = np.diff(moving_boxes(21, wobble=10.0)[:, [1, 3]].mean(axis=1), n=2)
