@@ -153,26 +153,26 @@ class WeightsFile:
             WeightsError: the configuration is not valid, or a tensor is missing, extra or of
                 another shape.
         """
-        build = KINDS[self.kind].build
-        if build is None:
+        if KINDS[self.kind].build is None:
             return
         entries, _ = read_header(self.path)
         found = {name: entry.shape for name, entry in entries.items()}
-        try:
-            with torch.device("meta"):
-                network = build(self.config)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise self._not_buildable(error) from error
-        expected = {name: tuple(each.shape) for name, each in network.state_dict().items()}
-        difference = compare_shapes(found, expected)
+        state = self._network_without_values().state_dict()
+        difference = compare_shapes(found, {name: tuple(x.shape) for name, x in state.items()})
         if difference.total:
             raise WeightsError(f"{self.path}: the tensors do not fit the config: {difference}")
 
-    def _not_buildable(self, error: Exception) -> WeightsError:
-        return WeightsError(
-            f"{self.path}: expected a config that a network can be built from, found "
-            f"{self.config} ({error})"
-        )
+    def _network_without_values(self) -> nn.Module:
+        build = KINDS[self.kind].build
+        assert build is not None, f"{self.kind} is not a network of its own"
+        try:
+            with torch.device("meta"):
+                return build(self.config)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise WeightsError(
+                f"{self.path}: expected a config that a network can be built from, found "
+                f"{self.config} ({error})"
+            ) from error
 
     def tensors(
         self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
@@ -201,16 +201,12 @@ class WeightsFile:
         Only for kinds that have a `Kind.build`; see `load_lora` and `load_branch` for the others.
 
         Raises:
-            WeightsError: the tensors do not fit the configuration.
+            WeightsError: the tensors do not fit the configuration, or cannot be read.
+            torch.OutOfMemoryError: the device has too little memory.
         """
-        build = KINDS[self.kind].build
-        assert build is not None, f"{self.kind} is not a network of its own"
+        network, tensors = self._network_without_values(), self.tensors(dtype, device)
         try:
-            with torch.device("meta"):
-                network = build(self.config)
-            return load_module(network, self.tensors(dtype, device))
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise self._not_buildable(error) from error
+            return load_module(network, tensors)
         except WeightsError as error:
             raise WeightsError(f"{self.path}: {error}") from error
 

@@ -290,6 +290,15 @@ def test_configs_without_a_network_are_refused(path):
         describe(path).build()
 
 
+def test_a_full_device_is_not_taken_for_damaged_weights(encoder, monkeypatch):
+    def full(*arguments, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        describe(encoder).build(device="cuda")
+
+
 def test_tensors_of_another_size_are_refused_and_the_network_is_left_alone(path, lora):
     file = describe(lora)
     save_weights(path, replace(file.config, rank=4), file.tensors(), file.requires, overwrite=True)
