@@ -29,6 +29,7 @@ from generation.training.clip_sampling import SampleRng
 from generation.training.conditioning import ConditionedBatch, grid_batch, time_major
 from generation.training.dataset import TrainingSample, composite_on_white
 from generation.training.diffusion_stage import DiffusionStage, Task
+from generation.training.processes import gather
 from generation.training.stage_networks import (
     FrozenBase,
     StageNetworks,
@@ -195,9 +196,8 @@ class CoarseStage(CascadeStage):
     ) -> None:
         """Write the LoRA."""
         unet, requires = self.module.unet, {"base": self._base_sha256}
-        save_weights(
-            folder / LORA_FILE, lora_settings(unet), lora_state(unet), requires, dtype=dtype
-        )
+        state = {name: gather(tensor) for name, tensor in lora_state(unet).items()}
+        save_weights(folder / LORA_FILE, lora_settings(unet), state, requires, dtype=dtype)
 
     def _task(self, batch: TrainingSample, rng: SampleRng | None) -> Task:
         conditioned, _ = self._conditioned(batch, rng)
@@ -262,9 +262,8 @@ class FineStage(CascadeStage):
     ) -> None:
         """Write the branch."""
         branch, requires = self._branch, {"base": self._base_sha256}
-        save_weights(
-            folder / BRANCH_FILE, branch.settings, branch.state_dict(), requires, dtype=dtype
-        )
+        state = {name: gather(tensor) for name, tensor in branch.state_dict().items()}
+        save_weights(folder / BRANCH_FILE, branch.settings, state, requires, dtype=dtype)
 
     @property
     def _branch(self) -> StructureBranch:

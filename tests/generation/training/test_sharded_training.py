@@ -16,9 +16,12 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from generation.training.batches import Batches, HeldOut, MicroBatch
+from generation.training.cascade_stages import CoarseStage, FineStage
 from generation.training.dataset import GridDataset
 from generation.training.optimization import EMA, Optimization
 from generation.training.processes import distribute_like, fill, gather, started_processes
+from generation.weights.catalogue import BRANCH_FILE, LORA_FILE
+from tests.generation.training.tiny_stages import COARSE, FINE
 from tests.generation.training.toy_stage import SETTINGS, ToyStage
 
 
@@ -105,6 +108,23 @@ def test_fill_inverts_gather_for_sharded_tensors(group):
     moment = distribute_like(numbers + 1, weight)
     assert isinstance(moment, DTensor)
     assert torch.equal(gather(moment), numbers + 1)
+
+
+@pytest.mark.parametrize("file", [LORA_FILE, BRANCH_FILE])
+def test_a_sharded_lora_or_branch_is_written_whole(group, tiny_vae, tiny_base, tmp_path, file):
+    stage = (
+        CoarseStage(COARSE, tiny_vae, tiny_base)
+        if file == LORA_FILE
+        else FineStage(FINE, tiny_vae, tiny_base)
+    )
+    for name in ("whole", "sharded"):
+        (tmp_path / name).mkdir()
+    stage.save(tmp_path / "whole", {}, cast(Any, None), torch.float32)
+    fully_shard(stage.module, mesh=init_device_mesh("cpu", (1,)))
+    assert all(isinstance(each, DTensor) for each in stage.module.parameters())
+    stage.save(tmp_path / "sharded", {}, cast(Any, None), torch.float32)
+    whole, sharded = ((tmp_path / name / file).read_bytes() for name in ("whole", "sharded"))
+    assert sharded == whole
 
 
 def test_shards_have_a_moving_average(group):
