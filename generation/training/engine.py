@@ -150,7 +150,8 @@ class _Training(Generic[AnySamples]):
         return self._finish()
 
     def _after_step(self, result: StepResult, eta: Eta, log: TrainingLog | None) -> None:
-        if self._is_due("log") and log:
+        # A process that steps alone raises DivergedError at the next average only.
+        if self._is_due("log") and log and result.is_finite:
             log.write(self.optimization.step, self._log_values(result, eta))
         if self._is_due("eval"):
             self._evaluate(log)

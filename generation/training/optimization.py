@@ -137,6 +137,11 @@ class StepResult(NamedTuple):
     replaced: int
     control_flags: tuple[int, ...]
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all losses and the norm are finite."""
+        return all(map(math.isfinite, (*self.losses.values(), self.grad_norm)))
+
 
 class EMA:
     """Exponential moving average of parameters, which may be sharded.

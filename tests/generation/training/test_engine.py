@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from generation.curation.shards.packing import grid_names, pack_grids
 from generation.training.config import EngineConfig
 from generation.training.engine import Progress, TrainingResult, train
+from generation.training.optimization import Optimization
 from generation.training.run_folder import list_checkpoints, read_log
 from recon.errors import BackendError, DivergedError, InputError, Interrupted, OutputExistsError
 from tests.generation.curation.shards.tiny_packs import SETTINGS as PACKING
@@ -138,6 +139,15 @@ def test_a_training_that_diverges_keeps_its_last_checkpoint(tiny_shards, tmp_pat
     run(tiny_shards, tmp_path / "out")
     run(tiny_shards, tmp_path / "whole")
     assert losses(tmp_path / "out") == losses(tmp_path / "whole")
+
+
+def test_a_process_that_steps_alone_diverges_at_the_next_communication(
+    tiny_shards, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Optimization, "_communicates", lambda self, step: step % 2 == 0)
+    with pytest.raises(DivergedError, match="step 4"):
+        run(tiny_shards, tmp_path / "out", stage=ToyStage(diverges_at=3))
+    assert len(losses(tmp_path / "out")) == 2
 
 
 def test_another_training_in_the_folder_is_refused_with_the_differences(tiny_shards, tmp_path):

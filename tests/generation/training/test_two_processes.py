@@ -93,7 +93,8 @@ def test_two_processes_average_their_weights_and_resume(tiny_shards, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_processes_end_if_one_that_steps_alone_diverges(tiny_shards, tmp_path):
-    train_together(2, tiny_shards, tmp_path / "out", 1, 8, "averaged", 3)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_processes_end_if_one_that_steps_alone_diverges(tiny_shards, tmp_path, rank):
+    train_together(2, tiny_shards, tmp_path / "out", 1, 8, "averaged", 3, rank)
     newest = list_checkpoints(tmp_path / "out" / "checkpoints")[-1]
     assert newest.name == "step_00000002.safetensors"

@@ -23,6 +23,7 @@ def main(
     steps: str,
     averaged: str = "",
     diverges_at: str = "",
+    diverging_rank: str = "",
 ) -> None:
     torch.set_num_threads(1)
     settings = replace(
@@ -30,8 +31,8 @@ def main(
         grad_accum_steps=int(grad_accum_steps),
         steps=int(steps),
     )
-    last = os.environ.get("RANK", "0") != "0"
-    stage = ToyStage(diverges_at=int(diverges_at) if diverges_at and last else None)
+    diverges = diverges_at and os.environ["RANK"] == diverging_rank
+    stage = ToyStage(diverges_at=int(diverges_at) if diverges else None)
     if diverges_at:
         with suppress(DivergedError):
             train(stage, settings, shards, output)
