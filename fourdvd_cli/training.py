@@ -71,7 +71,8 @@ def run_training(stage: str, options: TrainingOptions, **inputs: Any) -> None:
         FourdvdError: as in `generation.training.stages.train_stage`; `Interrupted` on Ctrl-C.
     """
     check_inputs(*options.data)
-    quiet = options.quiet or int(os.environ.get(RANK_VARIABLE, "0")) > 0
+    prints = int(os.environ.get(RANK_VARIABLE, "0")) == 0
+    quiet = options.quiet or not prints
     with interrupts.stop_request() as should_stop:  # before the imports, which take seconds
         from generation.training.stages import StageInputs, train_stage
 
@@ -90,5 +91,5 @@ def run_training(stage: str, options: TrainingOptions, **inputs: Any) -> None:
     if not quiet:
         scores = ", ".join(f"{name} {value:.2f}" for name, value in result.scores.items())
         console.say(f"wrote {result.weights}: {scores}")
-    if options.json:
+    if options.json and prints:
         console.print_json({"stage": stage, **asdict(result), "weights": str(result.weights)})

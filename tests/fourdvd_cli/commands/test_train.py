@@ -86,6 +86,13 @@ def test_json_prints_the_result_alone(command, tmp_path):
     assert (tmp_path / "out" / "weights" / "vae.safetensors").exists()
 
 
+def test_of_several_processes_only_the_first_prints(command, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    result = command("--json")
+    assert result.exit_code == 0
+    assert (result.stdout, result.stderr) == ("", "")
+
+
 def test_options_override_the_configuration(command, tmp_path):
     options = (
         "--steps",
