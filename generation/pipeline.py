@@ -28,7 +28,7 @@ from generation.settings import GenerateSettings
 from recon.errors import OutOfMemoryError
 from recon.grid import Grid
 from recon.grid.writing import write_posed_images, write_previews
-from recon.output import output_folder, write_json
+from recon.output import output_folder, sole_writer, write_json
 from recon.progress import OnStep, ShouldStop, ignore_progress, never_stop
 from recon.resume import fingerprint
 
@@ -156,6 +156,7 @@ class Pipeline(ABC, Generic[P]):
             InputError: a number is out of range.
             OutputExistsError: the folder holds anything but this generation, unfinished, and
                 `overwrite` is False.
+            OutputError: another process writes to the folder, or it cannot be created.
             WeightsError: the weights do not fit the networks or each other.
             Interrupted: `should_stop` returned True; finished parts are saved.
             DivergedError: the networks gave values that are not finite.
@@ -165,23 +166,25 @@ class Pipeline(ABC, Generic[P]):
         check_folder(folder, overwrite)
         square, plan = self.prepare(clip, settings)
         checkpoint = Checkpoint(folder, self._identity(square, settings))
-        if overwrite:
-            checkpoint.discard_other()
-        write_input(folder, square)
-        with ThreadPoolExecutor() as pool, _memory_errors(settings.low_memory, saved=True):
-            hashing = pool.submit(self.used_files)  # while the networks run
-            made = self.make_grid(square, plan, checkpoint, on_step, should_stop)
-            used = hashing.result()
-        grid = _with_source_camera(made.grid, square)
-        files = {name: {"file": each.path.name, "sha256": each.sha256} for name, each in used}
-        facts = self.facts(plan, settings) | made.facts
-        report = generation_report(square, settings, plan, files, facts, made.seconds)
-        with output_folder(folder, overwrite=True) as partial:  # replaces the unfinished state
-            write_posed_images(grid, partial)
-            write_previews(grid, partial)
-            (partial / "input").mkdir()
-            write_clip(square, partial / "input")
-            write_json(partial / "generate.json", report)
+        with sole_writer(folder):
+            check_folder(folder, overwrite)  # another process may have finished it meanwhile
+            if overwrite:
+                checkpoint.discard_other()
+            write_input(folder, square)
+            with ThreadPoolExecutor() as pool, _memory_errors(settings.low_memory, saved=True):
+                hashing = pool.submit(self.used_files)  # while the networks run
+                made = self.make_grid(square, plan, checkpoint, on_step, should_stop)
+                used = hashing.result()
+            grid = _with_source_camera(made.grid, square)
+            files = {name: {"file": each.path.name, "sha256": each.sha256} for name, each in used}
+            facts = self.facts(plan, settings) | made.facts
+            report = generation_report(square, settings, plan, files, facts, made.seconds)
+            with output_folder(folder, overwrite=True) as partial:  # replaces the unfinished state
+                write_posed_images(grid, partial)
+                write_previews(grid, partial)
+                (partial / "input").mkdir()
+                write_clip(square, partial / "input")
+                write_json(partial / "generate.json", report)
         return Generated(grid, report)
 
     # -- what each kind of model implements

@@ -34,7 +34,7 @@ from generation.training.run_folder import (
 )
 from generation.training.samples import AnySamples, SampleSet
 from recon.errors import Interrupted
-from recon.output import output_folder
+from recon.output import output_folder, sole_writer
 from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def train(
         Interrupted: `should_stop` returned True; a checkpoint is saved.
         DivergedError: the loss is not finite; the last checkpoint is kept.
         InputError, ShardError: data, configuration or checkpoint are invalid or do not match.
-        OutputError: the folder holds other files.
+        OutputError: the folder holds other files, or another training writes to it.
         BackendError: accelerate is not installed.
     """
     folder = RunFolder(Path(output))
@@ -94,12 +94,13 @@ def train(
     with started_processes(config) as accelerator:
         dataset = stage.dataset([data] if isinstance(data, str | Path) else data, config)
         training = _Training(stage, config, dataset, folder, accelerator)
-        accelerator.wait_for_everyone()  # every process has checked the folder
-        if training.is_main:
-            begin_run(folder, stage, config, dataset.folders, overwrite)
-        accelerator.wait_for_everyone()
-        training.resume()
-        return training.run(on_step, should_stop)
+        with sole_writer(folder.path) if training.is_main else nullcontext():
+            accelerator.wait_for_everyone()  # every process has checked the folder
+            if training.is_main:
+                begin_run(folder, stage, config, dataset.folders, overwrite)
+            accelerator.wait_for_everyone()
+            training.resume()
+            return training.run(on_step, should_stop)
 
 
 class _Training(Generic[AnySamples]):

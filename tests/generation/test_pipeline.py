@@ -15,11 +15,13 @@ from recon.errors import (
     InputError,
     Interrupted,
     OutOfMemoryError,
+    OutputError,
     OutputExistsError,
 )
 from recon.grid import read_grid
 from recon.grid.cameras import viewing_angles_deg
 from recon.grid.grid import composite
+from recon.progress import Progress
 from tests.generation.tiny_networks import TinyWeights, build_tiny, tiny_clip, tiny_weights
 
 
@@ -140,6 +142,16 @@ def test_a_finished_grid_needs_overwrite(tmp_path):
     with pytest.raises(OutputExistsError):
         make(tmp_path, settings())
     make(tmp_path, settings(seed=1), overwrite=True)
+
+
+def test_a_second_generation_of_a_folder_is_refused_while_the_first_one_runs(tmp_path):
+    def second(step: Progress) -> None:
+        with pytest.raises(OutputError, match="another process"):
+            make(tmp_path, settings(), overwrite=True)
+
+    make(tmp_path, settings(), on_step=second)
+    assert read_grid(tmp_path / "grid").V == 3
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_values_that_are_not_finite_name_window_and_step(tmp_path, monkeypatch):

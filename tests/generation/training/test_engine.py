@@ -16,7 +16,15 @@ from generation.training.config import EngineConfig
 from generation.training.engine import Progress, TrainingResult, train
 from generation.training.optimization import Optimization
 from generation.training.run_folder import list_checkpoints, read_log
-from recon.errors import BackendError, DivergedError, InputError, Interrupted, OutputExistsError
+from recon.errors import (
+    BackendError,
+    DivergedError,
+    InputError,
+    Interrupted,
+    OutputError,
+    OutputExistsError,
+)
+from recon.output import sole_writer
 from tests.generation.curation.shards.tiny_packs import SETTINGS as PACKING
 from tests.generation.curation.shards.tiny_packs import pack
 from tests.generation.training.toy_stage import SETTINGS, ToyStage
@@ -148,6 +156,19 @@ def test_a_process_that_steps_alone_diverges_at_the_next_communication(
     with pytest.raises(DivergedError, match="step 4"):
         run(tiny_shards, tmp_path / "out", stage=ToyStage(diverges_at=3))
     assert len(losses(tmp_path / "out")) == 2
+
+
+def test_a_second_training_of_a_folder_is_refused_while_the_first_one_runs(tiny_shards, tmp_path):
+    def second(step: Progress) -> None:
+        with pytest.raises(OutputError, match="another process"), sole_writer(tmp_path / "out"):
+            raise AssertionError
+
+    run(tiny_shards, tmp_path / "out", on_step=second)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    before = (tmp_path / "out" / "config.json").read_bytes()
+    with sole_writer(tmp_path / "out"), pytest.raises(OutputError, match="another process"):
+        run(tiny_shards, tmp_path / "out", replace(SETTINGS, steps=9))
+    assert (tmp_path / "out" / "config.json").read_bytes() == before
 
 
 def test_another_training_in_the_folder_is_refused_with_the_differences(tiny_shards, tmp_path):
