@@ -9,11 +9,12 @@ before any is downloaded. `generation.pipelines` has the table of all models.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import torch
@@ -34,6 +35,7 @@ from recon.resume import fingerprint
 
 FINGERPRINT_FIELDS = tuple(sorted(GenerateSettings.__dataclass_fields__.keys() - {"low_memory"}))
 P = TypeVar("P", bound=Plan)
+Result = TypeVar("Result")
 
 
 class Generated(NamedTuple):
@@ -171,8 +173,8 @@ class Pipeline(ABC, Generic[P]):
             if overwrite:
                 checkpoint.discard_other()
             write_input(folder, square)
-            with ThreadPoolExecutor() as pool, _memory_errors(settings.low_memory, saved=True):
-                hashing = pool.submit(self.used_files)  # while the networks run
+            with _memory_errors(settings.low_memory, saved=True):
+                hashing = _in_background(self.used_files)  # while the networks run
                 made = self.make_grid(square, plan, checkpoint, on_step, should_stop)
                 used = hashing.result()
             grid = _with_source_camera(made.grid, square)
@@ -286,6 +288,23 @@ class Pipeline(ABC, Generic[P]):
             "clip": fingerprint(clip.images),
             **self.weights_identity(),
         }
+
+
+def _in_background(work: Callable[[], Result]) -> Future[Result]:
+    """Start work in a thread that no error waits for, nor the end of the program.
+
+    A thread of an executor would be waited for: hashing large weights takes a minute.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future
 
 
 def _with_source_camera(grid: Grid, clip: SquareClip) -> Grid:

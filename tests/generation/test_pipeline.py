@@ -1,5 +1,6 @@
 import itertools
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -181,6 +182,20 @@ def test_too_little_memory_names_the_option_and_keeps_finished_windows(tmp_path,
     with_less = settings(low_memory=True)  # resumes after the finished window
     make(tmp_path, with_less, T=9, on_step=lambda each: steps.append(each.step))
     assert steps == [3, 4]
+
+
+def test_an_interruption_does_not_wait_for_the_hashes_of_the_weights(tmp_path, monkeypatch):
+    released, waited = threading.Event(), []
+
+    def slow(self):
+        waited.append(released.wait(30))
+        return []
+
+    monkeypatch.setattr(DiffusionPipeline, "used_files", slow)
+    with pytest.raises(Interrupted):
+        make(tmp_path, settings(), should_stop=lambda: True)
+    assert not waited
+    released.set()
 
 
 def test_a_clip_of_another_size_is_refused(tmp_path):
