@@ -33,7 +33,7 @@ from generation.lift.surface import surface_of
 from generation.lift.yaw import confidence, mirrored_bins, yaw_path
 from generation.surface_layers import BACK, FIRST_EXIT, FRONT, LAST_ENTRY, SurfaceLayers
 from recon.devices import usable_threads
-from recon.errors import Interrupted
+from recon.errors import DivergedError, Interrupted
 from recon.grid import Camera
 from recon.grid.initial_gaussians import InitialGaussians
 from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
@@ -165,11 +165,14 @@ def predict_yaw(
     Returns:
         Yaw in radians in [0, 2π), [T]; 0 faces the camera, π/2 the right of the image. NaN
         everywhere if it is unknown.
+
+    Raises:
+        DivergedError: the network gave values that are not finite.
     """
     found = []
-    for _, both in predictor.calls(images):
+    for frames, both in predictor.calls(images):
         elevation = both.new_full((len(both),), elevation_rad)
-        logits = predictor.network(both, elevation).yaw
+        logits = _finite(predictor.network(both, elevation), frames).yaw
         own, mirrored = (
             torch.log_softmax(logits, -1).double().cpu().numpy().reshape(2, -1, logits.shape[-1])
         )
@@ -199,6 +202,9 @@ def predict_layers(
         elevation_rad: elevation of the camera.
         yaw: yaw in radians, NaN where it is unknown, [T].
         steps: counts the frames.
+
+    Raises:
+        DivergedError: the network gave values that are not finite.
     """
     parts = []
     turned = torch.from_numpy(yaw).float()
@@ -207,12 +213,22 @@ def predict_layers(
         prediction = predictor.network(
             both, both.new_full((len(both),), elevation_rad), torch.cat([own_yaw, -own_yaw])
         )
-        parts.append(_averaged(prediction))
+        parts.append(_averaged(_finite(prediction, frames)))
         steps.advance("layers", len(own_yaw))
     depth, gap, color, facing = (torch.cat(each) for each in zip(*parts, strict=True))
     known = ~torch.isnan(turned)
     facing = torch.where(known, (turned.cos() > math.cos(FACING_RAD)).float(), facing)
     return LiftedLayers(depth, gap, color, turned, facing)
+
+
+def _finite(prediction: LiftPrediction, frames: slice) -> LiftPrediction:
+    """Return the prediction of some frames; raise DivergedError if it has NaN or infinities."""
+    if not all(torch.isfinite(values).all() for values in prediction):
+        raise DivergedError(
+            f"frames {frames.start}–{frames.stop - 1}: the network gave values that are not "
+            "finite; try --precision float32, or check the weights with `fourdvd models verify`"
+        )
+    return prediction
 
 
 def _averaged(prediction: LiftPrediction) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -18,7 +18,7 @@ from generation.lift.lifting import (
 )
 from generation.lift.yaw import yaw_path
 from generation.surface_layers import BACK, FIRST_EXIT, FRONT
-from recon.errors import Interrupted
+from recon.errors import DivergedError, Interrupted
 from recon.grid import orbit_camera
 from recon.progress import Progress
 from tests.generation.lift.tiny_lift import CONFIG, tiny_network
@@ -63,6 +63,16 @@ def test_predictions_do_not_depend_on_the_batch(predictor, images):
     torch.testing.assert_close(few.depth, many.depth)
     torch.testing.assert_close(few.gap, many.gap)
     assert (few.color.int() - many.color.int()).abs().max() <= 1
+
+
+def test_a_prediction_that_is_not_finite_names_its_frames(images):
+    network = tiny_network()
+    network.get_parameter("head.outputs.bias")[0] = torch.nan
+    predictor = Predictor(network, batch=2)
+    with pytest.raises(DivergedError, match="frames 0–1"):
+        predict_yaw(predictor, images, 0.1, steps())
+    with pytest.raises(DivergedError, match="frames 0–1"):
+        predict_layers(predictor, images, 0.1, np.zeros(5), steps())
 
 
 @pytest.fixture
