@@ -239,9 +239,9 @@ def _opened(
     if not any(METRICS[name].weights or name == "st-lpips" for name in names):
         return names
     from generation.metrics import load_metrics
-    from recon.devices import resolve_device
+    from recon.devices import resolve_network_device
 
-    return load_metrics(names, weights, resolve_device(device.value), fvd.value)
+    return load_metrics(names, weights, resolve_network_device(device.value), fvd.value)
 
 
 def _mosaic(text: str) -> Mosaic:

@@ -1,9 +1,12 @@
 import json
+import sys
 
 import numpy as np
 import pytest
+import torch
 
-from fourdvd_cli.commands.evaluate import FILTERS, Fvd
+from fourdvd_cli.commands.evaluate import FILTERS, Fvd, _opened
+from fourdvd_cli.options import Device
 from generation.metrics.fvd import FORMULAS
 from recon.evaluation import evaluating
 from recon.grid import Grid, grid_from_views, read_grid, write_grid
@@ -37,6 +40,19 @@ def test_a_scene_agrees_with_its_own_views(fourdvd, scene_folder, views_of_the_s
     assert found["iou"] > 0.99
     assert len(found["images"]) == 12
     assert {"view", "frame", "psnr", "ssim", "iou"} <= set(found["images"][0])
+
+
+@pytest.mark.parametrize("device", [Device.auto, Device.cuda])
+def test_the_networks_of_metrics_need_no_gsplat(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "gsplat", None)
+    devices = []
+    monkeypatch.setattr(
+        "generation.metrics.load_metrics",
+        lambda names, weights, device, fvd: devices.append(device),
+    )
+    _opened(["lpips"], None, device, Fvd.pair)
+    assert devices == ["cuda"]
 
 
 def test_a_transforms_file_is_a_grid_too(fourdvd, scene_folder, views_of_the_scene):
