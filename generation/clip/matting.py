@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter, maximum_filter
 
-from recon.errors import WeightsError
+from recon.errors import BackendError, WeightsError
 from recon.grid.grid import WHITE
 from recon.grid.matte import TOLERANCE, border_color, border_pixels, matte
 
@@ -54,7 +54,8 @@ def remove_background(images: np.ndarray) -> np.ndarray:
         RGBA with straight alpha, uint8, [T, H, W, 4].
 
     Raises:
-        WeightsError: the package rembg or the network's file is missing.
+        BackendError: the package rembg is missing.
+        WeightsError: the network's file is missing.
     """
     rembg = _package()
     session = rembg.new_session(check_model_file().stem)
@@ -93,7 +94,7 @@ def _package() -> ModuleType:
         importlib.import_module("onnxruntime")  # without it, importing rembg ends the program
         return importlib.import_module("rembg")
     except ImportError as error:
-        raise WeightsError(
+        raise BackendError(
             f"removing the background needs the package rembg ({error})", hint=INSTALL
         ) from error
 

@@ -214,7 +214,8 @@ def load_clip(
     Raises:
         InputError: the clip cannot be read or is shorter than required, or no object is found; or a
             number is out of range.
-        WeightsError: rembg or its network is missing.
+        BackendError: rembg is missing.
+        WeightsError: its network is missing.
 
     Example:
         >>> clip = load_clip("robot.mp4")

@@ -18,7 +18,7 @@ from generation.clip.matting import (
     remove_background,
     without_veil,
 )
-from recon.errors import WeightsError
+from recon.errors import BackendError, WeightsError
 from recon.grid.grid import composite
 
 
@@ -120,7 +120,7 @@ def test_a_missing_network_is_named_and_not_downloaded(homeless, rembg):
 @pytest.mark.parametrize("missing", ["rembg", "onnxruntime"])
 def test_a_missing_package_is_named(monkeypatch, rembg, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(WeightsError, match="rembg") as caught:
+    with pytest.raises(BackendError, match="rembg") as caught:
         remove_background(red_disc_before_blue())
     assert caught.value.hint == "pip install 'fourdvd[background]'"
 
