@@ -3,7 +3,8 @@
     data set ─▶ batches ─▶ optimization ─▶ log, images, checkpoints ─▶ weights
 
 A training resumes from the newest checkpoint in its folder, on any number of processes, and gives
-exactly the same losses as without an interruption.
+exactly the same losses as without an interruption. Those of lift differ a little if the number of
+processes changes, see `LiftStage.loss`.
 """
 
 from __future__ import annotations

@@ -165,7 +165,12 @@ class LiftStage:
         )
 
     def loss(self, batch: LiftBatch, rng: SampleRng) -> StageLoss:
-        """Compute the loss on every second row and column; see `Stage.loss`."""
+        """Compute the loss on every second row and column; see `Stage.loss`.
+
+        It depends a little on how a batch is split over processes and micro-batches: the samples of
+        each part share their first row and column, and its terms are means over the pixels of the
+        part, not over its samples.
+        """
         given = rng.uniform() < self._config.yaw_given_prob
         yaw = torch.where(given, batch.yaw + self._config.yaw_noise * rng.normal(), math.nan)
         row, column = (rng.uniform(2)[0] < 0.5).int().tolist()

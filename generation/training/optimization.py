@@ -45,7 +45,7 @@ class StageLoss(NamedTuple):
     """Loss of a batch.
 
     Attributes:
-        loss: mean over the samples of the batch, [].
+        loss: mean over the samples of the batch, of lift over their pixels, [].
         parts: terms of the loss for the log, by name, each [].
     """
 
@@ -57,7 +57,7 @@ class Stage(Protocol[AnySamples]):
     """A network with its loss, its samples and its evaluation.
 
     A stage takes random numbers only from the given generators, so that a training is the same on
-    any number of processes.
+    any number of processes, except that of lift, see `LiftStage.loss`.
     """
 
     @property
