@@ -11,6 +11,7 @@ from typing import NamedTuple
 SMOOTHING = 0.98
 WINDOW_SECONDS = 20.0
 EVIDENCE_SECONDS = 5.0
+STALL = 20.0  # times the usual duration: a single step that takes longer is a pause
 
 
 class Progress(NamedTuple):
@@ -44,8 +45,9 @@ class Eta:
 
     The estimate uses the bias-corrected exponential moving average of the step duration: a plain
     mean at first, which later follows changes of speed. The average covers about the last
-    `1 / (1 - smoothing)` steps, or the last 20 seconds if they had more steps, so that a short
-    pause of the machine does not matter. The first step, which often includes the warm-up of
+    `1 / (1 - smoothing)` steps, or the last 20 seconds if they had more steps, and a step counts at
+    most 20 times the average or the step before, so that a pause of the machine does not matter,
+    but a lasting change of speed does. The first step, which often includes the warm-up of
     kernels and caches, counts only until a second one is finished. There is no estimate of the time
     left before 5 seconds of steps have been measured.
 
@@ -64,7 +66,7 @@ class Eta:
         self._seconds_before = seconds_before
         self._smoothing = smoothing
         self._start = self._last = time.monotonic()
-        self._weighted_seconds = self._weighted_steps = self._measured = 0.0
+        self._weighted_seconds = self._weighted_steps = self._measured = self._last_rate = 0.0
         self._ticks = 0
 
     def tick(self, steps: float = 1) -> None:
@@ -76,6 +78,9 @@ class Eta:
         if self._ticks:
             self._measured += seconds
         self._ticks += 1
+        rate, self._last_rate = self._last_rate, seconds / steps
+        if self._measured >= EVIDENCE_SECONDS:
+            seconds = min(seconds, STALL * max(rate, self.seconds_per_step) * steps)
         decay = max(self._smoothing**steps, math.exp(-seconds / WINDOW_SECONDS))
         self._weighted_seconds = decay * self._weighted_seconds + seconds
         self._weighted_steps = decay * self._weighted_steps + steps

@@ -29,7 +29,7 @@ from fourdvd_cli.options import (
 if TYPE_CHECKING:
     from recon.exporters.options import ExportOptions
 
-MESH_PSNR_MIN = 27.0  # dB; the examples have 28.7 to 29.8
+USUAL_PSNR, USUAL_PSNR_OF_MESHES = 45.0, 27.0  # dB or more; the examples' meshes: 28.7 to 29.8
 
 
 def export(
@@ -51,7 +51,7 @@ def export(
             "-f",
             metavar="FORMAT",
             help=f"{one_of(Format)}; may be repeated. docs/formats.md says which program reads "
-            "which.",
+            "which. glb and usd make a mesh first, which takes the most time.",
             rich_help_panel=OUTPUT,
         ),
     ],
@@ -172,33 +172,43 @@ def export(
         overwrite=overwrite,
         quiet=quiet,
     )
-    found = {name: manifest["formats"][name].get("verification") for name in names}
-    for name in ("glb", "usd") if verify else ():
-        if name in found and found[name]["mean_vertex_error"] is not None:
-            _warn_of_mesh(name, found[name]["psnr"])
     if json:
         console.print_json(manifest)
-    elif verify:
-        _print_verifications(found)
+    if verify:
+        found = {name: manifest["formats"][name]["verification"] for name in names}
+        for name, verification in found.items():
+            _warn_if_unlike(name, verification)
+        if not json:
+            _print_verifications(found)
 
 
-def _warn_of_mesh(format: str, psnr: float) -> None:
-    """Warn of a mesh that shows much less than the Gaussians of its scene."""
-    if psnr < MESH_PSNR_MIN:
-        console.warn(
-            f"the mesh of {format} has {psnr:.1f} dB to the scene, usual are 28 or more; the files "
-            "of Gaussians, such as ply and html, look like the scene"
-        )
+def _usual_psnr(verification: dict[str, Any]) -> float:
+    """Return the PSNR to the scene that files of a format have at least, dB."""
+    is_mesh = verification["mean_vertex_error"] is not None
+    return USUAL_PSNR_OF_MESHES if is_mesh else USUAL_PSNR
+
+
+def _warn_if_unlike(format: str, verification: dict[str, Any]) -> None:
+    """Warn of files that show less of the scene than is usual."""
+    psnr, usual = verification["psnr"], _usual_psnr(verification)
+    if psnr >= usual:
+        return
+    what = f"the mesh of {format}" if usual == USUAL_PSNR_OF_MESHES else format
+    console.warn(
+        f"{what} has {psnr:.1f} dB to the scene, usual are {usual:.0f} or more; ply is lossless, "
+        "and html looks like the scene, too"
+    )
 
 
 def _print_verifications(found: Mapping[str, dict[str, Any]]) -> None:
     """Print a table of verifications by format, with the errors of vertices if any has a mesh."""
-    header = ("format", "size", "PSNR to the scene", "worst image", "images")
+    header = ("format", "size", "PSNR to the scene", "usual", "worst image", "images")
     rows = [
         (
             name,
             f"{v['bytes'] / 1e6:.2f} MB",
             f"{v['psnr']:.2f} dB",
+            f"{_usual_psnr(v):.0f} dB or more",
             f"{v['worst_psnr']:.2f} dB",
             str(v["images"]),
         )

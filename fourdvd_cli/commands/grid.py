@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from fourdvd_cli.options import (
     Degrees,
     DistanceOption,
     FovOption,
+    JsonOption,
     MosaicOption,
     OverwriteOption,
     QuietOption,
@@ -25,6 +26,9 @@ from fourdvd_cli.options import (
     refuse_unused,
     usage,
 )
+
+if TYPE_CHECKING:
+    from recon.grid import Grid
 
 LEVEL, FOV, DISTANCE = Degrees((0.0,)), 33.8, 2.0  # cameras unless options say otherwise
 
@@ -139,6 +143,7 @@ def grid(
     ] = False,
     source_fps: SourceFpsOption = None,
     mosaic: MosaicOption = None,
+    json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -176,7 +181,7 @@ def grid(
         check_output(output, overwrite)
         splits = read_splits(clips[0], up=up.value)
         write_dnerf(splits, output, overwrite)
-        console.say(f"wrote {output}: {splits.train.V} views of {splits.train.T} frames")
+        _show(splits.train, output, json)
         return
     if cameras is None:
         if not clips:
@@ -203,4 +208,12 @@ def grid(
         up=up.value,
     )
     write_grid(made, output, overwrite)
+    _show(made, output, json)
+
+
+def _show(made: Grid, output: Path, json: bool) -> None:
+    """Print what was written."""
     console.say(f"wrote {output}: {made.V} views of {made.T} frames")
+    if json:
+        size = {"width": made.width, "height": made.height}
+        console.print_json({"folder": str(output), "views": made.V, "frames": made.T, **size})

@@ -12,6 +12,7 @@ from fourdvd_cli.help import CAMERAS, OUTPUT
 from fourdvd_cli.options import (
     Device,
     DeviceOption,
+    JsonOption,
     OverwriteOption,
     QuietOption,
     SceneArgument,
@@ -99,6 +100,7 @@ def render(
         ),
     ] = None,
     device: DeviceOption = Device.auto,
+    json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -131,4 +133,9 @@ def render(
             over=over,
             transparent=transparent,
         )
-    console.say(f"wrote {output}: {len(video.cameras)} frames at {video.fps:g} per second")
+    count = len(video.cameras)
+    console.say(f"wrote {output}: {count} frames at {video.fps:g} per second")
+    if json:
+        first = video.cameras[0]
+        size = {"width": first.width, "height": first.height}
+        console.print_json({"output": str(output), "frames": count, "fps": video.fps, **size})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -181,7 +182,8 @@ def run(
     with console.parts("inputs", quiet) as shown:
         try:
             on_progress = shown.show if shown.is_shown else None
-            result = batch.run(sources, partial(_show_result, shown), on_progress)
+            typed = {str(source.resolve()): str(source) for source in sources}
+            result = batch.run(sources, partial(_show_result, shown, typed), on_progress)
         except KeyboardInterrupt as error:
             raise Interrupted(
                 f"stopped; finished inputs and steps, and the last states of fits, are in {output}"
@@ -195,16 +197,23 @@ def run(
         console.print_json(result.to_json())
 
 
-def _show_result(shown: console.Parts, result: InputResult) -> None:
-    """Print the result of one of several inputs and what is doubtful about it."""
+def _show_result(shown: console.Parts, typed: Mapping[str, str], result: InputResult) -> None:
+    """Print the result of one of several inputs and what is doubtful about it.
+
+    Args:
+        shown: progress of the batch.
+        typed: the inputs as the user wrote them, by their absolute paths.
+        result: the result.
+    """
     row, place = result.row, f"{result.number}/{result.total}"
+    source = typed[row.input]
     shown.end(row.name)
     shown.count(result.number, result.total)
     seconds = "by an earlier command" if result.from_before else f"{row.seconds:.1f} s"
     if row.reason is not None:
-        console.show_refused(f"{place} {row.status}", row.input, f"{row.reason} ({seconds})")
+        console.show_refused(f"{place} {row.status}", source, f"{row.reason} ({seconds})")
     elif not result.from_before:
-        console.say(f"{place} {row.status}: {row.input} ({seconds})")
+        console.say(f"{place} {row.status}: {source} ({seconds})")
     for warning in result.warnings:
         console.warn(f"{row.name}: {warning}")
 

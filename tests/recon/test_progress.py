@@ -78,6 +78,22 @@ def test_a_pause_of_the_machine_hardly_changes_the_estimate_of_short_steps(clock
     assert eta.seconds_per_step == pytest.approx(0.01, rel=0.05)
 
 
+def test_a_machine_that_stalls_for_a_minute_hardly_changes_the_estimate(clock):
+    eta = Eta(10_000)
+    for seconds in [0.01] * 3000 + [60.0]:
+        clock[0] += seconds
+        eta.tick()
+    assert eta.seconds_per_step == pytest.approx(0.01, rel=0.2)
+
+
+def test_a_machine_that_stays_a_hundred_times_slower_is_followed(clock):
+    eta = Eta(10_000)
+    for seconds in [0.01] * 3000 + [1.0] * 300:
+        clock[0] += seconds
+        eta.tick()
+    assert eta.seconds_per_step == pytest.approx(1.0, rel=0.2)
+
+
 def test_the_first_step_counts_until_there_is_a_second(clock):
     eta = Eta(3)
     clock[0] += 100.0

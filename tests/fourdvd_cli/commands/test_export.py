@@ -42,6 +42,7 @@ def test_verification_reports_the_psnr_against_the_scene(fourdvd, scene_folder, 
     assert "ply" in table
     assert "dB" in table
     assert "MB" in table
+    assert "45 dB or more" in table
     assert "vertices" not in table  # which only meshes have
 
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -18,6 +19,16 @@ def test_videos_become_a_grid_of_evenly_spaced_views(fourdvd, videos, tmp_path):
     np.testing.assert_allclose(np.mod(azimuths, 360), [0, 90, 180, 270], atol=1e-6)
     assert np.linalg.norm(grid.cameras[0].position) == pytest.approx(3)
     assert grid.cameras[0].fl_x == pytest.approx(12 / np.tan(np.radians(20)))
+
+
+def test_with_json_the_numbers_of_views_and_frames_are_printed(fourdvd, videos, tmp_path):
+    outcome = fourdvd("grid", *videos, "-o", tmp_path / "grid", "--json")
+    found = json.loads(outcome.stdout)
+    assert found.pop("folder") == str(tmp_path / "grid")
+    grid = read_grid(tmp_path / "grid")
+    assert found == {
+        "views": grid.V, "frames": grid.T, "width": grid.width, "height": grid.height,
+    }  # fmt: skip
 
 
 def test_azimuths_and_elevations_can_be_given(fourdvd, videos, tmp_path):

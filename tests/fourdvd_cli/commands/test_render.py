@@ -27,6 +27,14 @@ def test_the_video_has_the_requested_frames_frame_rate_and_size(
     assert video.frames[0, 16, 16].min() < 200
 
 
+def test_with_json_the_video_is_described(fourdvd, scene_folder, tmp_path):
+    video = tmp_path / "video.mp4"
+    options = ["--frames", 5, "--fps", 12, "--size", 32, "--device", "cpu", "--json"]
+    found = json.loads(fourdvd("render", scene_folder, "-o", video, *options).stdout)
+    size = {"width": 32, "height": 32}
+    assert found == {"output": str(video), "frames": 5, "fps": 12, **size}
+
+
 def test_the_cameras_of_a_file_are_rendered(fourdvd, scene_folder, tmp_path):
     camera = orbit_camera(30, 10, 3.2, 33.8, 24, 40)
     entry = {"camera_to_world": camera.T_world_camera.ravel().tolist(), "fov": 33.8}
