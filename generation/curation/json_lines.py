@@ -36,7 +36,7 @@ def read_lines(path: Path, parse: Callable[[bytes], Row]) -> Iterator[Row]:
                 if not line.endswith(b"\n"):
                     return
                 raise InputError(
-                    f"line {number} is not a row of a manifest: {error}", path
+                    f"line {number} is not a row of this file: {error}", path
                 ) from error
             yield row
 

@@ -14,18 +14,19 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from generation.curation.assets.licenses import LICENSES
 from generation.curation.assets.objaverse import DownloadError, ObjaverseObject, fetch
+from generation.curation.json_lines import append_line, json_line, read_lines
 from generation.weights.hub import silent_hub
 from generation.weights.verify import file_sha256
-from recon.errors import InputError, OutputError, OutputExistsError
+from recon.errors import OutputError, OutputExistsError
 from recon.output import output_file
 from recon.progress import OnStep, Progress, ignore_progress
 
@@ -121,11 +122,11 @@ def download_objects(
     there = len(objects) - len(missing)
     failures: dict[str, str] = {}
     try:
-        _write_table(folder, records.values())  # so that rows are appended after a whole line
+        _write_table(folder, records.values())  # without the rows of files that are gone
         with silent_hub(), closing(_download_all(missing, folder, workers)) as results:
             for done, (uid, result) in enumerate(results, start=there + 1):
                 if isinstance(result, Record):
-                    _append_row(folder, result)
+                    append_line(folder / TABLE_NAME, _row(result), _parse)
                     records[uid] = result
                 else:
                     failures[uid] = str(result)
@@ -133,7 +134,8 @@ def download_objects(
     finally:
         _write_table(folder, records.values())
         rows = [{"uid": uid, "reason": reason} for uid, reason in sorted(failures.items())]
-        _write_or_remove(folder / FAILURES_NAME, b"".join(map(_line, rows)))
+        lines = [json_line(row, f"the failure of {row['uid']}") for row in rows]
+        _write_or_remove(folder / FAILURES_NAME, b"".join(lines))
     wanted = {each.uid: records[each.uid] for each in objects if each.uid in records}
     return Downloaded(wanted, there, failures)
 
@@ -147,16 +149,8 @@ def read_records(folder: Path) -> dict[str, Record]:
     Raises:
         InputError: another line is not a row; names the line.
     """
-    path = folder / TABLE_NAME
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     records = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = _parse(line)
-        except ValueError as error:
-            if number == len(lines) and not line.endswith(b"\n"):
-                break
-            raise InputError(f"line {number} is not a row of objects: {error}", path) from error
+    for record in read_lines(folder / TABLE_NAME, _parse):
         file = folder / _file_name(record.uid)
         if file.is_file() and file.stat().st_size == record.bytes:
             records[record.uid] = record
@@ -257,19 +251,11 @@ def _check_folder(folder: Path) -> None:
             raise OutputExistsError(folder / name, "choose another folder")
 
 
-def _append_row(folder: Path, record: Record) -> None:
-    """Append a row, which is on the disk on return."""
-    with (folder / TABLE_NAME).open("ab") as file:
-        file.write(_line(asdict(record)))
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _write_table(folder: Path, records: Iterable[Record]) -> None:
     """Replace the table and the credits."""
     rows = sorted(records, key=lambda record: record.uid)
     with output_file(folder / TABLE_NAME, overwrite=True) as partial:
-        partial.write_bytes(b"".join(_line(asdict(record)) for record in rows))
+        partial.write_bytes(b"".join(map(_row, rows)))
     required = {each.name for each in LICENSES.values() if each.attribution}
     credits = [_credit(record) for record in rows if record.licence in required]
     text = _ATTRIBUTION_HEAD + "".join(credits) if credits else ""
@@ -287,8 +273,8 @@ def _file_name(uid: str) -> str:
     return f"{uid}.glb"
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+def _row(record: Record) -> bytes:
+    return json_line(asdict(record), f"the row of {record.uid}")
 
 
 def _parse(line: bytes) -> Record:

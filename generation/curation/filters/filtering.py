@@ -8,7 +8,6 @@ so that an interrupted run is resumable; valid records of an earlier report are 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from generation.curation.filters.records import (
     Record,
     Verdict,
     find_candidates,
+    parse_record,
     read_records,
     settings_key,
     verdicts_by_scores,
@@ -47,6 +47,7 @@ from generation.curation.filters.scoring import (
 )
 from generation.curation.filters.thresholds import Thresholds
 from generation.curation.jobs import Completed, Executor
+from generation.curation.json_lines import append_line, json_line
 from recon.errors import OutputError, OutputExistsError
 from recon.media import decode_image
 from recon.output import check_output
@@ -219,5 +220,5 @@ class _Work:
         return self._unfinished / strip_name(candidate)
 
     def _keep(self, record: Record) -> None:
-        with (self._unfinished / SCORES_NAME).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record.to_json()) + "\n")
+        line = json_line(record.to_json(), f"the record of {record.name}")
+        append_line(self._unfinished / SCORES_NAME, line, parse_record)

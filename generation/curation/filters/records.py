@@ -180,12 +180,17 @@ def read_records(path: Path) -> Iterator[Record]:
     """Read the records of a file, which may be absent, truncated or of an older version."""
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with path.open("rb") as lines:
         for line in lines:
             try:
-                yield Record.from_json(json.loads(line))
+                yield parse_record(line)
             except ValueError:  # such grids are measured again
                 continue
+
+
+def parse_record(line: bytes) -> Record:
+    """Parse a line; raise ValueError for anything but a record, including invalid UTF-8."""
+    return Record.from_json(json.loads(line))
 
 
 def _fingerprint(folder: Path, row: Row | None) -> str:

@@ -190,6 +190,19 @@ def test_an_interrupted_run_is_resumed(data):
     assert len(again.tasks) == 7 - 2  # of the four, two had failed
 
 
+def test_a_torn_record_is_removed_before_the_next_one(data):
+    job = FilterJob(data, data / "filter")
+    with pytest.raises(KeyboardInterrupt):
+        filter_grids(job, Here(interrupted_after=1))
+    scores = job.report / "unfinished" / "scores.jsonl"
+    with scores.open("a") as torn:
+        torn.write('{"name": "a go')
+    with pytest.raises(KeyboardInterrupt):
+        filter_grids(job, Here(interrupted_after=2))
+    names = [json.loads(line)["name"] for line in scores.read_text().splitlines()]
+    assert names == ["g gone", "g gone", "f broken"]  # failures are tried again
+
+
 def test_the_model_is_asked_once_and_only_about_kept_grids(data):
     oracle = Oracle(INCOMPLETE, "I cannot say")
     job = FilterJob(data, data / "filter", judge=oracle, overwrite=True)
