@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from generation.curation.assets.files import Origin
 from generation.curation.manifest import MANIFEST_NAME, Row, read_rows
 from generation.curation.shards.pack_settings import PackSettings
 from generation.curation.shards.packed_images import encode, shrink
@@ -21,7 +22,6 @@ from generation.curation.shards.shard_files import ShardWriter
 from generation.curation.shards.shard_format import (
     INDEX_NAME,
     UNKNOWN,
-    Origin,
     PackedSample,
     PackIndex,
     Skipped,

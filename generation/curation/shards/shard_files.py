@@ -7,7 +7,6 @@ S pixels on a side.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 import zlib
@@ -33,9 +32,9 @@ from generation.curation.shards.shard_format import (
     json_member,
     unique_key,
 )
+from generation.weights.verify import file_sha256
 
 MAX_INDEX_BYTES = 2**30
-_HASH_BLOCK = 2**20
 
 
 class ShardWriter:
@@ -88,7 +87,9 @@ class ShardWriter:
     def finish(self) -> tuple[Shard, ...]:
         """Close the last shard and return all of them."""
         self.close()
-        return tuple(Shard(path.name, path.stat().st_size, _sha256(path)) for path in self._shards)
+        return tuple(
+            Shard(path.name, path.stat().st_size, file_sha256(path)) for path in self._shards
+        )
 
     def close(self) -> None:
         """Close the current shard, if there is one."""
@@ -217,11 +218,3 @@ def _append(tar: tarfile.TarFile, name: str, data: bytes) -> Stored:
     tar.addfile(header, io.BytesIO(data))
     padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     return Stored.of(tar.offset - padded, data)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -35,6 +35,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from generation.curation.assets.files import Origin
 from generation.curation.shards.pack_settings import Codec
 from recon.errors import InputError
 from recon.grid.cameras import Camera, camera_from_json, camera_to_json
@@ -78,14 +79,6 @@ class Skipped(NamedTuple):
 
     name: str
     reason: str
-
-
-class Origin(NamedTuple):
-    """Source, license and author of an asset, as far as they are known."""
-
-    source: str | None = None
-    licence: str | None = None
-    author: str | None = None
 
 
 UNKNOWN = Origin()
