@@ -35,6 +35,7 @@ from generation.grid_sampler import (
 from generation.models.lora import merge_lora
 from generation.models.structure_branch import StructureBranch
 from generation.models.sv4d import SV4DUNet
+from generation.models.vae import to_uint8
 from generation.networks import Networks, working_dtype
 from generation.pipeline import MadeGrid, Pipeline, UsedFile
 from generation.presets import SamplingPlan, make_plan, presets
@@ -301,8 +302,7 @@ def to_grid(clip: SquareClip, views: Tensor, plan: SamplingPlan) -> Grid:
         views: generated views in [−1, 1], [n, V, 3, H, W].
         plan: the plan that they were sampled with.
     """
-    pixels = ((views + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    generated = pixels.permute(1, 0, 3, 4, 2).numpy()  # [V, n, H, W, 3]
+    generated = to_uint8(views).permute(1, 0, 3, 4, 2).numpy()  # [V, n, H, W, 3]
     cut = cut_soft_silhouette if plan.preset.soft_silhouettes else _plain_matte(generated)
     images = np.concatenate(
         [clip.images[None], [[cut(each) for each in view] for view in generated]]

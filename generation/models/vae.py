@@ -134,6 +134,11 @@ def _linear(key: str, tensor: Tensor) -> Tensor:
     return tensor[:, :, 0, 0] if ".attn_1." in key and tensor.ndim == 4 else tensor
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """Convert images in [−1, 1] of any shape to uint8."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def encode_in_chunks(encoder: nn.Module, images: Tensor, chunk: int) -> Tensor:
     """Encode images [N, 3, H, W], at most `chunk` per call, to float32 latents."""
     return torch.cat([encoder(piece).float() for piece in images.split(chunk)])

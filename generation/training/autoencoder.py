@@ -27,9 +27,15 @@ import torch
 from torch import Tensor
 
 from generation.models.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
-from generation.models.vae import SCALE_FACTOR
+from generation.models.vae import SCALE_FACTOR, to_uint8
 from generation.training.clip_sampling import SampleRng, SamplingConfig
-from generation.training.dataset import Composite, GridStage, TrainingSample, composite_on_white
+from generation.training.dataset import (
+    Composite,
+    GridStage,
+    TrainingSample,
+    composite_on_white,
+    mean_psnr,
+)
 from generation.training.optimization import StageLoss
 from generation.weights.catalogue import VAE_FILE
 from generation.weights.files import save_weights
@@ -137,8 +143,7 @@ class AutoencoderStage(GridStage):
         found = {}
         for size, target in samples.target.items():
             images = composite_on_white(target.flatten(0, 2)).rgb
-            error = ((self._reconstruct(images) - images) / 2).square().mean((1, 2, 3))
-            found[f"psnr_{size}"] = float(-10 * error.clamp_min(1e-10).log10().mean())
+            found[f"psnr_{size}"] = mean_psnr(self._reconstruct(images), images)
         return found
 
     @torch.no_grad()
@@ -223,8 +228,7 @@ def _sampled_images(batch: TrainingSample, rng: SampleRng) -> Sequence[Composite
 
 def _row(images: Tensor) -> list[np.ndarray]:
     """Convert images in [−1, 1], [N, 3, S, S], to N arrays, uint8, [S, S, 3]."""
-    scaled = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return list(scaled.permute(0, 2, 3, 1).cpu().numpy())
+    return list(to_uint8(images).permute(0, 2, 3, 1).cpu().numpy())
 
 
 def mixing_matrix(latents: Tensor) -> Tensor:

@@ -100,6 +100,12 @@ def composite_on_white(images: Tensor, dtype: torch.dtype = torch.float32) -> Co
     return Composite(rgb.to(dtype), mask.to(dtype))
 
 
+def mean_psnr(found: Tensor, expected: Tensor) -> float:
+    """Compute the mean PSNR of images in [−1, 1], [N, 3, S, S], in dB."""
+    error = ((found - expected) / 2).square().mean((1, 2, 3))
+    return float(-10 * error.clamp_min(1e-10).log10().mean())
+
+
 class GridDataset(Dataset[TrainingSample]):
     """The samples of folders of shards.
 

@@ -22,9 +22,10 @@ from torch import Tensor
 
 from generation.conditioning import without_image
 from generation.diffusion import Predictor, euler, guided_denoiser, karras_sigmas, start
+from generation.models.vae import to_uint8
 from generation.training.clip_sampling import SampleRng, SamplingConfig, Spacing
 from generation.training.conditioning import ConditionedBatch, drop_conditioning
-from generation.training.dataset import GridStage, TrainingSample
+from generation.training.dataset import GridStage, TrainingSample, mean_psnr
 from generation.training.loss import denoising_loss, sample_sigmas
 from generation.training.optimization import StageLoss
 from generation.training.stage_networks import StageNetworks
@@ -170,7 +171,9 @@ class DiffusionStage(GridStage, ABC):
                 sigmas, self._one_by_one(samples, rng), strict=True
             )
         ]
-        psnr = [_psnr(images, batch.images[0]) for batch, images in self._generate(samples, rng)]
+        psnr = [
+            mean_psnr(images, batch.images[0]) for batch, images in self._generate(samples, rng)
+        ]
         return {"held_out_loss": float(torch.cat(losses).mean()), "psnr": sum(psnr) / len(psnr)}
 
     @torch.no_grad()
@@ -247,16 +250,9 @@ def take_sample(samples: TrainingSample, index: int) -> TrainingSample:
     return TrainingSample(*map(cut, samples))
 
 
-def _psnr(generated: Tensor, images: Tensor) -> float:
-    """Compute the mean PSNR of images [F, 3, S, S] in [−1, 1], in dB."""
-    error = ((generated - images) / 2).square().mean((1, 2, 3))
-    return float(-10 * error.clamp_min(1e-10).log10().mean())
-
-
 def _rows(batch: ConditionedBatch, generated: Tensor) -> list[list[np.ndarray]]:
     """Make T rows of 1 + 2 V images, uint8, [S, S, 3]."""
     times = batch.video.shape[1]
     parts = (batch.video[0], batch.images[0], generated)
     rows = torch.cat([part.unflatten(0, (times, -1)) for part in parts], dim=1)
-    pixels = ((rows + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return [list(row) for row in pixels.movedim(2, -1).cpu().numpy()]
+    return [list(row) for row in to_uint8(rows).movedim(2, -1).cpu().numpy()]
