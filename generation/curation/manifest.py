@@ -7,7 +7,6 @@ fields of `Row`; all other keys are its facts. See `json_lines` for what a crash
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from generation.curation.json_lines import append_line, json_line, read_lines
-from recon.output import output_file
 
 MANIFEST_NAME = "manifest.jsonl"
 
@@ -110,31 +108,13 @@ def append_row(path: str | Path, row: Row) -> None:
         OutputError: the settings or facts cannot be written as JSON.
         OSError: the file cannot be written.
     """
-    append_line(Path(path), _line(row), parse_row)
-
-
-def compact(path: str | Path) -> None:
-    """Rewrite a manifest with the last row of each name only.
-
-    Raises:
-        InputError: see `read_rows`.
-        OSError: the file cannot be written; the old one is kept.
-    """
-    rows = read_rows(path)
-    with output_file(path, overwrite=True) as partial, partial.open("wb") as file:
-        file.writelines(_line(row) for row in rows.values())
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(Path(path), json_line(row_json(row), f"the row of {row.name}"), parse_row)
 
 
 def row_json(row: Row) -> dict[str, Any]:
     """Return a row as a flat JSON object, with its facts after its fields."""
     keys = {each.name: getattr(row, each.name) for each in fields(row) if each.name != "facts"}
     return {**keys, **row.facts}
-
-
-def _line(row: Row) -> bytes:
-    return json_line(row_json(row), f"the row of {row.name}")
 
 
 def parse_row(line: bytes) -> Row:

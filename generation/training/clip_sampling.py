@@ -72,7 +72,6 @@ class SamplingConfig:
 
 
 COARSE = SamplingConfig()
-FINE = SamplingConfig(views=4, sizes=("low", "high"))
 
 
 class ClipSample(NamedTuple):

@@ -18,12 +18,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from generation.training.batches import EpochSampler
-from generation.training.clip_sampling import COARSE, FINE, SamplingConfig
+from generation.training.clip_sampling import COARSE, SamplingConfig
 from generation.training.dataset import GridDataset, TrainingSample
 from recon.errors import InputError
 from tests.benchmarks import harness
 
-STAGES = {"coarse": COARSE, "fine": FINE}
+STAGES = {"coarse": COARSE, "fine": SamplingConfig(views=4, sizes=("low", "high"))}
 HEADER = ("stage, workers", "samples/s", "images/s", "MB/s")
 
 

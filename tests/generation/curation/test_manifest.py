@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from generation.curation.manifest import Row, Status, append_row, compact, is_final, read_rows
+from generation.curation.manifest import Row, Status, append_row, is_final, read_rows
 from recon.errors import InputError, OutputError
 
 SETTINGS = {"size_px": 576, "background": [1.0, 1.0, 1.0], "engine": "cycles"}
@@ -126,23 +126,6 @@ def test_a_path_with_invalid_utf8_is_kept(path):
     odd = Row("odd", Status.FAILED, b"caf\xe9.glb".decode("utf-8", "surrogateescape"))
     append_row(path, odd)
     assert read_rows(path) == {"odd": odd}
-
-
-def test_compacting_keeps_the_last_row_of_each_name(path):
-    for row in (ROBOT, FOX, ROBOT, FOX):
-        append_row(path, row)
-    compact(path)
-    assert read_rows(path) == {"fox": FOX, "robot": ROBOT}
-    assert len(path.read_bytes().splitlines()) == 2
-    assert [each.name for each in path.parent.iterdir()] == ["manifest.jsonl"]
-
-
-def test_a_damaged_manifest_is_not_compacted(path):
-    path.parent.mkdir()
-    path.write_bytes(b"[]\n")
-    with pytest.raises(InputError):
-        compact(path)
-    assert path.read_bytes() == b"[]\n"
 
 
 @pytest.mark.parametrize(

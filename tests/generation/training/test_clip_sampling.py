@@ -10,7 +10,6 @@ import torch
 from generation.training import clip_sampling
 from generation.training.clip_sampling import (
     COARSE,
-    FINE,
     ClipSample,
     SampleRng,
     SamplingConfig,
@@ -37,7 +36,7 @@ def test_the_coarse_stage_sees_all_views_in_order_and_five_frames_on_end():
 
 
 def test_the_fine_stage_sees_four_views_each_as_often_as_any_other():
-    choices = clips(FINE, count=800)
+    choices = clips(SamplingConfig(views=4), count=800)
     assert all(len(set(choice.views)) == 4 for choice in choices)
     seen = np.bincount([view for choice in choices for view in choice.views], minlength=16)
     assert np.abs(seen - 200).max() < 60  # five standard deviations
