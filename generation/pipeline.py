@@ -71,7 +71,9 @@ class Pipeline(ABC, Generic[P]):
     """A model with its weights, which generates grids of any number of clips.
 
     Attributes:
-        settings: options of the model and the device; its options of the grid serve as defaults.
+        settings: options of the model, the device and the grid. Those of the grid are the defaults
+            of `generate`; a call takes its own instead, but for `fov_deg`, `distance` and
+            `clockwise`.
     """
 
     settings: GenerateSettings

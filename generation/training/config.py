@@ -155,7 +155,9 @@ class EngineConfig:
     def identity(self) -> dict[str, Any]:
         """Values that must match the saved state to resume a training.
 
-        Other values may change, because they only decide when the training ends and what it writes.
+        Other values may change. Most only decide how the training is computed and what it writes;
+        `steps`, `cooldown_steps` and `cooldown_share`, which change the learning rate of the steps
+        to come, may change on purpose, so that a training can be prolonged or ended early.
         """
         averaging = {"average_every": self.average_every} if self.average_every else {}
         return {name: getattr(self, name) for name in _IDENTITY} | averaging
