@@ -72,7 +72,7 @@ class FourdvdModelConfig(ModelConfig):
     seed: int = 0
     """Random seed; on a CPU the same seed gives the same scene."""
     iterations: Suppress[int] = 0
-    """Iterations of the whole fit; the trainer sets it."""
+    """Iterations of the whole fit; the trainer sets it. 0: by quality and number of frames."""
 
     def fit_config(self, grid: Grid, device: str) -> FitConfig:
         """Return the settings of the fit of a grid.

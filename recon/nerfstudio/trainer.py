@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
 from recon.devices import resolve_device
 from recon.errors import BackendError, InputError, Interrupted
-from recon.fitting.config import QUALITIES
 from recon.fitting.fit import Fit
 from recon.fitting.reconstruction import kernel_threads, memory_errors
 from recon.nerfstudio.failures import sentences
@@ -35,7 +35,7 @@ class FourdvdTrainerConfig(TrainerConfig):
 
     _target: Callable[..., Any] = field(default_factory=lambda: FourdvdTrainer)
     max_num_iterations: int = 0
-    """Iterations of the whole fit, resumed runs included; 0: those of the quality."""
+    """Iterations of the whole fit, resumed runs included; 0: by quality and number of frames."""
 
 
 class FourdvdTrainer(Trainer):
@@ -45,9 +45,7 @@ class FourdvdTrainer(Trainer):
         self._interrupted = False
         with sentences():
             _check_machine(config, world_size)
-            model = config.pipeline.model
-            self.iterations = config.max_num_iterations or QUALITIES[model.quality].iterations
-            config.max_num_iterations = model.iterations = self.iterations
+            config.pipeline.model.iterations = config.max_num_iterations
             super().__init__(config, local_rank, world_size)
 
     @property
@@ -65,6 +63,11 @@ class FourdvdTrainer(Trainer):
                     f"the run has all of its {self.iterations} iterations; for a longer fit start "
                     "a new run with more --max-num-iterations"
                 )
+
+    def setup_optimizers(self) -> Optimizers:
+        """Return no optimizers; nerfstudio asks for them once the fit and its length are known."""
+        self.iterations = self.config.max_num_iterations = self.fit.config.iterations
+        return super().setup_optimizers()
 
     def train(self) -> None:
         """Run the remaining iterations; Ctrl-C saves the state and ends with exit code 130."""
