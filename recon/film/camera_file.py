@@ -2,7 +2,8 @@
 
 nerfstudio's viewer and its Blender add-on save a JSON with `camera_path`, a list of poses
 (camera-to-world, OpenGL axes, 16 numbers row by row), each with a vertical `fov` in degrees and,
-for dynamic scenes, a `render_time` in [0, 1].
+for dynamic scenes, a `render_time` in [0, 1]. Its world is the one that our dataparser handed to
+nerfstudio, which is that of the scene: +Z up.
 """
 
 from __future__ import annotations
@@ -43,21 +44,21 @@ def read_camera_file(
         path: JSON file.
         height: image height in pixels, used if the file has none.
         width: image width in pixels, used if the file has none.
-        R_world_source: rotation to the world of the result from that of the file, [3, 3], for a
-            file of another program; None: they are the same.
+        R_world_source: rotation to the world of the result from that of `frames` which another
+            program wrote, [3, 3]; None: they are the same. Cameras of `camera_path` and of files
+            of ours are in the world of the result already.
 
     Raises:
         InputError: The file is missing, not JSON, of neither kind, or has invalid numbers.
     """
     path = Path(path)
     values = _read_object(path)
-    is_ours = False
     try:
         if "camera_path" in values:
-            found = _nerfstudio_path(values)
+            found, in_world = _nerfstudio_path(values), True
         elif "frames" in values:
             transforms = read_transforms(path)
-            found, is_ours = _transforms_path(transforms, height, width), transforms.is_ours
+            found, in_world = _transforms_path(transforms, height, width), transforms.is_ours
         else:
             raise ValueError(
                 "expected `camera_path` (nerfstudio) or `frames` (transforms JSON), found neither"
@@ -71,7 +72,7 @@ def read_camera_file(
         raise InputError(f"the key {error} is missing", path) from error
     except (TypeError, ValueError) as error:
         raise InputError(f"not a valid camera path: {error}", path) from error
-    if R_world_source is None or is_ours:
+    if R_world_source is None or in_world:
         return found
     return found._replace(cameras=[rotated(camera, R_world_source) for camera in found.cameras])
 

@@ -6,6 +6,7 @@ import pytest
 from recon.errors import InputError
 from recon.film.camera_file import read_camera_file
 from recon.grid.cameras import orbit_camera
+from recon.grid.orientation import rotated, rotation_from_up
 
 CAMERA = orbit_camera(30, 10, 3.2, 33.8, 90, 160)
 
@@ -86,3 +87,17 @@ def test_an_invalid_camera_file_is_refused(tmp_path, content, sentence):
 def test_a_missing_camera_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_camera_file(tmp_path / "orbitt", 8, 8)
+
+
+def test_frames_of_other_programs_are_rotated_to_the_world_where_the_rest_already_is(tmp_path):
+    R_world_source = rotation_from_up("y")
+    frame = {"file_path": "x.png", "transform_matrix": CAMERA.T_world_camera.tolist(), "time": 0}
+    foreign = {"camera_angle_x": 0.6, "frames": [frame]}
+    for values, expected in [
+        (foreign, rotated(CAMERA, R_world_source)),
+        (foreign | {"version": 1}, CAMERA),
+        (nerfstudio_path(), CAMERA),
+    ]:
+        path = write(tmp_path / "path.json", values)
+        for camera in read_camera_file(path, 32, 48, R_world_source).cameras:
+            np.testing.assert_allclose(camera.T_world_camera, expected.T_world_camera, atol=1e-12)
