@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -114,20 +115,21 @@ class Pool {
   bool stopping_ = false;
 };
 
-std::mutex g_entry;  // one parallel_for at a time: callers come from any Python thread
-std::unique_ptr<Pool> g_pool;
-
 int default_threads() {
   const unsigned n = std::thread::hardware_concurrency();
   return n == 0 ? 1 : static_cast<int>(n);
 }
+
+std::mutex g_entry;  // one parallel_for at a time: callers come from any Python thread
+std::unique_ptr<Pool> g_pool;
+int g_threads = default_threads();  // those of the next pool
 
 }  // namespace
 
 void parallel_for(int count, const std::function<void(int)>& task) {
   std::lock_guard<std::mutex> lock(g_entry);
   const FlushDenormals flush;  // in all threads, so that results do not depend on their number
-  if (!g_pool) g_pool = std::make_unique<Pool>(default_threads());
+  if (!g_pool) g_pool = std::make_unique<Pool>(g_threads);
   g_pool->run(count, task);
 }
 
@@ -138,13 +140,15 @@ extern "C" {
 // Sets the number of threads of all kernels; below 1: one per processor.
 void fourdvd_set_threads(int threads) {
   std::lock_guard<std::mutex> lock(fourdvd::g_entry);
-  const int wanted = threads < 1 ? fourdvd::default_threads() : threads;
-  if (fourdvd::g_pool && fourdvd::g_pool->threads() == wanted) return;
-  fourdvd::g_pool.reset();
-  fourdvd::g_pool = std::make_unique<fourdvd::Pool>(wanted);
+  fourdvd::g_threads = threads < 1 ? fourdvd::default_threads() : threads;
+  if (fourdvd::g_pool && fourdvd::g_pool->threads() != fourdvd::g_threads) fourdvd::g_pool.reset();
 }
 
-// After fork() the child process has none of the threads: drop the pool without joining it.
-void fourdvd_after_fork_in_child() { (void)fourdvd::g_pool.release(); }
+// After fork() the child process has none of the threads: drop the pool without joining it. One of them may
+// have held the mutex, which nobody unlocks here: make a new one.
+void fourdvd_after_fork_in_child() {
+  (void)fourdvd::g_pool.release();
+  new (&fourdvd::g_entry) std::mutex;
+}
 
 }  // extern "C"
