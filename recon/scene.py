@@ -43,6 +43,7 @@ DESCRIPTION = "scene.json"
 RUN_CONFIG = "config.yml"  # of a nerfstudio run, whose scene is in the folder RUN_SCENE beside it
 RUN_RECORD = "run.json"  # in the folder of `fourdvd run`
 TRAIN, CHECKPOINT, LOG = "train", "checkpoint.safetensors", "log.jsonl"  # of an unfinished scene
+REPLACEMENT = "replacement"  # in a finished scene: as TRAIN, of the fit that will replace it
 RUN_SCENE = "scene"  # also the folder of the scene in that of `fourdvd run`
 
 

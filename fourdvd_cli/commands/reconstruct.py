@@ -101,11 +101,11 @@ def reconstruct(
 
 
 def _server(folder: Path) -> PlayerServer:
-    """Return a player of a scene folder, which may not exist before its fit has started."""
+    """Return a player of the fit that is about to make or replace a scene folder."""
     from recon.viewer.server import PlayerServer
     from recon.viewer.sources import SceneSource
 
-    return PlayerServer(SceneSource(folder), folder.resolve().name)
+    return PlayerServer(SceneSource(folder, refit=True), folder.resolve().name)
 
 
 def reconstruct_with_progress(

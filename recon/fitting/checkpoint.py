@@ -1,7 +1,8 @@
-"""Checkpoint and log of an unfinished fit, in the folder `train/` of its scene.
+"""Checkpoint and log of an unfinished fit, in a folder of its scene.
 
     SCENE/train/checkpoint.safetensors   parameters, motion, Adam's moments, random generator
     SCENE/train/log.jsonl                one JSON object every few iterations
+    SCENE/replacement/                   the same, if the fit will replace a scene that is there
 
 A fit resumed from a checkpoint gives the same bits as one that was never interrupted.
 """
@@ -37,7 +38,7 @@ from recon.resume import (
     read_description,
     save_state,
 )
-from recon.scene import CHECKPOINT, LOG, TRAIN, Scene
+from recon.scene import CHECKPOINT, LOG, REPLACEMENT, TRAIN, Scene
 from recon.similarity import Similarity
 
 FORMAT, VERSION = "fourdvd-checkpoint", "5"
@@ -47,7 +48,7 @@ LOG_EVERY = 20  # iterations
 
 
 class TrainFolder:
-    """The folder `train/` of an unfinished scene.
+    """The folder of the state of a fit, see `state_folder`.
 
     Args:
         scene_folder: folder of the scene; it may not exist yet.
@@ -55,7 +56,7 @@ class TrainFolder:
     """
 
     def __init__(self, scene_folder: Path, identity: dict[str, Any]):
-        self.folder = scene_folder / TRAIN
+        self.folder = state_folder(scene_folder)
         self.checkpoint, self.log = self.folder / CHECKPOINT, self.folder / LOG
         self._identity = identity
 
@@ -108,6 +109,15 @@ class TrainFolder:
     def save(self, fit: Fit) -> None:
         """Save the state of a fit, replacing the older checkpoint."""
         save_checkpoint(fit, self._identity, self.checkpoint)
+
+
+def state_folder(scene_folder: Path) -> Path:
+    """Return the folder of the state of a fit, in that of its scene, which may not exist yet.
+
+    Anything else there, such as a finished scene, stays as it is until the fit replaces it.
+    """
+    replaces = scene_folder.is_dir() and any(scene_folder.iterdir())
+    return scene_folder / (REPLACEMENT if replaces and not is_unfinished(scene_folder) else TRAIN)
 
 
 def is_unfinished(scene_folder: Path) -> bool:
@@ -211,7 +221,7 @@ def load_unfinished_scene(scene_folder: str | Path) -> Scene:
     Raises:
         InputError: there is no checkpoint, it is damaged, or an older version wrote it.
     """
-    path = Path(scene_folder) / TRAIN / CHECKPOINT
+    path = state_folder(Path(scene_folder)) / CHECKPOINT
     saved = load_state(path, format=FORMAT, version=VERSION)
     if saved is None:
         raise InputError("expected the checkpoint of a fit, found none yet; try again later", path)

@@ -1,6 +1,7 @@
 """From a grid to a scene: `fit` in memory, and `reconstruct` into a folder, resumable.
 
 SCENE/train/                         checkpoint and log while unfinished
+SCENE/replacement/                   the same in a finished scene that the fit will replace
 SCENE/scene.safetensors, scene.json, preview.mp4, metrics.json   all at once, when finished
 """
 
@@ -137,7 +138,7 @@ def reconstruct(
         up: see `recon.grid.read_grid`.
         skip_missing: see `recon.grid.read_grid`.
         overwrite: whether a finished scene, or an unfinished one with other settings, may be
-            replaced.
+            replaced; a finished one stays as it is until the new one is complete.
         on_step: see `fit`.
         should_stop: called after every iteration; True saves the state and raises `Interrupted`.
 
@@ -164,7 +165,7 @@ def reconstruct(
         running = Fit(grid, config)
         seconds = _run(running, on_step, should_stop, train)
         scene, metrics = _measured_scene(running, seconds, grid_path, test_grid)
-        _finish(scene, metrics, folder)
+        _finish(scene, metrics, train)
     return scene
 
 
@@ -246,10 +247,10 @@ def _measured_scene(
     return scene, measured | totals
 
 
-def _finish(scene: Scene, metrics: dict[str, Any], folder: Path) -> None:
-    """Replace the unfinished scene by the finished one, keeping the log."""
-    log = (folder / TRAIN / LOG).read_bytes()
-    with output_folder(folder, overwrite=True) as partial:
+def _finish(scene: Scene, metrics: dict[str, Any], train: TrainFolder) -> None:
+    """Write the finished scene in place of what its folder contains, keeping the log."""
+    log = train.log.read_bytes()
+    with output_folder(train.folder.parent, overwrite=True) as partial:
         write_scene(scene, partial)
         write_json(partial / "metrics.json", metrics)
         render_video(scene, partial / "preview.mp4", size=PREVIEW_SIZE)

@@ -15,7 +15,7 @@ import numpy as np
 from recon.errors import InputError
 from recon.exporters.conventions import rotate_gaussians, rotation_to
 from recon.exporters.ply import gaussians_from_ply
-from recon.fitting.checkpoint import is_unfinished, load_unfinished_scene
+from recon.fitting.checkpoint import is_unfinished, load_unfinished_scene, state_folder
 from recon.gaussians import Gaussians
 from recon.grid.cameras import orbit_camera
 from recon.player.packing import Setting, check_shown, pack_frames, pack_scene
@@ -23,7 +23,6 @@ from recon.scene import (
     CHECKPOINT,
     DESCRIPTION,
     LOG,
-    TRAIN,
     check_no_run,
     is_scene,
     load_scene,
@@ -98,27 +97,35 @@ class SceneSource:
 
     Args:
         folder: the folder; it may not exist yet if a fit is about to make it.
+        refit: whether a finished scene in the folder is about to be replaced by a fit, which is
+            shown instead.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, refit: bool = False):
+        self.folder, self._train = folder, state_folder(folder)
+        self._replaced = _modified(folder / DESCRIPTION) if refit else ""
 
     def state(self) -> State:
         """See `Source.state`."""
-        finished = _modified(self.folder / DESCRIPTION)
+        finished = self._finished()
         if finished:
             return State(finished, "", live=False)
-        checkpoint = _modified(self.folder / TRAIN / CHECKPOINT)
-        text = _last_line(self.folder / TRAIN / LOG)
+        checkpoint = _modified(self._train / CHECKPOINT)
+        text = _last_line(self._train / LOG)
         if not checkpoint:
             text = f"{text or 'fitting'} · waiting for the first checkpoint"
         return State(checkpoint, text, live=True)
 
     def packed(self) -> bytes:
         """See `Source.packed`."""
-        if (self.folder / DESCRIPTION).is_file():
+        if self._finished():
             return pack_scene(load_scene(self.folder))
         return pack_scene(load_unfinished_scene(self.folder))
+
+    def _finished(self) -> str:
+        """Return the revision of the finished scene; empty if there is none to show yet."""
+        found = _modified(self.folder / DESCRIPTION)
+        return "" if found == self._replaced else found
 
 
 class PlySource:

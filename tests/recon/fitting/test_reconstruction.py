@@ -243,20 +243,23 @@ def test_overwriting_replaces_a_finished_folder_only_at_the_end(
     tiny_grid_folder: Path, scene_folder: Path
 ):
     reconstruct(tiny_grid_folder, scene_folder, config=CONFIG)
-    old = load_bytes(scene_folder)
+    old = contents(scene_folder)
     other = replace(CONFIG, seed=1)
     with pytest.raises(Interrupted):
         reconstruct(
             tiny_grid_folder, scene_folder, config=other, overwrite=True, should_stop=stop_after(30)
         )
-    assert load_bytes(scene_folder) == old
-    load_scene(scene_folder)
+    found = contents(scene_folder)
+    state = {f"replacement/{name}" for name in ("checkpoint.safetensors", "log.jsonl")}
+    assert {name: data for name, data in found.items() if name not in state} == old
+    assert state <= set(found)
     progress: list[Progress] = []
     reconstruct(
         tiny_grid_folder, scene_folder, config=other, overwrite=True, on_step=progress.append
     )
     assert progress[0].step == 31
-    assert load_bytes(scene_folder) != old
+    assert load_bytes(scene_folder) != old["scene.safetensors"]
+    assert lines(scene_folder)[-1]["iteration"] == ITERATIONS
     assert {path.name for path in scene_folder.iterdir()} == FILES
 
 

@@ -132,6 +132,28 @@ def test_a_running_fit_is_shown_from_its_checkpoints(tiny_grid, tmp_path: Path, 
     assert len(unpack(source.packed()).poses[0].means) == 100
 
 
+def test_the_fit_that_replaces_a_scene_is_shown_instead_of_it(
+    tiny_grid, tmp_path: Path, scene: Scene
+):
+    folder = tmp_path / "scene"
+    scene.save(folder)
+    source = SceneSource(folder, refit=True)
+    assert source.state() == ("", "fitting · waiting for the first checkpoint", True)
+    config = FitConfig(iterations=40, initial_gaussians=50, max_gaussians=50, threads=1)
+    fit = Fit(tiny_grid, config)
+    train = TrainFolder(folder, {})
+    train.resume(fit)
+    fit.step()
+    train.save(fit)
+    assert source.state().live
+    assert len(unpack(source.packed()).poses[0].means) == 50
+    assert len(unpack(open_source(folder).packed()).poses[0].means) == 100
+    replacing = make_scene("keyframes", count=70)
+    replacing.save(folder, overwrite=True)
+    assert not source.state().live
+    assert len(unpack(source.packed()).poses[0].means) == 70
+
+
 def test_the_ply_file_with_nan_or_too_many_gaussians_is_named(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
