@@ -69,7 +69,7 @@ def extract_mesh(gaussians: Gaussians, faces: int, resolution: int = RESOLUTION)
         A closed mesh without cavities or floaters.
 
     Raises:
-        SceneError: The Gaussians are too few or too transparent to enclose a surface.
+        SceneError: The Gaussians are too few, too large or too transparent to enclose a surface.
     """
     density, origin, voxel = density_grid(_solid(gaussians), resolution)
     if density.max() <= LEVEL:
@@ -150,6 +150,11 @@ def _solid(gaussians: Gaussians) -> Gaussians:
     radius = distance.quantile(0.99) + gaussians.scales.exp().median()
     sigma = gaussians.scales.exp().amax(dim=1)
     kept = (distance < MAX_DISTANCE * radius) & (sigma < MAX_SIGMA * radius)
+    if not kept.any():
+        raise SceneError(
+            "expected Gaussians that are smaller than the object for a surface, found none among "
+            f"{len(kept)}; export splats, or fit the scene for longer"
+        )
     return gaussians.map(lambda tensor: tensor[kept])
 
 

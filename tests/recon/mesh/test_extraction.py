@@ -88,3 +88,8 @@ def test_transparent_gaussians_have_no_surface():
 def test_a_density_below_the_level_has_no_surface():
     with pytest.raises(SceneError, match="density above"):
         extract_mesh(shell(count=12, opacity=0.15), faces=100, resolution=32)
+
+
+def test_gaussians_as_large_as_the_object_have_no_surface():
+    with pytest.raises(SceneError, match=r"smaller than the object.* 1;"):
+        extract_mesh(shell(1), faces=2000, resolution=48)
