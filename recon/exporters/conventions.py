@@ -18,6 +18,7 @@ from recon.errors import InputError
 from recon.exporters.options import ExportOptions
 from recon.exporters.root_motion import RootMotion, scene_root_motion
 from recon.film.camera_paths import source_camera
+from recon.film.options import check_frames
 from recon.gaussians import Gaussians
 from recon.rotations import matrices_to_quats, multiply_quats
 from recon.scene import Scene
@@ -69,7 +70,12 @@ def rotate_gaussians(gaussians: Gaussians, rotation: Tensor) -> Gaussians:
 
 
 def frame_times(scene: Scene, frames: int | None = None) -> np.ndarray:
-    """Return the times of an export: the fitted ones, or `frames` times evenly over their span."""
+    """Return the times of an export: the fitted ones, or `frames` times evenly over their span.
+
+    Raises:
+        InputError: Several frames are asked for of a scene with one time.
+    """
+    check_frames(frames, len(scene.times))
     if frames is None:
         return scene.times
     return np.linspace(scene.times[0], scene.times[-1], frames)

@@ -24,6 +24,7 @@ class ExportOptions:
 
     Attributes:
         frames: number of frames, evenly spaced over the fitted times; None: the fitted times.
+            A scene of one time has one.
         axes: "y-down", "y-up", "z-up", or "source" for those of the files that were fitted; None:
             those that readers of the format expect, see `axes_of`.
         faces: maximum number of triangles of the mesh, at least 4.

@@ -15,7 +15,7 @@ import numpy as np
 
 from recon.errors import InputError
 from recon.film.camera_file import read_camera_file
-from recon.film.options import SOURCE, check_camera_path, check_view
+from recon.film.options import SOURCE, check_camera_path, check_frames, check_view
 from recon.grid.cameras import Camera, common_focus
 from recon.grid.source_camera import SourceCamera
 from recon.scene import Scene
@@ -61,8 +61,8 @@ def plan_camera_path(
             the video.
 
     Raises:
-        InputError: The path, view or file does not exist, `frames` was given with a file, or the
-            scene has no source camera.
+        InputError: The path, view or file does not exist, `frames` was given with a file, the scene
+            has no source camera, or several `frames` of "source" are asked for of a still scene.
     """
     check_camera_path(path, frames)
     name, _, view = path.partition(":")
@@ -177,6 +177,7 @@ def source_frame_numbers(source: SourceCamera) -> range:
 def _source_path(scene: Scene, fps: float | None, frames: int | None) -> CameraPath:
     """Play the frames of the video once, or others evenly spaced over the same seconds."""
     source = source_camera(scene)
+    check_frames(frames, len(scene.times))
     seconds = (len(scene.times) - 1) / scene.fps
     if fps is None and frames is None:
         numbers = source_frame_numbers(source)

@@ -91,3 +91,20 @@ def check_view(view: int, views: int) -> None:
     """
     if not 0 <= view < views:
         raise InputError(f"expected a view from 0 to {views - 1}, found {view}")
+
+
+def check_frames(frames: int | None, times: int) -> None:
+    """Check the number of frames over the fitted times of a scene.
+
+    Args:
+        frames: the number; None: it is not given.
+        times: number of fitted times, T.
+
+    Raises:
+        InputError: Several are asked for of a scene with one time.
+    """
+    if times == 1 and frames is not None and frames > 1:
+        raise InputError(
+            f"expected 1, because the scene has one time and does not move, found {frames}",
+            argument="frames",
+        )

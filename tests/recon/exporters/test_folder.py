@@ -1,17 +1,20 @@
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from recon.errors import InputError, OutputError, OutputExistsError, SceneError
+from recon.errors import BackendError, InputError, OutputError, OutputExistsError, SceneError
 from recon.exporters import exporters
 from recon.exporters import folder as folder_module
 from recon.exporters.folder import export, find_exporter
 from recon.exporters.manifest import read_manifest
 from recon.exporters.options import ExportOptions
+from recon.exporters.packages import check_package
 from recon.exporters.ply import gaussians_from_ply
+from recon.exporters.verification import verify_export
 from recon.progress import Progress
 from recon.scene import Scene
 
@@ -166,3 +169,23 @@ def test_a_scene_with_nan_is_refused_before_anything_is_written(scene: Scene, tm
     with pytest.raises(SceneError, match="scales contain NaN"):
         export(scene, tmp_path / "out", ["ply"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["ply", "glb", "4dgs", "splat4d"])
+def test_a_still_scene_is_exported_as_one_frame_and_not_as_several(
+    name: str, scene: Scene, tmp_path: Path
+):
+    still = replace(scene, times=np.zeros(1))
+    small = ExportOptions(frames=3, color="vertices", faces=400, resolution=32)
+    try:
+        check_package(name)
+    except BackendError as error:
+        pytest.skip(str(error))
+    with pytest.raises(InputError, match="one time") as refusal:
+        export(still, tmp_path, [name], small)
+    assert refusal.value.argument == "frames"
+    assert list(tmp_path.iterdir()) == []
+    for frames in (None, 1):
+        manifest = export(still, tmp_path, [name], replace(small, frames=frames), overwrite=True)
+        assert len(manifest["formats"][name]["times"]) == 1
+    assert verify_export(still, tmp_path)[name].worst_psnr > 20

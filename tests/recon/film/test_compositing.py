@@ -81,6 +81,21 @@ def test_other_frames_and_rates_play_the_same_seconds(scene, options, times, fps
     assert planned.fps == pytest.approx(fps)
 
 
+def test_the_path_of_a_still_scene_has_one_camera(scene):
+    still = make_source(1)
+    scene = replace(scene, times=still.times, source_camera=still)
+    for planned in (
+        plan_camera_path(scene, "source"),
+        plan_camera_path(scene, "source", frames=1),
+        plan_camera_path(scene, "source", fps=5.0),
+    ):
+        assert (len(planned.cameras), planned.times.tolist()) == (1, [0.0])
+    with pytest.raises(InputError, match="one time") as refusal:
+        plan_camera_path(scene, "source", frames=3)
+    assert refusal.value.argument == "frames"
+    assert len(plan_camera_path(scene, "orbit", frames=3).cameras) == 3
+
+
 @pytest.mark.parametrize("kind", ["folder", "video"])
 def test_frames_lie_over_those_of_the_same_number(scene, tmp_path, kind):
     if kind == "folder":
