@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -140,9 +141,12 @@ def _split(clip: ViewClip, mosaic: Mosaic) -> list[ViewClip]:
     except InputError as error:
         raise GridError(str(error), clip.path) from error
     read = lru_cache(maxsize=1)(clip.read)  # all views of a mosaic are decoded together
+    lock = threading.Lock()  # the views are read by several threads, which would all decode it
 
     def read_cell(indices: Sequence[int], rows: slice, columns: slice) -> np.ndarray:
-        return read(tuple(indices))[:, rows, columns]
+        with lock:
+            images = read(tuple(indices))
+        return images[:, rows, columns]
 
     size = (clip.size[0] // mosaic.rows, clip.size[1] // mosaic.columns)
     return [

@@ -1,6 +1,7 @@
 """Per-view videos and folders become grids, if they and their cameras fit together."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,13 @@ import pytest
 from PIL import Image
 
 from recon.errors import GridError, InputError
-from recon.grid import Camera, orbit_camera, write_grid
+from recon.grid import Camera, orbit_camera, view_clips, write_grid
 from recon.grid.cameras import OPENGL_FROM_OPENCV, viewing_angles_deg
 from recon.grid.mosaic import Mosaic, parse_mosaic
 from recon.grid.orientation import rotated, rotation_from_up
 from recon.grid.view_cameras import orbit_view_cameras, read_view_cameras
 from recon.grid.view_clips import grid_from_clips, open_clips, read_clips
-from recon.media import write_gif, write_png, write_video
+from recon.media import read_video_frames, write_gif, write_png, write_video
 
 AZIMUTHS = [0.0, 90.0, 180.0]
 RINGS = [orbit_camera(a, e, 3.2, 33.8, 40, 48) for e in (-10, 20, 45) for a in (0, 90, 180, 270)]
@@ -373,6 +374,20 @@ def test_a_video_can_be_a_mosaic(tmp_path):
     write_video(tmp_path / "both.mp4", np.concatenate(halves, axis=2), fps=8)
     found = read_clips([tmp_path / "both.mp4"], Mosaic(1, 2)).images[..., :3].astype(int)
     assert np.abs(found[:, :, 16, 16] - np.array([[200, 0, 30], [20, 60, 200]])[:, None]).max() < 40
+
+
+def test_a_mosaic_is_decoded_once_for_all_its_views(tmp_path, monkeypatch):
+    calls = []
+
+    def read(path, indices):
+        calls.append(tuple(indices))
+        time.sleep(0.05)  # while which other threads ask for their views
+        return read_video_frames(path, indices)
+
+    monkeypatch.setattr(view_clips, "read_video_frames", read)
+    write_video(tmp_path / "all.mp4", disc(3, 32, (200, 30, 30)), fps=8)
+    assert len(read_clips([tmp_path / "all.mp4"], Mosaic(2, 2)).images) == 4
+    assert calls == [(0,), (0, 1, 2)]  # the first one for the size
 
 
 def test_sizes_that_do_not_divide_are_refused(mosaics):
