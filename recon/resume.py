@@ -39,13 +39,14 @@ class SavedState(NamedTuple):
 
 
 def fingerprint(*parts: np.ndarray | bytes | str) -> str:
-    """Return the sha256 of arrays, bytes and strings as hexadecimal digits."""
+    """Return the sha256 of arrays, their types and shapes, bytes and strings, in hexadecimal."""
     digest = hashlib.sha256()
     for part in parts:
-        if isinstance(part, str):
-            digest.update(part.encode())
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).data)
         else:
-            digest.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part)
+            digest.update(part.encode() if isinstance(part, str) else part)
     return digest.hexdigest()
 
 

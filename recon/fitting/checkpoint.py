@@ -41,7 +41,7 @@ from recon.resume import (
 from recon.scene import CHECKPOINT, LOG, REPLACEMENT, TRAIN, Scene
 from recon.similarity import Similarity
 
-FORMAT, VERSION = "fourdvd-checkpoint", "5"
+FORMAT, VERSION = "fourdvd-checkpoint", "6"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 WITHOUT_EFFECT = ("threads", "checkpoint_every", "device")  # settings that may change on resume
 LOG_EVERY = 20  # iterations
@@ -134,14 +134,20 @@ def is_unfinished(scene_folder: Path) -> bool:
 
 
 def fit_identity(grid: Grid, config: FitConfig) -> dict[str, Any]:
-    """Return everything that determines the result of a fit: its settings and its grid's hash."""
+    """Return everything that determines the result of a fit: its settings and its grid."""
     arrays = [grid.images, grid.view, grid.frame, grid.times]
     for camera in grid.cameras:
         arrays += [camera.T_world_camera, camera.K]
-    if grid.initial_gaussians is not None:
-        arrays += grid.initial_gaussians.arrays.values()
+    start = grid.initial_gaussians
+    if start is not None:
+        arrays += start.arrays.values()
     settings = {k: v for k, v in asdict(config).items() if k not in WITHOUT_EFFECT}
-    return {"grid": fingerprint(*arrays), "settings": settings}
+    return {
+        "grid": fingerprint(*arrays),
+        "input_view": grid.input_view,
+        "initial_frame": None if start is None else start.frame,
+        "settings": settings,
+    }
 
 
 def save_checkpoint(fit: Fit, identity: Mapping[str, Any], path: Path) -> None:

@@ -105,6 +105,13 @@ def test_a_fingerprint_depends_on_the_content_alone():
     assert fingerprint(array) != fingerprint(array + 1)
 
 
+def test_arrays_of_the_same_bytes_differ_by_shape_and_type():
+    array = np.arange(6).reshape(2, 3)
+    others = [array.reshape(3, 2), array.ravel(), array.view(np.uint64)]
+    assert all(fingerprint(other) != fingerprint(array) for other in others)
+    assert fingerprint(array.T.copy()) == fingerprint(array.T)
+
+
 def test_a_full_disk_is_an_error_of_the_system_and_keeps_the_older_state(
     tmp_path: Path, full_disk: Callable[[int], None]
 ):

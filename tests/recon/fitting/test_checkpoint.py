@@ -30,8 +30,9 @@ from recon.fitting.densification import GrowAndPrune, Relocation
 from recon.fitting.fit import Fit
 from recon.fitting.visual_hull import visual_hull
 from recon.grid import Grid
+from recon.grid.initial_gaussians import InitialGaussians
 from recon.native.library import built, kernels
-from recon.resume import SavedState
+from recon.resume import SavedState, differences
 
 CONFIG = FitConfig(
     iterations=40,
@@ -177,7 +178,7 @@ def test_settings_without_effect_on_the_result_keep_the_identity(tiny_grid: Grid
     assert fit_identity(tiny_grid, other) == fit_identity(tiny_grid, CONFIG)
 
 
-def test_other_images_times_or_cameras_change_the_identity(tiny_grid: Grid):
+def test_other_images_times_cameras_or_another_input_view_change_the_identity(tiny_grid: Grid):
     images = tiny_grid.images.copy()
     images[3, 5, 5, 1] ^= 1
     first = replace(tiny_grid.cameras[0], fl_x=tiny_grid.cameras[0].fl_x * 1.01)
@@ -185,10 +186,20 @@ def test_other_images_times_or_cameras_change_the_identity(tiny_grid: Grid):
         replace(tiny_grid, images=images),
         replace(tiny_grid, times=np.array([0.0, 0.4, 1.0])),
         replace(tiny_grid, cameras=(first, *tiny_grid.cameras[1:])),
+        replace(tiny_grid, input_view=1),
     ]
     identity = fit_identity(tiny_grid, CONFIG)
     assert all(fit_identity(grid, CONFIG) != identity for grid in others)
     assert fit_identity(replace(tiny_grid, images=tiny_grid.images.copy()), CONFIG) == identity
+
+
+def test_initial_gaussians_of_another_frame_change_the_identity(tiny_grid: Grid):
+    arrays = [np.zeros(shape, np.float32) for shape in ((2, 3), (2, 4), (2, 3), (2,), (2, 1, 3))]
+    first, last = (
+        replace(tiny_grid, initial_gaussians=InitialGaussians(frame, *arrays)) for frame in (0, 2)
+    )
+    found = differences(fit_identity(first, CONFIG), fit_identity(last, CONFIG))
+    assert found == "initial_frame was 0, is now 2"
 
 
 @pytest.fixture
