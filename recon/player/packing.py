@@ -40,6 +40,7 @@ from recon.grid.source_camera import (
     source_camera_to_json,
 )
 from recon.quantization import quantized_weights
+from recon.rendering import rendering_unit
 from recon.scene import Scene
 
 FORMAT, VERSION = "fourdvd-player", 1
@@ -239,6 +240,7 @@ def _packed(
         "camera": camera_to_json(setting.camera),
         "source": source and source_camera_to_json(replace(source, thumbnails=None)),
         "focus": [float(x) for x in setting.focus],
+        "unit": rendering_unit(sets[0][0]),
         "motion_times": [] if bones is None else list(bones.times),
         "sets": entries,
     }

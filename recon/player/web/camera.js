@@ -10,12 +10,14 @@ const EASE_SECONDS = 0.07;
  * `lens` is 0 for that of the input view, 1 for that of the whole video */
 
 class OrbitCamera {
-  /** @param {InputCamera} input @param {number[]} focus @param {SourceCamera | null} [source] */
-  constructor(input, focus, source) {
+  /** @param {InputCamera} input @param {number[]} focus @param {number} unit of the scene, in that of the world
+   * @param {SourceCamera | null} [source] */
+  constructor(input, focus, unit, source) {
     this.input = input;
     this.source = source ?? null;
     this.focus = focus;
-    this.home = poseOfCamera(input, focus);
+    this.unit = unit;
+    this.home = poseOfCamera(input, focus, unit);
     this.now = copied(this.home);
     this.goal = copied(this.home);
     this.time = 0; // of the last view
@@ -60,13 +62,14 @@ class OrbitCamera {
   step(seconds, atOnce) {
     const share = atOnce ? 1 : 1 - Math.exp(-seconds / EASE_SECONDS);
     let moved = 0;
-    const mixed = (/** @type {number} */ a, /** @type {number} */ b) => {
+    const mixed = (/** @type {number} */ a, /** @type {number} */ b, unit = 1) => {
       moved = Math.max(moved, Math.abs(b - a));
-      return Math.abs(b - a) < 1e-5 ? b : a + share * (b - a);
+      return Math.abs(b - a) < 1e-5 * unit ? b : a + share * (b - a);
     };
-    const { now, goal } = this;
-    now.target = now.target.map((value, i) => mixed(value, goal.target[i]));
-    for (const name of /** @type {const} */ (["yaw", "pitch", "roll", "distance", "lens"])) now[name] = mixed(now[name], goal[name]);
+    const { now, goal, unit } = this;
+    now.target = now.target.map((value, i) => mixed(value, goal.target[i], unit));
+    now.distance = mixed(now.distance, goal.distance, unit);
+    for (const name of /** @type {const} */ (["yaw", "pitch", "roll", "lens"])) now[name] = mixed(now[name], goal[name]);
     return moved > 0;
   }
 
@@ -114,8 +117,8 @@ function basis({ yaw, pitch, roll }) {
   return { right: level.map((x, i) => c * x + s * upright[i]), up: upright.map((x, i) => c * x - s * level[i]), back };
 }
 
-/** @param {InputCamera} camera @param {number[]} focus @returns {Pose} */
-function poseOfCamera(camera, focus) {
+/** @param {InputCamera} camera @param {number[]} focus @param {number} unit @returns {Pose} */
+function poseOfCamera(camera, focus, unit) {
   const column = (/** @type {number} */ j) => [0, 1, 2].map((i) => camera.transform_matrix[i][j]);
   const [right, back, position] = [column(0), column(2), column(3)];
   const straight = Math.abs(back[2]) > 0.99999; // from above or below, the yaw is that of the image
@@ -124,6 +127,6 @@ function poseOfCamera(camera, focus) {
   const level = basis({ yaw, pitch, roll: 0 });
   const roll = Math.atan2(dot(right, level.up), dot(right, level.right));
   const depth = dot(position.map((x, i) => x - focus[i]), back);
-  const distance = depth > 1e-3 ? depth : 1;
+  const distance = depth > 1e-3 * unit ? depth : unit;
   return { target: position.map((x, i) => x - distance * back[i]), yaw, pitch, roll, distance, lens: 0 };
 }

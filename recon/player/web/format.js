@@ -9,7 +9,7 @@
  * @typedef {InputCamera & {frames: {time: number, cx: number, cy: number}[]}} SourceCamera
  * @typedef {{format: string, version: number, kind: "static" | "bones" | "keyframes" | "frames", sh_degree: number,
  *   times: number[], fps: number, background: number[], camera: InputCamera, focus: number[],
- *   source?: SourceCamera | null, motion_times: number[], sets: PackedSet[]}} Header
+ *   source?: SourceCamera | null, unit: number, motion_times: number[], sets: PackedSet[]}} Header
  * @typedef {{count: number, ranges: Ranges, arrays: Record<string, Uint8Array | Uint16Array | Float32Array>}} SplatSet
  * @typedef {{header: Header, sets: SplatSet[]}} Scene
  */

@@ -57,7 +57,7 @@ class Player {
     const position = this.position;
     this.scene = scene;
     if (this.camera === null) {
-      this.camera = new OrbitCamera(header.camera, header.focus, header.source);
+      this.camera = new OrbitCamera(header.camera, header.focus, header.unit, header.source);
       this.background = header.background;
     }
     this.elapsed = Math.min(position, header.times.length - 1);

@@ -7,6 +7,7 @@
  */
 
 const TEXTURE_WIDTH = 2048;
+const NEAR = 0.01; // units of the scene, as in recon/rasterizers/interface.py
 
 class Renderer {
   /** @param {HTMLCanvasElement} canvas */
@@ -53,6 +54,7 @@ class Renderer {
     this.poseTexture("skin", skinned ? skinTexels(set, this.poseTexelCount) : new Uint32Array(4 * this.poseTexelCount));
     gl.useProgram(this.program);
     const { means, scales, sh0, shN } = set.ranges;
+    gl.uniform1f(this.uniforms.near, NEAR * scene.header.unit);
     gl.uniform3fv(this.uniforms.meanLow, means[0]);
     gl.uniform3fv(this.uniforms.meanStep, means[0].map((low, i) => (means[1][i] - low) / 65535));
     for (const [name, [[low], [high]]] of Object.entries({ scaleRange: scales, sh0Range: sh0, shNRange: shN })) {

@@ -13,11 +13,12 @@ uniform vec2 scaleRange, sh0Range, shNRange; // low and step of a level
 uniform mat3 viewRotation;
 uniform vec3 viewTranslation;
 uniform vec2 focal, center, size;
+uniform float near;
 in uint index;
 out vec2 offset;
 flat out vec4 color;
 
-const float NEAR = 0.01, EPS_2D = 0.3, ALPHA_MIN = 1.0 / 255.0;
+const float EPS_2D = 0.3, ALPHA_MIN = 1.0 / 255.0;
 const vec4 NOWHERE = vec4(0.0, 0.0, 2.0, 1.0);
 
 uvec4 texel(usampler2D source, uint i) { return texelFetch(source, ivec2(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH), 0); }
@@ -103,7 +104,7 @@ void main() {
 #endif
   float opacity = float(pose.w >> 24) / 255.0;
   vec3 p = viewRotation * mean + viewTranslation;
-  if (p.z <= NEAR || opacity <= ALPHA_MIN) return;
+  if (p.z <= near || opacity <= ALPHA_MIN) return;
   vec2 slope = p.xy / p.z;
   vec2 margin = 0.15 * size / focal;
   vec2 held = clamp(slope, -(center / focal + margin), (size - center) / focal + margin);

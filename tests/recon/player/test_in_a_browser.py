@@ -11,6 +11,7 @@ from recon.exporters.folder import export
 from recon.grid.source_camera import SourceCamera
 from recon.metrics.image import psnr
 from recon.scene import Scene
+from recon.similarity import Similarity
 from tests.recon.player.browser import Browser
 from tests.recon.player.conftest import make_scene
 
@@ -61,6 +62,15 @@ def test_the_page_draws_the_picture_of_our_rasterizer(
     assert browser.problems == []
     outside = [url for url in browser.requests if not url.startswith(("blob:", "data:"))]
     assert outside == [(tmp_path / "html/scene.html").as_uri()]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 500.0])
+def test_the_unit_of_the_world_does_not_matter(browser: Browser, tmp_path: Path, scale: float):
+    scene = make_scene("bones", size=SIZE).mapped(Similarity(scale, np.zeros(3)))
+    opened(browser, scene, tmp_path)
+    assert psnr(picture(browser, 0.37), scene.render(scene.cameras[0], 0.37) / 255) > 38
+    zoomed = "player.camera.zoom(0.5), player.camera.step(0.01, false), player.camera.now.distance"
+    assert 0.5 < browser.evaluate(f"({zoomed}) / player.camera.home.distance") < 1
 
 
 def test_keys_slider_and_buttons_move_time_and_camera(browser: Browser, tmp_path: Path):
