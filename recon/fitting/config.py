@@ -51,7 +51,8 @@ class FitConfig:
 
     Attributes:
         motion: motion model, a key of `recon.deformation.motion_models`.
-        iterations: number of optimization steps.
+        iterations: number of optimization steps; `for_grid` raises it for clips of more than
+            `REFERENCE_FRAMES`.
         initial_gaussians: number of Gaussians drawn from the visual hull; cap on N until
             refinement.
         max_gaussians: cap on N during refinement.

@@ -72,8 +72,10 @@ def fit(
         device: "auto", "cpu" or "cuda", see `recon.devices.resolve_device`.
         seed: random seed; on a CPU the same seed gives the same scene.
         sh_degree: degree of the spherical harmonics, 0 to 3; above 0 colors depend on the view.
-        config: all settings, instead of the five arguments above; its numbers of Gaussians are
-            those for images of 256² and are scaled to the image size of the grid.
+        config: all settings, instead of the five arguments above; they are those for images of 256²
+            and 21 frames: the numbers of Gaussians are scaled to the image size of the grid, and
+            the iterations grow with the square root of the frames beyond that, see
+            `FitConfig.for_grid`.
         test_grid: held-out views to evaluate.
         on_step: called after every iteration; the metrics are `psnr` (running mean over the
             training images in dB) and `gaussians` (number of Gaussians).
