@@ -27,6 +27,7 @@ from recon.media import (
     read_video_frames,
     read_video_times,
 )
+from recon.selection import distinct, nearest
 
 DEFAULT_FRAMES = 21
 MAX_FPS = 1000.0
@@ -188,7 +189,7 @@ def _evenly(
             path,
         )
     first, last = seconds[inside[0]], seconds[inside[-1]]
-    chosen = inside[_distinct(_nearest(seconds[inside], np.linspace(first, last, T)), len(inside))]
+    chosen = inside[distinct(nearest(seconds[inside], np.linspace(first, last, T)), len(inside))]
     return _selected(chosen, seconds)
 
 
@@ -208,33 +209,19 @@ def _at_rate(
             f"{_count(available)} at {fps:g} per second; select a longer part or a higher rate",
             path,
         )
-    nearest = _nearest(seconds[inside], first + np.arange(T) / fps)
+    chosen = nearest(seconds[inside], first + np.arange(T) / fps)
     own = (len(inside) - 1) / max(float(last - first), 1e-9)
-    if len(np.unique(nearest)) < T and (fps > own or len(inside) < T):
+    if len(np.unique(chosen)) < T and (fps > own or len(inside) < T):
         raise InputError(
             f"expected at most the clip's own {own:.4g} frames per second, found {fps:g}", path
         )
-    return _selected(inside[_distinct(nearest, len(inside))], seconds)
+    return _selected(inside[distinct(chosen, len(inside))], seconds)
 
 
 def _selected(indices: np.ndarray, seconds: np.ndarray) -> SelectedFrames:
     shown = seconds[indices] - seconds[indices[0]]
     times = shown / shown[-1] if len(shown) > 1 else shown
     return SelectedFrames(tuple(indices.tolist()), playback_rate(shown), tuple(times.tolist()))
-
-
-def _distinct(indices: np.ndarray, count: int) -> np.ndarray:
-    """Return the nearest strictly ascending indices below `count` to ascending ones, [T]."""
-    steps = np.arange(len(indices))
-    ascending = np.maximum.accumulate(indices - steps) + steps
-    return np.minimum(ascending, count - len(indices) + steps)
-
-
-def _nearest(ascending: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the index of the value nearest to each target, the first one of a tie."""
-    right = np.searchsorted(ascending, targets).clip(1, len(ascending) - 1)
-    is_left = targets - ascending[right - 1] <= ascending[right] - targets + 1e-9
-    return right - is_left
 
 
 _Read = Callable[[Sequence[int]], np.ndarray]

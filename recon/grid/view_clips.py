@@ -35,6 +35,7 @@ from recon.media import (
     read_video_times,
     shown_size,
 )
+from recon.selection import distinct, nearest
 
 FOLDER_FPS = 10.0
 MASK_NOISE = 16
@@ -213,7 +214,7 @@ def grid_from_clips(
         cameras: cameras of the views.
         masks: folder with a clip of masks for each view, of the same name; bright where the object
             is. None: see `read_grid`.
-        frames: number of frames T, evenly spaced in time; None: all.
+        frames: number of frames T, those nearest to even times, none twice; None: all.
         shortest: whether clips that are longer than the shortest one are cut at the end.
         fps: frames per second at which the grid plays; None: those of the selected frames.
         source_fps: see `open_clips`.
@@ -271,8 +272,7 @@ def _selected(clips: Sequence[ViewClip], frames: int | None, shortest: bool) -> 
     if not 1 <= frames <= n:
         raise GridError(f"expected 1 to {n} frames, as the clips have, found {frames}")
     targets = np.linspace(0, seconds[-1], frames)
-    indices = np.abs(seconds[:, None] - targets).argmin(axis=0)
-    return np.unique(indices).tolist()
+    return distinct(nearest(seconds, targets), n).tolist()
 
 
 def _source(

@@ -176,6 +176,14 @@ def test_frames_of_uneven_times_keep_them(tmp_path):
     assert grid.fps == 6
 
 
+def test_as_many_frames_as_asked_for_are_selected_at_uneven_times(tmp_path):
+    frames = [Image.fromarray(frame) for frame in disc(5, 32, (200, 30, 30))]
+    durations = [100, 100, 100, 900, 100]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=durations)
+    grid = grid_from_clips([tmp_path / "x.gif"], orbit_view_cameras(1), frames=4)
+    np.testing.assert_allclose(grid.times, [0, 1 / 6, 1 / 4, 1])
+
+
 def test_frames_are_selected_evenly_in_time(videos, tmp_path):
     for video in videos:
         write_video(video, disc(9, 32, (200, 30, 30)), fps=8)

@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from recon.selection import distinct, nearest
+
+
+def test_the_nearest_values_are_those_of_a_search_through_all():
+    rng = np.random.default_rng(0)
+    values, targets = np.sort(rng.random(30)), np.sort(rng.random(200)) * 1.2 - 0.1
+    expected = np.abs(values[:, None] - targets).argmin(axis=0)
+    np.testing.assert_array_equal(nearest(values, targets), expected)
+
+
+def test_of_a_tie_the_first_value_is_taken_and_a_single_one_always():
+    np.testing.assert_array_equal(nearest(np.arange(3.0), np.array([0.5, 1.5])), [0, 1])
+    np.testing.assert_array_equal(nearest(np.zeros(1), np.array([-1.0, 0.0, 2.0])), [0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("indices", "count", "expected"),
+    [
+        ([0, 2, 2, 3], 4, [0, 1, 2, 3]),
+        ([0, 2, 2, 3], 5, [0, 2, 3, 4]),
+        ([0, 0, 0], 9, [0, 1, 2]),
+        ([1, 4, 7], 9, [1, 4, 7]),
+    ],
+)
+def test_equal_indices_become_neighbors_within_the_limit(indices, count, expected):
+    np.testing.assert_array_equal(distinct(np.array(indices), count), expected)
