@@ -22,7 +22,7 @@ import csv
 import io
 import math
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,9 +31,9 @@ import numpy as np
 from scipy import stats
 
 from recon.errors import InputError
-from recon.evaluation.evaluating import evaluate
+from recon.evaluation.evaluating import FILTERS, evaluate
 from recon.evaluation.pooling import CollectedVideos, metrics_of_sets, pooled_distance
-from recon.evaluation.published import PUBLISHED, PublishedRow
+from recon.evaluation.published import PUBLISHED, PUBLISHED_OBJECTS, PublishedRow
 from recon.evaluation.results import Evaluation
 from recon.grid.mosaic import Mosaic, parse_mosaic
 from recon.metrics.catalog import METRICS, check_names, default_names
@@ -263,15 +263,14 @@ def read_runs(path: str | Path) -> Runs:
     if not isinstance(metrics, list) or not all(isinstance(name, str) for name in metrics):
         raise InputError(f"{path}: expected `metrics` to be a list of names, found {metrics!r}")
     check_names(metrics)
-    published = values.get("published")
-    if published is not None and published not in PUBLISHED:
-        raise InputError(f"{path}: expected `published` among {', '.join(PUBLISHED)}")
+    resize = _choice(values, "resize", FILTERS, path)
+    published = _choice(values, "published", PUBLISHED, path)
     objects = _texts(values.get("objects"), "objects", path)
     methods = values.get("methods")
     if not isinstance(methods, dict) or not methods:
         raise InputError(f"{path}: expected at least one [methods.NAME]")
     read = tuple(_method(name, method, path) for name, method in methods.items())
-    return Runs(tuple(metrics), objects, read, values.get("resize"), published, path.parent)
+    return Runs(tuple(metrics), objects, read, resize, published, path.parent)
 
 
 def evaluate_table(
@@ -358,6 +357,13 @@ def _relative(truth: str, folder: Path) -> str:
     return f"{prefix}{colon}{folder / rest}" if prefix == "consistent4d" else str(folder / truth)
 
 
+def _choice(values: Mapping[str, Any], key: str, choices: Iterable[str], path: Path) -> str | None:
+    found, names = values.get(key), list(choices)  # not a dict: the value may be a list
+    if found is not None and found not in names:
+        raise InputError(f"{path}: expected `{key}` among {', '.join(names)}, found {found!r}")
+    return found
+
+
 def _texts(values: Any, key: str, path: Path) -> dict[str, str]:
     if not isinstance(values, dict) or not values:
         raise InputError(f"{path}: expected names and paths under [{key}]")
@@ -396,7 +402,8 @@ def _cell(mean: Mean | None, digits: int) -> str:
 def _published_row(row: PublishedRow, names: Sequence[str]) -> list[str]:
     values = [row.values.get(name) for name in names]
     cells = ["–" if value is None else f"{value:g}" for value in values]
-    return [f"{row.method} † ({row.source})", "7", _plain(row.frames) or "–", *cells]
+    name, objects = f"{row.method} † ({row.source})", str(PUBLISHED_OBJECTS)
+    return [name, objects, _plain(row.frames) or "–", *cells]
 
 
 def _plain(value: float | None) -> str:
