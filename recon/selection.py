@@ -1,8 +1,14 @@
-"""Choice of some out of many by their index: those nearest to given values."""
+"""Choice of some out of many by their index: evenly spaced, or nearest to given values."""
 
 from __future__ import annotations
 
 import numpy as np
+
+
+def evenly_spaced(count: int, wanted: int) -> list[int]:
+    """Return at most `wanted` evenly spaced indices below `count`, the first and last included."""
+    places = np.linspace(0, count - 1, min(wanted, count)).round()
+    return [int(place) for place in places]
 
 
 def nearest(ascending: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from recon.evaluation.matching import matching_files
 from recon.evaluation.sequences import Frame, FrameFiles, Placement
 from recon.grid import Camera, Grid
 from recon.metrics.image import SILHOUETTE
+from recon.selection import evenly_spaced
 
 MAX_FRAMES, MAX_VIEWS = 2, 6  # images that are compared
 SIDE_PX = 48  # longer side of the small images
@@ -164,8 +165,7 @@ def _compared(sequence: FrameFiles, truth: Grid) -> tuple[list[Frame], list[_Tar
 
 
 def _spread(items: Sequence[Any] | np.ndarray, count: int) -> list[Any]:
-    places = sorted({round(k) for k in np.linspace(0, len(items) - 1, count)})
-    return [items[place] for place in places]
+    return [items[index] for index in evenly_spaced(len(items), count)]
 
 
 def _small(truth: Grid, index: int, frame: int, drawn_px: int) -> _Target:

@@ -44,13 +44,13 @@ from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
 from recon.mesh.animated_mesh import AnimatedMesh
 from recon.mesh.skeleton import rigid_inverse
-from recon.mesh.surface import evenly_spaced
 from recon.mesh.texture import sample_texture
 from recon.metrics.image import psnr
 from recon.progress import OnStep, Progress, ignore_progress
 from recon.rasterizers.mesh import camera_points, rasterize_mesh
 from recon.rendering import render_gaussians
 from recon.scene import Scene
+from recon.selection import evenly_spaced
 
 PLY_PSNR_MIN = 45.0  # dB; PLY is lossless, so anything below is an error
 VIEWS, FRAMES = 4, 3  # numbers of compared cameras and times, evenly spaced

@@ -30,6 +30,7 @@ from recon.native.library import built, kernels
 from recon.output import check_output, output_folder, write_json
 from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
 from recon.scene import LOG, TRAIN, Scene, write_scene
+from recon.selection import evenly_spaced
 
 WITHOUT_KERNELS = (
     "the CPU kernels are not compiled, so the fit runs in plain PyTorch, hundreds of times slower; "
@@ -230,7 +231,7 @@ def _measured_scene(
 ) -> tuple[Scene, dict[str, Any]]:
     """Return the scene of a finished fit, and its metrics including those of every image."""
     grid, scene = fit.grid, fitted_scene(fit, source)
-    chosen = np.unique(np.linspace(0, len(grid) - 1, METRIC_IMAGES).round().astype(int))
+    chosen = np.array(evenly_spaced(len(grid), METRIC_IMAGES))
     splits = {"train": grid.subset(chosen)} | ({} if test_grid is None else {"test": test_grid})
     evaluations = {
         name: evaluate_scene(scene, split, fit.config.device) for name, split in splits.items()

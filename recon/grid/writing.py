@@ -20,6 +20,7 @@ from recon.grid.initial_gaussians import write_initial_gaussians
 from recon.grid.transforms import transforms_json
 from recon.media import thumbnail, tile_images, write_png, write_video
 from recon.output import output_folder, write_json
+from recon.selection import evenly_spaced
 
 GAP_PX = 2  # between the cells of a contact sheet
 IMAGES = "images/v{view:02d}/t{frame:03d}.png"
@@ -102,7 +103,7 @@ def contact_sheet(grid: Grid, rows: int = 16, columns: int = 5, tile_px: int = 1
     Returns:
         uint8, [H, W, 3].
     """
-    views, frames = _evenly(grid.V, rows), _evenly(grid.T, columns)
+    views, frames = evenly_spaced(grid.V, rows), evenly_spaced(grid.T, columns)
 
     def cell(view: int, frame: int) -> np.ndarray | None:
         found = np.flatnonzero((grid.view == view) & (grid.frame == frame))
@@ -110,8 +111,3 @@ def contact_sheet(grid: Grid, rows: int = 16, columns: int = 5, tile_px: int = 1
         return thumbnail(images[0], tile_px) if len(images) else None
 
     return tile_images([[cell(view, frame) for frame in frames] for view in views], GAP_PX)
-
-
-def _evenly(count: int, most: int) -> np.ndarray:
-    """Return at most `most` evenly spaced indices below `count`, including both ends."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))

@@ -21,6 +21,7 @@ from recon.progress import OnStep, Progress, ignore_progress
 from recon.rasterizers.mesh import camera_points, rasterize_mesh
 from recon.rendering import render_gaussians
 from recon.scene import Scene
+from recon.selection import evenly_spaced
 
 TRIED_POSES, TRIED_TIMES, TRIED_VIEWS = 6, 6, 4  # evenly spaced; about a second for each pose
 ROUGH_RESOLUTION, SILHOUETTE_SIZE = 80, 96  # voxels and pixels, for comparisons
@@ -107,8 +108,3 @@ def most_open_time(
         if found < least:
             best, least = time, found
     return best
-
-
-def evenly_spaced(count: int, wanted: int) -> list[int]:
-    """Return at most `wanted` of the indices below `count`, the first and the last included."""
-    return sorted({int(index) for index in np.linspace(0, count - 1, min(wanted, count)).round()})

@@ -47,6 +47,7 @@ from recon.grid.cameras import viewing_angles_deg
 from recon.metrics.catalog import BASIC, METRICS, parse_names
 from recon.metrics.interface import ImageMetric, ImagePair, Metric
 from recon.output import output_folder, write_json
+from recon.selection import evenly_spaced
 from tests.benchmarks import harness
 
 METHODS = ("copy", "inflation", "lift", "coarse", "cascade")
@@ -124,8 +125,7 @@ def at_few_frames(metric: Metric, frames: int | None, T: int) -> Metric:
     slow = METRICS[metric.name].weights or metric.name == "st-lpips"
     if frames is None or not slow or METRICS[metric.name].of_videos:
         return metric
-    chosen = sorted({round(frame) for frame in np.linspace(0, T - 1, frames)})
-    return FewFrames(cast(ImageMetric, metric), chosen)
+    return FewFrames(cast(ImageMetric, metric), evenly_spaced(T, frames))
 
 
 def evaluate_novel_views(images: np.ndarray, truth: Grid, metrics: Sequence[Metric]) -> Evaluation:

@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
 
-from recon.selection import distinct, nearest
+from recon.selection import distinct, evenly_spaced, nearest
+
+
+def test_evenly_spaced_indices_are_different_and_include_both_ends():
+    assert evenly_spaced(21, 3) == [0, 10, 20]
+    assert evenly_spaced(2, 5) == [0, 1]
+    assert evenly_spaced(1, 4) == [0]
+    for count in range(1, 40):
+        for wanted in range(2, 45):
+            found = evenly_spaced(count, wanted)
+            assert len(set(found)) == min(count, wanted)
+            assert (found[0], found[-1]) == (0, count - 1)
 
 
 def test_the_nearest_values_are_those_of_a_search_through_all():

@@ -21,6 +21,7 @@ from generation.curation.render.settings import FPS, RenderSettings
 from recon.grid import grid_from_views
 from recon.grid.writing import contact_sheet, write_posed_images
 from recon.media import write_png
+from recon.selection import evenly_spaced
 
 
 def write_grid_folder(
@@ -57,5 +58,5 @@ def write_grid_folder(
 def tracked_points(baked: BakedAsset, count: int) -> np.ndarray:
     """Return at most `count` vertices, evenly spaced by index, in each frame, float32 [F, N, 3]."""
     vertices = len(baked.frames[0].vertices)
-    chosen = np.unique(np.linspace(0, vertices - 1, min(vertices, count)).round().astype(int))
+    chosen = evenly_spaced(vertices, count)
     return np.stack([frame.vertices[chosen] for frame in baked.frames])

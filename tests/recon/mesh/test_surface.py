@@ -5,7 +5,7 @@ from recon.deformation.interface import StaticDeformation
 from recon.deformation.keyframes import KeyframeDeformation
 from recon.gaussians import Gaussians, gaussians_from_points
 from recon.grid.cameras import orbit_camera
-from recon.mesh.surface import evenly_spaced, extract_surface, most_open_time
+from recon.mesh.surface import extract_surface, most_open_time
 from recon.scene import Scene
 from recon.spherical_harmonics import fibonacci_sphere
 
@@ -44,9 +44,3 @@ def test_the_canonical_pose_is_kept_without_motion():
     gaussians = two_balls(0.1)
     scene = Scene(gaussians, StaticDeformation(), np.array([0.0, 0.5, 1.0]), CAMERAS)
     assert most_open_time(scene, 40) is None
-
-
-def test_evenly_spaced_indices_include_both_ends():
-    assert evenly_spaced(21, 3) == [0, 10, 20]
-    assert evenly_spaced(2, 5) == [0, 1]
-    assert evenly_spaced(1, 4) == [0]
