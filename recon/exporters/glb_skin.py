@@ -15,7 +15,7 @@ import numpy as np
 from recon.exporters.gltf import ARRAY_BUFFER, XYZW, GlbWriter
 from recon.mesh.rig import Rig
 from recon.mesh.skeleton import rigid_inverse
-from recon.mesh.skinning import INFLUENCES
+from recon.mesh.skinning import strongest_influences
 from recon.quantization import quantized_weights
 
 JOINTS_OF_A_SET = 4
@@ -29,12 +29,11 @@ def skin_attributes(writer: GlbWriter, weights: np.ndarray) -> dict[str, int]:
         writer: receives the accessors.
         weights: skinning weights, at most `INFLUENCES` of them positive in a row, [P, J].
     """
-    count = min(INFLUENCES, weights.shape[1])
-    joints = np.argsort(-weights, axis=1, kind="stable")[:, :count]
-    levels = quantized_weights(np.take_along_axis(weights, joints, axis=1), WEIGHT_LEVELS)
+    joints, strongest = strongest_influences(weights)
+    levels = quantized_weights(strongest, WEIGHT_LEVELS)
     joints = np.where(levels > 0, joints, 0)  # as glTF requires of unused influences
     kind = np.uint8 if weights.shape[1] <= 256 else np.uint16
-    padding = ((0, 0), (0, -count % JOINTS_OF_A_SET))
+    padding = ((0, 0), (0, -joints.shape[1] % JOINTS_OF_A_SET))
     joints, levels = np.pad(joints, padding), np.pad(levels, padding)
     attributes = {}
     for number in range(joints.shape[1] // JOINTS_OF_A_SET):

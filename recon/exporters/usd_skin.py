@@ -15,7 +15,7 @@ from recon.errors import InputError
 from recon.exporters.usd_stage import ROOT, array_of, pxr, set_over_time
 from recon.mesh.rig import Rig
 from recon.mesh.skeleton import Skeleton
-from recon.mesh.skinning import INFLUENCES
+from recon.mesh.skinning import strongest_influences
 
 SKELETON_PATH, ANIMATION_PATH = f"{ROOT}/skeleton", f"{ROOT}/skeleton/motion"
 
@@ -47,11 +47,9 @@ def add_skeleton(stage: Any, shape: Any, rig: Rig, codes: np.ndarray) -> None:
     binding = UsdSkel.BindingAPI.Apply(shape.GetPrim())
     binding.CreateSkeletonRel().SetTargets([SKELETON_PATH])
     binding.CreateGeomBindTransformAttr(Gf.Matrix4d(1))
-    count = min(INFLUENCES, len(joints))
-    strongest = np.argsort(-rig.weights, axis=1, kind="stable")[:, :count]
-    weights = np.take_along_axis(rig.weights, strongest, axis=1)
-    strongest = np.where(weights > 0, strongest, 0).astype(np.int32)
-    binding.CreateJointIndicesPrimvar(False, count).Set(Vt.IntArray.FromNumpy(strongest.ravel()))
+    chosen, weights = strongest_influences(rig.weights)
+    used, count = np.where(weights > 0, chosen, 0).astype(np.int32), chosen.shape[1]
+    binding.CreateJointIndicesPrimvar(False, count).Set(Vt.IntArray.FromNumpy(used.ravel()))
     binding.CreateJointWeightsPrimvar(False, count).Set(array_of(Vt.FloatArray, weights.ravel()))
 
 

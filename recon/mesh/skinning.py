@@ -87,6 +87,20 @@ def move_points(binding: Binding, canonical: Gaussians, moved: Gaussians) -> Ten
     return (binding.weights[..., None] * positions).sum(dim=1)
 
 
+def strongest_influences(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the at most `INFLUENCES` bones with the largest weights of each vertex, and these.
+
+    Args:
+        weights: skinning weights, [P, K].
+
+    Returns:
+        Indices of the bones, the strongest first, and their weights, [P, k] each.
+    """
+    count = min(INFLUENCES, weights.shape[1])
+    chosen = np.argsort(-weights, axis=1, kind="stable")[:, :count]
+    return chosen, np.take_along_axis(weights, chosen, axis=1)
+
+
 def fit_weights(
     weights: np.ndarray, rest: np.ndarray, positions: np.ndarray, motions: np.ndarray
 ) -> np.ndarray:
@@ -105,9 +119,8 @@ def fit_weights(
     Returns:
         Non-negative weights that sum to 1, [P, K].
     """
-    count = min(INFLUENCES, weights.shape[1])
-    chosen = np.argsort(-weights, axis=1, kind="stable")[:, :count]
-    prior = np.take_along_axis(weights, chosen, axis=1)
+    chosen, prior = strongest_influences(weights)
+    count = chosen.shape[1]
     prior /= prior.sum(axis=1, keepdims=True)
     size = float(np.linalg.norm(np.ptp(rest, axis=0))) or 1.0
     pull = WEIGHT_PRIOR * size
