@@ -8,14 +8,14 @@ Letters: T frames, P vertices, F triangles, S texels along a side. Frame: world,
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from recon.film.framing import ball_around
 from recon.gaussians import Gaussians
-from recon.grid.cameras import Camera, orbit_camera
+from recon.grid.cameras import Camera
 from recon.mesh.skinning import bind_points, move_points
 from recon.mesh.surface import Surface
 from recon.mesh.texture import (
@@ -34,8 +34,6 @@ MAX_FITTED_VIEWS = 16
 SURROUNDING_VIEWS = 16
 SURROUNDING_SIZE_PX = 256  # if the scene has no cameras to take the size from
 SURROUNDING_WEIGHT = 0.02  # so low that they only color surfaces that no fitted camera sees
-SURROUNDING_FOV_DEG = 33.8
-SURROUNDING_MARGIN = 1.15  # distance, relative to that at which the object fills the image
 OUTLIER_FRACTION = 0.01  # Gaussians that may lie outside of the images
 
 
@@ -141,18 +139,10 @@ def surrounding_cameras(gaussians: Gaussians, count: int, size: int) -> list[Cam
         count: number of cameras.
         size: width and height of the images in pixels.
     """
-    means = gaussians.means.detach().double().cpu().numpy()
-    center = np.median(means, axis=0)
-    radius = np.quantile(np.linalg.norm(means - center, axis=1), 1 - OUTLIER_FRACTION)
-    half_fov_rad = np.radians(SURROUNDING_FOV_DEG) / 2
-    distance = SURROUNDING_MARGIN * max(radius, 1e-6) / np.sin(half_fov_rad)
-    cameras = []
+    ball, cameras = ball_around(gaussians, OUTLIER_FRACTION), []
     for x, y, z in fibonacci_sphere(count):
         azimuth, elevation = np.degrees([np.arctan2(x, -y), np.arcsin(z)])
-        camera = orbit_camera(azimuth, elevation, distance, SURROUNDING_FOV_DEG, size, size)
-        pose = camera.T_world_camera.copy()
-        pose[:3, 3] += center
-        cameras.append(dataclasses.replace(camera, T_world_camera=pose))
+        cameras.append(ball.camera(azimuth, elevation, size))
     return cameras
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from recon.errors import InputError
 from recon.exporters.conventions import rotate_gaussians, rotation_to
 from recon.exporters.ply import gaussians_from_ply
+from recon.film.framing import ball_around
 from recon.fitting.checkpoint import is_unfinished, load_unfinished_scene, state_folder
 from recon.gaussians import Gaussians
-from recon.grid.cameras import orbit_camera
 from recon.player.packing import Setting, check_shown, pack_frames, pack_scene
 from recon.scene import (
     CHECKPOINT,
@@ -29,9 +29,8 @@ from recon.scene import (
     scene_folder,
 )
 
-PLY_FPS = 10.0
-PLY_FOV_DEG, PLY_IMAGE_SIZE, PLY_ELEVATION_DEG = 33.8, 512, 10.0
-VISIBLE_SHARE = 0.98  # of the Gaussians that the first view contains; the others are outliers
+PLY_FPS, PLY_IMAGE_SIZE, PLY_ELEVATION_DEG = 10.0, 512, 10.0
+OUTLIER_FRACTION = 0.02  # Gaussians that the first view need not contain
 
 
 class State(NamedTuple):
@@ -161,16 +160,9 @@ class PlySource:
 
 def _setting_around(gaussians: Gaussians, times: np.ndarray) -> Setting:
     """Place a camera in front of Gaussians so that it sees nearly all of them."""
-    means = gaussians.means.double().numpy()
-    center = np.median(means, axis=0) if len(means) else np.zeros(3)
-    distances = np.linalg.norm(means - center, axis=1)
-    radius = float(np.quantile(distances, VISIBLE_SHARE)) if len(means) else 1.0
-    distance = 1.15 * max(radius, 1e-6) / np.sin(np.radians(PLY_FOV_DEG) / 2)
-    camera = orbit_camera(
-        0, PLY_ELEVATION_DEG, distance, PLY_FOV_DEG, PLY_IMAGE_SIZE, PLY_IMAGE_SIZE
-    )
-    camera.T_world_camera[:3, 3] += center
-    return Setting(camera, center, times, PLY_FPS, (1.0, 1.0, 1.0))
+    ball = ball_around(gaussians, OUTLIER_FRACTION)
+    camera = ball.camera(0, PLY_ELEVATION_DEG, PLY_IMAGE_SIZE)
+    return Setting(camera, ball.center, times, PLY_FPS, (1.0, 1.0, 1.0))
 
 
 def _frame_number(path: Path) -> tuple[int, str]:
