@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from recon.exporters.gltf import GlbWriter
+from recon.exporters.root_motion import CAMERA_NAME, clipping_range, pose_quats
 from recon.grid.cameras import Camera
-
-NAME = "source"
-CLIPPING = 1000.0  # of the near and the far plane, relative to the size of the object
 
 
 def add_camera(writer: GlbWriter, camera: Camera, size: float) -> None:
@@ -26,23 +23,23 @@ def add_camera(writer: GlbWriter, camera: Camera, size: float) -> None:
         camera: a camera in the axes of the file, with its principal point in the middle.
         size: size of the object, which determines the clipping planes.
     """
-    size = size or 1.0
+    near, far = clipping_range(size)
     perspective = {
         "aspectRatio": camera.width / camera.height,
         "yfov": 2 * math.atan(camera.height / 2 / camera.fl_y),
-        "znear": size / CLIPPING,
-        "zfar": size * CLIPPING,
+        "znear": near,
+        "zfar": far,
     }
     document = writer.json
-    document["cameras"] = [{"name": NAME, "type": "perspective", "perspective": perspective}]
+    document["cameras"] = [{"name": CAMERA_NAME, "type": "perspective", "perspective": perspective}]
     document["scenes"][0]["nodes"].append(len(document["nodes"]))
-    translation, rotation = camera.T_world_camera[:3, 3], camera.T_world_camera[:3, :3]
+    pose = camera.T_world_camera
     document["nodes"].append(
         {
-            "name": NAME,
+            "name": CAMERA_NAME,
             "camera": 0,
-            "translation": translation.tolist(),
-            "rotation": Rotation.from_matrix(rotation).as_quat().tolist(),
+            "translation": pose[:3, 3].tolist(),
+            "rotation": pose_quats(pose[None])[0].tolist(),
         }
     )
 
@@ -56,9 +53,8 @@ def move_node(writer: GlbWriter, node: int, poses: np.ndarray) -> None:
         poses: rigid motions in the axes of the file, the identity first, [T, 4, 4].
     """
     animation = writer.json["animations"][0]
-    quats = Rotation.from_matrix(poses[:, :3, :3]).as_quat()
-    quats *= np.where(quats[:, 3:] < 0, -1.0, 1.0)  # turns are small, so signs do not jump
-    for path, values in (("translation", poses[:, :3, 3]), ("rotation", quats)):
+    moved = {"translation": poses[:, :3, 3], "rotation": pose_quats(poses)}
+    for path, values in moved.items():
         if (values == values[0]).all():
             continue
         target = {"node": node, "path": path}

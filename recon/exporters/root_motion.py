@@ -19,12 +19,15 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from recon.grid.cameras import OPENGL_FROM_OPENCV, Camera
 from recon.grid.source_camera import SourceCamera
 from recon.mesh.skeleton import rigid_inverse
 from recon.scene import Scene
 
+CAMERA_NAME = "source"
+CLIPPING = 1000.0  # of the near and the far plane, relative to the size of the object
 FOCAL_FACTORS = np.geomspace(1.0, 8.0, 25)  # k; 1 leaves an object in the middle as it is
 MAX_POINTS, MAX_FRAMES = 500, 32  # with which factors are compared
 
@@ -86,6 +89,21 @@ def root_motion(source: SourceCamera, times: np.ndarray, points: np.ndarray) -> 
     back = rigid_inverse(poses[0])
     fixed = _straight(camera, factor)
     return RootMotion(replace(fixed, T_world_camera=back @ camera.T_world_camera), back @ poses[1:])
+
+
+def clipping_range(size: float) -> tuple[float, float]:
+    """Return the distances of the near and the far plane for an object of some size."""
+    size = size or 1.0
+    return size / CLIPPING, size * CLIPPING
+
+
+def pose_quats(poses: np.ndarray) -> np.ndarray:
+    """Return the rotations of poses, [F, 4, 4], as quaternions, xyzw, [F, 4].
+
+    Their real parts are positive: turns are small, so signs do not jump over time.
+    """
+    quats = Rotation.from_matrix(poses[:, :3, :3]).as_quat()
+    return quats * np.where(quats[:, 3:] < 0, -1.0, 1.0)
 
 
 def _straight(camera: Camera, factor: float) -> Camera:

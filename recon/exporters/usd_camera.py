@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from recon.exporters.root_motion import RootMotion
+from recon.exporters.root_motion import CAMERA_NAME, RootMotion, clipping_range, pose_quats
 from recon.exporters.usd_stage import pxr
 
-CAMERA_PATH = "/source"  # beside the root, so that it does not move with it
+CAMERA_PATH = f"/{CAMERA_NAME}"  # beside the root, so that it does not move with it
 APERTURE = 36.0  # width of the film, in the unit of the focal length; only their ratio matters
-CLIPPING = 1000.0  # of the near and the far plane, relative to the size of the object
 
 
 def add_root_motion(stage: Any, motion: RootMotion, codes: np.ndarray, size: float) -> None:
@@ -35,8 +33,7 @@ def add_root_motion(stage: Any, motion: RootMotion, codes: np.ndarray, size: flo
     camera.CreateHorizontalApertureAttr(APERTURE)
     camera.CreateVerticalApertureAttr(APERTURE * seen.height / seen.width)
     camera.CreateFocalLengthAttr(APERTURE * seen.fl_x / seen.width)
-    size = size or 1.0
-    camera.CreateClippingRangeAttr(Gf.Vec2f(size / CLIPPING, size * CLIPPING))
+    camera.CreateClippingRangeAttr(Gf.Vec2f(*clipping_range(size)))
 
 
 def _place(prim: Any, poses: np.ndarray, codes: np.ndarray) -> None:
@@ -44,10 +41,8 @@ def _place(prim: Any, poses: np.ndarray, codes: np.ndarray) -> None:
     UsdGeom, Gf = pxr("UsdGeom"), pxr("Gf")
     translation = prim.AddTranslateOp()
     orientation = prim.AddOrientOp(UsdGeom.XformOp.PrecisionDouble)
-    quats = Rotation.from_matrix(poses[:, :3, :3]).as_quat()  # xyzw
-    quats *= np.where(quats[:, 3:] < 0, -1.0, 1.0)
     same = (poses == poses[0]).all()
-    for pose, quat, code in zip(poses, quats, codes, strict=True):
+    for pose, quat, code in zip(poses, pose_quats(poses), codes, strict=True):
         at = pxr("Usd").TimeCode.Default() if same else float(code)
         translation.Set(Gf.Vec3d(*map(float, pose[:3, 3])), at)
         orientation.Set(Gf.Quatd(float(quat[3]), *map(float, quat[:3])), at)
