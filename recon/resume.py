@@ -174,6 +174,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         file.write(text.ljust(size))  # the same characters in another order: the same length
 
 
+def tensors_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, by the rest of their names."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
 def _description(
     header: Mapping[str, str], path: Path, format: str, version: str
 ) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from recon.grid.source_camera import (
 )
 from recon.output import output_folder
 from recon.rendering import render_gaussians
-from recon.resume import save_tensors
+from recon.resume import save_tensors, tensors_of
 from recon.similarity import Similarity
 
 FORMAT = "fourdvd-scene"
@@ -253,10 +253,10 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
         tensors = load_file(folder / TENSORS, device=str(device))
     except (SafetensorError, OSError) as error:
         raise SceneError(f"cannot be read as safetensors: {error}", folder / TENSORS) from error
-    gaussians = _checked_gaussians(_part(tensors, "gaussians."), folder)
+    gaussians = _checked_gaussians(tensors_of(tensors, "gaussians."), folder)
     try:
         deformation = load_deformation(
-            description["motion"], description["deformation"], _part(tensors, "deformation.")
+            description["motion"], description["deformation"], tensors_of(tensors, "deformation.")
         )
         scene = Scene(
             gaussians=gaussians,
@@ -304,10 +304,6 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if found != (FORMAT, VERSION):
         raise SceneError(f"expected format {FORMAT!r} version {VERSION}, found {found}", path)
     return description
-
-
-def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _checked_gaussians(tensors: Mapping[str, torch.Tensor], folder: Path) -> Gaussians:

@@ -37,6 +37,7 @@ from recon.resume import (
     load_state,
     read_description,
     save_state,
+    tensors_of,
 )
 from recon.scene import CHECKPOINT, LOG, REPLACEMENT, TRAIN, Scene
 from recon.similarity import Similarity
@@ -203,7 +204,7 @@ def restore_fit(fit: Fit, saved: SavedState, path: str | Path) -> None:
         parameters = {name: tensors[f"gaussians.{name}"] for name in Gaussians._fields}
         fit.parameters = {name: nn.Parameter(value) for name, value in parameters.items()}
         fit.deformation = load_deformation(
-            description["motion"], description["deformation"], _part(tensors, "deformation.")
+            description["motion"], description["deformation"], tensors_of(tensors, "deformation.")
         ).to(fit.config.device)
         _restore_buffers(fit, tensors)
         fit.iteration, fit.joined = description["iteration"], description["joined"]
@@ -211,7 +212,7 @@ def restore_fit(fit: Fit, saved: SavedState, path: str | Path) -> None:
         fit.lost_steps = {int(frame): int(steps) for frame, steps in lost_steps.items()}
         fit.frame_errors = tensors["frame_errors"].double().cpu().numpy()
         fit.image_weights.errors = tensors["image_errors"].double().cpu().numpy()
-        fit.statistics = {k: v.cpu() for k, v in _part(tensors, "densification.").items()}
+        fit.statistics = {k: v.cpu() for k, v in tensors_of(tensors, "densification.").items()}
         fit.generator.set_state(tensors["generator"].cpu())
         fit.optimizer = fit.new_optimizer()
         _restore_moments(fit, tensors)
@@ -247,7 +248,7 @@ def scene_of_state(saved: SavedState, path: str | Path) -> Scene:
     tensors, description = saved
     try:
         deformation = load_deformation(
-            description["motion"], description["deformation"], _part(tensors, "deformation.")
+            description["motion"], description["deformation"], tensors_of(tensors, "deformation.")
         )
         gaussians = Gaussians(**{k: tensors[f"gaussians.{k}"] for k in Gaussians._fields})
         T_normal_world = Similarity(description["scale"], np.asarray(description["offset"]))
@@ -280,10 +281,6 @@ def _tensors(fit: Fit) -> dict[str, Tensor]:
     tensors["generator"] = fit.generator.get_state()
     # Clones, because safetensors refuses tensors that share memory.
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _restore_buffers(fit: Fit, tensors: Mapping[str, Tensor]) -> None:

@@ -50,7 +50,7 @@ from recon.nerfstudio.datamanager import BATCH
 from recon.nerfstudio.failures import sentences
 from recon.rasterizers import Rendering
 from recon.rendering import render_gaussians
-from recon.resume import SavedState, differences
+from recon.resume import SavedState, differences, tensors_of
 from recon.scene import Scene
 
 STATE, DESCRIPTION = "fit.", "fit_description"  # keys of a state dictionary
@@ -356,9 +356,4 @@ def _saved_state(state_dict: Mapping[str, Tensor]) -> SavedState:
     found = header["format"], header["version"]
     if found != (FORMAT, VERSION):
         raise InputError(f"expected a state {FORMAT} {VERSION}, found {found[0]} {found[1]}")
-    tensors = {
-        name.removeprefix(STATE): tensor
-        for name, tensor in state_dict.items()
-        if name.startswith(STATE)
-    }
-    return SavedState(tensors, header["state"])
+    return SavedState(tensors_of(state_dict, STATE), header["state"])
