@@ -8,16 +8,13 @@
 
 #include "parallel.h"
 #include "simd.h"
-
-#define NAME2(a, b) fourdvd_##a##_##b
-#define NAME1(a, b) NAME2(a, b)
-#define NAME(b) NAME1(VARIANT, b)
+#include "variant.h"
 
 namespace fourdvd {
 namespace {
 
 constexpr int kBlock = 2048;  // Gaussians in one task
-constexpr float kLog2e = 1.44269504f, kC0 = 0.28209479f;
+constexpr float kC0 = 0.28209479f;
 
 // Calls f(first, n) for runs of n <= W numbers of the Gaussians of a task, `each` numbers a Gaussian.
 template <class F>

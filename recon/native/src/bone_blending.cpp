@@ -11,17 +11,13 @@
 
 #include "parallel.h"
 #include "simd.h"
-
-#define NAME2(a, b) fourdvd_##a##_##b
-#define NAME1(a, b) NAME2(a, b)
-#define NAME(b) NAME1(VARIANT, b)
+#include "variant.h"
 
 namespace fourdvd {
 namespace {
 
 constexpr int kMotion = 16, kBlock = 256;  // Gaussians in one task
 constexpr int kGroup = 4;                  // Gaussians whose gradients are summed together
-constexpr float kLog2e = 1.44269504f;
 
 // The motions of all bones, once by bone and once by component with the bones padded to whole vectors.
 struct Motions {

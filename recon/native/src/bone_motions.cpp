@@ -10,9 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#define NAME2(a, b) fourdvd_##a##_##b
-#define NAME1(a, b) NAME2(a, b)
-#define NAME(b) NAME1(VARIANT, b)
+#include "variant.h"
 
 namespace {
 

@@ -17,10 +17,7 @@
 
 #include "parallel.h"
 #include "simd.h"
-
-#define NAME2(a, b) fourdvd_##a##_##b
-#define NAME1(a, b) NAME2(a, b)
-#define NAME(b) NAME1(VARIANT, b)
+#include "variant.h"
 
 namespace {
 

@@ -15,10 +15,7 @@
 #include "mesh_shading.h"
 #include "mesh_visibility.h"
 #include "parallel.h"
-
-#define NAME2(a, b) fourdvd_##a##_##b
-#define NAME1(a, b) NAME2(a, b)
-#define NAME(b) NAME1(VARIANT, b)
+#include "variant.h"
 
 namespace fourdvd {
 namespace {

@@ -21,13 +21,7 @@
 #include "projection.h"
 #include "simd.h"
 #include "strip_lists.h"
-
-#ifndef VARIANT
-#error "compile with -DVARIANT=<name of the instruction set>"
-#endif
-#define NAME2(a, b) fourdvd_##a##_##b
-#define NAME1(a, b) NAME2(a, b)
-#define NAME(b) NAME1(VARIANT, b)
+#include "variant.h"
 
 namespace fourdvd {
 namespace {

@@ -121,6 +121,8 @@ inline vf sqrt(vf v) {
 #endif
 }
 
+constexpr float kLog2e = 1.44269504f;  // exp(x) = 2^(kLog2e x)
+
 // 2^x with a relative error below 3e-7; x is clamped to [-126, 126].
 inline vf exp2(vf x) {
   x = minimum(maximum(x, splat(-126.0f)), splat(126.0f));

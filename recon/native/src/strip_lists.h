@@ -16,7 +16,6 @@ namespace fourdvd {
 namespace {
 
 constexpr float kAlphaMin = 1.0f / 255.0f;
-constexpr float kLog2e = 1.44269504f;
 constexpr int kBlock = 64 * W;  // Gaussians in one task
 constexpr uint32_t kUnseen = 0xffffffffu;
 
