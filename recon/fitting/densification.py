@@ -24,6 +24,7 @@ from recon.gaussians import Gaussians
 from recon.rotations import quats_to_matrices
 
 MAX_COPIES = 51  # of one Gaussian in one relocation; beyond it the formula is not evaluated
+SHARED_OPACITY_MIN = 5e-3  # of a copy, as in the code of its authors
 SPLIT_SHRINKAGE = 1.6
 
 
@@ -245,7 +246,8 @@ def share_opacity(gaussians: Gaussians, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Compute opacities and scales for which the copies together render like the original.
 
     For n copies in one place, 1 − (1 − o')^n = o, and the scales keep the integral along a ray
-    through the center. Source: Kheradmand et al. 2024, eq. 9.
+    through the center. Source: Kheradmand et al. 2024, eq. 9. Copies have at least
+    `SHARED_OPACITY_MIN`, so those of a faint Gaussian render stronger than it.
 
     Args:
         gaussians: N Gaussians before the rows are replaced.
@@ -265,7 +267,8 @@ def share_opacity(gaussians: Gaussians, rows: Tensor) -> tuple[Tensor, Tensor]:
             integral += active * term * shared.double() ** (k + 1)
     factor = (opacity / integral.clamp_min(1e-12)).to(opacity)
     several = copies > 1
-    logits = torch.where(several, torch.logit(shared.clamp(5e-3, 1 - 1e-6)), gaussians.opacities)
+    logits = torch.logit(shared.clamp(SHARED_OPACITY_MIN, 1 - 1e-6))
+    logits = torch.where(several, logits, gaussians.opacities)
     scales = gaussians.scales + torch.where(several, factor.log(), 0)[:, None]
     return logits[rows], scales[rows]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from recon.deformation.bones import BoneDeformation
 from recon.fitting.densification import (
     MAX_COPIES,
+    SHARED_OPACITY_MIN,
     GrowAndPrune,
     Limits,
     Relocation,
@@ -182,6 +183,12 @@ def test_copies_together_keep_the_integral_along_a_line(copies: int, opacity: fl
         1 - (1 - logits[0].double().sigmoid() * torch.exp(-(x**2) / (2 * shared**2))) ** copies
     )
     assert float(several.sum()) == pytest.approx(float(one.sum()), rel=1e-3)
+
+
+def test_copies_of_a_faint_gaussian_have_the_smallest_opacity_of_a_copy():
+    gaussians = with_opacities(cloud(1), torch.tensor([0.02]))
+    logits, _ = share_opacity(gaussians, torch.zeros(7, dtype=torch.long))
+    torch.testing.assert_close(logits.sigmoid(), torch.full((7,), SHARED_OPACITY_MIN))
 
 
 def test_an_enormous_number_of_copies_stays_finite():
