@@ -8,6 +8,7 @@
     │   └── OutputExistsError the output exists and may not be overwritten
     ├── WeightsError          weights are missing, corrupt or mismatched    (exit 4)
     ├── BackendError          a device, rasterizer or package is missing    (exit 5)
+    ├── VerificationError     exported files do not show the scene          (exit 1)
     ├── DivergedError         an optimization produced NaN or infinities    (exit 1)
     ├── OutOfMemoryError      the accelerator is out of memory              (exit 6)
     └── Interrupted           stopped on request, the state is saved        (exit 130)
@@ -137,6 +138,10 @@ class OutOfMemoryError(FourdvdError):
     def __init__(self, message: str, hint: str | None = None):
         self.hint = hint
         super().__init__(message)
+
+
+class VerificationError(FourdvdError):
+    """An exported file is missing or changed, or its rendering differs from the scene."""
 
 
 class DivergedError(FourdvdError):

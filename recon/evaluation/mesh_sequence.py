@@ -18,10 +18,10 @@ from trimesh.sample import sample_surface
 from recon.errors import InputError
 from recon.evaluation.sequences import FrameFiles
 from recon.exporters.conventions import rotation_to
-from recon.exporters.verification import render_mesh
 from recon.grid import Camera
 from recon.media import by_numbers
 from recon.mesh.animated_mesh import AnimatedMesh
+from recon.mesh.rendering import render_mesh
 
 SUFFIXES = (".glb", ".obj")
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from recon.errors import FourdvdError, InputError
+from recon.errors import InputError, VerificationError
 from recon.exporters import MESHES
 from recon.exporters.conventions import (
     exported_motion,
@@ -42,12 +42,10 @@ from recon.exporters.splat4d import gaussians_from_splat4d
 from recon.exporters.usd import gaussians_from_usd, mesh_from_usd
 from recon.gaussians import Gaussians
 from recon.grid.cameras import Camera
-from recon.mesh.animated_mesh import AnimatedMesh
+from recon.mesh.rendering import render_mesh
 from recon.mesh.skeleton import rigid_inverse
-from recon.mesh.texture import sample_texture
 from recon.metrics.image import psnr
 from recon.progress import OnStep, Progress, ignore_progress
-from recon.rasterizers.mesh import camera_points, rasterize_mesh
 from recon.rendering import render_gaussians
 from recon.scene import Scene
 from recon.selection import evenly_spaced
@@ -55,7 +53,6 @@ from recon.selection import evenly_spaced
 PLY_PSNR_MIN = 45.0  # dB; PLY is lossless, so anything below is an error
 VIEWS, FRAMES = 4, 3  # numbers of compared cameras and times, evenly spaced
 MOTION_STEPS = 4  # duration of the comparison of motions in images
-SUPERSAMPLING = 2  # rasterized meshes have hard edges, Gaussians soft ones
 
 DECODERS: dict[str, Callable[[bytes], Gaussians]] = {
     "ply": gaussians_from_ply,
@@ -71,10 +68,6 @@ SEQUENCES: dict[str, Callable[[bytes, int], Gaussians]] = {
     "4dgs": gaussians_from_fourdgs,
     "splat4d": gaussians_from_splat4d,
 }  # of one file with all frames
-
-
-class VerificationError(FourdvdError):
-    """An exported file is missing or changed, or its rendering differs from the scene."""
 
 
 class Verification(NamedTuple):
@@ -136,25 +129,6 @@ def verify_export(
             f"against the scene, found {results['ply'].worst_psnr:.1f} dB; export again"
         )
     return results
-
-
-def render_mesh(
-    mesh: AnimatedMesh, frame: int, camera: Camera, background: Sequence[float]
-) -> np.ndarray:
-    """Render one frame of a mesh unlit, sRGB in [0, 1], [H, W, 3]."""
-    scale = SUPERSAMPLING
-    large = camera.resized(camera.height * scale, camera.width * scale)
-    points = camera_points(mesh.positions[frame], large)
-    points /= np.median(np.abs(points[:, 2]))  # a common depth, far beyond the near plane
-    fragments = rasterize_mesh(points, mesh.faces, large.height, large.width)
-    if mesh.texture is not None and mesh.uv is not None:
-        colors = sample_texture(mesh.texture, fragments.interpolate(mesh.faces, mesh.uv)) / 255
-    elif mesh.vertex_colors is not None:
-        colors = fragments.interpolate(mesh.faces, mesh.vertex_colors)
-    else:
-        colors = np.full((*fragments.face.shape, 3), 0.5)
-    colors = np.where((fragments.face >= 0)[..., None], colors, background)
-    return colors.reshape(camera.height, scale, camera.width, scale, 3).mean(axis=(1, 3))
 
 
 def _verify_format(

@@ -45,6 +45,7 @@ def failing(monkeypatch, error: BaseException) -> None:
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), 6),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1),
         (errors.OutputError("not a folder"), 1),
+        (errors.VerificationError("45 dB"), 1),
         (errors.DivergedError("NaN"), 1),
         (errors.Interrupted("stopped at iteration 3"), 130),
         (KeyboardInterrupt(), 130),

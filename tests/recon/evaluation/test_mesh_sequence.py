@@ -11,9 +11,9 @@ from recon.errors import InputError
 from recon.evaluation import evaluate
 from recon.evaluation.mesh_sequence import read_mesh_frame
 from recon.exporters.conventions import rotation_to
-from recon.exporters.verification import render_mesh
 from recon.grid import Camera, grid_from_views, orbit_camera
 from recon.grid.writing import write_posed_images
+from recon.mesh.rendering import render_mesh
 
 CAMERA = orbit_camera(30, 20, 3.2, 33.8, 48, 48)
 

@@ -4,14 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recon.errors import InputError
+from recon.errors import InputError, VerificationError
 from recon.exporters.folder import export
 from recon.exporters.glb_mesh import mesh_from_glb
 from recon.exporters.glb_splats import gaussians_from_glb
 from recon.exporters.options import ExportOptions
 from recon.exporters.ply import gaussians_from_ply
 from recon.exporters.splat import gaussians_from_splat
-from recon.exporters.verification import VerificationError, verify_export
+from recon.exporters.verification import verify_export
 from recon.grid.orientation import rotation_from_up
 from recon.scene import Scene
 from recon.similarity import Similarity
