@@ -29,6 +29,7 @@ from recon.grid import Grid, read_splits
 from recon.native.library import built, kernels
 from recon.output import check_output, output_folder, write_json
 from recon.progress import Eta, OnStep, Progress, ShouldStop, ignore_progress, never_stop
+from recon.rasterizers.cpu import free_workspaces
 from recon.scene import LOG, TRAIN, Scene, write_scene
 from recon.selection import evenly_spaced
 
@@ -263,7 +264,10 @@ def _finish(scene: Scene, metrics: dict[str, Any], train: TrainFolder) -> None:
 
 @contextlib.contextmanager
 def kernel_threads(config: FitConfig) -> Iterator[None]:
-    """Limit PyTorch to one thread, because its threads would compete with those of the kernels."""
+    """Limit PyTorch to one thread, because its threads would compete with those of the kernels.
+
+    The memory that the kernels keep between the steps of a fit is freed at the end.
+    """
     before = torch.get_num_threads()
     if config.device == "cpu" and not built():
         _log.warning(WITHOUT_KERNELS)
@@ -274,6 +278,7 @@ def kernel_threads(config: FitConfig) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+        free_workspaces()
 
 
 @contextlib.contextmanager

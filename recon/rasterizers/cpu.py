@@ -1,7 +1,7 @@
 """CPU backend: the autograd function around the kernel in `recon/native/src/rasterize.cpp`.
 
 Computes in float32. The kernel keeps a workspace between forward and backward pass; workspaces are
-pooled, so that a fit does not allocate memory in every step.
+pooled, so that a fit does not allocate memory in every step, until `free_workspaces`.
 Letters: N Gaussians, V cameras, H × W pixels.
 """
 
@@ -58,6 +58,13 @@ class _Workspace:
     def __del__(self) -> None:
         if self.handle.value is not None:
             self._free.append(self.handle.value)
+
+
+def free_workspaces() -> None:
+    """Free the memory that the kernel keeps between calls, that of the largest image so far."""
+    free, _Workspace._free = _Workspace._free, []
+    for handle in free:
+        kernels().function("rasterizer_destroy")(ctypes.c_void_p(handle))
 
 
 class _Rasterize(torch.autograd.Function):

@@ -322,7 +322,7 @@ void gather_gradients(const State& s, const Gradients& out, int g) {
 
 extern "C" {
 
-// Creates a workspace that keeps its memory between calls; forward fills it, backward reads it.
+// A workspace keeps its memory between calls; forward fills it, backward reads it.
 void* NAME(rasterizer_create)() { return new fourdvd::State(); }
 void NAME(rasterizer_destroy)(void* state) { delete static_cast<fourdvd::State*>(state); }
 

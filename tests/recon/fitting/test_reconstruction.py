@@ -30,6 +30,7 @@ from recon.grid.writing import write_posed_images
 from recon.media import read_video
 from recon.native.library import built, kernels
 from recon.progress import Progress
+from recon.rasterizers.cpu import _Workspace
 from recon.scene import load_scene
 
 CONFIG = FitConfig(
@@ -321,7 +322,8 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_state(
     assert {path.name for path in scene_folder.iterdir()} == FILES
 
 
-def test_the_number_of_threads_of_torch_is_restored(tiny_grid_folder: Path, scene_folder: Path):
+def test_threads_of_torch_are_restored_and_memory_of_kernels_is_freed(tiny_grid_folder: Path, scene_folder: Path):
     before = torch.get_num_threads()
     reconstruct(tiny_grid_folder, scene_folder, config=replace(CONFIG, iterations=3))
     assert torch.get_num_threads() == before
+    assert _Workspace._free == []  # and the memory of the kernels is freed

@@ -333,6 +333,15 @@ def test_workspaces_of_other_sizes_can_be_reused():
     assert all(torch.equal(fresh[1][name], again[1][name]) for name in NAMES)
 
 
+def test_memory_that_was_freed_is_allocated_again():
+    case = random_case()
+    before = draw(rasterize_cpu, case, torch.float32)
+    assert cpu._Workspace._free
+    cpu.free_workspaces()
+    assert cpu._Workspace._free == []
+    assert torch.equal(draw(rasterize_cpu, case, torch.float32).rgb, before.rgb)
+
+
 def test_an_input_that_is_changed_before_the_backward_is_refused():
     case = CASES["random"]
     means = case.means.float()
