@@ -7,7 +7,7 @@ const POLL_MILLISECONDS = 1000;
 const ORBIT_STEP = Math.PI / 24;
 /** @type {Record<string, string>} */
 const KEYS = {
-  " ": "play", k: "play", l: "repeat", b: "nextPaper", i: "home", f: "full", "?": "help", Escape: "close",
+  " ": "play", k: "play", l: "repeat", b: "nextBackground", i: "home", f: "full", "?": "help", Escape: "close",
   ArrowLeft: "previous", ArrowRight: "next", Home: "first", End: "last",
   "+": "closer", "=": "closer", "-": "farther", "<": "slower", ">": "faster",
   "Shift ArrowLeft": "left", "Shift ArrowRight": "right", "Shift ArrowUp": "up", "Shift ArrowDown": "down",
@@ -36,18 +36,18 @@ class Controls {
     this.player = player;
     this.slider = element("time", HTMLInputElement);
     this.clock = element("clock", HTMLElement);
-    this.paper = "auto";
+    this.background = "auto";
     /** @type {Map<number, PointerEvent>} */
     this.pointers = new Map();
     this.idleTimer = 0;
-    this.papers = [...document.querySelectorAll("#colors button")].filter((button) => button instanceof HTMLButtonElement);
+    this.backgrounds = [...document.querySelectorAll("#colors button")].filter((button) => button instanceof HTMLButtonElement);
     const orbit = (/** @type {number} */ yaw, /** @type {number} */ pitch) => player.camera?.orbit(yaw * ORBIT_STEP, pitch * ORBIT_STEP);
     /** @type {Record<string, () => void>} by the ids of buttons, or as `KEYS` names them */
     this.actions = {
       play: () => player.setPlaying(!player.playing),
       speed: () => this.changeSpeed(1, true),
       repeat: () => player.setPingPong(!player.pingPong),
-      paper: () => this.toggleColors(),
+      background: () => this.toggleColors(),
       home: () => this.home(),
       full: () => this.fullScreen(),
       help: () => element("keys", HTMLDialogElement).showModal(),
@@ -59,7 +59,7 @@ class Controls {
       farther: () => player.camera?.zoom(1.15),
       slower: () => this.changeSpeed(-1),
       faster: () => this.changeSpeed(1),
-      nextPaper: () => this.nextPaper(),
+      nextBackground: () => this.nextBackground(),
       close: () => this.toggleColors(false),
       left: () => orbit(-1, 0),
       right: () => orbit(1, 0),
@@ -71,7 +71,7 @@ class Controls {
     this.connectPointers();
     document.addEventListener("keydown", (event) => this.key(event));
     for (const type of ["pointermove", "pointerdown", "keydown"]) document.addEventListener(type, () => this.wake(), { passive: true });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.setPaper(this.paper));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.setBackground(this.background));
   }
 
   connectButtons() {
@@ -83,13 +83,13 @@ class Controls {
       player.setPlaying(false);
       player.seek(share * (player.frames - 1));
     });
-    for (const button of this.papers) {
-      const { paper = "" } = button.dataset;
-      button.style.background = paper === "auto" ? "" : paper;
-      button.addEventListener("click", () => this.setPaper(paper));
+    for (const button of this.backgrounds) {
+      const { background = "" } = button.dataset;
+      button.style.background = background === "auto" ? "" : background;
+      button.addEventListener("click", () => this.setBackground(background));
     }
     const own = element("own", HTMLInputElement);
-    own.addEventListener("input", () => this.setPaper(own.value));
+    own.addEventListener("input", () => this.setBackground(own.value));
   }
 
   connectPointers() {
@@ -173,26 +173,26 @@ class Controls {
     else await document.documentElement.requestFullscreen?.().catch(() => {}); // refused, e.g. in a frame
   }
 
-  nextPaper() {
-    const names = this.papers.map((button) => button.dataset.paper ?? "");
-    this.setPaper(names[(names.indexOf(this.paper) + 1) % names.length]);
+  nextBackground() {
+    const names = this.backgrounds.map((button) => button.dataset.background ?? "");
+    this.setBackground(names[(names.indexOf(this.background) + 1) % names.length]);
   }
 
   /** @param {boolean} [open] */
   toggleColors(open) {
     const panel = element("colors", HTMLElement);
     panel.hidden = !(open ?? panel.hidden);
-    element("paper", HTMLElement).setAttribute("aria-expanded", String(!panel.hidden));
+    element("background", HTMLElement).setAttribute("aria-expanded", String(!panel.hidden));
   }
 
-  /** Set the background: a color #rrggbb, or "auto" for that of the page. @param {string} paper */
-  setPaper(paper) {
-    this.paper = paper;
-    const page = getComputedStyle(document.documentElement).getPropertyValue("--paper").trim();
-    const color = paper === "auto" ? page : paper;
+  /** Set the background: a color #rrggbb, or "auto" for that of the page. @param {string} background */
+  setBackground(background) {
+    this.background = background;
+    const page = getComputedStyle(document.documentElement).getPropertyValue("--background").trim();
+    const color = background === "auto" ? page : background;
     this.player.background = [1, 3, 5].map((i) => Number.parseInt(color.slice(i, i + 2), 16) / 255);
     element("swatch", HTMLElement).style.background = color;
-    for (const button of this.papers) button.setAttribute("aria-pressed", String(button.dataset.paper === paper));
+    for (const button of this.backgrounds) button.setAttribute("aria-pressed", String(button.dataset.background === background));
     this.player.invalidate();
   }
 
@@ -295,7 +295,7 @@ async function show(player, controls, scene) {
   player.setScene(scene);
   controls.describe(scene);
   if (!first) return;
-  controls.setPaper("auto");
+  controls.setBackground("auto");
   await player.settled();
   document.body.classList.remove("loading");
   if (!player.stillness) player.setPlaying(true);

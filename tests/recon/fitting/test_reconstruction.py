@@ -322,7 +322,9 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_state(
     assert {path.name for path in scene_folder.iterdir()} == FILES
 
 
-def test_threads_of_torch_are_restored_and_memory_of_kernels_is_freed(tiny_grid_folder: Path, scene_folder: Path):
+def test_threads_of_torch_are_restored_and_memory_of_kernels_is_freed(
+    tiny_grid_folder: Path, scene_folder: Path
+):
     before = torch.get_num_threads()
     reconstruct(tiny_grid_folder, scene_folder, config=replace(CONFIG, iterations=3))
     assert torch.get_num_threads() == before
