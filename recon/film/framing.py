@@ -44,10 +44,12 @@ def ball_around(gaussians: Gaussians, outliers: float) -> Ball:
     """Return the ball around the median of Gaussians that contains the means of nearly all.
 
     Args:
-        gaussians: at least one Gaussian.
+        gaussians: the Gaussians; the ball of none is the unit ball.
         outliers: fraction of the Gaussians that may lie outside.
     """
     means = gaussians.means.detach().double().cpu().numpy()
+    if len(means) == 0:
+        return Ball(np.zeros(3), 1.0)
     center = np.median(means, axis=0)
     radius = np.quantile(np.linalg.norm(means - center, axis=1), 1 - outliers)
     return Ball(center, max(float(radius), 1e-6))

@@ -17,3 +17,9 @@ def test_the_camera_of_a_ball_sees_all_but_the_outliers():
         assert (depth > 0).all()
         assert ((pixels > 0) & (pixels < 64)).all()
         assert np.ptp(pixels, axis=0).min() > 45
+
+
+def test_the_ball_of_no_gaussians_is_the_unit_ball():
+    one = gaussians_from_points(torch.zeros(1, 3), torch.zeros(1, 3), 0.1)
+    ball = ball_around(one.map(lambda tensor: tensor[:0]), outliers=0.02)
+    assert (ball.center.tolist(), ball.radius) == ([0, 0, 0], 1)
