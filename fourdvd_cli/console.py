@@ -75,6 +75,11 @@ def show_reasons(refused: Iterable[tuple[str, str, str | None]]) -> None:
         show_refused(*each)
 
 
+def numbered(count: int, noun: str) -> str:
+    """Return a number with its noun: "1 frame", "21 frames"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def counted(counts: Mapping[Any, float], from_before: int = 0) -> str:
     """Format counts by status; those that are 0 are left out.
 

@@ -105,7 +105,8 @@ def generate(
             on_step=on_step,
             should_stop=should_stop,
         )
-    console.say(f"wrote {folder}: {grid.V} views of {grid.T} frames of {grid.width}×{grid.height}")
+    views, frames = console.numbered(grid.V, "view"), console.numbered(grid.T, "frame")
+    console.say(f"wrote {folder}: {views} of {frames} of {grid.width}×{grid.height}")
     return made
 
 

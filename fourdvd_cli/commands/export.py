@@ -253,5 +253,5 @@ def export_with_progress(
             scene, output, formats, options, verify=verify, on_step=on_step, overwrite=overwrite
         )
     count = sum(len(manifest["formats"][name]["files"]) for name in formats)
-    console.say(f"wrote {count} {'file' if count == 1 else 'files'} to {output} ({names})")
+    console.say(f"wrote {console.numbered(count, 'file')} to {output} ({names})")
     return manifest

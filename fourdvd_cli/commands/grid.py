@@ -213,7 +213,8 @@ def grid(
 
 def _show(made: Grid, output: Path, json: bool) -> None:
     """Print what was written."""
-    console.say(f"wrote {output}: {made.V} views of {made.T} frames")
+    views, frames = console.numbered(made.V, "view"), console.numbered(made.T, "frame")
+    console.say(f"wrote {output}: {views} of {frames}")
     if json:
         size = {"width": made.width, "height": made.height}
         console.print_json({"folder": str(output), "views": made.V, "frames": made.T, **size})

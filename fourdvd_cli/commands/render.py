@@ -134,7 +134,8 @@ def render(
             transparent=transparent,
         )
     count = len(video.cameras)
-    console.say(f"wrote {output}: {count} frames at {video.fps:g} per second")
+    shown = console.numbered(count, "frame")
+    console.say(f"wrote {output}: {shown} at {video.fps:g} per second")
     if json:
         first = video.cameras[0]
         size = {"width": first.width, "height": first.height}

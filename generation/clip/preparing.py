@@ -234,7 +234,8 @@ def load_clip(
     outlines = [_outline(object_mask(image)) for image in images]
     if all(outline.empty for outline in outlines):
         found = "alpha is empty" if alpha_known else "there is nothing but background"
-        raise InputError(f"expected an object, but {found} in all {len(images)} frames", path)
+        where = f" in all {len(images)} frames" if len(images) > 1 else ""
+        raise InputError(f"expected an object, but {found}{where}", path)
     warnings = _warnings(outlines)
     return Clip(
         images,

@@ -110,7 +110,8 @@ def evaluate(
         scaled = scene if scale == 1 else scene.mapped(Similarity(scale, np.zeros(3)))
         found = evaluate_scene(scaled, truth, device, metrics=opened, on_step=on_step)
         size, true_cameras = found.relative_size, truth.cameras
-        advice = scale_advice(size, scale, scene.cameras or true_cameras, true_cameras)
+        cameras, source = scene.cameras or true_cameras, scene.source_camera
+        advice = scale_advice(size, scale, cameras, true_cameras, source)
         return replace(found, notes=(*notes, *found.notes), warnings=(*found.warnings, *advice))
     truth, assumed = _read_truth(against)
     if sequence is not None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from recon.grid import Camera
 from recon.grid.cameras import common_focus
+from recon.grid.source_camera import SourceCamera
 from recon.metrics.image import SILHOUETTE
 
 SAME_SIZE = 1.15  # factor by which silhouettes of objects that are only inaccurate may differ
@@ -44,6 +45,7 @@ def scale_advice(
     scale: float,
     cameras: Sequence[Camera] = (),
     true_cameras: Sequence[Camera] = (),
+    source: SourceCamera | None = None,
 ) -> Iterator[str]:
     """Say what to do about an object of another size.
 
@@ -53,6 +55,7 @@ def scale_advice(
         cameras: cameras of the views that a scene was fitted to; none: the object is a sequence of
             files, which can be aligned.
         true_cameras: those of the ground truth.
+        source: camera of the video that the scene was made of; None: not known.
 
     Yields:
         Nothing if the sizes agree, else one sentence.
@@ -67,12 +70,14 @@ def scale_advice(
         return
     own, true = _distance_and_fov(cameras), _distance_and_fov(true_cameras)
     exact = true[0] / own[0]
+    if source is not None:  # if the video is a view of the truth, the squares cut out of it count
+        exact *= np.tan(np.radians(true[1] / 2)) / np.tan(np.radians(_fov_deg(source.camera) / 2))
     rest = abs(np.log(exact / fitting))
     explains = rest < min(np.log(ROUGH_SIZE), UNEXPLAINED * abs(np.log(size)))
-    if explains and np.isclose(own[1], true[1], rtol=SAME_SETUP):
+    if explains and (source is not None or np.isclose(own[1], true[1], rtol=SAME_SETUP)):
         fitting = exact
     advice = f"--scale {fitting:.3g} makes the sizes agree"
-    if not np.allclose(own, true, rtol=SAME_SETUP):
+    if source is None and not np.allclose(own, true, rtol=SAME_SETUP):
         advice += (
             f"; the scene was fitted to cameras of distance {own[0]:.3g} and field of view "
             f"{own[1]:.3g}°, those of the truth have {true[0]:.3g} and {true[1]:.3g}°: if its "
@@ -85,5 +90,9 @@ def _distance_and_fov(cameras: Sequence[Camera]) -> tuple[float, float]:
     """Return the median distance from the common focus, and the median field of view in degrees."""
     focus = common_focus(cameras)
     distances = [float(np.linalg.norm(camera.position - focus)) for camera in cameras]
-    fovs = [2 * np.arctan(camera.width / 2 / camera.fl_x) for camera in cameras]
-    return float(np.median(distances)), float(np.degrees(np.median(fovs)))
+    return float(np.median(distances)), float(np.median([_fov_deg(each) for each in cameras]))
+
+
+def _fov_deg(camera: Camera) -> float:
+    """Return the horizontal field of view in degrees."""
+    return float(np.degrees(2 * np.arctan(camera.width / 2 / camera.fl_x)))

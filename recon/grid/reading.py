@@ -188,6 +188,8 @@ def _find_json(path: Path, split: str) -> Path:
 
 def _advice(folder: Path) -> str:
     """Say what to give, if a folder without the JSON of a grid is of another known kind."""
+    if not any(folder.iterdir()):
+        return "; the folder is empty"
     if (folder / RUN_GRID / "transforms.json").is_file():
         return f"; the grid of this run is {folder / RUN_GRID}"
     if has_frames(folder):

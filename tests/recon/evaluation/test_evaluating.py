@@ -16,6 +16,7 @@ from recon.film.camera_file import read_camera_file
 from recon.gaussians import gaussians_from_points
 from recon.grid import Grid, grid_from_views, orbit_camera
 from recon.grid.orientation import rotated, rotation_from_up
+from recon.grid.source_camera import SourceCamera
 from recon.grid.writing import write_posed_images
 from recon.media import write_png, write_video
 from recon.metrics.image import psnr
@@ -86,6 +87,17 @@ def test_the_distances_give_the_scale_only_if_they_explain_it(distance, scale):
     )
     (advice,) = scale_advice(1 / 1.62, 1.0, own, true)
     assert advice.startswith(f"--scale {scale} ")
+
+
+def test_the_squares_that_were_cut_out_of_the_video_count_for_the_scale():
+    own, true = (
+        [orbit_camera(90.0 * k, 0.0, each, 33.8, 256, 256) for k in range(4)] for each in (2.0, 3.2)
+    )
+    focal = own[0].fl_x * 281 / 256  # the square has 281 pixels where the video has 256
+    camera = dataclasses.replace(own[0], fl_x=focal, fl_y=focal)
+    source = SourceCamera(camera, np.zeros(1), np.full((1, 2), 128.0), (0,))
+    (advice,) = scale_advice(0.62, 1.0, own, true, source)
+    assert advice == "--scale 1.76 makes the sizes agree"
 
 
 def test_an_object_of_another_size_is_said_with_the_scale_that_fits(scene, grid, tmp_path):

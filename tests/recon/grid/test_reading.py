@@ -210,7 +210,7 @@ def test_json_of_another_shape_is_refused(tmp_path, text, message):
 
 def test_missing_folders_and_files_are_named(tmp_path):
     refused(tmp_path / "nowhere", "nowhere.*no such file")
-    refused(tmp_path, r"transforms\.json or transforms_train\.json")
+    refused(tmp_path, r"transforms\.json or transforms_train\.json; the folder is empty")
 
 
 @pytest.mark.parametrize(
