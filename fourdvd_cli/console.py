@@ -283,7 +283,7 @@ def _note(step: Progress) -> str:
             parts.append(f"{value:.0f} {name}")
         else:
             parts.append(f"{name} {value:.4g}")
-    if step.seconds_left:  # not 0:00 at the end
+    if step.seconds_left and round(step.seconds_left):  # not 0:00
         minutes, seconds = divmod(round(step.seconds_left), 60)
         hours, minutes = divmod(minutes, 60)
         clock = f"{hours}:{minutes:02d}:" if hours else f"{minutes}:"
