@@ -138,5 +138,5 @@ def render(
     console.say(f"wrote {output}: {shown} at {video.fps:g} per second")
     if json:
         first = video.cameras[0]
-        size = {"width": first.width, "height": first.height}
-        console.print_json({"output": str(output), "frames": count, "fps": video.fps, **size})
+        shape = {"width": first.width, "height": first.height}
+        console.print_json({"output": str(output), "frames": count, "fps": video.fps, **shape})
