@@ -59,7 +59,7 @@ def generate(
         bool,
         typer.Option(
             "--dry-run",
-            help="Prepare the input and report the cost without running a network.",
+            help="Prepare the input in GRID and report the cost without running a network.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,

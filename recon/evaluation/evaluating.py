@@ -96,7 +96,10 @@ def evaluate(
     first = paths[0]
     sequence = _sequence(first, axes, scale, device) if len(paths) == 1 else None
     if aligned and sequence is None:
-        raise InputError(f"{first}: only a folder of PLY files or meshes can be aligned")
+        raise InputError(
+            f"{first}: only a folder of PLY files or meshes can be aligned; of a scene, that of "
+            "`fourdvd export --format ply`"
+        )
     if axes is not None and sequence is None:
         raise InputError(f"{first}: only the axes of PLY files and meshes can be named")
     if scale != 1 and sequence is None and not is_scene(first):

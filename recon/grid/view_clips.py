@@ -236,6 +236,9 @@ def grid_from_clips(
     own = [source.camera for source in sources if source.camera is not None]
     rotation = rotation_of_grid(own, cameras.up if up == "auto" and cameras.up else up)
     found = _read(clips, indices, sources, size)
+    for clip, images in zip(clips, found.images, strict=True):
+        if not images[..., 3].any():
+            _log.warning("%s: its masks, or its alpha, show no object in any frame", clip.path)
     warn_of_background(found.images.reshape(-1, *found.images.shape[2:]))
     return grid_from_views(
         [rotated(camera.padded(*size), rotation) for camera in own],

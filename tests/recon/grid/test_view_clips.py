@@ -319,6 +319,21 @@ def test_masks_of_views_become_alpha(toy_folders, toy_agreement, tmp_path, kind,
     assert "6 of 6 images" in caplog.text and "--masks" in caplog.text
 
 
+def test_a_view_whose_masks_are_all_empty_is_warned_of(toy_folders, tmp_path, caplog):
+    folders = toy_folders(RINGS[:2])
+    for folder in folders:
+        target = tmp_path / "masks" / folder.name
+        target.mkdir(parents=True)
+        for file in sorted(folder.iterdir()):
+            mask = np.array(Image.open(file))[..., 3] * (folder != folders[1])
+            Image.fromarray(mask).save(target / file.name)
+    cameras = orbit_view_cameras(2, [0, 90], [-10], distance=3.2)
+    grid_from_clips(folders, cameras, masks=tmp_path / "masks")
+    assert [record.message for record in caplog.records] == [
+        f"{folders[1]}: its masks, or its alpha, show no object in any frame"
+    ]
+
+
 def test_masks_that_do_not_match_are_refused(toy_folders, tmp_path):
     folders = toy_folders(RINGS[:1])
     cameras = orbit_view_cameras(1)
