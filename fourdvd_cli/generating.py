@@ -114,12 +114,10 @@ def show_cost(pipeline: Pipeline[Any], clip: SquareClip) -> None:
     """Print the estimated time and memory, and a warning if the device has less memory."""
     import torch
 
-    from generation.report import peak_memory
+    from generation.report import needed_memory
 
     settings, cost = pipeline.settings, pipeline.estimate(clip)
-    memory = cost.device_memory_bytes
-    if settings.device == "cpu":  # the libraries are in memory already
-        memory += peak_memory(torch.device("cpu")) or 0
+    memory = needed_memory(cost, settings.device)
     console.say(f"about {_duration(cost.seconds)} and {_memory(memory)} on {settings.device}")
     if settings.device == "cuda" and memory > (free := torch.cuda.mem_get_info()[0]):
         advice = "a smaller --size" if settings.low_memory else "--low-memory"
@@ -133,7 +131,8 @@ def dry_run_lines(report: dict[str, Any]) -> list[str]:
     mask = "alpha of the input" if report["alpha_known"] else "cut out of the uniform background"
     lines = [
         f"model      {report['model']}: {report['views']} views "
-        f"({', '.join(f'{azimuth:g}°' for azimuth in report['azimuths_deg'])})",
+        f"({', '.join(f'{azimuth:g}°' for azimuth in report['azimuths_deg'])}), "
+        f"elevation {report['elevation_deg']:g}°",
         f"frames     {report['frames']} of {report['size']}², {report['fps']:.3g} per second "
         f"(source frames {_ranges(report['source_frames'])})",
         f"crop       {crop['side']} px, centered at column {column:.0f}, row {row:.0f}",

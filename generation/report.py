@@ -136,15 +136,26 @@ def dry_run_report(
         "elevation_deg": plan.elevation_deg,
         **work,
         "device": settings.device,
-        "estimate": {device: _estimate_report(each) for device, each in estimates.items()},
+        "estimate": {name: _estimate_report(each, name) for name, each in estimates.items()},
         "weights": {name: None if path is None else str(path) for name, path in files.items()},
         "missing_weights": [name for name, path in files.items() if path is None],
     }
 
 
-def _estimate_report(found: Estimate) -> dict[str, Any]:
+def needed_memory(found: Estimate, device: str) -> int:
+    """Return the memory that a generation needs on a device, on a CPU with the libraries, bytes.
+
+    Args:
+        found: estimated cost.
+        device: "cpu" or "cuda".
+    """
+    loaded = (peak_memory(torch.device("cpu")) or 0) if device == "cpu" else 0
+    return found.device_memory_bytes + loaded
+
+
+def _estimate_report(found: Estimate, device: str) -> dict[str, Any]:
     return {
-        "memory_bytes": found.device_memory_bytes,
+        "memory_bytes": needed_memory(found, device),
         "disk_bytes": found.disk_bytes,
         "flops": found.flops,
         "seconds": found.seconds if math.isfinite(found.seconds) else None,
