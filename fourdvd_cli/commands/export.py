@@ -182,10 +182,13 @@ def export(
             _print_verifications(found)
 
 
+def _is_mesh(verification: dict[str, Any]) -> bool:
+    return verification["mean_vertex_error"] is not None
+
+
 def _usual_psnr(verification: dict[str, Any]) -> float:
     """Return the PSNR to the scene that files of a format have at least, dB."""
-    is_mesh = verification["mean_vertex_error"] is not None
-    return USUAL_PSNR_OF_MESHES if is_mesh else USUAL_PSNR
+    return USUAL_PSNR_OF_MESHES if _is_mesh(verification) else USUAL_PSNR
 
 
 def _warn_if_unlike(format: str, verification: dict[str, Any]) -> None:
@@ -193,7 +196,7 @@ def _warn_if_unlike(format: str, verification: dict[str, Any]) -> None:
     psnr, usual = verification["psnr"], _usual_psnr(verification)
     if psnr >= usual:
         return
-    what = f"the mesh of {format}" if usual == USUAL_PSNR_OF_MESHES else format
+    what = f"the mesh of {format}" if _is_mesh(verification) else format
     console.warn(
         f"{what} has {psnr:.1f} dB to the scene, usual are {usual:.0f} or more; ply is lossless, "
         "and html looks like the scene, too"
@@ -214,7 +217,7 @@ def _print_verifications(found: Mapping[str, dict[str, Any]]) -> None:
         )
         for name, v in found.items()
     ]
-    if any(v["mean_vertex_error"] is not None for v in found.values()):
+    if any(_is_mesh(verification) for verification in found.values()):
         header = (*header, "vertices off, max")
         rows = [(*row, _vertex_errors(v)) for row, v in zip(rows, found.values(), strict=True)]
     console.print_table(header, rows)

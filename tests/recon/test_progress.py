@@ -30,11 +30,17 @@ def test_the_first_steps_have_equal_weight(clock):
     assert eta.seconds_per_step == pytest.approx(2.0, rel=0.02)
 
 
-def test_later_changes_of_speed_count_more(clock):
-    eta = Eta(2000)
-    for seconds in [1.0] * 500 + [3.0] * 500:
+def after_steps(clock, *durations):
+    """Return the estimate after steps of these durations in seconds."""
+    eta = Eta(10_000)
+    for seconds in durations:
         clock[0] += seconds
         eta.tick()
+    return eta
+
+
+def test_later_changes_of_speed_count_more(clock):
+    eta = after_steps(clock, *[1.0] * 500, *[3.0] * 500)
     assert eta.seconds_per_step == pytest.approx(3.0, rel=0.01)
 
 
@@ -71,26 +77,17 @@ def test_after_the_last_step_no_time_is_left(clock):
 
 
 def test_a_pause_of_the_machine_hardly_changes_the_estimate_of_short_steps(clock):
-    eta = Eta(10_000)
-    for seconds in [0.01] * 3000 + [0.5] + [0.01] * 50:
-        clock[0] += seconds
-        eta.tick()
+    eta = after_steps(clock, *[0.01] * 3000, 0.5, *[0.01] * 50)
     assert eta.seconds_per_step == pytest.approx(0.01, rel=0.05)
 
 
 def test_a_machine_that_stalls_for_a_minute_hardly_changes_the_estimate(clock):
-    eta = Eta(10_000)
-    for seconds in [0.01] * 3000 + [60.0]:
-        clock[0] += seconds
-        eta.tick()
+    eta = after_steps(clock, *[0.01] * 3000, 60.0)
     assert eta.seconds_per_step == pytest.approx(0.01, rel=0.2)
 
 
 def test_a_machine_that_stays_a_hundred_times_slower_is_followed(clock):
-    eta = Eta(10_000)
-    for seconds in [0.01] * 3000 + [1.0] * 300:
-        clock[0] += seconds
-        eta.tick()
+    eta = after_steps(clock, *[0.01] * 3000, *[1.0] * 300)
     assert eta.seconds_per_step == pytest.approx(1.0, rel=0.2)
 
 

@@ -108,16 +108,21 @@ def test_a_running_fit_is_shown_in_the_units_of_its_world(tiny_grid, tmp_path: P
     assert np.allclose(shown.cameras[0].T_world_camera, grid.cameras[0].T_world_camera)
 
 
+def begun_fit(grid, folder: Path) -> tuple[Fit, TrainFolder]:
+    """Begin a fit in the folder of a scene, and save it after its first iteration."""
+    config = FitConfig(iterations=40, initial_gaussians=50, max_gaussians=50, threads=1)
+    fit, train = Fit(grid, config), TrainFolder(folder, {})
+    train.resume(fit)
+    fit.step()
+    train.save(fit)
+    return fit, train
+
+
 def test_a_running_fit_is_shown_from_its_checkpoints(tiny_grid, tmp_path: Path, scene: Scene):
     folder = tmp_path / "scene"
     source = SceneSource(folder)
     assert source.state() == ("", "fitting · waiting for the first checkpoint", True)
-    config = FitConfig(iterations=40, initial_gaussians=50, max_gaussians=50, threads=1)
-    fit = Fit(tiny_grid, config)
-    train = TrainFolder(folder, {})
-    train.resume(fit)
-    fit.step()
-    train.save(fit)
+    fit, train = begun_fit(tiny_grid, folder)
     first = source.state()
     assert first.live
     assert first.revision
@@ -139,12 +144,7 @@ def test_the_fit_that_replaces_a_scene_is_shown_instead_of_it(
     scene.save(folder)
     source = SceneSource(folder, refit=True)
     assert source.state() == ("", "fitting · waiting for the first checkpoint", True)
-    config = FitConfig(iterations=40, initial_gaussians=50, max_gaussians=50, threads=1)
-    fit = Fit(tiny_grid, config)
-    train = TrainFolder(folder, {})
-    train.resume(fit)
-    fit.step()
-    train.save(fit)
+    begun_fit(tiny_grid, folder)
     assert source.state().live
     assert len(unpack(source.packed()).poses[0].means) == 50
     assert len(unpack(open_source(folder).packed()).poses[0].means) == 100
