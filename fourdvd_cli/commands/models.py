@@ -155,14 +155,17 @@ def verify(
         raise typer.BadParameter("expected exactly one NAME", param_hint="--file")
     from generation.weights.metric_files import verify_metrics
     from generation.weights.model_weights import verify_bundled
-    from generation.weights.store import list_bundled
+    from generation.weights.store import holds_bundled, list_bundled
     from generation.weights.verify import raise_failures, verify_found
     from recon.errors import WeightsError
 
     found = [model for model, paths in list_bundled(weights).items() if paths]
     own = [model for model in names or found if isinstance(model, BundledModel)]
     others = [model for model in names or [] if isinstance(model, PublishedModel)]
-    checks = [verify_bundled(model, weights, file) for model in dict.fromkeys(own)]
+    checks = [
+        verify_bundled(model, weights if names or holds_bundled(model, weights) else None, file)
+        for model in dict.fromkeys(own)
+    ]
     published_checks = verify_found(others, weights, file) if others or not names else []
     measuring = [model for model in names or [] if isinstance(model, MetricModel)]
     metric_checks = verify_metrics(measuring, weights, file) if measuring or not names else []

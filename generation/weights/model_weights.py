@@ -308,7 +308,7 @@ def verify_bundled(
 
     Args:
         model: description of the model.
-        folder: folder to search first.
+        folder: folder named by the user; None for the bundled files.
         file: file to verify instead of searching.
     """
     paths: list[Path] = []

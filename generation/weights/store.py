@@ -1,8 +1,8 @@
 """Search for weights on this machine: find the file of each model by name.
 
     published models    --weights DIR, then FOURDVD_WEIGHTS, then the Hugging Face cache (HF_HOME)
-    trained cascades    --weights DIR if it holds one, else `mini`, which is part of this package
-    network of `lift`   --weights DIR if it holds one, else the one that is part of this package
+    trained cascades    --weights DIR; without it `mini`, which is part of this package
+    network of `lift`   --weights DIR; without it the one that is part of this package
 
 Nothing is downloaded here, and no file is opened. Light to import: no torch.
 """
@@ -97,19 +97,36 @@ def list_bundled(folder: str | Path | None = None) -> dict[BundledModel, list[Pa
     """List all bundled models, each with the paths of its files; none if one is missing.
 
     Args:
-        folder: folder to search first.
+        folder: folder to search first; models that it does not hold are listed as bundled.
 
     Raises:
         WeightsError: `folder` is not a folder.
     """
-    search_folders(folder)
     found = {}
     for model in bundled.values():
+        place = folder if holds_bundled(model, folder) else None
         try:
-            found[model] = find_bundled(model, folder)
+            found[model] = find_bundled(model, place)
         except WeightsError:
             found[model] = []
     return found
+
+
+def holds_bundled(model: BundledModel, folder: str | Path | None) -> bool:
+    """Return whether a folder has weights for a bundled model, be they incomplete.
+
+    Args:
+        model: description of the model.
+        folder: folder named by the user, or None.
+
+    Raises:
+        WeightsError: `folder` is missing or is not a folder.
+    """
+    if folder is None:
+        return False
+    names = (LIFT_FILE,) if model == bundled["lift"] else OWN_FILES
+    place = _existing(Path(folder))
+    return any((place / name).exists() for name in names)
 
 
 def _found_or_none(model: PublishedModel, folder: str | Path | None) -> Path | None:
@@ -198,17 +215,15 @@ def find_lift(folder: str | Path | None = None) -> Path:
     """Find the network of `lift`.
 
     Args:
-        folder: folder named by the user; it is used if it holds such a file.
-
-    Returns:
-        The file in `folder`, or else the bundled one.
+        folder: folder named by the user; None for the bundled network.
 
     Raises:
-        WeightsError: `folder` is missing or is not a folder, or the package lacks the file.
+        WeightsError: `folder` is not a folder or lacks the file, or the package lacks it.
     """
+    if folder is not None:
+        _check_holds(bundled["lift"], folder, f"no {LIFT_FILE}")
+        return Path(folder) / LIFT_FILE
     own = package_folder() / "lift" / LIFT_FILE
-    if folder is not None and (path := _existing(Path(folder)) / LIFT_FILE).is_file():
-        return path
     if not own.is_file():
         raise WeightsError(
             f"the weights of lift are missing: no {own}",
@@ -223,7 +238,7 @@ def find_bundled(model: BundledModel, folder: str | Path | None = None) -> list[
 
     Args:
         model: description of the model.
-        folder: folder named by the user; it is used if it holds files of the model.
+        folder: folder named by the user; None for the bundled files.
 
     Raises:
         WeightsError: a file is missing, or `folder` is not a folder.
@@ -248,19 +263,24 @@ def trained_folder(folder: str | Path | None = None) -> Path:
     """Return the folder of a trained cascade.
 
     Args:
-        folder: folder named by the user; it is used if it holds a file that only trained cascades
-            have.
-
-    Returns:
-        `folder`, or else the bundled folder.
+        folder: folder named by the user; None for the bundled folder.
 
     Raises:
-        WeightsError: `folder` is missing or is not a folder.
+        WeightsError: `folder` is missing, is not a folder or has no file that only trained cascades
+            have.
     """
     if folder is None:
         return bundled_folder()
-    place = _existing(Path(folder))
-    return place if any((place / name).exists() for name in OWN_FILES) else bundled_folder()
+    _check_holds(bundled["mini"], folder, f"none of {', '.join(OWN_FILES)}")
+    return Path(folder)
+
+
+def _check_holds(model: BundledModel, folder: str | Path, missing: str) -> None:
+    if not holds_bundled(model, folder):
+        raise WeightsError(
+            f"the weights of {model.label} are missing: {missing} in {folder}",
+            hint="leave out --weights to use the weights that are part of the package",
+        )
 
 
 def _existing(folder: Path) -> Path:

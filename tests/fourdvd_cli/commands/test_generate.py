@@ -108,6 +108,20 @@ def test_missing_weights_leave_nothing(fourdvd, clip_video, tmp_path):
     assert not (tmp_path / "grid").exists()
 
 
+@pytest.mark.parametrize("command", ["generate", "run"])
+@pytest.mark.parametrize("model", ["lift", "mini"])
+def test_a_folder_without_the_weights_is_no_reason_to_take_others(
+    fourdvd, clip_video, tmp_path, command, model
+):
+    (tmp_path / "weights").mkdir()
+    options = ["--model", model, "--weights", tmp_path / "weights", "--device", "cpu"]
+    outcome = fourdvd(command, clip_video, "-o", tmp_path / "out", *options)
+    assert outcome.exit_code == 4
+    assert f" in {tmp_path / 'weights'}" in outcome.stderr
+    assert "leave out --weights" in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_of_another_model_are_refused(fourdvd, clip_video, tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir()

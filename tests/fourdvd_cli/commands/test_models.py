@@ -149,6 +149,9 @@ def test_bundled_weights_are_listed_and_verified(fourdvd, tmp_path):
     assert outcome.exit_code == 0, outcome.stderr
     assert [line.split(":")[0] for line in outcome.stdout.splitlines()] == ["✓ lift", "✓ mini"]
     assert fourdvd("models", "verify", "mini", "--json").exit_code == 0
+    (tmp_path / "empty").mkdir()
+    assert fourdvd("models", "verify", "--weights", tmp_path / "empty").stdout == outcome.stdout
+    assert fourdvd("models", "verify", "mini", "--weights", tmp_path / "empty").exit_code == 4
 
 
 def test_bundled_weights_that_do_not_fit_are_reported(fourdvd, tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from generation.weights.catalogue import (
     LIFT_FILE,
     LORA_FILE,
     VAE_FILE,
+    bundled,
     published,
     trained,
 )
@@ -24,6 +26,7 @@ from generation.weights.store import (
     find_lift,
     find_model,
     find_published,
+    list_bundled,
     list_published,
     search_folders,
     trained_folder,
@@ -139,12 +142,24 @@ def test_a_named_folder_is_a_trained_cascade_if_it_holds_one_of_its_files(tmp_pa
     assert trained_folder(tmp_path) == trained_folder(str(tmp_path)) == tmp_path
 
 
-def test_the_bundled_cascade_is_used_otherwise(tmp_path):
-    for name in ("sv4d2.safetensors", "sv4d.safetensors", LORA_FILE):
-        (tmp_path / name).touch()
-    assert trained_folder(tmp_path) == trained_folder() == bundled_folder()
+def test_the_bundled_cascade_is_used_if_no_folder_is_named(tmp_path):
+    assert trained_folder() == bundled_folder()
     assert find_model("mini") == bundled_folder() / "sv4d.safetensors"
     assert find_model("mini").is_file()
+    for name in ("sv4d2.safetensors", "sv4d.safetensors", LORA_FILE):
+        (tmp_path / name).touch()
+    for find in (trained_folder, partial(find_cascade_file, LORA_FILE, "mini")):
+        with pytest.raises(WeightsError, match=f"mini.*{VAE_FILE}.* in {tmp_path}") as caught:
+            find(folder=tmp_path)
+        assert "--weights" in (caught.value.hint or "")
+
+
+def test_bundled_models_are_listed_beside_a_folder_that_has_none(cascade, places):
+    listed = list_bundled(places["named"])
+    assert listed == list_bundled()
+    assert {path.parent for path in listed[bundled["mini"]]} == {bundled_folder()}
+    assert {path.parent for path in list_bundled(cascade)[bundled["mini"]]} == {cascade}
+    assert list_bundled(cascade)[bundled["lift"]] == listed[bundled["lift"]]
 
 
 def test_models_of_a_trained_cascade_are_in_its_folder(cascade):
@@ -174,16 +189,19 @@ def test_lora_and_branch_of_a_trained_cascade_are_beside_its_networks(cascade, p
     assert "`fourdvd train assemble`" in (caught.value.hint or "")
 
 
-def test_a_named_network_of_lift_comes_before_the_bundled_one(tmp_path, monkeypatch):
+def test_the_network_of_lift_is_the_bundled_one_or_in_the_named_folder(tmp_path, monkeypatch):
     named, package = tmp_path / "named", tmp_path / "package"
     for folder in (named, package / "lift"):
         folder.mkdir(parents=True, exist_ok=True)
     monkeypatch.setattr(store.resources, "files", lambda _: package)
     with pytest.raises(WeightsError, match=f"no {package / 'lift' / LIFT_FILE}") as caught:
-        find_lift(named)
+        find_lift()
     assert "`fourdvd train lift`" in (caught.value.hint or "")
     (package / "lift" / LIFT_FILE).touch()
-    assert find_lift(named) == find_lift() == package / "lift" / LIFT_FILE
+    assert find_lift() == package / "lift" / LIFT_FILE
+    with pytest.raises(WeightsError, match=f"no {LIFT_FILE} in {named}") as caught:
+        find_lift(named)
+    assert "--weights" in (caught.value.hint or "")
     (named / LIFT_FILE).touch()
     assert find_lift(named) == named / LIFT_FILE
     with pytest.raises(WeightsError, match="none"):
