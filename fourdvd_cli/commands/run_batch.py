@@ -36,7 +36,7 @@ from fourdvd_cli.errors import failure_of
 from fourdvd_cli.options import check_inputs
 from generation.clip.reading import is_clip
 from generation.curation.assets.files import unique_names
-from generation.curation.jobs import Resources, ignore_report, make_executor, report
+from generation.curation.jobs import Resources, make_executor, report
 from generation.pipeline import Pipeline
 from generation.pipelines import open_pipeline
 from generation.settings import GenerateSettings
@@ -249,7 +249,7 @@ class RunBatch:
             self.ray,
             self._pool_size(len(tasks)),
             Resources(self.threads or 1, self._gpus),
-            ignore_report
+            None
             if on_progress is None
             else lambda index, shown: on_progress(tasks[index].name, *shown),
         )

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from generation.curation.jobs.executor import (
-    Completed,
-    Executor,
-    OnReport,
-    Resources,
-    ignore_report,
-    report,
-)
+from generation.curation.jobs.executor import Completed, Executor, OnReport, Resources, report
 
-__all__ = ["Completed", "Executor", "Resources", "ignore_report", "make_executor", "report"]
+__all__ = ["Completed", "Executor", "Resources", "make_executor", "report"]
 
 
 def make_executor(
-    ray: str | None, workers: int, resources: Resources, on_report: OnReport = ignore_report
+    ray: str | None, workers: int, resources: Resources, on_report: OnReport | None = None
 ) -> Executor:
     """Return a Ray cluster or a process pool.
 
@@ -24,7 +17,8 @@ def make_executor(
             processes on this machine.
         workers: number of processes of the pool; a Ray cluster uses all of its machines.
         resources: resources of one task; only Ray uses them.
-        on_report: called with the index of a task and what it reports while it runs, see `report`.
+        on_report: called with the index of a task and what it reports while it runs, see `report`;
+            None drops the reports.
     """
     if ray is not None:
         from generation.curation.jobs.ray_cluster import RayCluster

@@ -25,10 +25,6 @@ OnReport = Callable[[int, Any], None]
 """Called in the main process with the index of a task and a value that it reported."""
 
 
-def ignore_report(index: int, value: Any) -> None:
-    """Do nothing; the default of `OnReport`."""
-
-
 @dataclass(frozen=True)
 class Resources:
     """Resources that a cluster reserves for one task.

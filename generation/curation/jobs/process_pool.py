@@ -35,7 +35,6 @@ from generation.curation.jobs.executor import (
     Task,
     Value,
     completed,
-    ignore_report,
     perform,
 )
 from recon.devices import usable_cores
@@ -50,10 +49,11 @@ class ProcessPool:
     Args:
         workers: number of tasks that run at the same time, at least 1.
         attempts: number of attempts, each ended by the death of its worker, before a task fails.
-        on_report: called with what a task reports while it runs, see `executor.report`.
+        on_report: called with what a task reports while it runs, see `executor.report`; None drops
+            the reports.
     """
 
-    def __init__(self, workers: int, attempts: int = ATTEMPTS, on_report: OnReport = ignore_report):
+    def __init__(self, workers: int, attempts: int = ATTEMPTS, on_report: OnReport | None = None):
         assert workers >= 1 and attempts >= 1
         self._workers = workers
         self._attempts = attempts
@@ -71,7 +71,8 @@ class ProcessPool:
                 worker = _first_to_send(busy)
                 message = worker.message()
                 if message is not None and message[:1] == _REPORT:
-                    self._on_report(busy[worker].index, pickle.loads(message[1:]))
+                    if self._on_report is not None:
+                        self._on_report(busy[worker].index, pickle.loads(message[1:]))
                     continue
                 job = busy.pop(worker)
                 if message is None:

@@ -30,7 +30,6 @@ from generation.curation.jobs.executor import (
     Task,
     Value,
     completed,
-    ignore_report,
     perform,
 )
 from recon.errors import BackendError
@@ -59,7 +58,7 @@ class RayCluster:
         resources: resources of one task.
         attempts: number of attempts, each ended by the loss of its worker, before a task fails.
         on_report: called with the latest of what a task reports while it runs, see
-            `executor.report`.
+            `executor.report`; None drops the reports, and no actor is started for them.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class RayCluster:
         address: str,
         resources: Resources,
         attempts: int = ATTEMPTS,
-        on_report: OnReport = ignore_report,
+        on_report: OnReport | None = None,
     ):
         assert attempts >= 1
         self._on_report = on_report
@@ -88,8 +87,7 @@ class RayCluster:
         backlog = Backlog(function, tasks, self._attempts)
         running: dict[Any, Job] = {}
         with _connection(ray, self._address):
-            silent = self._on_report is ignore_report
-            reports = None if silent else _Reports(ray, self._on_report)
+            reports = None if self._on_report is None else _Reports(ray, self._on_report)
             try:
                 yield from self._results(ray, backlog, running, reports)
             finally:

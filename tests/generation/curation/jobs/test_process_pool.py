@@ -170,6 +170,11 @@ def test_what_a_task_reports_arrives_before_its_result():
     assert len(reported) == 6
 
 
+def test_reports_that_nobody_hears_are_dropped():
+    for pool in (ProcessPool(1), make_executor(None, 1, Resources())):
+        assert [result.value for result in pool.run(reports_twice, [3])] == [9]
+
+
 def test_a_report_outside_of_a_pool_is_dropped():
     assert reports_twice(3) == 9
 
