@@ -66,11 +66,11 @@ def resume_line(arguments: Sequence[str]) -> str:
     """Return the command with which a stopped one is resumed.
 
     Args:
-        arguments: the arguments of the stopped command. Its `--overwrite` is kept except for
-            `run`, which it would start again.
+        arguments: the arguments of the stopped command. What would start it again is left out:
+            `--restart`, and `--overwrite` of `run`.
     """
-    again = arguments[:1] == ["run"]
-    kept = [text for text in arguments if not (again and text == "--overwrite")]
+    again = ["--restart", "--overwrite"] if arguments[:1] == ["run"] else ["--restart"]
+    kept = [text for text in arguments if text not in again]
     return f"to resume: {shlex.join(['fourdvd', *kept])}"
 
 

@@ -54,6 +54,14 @@ def reconstruct(
         ),
     ],
     overwrite: OverwriteOption = False,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart",
+            help="Discard the state of an interrupted fit instead of resuming it.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     quality: QualityOption = Quality.standard,
     motion: MotionOption = None,
     sh_degree: ShDegreeOption = 0,
@@ -75,7 +83,8 @@ def reconstruct(
 ) -> None:
     """Fit a scene of deformable 3D Gaussians to a grid.
 
-    Ctrl-C saves the state of the fit; run the same command again to resume it.
+    Ctrl-C saves the state of the fit; run the same command again to resume it, also with
+    --overwrite, or with --restart to start from the beginning.
     """
     console.configure(quiet, verbose)
     check_inputs(grid)
@@ -86,7 +95,7 @@ def reconstruct(
         "seed": seed,
         "sh_degree": sh_degree,
     }
-    reading = {"up": up.value, "skip_missing": skip_missing}
+    reading = {"up": up.value, "skip_missing": skip_missing, "restart": restart}
     with contextlib.ExitStack() as stack:
         if view:
             stack.enter_context(playing(stack.enter_context(_server(output))))

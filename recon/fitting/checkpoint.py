@@ -78,6 +78,11 @@ class TrainFolder:
         except (InputError, OutputExistsError):
             if not overwrite:
                 raise
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove the state of an earlier fit, if there is one, so that this one starts afresh."""
+        if self.folder.is_dir():
             shutil.rmtree(self.folder)
 
     def resume(self, fit: Fit) -> float:

@@ -121,6 +121,7 @@ def reconstruct(
     up: str = "auto",
     skip_missing: bool = False,
     overwrite: bool = False,
+    restart: bool = False,
     on_step: OnStep = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> Scene:
@@ -143,6 +144,8 @@ def reconstruct(
         skip_missing: see `recon.grid.read_grid`.
         overwrite: whether a finished scene, or an unfinished one with other settings, may be
             replaced; a finished one stays as it is until the new one is complete.
+        restart: whether the state of an interrupted fit, whatever its settings, is discarded
+            instead of being resumed.
         on_step: see `fit`.
         should_stop: called after every iteration; True saves the state and raises `Interrupted`.
 
@@ -153,7 +156,8 @@ def reconstruct(
         GridError: the grid is not valid.
         InputError: a setting is not valid, or the checkpoint is damaged.
         BackendError: the device is not available.
-        OutputExistsError: the folder contains anything else and `overwrite` is False.
+        OutputExistsError: the folder contains anything else and `overwrite` is False; an
+            unfinished fit may also be discarded with `restart`.
         Interrupted: `should_stop` returned True; the state is saved.
         OutOfMemoryError: the GPU has too little memory; the last checkpoint is kept.
     """
@@ -164,6 +168,8 @@ def reconstruct(
     grid, test_grid = read_splits(grid_path, up=up, skip_missing=skip_missing)
     config = config.for_grid(max(grid.height, grid.width), grid.T)
     train = TrainFolder(folder, fit_identity(grid, config))
+    if restart:
+        train.discard()
     train.check(overwrite)
     with kernel_threads(config), memory_errors():
         running = Fit(grid, config)

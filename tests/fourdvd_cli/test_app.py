@@ -178,3 +178,4 @@ def test_a_run_is_resumed_without_overwriting():
     arguments = ["run", "a clip.mp4", "-o", "out", "--overwrite"]
     assert resume_line(arguments) == "to resume: fourdvd run 'a clip.mp4' -o out"
     assert resume_line(["generate", "x", "--overwrite"]).endswith("generate x --overwrite")
+    assert resume_line(["reconstruct", "x", "--restart"]).endswith("reconstruct x")

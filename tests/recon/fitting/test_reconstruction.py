@@ -4,6 +4,7 @@ import errno
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -230,6 +231,22 @@ def test_an_unfinished_fit_with_other_settings_is_kept(tiny_grid_folder: Path, s
     reconstruct(tiny_grid_folder, scene_folder, config=replace(CONFIG, seed=1), overwrite=True)
     assert load_scene(scene_folder).provenance["settings"]["seed"] == 1
     assert lines(scene_folder)[0]["iteration"] <= 20
+
+
+def test_an_unfinished_fit_can_be_started_again(tiny_grid_folder: Path, scene_folder: Path):
+    for config in (CONFIG, replace(CONFIG, seed=1)):
+        interrupt(tiny_grid_folder, scene_folder, 12, config)
+        progress: list[Progress] = []
+        with pytest.raises(Interrupted):
+            reconstruct(
+                tiny_grid_folder, scene_folder, config=replace(CONFIG, seed=1), restart=True,
+                on_step=progress.append, should_stop=stop_after(2),
+            )  # fmt: skip
+        assert [step.step for step in progress] == [1, 2]
+        shutil.rmtree(scene_folder)
+    reconstruct(tiny_grid_folder, scene_folder, config=CONFIG, restart=True)
+    with pytest.raises(OutputExistsError):
+        reconstruct(tiny_grid_folder, scene_folder, config=CONFIG, restart=True)
 
 
 def test_a_finished_folder_is_refused_and_kept(tiny_grid_folder: Path, scene_folder: Path):
