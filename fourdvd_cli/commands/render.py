@@ -83,7 +83,7 @@ def render(
             metavar="HZ",
             min=1,
             max=240,
-            help="Frame rate in frames per second.",
+            help="Frame rate in frames per second; of a GIF at most 50.",
             show_default="that of the camera file or the video, else 24",
             rich_help_panel=OUTPUT,
         ),

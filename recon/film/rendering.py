@@ -14,7 +14,7 @@ from recon.film.camera_paths import CameraPath, plan_camera_path
 from recon.film.compositing import SourceVideo, render_over_video, render_rgba
 from recon.film.options import check_video_options
 from recon.grid.cameras import Camera
-from recon.media import write_gif, write_png, write_video
+from recon.media import GIF_MAX_FPS, write_gif, write_png, write_video
 from recon.output import check_output, check_output_file, output_file, output_folder
 from recon.progress import Eta, OnStep, Progress, ignore_progress
 from recon.scene import Scene
@@ -47,7 +47,8 @@ def render_video(
         path: "orbit", "swing", "fixed", "fixed:VIEW" with the index of a fitted view, "source" for
             the camera of the video that the scene was made of, or a camera file as
             `recon.film.camera_file.read_camera_file` reads it.
-        fps: see `recon.film.camera_paths.plan_camera_path`.
+        fps: see `recon.film.camera_paths.plan_camera_path`; of a GIF at most 50, with which faster
+            ones play.
         frames: see `recon.film.camera_paths.plan_camera_path`.
         size: longer side of the images in pixels; None: that of the fitted views, the camera file
             or the video.
@@ -69,7 +70,12 @@ def render_video(
     output = Path(output)
     check_video_options(output, path, fps, frames, over, transparent)
     check_video_output(output, overwrite)
+    is_gif = output.suffix.lower() == ".gif"
+    if is_gif and fps is not None:
+        fps = min(fps, GIF_MAX_FPS)
     planned = plan_camera_path(scene, path, fps, frames, size)
+    if is_gif:  # the rate of a camera file or a video can be higher, too
+        planned = planned._replace(fps=min(planned.fps, GIF_MAX_FPS))
     if over is not None:
         rendered = render_over_video(scene, planned, SourceVideo(scene, over))
     elif transparent:

@@ -20,7 +20,7 @@ from recon.media.images import (
     write_png,
 )
 from recon.media.tiling import in_rows, thumbnail, tile_images
-from recon.media.video_writing import write_gif, write_video
+from recon.media.video_writing import GIF_MAX_FPS, write_gif, write_video
 from recon.media.videos import (
     MAX_VIDEO_BYTES,
     Video,
@@ -32,6 +32,7 @@ from recon.media.videos import (
 )
 
 __all__ = [
+    "GIF_MAX_FPS",
     "IMAGE_SUFFIXES",
     "MAX_SIDE",
     "MAX_VIDEO_BYTES",

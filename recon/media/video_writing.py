@@ -18,21 +18,29 @@ from imageio.plugins.pyav import PyAVPlugin
 
 MAX_RATE_DENOMINATOR = 1001  # 29.97 frames per second are 30000/1001
 GIF_MIN_DELAY_CS = 2  # players show frames with a shorter delay for a tenth of a second
+GIF_MAX_FPS = 100 / GIF_MIN_DELAY_CS
 
 
 def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     """Write an animated GIF that loops forever.
 
+    Delays are whole hundredths of a second. They differ by one where the rate needs it: at 24
+    frames per second they are 4 or 5.
+
     Args:
         path: Output file, replaced if it exists.
         frames: Each uint8, [H, W, 3], at least one.
-        fps: Frames per second; GIF rounds the delay between frames to hundredths of a second.
+        fps: Mean frames per second, at most `GIF_MAX_FPS`, with which faster ones play.
     """
-    delay_ms = 10 * max(GIF_MIN_DELAY_CS, round(100 / fps))
+    delay_cs = 100 / min(fps, GIF_MAX_FPS)
+    delays_ms: list[int] = []
     with iio.imopen(path, "w", plugin="pillow", extension=".gif") as file:
         assert isinstance(file, PillowPlugin)
-        for frame in frames:
-            file.write(frame, is_batch=False, duration=delay_ms, loop=0)
+        for index, frame in enumerate(frames):
+            delays_ms.append(10 * (round((index + 1) * delay_cs) - round(index * delay_cs)))
+            # The plugin writes the file at the end, with the delays of the last call.
+            duration = delays_ms if index else delays_ms[0]
+            file.write(frame, is_batch=False, duration=duration, loop=0)
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:

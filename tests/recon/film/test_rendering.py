@@ -7,6 +7,7 @@ from PIL.GifImagePlugin import GifImageFile
 from recon import render_video
 from recon.deformation.interface import StaticDeformation
 from recon.errors import InputError, OutputExistsError
+from recon.film.camera_paths import plan_camera_path
 from recon.film.options import SUFFIXES, check_video_options
 from recon.film.rendering import _writers, render_frames
 from recon.gaussians import gaussians_from_points
@@ -44,6 +45,14 @@ def test_a_gif_loops_and_keeps_the_frames(scene, tmp_path):
         assert gif.info["duration"] == 100
         gif.seek(2)
         np.testing.assert_allclose(np.asarray(gif.convert("RGB")), expected[2], atol=2)
+
+
+def test_the_rate_of_a_gif_is_the_one_that_it_plays_with(scene, tmp_path):
+    fast = render_video(scene, tmp_path / "fast.gif", fps=120, frames=4)
+    assert fast.fps == 50
+    slower = plan_camera_path(scene, fps=50, frames=4)
+    np.testing.assert_allclose(fast.times, slower.times)
+    assert render_video(scene, tmp_path / "x.gif", frames=4).fps == 24
 
 
 def test_a_name_without_a_suffix_becomes_a_folder_of_png_files(scene, tmp_path):

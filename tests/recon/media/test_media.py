@@ -6,7 +6,7 @@ import wave
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from recon.errors import GridError
 from recon.media import (
@@ -271,6 +271,19 @@ def test_a_gif_loops_with_the_frame_rate(tmp_path):
     video = read_video(tmp_path / "x.gif")
     assert video.fps == pytest.approx(10)
     assert np.abs(video.frames.astype(int) - moving_gradient(3, 20, 30)).mean() < 8
+
+
+@pytest.mark.parametrize(("fps", "played"), [(24, 24), (30, 30), (23.976, 23.976), (60, 50)])
+def test_a_gif_plays_at_the_rate_although_its_delays_are_hundredths(tmp_path, fps, played):
+    frames = moving_gradient(96, 8, 8)
+    write_gif(tmp_path / "x.gif", frames, fps)
+    with Image.open(tmp_path / "x.gif") as gif:
+        delays_ms = [image.info["duration"] for image in ImageSequence.Iterator(gif)]
+    assert len(delays_ms) == len(frames)
+    assert sum(delays_ms) / 1000 == pytest.approx(len(frames) / played, abs=0.0051)
+    assert max(delays_ms) - min(delays_ms) <= 10
+    write_gif(tmp_path / "one.gif", frames[:1], fps)
+    assert len(read_video(tmp_path / "one.gif").frames) == 1
 
 
 def test_h264_frames_equal_those_of_pyav(tmp_path):
