@@ -285,6 +285,22 @@ def load_scene(folder: str | Path, device: str | torch.device = "cpu") -> Scene:
     return scene
 
 
+def count_views(folder: str | Path) -> int:
+    """Count the fitted views of a scene without reading its tensors.
+
+    Args:
+        folder: see `load_scene`.
+
+    Raises:
+        SceneError: the folder or its JSON are missing or not valid.
+    """
+    folder = scene_folder(Path(folder))
+    try:
+        return len(_read_description(folder)["cameras"])
+    except (KeyError, TypeError) as error:
+        raise SceneError(f"a field is not valid: {error!r}", folder / DESCRIPTION) from error
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:

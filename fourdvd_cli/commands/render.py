@@ -113,13 +113,14 @@ def render(
     check_inputs(scene, over, camera if is_camera_file(camera) else None)
     from recon.devices import resolve_device
     from recon.film.rendering import check_video_output, render_video
-    from recon.scene import load_scene
+    from recon.scene import count_views, load_scene
 
+    if (view := view_number(camera)) is not None:
+        views = count_views(scene)
+        with usage("--camera"):
+            check_view(view, views)
     check_video_output(output, overwrite)
     loaded = load_scene(scene, resolve_device(device.value))
-    if (view := view_number(camera)) is not None:
-        with usage("--camera"):
-            check_view(view, len(loaded.cameras))
     with console.steps("rendering", quiet) as on_step:
         video = render_video(
             loaded,

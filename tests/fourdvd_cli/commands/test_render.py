@@ -89,6 +89,19 @@ def test_a_camera_that_does_not_exist_is_reported(fourdvd, scene_folder, tmp_pat
     assert camera.removeprefix("fixed:") in outcome.stderr
 
 
+def test_a_view_that_does_not_exist_is_said_before_the_tensors_are_read(
+    fourdvd, scene_folder, tmp_path
+):
+    (scene_folder / "scene.safetensors").write_bytes(b"never read")
+    (tmp_path / "x.mp4").touch()
+    options = ["-o", tmp_path / "x.mp4", "--camera", "fixed:7"]
+    outcome = fourdvd("render", scene_folder, *options)
+    assert outcome.exit_code == 2 and "--camera" in outcome.stderr
+    (scene_folder / "scene.json").write_text('{"format": "fourdvd-scene", "version": 1}')
+    outcome = fourdvd("render", scene_folder, *options)
+    assert outcome.exit_code == 3 and "cameras" in outcome.stderr
+
+
 @pytest.mark.parametrize(
     ("output", "options", "message"),
     [
