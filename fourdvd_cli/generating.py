@@ -129,6 +129,7 @@ def dry_run_lines(report: dict[str, Any]) -> list[str]:
     crop = report["crop"]
     row, column = crop["centres"][0]
     mask = "alpha of the input" if report["alpha_known"] else "cut out of the uniform background"
+    preview = report["preview"] or "pass -o GRID to write one"
     lines = [
         f"model      {report['model']}: {report['views']} views "
         f"({', '.join(f'{azimuth:g}°' for azimuth in report['azimuths_deg'])}), "
@@ -136,7 +137,7 @@ def dry_run_lines(report: dict[str, Any]) -> list[str]:
         f"frames     {report['frames']} of {report['size']}², {report['fps']:.3g} per second "
         f"(source frames {_ranges(report['source_frames'])})",
         f"crop       {crop['side']} px, centered at column {column:.0f}, row {row:.0f}",
-        f"mask       {mask}; preview: {report['preview']}",
+        f"mask       {mask}; preview: {preview}",
     ]
     if "steps" in report:
         lines.append(f"steps      {report['steps']} in {len(report['passes'])} windows")

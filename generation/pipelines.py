@@ -143,7 +143,7 @@ def dry_run(
     clip: SquareClip,
     plan: Plan,
     settings: GenerateSettings,
-    preview: Path,
+    preview: Path | None,
     weights_folder: Path | None = None,
 ) -> dict[str, Any]:
     """Collect what a generation would make, its estimated cost and the weights files found.
@@ -152,7 +152,7 @@ def dry_run(
         clip: the input.
         plan: the plan that the options resolved to.
         settings: the options; their device is resolved.
-        preview: image of the prepared clip.
+        preview: image of the prepared clip; None: it was not written.
         weights_folder: folder to search for weights first.
 
     Returns:

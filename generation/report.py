@@ -101,7 +101,7 @@ def dry_run_report(
     clip: SquareClip,
     plan: Plan,
     settings: GenerateSettings,
-    preview: Path,
+    preview: Path | None,
     work: Mapping[str, Any],
     estimates: Mapping[str, Estimate],
     files: Mapping[str, Path | None],
@@ -112,7 +112,7 @@ def dry_run_report(
         clip: the input.
         plan: the plan that the options resolved to.
         settings: the options; their device is resolved.
-        preview: image of the prepared clip.
+        preview: image of the prepared clip; None: it was not written.
         work: what the model says about the work to be done.
         estimates: estimated cost by device; no time if it is not finite.
         files: paths of the weights files by name; None for those that are missing.
@@ -130,7 +130,7 @@ def dry_run_report(
         "crop": crop_report(clip.crop),
         "alpha_known": clip.alpha_known,
         "warnings": list(clip.warnings),
-        "preview": str(preview),
+        "preview": None if preview is None else str(preview),
         "views": 1 + len(plan.azimuths_deg),
         "azimuths_deg": [0.0, *plan.azimuths_deg],
         "elevation_deg": plan.elevation_deg,

@@ -45,21 +45,23 @@ def generate(
         ),
     ],
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="GRID",
-            help="Grid folder to write.",
+            help="Grid folder to write; required unless --dry-run is given.",
+            show_default=False,
             rich_help_panel=OUTPUT,
         ),
-    ],
+    ] = None,
     overwrite: OverwriteOption = False,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Prepare the input in GRID and report the cost without running a network.",
+            help="Report the cost without running a network; with -o, also write the prepared "
+            "input into GRID.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -215,6 +217,8 @@ def generate(
     cuts the object out of any other. Ctrl-C saves the state; run the same command again to resume.
     """
     console.configure(quiet, verbose)
+    if output is None and not dry_run:
+        raise typer.BadParameter("required unless --dry-run is given", param_hint="-o")
     from fourdvd_cli import generating
     from generation.clip.reading import FrameSelection
 
@@ -248,7 +252,8 @@ def generate(
         name, why = generating.chosen_model(model, on_device, weights)
         with usage():
             settings = GenerateSettings(name, device=on_device, **options)
-        check_folder(output, overwrite)
+        if output is not None:
+            check_folder(output, overwrite)
         clip, plan = generating.prepare(
             video,
             settings,
@@ -262,14 +267,14 @@ def generate(
             remove_background=remove_background,
         )
         if dry_run:
-            preview = write_input(output, clip) / "preview.png"
+            preview = None if output is None else write_input(output, clip) / "preview.png"
             report = report_dry_run(clip, plan, settings, preview, weights)
             if json:
                 console.print_json(report)
             else:
                 console.print_lines(generating.dry_run_lines(report))
         pipeline = open_pipeline(settings, weights, keep_networks=False)
-        if dry_run:
+        if output is None or dry_run:
             return  # after `open_pipeline`, so that missing weights determine the exit code
         report = generating.generate(
             pipeline, clip, output, should_stop, overwrite=overwrite, quiet=quiet

@@ -71,6 +71,20 @@ def test_a_dry_run_prints_the_cost_and_writes_a_preview(fourdvd, clip_video, tmp
         assert picture.width > 64
 
 
+def test_a_dry_run_without_an_output_writes_nothing(fourdvd, clip_video, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(tmp_path.rglob("*"))
+    outcome = fourdvd("generate", clip_video, *SMALL[:-1], "--dry-run")
+    assert outcome.exit_code == 4  # the weights are missing
+    assert "frames     7" in outcome.stdout and "-o GRID" in outcome.stdout
+    found = json.loads(fourdvd("generate", clip_video, *SMALL[:-1], "--dry-run", "--json").stdout)
+    assert (found["frames"], found["preview"]) == (7, None)
+    assert sorted(tmp_path.rglob("*")) == before
+    refused = fourdvd("generate", clip_video, *SMALL)
+    assert refused.exit_code == 2 and "-o" in refused.stderr
+
+
 @pytest.mark.slow
 def test_a_dry_run_with_weights_succeeds(fourdvd, clip_video, tmp_path):
     folder = tmp_path / "weights"
