@@ -67,8 +67,8 @@ def prepare(
 ) -> tuple[SquareClip, Plan]:
     """Load and crop a clip, and plan the generation.
 
-    Prints the line of `chosen_model`, if there is one, and the warnings about the clip; both only
-    if the clip is valid.
+    Prints the line of `chosen_model`, if there is one, whether recentering has no effect, and the
+    warnings about the clip; all only if the clip is valid.
     """
     from generation import load_clip
     from generation.pipelines import prepare
@@ -76,6 +76,8 @@ def prepare(
     square, plan = prepare(load_clip(video, **clip_options), settings)
     if why_model is not None:
         console.say(why_model)
+    if clip_options.get("recenter") and len(square.images) == 1:
+        console.say("--recenter has no effect on a single frame, in which nothing moves")
     for warning in square.warnings:
         console.warn(warning)
     return square, plan

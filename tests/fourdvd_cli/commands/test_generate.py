@@ -115,6 +115,15 @@ def test_a_generation_continues_in_the_folder_of_a_dry_run(
     assert "--overwrite" in again.stderr
 
 
+def test_recentering_a_single_frame_is_said_to_have_no_effect(fourdvd, clip_video):
+    arguments = ["generate", clip_video, "--model", "lift", "--device", "cpu", "--dry-run"]
+    for frames, recenter, is_said in ((1, True, True), (1, False, False), (3, True, False)):
+        options = ["--frames", frames, *(["--recenter"] if recenter else [])]
+        outcome = fourdvd(*arguments, *options)
+        assert outcome.exit_code == 0, outcome.stderr
+        assert ("--recenter" in outcome.stderr) is is_said
+
+
 def test_missing_weights_leave_nothing(fourdvd, clip_video, tmp_path):
     outcome = fourdvd("generate", clip_video, "-o", tmp_path / "grid", *SMALL, "--model", "sv4d")
     assert outcome.exit_code == 4
