@@ -211,7 +211,11 @@ def _table(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Evaluate the runs of a file, print their table, and write it if a folder is named."""
+    """Evaluate the runs of a file, print their table, and write it if a folder is named.
+
+    Raises:
+        InputError: some could not be evaluated; of the others the table is printed and written.
+    """
     from recon.evaluation.table import evaluate_table, read_runs
     from recon.output import check_output, output_folder, write_json
 
@@ -221,6 +225,10 @@ def _table(
     opened = _opened(runs.metrics, *networks)
     with console.steps("evaluating", quiet) as on_step:
         made = evaluate_table(runs, opened, networks[1].value, on_step, console.say, console.warn)
+    for method, name, reason in made.failed():
+        console.show_refused("failed", f"{method}, {name}", reason)
+    if not any(made.evaluations.values()):
+        made.require_complete()
     if output is not None:
         with output_folder(output, overwrite) as folder:
             (folder / "table.md").write_text(made.to_markdown(), encoding="utf-8")
@@ -230,6 +238,7 @@ def _table(
         console.print_json(made.to_json())
     else:
         console.print_lines(made.to_markdown().splitlines())
+    made.require_complete()
 
 
 def _opened(

@@ -119,11 +119,31 @@ class Table:
         runs: what was evaluated.
         evaluations: by name of the method and of the object.
         distances: of the videos of all objects together, by name of the method and of the metric.
+        failures: why an object has no evaluation, by name of the method and of the object.
     """
 
     runs: Runs
     evaluations: Mapping[str, Mapping[str, Evaluation]]
     distances: Mapping[str, Mapping[str, Mean]] = field(default_factory=dict)
+    failures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def require_complete(self) -> None:
+        """Raise an error if an object could not be evaluated.
+
+        Raises:
+            InputError: the message names all of them.
+        """
+        failed = [f"{method}, {name}" for method, name, _ in self.failed()]
+        if failed:
+            total = len(self.runs.methods) * len(self.runs.objects)
+            raise InputError(
+                f"{len(failed)} of {total} could not be evaluated: {'; '.join(failed)}"
+            )
+
+    def failed(self) -> list[tuple[str, str, str]]:
+        """Return method, object and reason of each failure."""
+        each = self.failures.items()
+        return [(method, *pair) for method, found in each for pair in found.items()]
 
     def mean(self, method: str, metric: str) -> Mean | None:
         """Return the mean of a metric over objects, or its distance; None if it has no value."""
@@ -151,7 +171,8 @@ class Table:
     def to_csv(self) -> str:
         """Return one line for each method and object, and for each published row.
 
-        A method with distances over all objects has a further line, whose object is "all".
+        Values of an object that could not be evaluated are empty. A method with distances over all
+        objects has a further line, whose object is "all".
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -162,6 +183,9 @@ class Table:
                 frames = len({image.frame for image in found.images})
                 values = [_plain(found.mean(metric)) for metric in self.runs.metrics]
                 writer.writerow([method.name, name, _plain(method.seed), frames, "", *values])
+            for name in self.failures.get(method.name, ()):
+                empty = [""] * (2 + len(names))
+                writer.writerow([method.name, name, _plain(method.seed), *empty])
             if distances := self.distances.get(method.name):
                 cells = [_plain(distances[m].value if m in distances else None) for m in names]
                 writer.writerow([method.name, "all", _plain(method.seed), "", "", *cells])
@@ -190,6 +214,7 @@ class Table:
                         name: found.to_json()
                         for name, found in self.evaluations[method.name].items()
                     },
+                    "failures": dict(self.failures.get(method.name, {})),
                 }
                 for method in self.runs.methods
             ],
@@ -204,9 +229,12 @@ class Table:
     def _row(self, method: Method) -> list[str]:
         means = [(name, self.mean(method.name, name)) for name in self.runs.metrics]
         counts = self.frames(method.name)
-        frames = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+        frames = "–".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]]))) or "–"
         cells = [_cell(mean, METRICS[name].digits) for name, mean in means]
-        return [method.name, str(len(self.evaluations[method.name])), frames, *cells]
+        objects = str(len(self.evaluations[method.name]))
+        if self.failures.get(method.name):
+            objects += f" of {len(self.runs.objects)}"
+        return [method.name, objects, frames, *cells]
 
     def _has_intervals(self) -> bool:
         pairs = ((each.name, name) for each in self.runs.methods for name in self.runs.metrics)
@@ -216,6 +244,9 @@ class Table:
     def _remarks(self) -> list[str]:
         seeds = [f"{each.name} {each.seed}" for each in self.runs.methods if each.seed is not None]
         remarks = []
+        if self.failed():
+            names = "; ".join(f"{method}, {name}" for method, name, _ in self.failed())
+            remarks.append(f"Not evaluated: {names}.")
         if self._has_intervals():
             remarks.append("Means over objects ± half of their 95 % interval (Student's t).")
         if any(self.distances.values()):
@@ -281,7 +312,7 @@ def evaluate_table(
     on_note: Callable[[str], None] = lambda note: None,
     on_warning: Callable[[str], None] = lambda warning: None,
 ) -> Table:
-    """Evaluate all methods on all objects.
+    """Evaluate all methods on all objects; one that cannot be evaluated does not stop the others.
 
     Args:
         runs: methods and objects.
@@ -291,10 +322,15 @@ def evaluate_table(
         on_note: called with method, object and each of the notes of the evaluation.
         on_warning: called with method, object and each of its warnings.
 
+    Returns:
+        The table, with the reasons for what is missing in its `failures`.
+
     Raises:
-        InputError: a run cannot be evaluated; the message names it.
+        InputError: a distance of sets of videos cannot be computed.
+        WeightsError, BackendError: see `recon.evaluation.evaluate`.
     """
     found: dict[str, dict[str, Evaluation]] = {}
+    failures: dict[str, dict[str, str]] = {}
     distances: dict[str, dict[str, Mean]] = {}
     total, done = len(runs.methods) * len(runs.objects), 0
     opened = list(metrics or runs.metrics)
@@ -302,7 +338,7 @@ def evaluate_table(
     collected = {each.name: CollectedVideos(each) for each in of_sets}
     used = [each if isinstance(each, str) else collected.get(each.name, each) for each in opened]
     for method in runs.methods:
-        found[method.name] = {}
+        found[method.name], failures[method.name] = {}, {}
         for name, truth in runs.objects.items():
             path = runs.folder / method.path.replace("{object}", name)
             try:
@@ -317,19 +353,21 @@ def evaluate_table(
                     aligned=method.align,
                     mosaic=method.mosaic,
                 )
+                found[method.name][name] = evaluation
+                for note in evaluation.notes:
+                    on_note(f"{method.name}, {name}: {note}")
+                for warning in evaluation.warnings:
+                    on_warning(f"{method.name}, {name}: {warning}")
             except InputError as error:
-                raise InputError(f"{method.name}, {name}: {error}") from error
-            found[method.name][name] = evaluation
-            for note in evaluation.notes:
-                on_note(f"{method.name}, {name}: {note}")
-            for warning in evaluation.warnings:
-                on_warning(f"{method.name}, {name}: {warning}")
+                failures[method.name][name] = str(error)
             done += 1
             on_step(Progress(f"{method.name}, {name}", done, total))
         distances[method.name] = {
-            each.name: _distance(each, method, found[method.name]) for each in of_sets
+            each.name: _distance(each, method, found[method.name])
+            for each in of_sets
+            if found[method.name]
         }
-    return Table(runs, found, distances)
+    return Table(runs, found, distances, failures)
 
 
 def _distance(metric: VideoMetric, method: Method, found: Mapping[str, Evaluation]) -> Mean:

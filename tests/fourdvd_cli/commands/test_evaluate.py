@@ -178,6 +178,23 @@ def test_a_table_is_printed_and_written(fourdvd, tiny_grid_folder, tmp_path):
         assert fourdvd("evaluate", "--table", runs, *option).exit_code == 2
 
 
+def test_a_table_with_failures_is_written_and_exits_with_3(fourdvd, tiny_grid_folder, tmp_path):
+    runs, out = tiny_grid_folder.parent / "runs.toml", tmp_path / "table"
+    head = f'metrics = ["psnr"]\n[objects]\ndisc = "{tiny_grid_folder.name}"\n'
+    gone = '[methods.gone]\npath = "nothing"\n'
+    runs.write_text(f'{head}{gone}[methods.copy]\npath = "{tiny_grid_folder.name}"\n')
+    outcome = fourdvd("evaluate", "--table", runs, "-o", out, "--quiet")
+    assert outcome.exit_code == 3
+    assert "| copy | 1 | 3 | 100.00 |" in outcome.stdout
+    assert "failed: gone, disc: " in outcome.stderr
+    assert "1 of 2 could not be evaluated: gone, disc" in outcome.stderr
+    assert (out / "table.md").read_text() == outcome.stdout
+    runs.write_text(head + gone)
+    outcome = fourdvd("evaluate", "--table", runs, "-o", tmp_path / "empty")
+    assert (outcome.exit_code, outcome.stdout) == (3, "")
+    assert not (tmp_path / "empty").exists()
+
+
 def test_a_mosaic_of_all_views_is_compared_view_by_view(fourdvd, tiny_grid_folder, tmp_path):
     grid = read_grid(tiny_grid_folder)
     (tmp_path / "all").mkdir()

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -111,14 +112,36 @@ def test_a_method_says_how_its_files_are_read(file):
     noisy, equal = read_runs(file).methods
     assert noisy == ("noisy", "runs/{object}", None, "z-up", 2, True, Mosaic(2, 3))
     assert equal.axes is None and equal.mosaic is None and not equal.align
-    with pytest.raises(InputError, match=r"noisy, a: .*can be aligned"):
-        evaluate_table(read_runs(file))
+    failures = evaluate_table(read_runs(file)).failures
+    assert "can be aligned" in failures["noisy"]["a"] and failures["equal"] == {}
 
 
-def test_a_run_that_is_missing_is_named(file):
+def test_what_cannot_be_evaluated_does_not_stop_the_others(file):
+    complete = evaluate_table(read_runs(file))
+    complete.require_complete()
+    shutil.rmtree(file.parent / "runs/a")
+    steps = []
+    table = evaluate_table(read_runs(file), on_step=steps.append)
+    assert [each.step for each in steps] == [1, 2, 3, 4]
+    assert table.mean("equal", "psnr") == complete.mean("equal", "psnr")
+    (found,) = table.evaluations["noisy"].values()
+    assert found.psnr == complete.evaluations["noisy"]["b"].psnr
+    lines = table.to_markdown().splitlines()
+    assert lines[2].startswith("| noisy | 1 of 2 | 2 | ")
+    assert "Not evaluated: noisy, a." in lines
+    rows = list(csv.DictReader(io.StringIO(table.to_csv())))
+    assert [row["object"] for row in rows if row["method"] == "noisy" and not row["psnr"]] == ["a"]
+    failures = table.to_json()["methods"][0]["failures"]
+    assert failures.keys() == {"a"} and str(file.parent / "runs/a") in failures["a"]
+    with pytest.raises(InputError, match=r"1 of 4 .*: noisy, a$"):
+        table.require_complete()
+
+
+def test_a_method_without_any_evaluation_has_no_values(file):
     file.write_text(RUNS.replace("runs/", "elsewhere/"))
-    with pytest.raises(InputError, match="noisy, a: "):
-        evaluate_table(read_runs(file))
+    table = evaluate_table(read_runs(file))
+    assert table.to_markdown().splitlines()[2] == "| noisy | 0 of 2 | – | – | – |"
+    assert table.mean("noisy", "psnr") is None
 
 
 def test_consistent4d_is_a_truth_whose_frames_are_matched_by_number(file):
