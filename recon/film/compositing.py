@@ -68,6 +68,8 @@ def render_over(scene: Scene, camera: Camera, time: float, image: np.ndarray) ->
 class SourceVideo:
     """The video that a scene was made of, to be drawn over.
 
+    If the scene was made of a single frame, but the video has more, a warning is logged.
+
     Args:
         scene: the scene.
         path: video, GIF, image or folder of images.
@@ -91,6 +93,12 @@ class SourceVideo:
                 f"frames or more, found {count}",
                 self.path,
             )
+        if len(self.numbers) == 1 and count > 1:
+            _log.warning(
+                "%s: the scene was made of a single image, so that only frame %d of the %d of the "
+                "video is drawn over; is it another video?",
+                self.path, self.numbers[0], count,
+            )  # fmt: skip
         found = shown_size(self._files[0]) if self._files else self._first().shape[:2]
         if found != (camera.height, camera.width):
             raise InputError(

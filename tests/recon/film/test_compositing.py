@@ -130,6 +130,17 @@ def test_another_video_is_warned_of_but_not_another_compression(scene, tmp_path,
     assert len(caplog.records) == 2
 
 
+def test_a_video_is_warned_of_if_the_scene_was_made_of_an_image(scene, tmp_path, caplog):
+    still = make_source(1)
+    scene = replace(scene, times=still.times, source_camera=still)
+    count = still.source_frames[0] + 1
+    path = write_folder(tmp_path / "film", film(count + 3))
+    render_video(scene, tmp_path / "over", "source", over=path)
+    (warning,) = caplog.records
+    assert f"{path}: " in warning.getMessage() and f"of the {count + 3}" in warning.getMessage()
+    assert len(list((tmp_path / "over").iterdir())) == 1
+
+
 def test_another_size_enlarges_the_video_too(scene, tmp_path):
     path = write_folder(tmp_path / "film", film())
     render_video(scene, tmp_path / "over.mp4", "source", size=120, over=path)
