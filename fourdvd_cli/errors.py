@@ -67,9 +67,9 @@ def resume_line(arguments: Sequence[str]) -> str:
 
     Args:
         arguments: the arguments of the stopped command. What would start it again is left out:
-            `--restart`, and `--overwrite` of `run`.
+            `--restart`, and `--overwrite` of `run` and `train`.
     """
-    again = ["--restart", "--overwrite"] if arguments[:1] == ["run"] else ["--restart"]
+    again = ["--restart", *(["--overwrite"] if arguments[:1] in (["run"], ["train"]) else [])]
     kept = [text for text in arguments if text not in again]
     return f"to resume: {shlex.join(['fourdvd', *kept])}"
 

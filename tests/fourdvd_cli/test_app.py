@@ -174,8 +174,9 @@ def test_an_interrupted_command_names_the_one_that_resumes_it(fourdvd, monkeypat
     assert fourdvd("doctor", "--json").stderr.endswith("hint: to resume: fourdvd doctor --json\n")
 
 
-def test_a_run_is_resumed_without_overwriting():
+def test_a_run_and_a_training_are_resumed_without_overwriting():
     arguments = ["run", "a clip.mp4", "-o", "out", "--overwrite"]
     assert resume_line(arguments) == "to resume: fourdvd run 'a clip.mp4' -o out"
+    assert resume_line(["train", "lift", "--overwrite"]) == "to resume: fourdvd train lift"
     assert resume_line(["generate", "x", "--overwrite"]).endswith("generate x --overwrite")
     assert resume_line(["reconstruct", "x", "--restart"]).endswith("reconstruct x")
