@@ -100,10 +100,11 @@ def bake(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Bake the triangles of animated 3D assets with Blender, for `fourdvd train lift`.
+    """Bake the triangles of 3D assets with Blender, for `fourdvd train lift`.
 
     Of each asset, the animations whose motions differ most are selected; those in which it lies or
-    dies only if there are no others. Run the command again to resume it; finished assets are kept.
+    dies only if there are no others. Of an asset that does not move, a single frame is
+    baked. Run the command again to resume it; finished assets are kept.
     """
     console.configure(quiet, verbose)
     if not assets and not figures:

@@ -61,8 +61,8 @@ _TABLES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def inspect_gltf(path: Path, limits: Limits) -> Inspection:
-    """Inspect a .glb or .gltf file."""
+def inspect_gltf(path: Path, limits: Limits, animated: bool = True) -> Inspection:
+    """Inspect a .glb or .gltf file; see `inspection.inspect`."""
     gltf = _Gltf(path, limits)
     triangles = gltf.count_triangles()
     require(triangles > 0, "no node shows a mesh with triangles", Reason.no_triangles)
@@ -70,7 +70,8 @@ def inspect_gltf(path: Path, limits: Limits) -> Inspection:
     entries = gltf.table("animations")
     names = [entry["name"] or f"Anim_{n}" for n, entry in enumerate(entries)]  # as in Blender
     names = tuple(n for n, entry in zip(names, entries, strict=True) if gltf.seconds(n, entry) > 0)
-    require(bool(names), "no animation has a channel with two keyframes", Reason.no_animation)
+    found = bool(names) or not animated
+    require(found, "no animation has a channel with two keyframes", Reason.no_animation)
     gltf.check_shapes()
     return Inspection(triangles, names, gltf.missing_images())
 

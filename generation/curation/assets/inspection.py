@@ -20,8 +20,13 @@ _SIGNATURES = {
 }  # fmt: skip
 
 
-def inspect(asset: Asset, limits: Limits | None = None) -> Inspection:
-    """Inspect an asset without importing it, with the default limits if None.
+def inspect(asset: Asset, limits: Limits | None = None, *, animated: bool = True) -> Inspection:
+    """Inspect an asset without importing it.
+
+    Args:
+        asset: the asset.
+        limits: limits of its size; None for the default ones.
+        animated: whether a glTF file without an animation is refused.
 
     Raises:
         AssetError: the asset is refused; has the reason and the path.
@@ -31,7 +36,7 @@ def inspect(asset: Asset, limits: Limits | None = None) -> Inspection:
     try:
         _check_size(asset, limits)
         if asset.format in (AssetFormat.glb, AssetFormat.gltf):
-            return inspect_gltf(path, limits)
+            return inspect_gltf(path, limits, animated)
         if path.suffix.lower() == ".usdz":
             _check_usdz(path, limits)
         elif asset.format is not AssetFormat.obj:

@@ -22,11 +22,12 @@ def select_clips(measured: Sequence[Clip], count: int) -> list[int]:
     those that move little only if there are none that move more.
 
     Args:
-        measured: measurements of all clips of an asset; at least one moves.
+        measured: measurements of all clips of an asset.
         count: maximum number of clips.
 
     Returns:
-        Indices of the clips, evenly spaced in the order of their motion, from the most on.
+        Indices of the clips, evenly spaced in the order of their motion, from the most on; none if
+        nothing moves.
     """
     moving = [i for i, clip in enumerate(measured) if max(clip.motion, clip.travel) >= STILL]
     upright = [i for i in moving if not is_lying(measured[i].name)] or moving

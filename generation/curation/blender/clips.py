@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bpy
 import numpy as np
 
-from generation.curation.blender.clip_selection import STILL
+from generation.curation.blender.clip_selection import STILL, select_clips
 from generation.curation.blender.geometry import all_vertices
 from generation.curation.blender.importing import SEQUENCE_FPS, Imported, ObjSequence
 from generation.curation.blender.request import Clip, Rejected
@@ -26,6 +26,7 @@ from generation.curation.blender.rest_pose import RestPose, animated
 
 TIMES = 5  # number of times at which the motion of a clip is measured
 _TIMELINE = "(the file's own frames)"
+_NO_ANIMATION = "(no animation)"
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,11 @@ class PlayableClip:
         bpy.context.scene.frame_set(whole, subframe=frame - whole)
 
     def frames(self, count: int) -> np.ndarray:
-        """Return evenly spaced source frames, both ends included, float64, [count]."""
-        return np.linspace(self.start, self.end, count)
+        """Return evenly spaced source frames, both ends included, float64, [count].
+
+        Of a clip without a duration, the only frame, [1].
+        """
+        return np.linspace(self.start, self.end, count if self.end > self.start else 1)
 
 
 def source_fps() -> float:
@@ -151,6 +155,29 @@ def choose(clips: Sequence[PlayableClip], wanted: str | None) -> tuple[PlayableC
     if max(measured[best].motion, measured[best].travel) < STILL:
         raise Rejected("no_motion", f"nothing moves in {_list([clip.name for clip in clips])}")
     return clips[best], measured
+
+
+def choose_several(
+    imported: Imported, clips: Sequence[PlayableClip], count: int
+) -> tuple[list[PlayableClip], list[Clip]]:
+    """Select clips of different motion, see `select_clips`.
+
+    Args:
+        imported: the asset.
+        clips: all its clips.
+        count: maximum number of clips.
+
+    Returns:
+        The selected clips, and the measurements of all clips. If nothing moves, the only selected
+        one is a single frame: the first of a clip, or the asset as its file shows it.
+    """
+    measured = [measure(clip) for clip in clips]
+    chosen = [clips[index] for index in select_clips(measured, count)]
+    if not chosen:
+        now = float(bpy.context.scene.frame_current)
+        first = clips[0] if clips else PlayableClip(_NO_ANIMATION, now, now, imported.rest)
+        chosen = [replace(first, end=first.start)]
+    return chosen, measured
 
 
 def _named(clips: Sequence[PlayableClip], wanted: str) -> PlayableClip:

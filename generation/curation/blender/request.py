@@ -44,6 +44,8 @@ class CyclesRequest:
 class BakeRequest:
     """Several clips whose triangles are baked, each normalized over its own frames.
 
+    If nothing moves, a single frame is baked.
+
     Attributes:
         clips: maximum number of clips, see `clip_selection.select_clips`.
         folder: output folder for `clip_00.npz`, `clip_01.npz`, …

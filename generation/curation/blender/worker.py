@@ -16,7 +16,6 @@ import numpy as np
 
 from generation.curation.blender import (
     baking,
-    clip_selection,
     clips,
     cycles,
     geometry,
@@ -52,15 +51,17 @@ def process(asked: request.Request) -> request.Result:
     _check_size(asked.max_triangles)
     root = geometry.hang_under_root()
     playable = clips.find_clips(imported)
-    clip, measured = clips.choose(playable, asked.action)
     baked: list[_Placed] = []
     if asked.bake:
-        chosen = clip_selection.select_clips(measured, asked.bake.clips)
-        for number, index in enumerate(chosen):
-            baked.append(_place(playable[index], asked, root))
+        chosen, measured = clips.choose_several(imported, playable, asked.bake.clips)
+        for number, clip in enumerate(chosen):
+            baked.append(_place(clip, asked, root))
             path = Path(asked.bake.folder) / f"clip_{number:02d}.npz"
-            warnings += baking.bake(path, playable[index], baked[-1].source_frames)
-    placed = baked[0] if baked else _place(clip, asked, root)
+            warnings += baking.bake(path, clip, baked[-1].source_frames)
+        placed = baked[0]
+    else:
+        clip, measured = clips.choose(playable, asked.action)
+        placed = _place(clip, asked, root)
     clip, source_frames, world = placed.clip, placed.source_frames, placed.world
     if asked.baked:
         warnings += baking.bake(asked.baked, clip, source_frames)

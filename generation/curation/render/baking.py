@@ -3,8 +3,8 @@
     asset ──inspect──▶ Blender ──▶ clip_00.npz, clip_01.npz, … ──▶ folder
     figure ──────────────────────▶ clip_00.npz ────────────────────┘
 
-Each file holds one animation, normalized over its own frames; see `baked_asset`. The folder also
-has a `bake.json`, the manifest row of the asset.
+Each file holds one animation, normalized over its own frames, or a single frame of an asset that
+does not move; see `baked_asset`. The folder also has a `bake.json`, the manifest row of the asset.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _bake(task: AssetTask[BakeSettings], folder: Path) -> Result:
     asset, settings = task.asset, task.settings
     if isinstance(asset, FigureAsset):
         return _bake_figure(asset, settings, folder)
-    inspection = inspect(asset, task.limits)
+    inspection = inspect(asset, task.limits, animated=False)
     bake = BakeRequest(settings.clips, str(folder))
     request = replace(plain_request(asset, task), bake=bake)
     result = run_blender(request, task.timeout_s)

@@ -11,7 +11,7 @@ from generation.curation.render.settings import BakeSettings, RenderSettings
 from recon.errors import InputError
 from tests.generation.curation.conftest import needs_blender
 from tests.generation.curation.plain_gltf import animated_vertices
-from tests.generation.curation.tiny_assets import partial_clips_glb
+from tests.generation.curation.tiny_assets import animated_box_glb, partial_clips_glb
 
 
 def normalized(vertices: np.ndarray) -> np.ndarray:
@@ -38,6 +38,21 @@ def test_several_clips_are_baked_and_each_is_normalized_over_its_own_frames(tmp_
         np.testing.assert_allclose(found.min(0), expected.min(0), atol=1e-3)
         np.testing.assert_allclose(found.max(0), expected.max(0), atol=1e-3)
     assert bake_asset(task).seconds == row.seconds  # nothing was done again
+
+
+@needs_blender
+@pytest.mark.parametrize("still", [{"animated": False}, {"moves": False}])
+def test_an_asset_that_does_not_move_is_baked_as_a_single_frame(still, tmp_path):
+    path = tmp_path / "still.glb"
+    path.write_bytes(animated_box_glb(**still))
+    row = bake_asset(
+        AssetTask(find_assets([path])[0], tmp_path / "baked", BakeSettings(3, 4), threads=1)
+    )
+    assert (row.status, row.clip_seconds, len(row.facts["baked"])) == (Status.BAKED, 0.0, 1), row
+    (file,) = (tmp_path / "baked").glob(CLIP_FILES)
+    (frame,) = read_baked(file).frames
+    assert len(frame.triangles) == 24
+    np.testing.assert_allclose(normalized(frame.vertices), frame.vertices, atol=1e-3)
 
 
 def test_a_character_is_baked_as_it_is_rendered_without_blender(tmp_path, monkeypatch):
