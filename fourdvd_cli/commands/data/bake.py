@@ -25,7 +25,12 @@ from fourdvd_cli.options import (
     WorkersOption,
 )
 from generation.curation.assets.limits import Limits
-from generation.curation.render.settings import MAX_CLIPS, TIMEOUT_S, BakeSettings
+from generation.curation.render.settings import (
+    MAX_CLIPS,
+    MAX_TEXTURE_SIZE,
+    TIMEOUT_S,
+    BakeSettings,
+)
 
 DEFAULTS = BakeSettings()
 
@@ -68,6 +73,17 @@ def bake(
             rich_help_panel=INPUT,
         ),
     ] = DEFAULTS.frames,
+    texture_size: Annotated[
+        int,
+        typer.Option(
+            "--texture-size",
+            metavar="N",
+            min=1,
+            max=MAX_TEXTURE_SIZE,
+            help="Longer side in pixels to which larger textures are reduced.",
+            rich_help_panel=INPUT,
+        ),
+    ] = DEFAULTS.texture_size,
     figures: Annotated[
         int,
         typer.Option(
@@ -115,8 +131,8 @@ def bake(
     from generation.curation.render.blender_process import find_blender
 
     batch = AssetBatch(
-        output, BakeSettings(clips, frames), Limits(triangles=max_faces), timeout, workers,
-        ray=ray, overwrite=overwrite,
+        output, BakeSettings(clips, frames, texture_size), Limits(triangles=max_faces), timeout,
+        workers, ray=ray, overwrite=overwrite,
     )  # fmt: skip
     if assets:
         find_blender()

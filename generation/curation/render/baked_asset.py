@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,12 @@ def write_baked(path: Path, asset: BakedAsset) -> None:
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
+def with_smaller_textures(asset: BakedAsset, side: int) -> BakedAsset:
+    """Reduce textures to a longer side of at most `side` pixels; each channel is averaged alone."""
+    textures = tuple(_reduced(texture, side) for texture in asset.textures)
+    return replace(asset, textures=textures)
+
+
 def with_shared_textures(assets: Sequence[BakedAsset]) -> list[BakedAsset]:
     """Let equal textures of several assets be the same arrays, to save memory."""
     known: dict[tuple[Any, ...], np.ndarray] = {}
@@ -143,6 +150,16 @@ def with_shared_textures(assets: Sequence[BakedAsset]) -> list[BakedAsset]:
         )
         for asset in assets
     ]
+
+
+def _reduced(texture: np.ndarray, side: int) -> np.ndarray:
+    height, width = texture.shape[:2]
+    factor = side / max(height, width)
+    if factor >= 1:
+        return texture
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    channels = [Image.fromarray(np.ascontiguousarray(texture[..., c])) for c in range(4)]
+    return np.stack([np.asarray(c.resize(size, Image.Resampling.BOX)) for c in channels], axis=-1)
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from generation.curation.assets.inspection import inspect
 from generation.curation.blender.request import BakeRequest, Result
 from generation.curation.figures.asset import FigureAsset
 from generation.curation.manifest import Row
-from generation.curation.render.baked_asset import write_baked
+from generation.curation.render.baked_asset import read_baked, with_smaller_textures, write_baked
 from generation.curation.render.blender_process import run_blender
 from generation.curation.render.rendering import (
     FIGURE_CLIP,
@@ -44,6 +44,8 @@ def _bake(task: AssetTask[BakeSettings], folder: Path) -> Result:
     bake = BakeRequest(settings.clips, str(folder))
     request = replace(plain_request(asset, task), bake=bake)
     result = run_blender(request, task.timeout_s)
+    for path in sorted(folder.glob(CLIP_FILES)):
+        write_baked(path, with_smaller_textures(read_baked(path), settings.texture_size))
     return replace(result, warnings=(*inspection.warnings, *result.warnings))
 
 

@@ -24,6 +24,7 @@ FPS = 10.0
 TIMEOUT_S = 1800.0  # time limit of Blender for one asset
 MAX_SIZE, MAX_VIEWS, MAX_FRAMES, MAX_SAMPLES = 4096, 256, 1000, 65536
 MAX_CLIPS = 100  # file names have two digits
+MAX_TEXTURE_SIZE = 2**14  # longer side in pixels
 
 
 class AssetSettings(Protocol):
@@ -180,6 +181,7 @@ class BakeSettings:
     Attributes:
         clips: maximum number of animations of an asset.
         frames: number of frames of each animation, evenly spaced, both ends included.
+        texture_size: longer side in pixels to which larger textures are reduced.
 
     Raises:
         InputError: a number is out of its range.
@@ -190,13 +192,16 @@ class BakeSettings:
 
     clips: int = 3
     frames: int = 8
+    texture_size: int = 512
 
     def __post_init__(self):
-        if not 1 <= self.clips <= MAX_CLIPS or not 1 <= self.frames <= MAX_FRAMES:
-            raise InputError(
-                f"expected clips from 1 to {MAX_CLIPS} and frames from 1 to {MAX_FRAMES}, found "
-                f"{self.clips} and {self.frames}"
-            )
+        for name, value, most in (
+            ("clips", self.clips, MAX_CLIPS),
+            ("frames", self.frames, MAX_FRAMES),
+            ("texture size", self.texture_size, MAX_TEXTURE_SIZE),
+        ):
+            if not 1 <= value <= most:
+                raise InputError(f"expected {name} from 1 to {most}, found {value}")
 
     @property
     def device(self) -> str:

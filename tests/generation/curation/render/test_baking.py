@@ -9,6 +9,7 @@ from generation.curation.render.baking import CLIP_FILES, bake_asset
 from generation.curation.render.rendering import AssetTask
 from generation.curation.render.settings import BakeSettings, RenderSettings
 from recon.errors import InputError
+from recon.media import write_png
 from tests.generation.curation.conftest import needs_blender
 from tests.generation.curation.plain_gltf import animated_vertices
 from tests.generation.curation.tiny_assets import animated_box_glb, partial_clips_glb
@@ -76,7 +77,25 @@ def test_an_asset_that_is_refused_leaves_no_folder(tmp_path):
     assert not (tmp_path / "baked").exists()
 
 
-@pytest.mark.parametrize("numbers", [(0, 8), (101, 8), (3, 0)])
+@needs_blender
+def test_textures_are_reduced_channel_by_channel(tmp_path):
+    texture = np.zeros((8, 16, 4), np.uint8)
+    texture[..., 0] = np.arange(16) * 10
+    texture[:, ::2, 1] = 200
+    texture[:, ::2, 3] = 1  # the opaque material ignores alpha
+    texture[:, 1::2, 3] = 255
+    path = tmp_path / "box.glb"
+    write_png(tmp_path / "texture.png", texture)
+    path.write_bytes(animated_box_glb(texture=(tmp_path / "texture.png").read_bytes()))
+    asset = find_assets([path])[0]
+    bake_asset(AssetTask(asset, tmp_path / "baked", BakeSettings(1, 2, texture_size=4), threads=1))
+    (reduced,) = read_baked(tmp_path / "baked" / "clip_00.npz").textures
+    assert reduced.shape == (2, 4, 4)
+    np.testing.assert_allclose(reduced[..., 0], [[15, 55, 95, 135]] * 2, atol=1)
+    np.testing.assert_allclose(reduced[..., 1], 100, atol=1)
+
+
+@pytest.mark.parametrize("numbers", [(0, 8), (101, 8), (3, 0), (3, 8, 0)])
 def test_numbers_out_of_range_are_refused(numbers):
-    with pytest.raises(InputError, match="100"):
+    with pytest.raises(InputError, match=r"expected (clips|frames|texture size) from 1 to"):
         BakeSettings(*numbers)
