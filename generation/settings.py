@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recon.errors import InputError
@@ -132,13 +133,17 @@ class GenerateSettings:
             )
         if not all(math.isfinite(azimuth) and 0 < azimuth < 360 for azimuth in azimuths):
             raise InputError(
-                f"expected angles between 0 and 360 degrees, found {azimuths}",
+                f"expected angles between 0 and 360 degrees, found {_listed(azimuths)}",
                 argument="azimuths_deg",
             )
         if any(after <= before for before, after in itertools.pairwise(azimuths)):
             raise InputError(
-                f"expected ascending angles, found {azimuths}", argument="azimuths_deg"
+                f"expected ascending angles, found {_listed(azimuths)}", argument="azimuths_deg"
             )
+
+
+def _listed(angles: Sequence[float]) -> str:
+    return ", ".join(f"{angle:g}" for angle in angles)
 
 
 def check_size(size: int) -> None:

@@ -160,7 +160,8 @@ def evaluate(
     if resize is not None and resize not in FILTERS:
         raise typer.BadParameter(f"expected {', '.join(FILTERS)}", param_hint="--resize")
     if {bool(paths), against is not None} != {table is None}:
-        raise typer.BadParameter("expected A and --against B, or only --table TOML")
+        missing = "; --against is missing" if paths and against is None and table is None else ""
+        raise typer.BadParameter(f"expected A and --against B, or only --table TOML{missing}")
     if table is None and output is not None:
         raise typer.BadParameter("only --table writes files; see --json", param_hint="-o")
     compared = (metrics, resize, axes, scale, align, mosaic)

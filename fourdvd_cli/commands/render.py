@@ -106,8 +106,16 @@ def render(
 ) -> None:
     """Render a scene as a video in which camera and time move together."""
     console.configure(quiet, verbose)
-    from recon.film.options import check_video_options, check_view, is_camera_file, view_number
+    from recon.film.options import (
+        check_camera_path,
+        check_video_options,
+        check_view,
+        is_camera_file,
+        view_number,
+    )
 
+    with usage("--camera"):
+        check_camera_path(camera, frames)
     with usage():
         check_video_options(output, camera, fps, frames, over, transparent)
     check_inputs(scene, over, camera if is_camera_file(camera) else None)

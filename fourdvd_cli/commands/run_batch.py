@@ -223,7 +223,7 @@ class RunBatch:
         try:
             self._check_folders(others, is_new=not known)
         except OutputError:
-            _check_begun_or_there(others)
+            check_inputs(*(task.source for task in others if not _is_begun_or_there(task)))
             raise
         return done
 
@@ -243,6 +243,9 @@ class RunBatch:
     def _process(
         self, tasks: Sequence[ClipTask], on_progress: OnProgress | None
     ) -> Generator[ClipRow, None, None]:
+        gone = [task for task in tasks if not _is_begun_or_there(task)]
+        yield from map(run_clip, gone)  # rejected at once, not when a worker comes to them
+        tasks = [task for task in tasks if task not in gone]
         if not tasks:
             return
         executor = make_executor(
@@ -327,11 +330,9 @@ def run_clip(task: ClipTask) -> ClipRow:
     return replace(row, seconds=seconds, warnings=tuple(warnings))
 
 
-def _check_begun_or_there(tasks: Sequence[ClipTask]) -> None:
-    """Raise an error if an input is missing whose run has not begun."""
-    for task in tasks:
-        if not (task.folder / RECORD).is_file():
-            check_inputs(task.source)
+def _is_begun_or_there(task: ClipTask) -> bool:
+    """Return whether there is the input, or a run that may go on without it."""
+    return task.source.exists() or (task.folder / RECORD).is_file()
 
 
 def _is_done(row: ClipRow, task: ClipTask) -> bool:

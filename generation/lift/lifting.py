@@ -97,7 +97,7 @@ class Steps:
         total = self.before + self.left
         self.on_step(Progress(phase, self.before + self._done, total, self._eta.seconds_left))
         if self.should_stop():
-            raise Interrupted(f"stopped while lifting: {phase}")
+            raise Interrupted(f"stopped while lifting ({phase})")
 
 
 class Predictor(NamedTuple):

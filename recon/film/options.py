@@ -33,14 +33,17 @@ def check_video_options(
         )
     check_camera_path(path, frames)
     if over is not None and path != SOURCE:
-        raise InputError(f"expected the camera {SOURCE} to draw over a video, found {path}")
+        raise InputError(f"needs the camera {SOURCE!r}, found {path!r}", argument="over")
     if over is not None and (fps is not None or frames is not None):
-        raise InputError("the video has its own frames; leave out their number and rate")
+        raise InputError(
+            "the video has its own frames; leave out their number and rate", argument="over"
+        )
     if over is not None and transparent:
-        raise InputError("an image over a video is opaque; leave out one of the two")
+        raise InputError("an image over a video is opaque", argument="transparent")
     if transparent and output.suffix:
         raise InputError(
-            f"expected a name without suffix, for a folder of PNG files with alpha, found {output}"
+            f"expected an output without suffix, for a folder of PNG files, found {output}",
+            argument="transparent",
         )
 
 
@@ -62,7 +65,9 @@ def check_camera_path(path: str, frames: int | None = None) -> None:
     elif path != SOURCE:
         if not is_camera_file(path):
             names = ", ".join(CAMERA_PATHS)
-            raise InputError(f"expected {names}, {SOURCE} or a camera file, found {path}")
+            raise InputError(
+                f"expected {names}, fixed:VIEW, {SOURCE} or a camera file, found {path}"
+            )
         if frames is not None:
             raise InputError("a camera file has its own number of frames; leave out `frames`")
 

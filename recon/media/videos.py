@@ -42,6 +42,7 @@ _BAD_VIDEO = (OSError, FFmpegError, ValueError, StopIteration, IndexError)
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _LOCAL = {"protocol_whitelist": "file"}  # so that a disguised playlist cannot use the network
 _INDEXED_FORMATS = ("mp4", "matroska", "gif")  # whose packets tell the times of all frames
+_TEXT_FORMAT = "tty"  # FFmpeg draws the characters of text files, known by their suffix
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _DEINTERLACE = "mode=send_frame:deint=interlaced"  # one frame for two fields
 
@@ -207,6 +208,8 @@ def _opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         _check_gif_end(path)
         with av.open(str(path.resolve()), options=_LOCAL) as container:
+            if container.format.name == _TEXT_FORMAT:
+                raise GridError("cannot be read as a video (it is a text file)", path)
             stream = _film(container, path)
             _check_header(stream, path)
             yield container, stream

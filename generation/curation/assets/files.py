@@ -12,7 +12,7 @@ import json
 import os
 import re
 import unicodedata
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -153,13 +153,21 @@ def _raise(error: OSError) -> None:
 
 
 def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Name each path uniquely, also for file systems that ignore case; keeps the order."""
+    """Name each path uniquely, also for file systems that ignore case; keeps the order.
+
+    Paths of the same stem are also named after their folder, or, if all are in one folder, after
+    their suffix; they are numbered if need be.
+    """
     stems = {path: _safe_name(path.name if path.is_dir() else path.stem) for path in paths}
-    uses = Counter(stem.casefold() for stem in stems.values())
-    names = {path: stem for path, stem in stems.items() if uses[stem.casefold()] == 1}
+    alike: dict[str, list[Path]] = defaultdict(list)
+    for path, stem in stems.items():
+        alike[stem.casefold()].append(path)
+    names = {path: stem for path, stem in stems.items() if len(alike[stem.casefold()]) == 1}
     taken = {name.casefold() for name in names.values()}
     for path in sorted(stems.keys() - names.keys()):
-        name = longer = _safe_name(f"{path.parent.name}-{stems[path]}")
+        in_one_folder = len({other.parent for other in alike[stems[path].casefold()]}) == 1
+        parts = (stems[path], path.suffix[1:]) if in_one_folder else (path.parent.name, stems[path])
+        name = longer = _safe_name("-".join(parts))
         number = 1
         while name.casefold() in taken:
             number += 1

@@ -109,10 +109,10 @@ def test_a_view_that_does_not_exist_is_said_before_the_tensors_are_read(
         ("x.mp4", ["--camera", "spiral"], "spiral"),
         ("x.mp4", ["--camera", "fixed:x"], "fixed:2"),
         ("x.mp4", ["--camera", "path.json", "--frames", 3], "frames"),
-        ("x.mp4", ["--over", "film.mp4"], "source"),
+        ("x.mp4", ["--over", "film.mp4"], "--over: needs the camera 'source'"),
         ("x.mp4", ["--over", "film.mp4", "--camera", "source", "--fps", 3], "rate"),
         ("x", ["--over", "film.mp4", "--camera", "source", "--transparent"], "opaque"),
-        ("x.mp4", ["--transparent"], "without suffix"),
+        ("x.mp4", ["--transparent"], "--transparent: expected an output without suffix"),
     ],
 )
 def test_wrong_usage_is_said_before_the_scene_is_loaded(

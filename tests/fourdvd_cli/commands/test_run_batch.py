@@ -134,6 +134,12 @@ def test_each_result_is_a_line_as_soon_as_it_is_known(
     assert re.fullmatch(rf"1/2 rejected: {missing}: .+ \(\d+\.\d s\)", lines_before[1][0])
 
 
+def test_missing_inputs_are_rejected_before_others_begin(fourdvd, here, grids, tmp_path):
+    missing = tmp_path / "missing"
+    lines = fourdvd("run", grids[1], missing, "-o", tmp_path / "out", *OPTIONS).stderr.splitlines()
+    assert lines[0].startswith(f"1/2 rejected: {missing}: no such file or folder")
+
+
 def test_with_quiet_only_rejected_inputs_are_printed(fourdvd, here, grids, tmp_path):
     arguments = ["run", grids[1], tmp_path / "missing", "-o", tmp_path / "out", *OPTIONS]
     for _ in range(2):  # also those that an earlier command rejected
@@ -157,7 +163,7 @@ def test_an_interruption_says_what_is_kept_and_how_to_resume(
     outcome = fourdvd("run", *grids, "-o", out, *OPTIONS)
     assert outcome.exit_code == 130
     assert f"are in {out}" in outcome.stderr
-    assert f"hint: to resume: fourdvd run {grids[0]}" in outcome.stderr
+    assert f"to resume: fourdvd run {grids[0]}" in outcome.stderr
     assert rows(out)["first"].status is ClipStatus.FINISHED
 
 

@@ -163,7 +163,7 @@ def test_transparent_images_have_alpha(scene, tmp_path):
 @pytest.mark.parametrize(
     ("output", "path", "options", "found"),
     [
-        ("x.mp4", "orbit", {"over": "film"}, "found orbit"),
+        ("x.mp4", "orbit", {"over": "film"}, "found 'orbit'"),
         ("x.mp4", "source", {"over": "film", "frames": 2}, "own frames"),
         ("x.mp4", "source", {"over": "film", "fps": 5.0}, "own frames"),
         ("x", "source", {"over": "film", "transparent": True}, "opaque"),

@@ -170,6 +170,13 @@ def test_other_files_are_refused_as_videos(tmp_path, data):
         read_video(tmp_path / "x.mp4")
 
 
+def test_a_text_file_is_refused_although_ffmpeg_draws_its_characters(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("a fox runs\n" * 100)
+    with pytest.raises(GridError, match="text file"):
+        read_video(path)
+
+
 def test_a_truncated_video_is_refused(tmp_path):
     write_video(tmp_path / "x.mp4", moving_gradient(4, 48, 64), fps=10)
     data = (tmp_path / "x.mp4").read_bytes()

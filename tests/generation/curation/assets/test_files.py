@@ -103,6 +103,11 @@ def test_assets_of_one_stem_are_named_after_their_folders(tmp_path):
     assert names(find_assets([tmp_path])) == ["cow", "farm-horse", "zoo-Horse"]
 
 
+def test_assets_of_one_stem_in_one_folder_are_named_after_their_suffixes(tmp_path):
+    touch(tmp_path / "horse.fbx", tmp_path / "horse.glb", tmp_path / "cow.glb")
+    assert names(find_assets([tmp_path])) == ["cow", "horse-fbx", "horse-glb"]
+
+
 def test_names_stay_apart_whatever_is_asked_for_first(tmp_path):
     paths = [
         tmp_path / "a" / "pack" / "cat.glb",
