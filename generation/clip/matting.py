@@ -95,7 +95,8 @@ def _package() -> ModuleType:
         return importlib.import_module("rembg")
     except ImportError as error:
         raise BackendError(
-            f"removing the background needs the packages rembg and onnxruntime ({error})", hint=INSTALL
+            f"removing the background needs the packages rembg and onnxruntime ({error})",
+            hint=INSTALL,
         ) from error
 
 
