@@ -151,7 +151,7 @@ def reconstruct_with_progress(
     views = "held-out" if split == "test" else "training"
     console.say(
         f"wrote {output}: {len(scene.gaussians.means)} Gaussians, "
-        f"{scene.metrics[split]['psnr']:.2f} dB on the {views} views"
+        f"{scene.metrics[split]['psnr']:.2f} dB over white on the {views} views"
     )
     for warning in scene.metrics["warnings"]:
         console.warn(warning)

@@ -80,7 +80,7 @@ def fit(
             `FitConfig.for_grid`.
         test_grid: held-out views to evaluate.
         on_step: called after every iteration; the metrics are `psnr` (running mean over the
-            training images in dB) and `gaussians` (number of Gaussians).
+            training images in dB, over random colors) and `gaussians` (number of Gaussians).
         should_stop: called after every iteration; True stops the fit.
 
     Returns:
