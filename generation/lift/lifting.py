@@ -275,7 +275,7 @@ def _surface_layers(
     colors = torch.cat([own[None], color]).permute(0, 2, 3, 1).numpy()
     if faces_camera:
         for layer, known in ((FIRST_EXIT, is_gap), (BACK, mask)):
-            colors[layer] = without_details(colors[layer], known)
+            colors[layer] = without_details(colors[layer], colors[FRONT], known)
     colors[FIRST_EXIT : LAST_ENTRY + 1, ~is_gap] = colors[[BACK, FRONT]][:, ~is_gap]
     return SurfaceLayers(
         np.where(mask, depths, 0).astype(np.float32), colors * mask[..., None], mask, is_gap

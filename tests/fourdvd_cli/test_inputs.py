@@ -56,7 +56,7 @@ WRONG = {  # what the message says, and the arguments
     "ROWSxCOLUMNS": ["evaluate", GRID, "--against", GRID, "--mosaic", "axb"],
     "v.mkv": ["render", GRID, "-o", "v.mkv"],
     "without suffix": ["render", GRID, "-o", "v.mp4", "--transparent"],
-    "the camera source": ["render", GRID, "-o", "v.mp4", "--over", VIDEO],
+    "the camera 'source'": ["render", GRID, "-o", "v.mp4", "--over", VIDEO],
     "bogus": ["render", GRID, "-o", "v.mp4", "--camera", "bogus"],
     "--coarse-only: expected a model with": [*GENERATE, "--model", "sv4d2", "--coarse-only"],
     "--orbit-model: expected no": [*GENERATE, "--model", "lift", "--orbit-model", "sv3d_p"],

@@ -77,10 +77,10 @@ def bake(
         int,
         typer.Option(
             "--texture-size",
-            metavar="N",
+            metavar="PIXELS",
             min=1,
             max=MAX_TEXTURE_SIZE,
-            help="Longer side in pixels to which larger textures are reduced.",
+            help="Longer side to which larger textures are reduced.",
             rich_help_panel=INPUT,
         ),
     ] = DEFAULTS.texture_size,
