@@ -69,15 +69,15 @@ def details(front: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return found
 
 
-def painted_over(color: np.ndarray, details: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Give details, and the pixels beside them, the mean color of what is near them.
+def painted_over(color: np.ndarray, patches: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Give patches, and the pixels beside them, the mean color of what is near them.
 
     Args:
         color: sRGB, uint8, [S, S, 3].
-        details: pixels of details, bool, [S, S].
+        patches: their pixels, bool, [S, S].
         mask: pixels of the object, bool, [S, S].
     """
-    kept = mask & np.logical_not(binary_dilation(details, _NEIGHBORS))
+    kept = mask & np.logical_not(binary_dilation(patches, _NEIGHBORS))
     result, left = color.copy(), mask & ~kept
     for sigma in SIGMAS_PX:
         if not left.any() or not kept.any():
