@@ -84,14 +84,14 @@ def main() -> None:
         app(prog_name="fourdvd")  # always raises SystemExit, also after usage errors and --help
     except SystemExit as ending:  # typer turns KeyboardInterrupt into this exit code
         if ending.code == interrupts.EXIT_CODE:
-            console.show_stop("interrupted; no unfinished result was written")
+            console.show_lines("interrupted; no unfinished result was written")
         raise
     except Exception as error:
         failure = failure_of(error)
         if failure is None:
             raise
         if failure.exit_code == interrupts.EXIT_CODE:
-            console.show_stop(failure.message, resume_line(sys.argv[1:]))
+            console.show_lines(failure.message, resume_line(sys.argv[1:]))
         else:
             console.show_error(failure.message, failure.hint)
         sys.exit(failure.exit_code)

@@ -94,15 +94,11 @@ def counted(counts: Mapping[Any, float], from_before: int = 0) -> str:
 def show_error(message: str, hint: str | None = None) -> None:
     """Print an error and its hint on stderr; with `--verbose`, the traceback as well."""
     _log.debug("traceback:", exc_info=True)
-    _print_lines(f"error: {message}", *([f"hint: {hint}"] if hint else []))
+    show_lines(f"error: {message}", *([f"hint: {hint}"] if hint else []))
 
 
-def show_stop(*lines: str) -> None:
-    """Print on stderr that a command stopped as requested, and what may be done now."""
-    _print_lines(*lines)
-
-
-def _print_lines(*lines: str) -> None:
+def show_lines(*lines: str) -> None:
+    """Print lines on stderr as they are, also with `--quiet`."""
     for line in lines:
         _stderr().print(line, markup=False, highlight=False, soft_wrap=True)
 
